@@ -1,0 +1,64 @@
+"""
+The upper half: what people start, and what they import to read the published frames.
+
+    from collector import Book, Subscriber
+
+    with Subscriber(markets=["INJ-USDT"]) as subscriber:
+        for received in subscriber:
+            print(received.topic, received.event)
+
+The names below load on first use: ``import collector`` alone stays cheap, without ZeroMQ.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collector.received import (
+        Event as Event,
+        Joined as Joined,
+        Lost as Lost,
+        Received as Received,
+        Unanswered as Unanswered,
+    )
+    from collector.subscriber import Subscriber as Subscriber
+    from shards.book import OrderBook as OrderBook
+    from shards.events import Book as Book, Gap as Gap, Trade as Trade, Trades as Trades
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Book": "shards.events",
+    "Event": "collector.received",
+    "Gap": "shards.events",
+    "Joined": "collector.received",
+    "Lost": "collector.received",
+    "OrderBook": "shards.book",
+    "Received": "collector.received",
+    "Subscriber": "collector.subscriber",
+    "Trade": "shards.events",
+    "Trades": "shards.events",
+    "Unanswered": "collector.received",
+}
+
+__all__ = [  # noqa: RUF022 - the same names as in _HOMES
+    "__version__",
+    "Book",
+    "Event",
+    "Gap",
+    "Joined",
+    "Lost",
+    "OrderBook",
+    "Received",
+    "Subscriber",
+    "Trade",
+    "Trades",
+    "Unanswered",
+]
+
+
+def __getattr__(name: str) -> object:
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module 'collector' has no attribute {name!r}")
+    return getattr(import_module(home), name)

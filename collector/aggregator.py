@@ -1,0 +1,253 @@
+"""
+The aggregator: batches in from every shard, frames out to every subscriber.
+
+It reads the records' headers, never the events inside. Per topic it sees to it that each
+fact goes out once (a restarted shard may repeat some); per shard that nothing is lost on
+the way and that an older process is not heard any more. Requests of late joiners and the
+shards' reports are answered in requests.py, with what is kept here.
+"""
+
+import time
+from collections.abc import Mapping
+from typing import Final
+
+import zmq
+
+from collector.config import AggregatorConfig
+from collector.coverage import Coverage, MarketState
+from collector.history import History
+from shards import frames
+from shards.config import Market
+from shards.frames import (
+    KEYFRAME,
+    KIND_BOOK,
+    KIND_TRADES,
+    REPLAY,
+    SNAPSHOT,
+    BatchHeader,
+    Record,
+)
+from shards.reports import Answer, Report
+from shards.stats import Histogram
+
+_SANE_NS: Final = 600 * 1_000_000_000
+"""A block time further from our clock than this says nothing about latency."""
+
+
+class Lane:
+    """One topic on its way out."""
+
+    __slots__ = ("count", "height", "market_id", "sequence", "topic", "topic_sequence")
+
+    def __init__(self, topic: str, market_id: str) -> None:
+        self.topic = topic.encode()
+        self.market_id = market_id
+        self.topic_sequence = 0
+        self.height = 0
+        self.sequence = 0
+        """Of the book, or of the last gap."""
+        self.count = 0
+
+
+class ShardLink:
+    """What is known of one shard: its living process, its frames, its last report."""
+
+    __slots__ = ("epoch", "frame_sequence", "frames", "lost", "pid", "report", "unaccounted")
+
+    def __init__(self) -> None:
+        self.epoch = 0
+        self.frame_sequence = 0
+        self.frames = 0
+        self.lost = 0
+        """Frames that a batch's sequence skipped; their blocks show up as missing."""
+        self.pid = 0
+        self.report: Report | None = None
+        self.unaccounted: Report | None = None
+        """A report whose frames have not all arrived."""
+
+    def begin(self, epoch: int, pid: int) -> None:
+        """A younger process has taken over."""
+        self.epoch = epoch
+        self.pid = pid
+        self.frame_sequence = 0
+        self.report = None
+        self.unaccounted = None
+
+
+class Aggregator:
+    """Forwards batches; everything else asks it what it knows."""
+
+    def __init__(
+        self,
+        config: AggregatorConfig,
+        publisher: "zmq.Socket[bytes]",
+        *,
+        saved: list[MarketState],
+    ) -> None:
+        self.config = config
+        self.coverage = Coverage(config.markets, saved)
+        self.history = History()
+        self.links: dict[int, ShardLink] = {}
+        self.lanes: dict[str, Lane] = {}
+        self._market_of = {market.symbol: market for market in config.markets}
+        self._publisher = publisher
+        self.recv_to_aggregator = Histogram()
+        self.block_to_recv = Histogram()
+        self.published = 0
+        self.duplicates = 0
+        self.fenced = 0
+        """Frames refused: of an older process of a shard, or meant for another aggregator."""
+        self.subscribers = 0
+
+    # ---- the data path --------------------------------------------------------------
+
+    def receive(self, header_part: bytes, records_part: bytes) -> None:
+        """Take one batch and publish what is new in it."""
+        now = time.time_ns()
+        header = frames.decode_header(header_part)
+        records = frames.decode_records(records_part)
+        link = self.links.get(header.shard)
+        if (
+            link is None
+            or header.epoch != link.epoch
+            or header.publisher_epoch != self.config.epoch
+        ):
+            self.fenced += len(records)
+            return
+        sequence = header.frame_sequence
+        if link.frame_sequence and sequence > link.frame_sequence + 1:
+            link.lost += sequence - link.frame_sequence - 1
+        link.frames += len(records)
+        latency = None if header.resent else self.recv_to_aggregator
+        for record in records:
+            if latency is not None and not record.flags & REPLAY:
+                latency.record(now - record.ts_recv)
+                if record.ts_event:
+                    self.block_to_recv.record(record.ts_recv - record.ts_event)
+            self._forward(record, header, sequence, now)
+            sequence += 1
+        link.frame_sequence = sequence - 1
+        if link.unaccounted is not None:
+            self._account(link)
+
+    def report(self, report: Report, now: float) -> Answer:
+        """Take a shard's report and say where the shard stands (``id`` is the caller's to set)."""
+        link = self.links.setdefault(report.shard, ShardLink())
+        if report.epoch < link.epoch:
+            return Answer(id=0, publisher_epoch=self.config.epoch, fenced=True)
+        if report.epoch > link.epoch:
+            # What an older process still has on its way is fenced from here on.
+            link.begin(report.epoch, report.pid)
+            self.coverage.fresh(report.shard)
+        answer = Answer(id=0, publisher_epoch=self.config.epoch)
+        if report.fresh:
+            answer.resume = self.coverage.resume_points(self.coverage.states)
+            return answer
+        link.report = report
+        link.unaccounted = report
+        self.coverage.report(report, now)
+        self._account(link)
+        return answer
+
+    def _account(self, link: ShardLink) -> None:
+        report = link.unaccounted
+        if report is not None and (link.frame_sequence >= report.frames or not report.kept):
+            link.unaccounted = None
+            self.coverage.account(report)
+
+    def _forward(self, record: Record, header: BatchHeader, sequence: int, now: int) -> None:
+        lane = self.lanes.get(record.topic)
+        if lane is None:
+            lane = self._open_lane(record.topic)
+        if record.kind == KIND_BOOK:
+            if record.flags & KEYFRAME:
+                self._keep_keyframe(lane, record, header, sequence, now)
+                return
+            if record.sequence <= lane.sequence and not (
+                record.flags & SNAPSHOT and record.sequence == lane.sequence
+            ):
+                self.duplicates += 1
+                return
+            lane.sequence = record.sequence
+        elif record.kind == KIND_TRADES:
+            if record.height <= lane.height:
+                self.duplicates += 1
+                return
+        lane.height = record.height
+        lane.topic_sequence += 1
+        lane.count += record.count
+        body = (
+            frames.prefix(
+                record.kind,
+                self.config.epoch,
+                lane.topic_sequence,
+                now,
+                header.ts_push,
+                header.shard,
+                header.epoch,
+                sequence,
+            )
+            + record.event
+        )
+        # XPUB never blocks: a subscriber whose queue is full loses this frame, alone,
+        # and sees it by the topic sequence.
+        self._publisher.send(lane.topic, zmq.SNDMORE)
+        self._publisher.send(body)
+        self.published += 1
+        self.history.add(
+            record.topic,
+            lane.topic_sequence,
+            record.height,
+            body,
+            whole=bool(record.flags & SNAPSHOT),
+        )
+
+    def _keep_keyframe(
+        self, lane: Lane, record: Record, header: BatchHeader, sequence: int, now: int
+    ) -> None:
+        """Remember a whole book for late joiners; it stands for all deltas up to now."""
+        if record.sequence < lane.sequence:
+            return
+        lane.sequence = record.sequence
+        body = frames.prefix(
+            record.kind,
+            self.config.epoch,
+            lane.topic_sequence,
+            now,
+            header.ts_push,
+            header.shard,
+            header.epoch,
+            sequence,
+        )
+        self.history.add(
+            record.topic,
+            lane.topic_sequence,
+            record.height,
+            body + record.event,
+            published=False,
+            whole=True,
+        )
+
+    def _open_lane(self, topic: str) -> Lane:
+        symbol = topic.partition(".")[2].rstrip(".")
+        market = self._market_of.get(symbol)
+        lane = self.lanes[topic] = Lane(topic, market.market_id if market else "")
+        return lane
+
+    # ---- what it knows --------------------------------------------------------------
+
+    def markets(self) -> Mapping[str, Market]:
+        """Return the markets by symbol."""
+        return self._market_of
+
+    def counts(self) -> dict[str, dict[str, int]]:
+        """Count trades and book updates by market id."""
+        counts: dict[str, dict[str, int]] = {}
+        for topic, lane in self.lanes.items():
+            row = counts.setdefault(lane.market_id, {"trades": 0, "book_updates": 0})
+            if topic.startswith("book."):
+                row["book_updates"] += lane.count
+                row["sequence"] = lane.sequence
+            elif topic.startswith("trades."):
+                row["trades"] += lane.count
+        return counts

@@ -1,0 +1,190 @@
+"""The aggregator's process: its sockets, its loop, its once-a-second work."""
+
+import asyncio
+import contextlib
+import faulthandler
+import gc
+import logging
+import multiprocessing
+import os
+import signal
+import time
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+import uvloop
+import zmq
+
+from collector import requests
+from collector.aggregator import Aggregator
+from collector.config import AggregatorConfig, requests_endpoint
+from collector.coverage import MarketState
+from collector.processes import Processes
+from shards.errors import EXIT_CONFIG, ConfigError
+
+log = logging.getLogger(__name__)
+
+_BEAT_S: Final = 0.1
+_BATCHES: Final = 64
+"""Batches taken in one go, so that requests and timers get their turn."""
+_ledger: Final = msgspec.msgpack.Decoder(list[MarketState])
+
+
+class Server:
+    """The sockets around an `Aggregator`."""
+
+    def __init__(self, config: AggregatorConfig, heartbeat: Any) -> None:
+        self._config = config
+        self._heartbeat = heartbeat
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self._pull = self._socket(zmq.PULL, (config.pull,), RCVHWM=1_000)
+        self._publisher = self._socket(zmq.XPUB, config.publish, SNDHWM=config.publish_hwm)
+        endpoints = [requests_endpoint(endpoint) for endpoint in config.publish]
+        self._router = self._socket(zmq.ROUTER, (config.link, *endpoints), SNDHWM=10_000)
+        self.aggregator = Aggregator(config, self._publisher, saved=_load(config.ledger_path))
+        self.processes = Processes()
+
+    def _socket(
+        self, kind: zmq.SocketType, endpoints: tuple[str, ...], **options: int
+    ) -> "zmq.Socket[bytes]":
+        socket = self._context.socket(kind)
+        socket.setsockopt(zmq.LINGER, 0)
+        for name, value in options.items():
+            socket.setsockopt(getattr(zmq, name), value)
+        for endpoint in endpoints:
+            try:
+                socket.bind(endpoint)
+            except zmq.ZMQError as error:
+                self._context.destroy(linger=0)
+                raise ConfigError(_cannot_bind(endpoint, error)) from None
+        return socket
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Serve until told to stop."""
+        loop = asyncio.get_running_loop()
+        readers = (
+            (self._pull, self._drain_pull),
+            (self._router, self._drain_router),
+            (self._publisher, self._drain_publisher),
+        )
+        for socket, drain in readers:
+            loop.add_reader(socket.FD, drain)
+        gc.collect()
+        gc.freeze()
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                beat = tasks.create_task(self._beat([drain for _, drain in readers]))
+                second = tasks.create_task(self._every_second())
+                await stop.wait()
+                beat.cancel()
+                second.cancel()
+        finally:
+            for socket, _ in readers:
+                loop.remove_reader(socket.FD)
+            self._publisher.close(linger=500)
+            self._context.destroy(linger=500)
+
+    def _drain_pull(self) -> None:
+        """Take what is there; the descriptor tells of changes only, so look again ourselves."""
+        receive = self._pull.recv
+        for _ in range(_BATCHES):
+            try:
+                header = receive(zmq.NOBLOCK)
+            except zmq.Again:
+                return
+            self.aggregator.receive(header, receive(zmq.NOBLOCK))
+        asyncio.get_running_loop().call_soon(self._drain_pull)
+
+    def _drain_router(self) -> None:
+        for _ in range(_BATCHES):
+            try:
+                sender, *parts = self._router.recv_multipart(zmq.NOBLOCK)
+            except zmq.Again:
+                return
+            if len(parts) == 1:
+                reply = requests.answer(parts[0], self.aggregator, self.processes)
+                # Refused if the asker is gone or does not read: it will ask again.
+                with contextlib.suppress(zmq.ZMQError):
+                    self._router.send_multipart([sender, *reply], zmq.NOBLOCK)
+        asyncio.get_running_loop().call_soon(self._drain_router)
+
+    def _drain_publisher(self) -> None:
+        """Take the subscriptions; libzmq has already acted on them."""
+        with contextlib.suppress(zmq.Again):
+            while True:
+                self._publisher.recv(zmq.NOBLOCK)
+
+    async def _beat(self, drains: list[Callable[[], None]]) -> None:
+        while True:
+            self._heartbeat.value = time.monotonic()
+            # A send on a socket may eat the edge that its descriptor would have shown.
+            for drain in drains:
+                drain()
+            await asyncio.sleep(_BEAT_S)
+
+    async def _every_second(self) -> None:
+        while True:
+            await asyncio.sleep(1.0)
+            self.aggregator.coverage.sample(time.monotonic())
+            self.processes.sample()
+            _save(self._config.ledger_path, list(self.aggregator.coverage.states.values()))
+
+
+def _cannot_bind(endpoint: str, error: zmq.ZMQError) -> str:
+    if error.errno == zmq.EADDRINUSE:
+        return (
+            f"endpoint {endpoint} is in use, perhaps by another collector: "
+            "stop that one, or give another with --publish"
+        )
+    return f"cannot listen on {endpoint}: {error.strerror}; give another with --publish"
+
+
+def _load(path: str) -> list[MarketState]:
+    """Read the ledger that a former aggregator left, if any."""
+    try:
+        return _ledger.decode(Path(path).read_bytes())
+    except FileNotFoundError:
+        return []
+    except msgspec.DecodeError as error:
+        log.warning("the saved ledger %s cannot be read (%s); starting a new one", path, error)
+        return []
+
+
+def _save(path: str, states: list[MarketState]) -> None:
+    part = Path(path + ".part")
+    part.write_bytes(msgspec.msgpack.encode(states))
+    part.replace(path)
+
+
+async def serve(config: AggregatorConfig, heartbeat: Any, parent: Connection | int | None) -> None:
+    """Run the aggregator until SIGTERM or the parent's death."""
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+    loop.add_signal_handler(signal.SIGTERM, stop.set)
+    loop.add_signal_handler(signal.SIGINT, lambda: None)
+    if parent is not None:
+        loop.add_reader(parent, stop.set)
+    await Server(config, heartbeat).run(stop)
+
+
+def main(config: AggregatorConfig, heartbeat: Any) -> None:
+    """Be the aggregator's process: entry point of the spawned child."""
+    faulthandler.enable()
+    logging.basicConfig(
+        level=config.log_level, format="%(asctime)s aggregator %(levelname)s %(message)s"
+    )
+    parent = multiprocessing.parent_process()
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(serve(config, heartbeat, parent.sentinel if parent else None))
+    except ConfigError as error:
+        log.error("%s", error)
+        raise SystemExit(EXIT_CONFIG) from None
+    finally:
+        if parent is not None and not parent.is_alive():
+            # Nobody is left to remove it.
+            with contextlib.suppress(OSError):
+                os.unlink(config.ledger_path)

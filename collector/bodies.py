@@ -1,0 +1,95 @@
+"""Published bodies, read: their header at fixed offsets, their event decoded."""
+
+import struct
+from collections.abc import Sequence
+from typing import Any, Final, NamedTuple, TypeAlias
+
+import msgspec
+
+from shards.book import OrderBook
+from shards.errors import SequenceGap
+from shards.events import Book, Gap, Trades
+from shards.frames import KIND_BOOK, KIND_GAP, KIND_TRADES, PREFIX_SIZE, VERSION
+
+Published: TypeAlias = Book | Trades | Gap
+Header: TypeAlias = tuple[int, int, int, int, int, int, int]
+"""publisher_epoch, topic_sequence, ts_pub, ts_push, shard, epoch, frame_sequence."""
+
+# The offsets are drawn in shards/frames.py.
+read_header: Final = struct.Struct(">4xQxQxQxQxHxQxQ").unpack_from
+_FIRST: Final = bytes((0x9A, VERSION))
+_decoders: Final[dict[int, msgspec.msgpack.Decoder[Any]]] = {
+    KIND_BOOK: msgspec.msgpack.Decoder(Book),
+    KIND_TRADES: msgspec.msgpack.Decoder(Trades),
+    KIND_GAP: msgspec.msgpack.Decoder(Gap),
+}
+
+
+def is_readable(body: bytes) -> bool:
+    """Whether this is a body, and of the version that this code reads."""
+    return body[:2] == _FIRST and len(body) > PREFIX_SIZE
+
+
+def other_version(body: bytes) -> int | None:
+    """Return the version of a body that differs from ours; None if that is not its trouble."""
+    if len(body) < 2 or body[0] != _FIRST[0] or body[1] == VERSION:
+        return None
+    return body[1]
+
+
+def decode_event(body: bytes) -> Published | None:
+    """Decode the event; None where it is garbage, or of a kind newer than this code."""
+    decoder = _decoders.get(body[2])
+    if decoder is None:
+        return None
+    try:
+        event: Published = decoder.decode(memoryview(body)[PREFIX_SIZE:])
+    except msgspec.MsgspecError:
+        return None
+    return event
+
+
+def load_or_apply(book: OrderBook, event: Book) -> None:
+    """
+    Bring a book up to date with an event of its topic.
+
+    Raises:
+        SequenceGap: If the event is a delta that does not follow.
+
+    """
+    if event.is_snapshot:
+        book.load(event.sequence, event.bids, event.asks)
+        book.market_id = event.market_id
+    else:
+        book.apply(event.sequence, event.bids, event.asks)
+
+
+class Whole(NamedTuple):
+    """A book put together, and the header of the last body in it."""
+
+    header: Header
+    event: Book
+
+
+def compose(bodies: Sequence[bytes], topic_sequence: int) -> Whole | None:
+    """Put a whole book together from one and its deltas; None if they do not make one."""
+    book = OrderBook("")
+    whole: Whole | None = None
+    for body in bodies:
+        if not is_readable(body):
+            return None
+        header, event = read_header(body), decode_event(body)
+        if header[1] > topic_sequence:
+            break
+        if not isinstance(event, Book):
+            return None
+        try:
+            load_or_apply(book, event)
+        except SequenceGap:
+            return None
+        whole = Whole(header, event)
+    if whole is None:
+        return None
+    bids, asks = book.levels()
+    event = msgspec.structs.replace(whole.event, is_snapshot=True, bids=bids, asks=asks)
+    return Whole(whole.header, event)

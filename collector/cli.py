@@ -1,0 +1,208 @@
+"""
+The commands. Each parses, calls one thing and prints; heavy imports are inside.
+
+Data goes to stdout, everything else to stderr. Exit codes: 0 fine, 1 bug, 2 usage,
+3 configuration, 4 below what was demanded.
+"""
+
+import logging
+import sys
+from collections.abc import Callable
+from typing import Any, Final, NoReturn
+
+import click
+
+from collector import __version__
+from collector.config import DEFAULT_PUBLISH
+from collector.devnet.command import devnet
+from collector.tail import tail
+from shards.errors import EXIT_CONFIG, ConfigError
+
+_TYPES: Final = ("spot", "derivative", "binary")
+_NETWORKS: Final = ("local", "devnet")
+_CHANNELS: Final = ("book", "trades")
+
+
+@click.group(context_settings={"auto_envvar_prefix": "COLLECTOR", "max_content_width": 100})
+@click.version_option(__version__, package_name="injective-collector")
+def cli() -> None:
+    """
+    Collect market data from the Injective exchange, completely.
+
+    Every trade and every order-book change of every block, once, in order. Every option has an
+    environment twin: --shards of start is COLLECTOR_START_SHARDS.
+    """
+
+
+cli.add_command(tail)
+cli.add_command(devnet)
+
+
+def _network_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that say which network and which markets of it."""
+    for option in (
+        click.option(
+            "--network",
+            type=click.Choice(_NETWORKS),
+            default="local",
+            show_default=True,
+            help="local: a node of yours with the usual ports; devnet: one is started for you.",
+        ),
+        click.option(
+            "--config",
+            type=click.Path(dir_okay=False),
+            help="TOML file: endpoints of a network, limits, markets (docs/operations.md).",
+        ),
+        click.option(
+            "--market",
+            "markets",
+            multiple=True,
+            metavar="PATTERN",
+            help="Ticker, symbol, a glob of either, or market id; may be repeated.  [default: all]",
+        ),
+        click.option(
+            "--type",
+            "types",
+            multiple=True,
+            type=click.Choice(_TYPES),
+            help="Only markets of this type; may be repeated.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+@cli.command()
+@_network_options
+@click.option(
+    "--shards",
+    type=int,
+    help="How many worker processes share the markets.  [default: 1]",
+)
+@click.option(
+    "--source",
+    type=click.Choice(["chain-ws"]),
+    default="chain-ws",
+    show_default=True,
+    help="Which upstream API to read.",
+)
+@click.option(
+    "--channel",
+    "channels",
+    multiple=True,
+    type=click.Choice(_CHANNELS),
+    help="What to collect; may be repeated. Gaps are always announced.  [default: all]",
+)
+@click.option(
+    "--publish",
+    multiple=True,
+    metavar="ENDPOINT",
+    help="Where subscribers connect, tcp://HOST:PORT or ipc://PATH; requests are answered at "
+    f"the next port, or PATH.requests. May be repeated.  [default: {DEFAULT_PUBLISH}]",
+)
+@click.option(
+    "--devnet-spot", type=click.IntRange(0), default=12, show_default=True,
+    help="Spot markets of the devnet.",
+)  # fmt: skip
+@click.option(
+    "--devnet-perp", type=click.IntRange(0), default=4, show_default=True,
+    help="Perpetual markets of the devnet.",
+)  # fmt: skip
+@click.option(
+    "--devnet-option",
+    "devnet_options",
+    multiple=True,
+    metavar="OPTION",
+    help="Another option for the devnet, for example --devnet-option=--quiet-markets=4.",
+)
+@click.option(
+    "--duration", type=click.FloatRange(0, min_open=True), metavar="SECONDS",
+    help="Stop after so long.  [default: run until stopped]",
+)  # fmt: skip
+@click.option(
+    "--min-coverage", type=click.FloatRange(0, 1), metavar="X",
+    help="Exit with 4 if coverage is below this at the end.",
+)  # fmt: skip
+@click.option(
+    "--summary", metavar="FILE",
+    help="Write the summary, one JSON object, here at the end; - is stdout.",
+)  # fmt: skip
+@click.option(
+    "--log-level", type=click.Choice(["DEBUG", "INFO", "WARNING", "ERROR"]), default="INFO",
+    show_default=True, help="How much to log to stderr.",
+)  # fmt: skip
+def start(**options: Any) -> None:
+    """
+    Collect: split the markets over shards, publish their frames.
+
+    Ctrl-C or SIGTERM drains and stops; a second one forces.
+    """
+    from collector.starting import start as run
+
+    logging.basicConfig(
+        level=options["log_level"], format="%(asctime)s coordinator %(levelname)s %(message)s"
+    )
+    try:
+        sys.exit(run(**options))
+    except ConfigError as error:
+        fail("start", error)
+
+
+_connect_option = click.option(
+    "--connect",
+    metavar="ENDPOINT",
+    default=DEFAULT_PUBLISH,
+    show_default=True,
+    help="The collector's publish endpoint.",
+)
+
+
+@cli.command()
+@_connect_option
+@click.option("--json", "as_json", is_flag=True, help="Print the whole summary as one JSON object.")
+@click.option("--watch", is_flag=True, help="Print again every second until Ctrl-C.")
+def status(*, connect: str, as_json: bool, watch: bool) -> None:
+    """Say how a running collector stands: coverage, blocks, gaps, latency, processes."""
+    from collector.showing import show_status
+
+    try:
+        show_status(connect, as_json=as_json, watch=watch)
+    except ConfigError as error:
+        fail("status", error)
+
+
+@cli.command()
+@_network_options
+@click.option(
+    "--connect", metavar="ENDPOINT", help="Ask a running collector there instead of the network."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON array.")
+def markets(**options: Any) -> None:
+    """
+    List the markets of a network, or of a running collector with their state.
+
+    Without --network, --config or --connect the collector at the default endpoint is asked.
+    """
+    from collector.showing import show_markets
+
+    context = click.get_current_context()
+    default = click.core.ParameterSource.DEFAULT
+    if all(
+        context.get_parameter_source(name) is default for name in ("network", "config", "connect")
+    ):
+        options["connect"] = DEFAULT_PUBLISH
+    try:
+        show_markets(**options)
+    except ConfigError as error:
+        fail("markets", error)
+
+
+def fail(command: str, error: ConfigError) -> NoReturn:
+    """Say in one sentence what was wrong, and exit as configuration errors do."""
+    click.echo(f"collector {command}: {error}", err=True)
+    sys.exit(EXIT_CONFIG)
+
+
+def main() -> None:
+    """Be the command ``collector``."""
+    cli(prog_name="collector")

@@ -1,0 +1,51 @@
+"""What the parts of a collector are told when they start; where things listen by default."""
+
+from typing import Final
+
+import msgspec
+
+from shards.config import Market
+
+DEFAULT_PUBLISH: Final = "tcp://127.0.0.1:5590"
+"""The aggregator's XPUB, unless told otherwise."""
+
+
+def requests_endpoint(publish: str) -> str:
+    """
+    Name the endpoint for requests that belongs to a publish endpoint.
+
+    For tcp it is the port after it, for ipc the path with ``.requests`` behind it.
+
+    Raises:
+        ValueError: If the endpoint is neither, or has no port that another could follow.
+
+    """
+    scheme, separator, address = publish.partition("://")
+    if separator and address and scheme == "ipc":
+        return f"{publish}.requests"
+    host, colon, port = address.rpartition(":")
+    if scheme != "tcp" or not colon or not host or not port.isdecimal():
+        raise ValueError(f"{publish!r} is neither tcp://HOST:PORT nor ipc://PATH")
+    if not 0 < int(port) < 65535:
+        raise ValueError(f"{publish!r}: the port must be 1 to 65534, requests use the next one")
+    return f"tcp://{host}:{int(port) + 1}"
+
+
+class AggregatorConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything the aggregator's process needs to know."""
+
+    epoch: int
+    """Grows with every start; subscribers see it as the publisher epoch."""
+    publish: tuple[str, ...]
+    """XPUB endpoints; requests are answered at `requests_endpoint` of each."""
+    pull: str
+    """Where the shards push, ipc."""
+    link: str
+    """Where the shards report, ipc."""
+    ledger_path: str
+    """File in which the ledger outlives this process."""
+    markets: tuple[Market, ...]
+    coordinator_pid: int
+    publish_hwm: int = 20_000
+    """Frames ZeroMQ queues for one slow subscriber before it loses some."""
+    log_level: str = "INFO"

@@ -1,0 +1,295 @@
+"""
+The coordinator: discover, assign, supervise. It composes everything and has no hot path.
+
+::
+
+    startup   runtime folder, devnet if asked for, discovery, assignment
+    run       reconcile the children, once a second ask the aggregator how things stand
+    shutdown  last summary, shards drain, aggregator, devnet
+"""
+
+import contextlib
+import logging
+import multiprocessing.connection
+import os
+import shutil
+import signal
+import socket
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from types import FrameType
+from typing import Any, Final
+
+import msgspec
+
+from collector import aggregator_process, discovery, networks, selection, sharding
+from collector.asking import Asker
+from collector.config import AggregatorConfig, requests_endpoint
+from collector.node import OwnDevnet
+from collector.supervisor import Child, Supervisor
+from shards import worker
+from shards.config import Endpoints, Limits, Market, ShardConfig, SourceName
+from shards.errors import EXIT_BELOW, EXIT_OK, ConfigError
+
+log = logging.getLogger(__name__)
+
+_TURN_S: Final = 0.5
+_DRAIN_S: Final = 5.0
+
+
+class StartOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """What `collector start` was asked to do."""
+
+    shards: int
+    network: str
+    source: SourceName = "chain-ws"
+    file: networks.File = networks.File()
+    markets: tuple[str, ...] = ()
+    types: tuple[str, ...] = ()
+    channels: tuple[str, ...] = ()
+    publish: tuple[str, ...]
+    devnet_spot: int = 12
+    devnet_perp: int = 4
+    devnet_options: tuple[str, ...] = ()
+    duration_s: float | None = None
+    min_coverage: float | None = None
+    log_level: str = "INFO"
+
+
+class Interrupted(BaseException):
+    """A signal asked us to stop before everything was running."""
+
+
+class _Signals:
+    """SIGINT and SIGTERM: the first asks to stop, the second forces it."""
+
+    def __init__(self) -> None:
+        self.booting = True
+        self.stop = False
+        self._before: dict[int, Any] = {}
+        self.reader, self._writer = socket.socketpair()
+        self._writer.setblocking(False)
+
+    def __enter__(self) -> "_Signals":
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._before[number] = signal.signal(number, self._received)
+        return self
+
+    def _received(self, number: int, frame: FrameType | None) -> None:
+        if self.stop:
+            log.warning("forced to stop")
+            # Children end by themselves when we do; nothing else is left to lose.
+            os.killpg(0, signal.SIGKILL) if os.getpgrp() == os.getpid() else os._exit(1)
+        self.stop = True
+        with contextlib.suppress(BlockingIOError):
+            self._writer.send(b"!")
+        if self.booting:
+            raise Interrupted
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        self.reader.close()
+        self._writer.close()
+
+
+@contextlib.contextmanager
+def _runtime_folder() -> Iterator[Path]:
+    """A folder that only we can enter, for the sockets between our processes."""
+    folder = Path(tempfile.mkdtemp(prefix="collector-"))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+class Coordinator:
+    """One run of `collector start`, from its options to its summary."""
+
+    def __init__(
+        self,
+        options: StartOptions,
+        *,
+        show: Callable[[dict[str, Any]], None],
+        announce: Callable[[str], None],
+    ) -> None:
+        self._options = options
+        self._show = show
+        self._announce = announce
+        self._summary: dict[str, Any] = {}
+
+    def run(self) -> tuple[int, dict[str, Any]]:
+        """
+        Collect until the duration is over or a signal comes: ``(exit code, summary)``.
+
+        Raises:
+            ConfigError: If it cannot be run as asked.
+
+        """
+        with contextlib.ExitStack() as stack:
+            signals = stack.enter_context(_Signals())
+            try:
+                folder = stack.enter_context(_runtime_folder())
+                endpoints = self._endpoints(stack)
+                markets = self._markets(endpoints)
+                supervisor = self._compose(folder, endpoints, markets)
+            except Interrupted:
+                log.info("stopped before anything ran")
+                return EXIT_OK, {}
+            signals.booting = False
+            self._serve(supervisor, signals)
+        return self._exit_code(), self._summary
+
+    # ---- startup --------------------------------------------------------------------
+
+    def _endpoints(self, stack: contextlib.ExitStack) -> Endpoints:
+        options = self._options
+        if options.network == "devnet" and options.file.network is None:
+            self._announce("starting a devnet: a real node with real trading, about ten seconds")
+            node = OwnDevnet(
+                spot=options.devnet_spot,
+                perp=options.devnet_perp,
+                options=options.devnet_options,
+            )
+            return stack.enter_context(node).endpoints()
+        return networks.endpoints(options.network, options.file)
+
+    def _markets(self, endpoints: Endpoints) -> list[Market]:
+        options = self._options
+        found = discovery.discover(endpoints)
+        patterns = options.markets or options.file.markets
+        chosen = selection.choose(found, patterns, options.types)
+        if options.shards > len(chosen):
+            raise ConfigError(
+                f"--shards {options.shards} is more than the {len(chosen)} markets chosen: "
+                "a shard without a market has nothing to do"
+            )
+        return chosen
+
+    def _compose(self, folder: Path, endpoints: Endpoints, markets: list[Market]) -> Supervisor:
+        options = self._options
+        pull, link = f"ipc://{folder}/push", f"ipc://{folder}/link"
+        by_id = {market.market_id: market for market in markets}
+        parts = sharding.assign(list(by_id), shards=options.shards)
+        children = [
+            Child(
+                "aggregator",
+                aggregator_process.main,
+                lambda: AggregatorConfig(
+                    epoch=time.time_ns(),
+                    publish=options.publish,
+                    pull=pull,
+                    link=link,
+                    ledger_path=str(folder / "ledger"),
+                    markets=tuple(markets),
+                    coordinator_pid=os.getpid(),
+                    log_level=options.log_level,
+                ),
+            )
+        ]
+        for number, part in enumerate(parts):
+            chosen = tuple(by_id[market_id] for market_id in part)
+            children.append(
+                Child(
+                    f"shard {number}",
+                    worker.main,
+                    self._shard_config(number, chosen, endpoints, pull, link),
+                )
+            )
+        self._announce(_started(options, markets, parts))
+        return Supervisor(children)
+
+    def _shard_config(
+        self,
+        number: int,
+        markets: tuple[Market, ...],
+        endpoints: Endpoints,
+        pull: str,
+        link: str,
+    ) -> Callable[[], ShardConfig]:
+        options = self._options
+        return lambda: ShardConfig(
+            shard=number,
+            epoch=time.time_ns(),
+            source=options.source,
+            endpoints=endpoints,
+            markets=markets,
+            push=pull,
+            link=link,
+            limits=options.file.limits,
+            log_level=options.log_level,
+        )
+
+    # ---- run ------------------------------------------------------------------------
+
+    def _serve(self, supervisor: Supervisor, signals: _Signals) -> None:
+        options = self._options
+        began = time.monotonic()
+        asker = Asker(_asking_endpoint(options.publish[0]))
+        try:
+            while not signals.stop:
+                supervisor.reconcile()
+                self._ask(asker, supervisor, within_s=0.2)
+                if self._summary:
+                    self._show(self._summary)
+                if options.duration_s is not None and time.monotonic() - began > options.duration_s:
+                    break
+                multiprocessing.connection.wait(
+                    [*supervisor.sentinels(), signals.reader], timeout=_TURN_S
+                )
+            # The last word is asked for while everything still runs.
+            self._ask(asker, supervisor, within_s=2.0)
+        finally:
+            self._shutdown(supervisor)
+            asker.close()
+
+    def _ask(self, asker: Asker, supervisor: Supervisor, *, within_s: float) -> None:
+        """Tell the aggregator which processes there are and hear how things stand."""
+        rows: list[dict[str, Any]] = [
+            {"name": "coordinator", "pid": os.getpid(), "restarts": 0},
+            *(
+                {"name": child.name, "pid": child.pid, "restarts": child.restarts}
+                for child in supervisor.children.values()
+            ),
+        ]
+        try:
+            answer = asker.ask("processes", within_s=within_s, processes=rows)
+        except TimeoutError:
+            return
+        self._summary = answer["status"]
+
+    def _shutdown(self, supervisor: Supervisor) -> None:
+        """Shards first, so that the aggregator still takes what they have."""
+        shards = [name for name in supervisor.children if name != "aggregator"]
+        supervisor.stop(shards, within_s=_DRAIN_S)
+        supervisor.stop(["aggregator"], within_s=_DRAIN_S)
+
+    def _exit_code(self) -> int:
+        wanted = self._options.min_coverage
+        if wanted is None:
+            return EXIT_OK
+        reached = self._summary.get("coverage", {}).get("now", 0.0)
+        if reached < wanted:
+            log.error("coverage %.4f is below --min-coverage %.4f", reached, wanted)
+            return EXIT_BELOW
+        return EXIT_OK
+
+
+def _asking_endpoint(publish: str) -> str:
+    """Return where the coordinator asks; an aggregator on all interfaces is on loopback too."""
+    endpoint = requests_endpoint(publish)
+    return endpoint.replace("//*:", "//127.0.0.1:").replace("//0.0.0.0:", "//127.0.0.1:")
+
+
+def _started(
+    options: StartOptions, markets: Sequence[Market], parts: Sequence[Sequence[str]]
+) -> str:
+    sizes = ", ".join(str(len(part)) for part in parts)
+    connect = options.publish[0]
+    return (
+        f"{len(markets)} markets of {options.network} over {len(parts)} shards ({sizes}); "
+        f"publishing on {', '.join(options.publish)}\n"
+        f"in another terminal: collector tail --connect {connect}"
+    )

@@ -1,0 +1,233 @@
+"""
+Coverage and completeness: which markets are live, and which blocks of each are had.
+
+Coverage is not "something was received". A market is live when its shard says so (blocks
+contiguous up to the head, book in sync) and that shard reported lately. Completeness is
+(received + replayed) ÷ due over all markets, from the merged ledger.
+
+Pure: instants come in as ``now`` (monotonic seconds).
+"""
+
+from collections import deque
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+import msgspec
+
+from shards.config import Market
+from shards.ledger import Ranges
+from shards.reports import MarketReport, Report, ResumePoint
+
+SILENT_S: Final = 3.0
+"""A shard that has not reported for so long cannot vouch for its markets."""
+GRACE_S: Final = 2.0
+"""A block is due in every market so long after the first market had it."""
+
+
+class MarketState(msgspec.Struct, array_like=True):
+    """What is known of one market; encoded, it is the ledger that outlives the aggregator."""
+
+    market_id: str
+    shard: int = -1
+    state: str = "pending"
+    reason: str = ""
+    first: int = 0
+    last: int = 0
+    replayed: list[tuple[int, int]] = []
+    missing: list[tuple[int, int]] = []
+    gaps_opened: int = 0
+    gaps_closed: int = 0
+    resyncs: int = 0
+    earlier_opened: int = 0
+    """Gaps of this market that former processes of its shard opened and closed."""
+    earlier_closed: int = 0
+    earlier_resyncs: int = 0
+
+
+class Coverage:
+    """The state of every market over all shards."""
+
+    def __init__(self, markets: Iterable[Market], saved: Iterable[MarketState] = ()) -> None:
+        self._markets = {market.market_id: market for market in markets}
+        self.states = {market_id: MarketState(market_id) for market_id in self._markets}
+        for state in saved:
+            if state.market_id in self.states:
+                self.states[state.market_id] = state
+        self._reported_at: dict[int, float] = {}
+        self._heads: deque[tuple[float, int]] = deque()
+        self.head = max((state.last for state in self.states.values()), default=0)
+        self._settled = self.head
+        self._weighted = 0.0
+        self._weight_s = 0.0
+        self._sampled_at: float | None = None
+
+    # ---- what comes in --------------------------------------------------------------
+
+    def fresh(self, shard: int) -> None:
+        """A new process has this shard: what its predecessor counted is history."""
+        for state in self.states.values():
+            if state.shard == shard:
+                state.earlier_opened += state.gaps_opened
+                state.earlier_closed += state.gaps_closed
+                state.earlier_resyncs += state.resyncs
+                state.gaps_opened = state.gaps_closed = state.resyncs = 0
+        self._reported_at.pop(shard, None)
+
+    def report(self, report: Report, now: float) -> None:
+        """Take what a shard says of its markets' states."""
+        self._reported_at[report.shard] = now
+        for market in report.markets:
+            state = self.states.get(market.market_id)
+            if state is not None:
+                _update_state(state, market, report.shard)
+        if report.head > self.head:
+            self.head = report.head
+            self._heads.append((now, report.head))
+
+    def account(self, report: Report) -> None:
+        """Take a shard's ledgers; only once all frames made before the report are here."""
+        for market in report.markets:
+            state = self.states.get(market.market_id)
+            if state is not None and market.first:
+                # A shard that resumes reports the whole ledger, its predecessors' included.
+                state.first = market.first
+                state.last = market.last
+                state.replayed = market.replayed
+                state.missing = market.missing
+
+    def resume_points(self, market_ids: Iterable[str]) -> dict[str, ResumePoint]:
+        """Say where a restarted shard takes up each of these markets."""
+        points = {}
+        for market_id in market_ids:
+            state = self.states.get(market_id)
+            if state is not None and state.first:
+                points[market_id] = ResumePoint(
+                    state.first, state.last, state.replayed, state.missing
+                )
+        return points
+
+    # ---- what is known --------------------------------------------------------------
+
+    def accounted(self) -> int:
+        """Return the height through which every market's blocks are accounted for."""
+        return min((state.last for state in self.states.values() if state.first), default=0)
+
+    def state_of(self, state: MarketState, now: float) -> str:
+        """Return a market's state, with a silent shard's word not taken for it."""
+        if self._markets[state.market_id].status != "Active":
+            return "inactive"
+        reported_at = self._reported_at.get(state.shard)
+        if reported_at is None or now - reported_at > SILENT_S:
+            return "stale" if state.first else "pending"
+        return state.state
+
+    def counts(self, now: float) -> dict[str, int]:
+        """Count markets by state."""
+        counts: dict[str, int] = {}
+        for state in self.states.values():
+            name = self.state_of(state, now)
+            counts[name] = counts.get(name, 0) + 1
+        return counts
+
+    def coverage(self, now: float) -> float:
+        """Return live ÷ (requested − inactive), 0 where there is nothing to cover."""
+        counts = self.counts(now)
+        wanted = len(self.states) - counts.get("inactive", 0)
+        return counts.get("live", 0) / wanted if wanted else 0.0
+
+    def sample(self, now: float) -> None:
+        """Weigh the coverage since the last sample into its mean."""
+        while self._heads and self._heads[0][0] <= now - GRACE_S:
+            self._settled = self._heads.popleft()[1]
+        if self._sampled_at is not None:
+            elapsed_s = now - self._sampled_at
+            self._weighted += self.coverage(now) * elapsed_s
+            self._weight_s += elapsed_s
+        self._sampled_at = now
+
+    @property
+    def mean(self) -> float:
+        """The time-weighted mean of the coverage since the start."""
+        return self._weighted / self._weight_s if self._weight_s else 0.0
+
+    def blocks(self) -> dict[str, int]:
+        """
+        Add the ledgers up, one count for each block of each market.
+
+        A block is due everywhere GRACE_S after the first market had it; one that is
+        accounted for sooner is due at once.
+        """
+        first = last = due = replayed = missing = 0
+        for state in self.states.values():
+            if not state.first:
+                continue
+            first = min(first or state.first, state.first)
+            last = max(last, state.last)
+            owed = max(state.last, self._settled) - state.first + 1
+            due += owed
+            replayed += len(Ranges(state.replayed))
+            missing += len(Ranges(state.missing)) + max(0, self._settled - state.last)
+        return {
+            "first": first,
+            "last": last,
+            "due": due,
+            "received": due - replayed - missing,
+            "replayed": replayed,
+            "missing": missing,
+        }
+
+    def completeness(self) -> float:
+        """Return (received + replayed) ÷ due; 0 before the first block."""
+        blocks = self.blocks()
+        due = blocks["due"]
+        return (blocks["received"] + blocks["replayed"]) / due if due else 0.0
+
+    def gaps(self) -> dict[str, int]:
+        """Count the gaps of all markets."""
+        opened = sum(s.gaps_opened + s.earlier_opened for s in self.states.values())
+        closed = sum(s.gaps_closed + s.earlier_closed for s in self.states.values())
+        # A shard that died with a gap open left it to its successor, who opened its own.
+        still = sum(s.gaps_opened - s.gaps_closed for s in self.states.values())
+        return {"opened": opened, "closed": closed, "open": still}
+
+    def holes(self) -> list[dict[str, Any]]:
+        """List what is missing, as ranges of heights per market."""
+        holes: list[dict[str, Any]] = []
+        for state in self.states.values():
+            ranges = list(state.missing)
+            if state.first and self._settled > state.last:
+                ranges.append((state.last + 1, self._settled))
+            if ranges:
+                symbol = self._markets[state.market_id].symbol
+                holes.append({"symbol": symbol, "heights": ranges})
+        return holes
+
+    def detail(self, now: float, extra: Mapping[str, Mapping[str, int]]) -> list[dict[str, Any]]:
+        """Describe every market, with counts from elsewhere by market id."""
+        rows = []
+        for market_id, state in self.states.items():
+            market = self._markets[market_id]
+            rows.append(
+                {
+                    "market_id": market_id,
+                    "ticker": market.ticker,
+                    "symbol": market.symbol,
+                    "type": market.type,
+                    "status": market.status,
+                    "shard": state.shard,
+                    "state": self.state_of(state, now),
+                    "reason": state.reason,
+                    "height": state.last,
+                    **extra.get(market_id, {}),
+                }
+            )
+        return rows
+
+
+def _update_state(state: MarketState, market: MarketReport, shard: int) -> None:
+    state.shard = shard
+    state.state = market.state
+    state.reason = market.reason
+    state.gaps_opened = market.gaps_opened
+    state.gaps_closed = market.gaps_closed
+    state.resyncs = market.resyncs

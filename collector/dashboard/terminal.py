@@ -1,0 +1,72 @@
+"""The live block that `collector start` shows in a terminal; plain log lines in a pipe."""
+
+import logging
+import sys
+import time
+from types import TracebackType
+from typing import Any, Final, Self
+
+from collector.dashboard.text import block_lines, one_line
+
+log = logging.getLogger(__name__)
+
+_LINE_EVERY_S: Final = 10.0
+
+
+class StatusBlock:
+    """Shows each summary: redrawn in place on a terminal, a line now and then elsewhere."""
+
+    def __init__(self) -> None:
+        self._live: Any = None
+        self._line_at = 0.0
+        self._published = 0
+        self._shown_at = 0.0
+        self._rate = 0.0
+
+    def __enter__(self) -> Self:
+        if sys.stderr.isatty():
+            from rich.console import Console
+            from rich.live import Live
+
+            self._live = Live(
+                console=Console(stderr=True), auto_refresh=False, redirect_stdout=False
+            )
+            self._live.start()
+        return self
+
+    def announce(self, text: str) -> None:
+        """Say something that stays."""
+        if self._live is not None:
+            self._live.console.print(text, highlight=False)
+        else:
+            for line in text.splitlines():
+                log.info("%s", line)
+
+    def show(self, summary: dict[str, Any]) -> None:
+        """Show how things stand now."""
+        now = time.monotonic()
+        self._measure(summary, now)
+        if self._live is not None:
+            from rich.text import Text
+
+            self._live.update(Text("\n".join(block_lines(summary, self._rate))), refresh=True)
+        elif now - self._line_at >= _LINE_EVERY_S:
+            self._line_at = now
+            log.info("%s", one_line(summary, self._rate))
+
+    def _measure(self, summary: dict[str, Any], now: float) -> None:
+        """Frames per second since the last summary that is at least a second old."""
+        published = summary["frames"]["published"]
+        if now - self._shown_at >= 1.0 or published < self._published:
+            if self._shown_at and published >= self._published:
+                self._rate = (published - self._published) / (now - self._shown_at)
+            self._published, self._shown_at = published, now
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._live is not None:
+            self._live.stop()

@@ -1,0 +1,73 @@
+"""A summary in words and columns. Pure."""
+
+from typing import Any
+
+
+def one_line(summary: dict[str, Any], frames_per_s: float) -> str:
+    """Say the essentials in one line, for logs."""
+    markets, latency = summary["markets"], summary["latency_us"]["recv_to_aggregator"]
+    blocks = summary["blocks"]
+    return (
+        f"{markets['live']}/{markets['requested'] - markets['inactive']} markets live, "
+        f"coverage {summary['coverage']['now']:.4f}, completeness {summary['completeness']:.6f}, "
+        f"block {blocks['head']}, {frames_per_s:.0f} frames/s, "
+        f"latency p50 {latency['p50']:.0f} µs p99 {latency['p99']:.0f} µs"
+        + ("; the chain is halted" if summary["halted"] else "")
+    )
+
+
+def block_lines(summary: dict[str, Any], frames_per_s: float) -> list[str]:
+    """Lay the summary out as the block that a terminal shows."""
+    markets, blocks, gaps = summary["markets"], summary["blocks"], summary["gaps"]
+    latency = summary["latency_us"]["recv_to_aggregator"]
+    events, frames = summary["events"], summary["frames"]
+    wanted = markets["requested"] - markets["inactive"]
+    lines = [
+        "",
+        f"markets   {markets['live']} of {wanted} live"
+        + _others(markets["states"])
+        + f"   coverage {summary['coverage']['now']:.4f} (mean {summary['coverage']['mean']:.4f})",
+        f"blocks    head {blocks['head']}, every {summary['block_time_s']:.2f} s"
+        + (", HALTED" if summary["halted"] else "")
+        + f"   completeness {summary['completeness']:.6f}"
+        + f"   replayed {blocks['replayed']}, missing {blocks['missing']}",
+        f"events    {events['trades']} trades, {events['book_updates']} book updates"
+        f"   gaps {gaps['open']} open, {gaps['closed']} closed",
+        f"frames    {frames_per_s:.0f}/s, {frames['published']} published, "
+        f"{frames['dropped']} dropped",
+        f"latency   receive to aggregator p50 {latency['p50']:.0f} µs, "
+        f"p99 {latency['p99']:.0f} µs, max {latency['max'] / 1000:.1f} ms",
+        "",
+        f"{'process':<14}{'pid':>8}{'CPU %':>8}{'MB':>8}{'restarts':>10}",
+    ]
+    lines += [
+        f"{p['name']:<14}{p['pid']:>8}{p['cpu_percent']:>8.1f}{p['rss_mb']:>8.1f}"
+        f"{p['restarts']:>10}"
+        for p in summary["processes"]
+    ]
+    return lines + trouble_lines(summary)
+
+
+def _others(states: dict[str, int]) -> str:
+    others = [f"{count} {name}" for name, count in sorted(states.items()) if name != "live"]
+    return f" ({', '.join(others)})" if others else ""
+
+
+def trouble_lines(summary: dict[str, Any]) -> list[str]:
+    """List what is not as it should be: holes and endpoints that are given a rest."""
+    lines = [
+        f"hole      {hole['symbol']}: blocks "
+        + ", ".join(f"{first}-{last}" for first, last in hole["heights"][:5])
+        for hole in summary["holes"][:10]
+    ]
+    seen = {
+        (endpoint["endpoint"], endpoint["breaker"]): endpoint["reason"]
+        for shard in summary["shards"]
+        for endpoint in shard["endpoints"]
+        if endpoint["breaker"] != "closed"
+    }
+    lines += [
+        f"breaker   {endpoint} is {breaker}: {reason}"
+        for (endpoint, breaker), reason in seen.items()
+    ]
+    return lines

@@ -1,0 +1,159 @@
+"""The command `collector devnet`."""
+
+import sys
+from typing import get_args
+
+import click
+import msgspec
+
+from collector.devnet.config import DevnetConfig, Ports, Traffic
+from collector.devnet.info import DevnetInfo
+
+EXIT_CONFIG = 3
+
+
+@click.command()
+@click.option(
+    "--spot",
+    default=12,
+    show_default=True,
+    type=click.IntRange(0),
+    help="Spot markets in the genesis.",
+)
+@click.option(
+    "--perp",
+    default=4,
+    show_default=True,
+    type=click.IntRange(0),
+    help="Perpetual markets in the genesis.",
+)
+@click.option(
+    "--quiet-markets",
+    default=0,
+    show_default=True,
+    type=click.IntRange(0),
+    help="How many markets, from the end of the list, never trade.",
+)
+@click.option(
+    "--seed",
+    default=1,
+    show_default=True,
+    help="The same seed gives the same markets and the same orders.",
+)
+@click.option(
+    "--block-time",
+    default=0.65,
+    show_default=True,
+    type=click.FloatRange(0.1, 60),
+    help="Seconds from block to block.",
+)
+@click.option(
+    "--traffic",
+    default="normal",
+    show_default=True,
+    type=click.Choice(get_args(Traffic)),
+    help="How much is traded.",
+)
+@click.option(
+    "--stream-buffer",
+    default=100,
+    show_default=True,
+    type=click.IntRange(1),
+    help="Blocks the node keeps for a slow chain-stream subscriber before it drops it.",
+)
+@click.option(
+    "--home",
+    default=None,
+    type=click.Path(file_okay=False),
+    help="Keep the chain in this folder and go on with it the next time.  "
+    "[default: a temporary folder, removed at the end]",
+)
+@click.option(
+    "--rpc-port",
+    default=0,
+    type=click.IntRange(0, 65535),
+    help="CometBFT RPC port.  [default: a free one]",
+)
+@click.option(
+    "--ws-port",
+    default=0,
+    type=click.IntRange(0, 65535),
+    help="Chain-stream WebSocket port.  [default: a free one]",
+)
+@click.option(
+    "--grpc-port",
+    default=0,
+    type=click.IntRange(0, 65535),
+    help="Chain gRPC port.  [default: a free one]",
+)
+@click.option(
+    "--stream-port",
+    default=0,
+    type=click.IntRange(0, 65535),
+    help="Chain-stream gRPC port.  [default: a free one]",
+)
+@click.option(
+    "--json",
+    "as_json",
+    is_flag=True,
+    help="Print endpoints and markets as one JSON line once the node is ready.",
+)
+@click.option(
+    "--stop-with-stdin",
+    is_flag=True,
+    hidden=True,
+    help="Stop when stdin ends: for a program that holds the other end.",
+)
+def devnet(
+    *, spot: int, perp: int, quiet_markets: int, seed: int, block_time: float, traffic: Traffic,
+    stream_buffer: int, home: str | None, rpc_port: int, ws_port: int, grpc_port: int,
+    stream_port: int, as_json: bool, stop_with_stdin: bool,
+) -> None:  # fmt: skip
+    """
+    Run a real Injective node on loopback, with real trading.
+
+    Ctrl-C stops it and leaves nothing behind. SIGUSR1 restarts the node on the same ports, with
+    its chain.
+    """
+    if quiet_markets > spot + perp:
+        raise click.UsageError("--quiet-markets is more than there are markets")
+    config = DevnetConfig(
+        spot=spot, perp=perp, quiet_markets=quiet_markets, seed=seed, block_time_s=block_time,
+        traffic=traffic, stream_buffer=stream_buffer, home=home,
+        ports=Ports(rpc=rpc_port, ws=ws_port, grpc=grpc_port, stream=stream_port),
+    )  # fmt: skip
+    _run(config, as_json=as_json, stop_with_stdin=stop_with_stdin)
+
+
+def _run(config: DevnetConfig, *, as_json: bool, stop_with_stdin: bool) -> None:
+    from collector.devnet.errors import DevnetError
+    from collector.devnet.session import Session
+
+    announced = False
+
+    def announce(info: DevnetInfo) -> None:
+        nonlocal announced
+        if announced:
+            click.echo(f"the node is back, pid {info.pids.node}", err=True)
+        else:
+            click.echo(msgspec.json.encode(info).decode() if as_json else _as_text(info))
+        announced = True
+
+    try:
+        Session(config, announce, lifeline_pipe=sys.stdin if stop_with_stdin else None).run()
+    except DevnetError as exc:
+        click.echo(f"collector devnet: {exc}", err=True)
+        raise SystemExit(EXIT_CONFIG) from exc
+
+
+def _as_text(info: DevnetInfo) -> str:
+    quiet = sum(market.quiet for market in info.markets)
+    return (
+        f"{info.chain_id}: {len(info.markets)} markets ({quiet} quiet), "
+        f"a block every {info.block_time_s} s\n"
+        f"  chain-ws    {info.endpoints.chain_ws}\n"
+        f"  chain-grpc  {info.endpoints.chain_stream} (stream), "
+        f"{info.endpoints.chain_grpc} (queries)\n"
+        f"  rpc         {info.endpoints.rpc}\n"
+        "Ctrl-C stops it."
+    )

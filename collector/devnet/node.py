@@ -1,0 +1,119 @@
+"""The node: start it, stop it, start it again on the same ports; know when it answers."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from collector.devnet.binary import node_binary, node_environment
+from collector.devnet.child import Child
+from collector.devnet.config import DevnetConfig
+from collector.devnet.errors import DevnetError
+from collector.devnet.home import furnish
+from collector.devnet.info import Endpoints
+from collector.devnet.markets import Market
+from collector.devnet.ports import LOOPBACK, choose_ports
+from collector.devnet.probe import accepts, height, lists_markets
+
+_LOG_LINES = 8
+_STOP_WITHIN_S = 5.0
+
+
+class Node:
+    """
+    One chain on loopback: home, ports and markets stay the same from start to start.
+
+    Start it, then ask `is_ready` until it says so; who starts it stops it.
+    """
+
+    def __init__(self, home: Path, config: DevnetConfig) -> None:
+        """
+        Prepare the home and choose the ports; start nothing.
+
+        Raises:
+            DevnetError: If a port is taken, the home cannot be used or the program is missing.
+
+        """
+        binary = node_binary()
+        environment = node_environment(binary)
+        self.home = home
+        self.ports, peer_port = choose_ports(config.ports)
+        self.markets: Sequence[Market] = furnish(
+            home, config, binary=binary, environment=environment
+        )
+        self._log = home / "node.log"
+        self._child = Child(
+            [str(binary), "start", *self._flags(config, peer_port)],
+            environment=environment,
+            output=self._log,
+        )
+        self.was_stopped = False
+
+    @property
+    def pid(self) -> int:
+        """The process id, another one after each start."""
+        return self._child.pid
+
+    @property
+    def endpoints(self) -> Endpoints:
+        """Where it listens, as clients are told."""
+        return Endpoints(
+            chain_ws=f"ws://{LOOPBACK}:{self.ports.ws}/injstream-ws",
+            chain_stream=f"{LOOPBACK}:{self.ports.stream}",
+            chain_grpc=f"{LOOPBACK}:{self.ports.grpc}",
+            rpc=f"http://{LOOPBACK}:{self.ports.rpc}",
+        )
+
+    def start(self) -> None:
+        """Start the program; the chain goes on where it was stopped."""
+        self.was_stopped = False
+        self._child.start()
+
+    def stop(self) -> None:
+        """Stop the program and wait for its end; fine if it is not running."""
+        self.was_stopped = True
+        self._child.stop(grace_s=_STOP_WITHIN_S)
+
+    def check(self) -> None:
+        """
+        Do nothing while the program runs.
+
+        Raises:
+            DevnetError: If it has ended, with the last lines of its log.
+
+        """
+        code = self._child.exit_code
+        if code is not None:
+            lines = self._log.read_text(errors="replace").splitlines()[-_LOG_LINES:]
+            raise DevnetError("\n".join([f"the node ended with code {code}; it said:", *lines]))
+
+    def is_ready(self) -> bool:
+        """Say whether blocks are made, all markets are listed and streams are accepted."""
+        return (
+            height(self.ports.rpc) >= 2
+            and accepts(self.ports.ws)
+            and accepts(self.ports.stream)
+            and lists_markets(self.ports.grpc, [market.market_id for market in self.markets])
+        )
+
+    def _flags(self, config: DevnetConfig, peer_port: int) -> list[str]:
+        ports = self.ports
+        # By default several of these listen on all interfaces.
+        listen = {
+            "rpc.laddr": f"tcp://{LOOPBACK}:{ports.rpc}",
+            "p2p.laddr": f"tcp://{LOOPBACK}:{peer_port}",
+            "grpc.address": f"{LOOPBACK}:{ports.grpc}",
+            "injective-websocket.address": f"{LOOPBACK}:{ports.ws}",
+            "chainstream.server": f"{LOOPBACK}:{ports.stream}",
+            "chainstream.buffer-cap": config.stream_buffer,
+            "rpc.pprof_laddr": "",
+            "log-level": "error",
+        }
+        off = ("api.enable", "grpc-web.enable", "json-rpc.enable", "json-rpc.enable-indexer",
+               "p2p.pex")  # fmt: skip
+        return [
+            f"--home={self.home}",
+            *(f"--{name}={value}" for name, value in listen.items()),
+            *(f"--{name}=false" for name in off),
+        ]
+
+    def __repr__(self) -> str:
+        return f"<Node {self._child}, rpc {self.ports.rpc}, {len(self.markets)} markets>"

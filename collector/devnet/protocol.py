@@ -1,0 +1,36 @@
+"""What command and keeper say to each other, one JSON line each, over two pipes."""
+
+import msgspec
+
+from collector.devnet.info import DevnetInfo
+
+RESTART = b"restart\n"
+"""The only line towards the keeper. The end of that pipe means: stop."""
+
+
+class HomeMade(msgspec.Struct, frozen=True, tag=True):
+    """Where the chain lives, said before anything is written there."""
+
+    home: str
+    temporary: bool
+
+
+class Ready(msgspec.Struct, frozen=True, tag=True):
+    """The node answers, said after the boot and after each restart of the node."""
+
+    info: DevnetInfo
+
+
+class Failed(msgspec.Struct, frozen=True, tag=True):
+    """The keeper gave up; the last thing it says."""
+
+    reason: str
+
+
+Report = HomeMade | Ready | Failed
+
+
+def decode_reports(data: bytes) -> tuple[list[Report], bytes]:
+    """Read the whole lines of the data; give the unfinished rest back."""
+    *lines, rest = data.split(b"\n")
+    return [msgspec.json.decode(line, type=Report) for line in lines], rest

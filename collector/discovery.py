@@ -1,0 +1,125 @@
+"""Ask the chain which markets there are: spot, derivative and binary, by the v2 queries."""
+
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
+
+from collector.selection import with_symbols
+from shards.config import Endpoints, Market
+from shards.decoders.chain_grpc import decimal_text
+from shards.errors import ConfigError
+from shards.sources import stubs
+
+_STATUSES: Final = ("Active", "Paused")
+"""Capitalised: the chain answers any other spelling with an empty list, not an error."""
+_TIMEOUT_S: Final = 5.0
+_PATIENCE_S: Final = 15.0
+
+
+def discover(endpoints: Endpoints, *, patience_s: float = _PATIENCE_S) -> list[Market]:
+    """
+    Return all markets of a network, with their symbols.
+
+    Raises:
+        ConfigError: If none of the endpoints answered within `patience_s`.
+
+    """
+    import grpc
+
+    deadline = time.monotonic() + patience_s
+    began = time.monotonic()
+    tried = 0
+    reason = "no chain_grpc endpoint is configured"
+    while endpoints.chain_grpc:
+        for endpoint in endpoints.chain_grpc:
+            tried += 1
+            try:
+                return with_symbols(list(_ask(endpoint, tls=endpoints.tls)))
+            except grpc.RpcError as error:
+                reason = f"{error.code().name}: {error.details()}"
+            if time.monotonic() > deadline:
+                break
+        if time.monotonic() > deadline:
+            break
+        time.sleep(0.5)
+    waited_s = time.monotonic() - began
+    where = ", ".join(endpoints.chain_grpc) or "nowhere"
+    raise ConfigError(
+        f"the network cannot be reached: asked {where} for its markets {tried} times "
+        f"in {waited_s:.0f} s, last answer {reason}; check the endpoint or --network"
+    )
+
+
+def _ask(endpoint: str, *, tls: bool) -> Iterator[Market]:
+    import grpc
+
+    query: Any = stubs.load("injective.exchange.v2.query_pb2")
+    service: Any = stubs.load("injective.exchange.v2.query_pb2_grpc")
+    options = [("grpc.max_receive_message_length", 64 << 20)]
+    channel = (
+        grpc.secure_channel(endpoint, grpc.ssl_channel_credentials(), options)
+        if tls
+        else grpc.insecure_channel(endpoint, options)
+    )
+    with channel:
+        stub = service.QueryStub(channel)
+        for status in _STATUSES:
+            spot = stub.SpotMarkets(
+                query.QuerySpotMarketsRequest(status=status), timeout=_TIMEOUT_S
+            )
+            yield from (_spot(market, status) for market in spot.markets)
+            derivative = stub.DerivativeMarkets(
+                query.QueryDerivativeMarketsRequest(status=status), timeout=_TIMEOUT_S
+            )
+            yield from (_derivative(full.market, status) for full in derivative.markets)
+            binary = stub.BinaryOptionsMarkets(
+                query.QueryBinaryMarketsRequest(status=status), timeout=_TIMEOUT_S
+            )
+            yield from (_binary(market, status) for market in binary.markets)
+
+
+def _spot(market: Any, status: str) -> Market:
+    return Market(
+        market.market_id,
+        market.ticker,
+        "",
+        "spot",
+        status,
+        market.base_decimals,
+        market.quote_decimals,
+        decimal_text(market.min_price_tick_size),
+        decimal_text(market.min_quantity_tick_size),
+    )
+
+
+def _derivative(market: Any, status: str) -> Market:
+    return Market(
+        market.market_id,
+        market.ticker,
+        "",
+        "derivative",
+        status,
+        0,
+        market.quote_decimals,
+        decimal_text(market.min_price_tick_size),
+        decimal_text(market.min_quantity_tick_size),
+    )
+
+
+def _binary(market: Any, status: str) -> Market:
+    return Market(
+        market.market_id,
+        market.ticker,
+        "",
+        "binary",
+        status,
+        0,
+        market.quote_decimals,
+        decimal_text(market.min_price_tick_size),
+        decimal_text(market.min_quantity_tick_size),
+    )
+
+
+def active(markets: Sequence[Market]) -> list[Market]:
+    """Return the markets that trade."""
+    return [market for market in markets if market.status == "Active"]

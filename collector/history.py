@@ -1,0 +1,210 @@
+"""
+What the aggregator remembers of its topics, for those who come late or lost something.
+
+Per topic the newest frames are kept, in order: published ones, and between them the
+book's keyframes (whole books that were not published). A keyframe carries the
+``topic_sequence`` of the last delta that it includes. Two bounds hold: frames per topic
+at every `add`, bytes of everything whenever they are exceeded by an eighth or less; then
+the topics with the most bytes give up their oldest frames first. The last frame that a
+book can be built from stays.
+
+Pure: no I/O, no clock. `answer` speaks the request protocol of docs/wire-format.md.
+"""
+
+from collections import deque
+from collections.abc import Iterable
+from typing import Any, TypeAlias
+
+import msgspec
+
+_encode = msgspec.msgpack.Encoder().encode
+
+
+_Kept: TypeAlias = tuple[int, int, bytes, bool, bool]
+"""topic_sequence, height, body, published, whole (a book can start from it)."""
+
+
+class _Topic:
+    """The frames of one topic; `base` is the newest whole book that left them."""
+
+    __slots__ = ("base", "bytes", "frames", "from_height", "last", "published", "whole")
+
+    def __init__(self, from_height: int) -> None:
+        self.frames: deque[_Kept] = deque()
+        self.base: _Kept | None = None
+        self.bytes = 0
+        self.published = 0
+        self.last = 0
+        self.from_height = from_height
+        self.whole = -1
+        """The newest whole book's topic_sequence, -1 without one."""
+
+    def drop_oldest(self) -> int:
+        """Give up the oldest frame, keep it as base if it is a whole book; say the bytes freed."""
+        before = self.bytes
+        oldest = self.frames.popleft()
+        topic_sequence, height, body, published, whole = oldest
+        if published:
+            self.published -= 1
+            if height >= self.from_height:
+                self.from_height = height + 1
+        if whole:
+            self.bytes -= 0 if self.base is None else len(self.base[2])
+            self.base = oldest
+        else:
+            self.bytes -= len(body)
+            if self.base is not None and self.base[0] < topic_sequence:
+                self.drop_base(self.base)
+        return before - self.bytes
+
+    def drop_base(self, base: _Kept) -> None:
+        """Give up the base: its next delta has gone, no book can be built from it."""
+        self.bytes -= len(base[2])
+        if self.whole == base[0]:
+            self.whole = -1
+        self.base = None
+
+    def after(self, position: int) -> list[bytes]:
+        """Published bodies beyond a position."""
+        return [body for sequence, _, body, sent, _ in self.frames if sent and sequence > position]
+
+    def reaches(self, position: int) -> bool:
+        """Whether every published frame beyond a position is here."""
+        return position >= self.last - self.published
+
+    def current_book(self) -> list[bytes]:
+        """The newest whole book and what was published after it; nothing without one."""
+        for sequence, _, body, _, whole in reversed(self.frames):
+            if whole:
+                return [body, *self.after(sequence)]
+        return [] if self.base is None else [self.base[2], *self.after(self.base[0])]
+
+    def everything(self) -> list[bytes]:
+        """All published frames, and in its place the oldest whole book."""
+        if self.base is not None:
+            return [self.base[2], *self.after(0)]
+        bodies: list[bytes] = []
+        found = False
+        for _, _, body, published, whole in self.frames:
+            if published or (whole and not found):
+                bodies.append(body)
+            found = found or whole
+        return bodies
+
+
+class History:
+    """The newest frames of every topic, bounded in number and bytes."""
+
+    def __init__(self, frames_per_topic: int = 256, total_bytes: int = 64 << 20) -> None:
+        self._frames_per_topic = frames_per_topic
+        self._total_bytes = total_bytes
+        self._evict_beyond = total_bytes
+        self._topics: dict[str, _Topic] = {}
+        self.bytes = 0
+
+    def begin(self, topic: str, from_height: int) -> None:
+        """
+        Declare a topic before its first frame, complete from a height on.
+
+        Without it a topic counts as complete from the height of its first frame.
+        """
+        self._topics.setdefault(topic, _Topic(from_height))
+
+    def add(
+        self,
+        topic: str,
+        topic_sequence: int,
+        height: int,
+        body: bytes,
+        *,
+        published: bool = True,
+        whole: bool = False,
+    ) -> None:
+        """
+        Remember a frame; its topic's must be added in order.
+
+        Args:
+            published: False for a keyframe: then `topic_sequence` is the topic's last.
+            whole: The event is a whole book, a keyframe's or a published snapshot.
+
+        """
+        kept = self._topics.get(topic)
+        if kept is None:
+            kept = self._topics[topic] = _Topic(height)
+        kept.frames.append((topic_sequence, height, body, published, whole))
+        size = len(body)
+        kept.bytes += size
+        self.bytes += size
+        if whole:
+            kept.whole = topic_sequence
+        if published:
+            kept.last = topic_sequence
+            kept.published += 1
+        if len(kept.frames) > self._frames_per_topic:
+            self.bytes -= kept.drop_oldest()
+        if self.bytes > self._evict_beyond:
+            self._evict()
+
+    def topics(self, prefixes: Iterable[str]) -> dict[str, int]:
+        """Last topic_sequence of each topic that begins with one of the prefixes."""
+        chosen = tuple(prefixes)
+        return {name: kept.last for name, kept in self._topics.items() if name.startswith(chosen)}
+
+    def answer(self, request: Any, publisher_epoch: int, head: int) -> list[bytes]:
+        """Answer a request for topics or a replay; anything else gets an error in one sentence."""
+        try:
+            wanted = msgspec.convert(request, _TopicsRequest | _ReplayRequest)
+        except msgspec.ValidationError as error:
+            id_ = request.get("id") if isinstance(request, dict) else None
+            return [_encode({"id": id_, "error": f"request not understood: {error}"})]
+        if isinstance(wanted, _TopicsRequest):
+            topics = self.topics(wanted.prefixes)
+            reply = {"publisher_epoch": publisher_epoch, "head": head, "topics": topics}
+            return [_encode({"id": wanted.id} | reply)]
+        kept = self._topics.get(wanted.topic) or _Topic(head + 1)
+        bodies = _choose(kept, wanted, publisher_epoch)
+        reply = {
+            "id": wanted.id,
+            "topic": wanted.topic,
+            "publisher_epoch": publisher_epoch,
+            "complete": wanted.publisher_epoch == publisher_epoch and kept.reaches(wanted.after),
+            "last": kept.last,
+            "from_height": kept.from_height,
+        }
+        return [_encode(reply), *bodies]
+
+    def _evict(self) -> None:
+        """Bring the bytes down by an eighth, so that this is rare."""
+        target = self._total_bytes - self._total_bytes // 8
+        largest = sorted(self._topics.values(), key=lambda kept: kept.bytes, reverse=True)
+        # First what costs nobody a book; then deltas that follow a topic's last whole one.
+        for spare_book in (True, False):
+            for kept in largest:
+                floor = kept.bytes // 2
+                while kept.frames and kept.bytes > floor and self.bytes > target:
+                    if spare_book and kept.frames[0][0] > kept.whole >= 0:
+                        break
+                    self.bytes -= kept.drop_oldest()
+        # Where even that is not enough, try again only after as much more has come.
+        self._evict_beyond = max(self._total_bytes, self.bytes + self._total_bytes // 8)
+
+
+class _TopicsRequest(msgspec.Struct, tag_field="ask", tag="topics"):
+    id: int
+    prefixes: list[str]
+
+
+class _ReplayRequest(msgspec.Struct, tag_field="ask", tag="replay"):
+    id: int
+    topic: str
+    publisher_epoch: int
+    after: int
+
+
+def _choose(kept: _Topic, wanted: _ReplayRequest, publisher_epoch: int) -> list[bytes]:
+    """Choose what to send: what followed, the book as it stands, or all there is."""
+    if wanted.publisher_epoch == publisher_epoch and kept.reaches(wanted.after):
+        return kept.after(wanted.after)
+    if wanted.publisher_epoch == 0:
+        return kept.current_book()
+    return kept.everything()

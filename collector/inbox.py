@@ -1,0 +1,388 @@
+"""
+What a subscriber knows, and what it must ask: no I/O, no clock.
+
+Frames, replies and the time come in; events to hand out (`ready`), requests to send
+(`requests`) and prefixes to subscribe to (`subscriptions`) go out. Each fact is handed out
+once, in order per topic, or a `Lost` stands in its place::
+
+               frame follows            hole, new publisher epoch,
+             ┌──────────────┐           or a book without a start
+             ▼              │                    │
+          FOLLOWING ────────┘                    ▼
+             ▲                            HOLDING, replay asked ◄──┐ no answer in time:
+             │  replay delivered, then           │                 │ asked again
+             └────── the frames held ────────────┴─────────────────┘
+
+Only the topic concerned holds its frames; a market's other topics go on. A poll for all
+topics once a second finds quiet topics, frames lost at the tail of one, an aggregator
+that restarted and one that is silent.
+"""
+
+from collections import deque
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from collector.bodies import (
+    Header,
+    compose,
+    decode_event,
+    is_readable,
+    other_version,
+    read_header,
+)
+from collector.position import Position
+from collector.received import Joined, Lost, Received, Unanswered
+from collector.wanted import Wanted
+from shards.frames import VERSION
+
+
+class _TopicsReply(msgspec.Struct):
+    publisher_epoch: int
+    head: int
+    topics: dict[str, int]
+
+
+class _ReplayReply(msgspec.Struct):
+    publisher_epoch: int
+    complete: bool
+    last: int
+    from_height: int
+
+
+class _Refused(msgspec.Struct):
+    id: int
+    error: str = ""
+
+
+class _Followed:
+    """A topic's position, the frames it holds, and its request."""
+
+    __slots__ = ("asked", "behind", "held", "position", "stuck")
+
+    def __init__(self, position: Position) -> None:
+        self.position = position
+        self.held: dict[tuple[int, int], tuple[bytes, int]] = {}
+        """(publisher_epoch, topic_sequence) to (body, ts_sub)."""
+        self.asked = False
+        self.stuck = False
+        """The last replay brought nothing new: the next poll asks again, no frame does."""
+        self.behind = 0
+        """The last topic_sequence that the poll before named, where it was above ours."""
+
+
+class Inbox:
+    """Everything that one subscriber knows of the topics it wants."""
+
+    def __init__(
+        self,
+        wanted: Wanted,
+        *,
+        held_frames: int = 1024,
+        replays: int = 32,
+        poll_s: float = 1.0,
+        silent_s: float = 3.0,
+    ) -> None:
+        """
+        Args:
+            held_frames: Frames a topic may hold; the oldest make way, and are asked for.
+            replays: Requests for a replay that may be on their way at once.
+
+        """
+        self.ready: deque[Received] = deque()
+        self.requests: deque[dict[str, Any]] = deque()
+        self.subscriptions: deque[str] = deque(wanted.subscriptions())
+        self.publisher_epoch = 0
+        self.head = 0
+        self.duplicates = 0
+        self.refused = 0
+        """Frames and replies that could not be read."""
+        self._wanted = wanted
+        self._held_frames = held_frames
+        self._replays = replays
+        self._poll_s = poll_s
+        self._silent_s = silent_s
+        self._topics: dict[bytes, _Followed | None] = {}
+        """None for a topic that came although it is not wanted."""
+        self._queue: deque[_Followed] = deque()
+        self._pending: dict[int, tuple[_Followed, float, bool]] = {}
+        """Replays on their way by id: topic, when asked, whether only for a book."""
+        self._id = 0
+        self._poll_id = 0
+        self._poll_at = float("-inf")
+        self._newest_epoch = 0
+        self._polling_since: float | None = None
+        self._is_silent = False
+        for topic in wanted.exact:
+            self._meet(topic)
+
+    # -- frames ------------------------------------------------------------------------
+
+    def receive(self, topic: bytes, body: bytes, ts_sub: int) -> None:
+        """
+        Take one frame as it came from the publisher.
+
+        Raises:
+            ValueError: If it is of a version that this code cannot read.
+
+        """
+        try:
+            followed = self._topics[topic]
+        except KeyError:
+            followed = self._meet(topic.decode("utf-8", "replace"))
+        if followed is None:
+            return
+        if not is_readable(body):
+            self._refuse(body)
+            return
+        header: Header = read_header(body)
+        position = followed.position
+        if (
+            not followed.asked
+            and header[0] == position.publisher_epoch
+            and header[1] == position.sequence + 1
+        ):
+            self._deliver(followed, header, body, ts_sub, False)
+        else:
+            self._hold(followed, header, body, ts_sub)
+
+    def _refuse(self, body: bytes) -> None:
+        self.refused += 1
+        version = other_version(body)
+        if version is not None:
+            raise ValueError(f"frames of version {version}; this subscriber reads {VERSION}")
+
+    def _meet(self, topic: str) -> _Followed | None:
+        """Begin to follow a topic, unless it is not wanted."""
+        followed = None
+        if self._wanted.matches(topic):
+            # What a topic carries that was not there at the last poll is all new.
+            followed = _Followed(Position(topic, self.publisher_epoch, 0, self.head))
+            if self._wanted.needs_subscription(topic):
+                self.subscriptions.append(topic)
+        self._topics[topic.encode()] = followed
+        return followed
+
+    def _deliver(
+        self, followed: _Followed, header: Header, body: bytes, ts_sub: int, healed: bool
+    ) -> None:
+        """Move the position by one frame and hand out its event, if it is new."""
+        position = followed.position
+        position.sequence = header[1]
+        event = decode_event(body)
+        if event is None:
+            self.refused += 1
+            return
+        verdict = position.admit(event)
+        if verdict is True:
+            self.ready.append(position.hand_out(event, header, ts_sub, healed))
+        elif verdict is False:
+            self.duplicates += 1
+        else:
+            self._lose(position, verdict, ts_sub)
+            self.ready.append(position.hand_out(event, header, ts_sub, healed))
+        if position.lacks_book:
+            self._ask(followed)
+
+    def _hold(self, followed: _Followed, header: Header, body: bytes, ts_sub: int) -> None:
+        position, key = followed.position, (header[0], header[1])
+        if key <= (position.publisher_epoch, position.sequence) or key in followed.held:
+            self.duplicates += 1
+            return
+        followed.held[key] = (body, ts_sub)
+        if len(followed.held) > self._held_frames:
+            del followed.held[next(iter(followed.held))]
+        if header[0] > self._newest_epoch:
+            self._newest_epoch = header[0]
+            self._poll_at = float("-inf")
+        self._ask(followed)
+
+    def _lose(self, position: Position, lost: Lost, ts_sub: int) -> None:
+        header = (position.publisher_epoch, position.sequence, 0, 0, 0, 0, 0)
+        self.ready.append(position.hand_out(lost, header, ts_sub, True))
+
+    # -- requests ----------------------------------------------------------------------
+
+    def tick(self, now: float) -> None:
+        """Queue the requests that are due; call it when no frame waits in the socket."""
+        if self._polling_since is not None:
+            silent_s = now - self._polling_since
+            if silent_s >= self._silent_s and not self._is_silent:
+                self._is_silent = True
+                self._own(Unanswered(silent_s), self.publisher_epoch, 0)
+        if now >= self._poll_at:
+            self._poll_at = now + self._poll_s
+            self._polling_since = now if self._polling_since is None else self._polling_since
+            self._id = self._poll_id = self._id + 1
+            prefixes = list(self._wanted.prefixes())
+            self.requests.append({"ask": "topics", "id": self._id, "prefixes": prefixes})
+        for id_, (followed, asked_at, _) in list(self._pending.items()):
+            if now - asked_at >= self._poll_s:
+                del self._pending[id_]
+                self._queue.append(followed)
+        self._request_replays(now)
+
+    def due_s(self, now: float) -> float:
+        """Say in how many seconds `tick` has something to do."""
+        due = self._poll_at
+        if self._polling_since is not None and not self._is_silent:
+            due = min(due, self._polling_since + self._silent_s)
+        return min(self._poll_s, max(0.0, due - now))
+
+    def _ask(self, followed: _Followed) -> None:
+        """Queue a request for a replay, once the aggregator is known."""
+        if self.publisher_epoch and not followed.asked and not followed.stuck:
+            followed.asked = True
+            self._queue.append(followed)
+
+    def _request_replays(self, now: float) -> None:
+        while self._queue and len(self._pending) < self._replays:
+            followed = self._queue.popleft()
+            position = followed.position
+            key = (position.publisher_epoch, position.sequence)
+            # The book alone is wanted where no frame is missing.
+            follows = not followed.held or min(followed.held) == (key[0], key[1] + 1)
+            is_current = key[0] == self.publisher_epoch and followed.behind <= key[1]
+            whole = position.lacks_book and follows and is_current
+            fresh = position.channel == "book" and position.fact < 0
+            self._id += 1
+            self._pending[self._id] = (followed, now, whole and not fresh)
+            epoch, after = (0, 0) if whole or fresh else key
+            request = {"ask": "replay", "id": self._id, "topic": position.topic}
+            self.requests.append(request | {"publisher_epoch": epoch, "after": after})
+
+    # -- replies -----------------------------------------------------------------------
+
+    def reply(self, parts: Sequence[bytes], now: float, ts_sub: int) -> None:
+        """Take one reply; an answer to nothing that was asked is ignored."""
+        try:
+            refused = msgspec.msgpack.decode(parts[0], type=_Refused)
+            if refused.error:
+                self.refused += 1
+            elif refused.id == self._poll_id:
+                self._polled(msgspec.msgpack.decode(parts[0], type=_TopicsReply), ts_sub)
+            elif refused.id in self._pending:
+                replay = msgspec.msgpack.decode(parts[0], type=_ReplayReply)
+                followed, _, only_book = self._pending.pop(refused.id)
+                self._replayed(followed, replay, parts[1:], only_book, ts_sub)
+        except (msgspec.MsgspecError, IndexError):
+            self.refused += 1
+        self._request_replays(now)
+
+    def _polled(self, reply: _TopicsReply, ts_sub: int) -> None:
+        self._poll_id, self._polling_since = 0, None
+        if reply.publisher_epoch < self.publisher_epoch:
+            return
+        wanted = {t: last for t, last in reply.topics.items() if self._wanted.matches(t)}
+        if reply.publisher_epoch > self.publisher_epoch or self._is_silent:
+            self._is_silent = False
+            joined = Joined(reply.publisher_epoch, reply.head, len(wanted))
+            self._own(joined, reply.publisher_epoch, ts_sub)
+        if not self.publisher_epoch:
+            self._join(reply, wanted)
+        for topic, last in wanted.items():
+            followed = self._topics.get(topic.encode())
+            if followed is None:
+                followed = self._meet(topic)
+                if followed is not None and (last or reply.publisher_epoch > self.publisher_epoch):
+                    self._ask(followed)
+            else:
+                self._compare(followed, reply, last)
+        self.publisher_epoch, self.head = reply.publisher_epoch, reply.head
+
+    def _join(self, reply: _TopicsReply, wanted: dict[str, int]) -> None:
+        """Begin with what comes from now on; book topics with the book as it stands."""
+        self.publisher_epoch, self.head = reply.publisher_epoch, reply.head
+        for topic in wanted:
+            if topic.encode() not in self._topics:
+                self._meet(topic)
+        for followed in self._topics.values():
+            if followed is None:
+                continue
+            position = followed.position
+            position.publisher_epoch = reply.publisher_epoch
+            position.complete = position.floor = reply.head
+            position.sequence = wanted.get(position.topic, 0)
+            self._release(followed)
+
+    def _compare(self, followed: _Followed, reply: _TopicsReply, last: int) -> None:
+        """Compare a topic with the aggregator's last frame of it; ask for what is missing."""
+        position = followed.position
+        followed.stuck = False
+        if position.publisher_epoch < reply.publisher_epoch:
+            self._ask(followed)
+        elif last <= position.sequence:
+            followed.behind = 0
+            # The head of the poll before: at this one's, frames may still be on their way
+            # to the aggregator.
+            position.complete = max(position.complete, self.head)
+            if position.lacks_book:
+                self._ask(followed)
+        else:
+            # It may still be on its way: missing is what has not come by the next poll.
+            if followed.behind > position.sequence or followed.held or position.lacks_book:
+                self._ask(followed)
+            followed.behind = last
+
+    def _replayed(
+        self,
+        followed: _Followed,
+        reply: _ReplayReply,
+        bodies: Sequence[bytes],
+        only_book: bool,
+        ts_sub: int,
+    ) -> None:
+        position = followed.position
+        before = position.mark()
+        if only_book:
+            if reply.publisher_epoch == position.publisher_epoch:
+                self._restore(position, bodies, ts_sub)
+        elif reply.publisher_epoch >= position.publisher_epoch:
+            if not reply.complete:
+                lost = position.rebase(reply.publisher_epoch, reply.from_height)
+                if lost is not None:
+                    self._lose(position, lost, ts_sub)
+            self._replay(followed, bodies, ts_sub)
+            if not reply.complete:
+                position.sequence = max(position.sequence, reply.last)
+        followed.asked = False
+        followed.stuck = position.mark() == before
+        self._release(followed)
+
+    def _replay(self, followed: _Followed, bodies: Sequence[bytes], ts_sub: int) -> None:
+        """Deliver a replay's frames; `asked` is set, so none of them asks for another."""
+        for body in bodies:
+            if is_readable(body):
+                self._deliver(followed, read_header(body), body, ts_sub, True)
+            else:
+                self.refused += 1
+
+    def _restore(self, position: Position, bodies: Sequence[bytes], ts_sub: int) -> None:
+        """
+        Deliver the whole book as of the last delta delivered.
+
+        The keyframe is older than that; the deltas between the two were delivered.
+        """
+        whole = compose(bodies, position.sequence)
+        if whole is not None and whole.event.sequence == position.fact:
+            position.admit(whole.event)
+            self.ready.append(position.hand_out(whole.event, whole.header, ts_sub, True))
+
+    def _release(self, followed: _Followed) -> None:
+        """Deliver the frames held, as far as they follow; ask where they do not."""
+        position, held = followed.position, followed.held
+        for key in sorted(held):
+            due = (position.publisher_epoch, position.sequence + 1)
+            if key > due or followed.asked:
+                break
+            body, ts_sub = held.pop(key)
+            if key == due:
+                self._deliver(followed, read_header(body), body, ts_sub, False)
+            else:
+                self.duplicates += 1
+        if held or position.lacks_book:
+            self._ask(followed)
+
+    def _own(self, event: Joined | Unanswered, publisher_epoch: int, ts_sub: int) -> None:
+        self.ready.append(Received("", "", "", event, publisher_epoch, ts_sub=ts_sub))

@@ -1,0 +1,100 @@
+"""Received events as text: a line for people, or a JSON object for programs."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+from collector.received import Joined, Lost, Received, Unanswered
+from shards.events import ZERO, Book, Gap, Level, Trades
+
+_SHOWN = 3
+"""Levels per side, or trades, that a line shows."""
+_encode_json = msgspec.json.Encoder().encode
+
+
+def json_line(received: Received) -> str:
+    """All fields by name, prices and quantities as the exact texts they are on the wire."""
+    fields = _by_name(received)
+    return _encode_json({"kind": type(received.event).__name__.lower()} | fields).decode()
+
+
+def text_line(received: Received) -> str:
+    """Local time, channel, symbol, height and what happened, aligned."""
+    event = received.event
+    ts = received.ts_sub
+    height = ""
+    if isinstance(event, Book | Trades):
+        ts, height = event.ts_event or event.ts_recv, str(event.height)
+    elif isinstance(event, Gap):
+        ts, height = event.ts, str(event.first)
+    words = f"{_clock(ts)}  {received.channel:<6}  {received.symbol:<16}  {height:>9}  "
+    return words + describe(event)
+
+
+def describe(event: object) -> str:
+    """Say in a few words what an event is about."""
+    match event:
+        case Book():
+            return _book(event)
+        case Trades():
+            fills = [f"{t.side} {trim(t.quantity)} @ {trim(t.price)}" for t in event.trades]
+            return _some(fills)
+        case Gap():
+            return _gap(event)
+        case Lost():
+            many = "" if event.first == event.last else f" to {event.last}"
+            return f"LOST {event.unit} {event.first}{many}: {event.reason}"
+        case Joined():
+            return f"following {event.topics} topics, complete through height {event.head}"
+        case Unanswered():
+            return f"the aggregator has not answered for {event.silent_s:.0f} s; waiting for it"
+    return type(event).__name__
+
+
+def trim(number: str) -> str:
+    """Leave out a decimal text's trailing zeros."""
+    return number.rstrip("0").rstrip(".") if "." in number else number
+
+
+def _book(event: Book) -> str:
+    if event.is_snapshot:
+        sizes = f"snapshot, {len(event.bids)} bids, {len(event.asks)} asks"
+        best = [f"{name} {_level(side[0])}" for name, side in _sides(event) if side]
+        return f"#{event.sequence}  " + ", ".join([sizes, *best])
+    changes = [_some([f"{name} {_level(row)}" for row in side]) for name, side in _sides(event)]
+    return f"#{event.sequence}  " + ", ".join(filter(None, changes))
+
+
+def _sides(event: Book) -> tuple[tuple[str, list[Level]], tuple[str, list[Level]]]:
+    return ("bid", event.bids), ("ask", event.asks)
+
+
+def _level(level: Level) -> str:
+    price, quantity = level
+    return f"{trim(price)} gone" if quantity == ZERO else f"{trim(quantity)} @ {trim(price)}"
+
+
+def _gap(event: Gap) -> str:
+    last = "" if event.last == event.first else f" to {event.last}" if event.last else " on"
+    detail = f": {event.detail}" if event.detail else ""
+    return f"{event.state} #{event.gap_id}, {event.cause}, height {event.first}{last}{detail}"
+
+
+def _some(texts: list[str]) -> str:
+    rest = len(texts) - _SHOWN
+    return ", ".join(texts[:_SHOWN]) + (f", {rest} more" if rest > 0 else "")
+
+
+def _clock(ts: int) -> str:
+    local = datetime.fromtimestamp(ts / 1e9, tz=UTC).astimezone()
+    return local.strftime("%H:%M:%S.") + f"{local.microsecond // 1000:03}"
+
+
+def _by_name(value: Any) -> Any:
+    """Turn Structs into dicts, also those that travel as arrays."""
+    if isinstance(value, msgspec.Struct):
+        return {name: _by_name(getattr(value, name)) for name in value.__struct_fields__}
+    if isinstance(value, list | tuple):
+        return [_by_name(item) for item in value]
+    return value

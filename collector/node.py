@@ -1,0 +1,91 @@
+"""The devnet that `collector start --network devnet` runs for itself, as a child process."""
+
+import logging
+import signal
+import subprocess
+import sys
+from types import TracebackType
+from typing import Self
+
+import msgspec
+
+from collector.devnet.info import DevnetInfo
+from shards.config import Endpoints
+from shards.errors import ConfigError
+
+log = logging.getLogger(__name__)
+
+_STOP_S = 15.0
+
+
+class OwnDevnet:
+    """
+    A devnet for the length of a ``with`` block.
+
+    It ends when the pipe to its stdin does, so it cannot outlive us, however we end.
+    """
+
+    def __init__(self, *, spot: int, perp: int, options: tuple[str, ...] = ()) -> None:
+        self._command = [
+            *(sys.executable, "-m", "collector", "devnet", "--json", "--stop-with-stdin"),
+            *("--spot", str(spot), "--perp", str(perp), *options),
+        ]
+        self._process: subprocess.Popen[bytes]
+        self.info: DevnetInfo
+
+    def __enter__(self) -> Self:
+        self._process = subprocess.Popen(
+            self._command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            # A terminal's Ctrl-C is for us; the devnet stops when we have drained.
+            start_new_session=True,
+        )
+        try:
+            self.info = self._await_ready()
+        except BaseException:
+            self._stop()
+            raise
+        return self
+
+    def _await_ready(self) -> DevnetInfo:
+        stdout = self._process.stdout
+        line = stdout.readline() if stdout is not None else b""
+        if not line:
+            code = self._process.wait()
+            raise ConfigError(f"the devnet did not start (exit code {code}); it said why above")
+        return msgspec.json.decode(line, type=DevnetInfo)
+
+    def endpoints(self) -> Endpoints:
+        """Return where the node is reached."""
+        found = self.info.endpoints
+        return Endpoints(
+            chain_ws=(found.chain_ws,),
+            chain_stream=(found.chain_stream,),
+            chain_grpc=(found.chain_grpc,),
+            rpc=(found.rpc,),
+        )
+
+    def _stop(self) -> None:
+        process = self._process
+        if process.stdin is not None:
+            process.stdin.close()
+        if process.poll() is None:
+            process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(_STOP_S)
+        except subprocess.TimeoutExpired:
+            log.error("the devnet does not end; killing it")
+            process.kill()
+            process.wait()
+        if process.stdout is not None:
+            process.stdout.close()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._stop()
+

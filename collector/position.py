@@ -1,0 +1,160 @@
+"""
+Where one topic stands: what of it was delivered, and what may be delivered next.
+
+Within one publisher epoch ``topic_sequence`` orders everything. Across a restart of the
+aggregator only the facts themselves can be compared, because the new one publishes the
+last minute again under new numbers:
+
+=======  ======================================================  ====================
+channel  a fact is known already when                            a loss is seen by
+=======  ======================================================  ====================
+book     its sequence is not above ours                          a jump in sequence
+trades   its height is not above ours                            heights out of reach
+gap      its (gap_id, state, first) was delivered                heights out of reach
+=======  ======================================================  ====================
+"""
+
+from collections import deque
+from typing import Final
+
+from collector.bodies import Header, Published
+from collector.received import Lost, Received
+from collector.wanted import split
+from shards.events import Book, Gap, Trades
+
+_GAPS_KNOWN: Final = 256
+
+
+class Position:
+    """One topic's position; `admit` moves it by one event."""
+
+    __slots__ = (
+        "_gaps",
+        "channel",
+        "complete",
+        "fact",
+        "floor",
+        "in_sync",
+        "linked",
+        "overlaps",
+        "publisher_epoch",
+        "sequence",
+        "symbol",
+        "topic",
+    )
+
+    def __init__(self, topic: str, publisher_epoch: int, sequence: int, complete: int) -> None:
+        self.topic = topic
+        self.channel, self.symbol = split(topic)
+        self.publisher_epoch = publisher_epoch
+        self.sequence = sequence
+        """The last topic_sequence dealt with."""
+        self.complete = complete
+        """Height through which nothing is missing; of no use in a book topic."""
+        self.floor = complete
+        """Height through which nothing is wanted: where the subscriber joined."""
+        self.fact = -1
+        """Book sequence, or height of the trades, delivered last."""
+        self.in_sync = False
+        """Whether the deltas delivered continue a whole book."""
+        self.overlaps = False
+        """Whether known facts may come again: from a rebase to the first new one."""
+        self.linked = True
+        """Whether what comes is known to continue what was delivered."""
+        self._gaps: deque[tuple[int, str, int]] = deque(maxlen=_GAPS_KNOWN)
+
+    def rebase(self, publisher_epoch: int, from_height: int) -> Lost | None:
+        """
+        Go on from another history of the topic; its frames are to be admitted next.
+
+        Returns:
+            What that history does not reach back to, where it can be known already.
+
+        """
+        restarted = publisher_epoch != self.publisher_epoch
+        self.publisher_epoch = publisher_epoch
+        self.sequence = 0 if restarted else self.sequence
+        self.overlaps, self.linked = True, False
+        if self.channel == "book" or (restarted and from_height <= self.complete + 1):
+            return None
+        first = self.complete + 1
+        self.complete = max(first, from_height - 1)
+        return Lost("height", first, self.complete, _reason(restarted))
+
+    def admit(self, event: Published) -> bool | Lost:
+        """Say whether to deliver the event: no, yes, or yes after a loss."""
+        if type(event) is Book:
+            if event.is_snapshot:
+                return self._admit_snapshot(event.sequence)
+            return self._admit_delta(event.sequence)
+        if type(event) is Trades:
+            return self._admit_trades(event.height)
+        assert type(event) is Gap
+        key = (event.gap_id, event.state, event.first)
+        if key in self._gaps:
+            return False
+        self._gaps.append(key)
+        return True
+
+    def mark(self) -> tuple[int, int, int, bool]:
+        """What changes whenever this topic gets anywhere."""
+        return self.publisher_epoch, self.sequence, self.fact, self.in_sync
+
+    def hand_out(
+        self, event: Published | Lost, header: Header, ts_sub: int, healed: bool
+    ) -> Received:
+        """Give an event of this topic the form in which it leaves the subscriber."""
+        # By position: this is the hot path, and keywords take twice as long.
+        return Received(self.topic, self.channel, self.symbol, event, *header, ts_sub, healed)
+
+    @property
+    def lacks_book(self) -> bool:
+        """Whether this is a book topic whose deltas cannot be used before a whole book."""
+        return self.channel == "book" and not self.in_sync and self.sequence > 0
+
+    def _admit_delta(self, found: int) -> bool | Lost:
+        due = self.fact + 1
+        if found == due and self.fact >= 0:
+            self.fact = found
+            self.overlaps, self.linked = False, True
+            return True
+        if self.fact < 0:
+            return False
+        if found < due:
+            self.linked = True
+            return False
+        self.fact = found
+        self.in_sync, self.overlaps, self.linked = False, False, True
+        return Lost("sequence", due, found - 1, "book updates missing from the history")
+
+    def _admit_snapshot(self, found: int) -> bool | Lost:
+        known = found == self.fact and self.in_sync and self.overlaps
+        if found < self.fact or known:
+            self.linked = True
+            return False
+        # A jump within what is linked is the source's: a gap frame has announced it.
+        jumped = not self.linked and 0 <= self.fact < found
+        first, self.fact = self.fact + 1, found
+        self.in_sync = True
+        self.overlaps, self.linked = False, True
+        if jumped:
+            return Lost("sequence", first, found, "book updates missing from the history")
+        return True
+
+    def _admit_trades(self, height: int) -> bool:
+        if height <= self.fact or (self.overlaps and height <= self.floor):
+            return False
+        self.fact = height
+        self.overlaps = False
+        self.complete = max(self.complete, height)
+        return True
+
+    def __repr__(self) -> str:
+        sync = "" if self.channel != "book" or self.in_sync else ", out of sync"
+        return f"<Position {self.topic} {self.sequence} of {self.publisher_epoch}{sync}>"
+
+
+def _reason(restarted: bool) -> str:
+    if restarted:
+        return "the aggregator restarted and knows only later heights"
+    return "the aggregator's history no longer reaches back this far"

@@ -1,0 +1,54 @@
+"""
+Answer what is asked at the ROUTER: one part in, a MessagePack map with ``ask`` and ``id``.
+
+===============  ==========================  ==============================================
+ask              who asks                    answer
+===============  ==========================  ==============================================
+``report``       shards, once a second       `shards.reports.Answer`
+``topics``       subscribers                 last sequence of each topic (history.py)
+``replay``       subscribers                 frames of one topic (history.py)
+``status``       ``collector status``        the summary (status.py)
+``markets``      ``collector markets``       every market with its state
+``processes``    the coordinator             -, takes names, pids and restarts
+===============  ==========================  ==============================================
+"""
+
+import time
+from typing import Any, Final
+
+import msgspec
+
+from collector import status
+from collector.aggregator import Aggregator
+from collector.processes import Processes
+from shards.reports import ReportRequest
+
+_decode: Final = msgspec.msgpack.Decoder(dict[str, Any])
+_reports: Final = msgspec.msgpack.Decoder(ReportRequest)
+_encode: Final = msgspec.msgpack.Encoder().encode
+
+
+def answer(request: bytes, aggregator: Aggregator, processes: Processes) -> list[bytes]:
+    """Answer one request; one that cannot be understood gets an ``error`` in a sentence."""
+    now = time.monotonic()
+    try:
+        asked = _decode.decode(request)
+        if asked.get("ask") == "report":
+            report = _reports.decode(request)
+            reply = aggregator.report(report.report, now)
+            reply.id = report.id
+            return [_encode(reply)]
+    except msgspec.DecodeError as error:
+        return [_encode({"id": None, "error": f"request not understood: {error}"})]
+    match asked.get("ask"):
+        case "status":
+            found = {"status": status.summary(aggregator, processes, now)}
+        case "markets":
+            found = {"markets": status.markets(aggregator, now)}
+        case "processes":
+            processes.name(asked.get("processes", []))
+            found = {"status": status.summary(aggregator, processes, now)}
+        case _:
+            head = aggregator.coverage.accounted()
+            return aggregator.history.answer(asked, aggregator.config.epoch, head)
+    return [_encode({"id": asked.get("id"), **found})]

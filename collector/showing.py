@@ -1,0 +1,102 @@
+"""What `collector status` and `collector markets` print."""
+
+import json
+import time
+from typing import Any
+
+import click
+
+from collector import discovery, networks, selection
+from collector.asking import Asker
+from collector.config import requests_endpoint
+from collector.dashboard.text import block_lines
+from shards.errors import ConfigError
+
+_ANSWER_S = 5.0
+
+
+def _asker(connect: str) -> Asker:
+    try:
+        return Asker(requests_endpoint(connect))
+    except ValueError as error:
+        raise ConfigError(f"--connect {error}") from None
+
+
+def show_status(connect: str, *, as_json: bool, watch: bool) -> None:
+    """Print a running collector's summary, once or every second."""
+    before: tuple[float, int] | None = None
+    with _asker(connect) as asker:
+        while True:
+            try:
+                summary = asker.ask("status", within_s=_ANSWER_S)["status"]
+            except TimeoutError as error:
+                raise ConfigError(str(error)) from None
+            now, published = time.monotonic(), summary["frames"]["published"]
+            rate = (published - before[1]) / (now - before[0]) if before else 0.0
+            before = now, published
+            if as_json:
+                click.echo(json.dumps(summary))
+            else:
+                if watch:
+                    click.clear()
+                click.echo("\n".join(block_lines(summary, rate)[1:]))
+            if not watch:
+                return
+            time.sleep(1.0)
+
+
+def show_markets(
+    *,
+    network: str,
+    config: str | None,
+    markets: tuple[str, ...],
+    types: tuple[str, ...],
+    connect: str | None,
+    as_json: bool,
+) -> None:
+    """Print the markets of a network, or of a running collector."""
+    if connect:
+        with _asker(connect) as asker:
+            try:
+                rows = asker.ask("markets", within_s=_ANSWER_S)["markets"]
+            except TimeoutError as error:
+                raise ConfigError(str(error)) from None
+    else:
+        if network == "devnet" and not config:
+            raise ConfigError(
+                "a devnet lives only as long as its collector: ask that one with --connect"
+            )
+        file = networks.read(config) if config else networks.File()
+        found = discovery.discover(networks.endpoints(network, file))
+        rows = [_row(m) for m in selection.choose(found, markets or ("*",), types)]
+    if as_json:
+        click.echo(json.dumps(rows))
+        return
+    for line in _table(rows):
+        click.echo(line)
+
+
+def _row(market: Any) -> dict[str, Any]:
+    return {
+        "market_id": market.market_id,
+        "ticker": market.ticker,
+        "symbol": market.symbol,
+        "type": market.type,
+        "status": market.status,
+        "price_tick": market.price_tick,
+        "quantity_tick": market.quantity_tick,
+    }
+
+
+def _table(rows: list[dict[str, Any]]) -> list[str]:
+    """Lay the rows out in columns, the wide market id last."""
+    names = [name for name in ("symbol", "ticker", "type", "status") if rows and name in rows[0]]
+    if rows and "state" in rows[0]:
+        names += ["shard", "state", "height", "trades", "book_updates"]
+    names.append("market_id")
+    cells = [names] + [[str(row.get(name, "")) for name in names] for row in rows]
+    widths = [max(len(line[i]) for line in cells) for i in range(len(names))]
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        for line in cells
+    ]

@@ -1,0 +1,71 @@
+"""From the options of `collector start` to a running coordinator, and its summary out."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from collector import networks
+from collector.config import DEFAULT_PUBLISH, requests_endpoint
+from collector.coordinator import Coordinator, StartOptions
+from collector.dashboard.terminal import StatusBlock
+from shards.errors import ConfigError
+
+
+def start(
+    *,
+    shards: int | None,
+    network: str,
+    config: str | None,
+    publish: tuple[str, ...],
+    duration: float | None,
+    summary: str | None,
+    **options: Any,
+) -> int:
+    """Run a collector as asked; return its exit code."""
+    file = networks.read(config) if config else networks.File()
+    shards = shards if shards is not None else file.shards or 1
+    if shards < 1:
+        raise ConfigError(f"--shards {shards}: at least one is needed")
+    endpoints = publish or file.publish or (DEFAULT_PUBLISH,)
+    for endpoint in endpoints:
+        try:
+            requests_endpoint(endpoint)
+        except ValueError as error:
+            raise ConfigError(f"--publish {error}") from None
+    _writable(summary)
+    asked = StartOptions(
+        shards=shards,
+        network=network,
+        file=file,
+        publish=endpoints,
+        duration_s=duration,
+        devnet_spot=options.pop("devnet_spot"),
+        devnet_perp=options.pop("devnet_perp"),
+        **options,
+    )
+    with StatusBlock() as block:
+        code, found = Coordinator(asked, show=block.show, announce=block.announce).run()
+    if summary:
+        _write(summary, found)
+    return code
+
+
+def _writable(summary: str | None) -> None:
+    """Find out now, not after a day of collecting, that the summary cannot be written."""
+    if summary and summary != "-":
+        try:
+            Path(summary).touch()
+        except OSError as error:
+            raise ConfigError(f"--summary {summary}: {error.strerror}") from None
+
+
+def _write(summary: str, found: dict[str, Any]) -> None:
+    text = json.dumps(found, indent=2)
+    if summary == "-":
+        click.echo(text)
+        sys.stdout.flush()
+    else:
+        Path(summary).write_text(text + "\n")

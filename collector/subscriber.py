@@ -1,0 +1,334 @@
+"""
+The sockets around an `Inbox`: a SUB for the frames, a DEALER for the requests.
+
+Both iterators hand out the same events. The inbox is ticked only while no frame waits,
+so that what is still on its way to us is not taken for lost.
+"""
+
+import asyncio
+import itertools
+import math
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator
+from typing import Any, Final, Self
+
+import msgspec
+import zmq
+
+from collector.bodies import load_or_apply
+from collector.config import DEFAULT_PUBLISH, requests_endpoint
+from collector.inbox import Inbox
+from collector.received import Received
+from collector.wanted import Wanted, symbol_pattern
+from shards.book import OrderBook
+from shards.errors import SequenceGap
+from shards.events import Book
+from shards.frames import CHANNELS
+
+_encode: Final = msgspec.msgpack.Encoder().encode
+_BATCH: Final = 256
+"""Frames taken at once, so that what is handed out stays bounded and others get a turn."""
+_UNSENT: Final = 64
+"""Requests that may wait for a connection."""
+_ARRAY_OF_TEN: Final = b"\x9a"
+_ids: Final = itertools.count(1)
+
+
+class Subscriber:
+    """
+    Frames of the wanted topics, each once and in order, or a `Lost` in their place.
+
+    Iterate it, with ``for`` or ``async for`` (one of them), inside its ``with`` block.
+    Not for more than one thread.
+
+    Raises:
+        ValueError: If a channel is unknown, nothing is asked for, or an endpoint is
+            neither tcp nor ipc; while iterating, if the publisher is of a newer version.
+
+    """
+
+    def __init__(
+        self,
+        connect: str = DEFAULT_PUBLISH,
+        *,
+        markets: Iterable[str] = ("*",),
+        channels: Iterable[str] = tuple(CHANNELS),
+        requests: str | None = None,
+        hwm: int = 50_000,
+        keep_books: bool = False,
+        silent_s: float = 3.0,
+        context: zmq.Context[zmq.Socket[bytes]] | None = None,
+    ) -> None:
+        """
+        Args:
+            connect: The aggregator's publish endpoint.
+            markets: Symbols (``INJ-USDT``), tickers (``INJ/USDT``), or globs of them.
+            channels: Any of ``book``, ``trades``, ``gap``.
+            requests: Where requests go; by default it follows from `connect`.
+            hwm: Frames that ZeroMQ may queue here; what is beyond it is asked for again.
+            keep_books: Whether to maintain the books that `book` returns.
+            silent_s: Silence after which an `Unanswered` is handed out.
+
+        """
+        self.connect = connect
+        self.requests = requests_endpoint(connect) if requests is None else requests
+        self.inbox = Inbox(Wanted(markets, channels), silent_s=silent_s)
+        self._hwm = hwm
+        self._context = context
+        self._books: dict[str, OrderBook] | None = {} if keep_books else None
+        self._ready: deque[Received] = self.inbox.ready
+        self._frames: zmq.Socket[bytes] | None = None
+        self._dealer: zmq.Socket[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        context = self._context or zmq.Context.instance()
+        self._frames = _socket(context, zmq.SUB, self._hwm, self.connect)
+        # No request waits for an aggregator that is away: it would be stale on its return.
+        self._dealer = _socket(context, zmq.DEALER, 1_000, self.requests, immediate=1)
+        self._subscribe()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the sockets; iterators end once they have handed out what is ready."""
+        for socket in (self._frames, self._dealer):
+            if socket is not None:
+                socket.close(linger=0)
+        self._frames = self._dealer = None
+
+    @property
+    def pending(self) -> int:
+        """Events that can be had without waiting."""
+        return len(self._ready)
+
+    def book(self, symbol: str) -> OrderBook | None:
+        """
+        Return a market's book as of the last event handed out; do not change it.
+
+        None until its first snapshot, and after a `Lost` until the next one.
+
+        Raises:
+            ValueError: If the subscriber was made without `keep_books`.
+
+        """
+        if self._books is None:
+            raise ValueError("no books are kept: make the Subscriber with keep_books=True")
+        return self._books.get(symbol_pattern(symbol))
+
+    # -- sync --------------------------------------------------------------------------
+
+    def poll(self, timeout_s: float | None = None) -> Received | None:
+        """Return the next event, or None if none comes in time or the sockets are closed."""
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        while not self._ready:
+            if self._frames is None or self._dealer is None:
+                return None
+            if self._turn():
+                continue
+            now = time.monotonic()
+            wait_s = self.inbox.due_s(now)
+            if deadline is not None:
+                if now >= deadline:
+                    return None
+                wait_s = min(wait_s, deadline - now)
+            poller = zmq.Poller()
+            poller.register(self._frames, zmq.POLLIN)
+            poller.register(self._dealer, self._awaited())
+            poller.poll(math.ceil(wait_s * 1000))
+        return self._next()
+
+    def __iter__(self) -> Iterator[Received]:
+        while (received := self.poll()) is not None:
+            yield received
+
+    # -- async -------------------------------------------------------------------------
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Received:
+        while not self._ready:
+            if self._frames is None:
+                raise StopAsyncIteration
+            if self._turn():
+                # One turn of the loop per batch: a busy stream must not starve other tasks.
+                await asyncio.sleep(0)
+            else:
+                await self._wait(self.inbox.due_s(time.monotonic()))
+        return self._next()
+
+    async def _wait(self, timeout_s: float) -> None:
+        """Wait for either socket; a ZeroMQ descriptor only says that one should look."""
+        if self._frames is None or self._dealer is None:
+            return
+        loop = asyncio.get_running_loop()
+        woken: asyncio.Future[None] = loop.create_future()
+
+        def wake() -> None:
+            if not woken.done():
+                woken.set_result(None)
+
+        awaited = ((self._frames, zmq.POLLIN), (self._dealer, self._awaited()))
+        descriptors = [int(socket.getsockopt(zmq.FD)) for socket, _ in awaited]
+        timer = loop.call_later(timeout_s, wake)
+        for descriptor in descriptors:
+            loop.add_reader(descriptor, wake)
+        try:
+            # The edge may have passed before: sending and receiving consume it.
+            if not any(int(s.getsockopt(zmq.EVENTS)) & events for s, events in awaited):
+                await woken
+        finally:
+            timer.cancel()
+            for descriptor in descriptors:
+                loop.remove_reader(descriptor)
+
+    # -- both --------------------------------------------------------------------------
+
+    def _awaited(self) -> int:
+        """What to wait for on the request socket: until it is connected, for that."""
+        return zmq.POLLIN | zmq.POLLOUT if self.inbox.requests else zmq.POLLIN
+
+    def _turn(self) -> bool:
+        """Take what is there, without waiting; say whether more may be."""
+        frames, dealer = self._frames, self._dealer
+        if frames is None or dealer is None:
+            return False
+        if not self._drain_frames(frames):
+            return True
+        while True:
+            try:
+                parts = dealer.recv_multipart(zmq.NOBLOCK)
+            except zmq.Again:
+                break
+            self.inbox.reply(parts, time.monotonic(), time.time_ns())
+        self.inbox.tick(time.monotonic())
+        self._subscribe()
+        return self._send(dealer) or bool(self._ready)
+
+    def _drain_frames(self, frames: "zmq.Socket[bytes]") -> bool:
+        """Take up to a batch of frames; say whether that were all."""
+        receive, recv = self.inbox.receive, frames.recv
+        ts_sub = time.time_ns()
+        for _ in range(_BATCH):
+            try:
+                topic, body = recv(zmq.NOBLOCK), recv(zmq.NOBLOCK)
+            except zmq.Again:
+                return True
+            receive(topic, body, ts_sub)
+            if body[:1] != _ARRAY_OF_TEN:
+                # Not a message of two parts: go to the start of the next one.
+                while frames.getsockopt(zmq.RCVMORE):
+                    recv(zmq.NOBLOCK)
+        return False
+
+    def _send(self, dealer: "zmq.Socket[bytes]") -> bool:
+        """Send what is to be asked; say whether anything was."""
+        requests, sent = self.inbox.requests, False
+        try:
+            while requests:
+                dealer.send(_encode(requests[0]), zmq.NOBLOCK)
+                requests.popleft()
+                sent = True
+        except zmq.Again:
+            # Nobody is connected. Each is asked again in time, so old ones may go.
+            while len(requests) > _UNSENT:
+                requests.popleft()
+        return sent
+
+    def _subscribe(self) -> None:
+        while self._frames is not None and self.inbox.subscriptions:
+            self._frames.setsockopt_string(zmq.SUBSCRIBE, self.inbox.subscriptions.popleft())
+
+    def _next(self) -> Received:
+        received = self._ready.popleft()
+        if self._books is not None and received.channel == "book":
+            _keep(self._books, received)
+        return received
+
+    # -- requests ----------------------------------------------------------------------
+
+    def status(self, timeout_s: float = 5.0) -> dict[str, Any]:
+        """
+        Ask the aggregator for its status; blocks, also inside an event loop.
+
+        Raises:
+            TimeoutError: If there is no answer in time.
+
+        """
+        status: dict[str, Any] = ask(self.requests, "status", timeout_s=timeout_s)
+        return status
+
+    def markets(self, timeout_s: float = 5.0) -> list[dict[str, Any]]:
+        """
+        Ask the aggregator for its markets; blocks, also inside an event loop.
+
+        Raises:
+            TimeoutError: If there is no answer in time.
+
+        """
+        markets: list[dict[str, Any]] = ask(self.requests, "markets", timeout_s=timeout_s)
+        return markets
+
+
+def ask(endpoint: str, what: str, *, timeout_s: float) -> Any:
+    """
+    Ask an aggregator once for its ``status`` or ``markets``.
+
+    Raises:
+        TimeoutError: If there is no answer in time; its text names the endpoint.
+        ValueError: If the aggregator refuses.
+
+    """
+    id_ = next(_ids)
+    with _socket(zmq.Context.instance(), zmq.DEALER, 10, endpoint) as dealer:
+        dealer.send(_encode({"ask": what, "id": id_}))
+        deadline = time.monotonic() + timeout_s
+        while dealer.poll(max(0, math.ceil((deadline - time.monotonic()) * 1000))):
+            reply = msgspec.msgpack.decode(dealer.recv_multipart()[0])
+            if isinstance(reply, dict) and reply.get("id") == id_:
+                if "error" in reply:
+                    raise ValueError(f"{endpoint}: {reply['error']}")
+                return reply.get(what)
+    raise TimeoutError(f"no aggregator answers at {endpoint} (waited {timeout_s:g} s)")
+
+
+def _socket(
+    context: "zmq.Context[zmq.Socket[bytes]]",
+    kind: int,
+    hwm: int,
+    endpoint: str,
+    immediate: int = 0,
+) -> "zmq.Socket[bytes]":
+    socket = context.socket(kind)
+    socket.setsockopt(zmq.LINGER, 0)
+    socket.setsockopt(zmq.SNDHWM, hwm)
+    socket.setsockopt(zmq.RCVHWM, hwm)
+    socket.setsockopt(zmq.IMMEDIATE, immediate)
+    socket.setsockopt(zmq.RECONNECT_IVL_MAX, 1_000)
+    try:
+        socket.connect(endpoint)
+    except zmq.ZMQError as error:
+        socket.close(linger=0)
+        raise ValueError(f"cannot connect to {endpoint!r}: {error}") from error
+    return socket
+
+
+def _keep(books: dict[str, OrderBook], received: Received) -> None:
+    """Bring the book of an event's market up to date; forget one that is out of order."""
+    event, symbol = received.event, received.symbol
+    if not isinstance(event, Book):
+        books.pop(symbol, None)
+        return
+    if event.is_snapshot:
+        # A new object: who holds the old one keeps a consistent, if outdated, book.
+        books[symbol] = OrderBook(event.market_id)
+    book = books.get(symbol)
+    if book is None:
+        return
+    try:
+        load_or_apply(book, event)
+    except SequenceGap:
+        del books[symbol]

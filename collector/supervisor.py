@@ -1,0 +1,242 @@
+"""
+Keep the processes alive: a pure plan, and a small loop that carries it out.
+
+`plan` says what to do with each child; `Supervisor` does it and decides nothing. A child
+shows life by a heartbeat from *inside* its event loop, so a stuck loop looks dead even
+while its threads run. Before it is killed it gets SIGABRT, on which it prints the stack
+that it is stuck in.
+"""
+
+import logging
+import multiprocessing
+import multiprocessing.process
+import os
+import signal
+import time
+from collections.abc import Callable, Iterable
+from typing import Any, Final, TypeAlias
+
+import msgspec
+
+from shards.errors import EXIT_CONFIG, ConfigError
+
+log = logging.getLogger(__name__)
+
+_spawn: Final = multiprocessing.get_context("spawn")
+
+
+class Limits(msgspec.Struct, frozen=True):
+    """How patient the supervisor is."""
+
+    start_within_s: float = 30.0
+    """A child that never beat is given so long."""
+    stall_after_s: float = 10.0
+    abort_grace_s: float = 2.0
+    """From SIGABRT to SIGKILL."""
+    restart_base_s: float = 0.1
+    restart_cap_s: float = 5.0
+    crash_window_s: float = 60.0
+    crash_loop: int = 6
+    """Starts within the window beyond which restarts are slow."""
+    crash_loop_wait_s: float = 30.0
+
+
+class ChildState(msgspec.Struct, frozen=True):
+    """One child as the plan sees it; instants are monotonic seconds."""
+
+    name: str
+    starts: tuple[float, ...] = ()
+    """When it was started, newest last, within the crash window."""
+    running: bool = False
+    exit_code: int | None = None
+    exited_at: float = 0.0
+    last_beat: float = 0.0
+    """0 before the first."""
+    aborted_at: float = 0.0
+
+
+class Start(msgspec.Struct, frozen=True):
+    """Start this child."""
+
+    name: str
+
+
+class Abort(msgspec.Struct, frozen=True):
+    """Send SIGABRT, so that it says where it is stuck."""
+
+    name: str
+    reason: str
+
+
+class Kill(msgspec.Struct, frozen=True):
+    """Send SIGKILL."""
+
+    name: str
+
+
+class GiveUp(msgspec.Struct, frozen=True):
+    """Stop everything: a restart cannot help."""
+
+    name: str
+
+
+Action: TypeAlias = Start | Abort | Kill | GiveUp
+
+
+def plan(now: float, children: Iterable[ChildState], limits: Limits) -> list[Action]:
+    """Say what to do with each child; start, stop and kill nothing."""
+    actions: list[Action] = []
+    for child in children:
+        if not child.running:
+            if child.exit_code == EXIT_CONFIG:
+                return [GiveUp(child.name)]
+            if child.exit_code is None or now >= child.exited_at + restart_wait_s(child, limits):
+                actions.append(Start(child.name))
+        elif child.aborted_at:
+            if now >= child.aborted_at + limits.abort_grace_s:
+                actions.append(Kill(child.name))
+        elif not child.last_beat:
+            if now - child.starts[-1] > limits.start_within_s:
+                actions.append(Abort(child.name, "never became ready"))
+        elif now - child.last_beat > limits.stall_after_s:
+            actions.append(Abort(child.name, "its event loop is stuck"))
+    return actions
+
+
+def restart_wait_s(child: ChildState, limits: Limits) -> float:
+    """Return how long after its end a child is started again."""
+    recent = sum(start > child.exited_at - limits.crash_window_s for start in child.starts)
+    if recent >= limits.crash_loop:
+        return limits.crash_loop_wait_s
+    return float(min(limits.restart_cap_s, limits.restart_base_s * 2.0 ** max(0, recent - 1)))
+
+
+class Child:
+    """One supervised process; `spawn` makes the arguments of each new start."""
+
+    def __init__(self, name: str, target: Callable[..., None], spawn: Callable[[], Any]) -> None:
+        self.name = name
+        self.restarts = 0
+        self._target = target
+        self._spawn = spawn
+        self._process: multiprocessing.process.BaseProcess | None = None
+        self._beat: Any = None
+        self._starts: list[float] = []
+        self._exit_code: int | None = None
+        self._exited_at = 0.0
+        self._aborted_at = 0.0
+
+    @property
+    def pid(self) -> int:
+        """The process's id, 0 while there is none."""
+        return (self._process.pid or 0) if self._process is not None else 0
+
+    @property
+    def sentinel(self) -> int | None:
+        """What becomes ready when the process ends."""
+        return self._process.sentinel if self._process is not None else None
+
+    def start(self, now: float) -> None:
+        """Start it, again or for the first time."""
+        self.restarts += bool(self._starts)
+        self._starts = [*self._starts[-20:], now]
+        self._exit_code = None
+        self._aborted_at = 0.0
+        self._beat = _spawn.RawValue("d", 0.0)
+        self._process = _spawn.Process(
+            target=self._target, args=(self._spawn(), self._beat), name=self.name
+        )
+        self._process.start()
+
+    def state(self, now: float) -> ChildState:
+        """Look at it, and take note if it has ended."""
+        process = self._process
+        if process is not None and process.exitcode is not None:
+            self._exit_code = process.exitcode
+            self._exited_at = now
+            process.join()
+            process.close()
+            self._process = process = None
+            log.warning("%s ended: %s", self.name, describe_exit(self._exit_code))
+        return ChildState(
+            self.name,
+            tuple(self._starts),
+            process is not None,
+            self._exit_code,
+            self._exited_at,
+            self._beat.value if self._beat is not None else 0.0,
+            self._aborted_at,
+        )
+
+    def signal(self, number: int, now: float) -> None:
+        """Send a signal, if there is a process to take it."""
+        if number == signal.SIGABRT:
+            self._aborted_at = now
+        if self._process is not None and self._process.exitcode is None:
+            os.kill(self.pid, number)
+
+    def join(self, deadline: float) -> bool:
+        """Wait for its end; False if it still runs at the deadline."""
+        if self._process is None:
+            return True
+        self._process.join(max(0.0, deadline - time.monotonic()))
+        return self._process.exitcode is not None
+
+
+def describe_exit(code: int) -> str:
+    """Say in words how a process ended."""
+    if code >= 0:
+        return f"exit code {code}"
+    try:
+        return f"killed by {signal.Signals(-code).name}"
+    except ValueError:
+        return f"killed by signal {-code}"
+
+
+class Supervisor:
+    """All children, in the order in which they start; they stop in the reverse."""
+
+    def __init__(self, children: list[Child], limits: Limits | None = None) -> None:
+        self.children = {child.name: child for child in children}
+        self._limits = limits or Limits()
+
+    def sentinels(self) -> list[int]:
+        """Return what to wait on: ready when a process ends."""
+        return [c.sentinel for c in self.children.values() if c.sentinel is not None]
+
+    def reconcile(self) -> None:
+        """
+        Carry out the plan once.
+
+        Raises:
+            ConfigError: If a child says that a restart cannot help; it has said why.
+
+        """
+        now = time.monotonic()
+        states = [child.state(now) for child in self.children.values()]
+        for action in plan(now, states, self._limits):
+            child = self.children[action.name]
+            match action:
+                case Start():
+                    child.start(now)
+                case Abort(reason=reason):
+                    log.error("%s: %s; asking for its stack, then killing it", child.name, reason)
+                    child.signal(signal.SIGABRT, now)
+                case Kill():
+                    child.signal(signal.SIGKILL, now)
+                case GiveUp():
+                    raise ConfigError(f"{child.name} cannot run as configured; it said why above")
+
+    def stop(self, names: Iterable[str], *, within_s: float) -> None:
+        """End some children: SIGTERM, and SIGKILL for those that take too long."""
+        children = [self.children[name] for name in names]
+        now = time.monotonic()
+        for child in children:
+            child.signal(signal.SIGTERM, now)
+            # One that is stopped by SIGSTOP cannot end otherwise.
+            child.signal(signal.SIGCONT, now)
+        for child in children:
+            if not child.join(now + within_s):
+                log.warning("%s does not end; killing it", child.name)
+                child.signal(signal.SIGKILL, now)
+                child.join(time.monotonic() + 5.0)

@@ -1,0 +1,113 @@
+"""`collector tail`: published frames, as lines to read or as JSON."""
+
+import os
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+from collector.config import DEFAULT_PUBLISH
+
+if TYPE_CHECKING:
+    from collector.subscriber import Subscriber
+
+_EXIT_CONFIG = 3
+_ANSWER_S = 5.0
+
+
+@click.command("tail")
+@click.option(
+    "--market",
+    "markets",
+    multiple=True,
+    metavar="PATTERN",
+    help="Symbol, ticker, market id, or a glob of the first two; may be repeated. Default: all.",
+)
+@click.option(
+    "--channel",
+    "channels",
+    multiple=True,
+    metavar="C",
+    help="book, trades or gap; may be repeated. Default: all.",
+)
+@click.option("-n", "count", type=click.IntRange(min=1), metavar="N", help="End after N frames.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a frame, all its fields.")
+@click.option(
+    "--connect",
+    default=DEFAULT_PUBLISH,
+    show_default=True,
+    metavar="ENDPOINT",
+    help="Where the collector publishes.",
+)
+def tail(
+    markets: tuple[str, ...],
+    channels: tuple[str, ...],
+    count: int | None,
+    as_json: bool,
+    connect: str,
+) -> None:
+    """
+    Print what a running collector publishes.
+
+    A book begins with its snapshot, trades with what comes from now on. Frames lost on the
+    way are fetched again; what cannot be had any more is printed as lost. Ctrl-C ends it.
+    """
+    try:
+        _tail(markets or ("*",), channels, count, as_json, connect)
+    except KeyboardInterrupt:
+        return
+    except BrokenPipeError:
+        # Whoever read this has gone (`| head`): nothing may be flushed there at exit either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except TimeoutError as error:
+        raise _Failure(f"{error}; is `collector start` running?") from None
+    except ValueError as error:
+        raise _Failure(str(error)) from None
+
+
+def _tail(
+    markets: tuple[str, ...],
+    channels: tuple[str, ...],
+    count: int | None,
+    as_json: bool,
+    connect: str,
+) -> None:
+    from collector.config import requests_endpoint
+    from collector.subscriber import Subscriber, ask
+    from collector.wanted import Wanted, known_symbols
+    from shards.frames import CHANNELS
+
+    channels = channels or tuple(CHANNELS)
+    # A wrong channel is told at once, not after the wait for the markets.
+    Wanted(markets, channels)
+    known = ask(requests_endpoint(connect), "markets", timeout_s=_ANSWER_S)
+    symbols = known_symbols(markets, known) if markets != ("*",) else markets
+    with Subscriber(connect, markets=symbols, channels=channels) as subscriber:
+        _print(subscriber, as_json, count)
+
+
+def _print(subscriber: "Subscriber", as_json: bool, count: int | None) -> None:
+    """Print frames until there are enough; flush whenever the next one is not there yet."""
+    from collector.lines import describe, json_line, text_line
+    from collector.received import Joined, Unanswered
+
+    line = json_line if as_json else text_line
+    write, flush, printed = sys.stdout.write, sys.stdout.flush, 0
+    while printed != count:
+        if not subscriber.pending:
+            flush()
+        received = subscriber.poll()
+        if received is None:
+            break
+        if isinstance(received.event, Joined | Unanswered):
+            click.echo(f"{subscriber.connect}: {describe(received.event)}", err=True)
+            continue
+        write(line(received) + "\n")
+        printed += 1
+    flush()
+
+
+class _Failure(click.ClickException):
+    """One sentence for the person at the terminal."""
+
+    exit_code = _EXIT_CONFIG

@@ -1,0 +1,89 @@
+"""Which topics a subscriber wants: channels, and symbols by name or by glob."""
+
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
+from fnmatch import fnmatchcase
+
+from shards.frames import CHANNELS, topic as topic_name
+
+_GLOB = frozenset("*?[")
+
+
+def symbol_pattern(text: str) -> str:
+    """Spell a ticker, or a glob of tickers, as symbols are spelled."""
+    return text.replace("/", "-").replace(" ", "-")
+
+
+def split(topic: str) -> tuple[str, str]:
+    """Take ``channel.SYMBOL.`` apart; the symbol of something else is empty."""
+    channel, _, rest = topic.partition(".")
+    return channel, rest[:-1] if rest.endswith(".") else ""
+
+
+class Wanted:
+    """
+    The topics that match one of the patterns in one of the channels.
+
+    Raises:
+        ValueError: If a channel is unknown, or nothing at all is asked for.
+
+    """
+
+    def __init__(self, markets: Iterable[str], channels: Iterable[str]) -> None:
+        self.channels = tuple(dict.fromkeys(channels))
+        for channel in self.channels:
+            if channel not in CHANNELS:
+                raise ValueError(f"unknown channel {channel!r}: choose from {', '.join(CHANNELS)}")
+        patterns = dict.fromkeys(map(symbol_pattern, markets))
+        if not patterns or not self.channels:
+            raise ValueError("nothing to subscribe to: no market or no channel is named")
+        self.everything = "*" in patterns
+        self.globs = () if self.everything else tuple(p for p in patterns if _GLOB & set(p))
+        exact = () if self.everything else tuple(p for p in patterns if not _GLOB & set(p))
+        self.exact = tuple(topic_name(c, s) for c in self.channels for s in exact)
+        self._exact = frozenset(self.exact)
+
+    def subscriptions(self) -> tuple[str, ...]:
+        """Prefixes to subscribe to before any topic of the aggregator is known."""
+        return self._channel_prefixes() if self.everything else self.exact
+
+    def prefixes(self) -> tuple[str, ...]:
+        """Prefixes of all topics that could match, for the request for topics."""
+        return self._channel_prefixes() if self.everything or self.globs else self.exact
+
+    def needs_subscription(self, topic: str) -> bool:
+        """Whether no prefix of `subscriptions` covers the topic."""
+        return not self.everything and topic not in self._exact
+
+    def matches(self, topic: str) -> bool:
+        """Whether the topic is wanted."""
+        channel, symbol = split(topic)
+        if channel not in self.channels or not symbol:
+            return False
+        if self.everything or topic in self._exact:
+            return True
+        return any(fnmatchcase(symbol, glob) for glob in self.globs)
+
+    def _channel_prefixes(self) -> tuple[str, ...]:
+        return tuple(f"{channel}." for channel in self.channels)
+
+
+def known_symbols(patterns: Iterable[str], markets: Iterable[Mapping[str, str]]) -> list[str]:
+    """
+    Turn market ids into symbols, and make sure that each pattern matches a market.
+
+    Raises:
+        ValueError: If one matches nothing; its text names the closest symbols.
+
+    """
+    symbols = {market["symbol"]: market["market_id"] for market in markets}
+    by_id = {market_id: symbol for symbol, market_id in symbols.items()}
+    known: list[str] = []
+    for pattern in patterns:
+        symbol = by_id.get(pattern.lower(), symbol_pattern(pattern))
+        if symbols and not any(fnmatchcase(name, symbol) for name in symbols):
+            close = get_close_matches(symbol.upper(), symbols, n=3, cutoff=0.5)
+            hint = f"; did you mean {' or '.join(close)}?" if close else ""
+            raise ValueError(f"no market matches {pattern!r}{hint}")
+        known.append(symbol)
+    return known

@@ -1,0 +1,109 @@
+"""
+Keep one book in step with its updates: sequence check, buffering, joining a snapshot.
+
+Subscribe first and buffer; a snapshot with sequence S then covers every update up to S,
+and the first one kept must be S + 1. One that is older than what was seen of the stream
+cannot be joined and must be fetched again.
+"""
+
+from shards.book import OrderBook
+from shards.errors import SequenceGap
+from shards.events import Book, BookUpdate, Snapshot, Source
+
+_BUFFERED = 4_096
+"""Updates kept while a snapshot is on its way; beyond, the oldest go and it is asked anew."""
+
+
+class BookSync:
+    """One market's book and whether it may be trusted."""
+
+    __slots__ = ("_buffer", "_observed_from", "book", "in_sync", "market_id")
+
+    def __init__(self, market_id: str) -> None:
+        self.market_id = market_id
+        self.book = OrderBook(market_id)
+        self.in_sync = False
+        self._buffer: list[Book] = []
+        self._observed_from = 0
+
+    def lose(self, observed_from: int) -> None:
+        """Stop trusting the book; updates are known again from this height on."""
+        self.in_sync = False
+        self._buffer.clear()
+        self._observed_from = observed_from
+
+    def receive(
+        self, update: BookUpdate, height: int, ts_event: int, ts_recv: int, source: Source
+    ) -> Book | None:
+        """
+        Take one update: the change to publish, or None where there is nothing to say yet.
+
+        Raises:
+            SequenceGap: If updates are missing. The book is no longer in sync and this
+                update is kept; ask for a snapshot.
+
+        """
+        delta = Book(
+            self.market_id,
+            height,
+            update.sequence,
+            ts_event,
+            ts_recv,
+            source,
+            False,
+            update.bids,
+            update.asks,
+        )
+        if not self.in_sync:
+            if len(self._buffer) < _BUFFERED:
+                self._buffer.append(delta)
+            else:
+                self.lose(observed_from=height + 1)
+            return None
+        if update.sequence <= self.book.sequence:
+            return None
+        try:
+            self.book.apply(update.sequence, update.bids, update.asks)
+        except SequenceGap:
+            self.lose(observed_from=height)
+            self._buffer.append(delta)
+            raise
+        return delta
+
+    def join(self, snapshot: Snapshot, ts_recv: int) -> list[Book] | None:
+        """
+        Load a snapshot and apply what was buffered after it; return what to publish.
+
+        None if the snapshot is older than the stream as we saw it: fetch another.
+        """
+        kept = [delta for delta in self._buffer if delta.sequence > snapshot.sequence]
+        due = snapshot.sequence
+        for delta in kept:
+            due += 1
+            if delta.sequence != due:
+                return None
+        if snapshot.height and snapshot.height + 1 < self._observed_from:
+            return None
+        self.book.load(snapshot.sequence, snapshot.bids, snapshot.asks)
+        published = [self.whole(snapshot.height, 0, ts_recv)]
+        self._buffer.clear()
+        self.in_sync = True
+        for delta in kept:
+            self.book.apply(delta.sequence, delta.bids, delta.asks)
+            published.append(delta)
+        return published
+
+    def whole(self, height: int, ts_event: int, ts_recv: int, source: Source = "chain-ws") -> Book:
+        """Return the book as a snapshot event, best levels first."""
+        bids, asks = self.book.levels()
+        return Book(
+            self.market_id,
+            height,
+            self.book.sequence,
+            ts_event,
+            ts_recv,
+            source,
+            True,
+            bids,
+            asks,
+        )

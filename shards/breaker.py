@@ -1,0 +1,63 @@
+"""
+A circuit breaker per endpoint, with one probe when it is half open.
+
+::
+
+    closed ──(failures in a row)──► open ──(open_s passed)──► half-open
+      ▲                               ▲                           │
+      └────────── success ────────────┼───────────────────────────┤
+                                      └───────── failure ─────────┘
+"""
+
+from typing import Literal
+
+State = Literal["closed", "open", "half-open"]
+
+
+class Breaker:
+    """Decides whether an endpoint may be tried; time comes in as ``now`` (monotonic s)."""
+
+    __slots__ = ("_failures", "_open_until", "_probing", "_threshold", "open_s", "reason")
+
+    def __init__(self, *, threshold: int = 4, open_s: float = 10.0) -> None:
+        self._threshold = threshold
+        self.open_s = open_s
+        self._failures = 0
+        self._open_until = 0.0
+        self._probing = False
+        self.reason = ""
+        """What the last failure was; empty after a success."""
+
+    def state(self, now: float) -> State:
+        """Say where the breaker stands."""
+        if self._failures < self._threshold:
+            return "closed"
+        return "open" if now < self._open_until else "half-open"
+
+    def allows(self, now: float) -> bool:
+        """Say whether an attempt may start; half open, only one at a time may."""
+        state = self.state(now)
+        if state == "half-open":
+            if self._probing:
+                return False
+            self._probing = True
+            return True
+        return state == "closed"
+
+    def wait_s(self, now: float) -> float:
+        """Return how long until an attempt may start."""
+        return max(0.0, self._open_until - now) if self.state(now) == "open" else 0.0
+
+    def succeeded(self) -> None:
+        """Data came through the endpoint."""
+        self._failures = 0
+        self._probing = False
+        self.reason = ""
+
+    def failed(self, now: float, reason: str) -> None:
+        """The attempt failed; a failed probe opens the breaker again."""
+        self._failures += 1
+        self._probing = False
+        self.reason = reason
+        if self._failures >= self._threshold:
+            self._open_until = now + self.open_s

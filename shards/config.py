@@ -1,0 +1,87 @@
+"""What one shard is told when it starts: frozen, picklable, checked before the process exists."""
+
+from typing import Literal
+
+import msgspec
+
+SourceName = Literal["chain-ws", "chain-grpc", "indexer-grpc"]
+MarketType = Literal["spot", "derivative", "binary"]
+
+
+class Market(msgspec.Struct, frozen=True):
+    """One market of the exchange; ``market_id`` is its key on every source."""
+
+    market_id: str
+    """``0x`` and 64 lower-case hexadecimal digits."""
+    ticker: str
+    """The exchange's own name, ``INJ/USDT``; two markets may share one."""
+    symbol: str
+    """The ticker as topics spell it, ``INJ-USDT``; unique in one collector."""
+    type: MarketType
+    status: str = "Active"
+    base_decimals: int = 0
+    quote_decimals: int = 0
+    price_tick: str = ""
+    quantity_tick: str = ""
+
+
+class Endpoints(msgspec.Struct, frozen=True, kw_only=True):
+    """Where one network is reached; each list in order of preference."""
+
+    chain_ws: tuple[str, ...] = ()
+    """``ws://host:port/injstream-ws``."""
+    chain_stream: tuple[str, ...] = ()
+    """gRPC ``host:port`` of the chain stream."""
+    chain_grpc: tuple[str, ...] = ()
+    """gRPC ``host:port`` for queries: markets, order-book snapshots."""
+    rpc: tuple[str, ...] = ()
+    """CometBFT RPC, ``http://host:port``: lost blocks, the node's height."""
+    tls: bool = False
+    """Whether the gRPC endpoints speak TLS."""
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True):
+    """Bounds and paces of a shard; the defaults are the measured best."""
+
+    batch_age_s: float = 0.0005
+    """How long a frame may wait for others in its batch."""
+    batch_frames: int = 256
+    push_hwm: int = 1_000
+    """Batches ZeroMQ may queue for the aggregator before it refuses more."""
+    backlog_bytes: int = 8 << 20
+    """Pushed frames kept for a restarted aggregator, and refused ones for later."""
+    backlog_s: float = 60.0
+    keyframe_every: int = 64
+    """Book deltas after which a market's whole book goes to the aggregator again."""
+    held_blocks: int = 2_000
+    """Blocks one market may hold while earlier ones are being replayed."""
+    mute_blocks: float = 5.0
+    """A subscription without a block for so many block times is dead."""
+    mute_floor_s: float = 2.0
+    confirm_s: float = 10.0
+    """How long a subscription may stay unconfirmed."""
+    subscribe_per_s: float = 500.0
+    snapshot_concurrency: int = 8
+    snapshot_per_s: float = 200.0
+    replay_concurrency: int = 4
+    replay_per_s: float = 40.0
+    replay_blocks: int = 5_000
+    """Lost blocks beyond which the rest of the hole is announced, not fetched."""
+    report_s: float = 1.0
+
+
+class ShardConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything one shard process needs to know."""
+
+    shard: int
+    epoch: int
+    """Grows with every start of this shard; frames of an older one are refused."""
+    source: SourceName
+    endpoints: Endpoints
+    markets: tuple[Market, ...]
+    push: str
+    """ZeroMQ endpoint of the aggregator's PULL."""
+    link: str
+    """ZeroMQ endpoint of the aggregator's ROUTER: reports out, resume points back."""
+    limits: Limits = Limits()
+    log_level: str = "INFO"

@@ -1,0 +1,1 @@
+"""Decoders: payload bytes to events. Pure: no I/O, no clock, no state."""

@@ -1,0 +1,181 @@
+"""
+Decode the node's WebSocket, ``/injstream-ws``: JSON-RPC answers with chain-stream blocks.
+
+What the node prints (v1.18 to v1.20, CometBFT's JSON): 64-bit integers are strings; a
+list that was not asked for is ``[]``, one that was asked for without a match is absent;
+false booleans and empty strings are absent; amounts are 18-decimal texts.
+"""
+
+from typing import Final
+
+import msgspec
+
+from shards.errors import DecodeError
+from shards.events import ZERO, Block, BookUpdate, Confirmed, Level, Rejected, Trade
+
+
+class _Level(msgspec.Struct, gc=False):
+    p: str
+    q: str = ZERO
+
+
+class _Orderbook(msgspec.Struct, gc=False):
+    market_id: str
+    buy_levels: list[_Level] | None = None
+    sell_levels: list[_Level] | None = None
+
+
+class _BookUpdate(msgspec.Struct, gc=False):
+    orderbook: _Orderbook
+    seq: int = 0
+
+
+class _SpotTrade(msgspec.Struct, gc=False):
+    market_id: str
+    trade_id: str
+    quantity: str
+    price: str
+    executionType: str = ""
+    is_buy: bool = False
+    subaccount_id: str = ""
+    fee: str = ZERO
+    order_hash: str = ""
+    fee_recipient_address: str = ""
+    cid: str = ""
+
+
+class _PositionDelta(msgspec.Struct, gc=False):
+    execution_quantity: str
+    execution_price: str
+    execution_margin: str = ZERO
+
+
+class _DerivativeTrade(msgspec.Struct, gc=False):
+    market_id: str
+    trade_id: str
+    position_delta: _PositionDelta
+    executionType: str = ""
+    is_buy: bool = False
+    subaccount_id: str = ""
+    payout: str = ZERO
+    fee: str = ZERO
+    order_hash: str = ""
+    fee_recipient_address: str = ""
+    cid: str = ""
+
+
+class _Block(msgspec.Struct, gc=False):
+    block_height: int
+    block_time: int
+    spot_trades: list[_SpotTrade] | None = None
+    derivative_trades: list[_DerivativeTrade] | None = None
+    spot_orderbook_updates: list[_BookUpdate] | None = None
+    derivative_orderbook_updates: list[_BookUpdate] | None = None
+
+
+class _Error(msgspec.Struct, gc=False):
+    code: int = 0
+    message: str = ""
+    data: str = ""
+
+
+class _Message(msgspec.Struct, gc=False):
+    id: int = -1
+    result: _Block | str | None = None
+    error: _Error | None = None
+
+
+# Not strict: the node writes 64-bit integers as strings, and msgspec reads them in C.
+_decode: Final = msgspec.json.Decoder(_Message, strict=False).decode
+_NOTHING: Final[list[Level]] = []
+_CONFIRMED: Final = Confirmed()
+
+
+def decode(payload: bytes | memoryview) -> tuple[int, Block | Confirmed | Rejected]:
+    """
+    Decode one WebSocket message: ``(request id, what it says)``.
+
+    The id is -1 where the node lost it (bad JSON of ours, a panic of its).
+
+    Raises:
+        DecodeError: If the payload is not what the node's format says.
+
+    """
+    try:
+        message = _decode(payload)
+    # A truncated escape or a bad byte inside a string is a UnicodeDecodeError.
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise DecodeError("", f"not a chain-stream message: {error}") from None
+    result = message.result
+    if type(result) is _Block:
+        return message.id, _block(result)
+    failure = message.error
+    if failure is not None:
+        return message.id, Rejected(failure.code, failure.data or failure.message)
+    if result == "success":
+        return message.id, _CONFIRMED
+    raise DecodeError("", f"neither a block nor an answer: {bytes(payload[:80])!r}")
+
+
+def _block(block: _Block) -> Block:
+    updates: list[BookUpdate] = []
+    if block.spot_orderbook_updates:
+        updates = [_update(update) for update in block.spot_orderbook_updates]
+    if block.derivative_orderbook_updates:
+        updates += [_update(update) for update in block.derivative_orderbook_updates]
+    trades: list[tuple[str, Trade]] = []
+    if block.spot_trades:
+        trades = [(trade.market_id, _spot(trade)) for trade in block.spot_trades]
+    if block.derivative_trades:
+        trades += [(trade.market_id, _derivative(trade)) for trade in block.derivative_trades]
+    if len(trades) > 1:
+        # The node collects them in a map, so they come in random order.
+        trades.sort(key=_number)
+    return Block(block.block_height, block.block_time * 1_000_000, trades, updates)
+
+
+def _number(trade: tuple[str, Trade]) -> int:
+    return int(trade[1].trade_id.rpartition("_")[2])
+
+
+def _update(update: _BookUpdate) -> BookUpdate:
+    book = update.orderbook
+    return BookUpdate(
+        book.market_id,
+        update.seq,
+        [(level.p, level.q) for level in book.buy_levels] if book.buy_levels else _NOTHING,
+        [(level.p, level.q) for level in book.sell_levels] if book.sell_levels else _NOTHING,
+    )
+
+
+def _spot(trade: _SpotTrade) -> Trade:
+    return Trade(
+        trade.trade_id,
+        "buy" if trade.is_buy else "sell",
+        trade.price,
+        trade.quantity,
+        trade.fee,
+        trade.executionType,
+        trade.order_hash,
+        trade.subaccount_id,
+        trade.fee_recipient_address,
+        trade.cid,
+    )
+
+
+def _derivative(trade: _DerivativeTrade) -> Trade:
+    delta = trade.position_delta
+    return Trade(
+        trade.trade_id,
+        "buy" if trade.is_buy else "sell",
+        delta.execution_price,
+        delta.execution_quantity,
+        trade.fee,
+        trade.executionType,
+        trade.order_hash,
+        trade.subaccount_id,
+        trade.fee_recipient_address,
+        trade.cid,
+        delta.execution_margin,
+        trade.payout,
+    )

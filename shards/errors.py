@@ -1,0 +1,54 @@
+"""
+Errors, sorted by what the caller must do next.
+
+==================  =====================================================
+error               what to do
+==================  =====================================================
+``ConfigError``     stop with exit code 3; a restart would not help
+``SourceError``     reconnect to the source, with backoff
+``FeedError``       resync one market; the others are not concerned
+anything else       a bug: let the process die with its traceback
+==================  =====================================================
+"""
+
+EXIT_OK = 0
+EXIT_BUG = 1
+EXIT_USAGE = 2
+EXIT_CONFIG = 3
+EXIT_BELOW = 4
+"""Ended below ``--min-coverage``, or ``collector verify`` found a difference."""
+
+
+class ConfigError(Exception):
+    """What was asked for cannot be run; the text is one sentence for the user."""
+
+
+class SourceError(Exception):
+    """A source failed: refused, cut, timed out, or answered with an error."""
+
+    def __init__(self, endpoint: str, reason: str) -> None:
+        super().__init__(f"{endpoint}: {reason}")
+        self.endpoint = endpoint
+        self.reason = reason
+
+
+class FeedError(Exception):
+    """One market's stream cannot be continued as it is."""
+
+    def __init__(self, market_id: str, reason: str) -> None:
+        super().__init__(f"{market_id or 'unknown market'}: {reason}")
+        self.market_id = market_id
+        self.reason = reason
+
+
+class DecodeError(FeedError):
+    """A payload is not what the source's format says; market "" where unknown."""
+
+
+class SequenceGap(FeedError):
+    """A book update does not follow the one before it."""
+
+    def __init__(self, market_id: str, *, expected: int, found: int) -> None:
+        super().__init__(market_id, f"book update {found} where {expected} was due")
+        self.expected = expected
+        self.found = found

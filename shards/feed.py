@@ -1,0 +1,297 @@
+"""
+The feed of one market: where its stream stands, what is lost, what must be fetched.
+
+Two things run side by side. *Blocks* carry heights, each one more than the last; a jump
+means lost blocks, which are replayed in order before later ones are let through. The
+*book* carries its own sequence (booksync.py); when that breaks, a snapshot is asked for
+while the blocks go on.
+
+::
+
+    pending ──confirmed──► syncing ──blocks contiguous and book in sync──► live
+                              ▲                                             │
+                              └────────── a block again ◄── stale ◄─────────┘  cut or mute
+    failed: the source refused the subscription       inactive: the market's status
+
+``live`` is what coverage counts. A quiet market is live: it hears empty blocks.
+"""
+
+from enum import Enum
+from typing import Literal, Protocol
+
+from shards.booksync import BookSync
+from shards.errors import SequenceGap
+from shards.events import Block, Book, BookUpdate, Cause, Gap, Snapshot, Source, Trades
+from shards.ledger import MarketLedger
+from shards.stats import FeedStats
+
+
+class State(Enum):
+    """Where a feed stands; the values are what reports and the status show."""
+
+    PENDING = "pending"
+    SYNCING = "syncing"
+    LIVE = "live"
+    STALE = "stale"
+    FAILED = "failed"
+    INACTIVE = "inactive"
+
+
+class Outlet(Protocol):
+    """Where a feed's events go: the pipeline turns them into frames and requests."""
+
+    def book(self, feed: "Feed", event: Book) -> None: ...
+    def trades(self, feed: "Feed", event: Trades) -> None: ...
+    def gap(self, feed: "Feed", event: Gap) -> None: ...
+    def want_snapshot(self, feed: "Feed", height: int) -> None: ...
+    def want_replay(self, feed: "Feed") -> None: ...
+
+
+class Feed:
+    """One market's state machine; time comes in with the blocks."""
+
+    def __init__(
+        self,
+        market_id: str,
+        ledger: MarketLedger,
+        outlet: Outlet,
+        *,
+        source: Source,
+        held_limit: int = 2_000,
+    ) -> None:
+        self.market_id = market_id
+        self.ledger = ledger
+        self.stats = FeedStats()
+        self.sync = BookSync(market_id)
+        self.state = State.PENDING
+        self.heard_at = 0
+        """When this subscription last showed life, in ns like ``ts_recv``; 0 while there is none."""
+        self.is_confirmed = False
+        self.replay_to = 0
+        """Last height that is being replayed; 0 when nothing is."""
+        self.reason = ""
+        """Why the feed is not live, for people."""
+        self._outlet = outlet
+        self._source: Source = source
+        self._held_limit = held_limit
+        self._held: list[tuple[Block, int]] = []
+        self._gap: Gap | None = None
+
+    # ---- what the subscription says -------------------------------------------------
+
+    def subscribed(self, ts: int) -> None:
+        """The subscription is being asked for: its silence counts from here."""
+        self.heard_at = ts
+        self.is_confirmed = False
+
+    def confirmed(self) -> None:
+        """The source accepted the subscription; the next block will show where it stands."""
+        self.is_confirmed = True
+        if self.state in (State.PENDING, State.FAILED):
+            self.state = State.SYNCING
+            self.reason = ""
+
+    def rejected(self, reason: str) -> None:
+        """The source refused or ended the subscription."""
+        self.state = State.FAILED
+        self.reason = reason
+
+    def resume(self, ts: int) -> None:
+        """Take up a market whose ledger another process left at ``ledger.last``."""
+        self._open_gap("crash", self.ledger.last + 1, ts)
+        self.sync.lose(observed_from=self.ledger.last + 1)
+        self._outlet.want_snapshot(self, self.ledger.last)
+
+    def lose(self, cause: Cause, ts: int, reason: str = "") -> None:
+        """The subscription is gone (cut, mute); what it misses is unknown until a block comes."""
+        if self.state in (State.LIVE, State.SYNCING):
+            self.state = State.STALE
+            self.reason = reason or cause
+        self.heard_at = 0
+        if self.ledger.first and self._gap is None:
+            self._open_gap(cause, self.ledger.last + 1, ts)
+
+    def rewind(self, height: int, ts: int) -> None:
+        """Frames from ``height`` on never left the process: have those blocks again."""
+        last = max(self.ledger.last, self.replay_to)
+        if not self.ledger.first or height > self.ledger.last:
+            return
+        self._held.clear()
+        self.ledger.rewind(height - 1)
+        self.sync.lose(observed_from=height)
+        self._outlet.want_snapshot(self, height - 1)
+        if self._gap is None:
+            self._open_gap("drop", height, ts)
+        self._replay(last, ts)
+
+    # ---- blocks ---------------------------------------------------------------------
+
+    def receive(self, block: Block, ts_recv: int) -> None:
+        """Take a live block of this market's subscription."""
+        self.heard_at = ts_recv
+        ledger = self.ledger
+        if block.height == ledger.last + 1 and self.state is State.LIVE and not self.replay_to:
+            ledger.last = block.height
+            if block.updates or block.trades:
+                self._publish(block, ts_recv, self._source)
+            return
+        self._receive_unsettled(block, ts_recv)
+
+    def _receive_unsettled(self, block: Block, ts_recv: int) -> None:
+        ledger = self.ledger
+        height = block.height
+        if not ledger.first:
+            ledger.begin(height)
+            self.sync.lose(observed_from=height)
+            self._outlet.want_snapshot(self, 0)
+        if height <= ledger.last:
+            self.stats.duplicates += 1
+            return
+        if self.state in (State.PENDING, State.FAILED, State.STALE):
+            self.state = State.SYNCING
+            self.reason = ""
+        if self.replay_to or height > ledger.last + 1:
+            self._hold(block, ts_recv)
+            if not self.replay_to:
+                self._replay(height - 1, ts_recv)
+            return
+        ledger.last = height
+        self._publish(block, ts_recv, self._source)
+        self._settle(ts_recv)
+
+    def replay(self, block: Block, ts_recv: int) -> None:
+        """Take the lost block that is due next (``ledger.last + 1``)."""
+        self.ledger.last = block.height
+        self.ledger.replayed.add(block.height)
+        self._publish(block, ts_recv, "replay")
+        self._replayed(ts_recv)
+
+    def give_up(self, to: int, ts: int) -> None:
+        """Nobody has the blocks due next, up to ``to``: count them missing, go on after them."""
+        self.ledger.missing.add(self.ledger.last + 1, to)
+        self.ledger.last = to
+        self.sync.lose(observed_from=to + 1)
+        self._replayed(ts)
+
+    def _replay(self, to: int, ts: int) -> None:
+        if self._gap is None:
+            self._open_gap("height", self.ledger.last + 1, ts)
+        self.replay_to = to
+        if self.state is State.LIVE:
+            self.state = State.SYNCING
+            self.reason = "replaying lost blocks"
+        self._outlet.want_replay(self)
+
+    def _replayed(self, ts: int) -> None:
+        """After each replayed or lost height: is the hole filled, and what was held behind it?"""
+        if self.ledger.last < self.replay_to:
+            return
+        self.replay_to = 0
+        if not self.sync.in_sync:
+            self._outlet.want_snapshot(self, 0)
+        held, self._held = self._held, []
+        for block, ts_recv in held:
+            self._take_held(block, ts_recv)
+        self._settle(ts)
+
+    def _take_held(self, block: Block, ts_recv: int) -> None:
+        if self.replay_to or block.height > self.ledger.last + 1:
+            self._hold(block, ts_recv)
+            if not self.replay_to:
+                self._replay(block.height - 1, ts_recv)
+        elif block.height == self.ledger.last + 1:
+            self.ledger.last = block.height
+            self._publish(block, ts_recv, self._source)
+
+    def _hold(self, block: Block, ts_recv: int) -> None:
+        """Keep a block until the ones before it are there; if there are too many, lose them."""
+        if len(self._held) >= self._held_limit:
+            # They become part of the hole: the next block that comes shows it again.
+            self._held.clear()
+        else:
+            self._held.append((block, ts_recv))
+
+    # ---- the book -------------------------------------------------------------------
+
+    def join(self, snapshot: Snapshot, ts_recv: int) -> bool:
+        """Take a fetched snapshot; False if it is too old and another one is needed."""
+        if self.sync.in_sync:
+            return True
+        published = self.sync.join(snapshot, ts_recv)
+        if published is None:
+            return False
+        self.stats.resyncs += 1
+        for event in published:
+            self._outlet.book(self, event)
+        self.stats.book_updates += len(published) - 1
+        self._settle(ts_recv)
+        return True
+
+    def _publish(self, block: Block, ts_recv: int, source: Source) -> None:
+        """Publish a block of this market alone, its trades before its book."""
+        if block.trades:
+            trades = [trade for _, trade in block.trades]
+            self.stats.trades += len(trades)
+            self._outlet.trades(
+                self, Trades(self.market_id, block.height, block.ts_event, ts_recv, source, trades)
+            )
+        for update in block.updates:
+            self._publish_update(update, block, ts_recv, source)
+
+    def _publish_update(
+        self, update: BookUpdate, block: Block, ts_recv: int, source: Source
+    ) -> None:
+        try:
+            delta = self.sync.receive(update, block.height, block.ts_event, ts_recv, source)
+        except SequenceGap as gap:
+            self.state = State.SYNCING
+            self.reason = gap.reason
+            if self._gap is None:
+                self._open_gap("seq", block.height, ts_recv, detail=gap.reason)
+            self._outlet.want_snapshot(self, 0)
+            return
+        if delta is not None:
+            self.stats.book_updates += 1
+            self._outlet.book(self, delta)
+
+    # ---- gaps -----------------------------------------------------------------------
+
+    def _settle(self, ts: int) -> None:
+        """If nothing is owed any more, go live and close the gap."""
+        if self.replay_to or not self.sync.in_sync or self.state is not State.SYNCING:
+            return
+        self.state = State.LIVE
+        self.reason = ""
+        gap, self._gap = self._gap, None
+        if gap is None:
+            return
+        lost = [h for h in range(gap.first, self.ledger.last + 1) if h in self.ledger.missing]
+        if lost:
+            self._emit_gap(gap, "open", lost[0], lost[-1], ts, f"{len(lost)} blocks not to be had")
+            return
+        self.stats.gaps_closed += 1
+        self._emit_gap(gap, "closed", gap.first, self.ledger.last, ts, "")
+
+    def _open_gap(self, cause: Cause, first: int, ts: int, detail: str = "") -> None:
+        self.stats.gaps_opened += 1
+        gap = Gap(self.market_id, ts, "open", cause, first, 0, ts, detail)
+        self._gap = gap
+        self._outlet.gap(self, gap)
+
+    def _emit_gap(
+        self,
+        gap: Gap,
+        state: Literal["open", "closed"],
+        first: int,
+        last: int,
+        ts: int,
+        detail: str,
+    ) -> None:
+        event = Gap(self.market_id, gap.gap_id, state, gap.cause, first, last, ts, detail)
+        self._outlet.gap(self, event)
+
+    def __repr__(self) -> str:
+        return (
+            f"<Feed {self.market_id[:10]} {self.state.value}, height {self.ledger.last}, "
+            f"sequence {self.sync.book.sequence}, {len(self._held)} held>"
+        )

@@ -1,0 +1,115 @@
+"""
+The ledger: which blocks of a market were received, replayed, or are missing.
+
+It is kept as ranges of heights, so a month of it takes the room of its holes. A market's
+*due* blocks run from the first one after it joined to the newest of the chain.
+"""
+
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator
+
+
+class Ranges:
+    """A set of heights, kept as disjoint inclusive ranges in ascending order."""
+
+    __slots__ = ("_ranges",)
+
+    def __init__(self, ranges: Iterable[tuple[int, int]] = ()) -> None:
+        self._ranges: list[tuple[int, int]] = []
+        for first, last in ranges:
+            self.add(first, last)
+
+    def add(self, first: int, last: int | None = None) -> None:
+        """Add the heights from ``first`` to ``last``, or ``first`` alone."""
+        last = first if last is None else last
+        if last < first:
+            return
+        ranges = self._ranges
+        # Everything from here on ends at or after our left neighbour's place.
+        start = bisect_left(ranges, first - 1, key=lambda r: r[1])
+        stop = start
+        while stop < len(ranges) and ranges[stop][0] <= last + 1:
+            first = min(first, ranges[stop][0])
+            last = max(last, ranges[stop][1])
+            stop += 1
+        ranges[start:stop] = [(first, last)]
+
+    def discard(self, first: int, last: int) -> None:
+        """Remove the heights from ``first`` to ``last``; absent ones are no error."""
+        kept: list[tuple[int, int]] = []
+        for a, b in self._ranges:
+            if b < first or a > last:
+                kept.append((a, b))
+                continue
+            if a < first:
+                kept.append((a, first - 1))
+            if b > last:
+                kept.append((last + 1, b))
+        self._ranges = kept
+
+    def __contains__(self, height: int) -> bool:
+        at = bisect_left(self._ranges, height, key=lambda r: r[1])
+        return at < len(self._ranges) and self._ranges[at][0] <= height
+
+    def __len__(self) -> int:
+        return sum(last - first + 1 for first, last in self._ranges)
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        return iter(self._ranges)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Ranges) and self._ranges == other._ranges
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        return f"Ranges({self._ranges})"
+
+
+class MarketLedger:
+    """
+    One market's blocks: everything from ``first`` to ``last`` is accounted for, each as
+    received, replayed or missing.
+    """
+
+    __slots__ = ("first", "last", "missing", "replayed")
+
+    def __init__(
+        self,
+        first: int = 0,
+        last: int = 0,
+        replayed: Iterable[tuple[int, int]] = (),
+        missing: Iterable[tuple[int, int]] = (),
+    ) -> None:
+        self.first = first
+        """0 while the market has not joined."""
+        self.last = last
+        self.replayed = Ranges(replayed)
+        self.missing = Ranges(missing)
+
+    @property
+    def due(self) -> int:
+        """Blocks accounted for so far."""
+        return self.last - self.first + 1 if self.first else 0
+
+    @property
+    def received(self) -> int:
+        """Blocks that came from the source, live."""
+        return self.due - len(self.replayed) - len(self.missing)
+
+    def begin(self, height: int) -> None:
+        """Join at ``height``, the first block that is due."""
+        self.first = height
+        self.last = height - 1
+
+    def rewind(self, height: int) -> None:
+        """Take back everything after ``height``: it has to be had again."""
+        self.replayed.discard(height + 1, self.last)
+        self.missing.discard(height + 1, self.last)
+        self.last = height
+
+    def __repr__(self) -> str:
+        return (
+            f"<MarketLedger {self.first}..{self.last}, {len(self.replayed)} replayed, "
+            f"{len(self.missing)} missing>"
+        )

@@ -1,0 +1,416 @@
+"""
+The pipeline of a shard: payloads in, records and requests out. No I/O, no clock, no log.
+
+::
+
+    receive(payload, ts_recv) ─► decoder ─► feed ─► book ─► records   (take_records)
+                                              └───► requests          (take_requests)
+    join(snapshot), replay(block), lose_blocks(…)  answer the requests
+    tick(now)                                      finds subscriptions that went mute
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Literal, TypeAlias
+
+import msgspec
+
+from shards.config import Limits, Market
+from shards.errors import DecodeError
+from shards.events import (
+    Block,
+    Book,
+    BookUpdate,
+    Cause,
+    Confirmed,
+    Gap,
+    Rejected,
+    Snapshot,
+    Source,
+    Trade,
+    Trades,
+)
+from shards.feed import Feed, State
+from shards.frames import (
+    KEYFRAME,
+    KIND_BOOK,
+    KIND_GAP,
+    KIND_TRADES,
+    REPLAY,
+    SNAPSHOT,
+    Record,
+    encode,
+    topic,
+)
+from shards.ledger import MarketLedger, Ranges
+
+Decoder: TypeAlias = Callable[[bytes | memoryview], tuple[int, Block | Confirmed | Rejected]]
+
+
+class NeedSnapshot(msgspec.Struct, frozen=True):
+    """Fetch a market's book; at ``height`` exactly, where it is not 0."""
+
+    market_id: str
+    height: int
+
+
+class NeedReplay(msgspec.Struct, frozen=True):
+    """Blocks are missing: ask `Pipeline.due_replays` which."""
+
+
+class NeedSubscription(msgspec.Struct, frozen=True):
+    """A market's subscription is dead: make a new one."""
+
+    market_id: str
+    cause: Literal["mute", "rejected"]
+
+
+Request: TypeAlias = NeedSnapshot | NeedReplay | NeedSubscription
+
+
+class _Lane(msgspec.Struct, gc=False):
+    """What the frames of one market need that does not change from frame to frame."""
+
+    book: str
+    trades: str
+    gap: str
+    deltas: int = 0
+    """Since the last keyframe."""
+
+
+class Pipeline:
+    """All markets of one shard."""
+
+    def __init__(
+        self,
+        markets: Sequence[Market],
+        *,
+        source: Source,
+        decoder: Decoder,
+        limits: Limits | None = None,
+        ledgers: dict[str, MarketLedger] | None = None,
+    ) -> None:
+        self._limits = limits or Limits()
+        self._decode = decoder
+        self._source: Source = source
+        held = max(64, 20_000 // max(1, len(markets)))
+        held = min(held, self._limits.held_blocks)
+        self.feeds: dict[str, Feed] = {}
+        self._lanes: dict[str, _Lane] = {}
+        for market in markets:
+            ledger = (ledgers or {}).get(market.market_id) or MarketLedger()
+            feed = Feed(market.market_id, ledger, self, source=source, held_limit=held)
+            self.feeds[market.market_id] = feed
+            self._lanes[market.market_id] = _Lane(
+                topic("book", market.symbol),
+                topic("trades", market.symbol),
+                topic("gap", market.symbol),
+            )
+        self._subscriptions: dict[int, list[Feed]] = {}
+        self._records: list[Record] = []
+        self._requests: list[Request] = []
+        self._replayed: dict[int, Block | None] = {}
+        self.head = 0
+        """Highest block that any market has seen."""
+        self.head_ts_event = 0
+        self.head_at = 0
+        """``ts_recv`` of the head."""
+        self.block_time_s = 0.0
+        """Observed pace of the blocks; 0 before the second one."""
+        self.payloads = 0
+        self.ignored = 0
+        """Messages of subscriptions that are no longer ours."""
+
+    # ---- what came from the source --------------------------------------------------
+
+    def subscribed(self, subscription: int, market_ids: Iterable[str], ts: int) -> None:
+        """From now on messages with this id belong to these markets, and no other id does."""
+        feeds = [self.feeds[market_id] for market_id in market_ids]
+        for feed in feeds:
+            feed.subscribed(ts)
+        for old, owners in list(self._subscriptions.items()):
+            kept = [feed for feed in owners if feed not in feeds]
+            if not kept:
+                del self._subscriptions[old]
+            elif len(kept) < len(owners):
+                self._subscriptions[old] = kept
+        self._subscriptions[subscription] = feeds
+
+    def receive(self, payload: bytes | memoryview, ts_recv: int) -> None:
+        """
+        Decode one payload and move the feeds it concerns.
+
+        Raises:
+            DecodeError: If it cannot be decoded: the connection cannot be trusted any more.
+
+        """
+        self.payloads += 1
+        subscription, message = self._decode(payload)
+        feeds = self._subscriptions.get(subscription)
+        if feeds is None:
+            self._unaddressed(subscription, message)
+            return
+        if type(message) is Block:
+            if message.height > self.head:
+                self._advance(message, ts_recv)
+            if len(feeds) == 1:
+                feeds[0].receive(message, ts_recv)
+            else:
+                self._receive_grouped(feeds, message, ts_recv)
+        else:
+            self._answered(feeds, message)
+
+    def _unaddressed(self, subscription: int, message: Block | Confirmed | Rejected) -> None:
+        if subscription < 0 and type(message) is Rejected:
+            # The node lost our id: nobody can say which request this answers.
+            raise DecodeError("", f"the node answered without an id: {message.reason}")
+        self.ignored += 1
+
+    def _answered(self, feeds: list[Feed], message: Block | Confirmed | Rejected) -> None:
+        for feed in feeds:
+            if isinstance(message, Rejected):
+                feed.rejected(message.reason)
+                self._requests.append(NeedSubscription(feed.market_id, "rejected"))
+            else:
+                feed.confirmed()
+
+    def _receive_grouped(self, feeds: list[Feed], block: Block, ts_recv: int) -> None:
+        slices = split(block)
+        empty = Block(block.height, block.ts_event, [], [])
+        for feed in feeds:
+            feed.receive(slices.get(feed.market_id, empty), ts_recv)
+
+    def _advance(self, block: Block, ts_recv: int) -> None:
+        """A new height: the clock of the chain ticks."""
+        if self.head and block.height == self.head + 1:
+            interval_s = (ts_recv - self.head_at) / 1e9
+            pace = self.block_time_s
+            self.block_time_s = interval_s if not pace else pace + 0.1 * (interval_s - pace)
+        self.head = block.height
+        self.head_ts_event = block.ts_event
+        self.head_at = ts_recv
+
+    def disconnected(self, cause: Cause, ts: int, reason: str = "") -> None:
+        """The connection is gone, and with it every subscription."""
+        self._subscriptions.clear()
+        for feed in self.feeds.values():
+            feed.lose(cause, ts, reason)
+
+    def resume(self, ts: int) -> None:
+        """Take up the markets that a former process of this shard left behind."""
+        for feed in self.feeds.values():
+            if feed.ledger.first:
+                self.head = max(self.head, feed.ledger.last)
+                feed.resume(ts)
+
+    def mute_limit_s(self) -> float:
+        """Return how long a subscription may go without a block."""
+        limits = self._limits
+        return max(limits.mute_floor_s, limits.mute_blocks * self.block_time_s)
+
+    def mute(self, now: int) -> list[Feed]:
+        """Return the feeds that hear blocks no more; ``now`` is in ns like ``ts_recv``."""
+        oldest = now - int(self.mute_limit_s() * 1e9)
+        asked = now - int(self._limits.confirm_s * 1e9)
+        return [
+            feed
+            for feed in self.feeds.values()
+            if 0 < feed.heard_at < (oldest if feed.is_confirmed else asked)
+        ]
+
+    # ---- answers to requests --------------------------------------------------------
+
+    def join(self, snapshot: Snapshot, ts_recv: int) -> bool:
+        """Give a feed its snapshot; False if it is too old and another is needed."""
+        return self.feeds[snapshot.market_id].join(snapshot, ts_recv)
+
+    def wants_snapshot(self, market_id: str) -> bool:
+        """Say whether a snapshot of this market is still needed."""
+        return not self.feeds[market_id].sync.in_sync
+
+    def due_replays(self, limit: int) -> list[int]:
+        """Return the lowest heights that are to be replayed and are not there yet."""
+        holes = Ranges()
+        for feed in self.feeds.values():
+            if feed.replay_to:
+                holes.add(feed.ledger.last + 1, feed.replay_to)
+        heights: list[int] = []
+        for first, last in holes:
+            for height in range(first, last + 1):
+                if height not in self._replayed:
+                    heights.append(height)
+                    if len(heights) == limit:
+                        return heights
+        return heights
+
+    def replay(self, height: int, block: Block | None, ts_recv: int) -> None:
+        """Take a lost block that was fetched, or None where nobody has it any more."""
+        self._replayed[height] = block
+        needed = 0
+        for feed in self.feeds.values():
+            if feed.replay_to:
+                self._replay_into(feed, ts_recv)
+            if feed.replay_to:
+                needed = min(needed or feed.ledger.last, feed.ledger.last)
+        for done in [h for h in self._replayed if not needed or h <= needed]:
+            del self._replayed[done]
+
+    def _replay_into(self, feed: Feed, ts_recv: int) -> None:
+        while feed.replay_to:
+            due = feed.ledger.last + 1
+            if due not in self._replayed:
+                return
+            block = self._replayed[due]
+            if block is None:
+                feed.give_up(due, ts_recv)
+            else:
+                feed.replay(slice_of(block, feed.market_id), ts_recv)
+
+    def dropped(self, records: Iterable[Record], ts: int) -> int:
+        """Frames never left the process: have their blocks again. Return how many they were."""
+        first: dict[str, int] = {}
+        count = 0
+        for record in records:
+            if record.flags & KEYFRAME or record.kind == KIND_GAP:
+                continue
+            count += 1
+            symbol = record.topic.partition(".")[2]
+            first[symbol] = min(first.get(symbol, record.height), record.height)
+        for market_id, lane in self._lanes.items():
+            height = first.get(lane.book.partition(".")[2])
+            if height is not None:
+                self.feeds[market_id].rewind(height, ts)
+        return count
+
+    def keyframes(self, ts: int) -> None:
+        """Give the aggregator every book again: it is a new one."""
+        for feed in self.feeds.values():
+            if feed.sync.in_sync:
+                self._keyframe(feed, ts)
+
+    # ---- what the feeds say (feed.Outlet) -------------------------------------------
+
+    def book(self, feed: Feed, event: Book) -> None:
+        """Make a book frame, and now and then a keyframe after it."""
+        lane = self._lanes[feed.market_id]
+        flags = REPLAY if event.source == "replay" else 0
+        if event.is_snapshot:
+            flags |= SNAPSHOT
+            lane.deltas = 0
+        else:
+            lane.deltas += 1
+        self._records.append(
+            Record(
+                lane.book,
+                KIND_BOOK,
+                flags,
+                event.height,
+                event.sequence,
+                1,
+                event.ts_event,
+                event.ts_recv,
+                encode(event),
+            )
+        )
+        if lane.deltas >= self._limits.keyframe_every:
+            self._keyframe(feed, event.ts_recv)
+
+    def _keyframe(self, feed: Feed, ts: int) -> None:
+        lane = self._lanes[feed.market_id]
+        lane.deltas = 0
+        event = feed.sync.whole(feed.ledger.last, 0, ts, self._source)
+        self._records.append(
+            Record(
+                lane.book,
+                KIND_BOOK,
+                SNAPSHOT | KEYFRAME,
+                event.height,
+                event.sequence,
+                1,
+                0,
+                ts,
+                encode(event),
+            )
+        )
+
+    def trades(self, feed: Feed, event: Trades) -> None:
+        """Make the trades frame of one block."""
+        flags = REPLAY if event.source == "replay" else 0
+        self._records.append(
+            Record(
+                self._lanes[feed.market_id].trades,
+                KIND_TRADES,
+                flags,
+                event.height,
+                0,
+                len(event.trades),
+                event.ts_event,
+                event.ts_recv,
+                encode(event),
+            )
+        )
+
+    def gap(self, feed: Feed, event: Gap) -> None:
+        """Make a gap frame; it keeps its place among the market's other frames."""
+        name = self._lanes[feed.market_id].gap
+        self._records.append(
+            Record(name, KIND_GAP, REPLAY, event.first, event.gap_id, 1, 0, event.ts, encode(event))
+        )
+
+    def want_snapshot(self, feed: Feed, height: int) -> None:
+        """Note that a feed needs its book fetched."""
+        self._requests.append(NeedSnapshot(feed.market_id, height))
+
+    def want_replay(self, feed: Feed) -> None:
+        """Note that blocks are to be replayed; more than the limit are given up at once."""
+        excess = feed.replay_to - feed.ledger.last - self._limits.replay_blocks
+        if excess > 0:
+            feed.give_up(feed.ledger.last + excess, self.head_at)
+        if not self._requests or self._requests[-1] != NeedReplay():
+            self._requests.append(NeedReplay())
+
+    # ---- out ------------------------------------------------------------------------
+
+    @property
+    def has_requests(self) -> bool:
+        """Whether `take_requests` would return anything."""
+        return bool(self._requests)
+
+    def take_records(self) -> list[Record]:
+        """Return the frames made since the last call, and forget them."""
+        records, self._records = self._records, []
+        return records
+
+    def take_requests(self) -> list[Request]:
+        """Return what has to be fetched, and forget it."""
+        requests, self._requests = self._requests, []
+        return requests
+
+    def live(self) -> int:
+        """Count the live markets."""
+        return sum(feed.state is State.LIVE for feed in self.feeds.values())
+
+
+def split(block: Block) -> dict[str, Block]:
+    """Cut a block of many markets into one block for each market that it names."""
+    trades: dict[str, list[tuple[str, Trade]]] = {}
+    updates: dict[str, list[BookUpdate]] = {}
+    for trade in block.trades:
+        trades.setdefault(trade[0], []).append(trade)
+    for update in block.updates:
+        updates.setdefault(update.market_id, []).append(update)
+    return {
+        market_id: Block(
+            block.height, block.ts_event, trades.get(market_id, []), updates.get(market_id, [])
+        )
+        for market_id in trades.keys() | updates.keys()
+    }
+
+
+def slice_of(block: Block, market_id: str) -> Block:
+    """Cut one market's part out of a block of many."""
+    return Block(
+        block.height,
+        block.ts_event,
+        [trade for trade in block.trades if trade[0] == market_id],
+        [update for update in block.updates if update.market_id == market_id],
+    )

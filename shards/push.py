@@ -1,0 +1,164 @@
+"""
+Push frames to the aggregator: in order, without waiting, nothing lost in silence.
+
+Batches are kept for a while after they were sent. A restarted aggregator knows nothing,
+so everything kept goes to it again, in order; what it and its subscribers have already
+seen they drop by height. Batches that ZeroMQ refuses wait in the same place. When that is
+full, *all* that wait are dropped, counted, and their blocks are had from the chain again:
+what was delivered is always a prefix, so nothing can arrive out of order.
+
+======================  ==========================  ==================================
+bound                   at the bound                shown as
+======================  ==========================  ==================================
+``push_hwm`` batches    ZeroMQ refuses, we keep     ``backlog_bytes``
+``backlog_bytes``       unsent batches are dropped  ``dropped``, gap frames ``drop``
+``backlog_s``           sent batches are forgotten  -
+======================  ==========================  ==================================
+"""
+
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Final
+
+import msgspec
+import zmq
+
+from shards import frames
+from shards.config import Limits
+from shards.frames import BatchHeader, Record
+
+
+class _Batch(msgspec.Struct, gc=False):
+    first: int
+    count: int
+    pushed_at: float
+    payload: bytes
+
+
+_encode: Final = msgspec.msgpack.Encoder().encode
+
+
+class Pusher:
+    """The PUSH socket of one shard and the batches around it."""
+
+    def __init__(
+        self,
+        context: zmq.Context[zmq.Socket[bytes]],
+        endpoint: str,
+        *,
+        shard: int,
+        epoch: int,
+        limits: Limits,
+        on_drop: Callable[[list[Record]], None],
+    ) -> None:
+        self._socket = context.socket(zmq.PUSH)
+        self._socket.setsockopt(zmq.SNDHWM, limits.push_hwm)
+        # Queue for a living aggregator only; for a dead one our own backlog does it.
+        self._socket.setsockopt(zmq.IMMEDIATE, 1)
+        self._socket.setsockopt(zmq.LINGER, 0)
+        self._socket.setsockopt(zmq.RECONNECT_IVL, 50)
+        self._socket.setsockopt(zmq.RECONNECT_IVL_MAX, 500)
+        self._socket.connect(endpoint)
+        self._limits = limits
+        self._on_drop = on_drop
+        self._unsent: deque[_Batch] = deque()
+        self._sent: deque[_Batch] = deque()
+        self._unsent_bytes = 0
+        self._sent_bytes = 0
+        self._header = BatchHeader(frames.VERSION, shard, epoch, 0, 0, 0, False)
+        self._resent_below = 0
+        self.frames = 0
+        """Frames made so far; also the sequence of the last one."""
+        self.dropped = 0
+
+    @property
+    def backlog_bytes(self) -> int:
+        """Bytes that wait because the aggregator does not take them."""
+        return self._unsent_bytes
+
+    @property
+    def kept(self) -> int:
+        """Frames that wait, or are kept for a new aggregator."""
+        oldest = self._sent[0] if self._sent else self._unsent[0] if self._unsent else None
+        return self.frames - oldest.first + 1 if oldest else 0
+
+    @property
+    def stuck(self) -> bool:
+        """Whether frames wait for the aggregator."""
+        return bool(self._unsent)
+
+    def link(self, publisher_epoch: int) -> bool:
+        """
+        Note which aggregator listens; a new one gets all that is kept again.
+
+        True if it is a new one, so that keyframes must follow.
+        """
+        if publisher_epoch == self._header.publisher_epoch:
+            return False
+        self._header.publisher_epoch = publisher_epoch
+        self._unsent.extendleft(reversed(self._sent))
+        self._unsent_bytes += self._sent_bytes
+        self._sent.clear()
+        self._sent_bytes = 0
+        self._resent_below = self.frames + 1
+        return True
+
+    def push(self, records: list[Record]) -> None:
+        """Batch some frames and send what can be sent."""
+        size = self._limits.batch_frames
+        for start in range(0, len(records), size):
+            chunk = records if len(records) <= size else records[start : start + size]
+            batch = _Batch(self.frames + 1, len(chunk), time.monotonic(), _encode(chunk))
+            self.frames += len(chunk)
+            self._unsent.append(batch)
+            self._unsent_bytes += len(batch.payload)
+        self.flush()
+
+    def flush(self) -> None:
+        """Send what waits until ZeroMQ refuses."""
+        unsent = self._unsent
+        header = self._header
+        if header.publisher_epoch:
+            while unsent:
+                batch = unsent[0]
+                header.frame_sequence = batch.first
+                header.ts_push = time.time_ns()
+                header.resent = batch.first < self._resent_below
+                try:
+                    # Two sends cost a quarter of send_multipart; an accepted first part
+                    # is never refused its second.
+                    self._socket.send(_encode(header), zmq.NOBLOCK | zmq.SNDMORE)
+                    self._socket.send(batch.payload, zmq.NOBLOCK)
+                except zmq.Again:
+                    break
+                unsent.popleft()
+                self._unsent_bytes -= len(batch.payload)
+                self._sent.append(batch)
+                self._sent_bytes += len(batch.payload)
+        if self._unsent_bytes > self._limits.backlog_bytes:
+            self._drop()
+        self._forget()
+
+    def _forget(self) -> None:
+        """Let go of sent batches that are too old or too many."""
+        sent = self._sent
+        oldest = time.monotonic() - self._limits.backlog_s
+        while sent and (
+            sent[0].pushed_at < oldest
+            or self._sent_bytes + self._unsent_bytes > self._limits.backlog_bytes
+        ):
+            self._sent_bytes -= len(sent.popleft().payload)
+
+    def _drop(self) -> None:
+        unsent, self._unsent = self._unsent, deque()
+        self._unsent_bytes = 0
+        records: list[Record] = []
+        for batch in unsent:
+            self.dropped += batch.count
+            records += frames.decode_records(batch.payload)
+        self._on_drop(records)
+
+    def close(self) -> None:
+        """Give ZeroMQ a moment for what is on its way, then close."""
+        self._socket.close(linger=1000)

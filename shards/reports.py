@@ -1,0 +1,98 @@
+"""
+What a shard tells the aggregator about itself once a second, and what it hears back.
+
+A report is whole, never a change: any process may die at any instant, and the next
+report puts everything right again.
+"""
+
+from typing import Final
+
+import msgspec
+
+
+class MarketReport(msgspec.Struct, array_like=True, gc=False):
+    """One market of a shard."""
+
+    market_id: str
+    state: str
+    reason: str
+    first: int
+    last: int
+    replayed: list[tuple[int, int]]
+    missing: list[tuple[int, int]]
+    trades: int
+    book_updates: int
+    duplicates: int
+    resyncs: int
+    gaps_opened: int
+    gaps_closed: int
+
+
+class EndpointReport(msgspec.Struct, array_like=True, gc=False):
+    """One endpoint of the source and its breaker."""
+
+    endpoint: str
+    breaker: str
+    reason: str
+    in_use: bool
+
+
+class Report(msgspec.Struct, kw_only=True, gc=False):
+    """One shard, now."""
+
+    shard: int
+    epoch: int
+    pid: int
+    ts: int
+    fresh: bool
+    """The shard has just started and asks where to take up."""
+    head: int
+    head_ts_event: int
+    block_time_s: float
+    halted: bool
+    """The chain itself makes no blocks; seen from a second view of the node."""
+    markets: list[MarketReport]
+    endpoints: list[EndpointReport]
+    connects: int
+    payloads: int
+    frames: int
+    """Frame sequence of the last frame made before this report. The ledgers count only
+    once that frame has arrived: it travels another way and may die with the shard."""
+    kept: int
+    """Frames that are still on their way or would be sent again."""
+    dropped: int
+    backlog_bytes: int
+    lag_us: float
+    """Worst lateness of the event loop since the last report."""
+
+
+class ResumePoint(msgspec.Struct, array_like=True, gc=False):
+    """How far a market's blocks are accounted for, by whichever process saw to it."""
+
+    first: int
+    last: int
+    replayed: list[tuple[int, int]]
+    missing: list[tuple[int, int]]
+
+
+class Answer(msgspec.Struct, kw_only=True):
+    """The aggregator's answer to a report."""
+
+    id: int
+    publisher_epoch: int
+    fenced: bool = False
+    """A younger process has this shard's number: stop."""
+    resume: dict[str, ResumePoint] = {}
+    """By market id; only in answer to a fresh report."""
+
+
+class ReportRequest(msgspec.Struct, kw_only=True):
+    """A report on its way, in the form of the aggregator's other requests."""
+
+    ask: str = "report"
+    id: int
+    report: Report
+
+
+encode: Final = msgspec.msgpack.Encoder().encode
+decode_answer: Final = msgspec.msgpack.Decoder(Answer).decode

@@ -1,0 +1,1 @@
+"""Sources: sockets, one module per upstream. Here every transport error becomes a SourceError."""

@@ -1,0 +1,166 @@
+"""
+Source ``chain-ws``: the node's own WebSocket, one connection, one subscription per market.
+
+Each subscription hears every block, also those in which its market did nothing. A node
+drops a reader that falls behind without a word, and the socket stays open; whoever owns
+this source watches the blocks and calls `resubscribe` or `reconnect`.
+"""
+
+import asyncio
+import logging
+from collections.abc import Iterable, Sequence
+from typing import Any, Final, Protocol
+
+import msgspec
+from picows import WSMsgType, WSTransport
+
+from shards.config import Market
+from shards.errors import SourceError
+from shards.events import Cause
+from shards.sources import websocket
+from shards.sources.endpoints import EndpointPool
+
+log = logging.getLogger(__name__)
+
+_PACE: Final = 20
+"""Subscriptions sent in one go."""
+_RETURN_S: Final = 30.0
+"""How often a connection to a second-choice endpoint looks for the first."""
+
+
+class Sink(Protocol):
+    """Who receives what a source hears."""
+
+    def subscribed(self, subscription: int, market_ids: Iterable[str]) -> None: ...
+    def receive(self, payload: bytes | memoryview, ts_recv: int, last: bool) -> None: ...
+    def disconnected(self, cause: Cause, reason: str) -> None: ...
+
+
+def subscribe_request(request_id: int, market: Market) -> bytes:
+    """Build the JSON-RPC request for one market's order book and trades."""
+    name = "spot" if market.type == "spot" else "derivative"
+    ids = [market.market_id]
+    params: dict[str, Any] = {
+        "req": {
+            # Never used twice on a connection: the node's clean-up goes by this name.
+            "subscription_id": f"m{request_id}",
+            "filter": {
+                f"{name}_orderbooks_filter": {"market_ids": ids},
+                f"{name}_trades_filter": {"market_ids": ids, "subaccount_ids": ["*"]},
+            },
+        }
+    }
+    return _request(request_id, "subscribe", params)
+
+
+def unsubscribe_request(request_id: int, subscription: int) -> bytes:
+    """Build the JSON-RPC request that ends a subscription."""
+    return _request(request_id, "unsubscribe", {"req": {"subscription_id": f"m{subscription}"}})
+
+
+def _request(request_id: int, method: str, params: dict[str, Any]) -> bytes:
+    return msgspec.json.encode(
+        {"jsonrpc": "2.0", "id": request_id, "method": method, "params": params}
+    )
+
+
+class ChainWs:
+    """Keeps one connection with all subscriptions of a shard."""
+
+    def __init__(
+        self,
+        endpoints: Sequence[str],
+        markets: Sequence[Market],
+        sink: Sink,
+        *,
+        subscribe_per_s: float,
+    ) -> None:
+        self.endpoints = EndpointPool(endpoints)
+        self._markets = {market.market_id: market for market in markets}
+        self._sink = sink
+        self._pause_s = _PACE / subscribe_per_s
+        self._transport: WSTransport | None = None
+        self._listener: websocket.Listener | None = None
+        self._ids = 0
+        self._of_market: dict[str, int] = {}
+        self._cause: Cause = "disconnect"
+
+    async def run(self) -> None:
+        """Connect, subscribe, and start over whenever the connection ends; never returns."""
+        while True:
+            endpoint = await self.endpoints.next()
+            try:
+                await self._session(endpoint)
+            except SourceError as error:
+                self._failed(error)
+
+    def _failed(self, error: SourceError) -> None:
+        self.endpoints.failed(error.reason)
+        cause, self._cause = self._cause, "disconnect"
+        self._sink.disconnected(cause, error.reason)
+        log.warning("chain-ws %s: %s; reconnecting", error.endpoint, error.reason)
+
+    async def _session(self, endpoint: str) -> None:
+        transport, listener = await websocket.connect(endpoint, self._sink.receive)
+        self._transport, self._listener = transport, listener
+        log.info("chain-ws connected to %s", endpoint)
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                subscribing = tasks.create_task(self._subscribe_all())
+                returning = tasks.create_task(self._look_for_better(endpoint))
+                reason = await listener.ended
+                subscribing.cancel()
+                returning.cancel()
+        finally:
+            self._transport = None
+            self._of_market.clear()
+            transport.disconnect(graceful=False)
+        raise SourceError(endpoint, reason)
+
+    async def _subscribe_all(self) -> None:
+        for sent, market in enumerate(self._markets.values(), start=1):
+            self._subscribe(market)
+            if sent % _PACE == 0:
+                await asyncio.sleep(self._pause_s)
+
+    def _subscribe(self, market: Market) -> None:
+        if self._transport is None:
+            return
+        self._ids += 1
+        self._of_market[market.market_id] = self._ids
+        self._sink.subscribed(self._ids, (market.market_id,))
+        self._transport.send(WSMsgType.TEXT, subscribe_request(self._ids, market))
+
+    async def _look_for_better(self, endpoint: str) -> None:
+        """While on a second choice, return to the first as soon as it answers again."""
+        while True:
+            await asyncio.sleep(_RETURN_S)
+            better = self.endpoints.preferred()
+            if better is None:
+                continue
+            try:
+                transport, _ = await websocket.connect(better, lambda *_: None)
+            except SourceError as error:
+                self.endpoints.probed(better, error.reason)
+                continue
+            transport.disconnect()
+            self.endpoints.probed(better)
+            log.info("chain-ws %s answers again: leaving %s", better, endpoint)
+            self.reconnect("disconnect", f"returning to {better}")
+
+    def resubscribe(self, market_id: str) -> None:
+        """Replace one market's subscription on the connection that is there."""
+        if self._transport is None:
+            return
+        old = self._of_market.get(market_id)
+        if old is not None:
+            self._ids += 1
+            self._transport.send(WSMsgType.TEXT, unsubscribe_request(self._ids, old))
+        self._subscribe(self._markets[market_id])
+
+    def reconnect(self, cause: Cause, reason: str) -> None:
+        """Give the connection up; `run` makes another."""
+        if self._transport is not None and self._listener is not None:
+            self._cause = cause
+            if not self._listener.ended.done():
+                self._listener.ended.set_result(reason)

@@ -1,0 +1,90 @@
+"""
+Which endpoint of a source to try next, and when: breakers, backoff, failover and return.
+
+Endpoints stand in order of preference. An attempt goes to the first whose breaker allows
+it; when none does, we wait for the one that opens first. Backoff applies between attempts
+and is reset by data, not by a connection.
+"""
+
+import asyncio
+import time
+from collections.abc import Sequence
+
+import msgspec
+
+from shards.backoff import Backoff
+from shards.breaker import Breaker
+
+
+class EndpointState(msgspec.Struct, frozen=True):
+    """What the status shows of one endpoint."""
+
+    endpoint: str
+    breaker: str
+    reason: str
+    in_use: bool
+
+
+class EndpointPool:
+    """The endpoints of one source and what we know of each."""
+
+    def __init__(self, endpoints: Sequence[str], *, backoff: Backoff | None = None) -> None:
+        if not endpoints:
+            raise ValueError("a source needs at least one endpoint")
+        self._breakers = {endpoint: Breaker() for endpoint in endpoints}
+        self._backoff = backoff or Backoff()
+        self.current = ""
+        self.attempts = 0
+
+    async def next(self) -> str:
+        """Wait for the moment of the next attempt and return where it goes."""
+        if self._backoff.attempt:
+            await asyncio.sleep(self._backoff.next_s())
+        else:
+            self._backoff.next_s()
+        while True:
+            now = time.monotonic()
+            for endpoint, breaker in self._breakers.items():
+                if breaker.allows(now):
+                    self.current = endpoint
+                    self.attempts += 1
+                    return endpoint
+            wait_s = min(breaker.wait_s(now) for breaker in self._breakers.values())
+            await asyncio.sleep(max(wait_s, 0.05))
+
+    def preferred(self) -> str | None:
+        """Return a better endpoint than the current one that may be probed now, if any."""
+        now = time.monotonic()
+        for endpoint, breaker in self._breakers.items():
+            if endpoint == self.current:
+                return None
+            if breaker.state(now) != "open":
+                return endpoint
+        return None
+
+    def succeeded(self) -> None:
+        """Data came through the current endpoint."""
+        if self.current:
+            self._breakers[self.current].succeeded()
+            self._backoff.reset()
+
+    def failed(self, reason: str) -> None:
+        """The current endpoint failed."""
+        if self.current:
+            self._breakers[self.current].failed(time.monotonic(), reason)
+            self.current = ""
+
+    def probed(self, endpoint: str, failure: str = "") -> None:
+        """A probe of another endpoint ended, well or with this failure."""
+        if failure:
+            self._breakers[endpoint].failed(time.monotonic(), failure)
+        else:
+            self._breakers[endpoint].succeeded()
+
+    def states(self) -> list[EndpointState]:
+        """Describe every endpoint for the status."""
+        now = time.monotonic()
+        return [
+            EndpointState(endpoint, breaker.state(now), breaker.reason, endpoint == self.current)
+            for endpoint, breaker in self._breakers.items()
+        ]

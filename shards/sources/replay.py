@@ -1,0 +1,116 @@
+"""Fetch lost blocks from the node's own record of them, several at once, at a pace."""
+
+import asyncio
+import datetime
+import logging
+from collections.abc import Sequence
+from typing import Final, Protocol
+
+import msgspec
+
+from shards.decoders import block_results
+from shards.errors import DecodeError, SourceError
+from shards.events import Block
+from shards.sources.rpc import Rpc
+
+log = logging.getLogger(__name__)
+
+_ATTEMPTS: Final = 40
+"""A block that streams out is queryable a moment later; and a node may be restarting."""
+
+
+class BlockGone(Exception):
+    """This source has the block no more, and never will."""
+
+
+class ReplaySource(Protocol):
+    """Where a lost block can be had; `fetch` raises SourceError or BlockGone."""
+
+    name: str
+
+    async def fetch(self, height: int) -> Block: ...
+
+
+class _Header(msgspec.Struct):
+    time: str
+
+
+class _HeaderResult(msgspec.Struct):
+    header: _Header | None = None
+
+
+class _HeaderAnswer(msgspec.Struct):
+    result: _HeaderResult | None = None
+
+
+_header: Final = msgspec.json.Decoder(_HeaderAnswer)
+
+_GONE: Final = ("lowest height is", "is not available", "pruned")
+
+
+class RpcReplay:
+    """Lost blocks from CometBFT's ``block_results`` (decoders/block_results.py)."""
+
+    def __init__(self, rpc: Rpc) -> None:
+        self.name = f"rpc {rpc.endpoint}"
+        self._rpc = rpc
+
+    async def fetch(self, height: int) -> Block:
+        """Fetch one block with its time."""
+        results, header = await asyncio.gather(
+            self._rpc.call("block_results", height=str(height)),
+            self._rpc.call("header", height=str(height)),
+        )
+        try:
+            return block_results.decode(results, block_time_ns(header))
+        except DecodeError as error:
+            if any(text in error.reason for text in _GONE):
+                raise BlockGone(error.reason) from None
+            raise SourceError(self._rpc.endpoint, error.reason) from None
+
+
+def block_time_ns(answer: bytes) -> int:
+    """
+    Read a block's time from an answer of ``header``, in ns, cut to the ms as the stream has it.
+
+    Raises:
+        DecodeError: If the answer is an error, or not of this format.
+
+    """
+    try:
+        result = _header.decode(answer).result
+        if result is None or result.header is None:
+            raise DecodeError("", f"header: {answer[:300].decode(errors='replace')}")
+        # Nanoseconds as CometBFT prints them are more than datetime can read.
+        text = result.header.time.rstrip("Z")
+        seconds, _, fraction = text.partition(".")
+        whole = datetime.datetime.fromisoformat(seconds + "+00:00")
+        return int(whole.timestamp()) * 1_000_000_000 + int(fraction[:3].ljust(3, "0")) * 1_000_000
+    except (msgspec.DecodeError, ValueError) as error:
+        raise DecodeError("", f"not a header answer: {error}") from None
+
+
+class Replayer:
+    """Tries each replay source in turn, and each block for a while."""
+
+    def __init__(self, sources: Sequence[ReplaySource]) -> None:
+        self._sources = sources
+
+    async def fetch(self, height: int) -> Block | None:
+        """Return the block, or None where no source has it any more."""
+        reason = "no replay source is configured"
+        for attempt in range(_ATTEMPTS):
+            gone = 0
+            for source in self._sources:
+                try:
+                    return await source.fetch(height)
+                except BlockGone as error:
+                    gone += 1
+                    reason = str(error)
+                except SourceError as error:
+                    reason = str(error)
+            if gone == len(self._sources):
+                break
+            await asyncio.sleep(min(0.1 * (attempt + 1), 1.0))
+        log.warning("block %d cannot be had: %s", height, reason)
+        return None

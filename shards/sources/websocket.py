@@ -1,0 +1,90 @@
+"""A WebSocket listener over picows that hands whole text messages on, synchronously."""
+
+import asyncio
+import ssl
+import time
+from collections.abc import Callable
+from typing import Final
+
+from picows import WSError, WSFrame, WSListener, WSMsgType, WSTransport, ws_connect
+
+from shards.errors import DecodeError, SourceError
+
+_MAX_FRAME: Final = 64 << 20
+_HANDSHAKE_S: Final = 5.0
+
+Receiver = Callable[[memoryview | bytes, int, bool], None]
+"""Gets ``(payload, ts_recv, last)``; last of what one read of the socket brought. The
+memory of the payload is only valid during the call."""
+
+
+class Listener(WSListener):  # type: ignore[misc]
+    """Joins fragments, stamps the time of receipt, and remembers why it ended."""
+
+    def __init__(self, receiver: Receiver) -> None:
+        self._receiver = receiver
+        self._fragments: list[bytes] = []
+        self.ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        """Resolves with the reason; raises where our own code failed."""
+
+    def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
+        """Take one WebSocket frame; the data path begins here."""
+        kind = frame.msg_type
+        if kind is WSMsgType.TEXT or kind is WSMsgType.BINARY or kind is WSMsgType.CONTINUATION:
+            payload: memoryview | bytes = frame.get_payload_as_memoryview()
+            if not frame.fin or self._fragments:
+                self._fragments.append(bytes(payload))
+                if not frame.fin:
+                    return
+                payload = b"".join(self._fragments)
+                self._fragments.clear()
+            self._deliver(transport, payload, frame.last_in_buffer)
+        elif kind is WSMsgType.CLOSE:
+            self._end(f"closed by the server with code {frame.get_close_code()}")
+            transport.disconnect()
+
+    def _deliver(self, transport: WSTransport, payload: memoryview | bytes, last: bool) -> None:
+        try:
+            self._receiver(payload, time.time_ns(), last)
+        except DecodeError as error:
+            self._end(f"garbage: {error.reason}")
+            transport.disconnect(graceful=False)
+        # Anything else is a bug of ours; picows would only log it. Let the owner raise it.
+        except Exception as bug:  # noqa: BLE001
+            if not self.ended.done():
+                self.ended.set_exception(bug)
+            transport.disconnect(graceful=False)
+
+    def on_ws_disconnected(self, transport: WSTransport) -> None:
+        """Note the end of the connection."""
+        self._end("connection lost")
+
+    def _end(self, reason: str) -> None:
+        if not self.ended.done():
+            self.ended.set_result(reason)
+
+
+async def connect(
+    url: str, receiver: Receiver, *, ssl_context: ssl.SSLContext | None = None
+) -> tuple[WSTransport, Listener]:
+    """
+    Open a WebSocket.
+
+    Raises:
+        SourceError: If that fails, for whatever reason of the network or the server.
+
+    """
+    try:
+        async with asyncio.timeout(_HANDSHAKE_S + 1):
+            transport, listener = await ws_connect(
+                lambda: Listener(receiver),
+                url,
+                ssl_context=ssl_context,
+                websocket_handshake_timeout=_HANDSHAKE_S,
+                max_frame_size=_MAX_FRAME,
+                read_buffer_init_size=256 << 10,
+                use_aiofastnet=False,
+            )
+    except (OSError, WSError, TimeoutError, ValueError) as error:
+        raise SourceError(url, str(error) or type(error).__name__) from error
+    return transport, listener

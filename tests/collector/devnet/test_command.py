@@ -1,0 +1,66 @@
+"""Without a node: the options, and what is said when there can be no devnet."""
+
+import subprocess
+import sys
+
+import pytest
+from click.testing import CliRunner
+
+from collector.devnet.binary import node_binary
+from collector.devnet.command import devnet
+from collector.devnet.config import Ports
+from collector.devnet.errors import DevnetError
+from collector.devnet.ports import choose_ports
+
+
+def test_every_option_has_a_help_text():
+    assert all(getattr(option, "help", None) for option in devnet.params)
+
+
+def test_more_quiet_markets_than_markets_is_a_usage_error():
+    result = CliRunner().invoke(devnet, ["--spot", "1", "--perp", "1", "--quiet-markets", "3"])
+    assert result.exit_code == 2
+    assert "--quiet-markets" in result.output
+
+
+@pytest.mark.parametrize("package", ["injective_core", "pyinjective"])
+def test_missing_extra_is_said_in_one_sentence(package):
+    code = (
+        f"import sys; sys.modules[{package!r}] = None\n"
+        "from collector.devnet.command import devnet; devnet(['--json'])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 3
+    assert done.stdout == ""
+    assert done.stderr.count("\n") == 1
+    assert package in done.stderr
+    assert "pip install 'collector[devnet]'" in done.stderr
+
+
+def test_a_missing_package_is_an_error_for_whoever_imports_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "injective_core", None)
+    with pytest.raises(DevnetError, match="devnet"):
+        node_binary()
+
+
+def test_importing_the_command_is_cheap():
+    code = "import sys, collector.devnet.command; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    heavy = {"grpc", "pyinjective", "ecdsa", "asyncio", "injective_core"}
+    assert not heavy & set(done.stdout.split())
+
+
+def test_free_ports_are_five_different_ones():
+    ports, peer = choose_ports(Ports())
+    assert len({ports.rpc, ports.ws, ports.grpc, ports.stream, peer}) == 5
+
+
+def test_a_taken_port_is_named():
+    import socket
+
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        sock.listen()
+        taken = sock.getsockname()[1]
+        with pytest.raises(DevnetError, match=f"port {taken} "):
+            choose_ports(Ports(ws=taken))

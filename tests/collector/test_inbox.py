@@ -1,0 +1,443 @@
+"""The subscriber's state machine against a publisher that loses, repeats and restarts."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given, settings, strategies as st
+
+from collector.bodies import load_or_apply
+from collector.history import History
+from collector.inbox import Inbox
+from collector.received import Joined, Lost, Received, Unanswered
+from collector.wanted import Wanted
+from shards.book import OrderBook
+from shards.errors import SequenceGap
+from shards.events import Book, Gap, Trades
+from tests.collector.scripted_publisher import (
+    Event,
+    Script,
+    delta,
+    gap,
+    height_of,
+    snapshot,
+    trades,
+)
+
+SYMBOLS = ("INJ-USDT", "BTC-USDT-PERP")
+
+
+class World:
+    """A chain, a shard with a backlog, an aggregator, a lossy wire, and one inbox."""
+
+    def __init__(self, *, frames_per_topic: int = 8, markets: Iterable[str] = ("*",)) -> None:
+        self.frames_per_topic = frames_per_topic
+        self.script = Script(history=History(frames_per_topic))
+        self.inbox = Inbox(Wanted(markets, ["book", "trades", "gap"]), held_frames=6, replays=2)
+        self.books = {symbol: OrderBook(symbol) for symbol in SYMBOLS}
+        self.facts: list[tuple[str, Event]] = []
+        self.height = 100
+        self.gaps = 0
+        self.forgotten = 0
+        self.now = 0.0
+        self.losing = False
+        self.losing_replies = False
+        self.doubling = False
+        self.seen: list[Received] = []
+        for symbol in SYMBOLS:
+            self.books[symbol].load(10, [], [])
+            self.publish(symbol, snapshot(symbol, self.height, self.books[symbol]))
+        self.script.head = self.height
+
+    # -- what happens
+
+    def block(self, n: int) -> None:
+        """One block: a gap's announcement, a book change and trades, as n's bits say."""
+        self.height += 1
+        for i, symbol in enumerate(SYMBOLS):
+            bits = n >> (3 * i)
+            if bits & 4:
+                self.gaps += 1
+                self.publish(symbol, gap(symbol, self.gaps, self.height))
+            if bits & 1:
+                change = delta(symbol, self.height, self.books[symbol].sequence + 1)
+                load_or_apply(self.books[symbol], change)
+                self.publish(symbol, change)
+            if bits & 2:
+                self.publish(symbol, trades(symbol, self.height))
+            if n % 5 == 0:
+                self.script.keyframe(symbol, snapshot(symbol, self.height, self.books[symbol]))
+        self.script.head = self.height
+
+    def resync(self, n: int) -> None:
+        """The shard itself missed a few book changes; it announces that and goes on."""
+        symbol, book = SYMBOLS[n % 2], self.books[SYMBOLS[n % 2]]
+        self.height += 1
+        self.gaps += 1
+        self.publish(symbol, gap(symbol, self.gaps, self.height, self.height))
+        book.load(book.sequence + n % 4, *book.levels())
+        self.publish(symbol, snapshot(symbol, self.height, book))
+        self.script.head = self.height
+
+    def restart(self, n: int) -> None:
+        """A new aggregator gets the last n frames again, in order, then keyframes."""
+        script = Script(self.script.publisher_epoch + 1, History(self.frames_per_topic))
+        # A backlog only ever forgets its oldest.
+        self.forgotten = max(self.forgotten, len(self.facts) - n)
+        forgotten, backlog = self.facts[: self.forgotten], self.facts[self.forgotten :]
+        from_height = 1 + max((height_of(event) for _, event in forgotten), default=0)
+        self.script = script
+        for symbol in SYMBOLS:
+            for channel in ("book", "trades", "gap"):
+                script.history.begin(f"{channel}.{symbol}.", from_height)
+        for symbol, event in backlog:
+            self.wire(*script.publish(symbol, event))
+        for symbol, book in self.books.items():
+            script.keyframe(symbol, snapshot(symbol, self.height, book))
+        script.head = self.height
+
+    def publish(self, symbol: str, event: Event) -> None:
+        self.facts.append((symbol, event))
+        self.wire(*self.script.publish(symbol, event))
+
+    def wire(self, topic: bytes, body: bytes) -> None:
+        for _ in range(0 if self.losing else 1 + self.doubling):
+            self.inbox.receive(topic, body, 7)
+
+    def turn(self, seconds: float = 1.0) -> None:
+        """Let time pass, and the requests be answered."""
+        self.now += seconds
+        self.inbox.tick(self.now)
+        while self.inbox.requests:
+            reply = self.script.answer(self.inbox.requests.popleft())
+            if not self.losing_replies:
+                self.inbox.reply(reply, self.now, 7)
+
+    def settle(self) -> list[Received]:
+        """End all faults, let everything be healed, and return all that was handed out."""
+        self.losing = self.losing_replies = self.doubling = False
+        for symbol, book in self.books.items():
+            self.script.keyframe(symbol, snapshot(symbol, self.height, book))
+        for _ in range(12):
+            self.turn()
+        return list(self.inbox.ready)
+
+    # -- what must be true
+
+    def check(self) -> None:
+        out = self.settle()
+        assert isinstance(out[0].event, Joined)
+        for symbol in SYMBOLS:
+            self.check_book(symbol, [r for r in out if r.topic == f"book.{symbol}."])
+            self.check_trades(
+                symbol, out[0].event, [r for r in out if r.topic == f"trades.{symbol}."]
+            )
+            self.check_gaps(symbol, [r for r in out if r.topic == f"gap.{symbol}."])
+
+    def check_book(self, symbol: str, out: list[Received]) -> None:
+        """Every change once, in order, or named as lost; and the book at the end is the book."""
+        book, in_sync = OrderBook(symbol), False
+        got: list[int] = []
+        lost: set[int] = set()
+        for received in out:
+            event = received.event
+            if isinstance(event, Lost):
+                assert event.unit == "sequence"
+                lost.update(range(event.first, event.last + 1))
+                in_sync = False
+            elif isinstance(event, Book):
+                got += [] if event.is_snapshot else [event.sequence]
+                in_sync = in_sync or event.is_snapshot
+                if in_sync:
+                    load_or_apply(book, event)
+        first = next(r.event.sequence for r in out if isinstance(r.event, Book))
+        true = [
+            e.sequence
+            for s, e in self.facts
+            if s == symbol and isinstance(e, Book) and not e.is_snapshot
+        ]
+        assert got == sorted(set(got))
+        assert not lost & set(got)
+        assert [s for s in true if s > first] == sorted((lost & set(true)) | set(got))
+        assert in_sync
+        assert (book.sequence, book.levels()) == (
+            self.books[symbol].sequence,
+            self.books[symbol].levels(),
+        )
+
+    def check_trades(self, symbol: str, joined: Joined, out: list[Received]) -> None:
+        got, lost = heights_of(out)
+        true = [e.height for s, e in self.facts if s == symbol and isinstance(e, Trades)]
+        assert got == sorted(set(got))
+        assert not lost & set(got)
+        assert set(got) <= set(true)
+        assert {h for h in true if h > joined.head} <= set(got) | lost
+
+    def check_gaps(self, symbol: str, out: list[Received]) -> None:
+        got = [r.event.gap_id for r in out if isinstance(r.event, Gap)]
+        lost = heights_of(out)[1]
+        true = {e.gap_id: e.first for s, e in self.facts if s == symbol and isinstance(e, Gap)}
+        assert got == sorted(set(got))
+        first = min(got, default=0)
+        assert all(i in got or h in lost for i, h in true.items() if i > first > 0)
+
+
+def heights_of(out: list[Received]) -> tuple[list[int], set[int]]:
+    got = [r.event.height for r in out if isinstance(r.event, Trades)]
+    lost = {
+        h for r in out if isinstance(r.event, Lost) for h in range(r.event.first, r.event.last + 1)
+    }
+    return got, lost
+
+
+ACTIONS = (
+    "block",
+    "block",
+    "block",
+    "block",
+    "turn",
+    "lose",
+    "keep",
+    "double",
+    "mute",
+    "resync",
+    "restart",
+)
+
+
+def act(world: World, action: str, n: int) -> None:
+    match action:
+        case "block":
+            world.block(n)
+        case "turn":
+            world.turn(0.4 + n % 3)
+        case "lose":
+            world.losing = True
+        case "keep":
+            world.losing = world.doubling = world.losing_replies = False
+        case "double":
+            world.doubling = True
+        case "mute":
+            world.losing_replies = True
+        case "resync":
+            world.resync(n)
+        case "restart":
+            world.restart(n % 40)
+
+
+@settings(max_examples=400, deadline=None)
+@given(
+    actions=st.lists(st.tuples(st.sampled_from(ACTIONS), st.integers(0, 63)), max_size=60),
+    late=st.integers(0, 8),
+    frames_per_topic=st.sampled_from([3, 8, 64]),
+    markets=st.sampled_from([("*",), SYMBOLS, ("*-USDT*",)]),
+)
+def test_every_fact_comes_once_in_order_or_is_named_as_lost(
+    actions: list[tuple[str, int]], late: int, frames_per_topic: int, markets: tuple[str, ...]
+) -> None:
+    world = World(frames_per_topic=frames_per_topic, markets=markets)
+    world.losing = True
+    for _ in range(late):
+        world.block(27)
+    world.losing = False
+    world.turn()
+    for action, n in actions:
+        act(world, action, n)
+    world.check()
+
+
+@given(blocks=st.lists(st.integers(0, 63), max_size=40))
+def test_without_loss_the_order_across_topics_is_the_publishers(blocks: list[int]) -> None:
+    world = World(frames_per_topic=64)
+    world.turn()
+    world.inbox.ready.clear()
+    world.facts.clear()
+    before = world.inbox.duplicates
+    for n in blocks:
+        world.block(n)
+        world.turn(0.3)
+    assert [r.event for r in world.inbox.ready] == [event for _, event in world.facts]
+    assert world.inbox.duplicates == before
+
+
+# -- one behaviour each ------------------------------------------------------------------
+
+
+def events(world: World) -> list[Any]:
+    out = [received.event for received in world.inbox.ready]
+    world.inbox.ready.clear()
+    return out
+
+
+def joined_world(**options: Any) -> World:
+    world = World(**options)
+    world.turn()
+    events(world)
+    return world
+
+
+def test_a_late_joiner_gets_the_book_as_it_stands_and_trades_from_now_on() -> None:
+    world = World(frames_per_topic=64)
+    world.losing = True
+    for _ in range(3):
+        world.block(0b011)
+    world.losing = False
+    world.turn()
+    joined, *rest = world.inbox.ready
+    assert joined.event == Joined(1, 103, 3)
+    books = [r.event for r in rest if r.topic == "book.INJ-USDT."]
+    assert [(b.sequence, b.is_snapshot) for b in books if isinstance(b, Book)] == [
+        *[(10, True), (11, False), (12, False), (13, False)]
+    ]
+    assert not [r for r in rest if r.channel == "trades"]
+    world.block(0b011)
+    assert [type(e) for e in events(world)][-2:] == [Book, Trades]
+
+
+def test_a_hole_holds_its_own_topic_only() -> None:
+    world = joined_world()
+    world.losing = True
+    world.publish("INJ-USDT", delta("INJ-USDT", 101, 11))
+    world.losing = False
+    world.publish("INJ-USDT", delta("INJ-USDT", 102, 12))
+    world.publish("INJ-USDT", trades("INJ-USDT", 102))
+    assert [type(e) for e in events(world)] == [Trades]
+    world.turn(0.1)
+    healed = list(world.inbox.ready)
+    assert [r.symbol for r in healed] == ["INJ-USDT"] * 2
+    assert [(r.event.sequence, r.healed) for r in healed if isinstance(r.event, Book)] == [
+        *[(11, True), (12, True)]
+    ]
+
+
+def test_a_loss_at_the_tail_is_found_by_the_second_poll() -> None:
+    world = joined_world()
+    world.block(0b010)
+    world.turn()
+    assert [type(e) for e in events(world)] == [Trades]
+    world.losing = True
+    world.block(0b010)
+    world.turn()
+    assert events(world) == []
+    world.turn()
+    assert [type(e) for e in events(world)] == [Trades]
+
+
+def test_what_the_history_forgot_is_lost_by_name_and_the_book_comes_back() -> None:
+    world = joined_world(frames_per_topic=3)
+    world.losing = True
+    for _ in range(6):
+        world.block(0b011)
+    world.script.keyframe("INJ-USDT", snapshot("INJ-USDT", 106, world.books["INJ-USDT"]))
+    world.losing = False
+    world.block(0b011)
+    world.turn()
+    out = events(world)
+    losses = [e for e in out if isinstance(e, Lost)]
+    spans = {(e.unit, e.first, e.last) for e in losses}
+    assert spans == {("sequence", 11, 15), ("height", 101, 104)}
+    books = [(e.sequence, e.is_snapshot) for e in out if isinstance(e, Book)]
+    assert books == [(16, False), (16, True), (17, False)]
+
+
+def test_a_restart_with_a_full_backlog_loses_and_repeats_nothing() -> None:
+    world = joined_world(frames_per_topic=64)
+    world.block(0b111_111)
+    before = events(world)
+    assert len(before) == 6
+    world.restart(len(world.facts))
+    world.block(0b111_111)
+    world.turn()
+    out = events(world)
+    assert [type(e) for e in out].count(Joined) == 1
+    assert not [e for e in out if isinstance(e, Lost)]
+    assert len(out) == 7
+
+
+def test_a_restart_that_forgot_quiet_blocks_says_which_heights_are_uncertain() -> None:
+    world = joined_world()
+    world.block(0)
+    world.losing = True
+    for _ in range(4):
+        world.block(0b010)
+    world.restart(2)
+    world.losing = False
+    world.turn()
+    lost = [r for r in world.inbox.ready if isinstance(r.event, Lost) and r.channel == "trades"]
+    assert [(r.symbol, r.event.first, r.event.last) for r in lost if isinstance(r.event, Lost)] == [
+        *[("INJ-USDT", 101, 103), ("BTC-USDT-PERP", 101, 103)]
+    ]
+
+
+def test_a_silent_aggregator_is_reported_once_and_its_return_too() -> None:
+    world = joined_world()
+    world.losing_replies = True
+    for _ in range(6):
+        world.turn()
+    assert [type(e) for e in events(world)] == [Unanswered]
+    world.losing_replies = False
+    world.turn()
+    assert [type(e) for e in events(world)] == [Joined]
+
+
+def test_frames_held_are_bounded_and_the_dropped_ones_are_asked_for() -> None:
+    world = World(frames_per_topic=64)
+    world.turn()
+    world.losing = world.losing_replies = True
+    world.block(0b010)
+    world.losing = False
+    for _ in range(20):
+        world.block(0b010)
+    assert not [r for r in world.inbox.ready if r.channel == "trades"]
+    world.check()
+
+
+def test_a_topic_that_appears_later_is_followed_from_its_first_frame() -> None:
+    world = World(markets=("NEW*",))
+    world.turn()
+    assert [type(e) for e in events(world)] == [Joined]
+    world.script.publish("NEW-USDT", trades("NEW-USDT", 101))
+    assert not world.inbox.subscriptions
+    world.turn()
+    assert list(world.inbox.subscriptions) == ["trades.NEW-USDT."]
+    assert [e.height for e in events(world) if isinstance(e, Trades)] == [101]
+
+
+def test_garbage_is_counted_and_another_version_refused() -> None:
+    world = joined_world()
+    for body in (b"", b"\x9a", b"\x9a\x01\x01", bytes(80), b"\x9a\x01\x01" + bytes(80)):
+        world.inbox.receive(b"book.INJ-USDT.", body, 7)
+    assert world.inbox.refused == 4
+    world.inbox.reply([b"\xc1"], 0.0, 7)
+    world.inbox.reply([], 0.0, 7)
+    world.inbox.reply([msgspec.msgpack.encode({"id": 99_999})], 0.0, 7)
+    assert world.inbox.refused == 6
+    with pytest.raises(ValueError, match="version 2"):
+        world.inbox.receive(b"book.INJ-USDT.", b"\x9a\x02" + bytes(80), 7)
+    world.block(0b011)
+    assert len(events(world)) == 2
+
+
+def test_a_book_without_any_keyframe_begins_once_there_is_one() -> None:
+    world = World(frames_per_topic=2)
+    world.losing = True
+    for _ in range(6):
+        world.block(0b001)
+    world.losing = False
+    world.turn()
+    assert [e for e in events(world) if isinstance(e, Book) and e.sequence > 10] == []
+    world.block(0b001)
+    world.script.keyframe("INJ-USDT", snapshot("INJ-USDT", 107, world.books["INJ-USDT"]))
+    world.block(0b001)
+    world.turn()
+    world.turn()
+    books = [(e.sequence, e.is_snapshot) for e in events(world) if isinstance(e, Book)]
+    assert books == [(17, True), (18, False)]
+
+
+def test_the_world_can_fail() -> None:
+    """The book check itself notices a delta that does not follow."""
+    book = OrderBook("x")
+    with pytest.raises(SequenceGap):
+        load_or_apply(book, delta("INJ-USDT", 1, 5))

@@ -1,0 +1,176 @@
+"""`collector tail` in a process of its own, against a scripted publisher."""
+
+import json
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from collector.lines import text_line, trim
+from collector.received import Lost, Received
+from shards.book import OrderBook
+from tests.collector.scripted_publisher import (
+    Script,
+    ScriptedPublisher,
+    delta,
+    free_endpoint,
+    gap,
+    market_id,
+    publishing,
+    snapshot,
+    trades,
+)
+
+TAIL = [sys.executable, "-c", "from collector.tail import tail; tail()"]
+INJ, PERP = "INJ-USDT", "INJ-USDT-PERP"
+MARKETS = [
+    {"market_id": market_id(symbol), "ticker": symbol.replace("-", "/", 1), "symbol": symbol}
+    for symbol in (INJ, PERP, "BTC-USDT")
+]
+
+
+@contextmanager
+def busy_publisher() -> Iterator[ScriptedPublisher]:
+    """Both channels of one market, with one frame of each kind, then whatever a test sends."""
+    with publishing(Script(markets=MARKETS, head=100)) as publisher:
+        book = OrderBook(market_id(INJ))
+        book.load(7, [("1.500000000000000000", "2.000000000000000000")], [])
+        publisher.send(INJ, snapshot(INJ, 100, book))
+        publisher.send(INJ, delta(INJ, 101, 8))
+        yield publisher
+
+
+def run(*arguments: str, timeout_s: float = 20) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [*TAIL, *arguments], capture_output=True, text=True, timeout=timeout_s, check=False
+    )
+
+
+@contextmanager
+def tailing(*arguments: str) -> Iterator["subprocess.Popen[str]"]:
+    process = subprocess.Popen(
+        [*TAIL, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_json_lines_carry_every_field_by_name_and_exact_texts() -> None:
+    with busy_publisher() as publisher:
+        done = run("--connect", publisher.endpoint, "--market", INJ, "-n", "2", "--json")
+    assert done.returncode == 0, done.stderr
+    first, second = map(json.loads, done.stdout.splitlines())
+    assert first["kind"] == "book"
+    assert first["topic"] == "book.INJ-USDT."
+    assert first["event"]["is_snapshot"] is True
+    assert first["event"]["bids"] == [["1.500000000000000000", "2.000000000000000000"]]
+    assert second["event"]["sequence"] == 8
+    assert set(second) == {"kind", *Received.__struct_fields__}
+
+
+def test_lines_for_people_are_aligned_and_trimmed() -> None:
+    with busy_publisher() as publisher, tailing("--connect", publisher.endpoint) as process:
+        assert process.stdout is not None
+        lines = [process.stdout.readline(), process.stdout.readline()]
+        publisher.send(INJ, trades(INJ, 102, 5))
+        lines.append(process.stdout.readline())
+        publisher.send(INJ, gap(INJ, 3, 103))
+        lines.append(process.stdout.readline())
+    assert [re.sub(r"^[\d:.]{12}  ", "", line.rstrip()) for line in lines] == [
+        "book    INJ-USDT                100  #7  snapshot, 1 bids, 0 asks, bid 2 @ 1.5",
+        "book    INJ-USDT                101  #8  bid 8 @ 2",
+        "trades  INJ-USDT                102  sell 1 @ 10, buy 2 @ 10, sell 3 @ 10, 2 more",
+        "gap     INJ-USDT                103  open #3, mute, height 103 on",
+    ]
+
+
+def test_ctrl_c_ends_it_with_0() -> None:
+    with busy_publisher() as publisher, tailing("--connect", publisher.endpoint) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        assert process.wait(10) == 0
+
+
+def test_a_reader_that_goes_away_ends_it_quietly_with_0() -> None:
+    with busy_publisher() as publisher, tailing("--connect", publisher.endpoint) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.readline()
+        process.stdout.close()
+        deadline = time.monotonic() + 10
+        height = 102
+        while process.poll() is None and time.monotonic() < deadline:
+            publisher.send(INJ, trades(INJ, height))
+            height += 1
+        assert process.wait(10) == 0
+        assert "Error" not in process.stderr.read()
+        process.stdout = None
+
+
+def test_nobody_at_the_endpoint_is_one_sentence_and_3() -> None:
+    endpoint = free_endpoint()
+    done = run("--connect", endpoint)
+    assert done.returncode == 3
+    assert re.fullmatch(
+        r"Error: no aggregator answers at tcp://127.0.0.1:\d+ \(waited 5 s\); "
+        r"is `collector start` running\?\n",
+        done.stderr,
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["--market", "INJUSDT"], "no market matches 'INJUSDT'; did you mean INJ-USDT"),
+        (["--market", "ETH*"], "no market matches 'ETH*'"),
+        (["--channel", "tardes"], "unknown channel 'tardes': choose from book, trades, gap"),
+    ],
+)
+def test_what_cannot_match_is_one_sentence_and_3(arguments: list[str], text: str) -> None:
+    with busy_publisher() as publisher:
+        done = run("--connect", publisher.endpoint, *arguments)
+    assert done.returncode == 3
+    assert text in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert done.stdout == ""
+
+
+@pytest.mark.parametrize("pattern", ["INJ/USDT", "INJ-USD?", market_id(INJ)])
+def test_a_market_may_be_named_by_ticker_glob_or_id(pattern: str) -> None:
+    with busy_publisher() as publisher:
+        done = run("--connect", publisher.endpoint, "--market", pattern, "-n", "1")
+    assert done.returncode == 0, done.stderr
+    assert "INJ-USDT " in done.stdout
+
+
+def test_help_needs_no_zeromq() -> None:
+    code = (
+        "import sys; from collector.tail import tail; tail(['--help'], standalone_mode=False);"
+        "assert not {'zmq', 'asyncio'} & set(sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=20)
+    assert done.returncode == 0, done.stderr
+    assert "--market" in done.stdout
+
+
+def test_a_loss_reads_as_one() -> None:
+    lost = Lost("height", 5, 9, "the history does not reach back")
+    line = text_line(Received("trades.X.", "trades", "X", lost))
+    assert line.endswith("LOST height 5 to 9: the history does not reach back")
+
+
+@pytest.mark.parametrize(
+    ("exact", "shown"),
+    [("10.500000000000000000", "10.5"), ("100.000000000000000000", "100"), ("-0.10", "-0.1")],
+)
+def test_trailing_zeros_are_left_out(exact: str, shown: str) -> None:
+    assert trim(exact) == shown
