@@ -169,10 +169,9 @@ class Aggregator:
                 self.duplicates += 1
                 return
             lane.sequence = record.sequence
-        elif record.kind == KIND_TRADES:
-            if record.height <= lane.height:
-                self.duplicates += 1
-                return
+        elif record.kind == KIND_TRADES and record.height <= lane.height:
+            self.duplicates += 1
+            return
         lane.height = record.height
         lane.topic_sequence += 1
         lane.count += record.count

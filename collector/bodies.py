@@ -64,6 +64,20 @@ def load_or_apply(book: OrderBook, event: Book) -> None:
         book.apply(event.sequence, event.bids, event.asks)
 
 
+def first_trades(bodies: Sequence[bytes], otherwise: int) -> int:
+    """
+    Return the height of the first body, if it carries trades.
+
+    A block's trades are one frame, so from there on a topic of trades is complete, even
+    if other topics of that block are not.
+    """
+    if bodies and is_readable(bodies[0]):
+        event = decode_event(bodies[0])
+        if isinstance(event, Trades):
+            return event.height
+    return otherwise
+
+
 class Whole(NamedTuple):
     """A book put together, and the header of the last body in it."""
 

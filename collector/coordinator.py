@@ -30,7 +30,7 @@ from collector.config import AggregatorConfig, requests_endpoint
 from collector.node import OwnDevnet
 from collector.supervisor import Child, Supervisor
 from shards import worker
-from shards.config import Endpoints, Limits, Market, ShardConfig, SourceName
+from shards.config import Endpoints, Market, ShardConfig, SourceName
 from shards.errors import EXIT_BELOW, EXIT_OK, ConfigError
 
 log = logging.getLogger(__name__)

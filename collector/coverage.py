@@ -130,7 +130,7 @@ class Coverage:
         return counts
 
     def coverage(self, now: float) -> float:
-        """Return live ÷ (requested − inactive), 0 where there is nothing to cover."""
+        """Return live ÷ (requested - inactive), 0 where there is nothing to cover."""
         counts = self.counts(now)
         wanted = len(self.states) - counts.get("inactive", 0)
         return counts.get("live", 0) / wanted if wanted else 0.0

@@ -28,6 +28,7 @@ from collector.bodies import (
     Header,
     compose,
     decode_event,
+    first_trades,
     is_readable,
     other_version,
     read_header,
@@ -340,7 +341,8 @@ class Inbox:
                 self._restore(position, bodies, ts_sub)
         elif reply.publisher_epoch >= position.publisher_epoch:
             if not reply.complete:
-                lost = position.rebase(reply.publisher_epoch, reply.from_height)
+                from_height = min(reply.from_height, first_trades(bodies, reply.from_height))
+                lost = position.rebase(reply.publisher_epoch, from_height)
                 if lost is not None:
                     self._lose(position, lost, ts_sub)
             self._replay(followed, bodies, ts_sub)

@@ -88,4 +88,3 @@ class OwnDevnet:
         traceback: TracebackType | None,
     ) -> None:
         self._stop()
-

@@ -42,7 +42,7 @@ def answer(request: bytes, aggregator: Aggregator, processes: Processes) -> list
         return [_encode({"id": None, "error": f"request not understood: {error}"})]
     match asked.get("ask"):
         case "status":
-            found = {"status": status.summary(aggregator, processes, now)}
+            found: dict[str, Any] = {"status": status.summary(aggregator, processes, now)}
         case "markets":
             found = {"markets": status.markets(aggregator, now)}
         case "processes":

@@ -90,7 +90,9 @@ def _row(market: Any) -> dict[str, Any]:
 
 def _table(rows: list[dict[str, Any]]) -> list[str]:
     """Lay the rows out in columns, the wide market id last."""
-    names = [name for name in ("symbol", "ticker", "type", "status") if rows and name in rows[0]]
+    names: list[str] = [
+        name for name in ("symbol", "ticker", "type", "status") if rows and name in rows[0]
+    ]
     if rows and "state" in rows[0]:
         names += ["shard", "state", "height", "trades", "book_updates"]
     names.append("market_id")

@@ -54,9 +54,10 @@ def need_client() -> None:
         raise DevnetError(f"{_MISSING} ({exc})") from exc
 
 
-def node_environment(binary: Path) -> dict[str, str]:
-    """Let the program find the libraries that lie beside it."""
+def node_environment(binary: Path, *, temporary: Path) -> dict[str, str]:
+    """Let the program find the libraries that lie beside it, and keep its litter together."""
     variable = "DYLD_LIBRARY_PATH" if sys.platform == "darwin" else "LD_LIBRARY_PATH"
     others = os.environ.get(variable)
     path = f"{binary.parent}{os.pathsep}{others}" if others else str(binary.parent)
-    return {**os.environ, variable: path}
+    # Every run of the program, however short, leaves an `injectiveapp…` folder there.
+    return {**os.environ, variable: path, "TMPDIR": str(temporary)}

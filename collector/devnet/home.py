@@ -20,6 +20,8 @@ from collector.devnet.markets import Market, market_table
 CHAIN_ID = "injective-777"
 _NOTE = "devnet.json"
 """Beside the chain, written last: which markets its genesis holds."""
+LITTER = "tmp"
+"""The node's folder for temporary files, emptied at each boot."""
 _BLOCK_WORK_S = 0.06
 """What a block takes beyond the node's pause between blocks, on two cores in light traffic."""
 
@@ -59,9 +61,12 @@ def furnish(
     note = home / _NOTE
     if note.exists():
         markets = msgspec.json.decode(note.read_bytes(), type=_Note).markets
+        shutil.rmtree(home / LITTER, ignore_errors=True)
+        (home / LITTER).mkdir()
     elif any(home.iterdir()):
         raise DevnetError(f"{home} is neither empty nor the home of an earlier devnet")
     else:
+        (home / LITTER).mkdir()
         run_node([str(binary), "init", "devnet", "--chain-id", CHAIN_ID], home, environment)
         markets = market_table(
             spot=config.spot, perp=config.perp, quiet=config.quiet_markets, seed=config.seed

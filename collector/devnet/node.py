@@ -7,7 +7,7 @@ from collector.devnet.binary import node_binary, node_environment
 from collector.devnet.child import Child
 from collector.devnet.config import DevnetConfig
 from collector.devnet.errors import DevnetError
-from collector.devnet.home import furnish
+from collector.devnet.home import LITTER, furnish
 from collector.devnet.info import Endpoints
 from collector.devnet.markets import Market
 from collector.devnet.ports import LOOPBACK, choose_ports
@@ -33,7 +33,7 @@ class Node:
 
         """
         binary = node_binary()
-        environment = node_environment(binary)
+        environment = node_environment(binary, temporary=home / LITTER)
         self.home = home
         self.ports, peer_port = choose_ports(config.ports)
         self.markets: Sequence[Market] = furnish(

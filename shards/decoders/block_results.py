@@ -191,4 +191,4 @@ def _address(encoded: str) -> str:
     if not encoded:
         return ""
     words = bech32.convertbits(base64.b64decode(encoded), 8, 5)
-    return str(bech32.bech32_encode("inj", words))
+    return bech32.bech32_encode("inj", words or [])

@@ -54,7 +54,8 @@ class Rpc:
                 transport = await self._connected()
                 self._ids += 1
                 number = self._ids
-                answer = self._waiting[number] = asyncio.get_running_loop().create_future()
+                answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+                self._waiting[number] = answer
                 request = {"jsonrpc": "2.0", "id": number, "method": method, "params": params}
                 try:
                     transport.send(WSMsgType.TEXT, msgspec.json.encode(request))

@@ -18,7 +18,7 @@ Receiver = Callable[[memoryview | bytes, int, bool], None]
 memory of the payload is only valid during the call."""
 
 
-class Listener(WSListener):  # type: ignore[misc]
+class Listener(WSListener):
     """Joins fragments, stamps the time of receipt, and remembers why it ended."""
 
     def __init__(self, receiver: Receiver) -> None:
@@ -74,16 +74,16 @@ async def connect(
         SourceError: If that fails, for whatever reason of the network or the server.
 
     """
+    listener = Listener(receiver)
     try:
         async with asyncio.timeout(_HANDSHAKE_S + 1):
-            transport, listener = await ws_connect(
-                lambda: Listener(receiver),
+            transport, _ = await ws_connect(
+                lambda: listener,
                 url,
                 ssl_context=ssl_context,
                 websocket_handshake_timeout=_HANDSHAKE_S,
                 max_frame_size=_MAX_FRAME,
                 read_buffer_init_size=256 << 10,
-                use_aiofastnet=False,
             )
     except (OSError, WSError, TimeoutError, ValueError) as error:
         raise SourceError(url, str(error) or type(error).__name__) from error

@@ -1,0 +1,117 @@
+"""See to what the pipeline asks for: books, lost blocks, new subscriptions. Nothing per message."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+
+from shards.backoff import Backoff
+from shards.config import ShardConfig
+from shards.errors import SourceError
+from shards.pipeline import NeedReplay, NeedSnapshot, NeedSubscription, Pipeline
+from shards.push import Pusher
+from shards.sources.pace import Pace
+from shards.sources.replay import Replayer, RpcReplay
+from shards.sources.rpc import Rpc
+from shards.sources.snapshots import Snapshots
+
+log = logging.getLogger(__name__)
+
+
+class Fetcher:
+    """Carries out the requests of one pipeline, at the paces and widths of the limits."""
+
+    def __init__(
+        self,
+        config: ShardConfig,
+        pipeline: Pipeline,
+        pusher: Pusher,
+        *,
+        tasks: asyncio.TaskGroup,
+        settle: Callable[[], None],
+        resubscribe: Callable[[str], None],
+    ) -> None:
+        self._limits = config.limits
+        self._markets = {market.market_id: market for market in config.markets}
+        self._pipeline = pipeline
+        self._pusher = pusher
+        self._tasks = tasks
+        self._settle = settle
+        self._subscribe_anew = resubscribe
+        self._snapshots = Snapshots(config.endpoints.chain_grpc, tls=config.endpoints.tls)
+        self._snapshot_pace = Pace(self._limits.snapshot_per_s)
+        self._snapshot_slots = asyncio.Semaphore(self._limits.snapshot_concurrency)
+        self._fetching: set[str] = set()
+        self._replayer = Replayer([RpcReplay(Rpc(url)) for url in config.endpoints.rpc])
+        self._replay_pace = Pace(self._limits.replay_per_s)
+        self._replay_due = asyncio.Event()
+        self._backoffs: dict[str, Backoff] = {}
+        self._waiting: set[str] = set()
+
+    def see_to(self) -> None:
+        """Start on everything that the pipeline asks for now."""
+        for request in self._pipeline.take_requests():
+            if isinstance(request, NeedReplay):
+                self._replay_due.set()
+            elif isinstance(request, NeedSnapshot):
+                if request.market_id not in self._fetching:
+                    self._fetching.add(request.market_id)
+                    self._tasks.create_task(self._fetch_book(request))
+            elif request.market_id not in self._waiting:
+                self._waiting.add(request.market_id)
+                self._tasks.create_task(self._resubscribe(request))
+
+    async def _fetch_book(self, request: NeedSnapshot) -> None:
+        """Fetch a market's book until one joins."""
+        market = self._markets[request.market_id]
+        height = request.height
+        backoff = Backoff(base_s=0.1, cap_s=5.0)
+        try:
+            while self._pipeline.wants_snapshot(market.market_id):
+                try:
+                    async with self._snapshot_slots:
+                        await self._snapshot_pace.turn()
+                        snapshot = await self._snapshots.fetch(market, height)
+                    self._pipeline.join(snapshot, time.time_ns())
+                    self._settle()
+                except SourceError as error:
+                    log.info("%s; trying again", error)
+                if not self._pipeline.wants_snapshot(market.market_id):
+                    break
+                if backoff.attempt > 2:
+                    # The node has that height no more, or it will not join: the newest must do.
+                    height = 0
+                await asyncio.sleep(0.05 + backoff.next_s())
+        finally:
+            self._fetching.discard(market.market_id)
+
+    async def _resubscribe(self, request: NeedSubscription) -> None:
+        """Make one market's subscription anew, more and more slowly."""
+        backoff = self._backoffs.setdefault(request.market_id, Backoff())
+        await asyncio.sleep(backoff.next_s())
+        self._waiting.discard(request.market_id)
+        self._subscribe_anew(request.market_id)
+
+    async def replay_lost(self) -> None:
+        """Fetch lost blocks in order, a few at once, whenever there are any; never returns."""
+        while True:
+            await self._replay_due.wait()
+            self._replay_due.clear()
+            while heights := self._pipeline.due_replays(self._limits.replay_concurrency):
+                if self._pusher.stuck:
+                    # The aggregator does not even take what we have.
+                    await asyncio.sleep(0.2)
+                    continue
+                async with asyncio.TaskGroup() as tasks:
+                    for height in heights:
+                        tasks.create_task(self._replay_block(height))
+
+    async def _replay_block(self, height: int) -> None:
+        await self._replay_pace.turn()
+        block = await self._replayer.fetch(height)
+        self._pipeline.replay(height, block, time.time_ns())
+        self._settle()
+
+    async def aclose(self) -> None:
+        """Close the connections that were made for fetching."""
+        await self._snapshots.close()

@@ -1,0 +1,66 @@
+"""Make a shard's report of itself (reports.py)."""
+
+import os
+import time
+
+from shards.config import ShardConfig
+from shards.feed import Feed
+from shards.pipeline import Pipeline
+from shards.push import Pusher
+from shards.reports import EndpointReport, MarketReport, Report
+from shards.sources.endpoints import EndpointPool
+
+
+def make_report(
+    config: ShardConfig,
+    pipeline: Pipeline,
+    pusher: Pusher,
+    endpoints: EndpointPool,
+    *,
+    fresh: bool,
+    halted: bool,
+    lag_s: float,
+) -> Report:
+    """Describe the shard as it is now."""
+    return Report(
+        shard=config.shard,
+        epoch=config.epoch,
+        pid=os.getpid(),
+        ts=time.time_ns(),
+        fresh=fresh,
+        head=pipeline.head,
+        head_ts_event=pipeline.head_ts_event,
+        block_time_s=pipeline.block_time_s,
+        halted=halted,
+        markets=[] if fresh else [_market(feed) for feed in pipeline.feeds.values()],
+        endpoints=[
+            EndpointReport(state.endpoint, state.breaker, state.reason, state.in_use)
+            for state in endpoints.states()
+        ],
+        connects=endpoints.attempts,
+        payloads=pipeline.payloads,
+        frames=pusher.frames,
+        kept=pusher.kept,
+        dropped=pusher.dropped,
+        backlog_bytes=pusher.backlog_bytes,
+        lag_us=lag_s * 1e6,
+    )
+
+
+def _market(feed: Feed) -> MarketReport:
+    ledger, stats = feed.ledger, feed.stats
+    return MarketReport(
+        feed.market_id,
+        feed.state.value,
+        feed.reason,
+        ledger.first,
+        ledger.last,
+        list(ledger.replayed),
+        list(ledger.missing),
+        stats.trades,
+        stats.book_updates,
+        stats.duplicates,
+        stats.resyncs,
+        stats.gaps_opened,
+        stats.gaps_closed,
+    )

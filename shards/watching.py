@@ -1,0 +1,87 @@
+"""Watch the blocks: find subscriptions that hear none, and tell a dead one from a halted chain."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from typing import Final
+
+from shards.config import ShardConfig
+from shards.errors import SourceError
+from shards.feed import Feed
+from shards.pipeline import Pipeline
+from shards.push import Pusher
+from shards.sources.chain_ws import ChainWs
+from shards.sources.rpc import Rpc, latest_height
+
+log = logging.getLogger(__name__)
+
+_WATCH_S: Final = 0.25
+
+
+class Watch:
+    """Looks at the feeds four times a second; acts on what is dead."""
+
+    def __init__(
+        self,
+        config: ShardConfig,
+        pipeline: Pipeline,
+        pusher: Pusher,
+        source: ChainWs,
+        *,
+        settle: Callable[[], None],
+    ) -> None:
+        self._symbols = {market.market_id: market.symbol for market in config.markets}
+        self._pipeline = pipeline
+        self._pusher = pusher
+        self._source = source
+        self._settle = settle
+        self._rpc = Rpc(config.endpoints.rpc[0], timeout_s=2.0)
+        self._seen = 0
+        self.halted = False
+        """The chain itself makes no blocks; the subscription is fine."""
+
+    async def run(self) -> None:
+        """Watch for ever."""
+        while True:
+            due = time.monotonic() + _WATCH_S
+            await asyncio.sleep(_WATCH_S)
+            self._pusher.flush()
+            if self._pipeline.head > self._seen:
+                self._seen = self._pipeline.head
+                self._source.endpoints.succeeded()
+                if self.halted:
+                    self.halted = False
+                    log.info("the chain makes blocks again, at height %d", self._seen)
+            if time.monotonic() - due > _WATCH_S:
+                # We were stopped or starved: what waits in the socket was not late.
+                continue
+            if mute := self._pipeline.mute(time.time_ns()):
+                await self._revive(mute)
+
+    async def _revive(self, mute: list[Feed]) -> None:
+        limit_s = self._pipeline.mute_limit_s()
+        if len(mute) == len(self._symbols):
+            if await self._chain_stands_still():
+                return
+            self._source.reconnect("mute", f"no block for {limit_s:.1f} s on any subscription")
+            return
+        for feed in mute:
+            log.warning(
+                "%s: no block for %.1f s; subscribing anew", self._symbols[feed.market_id], limit_s
+            )
+            feed.lose("mute", time.time_ns(), f"no block for {limit_s:.1f} s")
+            self._source.resubscribe(feed.market_id)
+        self._settle()
+
+    async def _chain_stands_still(self) -> bool:
+        """Ask a second view of the node whether there is a block that we did not hear."""
+        head = self._pipeline.head
+        try:
+            stands = 0 < await latest_height(self._rpc) <= head
+        except SourceError:
+            return False
+        if stands and not self.halted:
+            log.warning("chain halted at height %d; the subscriptions are alive", head)
+        self.halted = stands
+        return stands
