@@ -149,6 +149,12 @@ class Aggregator:
         self._account(link)
         return answer
 
+    def processes(self, pids: Mapping[str, int]) -> None:
+        """Hear from the coordinator who lives: a dead shard's last report is worth nothing."""
+        for number, link in self.links.items():
+            if link.pid and pids.get(f"shard {number}", 0) != link.pid:
+                self.coverage.silence(number)
+
     def _account(self, link: ShardLink) -> None:
         report = link.unaccounted
         if report is not None and (link.frame_sequence >= report.frames or not report.kept):

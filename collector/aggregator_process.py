@@ -6,7 +6,7 @@ import faulthandler
 import gc
 import logging
 import multiprocessing
-import os
+import shutil
 import signal
 import time
 from collections.abc import Callable
@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import msgspec
+import setproctitle
 import uvloop
 import zmq
 
@@ -39,12 +40,13 @@ class Server:
     def __init__(self, config: AggregatorConfig, heartbeat: Any) -> None:
         self._config = config
         self._heartbeat = heartbeat
+        self._ledger = Path(config.folder) / "ledger"
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._pull = self._socket(zmq.PULL, (config.pull,), RCVHWM=1_000)
         self._publisher = self._socket(zmq.XPUB, config.publish, SNDHWM=config.publish_hwm)
         endpoints = [requests_endpoint(endpoint) for endpoint in config.publish]
         self._router = self._socket(zmq.ROUTER, (config.link, *endpoints), SNDHWM=10_000)
-        self.aggregator = Aggregator(config, self._publisher, saved=_load(config.ledger_path))
+        self.aggregator = Aggregator(config, self._publisher, saved=_load(self._ledger))
         self.processes = Processes()
 
     def _socket(
@@ -130,7 +132,7 @@ class Server:
             await asyncio.sleep(1.0)
             self.aggregator.coverage.sample(time.monotonic())
             self.processes.sample()
-            _save(self._config.ledger_path, list(self.aggregator.coverage.states.values()))
+            _save(self._ledger, list(self.aggregator.coverage.states.values()))
 
 
 def _cannot_bind(endpoint: str, error: zmq.ZMQError) -> str:
@@ -142,10 +144,10 @@ def _cannot_bind(endpoint: str, error: zmq.ZMQError) -> str:
     return f"cannot listen on {endpoint}: {error.strerror}; give another with --publish"
 
 
-def _load(path: str) -> list[MarketState]:
+def _load(path: Path) -> list[MarketState]:
     """Read the ledger that a former aggregator left, if any."""
     try:
-        return _ledger.decode(Path(path).read_bytes())
+        return _ledger.decode(path.read_bytes())
     except FileNotFoundError:
         return []
     except msgspec.DecodeError as error:
@@ -153,8 +155,8 @@ def _load(path: str) -> list[MarketState]:
         return []
 
 
-def _save(path: str, states: list[MarketState]) -> None:
-    part = Path(path + ".part")
+def _save(path: Path, states: list[MarketState]) -> None:
+    part = path.with_suffix(".part")
     part.write_bytes(msgspec.msgpack.encode(states))
     part.replace(path)
 
@@ -173,6 +175,7 @@ async def serve(config: AggregatorConfig, heartbeat: Any, parent: Connection | i
 def main(config: AggregatorConfig, heartbeat: Any) -> None:
     """Be the aggregator's process: entry point of the spawned child."""
     faulthandler.enable()
+    setproctitle.setproctitle("collector: aggregator")
     logging.basicConfig(
         level=config.log_level, format="%(asctime)s aggregator %(levelname)s %(message)s"
     )
@@ -185,6 +188,5 @@ def main(config: AggregatorConfig, heartbeat: Any) -> None:
         raise SystemExit(EXIT_CONFIG) from None
     finally:
         if parent is not None and not parent.is_alive():
-            # Nobody is left to remove it.
-            with contextlib.suppress(OSError):
-                os.unlink(config.ledger_path)
+            # Nobody else is left to remove it.
+            shutil.rmtree(config.folder, ignore_errors=True)

@@ -42,8 +42,8 @@ class AggregatorConfig(msgspec.Struct, frozen=True, kw_only=True):
     """Where the shards push, ipc."""
     link: str
     """Where the shards report, ipc."""
-    ledger_path: str
-    """File in which the ledger outlives this process."""
+    folder: str
+    """The collector's own temporary folder: sockets, and the ledger that outlives us."""
     markets: tuple[Market, ...]
     coordinator_pid: int
     publish_hwm: int = 20_000

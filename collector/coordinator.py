@@ -98,7 +98,9 @@ class _Signals:
 @contextlib.contextmanager
 def _runtime_folder() -> Iterator[Path]:
     """A folder that only we can enter, for the sockets between our processes."""
-    folder = Path(tempfile.mkdtemp(prefix="collector-"))
+    # A socket's path may have 107 bytes; a long TMPDIR leaves no room for its name.
+    where = None if len(tempfile.gettempdir()) < 80 else "/tmp"
+    folder = Path(tempfile.mkdtemp(prefix="collector-", dir=where))
     try:
         yield folder
     finally:
@@ -182,7 +184,7 @@ class Coordinator:
                     publish=options.publish,
                     pull=pull,
                     link=link,
-                    ledger_path=str(folder / "ledger"),
+                    folder=str(folder),
                     markets=tuple(markets),
                     coordinator_pid=os.getpid(),
                     log_level=options.log_level,

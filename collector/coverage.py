@@ -73,6 +73,10 @@ class Coverage:
                 state.gaps_opened = state.gaps_closed = state.resyncs = 0
         self._reported_at.pop(shard, None)
 
+    def silence(self, shard: int) -> None:
+        """This shard's process is gone: its word counts no more."""
+        self._reported_at.pop(shard, None)
+
     def report(self, report: Report, now: float) -> None:
         """Take what a shard says of its markets' states."""
         self._reported_at[report.shard] = now

@@ -46,7 +46,9 @@ def answer(request: bytes, aggregator: Aggregator, processes: Processes) -> list
         case "markets":
             found = {"markets": status.markets(aggregator, now)}
         case "processes":
-            processes.name(asked.get("processes", []))
+            rows = asked.get("processes", [])
+            processes.name(rows)
+            aggregator.processes({row["name"]: row["pid"] for row in rows})
             found = {"status": status.summary(aggregator, processes, now)}
         case _:
             head = aggregator.coverage.accounted()

@@ -22,8 +22,6 @@ _NOTE = "devnet.json"
 """Beside the chain, written last: which markets its genesis holds."""
 LITTER = "tmp"
 """The node's folder for temporary files, emptied at each boot."""
-_BLOCK_WORK_S = 0.06
-"""What a block takes beyond the node's pause between blocks, on two cores in light traffic."""
 
 
 class _Note(msgspec.Struct):
@@ -71,9 +69,9 @@ def furnish(
         markets = market_table(
             spot=config.spot, perp=config.perp, quiet=config.quiet_markets, seed=config.seed
         )
+        _configure(home)
         _write_genesis(home, markets)
         note.write_bytes(msgspec.json.encode(_Note(markets)))
-    _configure(home, config.block_time_s)
     return markets
 
 
@@ -105,11 +103,9 @@ def _write_genesis(home: Path, markets: Sequence[Market]) -> None:
     path.write_text(json.dumps(genesis))
 
 
-def _configure(home: Path, block_time_s: float) -> None:
-    """Set what has no flag: the pace, and no index of transactions, which nobody here asks for."""
-    pause_ms = max(1, round(1000 * (block_time_s - _BLOCK_WORK_S)))
+def _configure(home: Path) -> None:
+    """Switch off the index of transactions, which has no flag: nobody here asks for it."""
     path = home / "config" / "config.toml"
-    text = path.read_text()
-    for name, value in (("timeout_commit", f"{pause_ms}ms"), ("indexer", "null")):
-        text = re.sub(rf"^{name} = .*$", f'{name} = "{value}"', text, flags=re.MULTILINE)
-    path.write_text(text)
+    path.write_text(
+        re.sub(r"^indexer = .*$", 'indexer = "null"', path.read_text(), flags=re.MULTILINE)
+    )

@@ -1,5 +1,6 @@
 """The node: start it, stop it, start it again on the same ports; know when it answers."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,9 +13,12 @@ from collector.devnet.info import Endpoints
 from collector.devnet.markets import Market
 from collector.devnet.ports import LOOPBACK, choose_ports
 from collector.devnet.probe import accepts, height, lists_markets
+from collector.devnet.signer import Signer
 
 _LOG_LINES = 8
 _STOP_WITHIN_S = 5.0
+_LONGEST_SOCKET_PATH = 100
+"""The systems' own limits are 104 and 108 bytes."""
 
 
 class Node:
@@ -40,6 +44,11 @@ class Node:
             home, config, binary=binary, environment=environment
         )
         self._log = home / "node.log"
+        self._socket = home / "signer.sock"
+        if len(os.fsencode(self._socket)) > _LONGEST_SOCKET_PATH:
+            raise DevnetError(f"{home} is too long a path for a socket in it")
+        key_file = home / "config" / "priv_validator_key.json"
+        self._signer = Signer(self._socket, key_file, block_time_s=config.block_time_s)
         self._child = Child(
             [str(binary), "start", *self._flags(config, peer_port)],
             environment=environment,
@@ -65,6 +74,7 @@ class Node:
     def start(self) -> None:
         """Start the program; the chain goes on where it was stopped."""
         self.was_stopped = False
+        self._socket.unlink(missing_ok=True)  # a killed node leaves it, and could not make it anew
         self._child.start()
 
     def stop(self) -> None:
@@ -104,6 +114,7 @@ class Node:
             "injective-websocket.address": f"{LOOPBACK}:{ports.ws}",
             "chainstream.server": f"{LOOPBACK}:{ports.stream}",
             "chainstream.buffer-cap": config.stream_buffer,
+            "priv_validator_laddr": f"unix://{self._socket}",
             "rpc.pprof_laddr": "",
             "log-level": "error",
         }

@@ -5,110 +5,34 @@ This node makes a block every 0.51 s whatever its `timeout_commit` says (seen in
 for signatures, though, so each precommit is held back until the block time has passed since the
 one before. The protocol is CometBFT's for remote signers, over a Unix socket:
 
-    node                                   signer
-      │ ◄──────────── connects ──────────────│
+    node                                      signer
+      │ ◄───────────── connects ──────────────│
       │ ── length, Message{pub_key_request} ─►│
       │ ◄─ length, Message{pub_key_response} ─│
       │ ── length, Message{sign_vote…} ──────►│   …and so on: one answer for each request
 """
 
+import base64
+import json
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
-# Fields of `cometbft.privval.v1.Message`.
+from collector.devnet.privval import (
+    nested,
+    prefixed,
+    proposal_sign_bytes,
+    read_fields,
+    read_message,
+    vote_sign_bytes,
+)
+
+# Fields of `cometbft.privval.v1.Message`; the answer is the number after the request's.
 _PUB_KEY, _SIGN_VOTE, _SIGN_PROPOSAL, _PING = 1, 3, 5, 7
 _PRECOMMIT = 2
 _RETRY_S = 0.05
-
-Field = tuple[int, int | bytes]
-
-
-def read_fields(data: bytes) -> Iterator[Field]:
-    """Give the fields of a protobuf message in order; fixed-width ones do not occur here."""
-    position = 0
-    while position < len(data):
-        tag, position = _read_varint(data, position)
-        value, position = _read_varint(data, position)
-        if tag & 7 == 0:
-            yield tag >> 3, value
-        else:
-            yield tag >> 3, data[position : position + value]
-            position += value
-
-
-def _read_varint(data: bytes, position: int) -> tuple[int, int]:
-    value = shift = 0
-    while True:
-        byte = data[position]
-        position += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value, position
-        shift += 7
-
-
-def _varint(value: int) -> bytes:
-    out = bytearray()
-    while value > 0x7F:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    return bytes([*out, value])
-
-
-def _number(field: int, value: int) -> bytes:
-    return _varint(field << 3) + _varint(value) if value else b""
-
-
-def _fixed(field: int, value: int) -> bytes:
-    return _varint(field << 3 | 1) + value.to_bytes(8, "little") if value else b""
-
-
-def _bytes(field: int, value: bytes) -> bytes:
-    return _varint(field << 3 | 2) + _varint(len(value)) + value
-
-
-def _fixed_head(content: dict[int, int | bytes]) -> bytes:
-    """Encode type, height and round: numbers in a vote, fixed width in what is signed."""
-    kind, height, round_ = (content.get(n, 0) for n in (1, 2, 3))
-    assert isinstance(kind, int)
-    assert isinstance(height, int)
-    assert isinstance(round_, int)
-    return _number(1, kind) + _fixed(2, height) + _fixed(3, round_)
-
-
-def _block_id(field: int, content: dict[int, int | bytes], source: int) -> bytes:
-    block = content.get(source, b"")
-    assert isinstance(block, bytes)
-    # A vote for no block has an empty one, which is left out of what is signed.
-    return _bytes(field, block) if any(value for _, value in read_fields(block) if _ == 1) else b""
-
-
-def vote_sign_bytes(vote: bytes, chain_id: bytes) -> bytes:
-    """Give what a signature under a vote signs."""
-    content = dict(read_fields(vote))
-    time_ = content.get(5, b"")
-    assert isinstance(time_, bytes)
-    body = _fixed_head(content) + _block_id(4, content, 4) + _bytes(5, time_) + _bytes(6, chain_id)
-    return _varint(len(body)) + body
-
-
-def proposal_sign_bytes(proposal: bytes, chain_id: bytes) -> bytes:
-    """Give what a signature under a proposal signs."""
-    content = dict(read_fields(proposal))
-    pol_round, time_ = content.get(4, 0), content.get(6, b"")
-    assert isinstance(pol_round, int)
-    assert isinstance(time_, bytes)
-    body = (
-        _fixed_head(content)
-        + _number(4, pol_round)
-        + _block_id(5, content, 5)
-        + _bytes(6, time_)
-        + _bytes(7, chain_id)
-    )
-    return _varint(len(body)) + body
 
 
 class Signer:
@@ -118,13 +42,14 @@ class Signer:
     Nothing guards against signing twice: there is one validator, and nobody to punish it.
     """
 
-    def __init__(self, path: Path, seed: bytes, *, block_time_s: float) -> None:
-        from Crypto.PublicKey import ECC
+    def __init__(self, path: Path, key_file: Path, *, block_time_s: float) -> None:
+        """Serve the node that listens on the socket `path`; a new one may take its place."""
         from Crypto.Signature import eddsa
 
-        key = ECC.construct(curve="Ed25519", seed=seed)
+        secret = base64.b64decode(json.loads(key_file.read_bytes())["priv_key"]["value"])
+        key = eddsa.import_private_key(secret[:32])
         self._path = path
-        self._public = key.public_key().export_key(format="raw")
+        self._public: bytes = key.public_key().export_key(format="raw")
         self._sign: Callable[[bytes], bytes] = eddsa.new(key, "rfc8032").sign
         self._block_time_s = block_time_s
         self._next = 0.0
@@ -136,9 +61,8 @@ class Signer:
                 with socket.socket(socket.AF_UNIX) as sock:
                     sock.connect(str(self._path))
                     with sock.makefile("rb") as stream:
-                        while request := _read_message(stream.read):
-                            body = self._answer(request)
-                            sock.sendall(_varint(len(body)) + body)
+                        while request := read_message(stream.read):
+                            sock.sendall(prefixed(self._answer(request)))
             except OSError:
                 pass  # the node is not there, or not there yet
             time.sleep(_RETRY_S)
@@ -147,34 +71,27 @@ class Signer:
         ((kind, content),) = read_fields(request)
         assert isinstance(content, bytes)
         if kind == _PUB_KEY:
-            return _bytes(2, _bytes(3, self._public) + _bytes(4, b"ed25519"))
-        if kind == _PING:
-            return _bytes(8, b"")
+            answer = nested(3, self._public) + nested(4, b"ed25519")
+        elif kind == _PING:
+            answer = b""
+        else:
+            answer = nested(1, self._signed(kind, content))
+        return nested(kind + 1, answer)
+
+    def _signed(self, kind: int, content: bytes) -> bytes:
         parts = dict(read_fields(content))
-        what, chain_id = parts[1], parts[2]
-        assert isinstance(what, bytes)
+        subject, chain_id = parts[1], parts[2]
+        assert isinstance(subject, bytes)
         assert isinstance(chain_id, bytes)
         if kind == _SIGN_PROPOSAL:
-            signature = self._sign(proposal_sign_bytes(what, chain_id))
-            return _bytes(6, _bytes(1, what + _bytes(7, signature)))
+            return subject + nested(7, self._sign(proposal_sign_bytes(subject, chain_id)))
         assert kind == _SIGN_VOTE, f"unknown request {kind}"
-        if dict(read_fields(what)).get(1) == _PRECOMMIT:
+        if dict(read_fields(subject)).get(1) == _PRECOMMIT:
             self._keep_pace()
-        return _bytes(4, _bytes(1, what + _bytes(8, self._sign(vote_sign_bytes(what, chain_id)))))
+        return subject + nested(8, self._sign(vote_sign_bytes(subject, chain_id)))
 
     def _keep_pace(self) -> None:
         now = time.monotonic()
         time.sleep(max(0.0, self._next - now))
         # A late block does not hurry the ones after it.
         self._next = max(self._next, now) + self._block_time_s
-
-
-def _read_message(read: Callable[[int], bytes]) -> bytes:
-    """Read one message, preceded by its length; empty at the end of the connection."""
-    size = shift = 0
-    while byte := read(1):
-        size |= (byte[0] & 0x7F) << shift
-        shift += 7
-        if byte[0] < 0x80:
-            return read(size)
-    return b""

@@ -13,6 +13,7 @@ import uvloop
 from collector import Book, Gap, Joined, Lost, Received, Subscriber, Trades, Unanswered
 from collector.bodies import load_or_apply
 from collector.config import DEFAULT_PUBLISH, requests_endpoint
+from collector.history import History
 from shards.book import OrderBook
 from tests.collector.scripted_publisher import (
     Script,
@@ -174,7 +175,7 @@ def send_many(publisher: ScriptedPublisher) -> None:
 
 @pytest.mark.parametrize("runner", [asyncio.Runner, uvloop.run], ids=["asyncio", "uvloop"])
 def test_the_async_iterator_misses_no_wake_up(runner: Any) -> None:
-    with publishing() as publisher:
+    with publishing(Script(history=History(1_000))) as publisher:
         opened(publisher)
         reading = read_in_a_loop(publisher.endpoint, publisher)
         if runner is uvloop.run:
@@ -219,8 +220,7 @@ def test_globs_subscribe_only_to_what_matches() -> None:
 
 
 def test_a_book_is_withdrawn_from_a_loss_to_the_next_snapshot() -> None:
-    with publishing(Script(1)) as publisher:
-        publisher.script.history = type(publisher.script.history)(2)
+    with publishing(Script(history=History(2))) as publisher:
         opened(publisher)
         with Subscriber(
             publisher.endpoint, markets=[INJ], channels=["book"], keep_books=True

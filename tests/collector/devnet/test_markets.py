@@ -18,7 +18,9 @@ def test_every_market_has_an_id_of_its_own_in_the_form_the_chain_accepts(spot, p
     markets = market_table(spot=spot, perp=perp)
     ids = {market.market_id for market in markets}
     assert len(ids) == len(markets) == spot + perp
-    assert all(len(i) == 66 and i[:2] == "0x" and set(i[2:]) <= set("0123456789abcdef") for i in ids)
+    assert all(
+        len(i) == 66 and i[:2] == "0x" and set(i[2:]) <= set("0123456789abcdef") for i in ids
+    )
     assert [m.type for m in markets] == ["spot"] * spot + ["derivative"] * perp
 
 

@@ -11,6 +11,7 @@ import time
 import urllib.request
 from collections import Counter
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
@@ -56,7 +57,7 @@ def family(process):
 
 
 def assert_nothing_left(processes, folder):
-    gone, alive = psutil.wait_procs(processes, timeout=10)
+    _, alive = psutil.wait_procs(processes, timeout=10)
     assert not alive
     eventually(lambda: not list(Path(folder).iterdir()), within_s=5)
 
@@ -77,13 +78,18 @@ def height(info):
         return 0
 
 
+def block_time(info, block):
+    text = rpc(info, f"header?height={block}")["header"]["time"]
+    return datetime.fromisoformat(text[:26].rstrip("Z")).replace(tzinfo=UTC).timestamp()
+
+
 def trades(info, block):
     """Count the trades of a block by market."""
     found = Counter()
     for event in rpc(info, f"block_results?height={block}")["finalize_block_events"]:
-        if event["type"].startswith("injective.exchange.v2.EventBatch") and event[
-            "type"
-        ].endswith("Execution"):
+        if event["type"].startswith("injective.exchange.v2.EventBatch") and event["type"].endswith(
+            "Execution"
+        ):
             values = {a["key"]: a["value"] for a in event["attributes"]}
             found[json.loads(values["market_id"])] += len(json.loads(values["trades"]))
     return found
@@ -174,6 +180,16 @@ def test_sigterm_while_booting_leaves_nothing(tmp_path):
         assert process.returncode == 0
         assert out == ""
     assert_nothing_left(processes, tmp_path)
+
+
+def test_blocks_come_at_the_pace_asked_for(tmp_path):
+    options = ("--spot", "1", "--perp", "0", "--traffic", "none", "--block-time", "0.9")
+    with devnet(*options, folder=tmp_path) as process:
+        info = ready(process)
+        assert info.block_time_s == 0.9
+        eventually(lambda: height(info) >= 7)
+        pace = (block_time(info, 7) - block_time(info, 3)) / 4
+        assert 0.8 < pace < 1.1
 
 
 def test_the_end_of_stdin_stops_it_if_asked(tmp_path):

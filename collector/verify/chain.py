@@ -1,0 +1,165 @@
+"""The chain's own word: block results by HTTP, books by gRPC; blocking, for one thread."""
+
+import http.client
+import json
+import time
+from collections.abc import Callable
+from typing import Any, Final, NamedTuple, TypeVar
+from urllib.parse import urlsplit
+
+import grpc
+
+from collector.verify.block_results import ChainTrade, trades
+from shards.sources import stubs
+
+_LIMIT: Final = 1_000_000
+"""Levels per side; left out, the node answers twenty."""
+_TIMEOUT_S: Final = 10.0
+_RETRY_S: Final = 0.25
+_HEIGHT: Final = "x-cosmos-block-height"
+_FINAL: Final = frozenset({"UNIMPLEMENTED", "UNAUTHENTICATED", "PERMISSION_DENIED"})
+
+T = TypeVar("T")
+
+
+class ChainBook(NamedTuple):
+    """One book as the chain has it after a block; levels scaled by 10^18."""
+
+    sequence: int
+    bids: dict[int, int]
+    asks: dict[int, int]
+
+
+class Unreachable(Exception):
+    """Something that the check needs does not answer; the text is one sentence."""
+
+
+class Chain:
+    """
+    One node, asked at no more than `max_rps` requests per second.
+
+    A question that fails is asked again for `patience_s`: a node may be restarting, or
+    not have quite the height that a stream has just told.
+    """
+
+    def __init__(
+        self,
+        rpc: str,
+        grpc_endpoint: str,
+        *,
+        tls: bool = False,
+        max_rps: float = 50.0,
+        patience_s: float = 60.0,
+    ) -> None:
+        self.rpc, self.grpc = rpc.rstrip("/"), grpc_endpoint
+        self._patience_s = patience_s
+        self._interval_s = 1.0 / max_rps
+        self._next_at = 0.0
+        self._http: http.client.HTTPConnection | None = None
+        self._query: Any = stubs.load("injective.exchange.v2.query_pb2")
+        service: Any = stubs.load("injective.exchange.v2.query_pb2_grpc")
+        options = (
+            ("grpc.max_receive_message_length", 256 << 20),
+            ("grpc.max_reconnect_backoff_ms", 1_000),
+        )
+        self._channel = (
+            grpc.secure_channel(grpc_endpoint, grpc.ssl_channel_credentials(), options)
+            if tls
+            else grpc.insecure_channel(grpc_endpoint, options)
+        )
+        self._stub = service.QueryStub(self._channel)
+
+    def latest(self) -> int:
+        """
+        Return the height of the newest block.
+
+        Raises:
+            Unreachable: If the node does not say.
+
+        """
+
+        def ask() -> int:
+            return int(self._get("/status")["sync_info"]["latest_block_height"])
+
+        return self._insist("its height", ask)
+
+    def trades(self, height: int) -> list[ChainTrade]:
+        """
+        List a block's trades, in the chain's order.
+
+        Raises:
+            Unreachable: If the node does not have them, or does not answer.
+
+        """
+        return self._insist(
+            f"block_results of height {height}",
+            lambda: trades(self._get(f"/block_results?height={height}")),
+        )
+
+    def book(self, market_id: str, market_type: str, height: int) -> ChainBook:
+        """
+        Return a whole book as it stood after a block.
+
+        Raises:
+            Unreachable: If the node does not have it, or does not answer.
+
+        """
+        return self._insist(
+            f"order book of {market_id} at height {height}",
+            lambda: self._book(market_id, market_type, height),
+        )
+
+    def close(self) -> None:
+        """Close both connections."""
+        self._channel.close()
+        if self._http is not None:
+            self._http.close()
+
+    def _insist(self, what: str, ask: Callable[[], T]) -> T:
+        deadline = time.monotonic() + self._patience_s
+        while True:
+            wait_s = self._next_at - time.monotonic()
+            if wait_s > 0:
+                time.sleep(wait_s)
+            self._next_at = time.monotonic() + self._interval_s
+            try:
+                return ask()
+            except (OSError, http.client.HTTPException, ValueError, KeyError) as error:
+                self._http = None
+                where, reason, is_final = self.rpc, str(error) or repr(error), False
+            except grpc.RpcError as error:
+                code = error.code().name
+                where, reason = self.grpc, f"{code} {error.details()}"
+                is_final = code in _FINAL
+            if is_final or time.monotonic() > deadline:
+                raise Unreachable(f"{where} does not give {what}: {reason}")
+            time.sleep(_RETRY_S)
+
+    def _get(self, path: str) -> dict[str, Any]:
+        if self._http is None:
+            url = urlsplit(self.rpc)
+            secure = url.scheme == "https"
+            kind = http.client.HTTPSConnection if secure else http.client.HTTPConnection
+            self._http = kind(url.hostname or "", url.port, timeout=_TIMEOUT_S)
+        self._http.request("GET", urlsplit(self.rpc).path + path)
+        answer = json.loads(self._http.getresponse().read())
+        if "result" not in answer:
+            error = answer.get("error") or {}
+            raise ValueError(f"{error.get('message', 'no result')} {error.get('data', '')}".strip())
+        result: dict[str, Any] = answer["result"]
+        return result
+
+    def _book(self, market_id: str, market_type: str, height: int) -> ChainBook:
+        is_spot = market_type == "spot"
+        name = "SpotOrderbook" if is_spot else "DerivativeOrderbook"
+        request = getattr(self._query, f"Query{name}Request")(market_id=market_id, limit=_LIMIT)
+        answer, call = getattr(self._stub, name).with_call(
+            request, timeout=_TIMEOUT_S, metadata=((_HEIGHT, str(height)),)
+        )
+        answered = dict(call.initial_metadata()).get(_HEIGHT, "")
+        if answered != str(height):
+            raise ValueError(f"it answered for height {answered or '?'}")
+        # Amounts are integers of 10^-18 in this answer.
+        bids = {int(level.p): int(level.q) for level in answer.buys_price_level}
+        asks = {int(level.p): int(level.q) for level in answer.sells_price_level}
+        return ChainBook(answer.seq, bids, asks)

@@ -1,0 +1,166 @@
+"""The command `collector verify`."""
+
+import sys
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import click
+
+from collector.config import DEFAULT_PUBLISH
+
+if TYPE_CHECKING:
+    import threading
+
+    from collector.verify.chain import Chain
+    from collector.verify.findings import Findings
+
+_EXIT_CONFIG = 3
+_EXIT_DIFFERS = 4
+
+
+@click.command("verify")
+@click.option(
+    "--connect",
+    default=DEFAULT_PUBLISH,
+    show_default=True,
+    metavar="ENDPOINT",
+    help="Where the collector publishes.",
+)
+@click.option("--rpc", metavar="URL", help="CometBFT RPC of a node, http://HOST:PORT.")
+@click.option("--grpc", metavar="HOST:PORT", help="gRPC of a node, for its order books.")
+@click.option("--tls", is_flag=True, help="The gRPC endpoint speaks TLS.")
+@click.option(
+    "--config",
+    type=click.Path(dir_okay=False),
+    help="TOML file of the collector: --rpc and --grpc are taken from it.",
+)
+@click.option(
+    "--duration",
+    default=60.0,
+    show_default=True,
+    type=click.FloatRange(1),
+    metavar="SECONDS",
+    help="How long to follow the collector; Ctrl-C ends that part early.",
+)
+@click.option(
+    "--market",
+    "markets",
+    multiple=True,
+    metavar="PATTERN",
+    help="Symbol, ticker, market id, or a glob of the first two; may be repeated. Default: all.",
+)
+@click.option(
+    "--channel",
+    "channels",
+    multiple=True,
+    type=click.Choice(["book", "trades"]),
+    help="What the collector collects; may be repeated. Default: both.",
+)
+@click.option(
+    "--books-every",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Check each book at every Nth of its updates.  [default: the 1st, 2nd, 4th, 8th … "
+    "and always the last]",
+)
+@click.option(
+    "--max-rps",
+    default=50.0,
+    show_default=True,
+    type=click.FloatRange(0, min_open=True),
+    metavar="N",
+    help="Ask the node at most so often per second.",
+)
+@click.option(
+    "--capture",
+    type=click.Path(dir_okay=False),
+    metavar="FILE",
+    help="Check the frames in this file instead of a running collector's.",
+)
+@click.option(
+    "--record",
+    type=click.Path(dir_okay=False),
+    metavar="FILE",
+    help="Write the frames received to this file, for --capture.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the counts as one JSON object.")
+def verify(**options: Any) -> None:
+    """
+    Check a running collector against the chain, by other code than the collector's.
+
+    Every trade is compared with the chain's block results, every book with the order-book query
+    pinned to its height, the ledger with the chain's heights. Exits with 4 on any difference,
+    with 3 if something cannot be reached.
+    """
+    if options["capture"] and options["record"]:
+        raise click.UsageError("--capture and --record exclude each other")
+    from collector.verify.capture import CaptureError
+    from collector.verify.chain import Unreachable
+    from shards.errors import ConfigError
+
+    try:
+        findings = _run(options)
+    except (CaptureError, ConfigError, Unreachable, ValueError) as error:
+        _fail(str(error))
+    if options["as_json"]:
+        import json
+
+        click.echo(json.dumps(findings.as_dict()))
+    else:
+        click.echo(findings.table())
+    sys.exit(0 if findings.equal else _EXIT_DIFFERS)
+
+
+def _run(options: dict[str, Any]) -> "Findings":
+    from collector.verify.signals import first_one_sets
+
+    with _chain(options) as chain:
+        if options["capture"]:
+            from collector.verify import replayed
+
+            return replayed.check(options["capture"], chain, books_every=options["books_every"])
+        with first_one_sets() as stop:
+            return _live(options, chain, stop)
+
+
+def _live(options: dict[str, Any], chain: "Chain", stop: "threading.Event") -> "Findings":
+    from pathlib import Path
+
+    from collector.verify.live import Live, Options
+
+    wanted = Options(
+        connect=options["connect"],
+        duration_s=options["duration"],
+        markets=options["markets"],
+        channels=options["channels"] or ("book", "trades"),
+        books_every=options["books_every"],
+    )
+    if not options["record"]:
+        return Live(wanted, chain).run(stop)
+    try:
+        with Path(options["record"]).open("wb") as record:
+            return Live(wanted, chain, record).run(stop)
+    except OSError as error:
+        _fail(f"cannot write {options['record']}: {error.strerror}")
+
+
+def _chain(options: dict[str, Any]) -> Any:
+    """Make the chain's client from the options, or from the collector's configuration."""
+    from contextlib import closing
+
+    from collector import networks
+    from collector.verify.chain import Chain
+    from shards.errors import ConfigError
+
+    rpc, grpc, tls = options["rpc"], options["grpc"], options["tls"]
+    if options["config"]:
+        endpoints = networks.endpoints("local", networks.read(options["config"]))
+        rpc, grpc = rpc or endpoints.rpc[0], grpc or endpoints.chain_grpc[0]
+        tls = tls or endpoints.tls
+    if not rpc or not grpc:
+        raise ConfigError("which node is to be asked? Give --rpc and --grpc, or --config")
+    return closing(Chain(rpc, grpc, tls=tls, max_rps=options["max_rps"]))
+
+
+def _fail(sentence: str) -> NoReturn:
+    click.echo(f"collector verify: {sentence}", err=True)
+    sys.exit(_EXIT_CONFIG)

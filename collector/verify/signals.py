@@ -1,0 +1,27 @@
+"""Ctrl-C: the first ends what is under way in order, the second at once."""
+
+import contextlib
+import signal
+import threading
+from collections.abc import Iterator
+from types import FrameType
+
+
+@contextlib.contextmanager
+def first_one_sets() -> Iterator[threading.Event]:
+    """Let the first SIGINT or SIGTERM set the event; a second one acts as it always does."""
+    stop = threading.Event()
+    before = {}
+
+    def received(number: int, frame: FrameType | None) -> None:
+        stop.set()
+        for each, handler in before.items():
+            signal.signal(each, handler)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        before[number] = signal.signal(number, received)
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

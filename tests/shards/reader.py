@@ -1,0 +1,76 @@
+"""What arrives behind a pipeline: the frames kept once, as the aggregator keeps them."""
+
+from collections.abc import Iterable
+
+import msgspec
+
+from shards.book import OrderBook
+from shards.events import Book, Gap, Trades
+from shards.frames import KEYFRAME, KIND_BOOK, KIND_GAP, KIND_TRADES, SNAPSHOT, Record
+
+_book = msgspec.msgpack.Decoder(Book)
+_trades = msgspec.msgpack.Decoder(Trades)
+_gap = msgspec.msgpack.Decoder(Gap)
+
+
+class Received:
+    """One market's data behind the aggregator."""
+
+    def __init__(self, market_id: str) -> None:
+        self.book = OrderBook(market_id)
+        self.book_sequence = 0
+        self.jumps: list[tuple[int, int]] = []
+        """Where a delta did not follow the one before: never allowed."""
+        self.trade_height = 0
+        self.trades: dict[int, list[str]] = {}
+        self.gaps: dict[int, list[Gap]] = {}
+        self.keyframes = 0
+
+    def take(self, record: Record) -> None:
+        """Take one record, unless it was taken before."""
+        if record.kind == KIND_BOOK:
+            self._take_book(record)
+        elif record.kind == KIND_TRADES and record.height > self.trade_height:
+            event = _trades.decode(record.event)
+            assert len(event.trades) == record.count
+            self.trade_height = record.height
+            self.trades[record.height] = [trade.trade_id for trade in event.trades]
+        elif record.kind == KIND_GAP:
+            gap = _gap.decode(record.event)
+            self.gaps.setdefault(gap.gap_id, []).append(gap)
+
+    def _take_book(self, record: Record) -> None:
+        event = _book.decode(record.event)
+        assert event.sequence == record.sequence
+        assert event.is_snapshot == bool(record.flags & SNAPSHOT)
+        if record.flags & KEYFRAME:
+            self.keyframes += 1
+            self.book_sequence = max(self.book_sequence, record.sequence)
+            return
+        again = event.is_snapshot and event.sequence == self.book_sequence
+        if record.sequence <= self.book_sequence and not again:
+            return
+        self.book_sequence = event.sequence
+        if event.is_snapshot:
+            self.book.load(event.sequence, event.bids, event.asks)
+        elif event.sequence != self.book.sequence + 1:
+            self.jumps.append((self.book.sequence, event.sequence))
+        else:
+            self.book.apply(event.sequence, event.bids, event.asks)
+
+    def open_gaps(self) -> list[Gap]:
+        """Return the gaps that were not closed, as they were last announced."""
+        return [told[-1] for told in self.gaps.values() if told[-1].state == "open"]
+
+
+class Reader:
+    """All markets, by symbol."""
+
+    def __init__(self, symbols: dict[str, str]) -> None:
+        self.markets = {symbol: Received(market_id) for symbol, market_id in symbols.items()}
+
+    def take(self, records: Iterable[Record]) -> None:
+        """Take what was delivered."""
+        for record in records:
+            symbol = record.topic.partition(".")[2].rstrip(".")
+            self.markets[symbol].take(record)

@@ -1,0 +1,239 @@
+"""
+A shard's surroundings, played by hand: the node, the queue to the aggregator, the fetchers.
+
+Every action is a method; `heal` ends all faults and gives every answer that is owed.
+"""
+
+from shards.config import Limits
+from shards.decoders import chain_ws
+from shards.events import Block
+from shards.feed import State
+from shards.frames import Record
+from shards.ledger import MarketLedger
+from shards.pipeline import NeedReplay, NeedSnapshot, NeedSubscription, Pipeline
+from tests.shards.chain import FIRST, IDS, MARKETS, Chain
+from tests.shards.reader import Reader
+
+HEIGHTS = 160
+LIMITS = Limits(held_blocks=64, replay_blocks=12, keyframe_every=3)
+Ledgers = dict[str, tuple[int, int, list[tuple[int, int]], list[tuple[int, int]]]]
+
+
+class World:
+    """One shard of three markets under faults."""
+
+    def __init__(self, seed: int, *, grouped: bool, limits: Limits = LIMITS) -> None:
+        self.chain = Chain(seed, HEIGHTS)
+        self.limits = limits
+        self.groups = [IDS] if grouped else [(market_id,) for market_id in IDS]
+        self.now = 1_000_000_000_000
+        self.head = FIRST + 20
+        self.gone: set[int] = set()
+        """Heights whose replay nobody has."""
+        self.subscriptions: dict[int, tuple[str, ...]] = {}
+        self.muted: set[int] = set()
+        self.unsent: list[Record] = []
+        self.reader = Reader({market.symbol: market.market_id for market in MARKETS})
+        self.wanted: dict[str, int] = {}
+        self.dead_gaps: set[int] = set()
+        """Gaps that were open when their process died: its successor opened its own."""
+        self.frames = 0
+        self.delivered = 0
+        self.reports: list[tuple[int, Ledgers]] = []
+        self.accounted: Ledgers = {}
+        self._ids = 0
+        self.pipeline = self._new_pipeline({})
+
+    def _new_pipeline(self, ledgers: Ledgers) -> Pipeline:
+        return Pipeline(
+            MARKETS,
+            source="chain-ws",
+            decoder=chain_ws.decode,
+            limits=self.limits,
+            ledgers={m: MarketLedger(*ledger) for m, ledger in ledgers.items() if ledger[0]},
+        )
+
+    def tick(self) -> int:
+        """Half a second passes."""
+        self.now += 500_000_000
+        return self.now
+
+    def settle(self) -> None:
+        """Take what the pipeline made, as the worker does after each call."""
+        records = self.pipeline.take_records()
+        self.frames += len(records)
+        self.unsent += records
+        for request in self.pipeline.take_requests():
+            if isinstance(request, NeedSnapshot):
+                self.wanted.setdefault(request.market_id, request.height)
+            else:
+                assert isinstance(request, NeedReplay | NeedSubscription)
+
+    # ---- the node -------------------------------------------------------------------
+
+    def connect(self) -> None:
+        """Subscribe everything, if the connection is down."""
+        if not self.subscriptions:
+            for group in self.groups:
+                self.subscribe(group)
+
+    def subscribe(self, market_ids: tuple[str, ...]) -> None:
+        """Make one subscription and have it confirmed."""
+        self._ids += 1
+        self.pipeline.subscribed(self._ids, market_ids, self.now)
+        self.subscriptions[self._ids] = market_ids
+        self.pipeline.receive(b'{"jsonrpc":"2.0","id":%d,"result":"success"}' % self._ids, self.now)
+        self.settle()
+
+    def disconnect(self) -> None:
+        """The connection is cut."""
+        self.subscriptions.clear()
+        self.muted.clear()
+        self.pipeline.disconnected("disconnect", self.tick())
+        self.settle()
+
+    def block(self, deaf: int = -1) -> None:
+        """The chain makes a block; one subscription may miss it."""
+        if self.head + 40 >= FIRST + HEIGHTS:
+            return
+        self.head += 1
+        self.tick()
+        for at, subscription in enumerate(self.subscriptions):
+            if subscription not in self.muted and at != deaf:
+                self.hear(subscription, self.head)
+
+    def hear(self, subscription: int, height: int) -> None:
+        """One subscription hears one block."""
+        payload = self.chain.payload(subscription, height, self.subscriptions[subscription])
+        self.pipeline.receive(payload, self.now)
+        self.settle()
+
+    def again(self, back: int) -> None:
+        """Some blocks come twice, or late."""
+        for subscription in self.subscriptions:
+            self.hear(subscription, max(FIRST, self.head - back))
+
+    def mute(self, at: int) -> None:
+        """The node drops one reader in silence."""
+        numbers = list(self.subscriptions)
+        if numbers:
+            self.muted.add(numbers[at % len(numbers)])
+
+    def watch(self) -> None:
+        """Time passes; whoever hears nothing is found, and subscribed anew."""
+        self.now += int(1.5e9 * self.pipeline.mute_limit_s())
+        before = self.head
+        self.block()
+        if self.head == before:
+            return
+        mute = self.pipeline.mute(self.now)
+        deaf = {m for s in self.muted for m in self.subscriptions[s]}
+        assert {feed.market_id for feed in mute} == deaf
+        for feed in mute:
+            feed.lose("mute", self.now)
+        for subscription in list(self.muted):
+            self.subscribe(self.subscriptions.pop(subscription))
+        self.muted.clear()
+        self.settle()
+
+    # ---- the fetchers ---------------------------------------------------------------
+
+    def answer_snapshot(self, at: int, *, late_by: int = 0, told: bool = True) -> None:
+        """Answer one query: as asked, or from a node that lags, or by one that says no height."""
+        if not self.wanted:
+            return
+        market_id = sorted(self.wanted)[at % len(self.wanted)]
+        if not self.pipeline.wants_snapshot(market_id):
+            del self.wanted[market_id]
+            return
+        height = (self.wanted[market_id] if told else 0) or self.head
+        height = max(FIRST, height - late_by)
+        snapshot = self.chain.snapshot(market_id, height, told=told)
+        if self.pipeline.join(snapshot, self.tick()):
+            del self.wanted[market_id]
+        else:
+            self.wanted[market_id] = 0
+        self.settle()
+
+    def answer_replay(self, at: int, *, gone: bool = False) -> None:
+        """Answer one lost block out of turn."""
+        due = self.pipeline.due_replays(8)
+        if not due:
+            return
+        height = due[at % len(due)]
+        assert height <= self.head
+        if gone:
+            self.gone.add(height)
+        block: Block | None = None if height in self.gone else self.chain.whole(height)
+        self.pipeline.replay(height, block, self.tick())
+        self.settle()
+
+    # ---- the queue to the aggregator --------------------------------------------------
+
+    def send(self, share: int = 1) -> None:
+        """The aggregator takes a part of what waits; reports count once their frames are there."""
+        count = len(self.unsent) // share
+        self.reader.take(self.unsent[:count])
+        self.delivered = self.frames - len(self.unsent) + count
+        del self.unsent[:count]
+        while self.reports and self.reports[0][0] <= self.delivered:
+            self.accounted = self.reports.pop(0)[1]
+
+    def report(self) -> None:
+        """The shard reports its ledgers."""
+        ledgers: Ledgers = {}
+        for market_id, feed in self.pipeline.feeds.items():
+            ledger = feed.ledger
+            ledgers[market_id] = (
+                *(ledger.first, ledger.last),
+                *(list(ledger.replayed), list(ledger.missing)),
+            )
+        self.reports.append((self.frames, ledgers))
+        self.send(max(1, len(self.unsent)))
+
+    def drop(self) -> None:
+        """The queue overflows: all that waits is lost."""
+        dropped, self.unsent = self.unsent, []
+        self.delivered = self.frames
+        self.pipeline.dropped(dropped, self.tick())
+        self.settle()
+
+    def restart(self) -> None:
+        """The process is killed, and another takes up where the aggregator says."""
+        self.unsent.clear()
+        self.reports.clear()
+        self.subscriptions.clear()
+        self.muted.clear()
+        self.wanted.clear()
+        self.frames = self.delivered = 0
+        for received in self.reader.markets.values():
+            self.dead_gaps.update(gap.gap_id for gap in received.open_gaps())
+        self.pipeline = self._new_pipeline(self.accounted)
+        self.pipeline.resume(self.tick())
+        self.settle()
+
+    # ---- the end of all faults --------------------------------------------------------
+
+    def heal(self) -> None:
+        """Everything works again: give all answers until nothing is owed."""
+        self.connect()
+        self.watch()
+        for _ in range(3):
+            self.block_at_last()
+            for _ in range(2 * HEIGHTS):
+                self.answer_replay(0)
+                self.answer_snapshot(0)
+                if not self.pipeline.due_replays(1) and not self.wanted:
+                    break
+        self.send()
+
+    def block_at_last(self) -> None:
+        """A block, also when the faults have used up theirs."""
+        self.head += 1
+        self.tick()
+        for subscription in self.subscriptions:
+            self.hear(subscription, self.head)
+
+    def live(self) -> bool:
+        """Whether all markets are live."""
+        return all(feed.state is State.LIVE for feed in self.pipeline.feeds.values())

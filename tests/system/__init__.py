@@ -1,0 +1,1 @@
+"""Real processes, the real node, real sockets on loopback."""

@@ -1,0 +1,192 @@
+"""Start a devnet or a collector as a user does, ask it how it stands, and leave nothing behind."""
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import IO, Any, Final, TypeVar
+
+import psutil
+
+from collector.asking import Asker
+from collector.config import requests_endpoint
+
+_T = TypeVar("_T")
+
+COLLECTOR: Final = (sys.executable, "-m", "collector")
+
+
+def eventually(
+    condition: Callable[[], _T], *, within_s: float, every_s: float = 0.05, what: str = ""
+) -> _T:
+    """Wait for something true and return it; fail at the deadline, saying what was awaited."""
+    deadline = time.monotonic() + within_s
+    while not (found := condition()):
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not within {within_s} s: {what or condition.__doc__}")
+        time.sleep(every_s)
+    return found
+
+
+def free_port_pair() -> int:
+    """Return a port that is free, and so is the next one: frames, then requests."""
+    while True:
+        with socket.socket() as first, socket.socket() as second:
+            first.bind(("127.0.0.1", 0))
+            port = first.getsockname()[1]
+            with contextlib.suppress(OSError, OverflowError):
+                second.bind(("127.0.0.1", port + 1))
+                return int(port)
+
+
+class Devnet:
+    """A running `collector devnet`."""
+
+    def __init__(self, process: "subprocess.Popen[bytes]", info: dict[str, Any]) -> None:
+        self.process = process
+        self.info = info
+        self.rpc: str = info["endpoints"]["rpc"]
+        self.grpc: str = info["endpoints"]["chain_grpc"]
+        self.ws: str = info["endpoints"]["chain_ws"]
+        self.markets: list[dict[str, Any]] = info["markets"]
+
+    def config(self, folder: Path, *, ws: str = "", extra: str = "") -> Path:
+        """Write a configuration file that points at this node, its WebSocket perhaps elsewhere."""
+        path = folder / "collector.toml"
+        path.write_text(
+            f'[network]\nchain_ws = ["{ws or self.ws}"]\nchain_grpc = ["{self.grpc}"]\n'
+            f'rpc = ["{self.rpc}"]\n{extra}'
+        )
+        return path
+
+
+@contextlib.contextmanager
+def devnet(*options: str) -> Iterator[Devnet]:
+    """Run a devnet for the length of the block."""
+    with subprocess.Popen(
+        [*COLLECTOR, "devnet", "--json", "--stop-with-stdin", *options],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        start_new_session=True,
+    ) as process:
+        try:
+            assert process.stdout is not None
+            line = process.stdout.readline()
+            assert line, f"the devnet ended with {process.wait()}"
+            yield Devnet(process, json.loads(line))
+        finally:
+            process.terminate()
+            process.wait(20)
+
+
+class Running:
+    """A running `collector start`."""
+
+    def __init__(
+        self, process: "subprocess.Popen[bytes]", publish: str, log: Path, temporary: Path
+    ) -> None:
+        self.process = process
+        self.temporary = temporary
+        """Where its temporary files are, and nobody else's."""
+        self.publish = publish
+        self._log = log
+        self._asker = Asker(requests_endpoint(publish))
+
+    @property
+    def log(self) -> str:
+        """What it wrote to stderr so far."""
+        return self._log.read_text(errors="replace")
+
+    def status(self) -> dict[str, Any]:
+        """Ask for the summary; empty while nobody answers."""
+        try:
+            status: dict[str, Any] = self._asker.ask("status", within_s=0.5)["status"]
+        except TimeoutError:
+            return {}
+        return status
+
+    def markets(self) -> list[dict[str, Any]]:
+        """Ask for every market with its state."""
+        rows: list[dict[str, Any]] = self._asker.ask("markets", within_s=2.0)["markets"]
+        return rows
+
+    def pid(self, name: str) -> int:
+        """Return the process id of ``shard 0`` or ``aggregator``; 0 if it is not known."""
+        processes = self.status().get("processes", [])
+        return next((int(p["pid"]) for p in processes if p["name"] == name), 0)
+
+    def live(self) -> bool:
+        """Everything is live and accounted for."""
+        status = self.status()
+        return bool(status) and status["coverage"]["now"] == 1.0 and not status["gaps"]["open"]
+
+    def await_live(self, within_s: float = 30.0) -> dict[str, Any]:
+        """Wait until all markets are live; return the status."""
+        eventually(self.live, within_s=within_s, every_s=0.1, what=f"all live; log:\n{self.log}")
+        return self.status()
+
+    def stop(self, number: int = signal.SIGTERM, within_s: float = 20.0) -> int:
+        """Send a signal and return the exit code."""
+        self.process.send_signal(number)
+        return self.process.wait(within_s)
+
+    def close(self) -> None:
+        """Close the asker's socket."""
+        self._asker.close()
+
+
+@contextlib.contextmanager
+def collector(folder: Path, *options: str, stdout: IO[bytes] | None = None) -> Iterator[Running]:
+    """Run a collector for the length of the block, publishing on free ports of loopback."""
+    publish = f"tcp://127.0.0.1:{free_port_pair()}"
+    log = folder / "collector.log"
+    with (
+        tempfile.TemporaryDirectory(prefix="t-") as temporary,
+        log.open("wb") as stderr,
+        subprocess.Popen(
+            [*COLLECTOR, "start", "--publish", publish, *options],
+            stdout=stdout or subprocess.PIPE,
+            stderr=stderr,
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
+            env=os.environ | {"TMPDIR": temporary},
+        ) as process,
+    ):
+        running = Running(process, publish, log, Path(temporary))
+        children = psutil.Process(process.pid)
+        try:
+            yield running
+        finally:
+            family = children.children(recursive=True) if process.poll() is None else []
+            process.terminate()
+            try:
+                process.wait(20)
+            except subprocess.TimeoutExpired:
+                for child in [*family, process]:
+                    with contextlib.suppress(psutil.NoSuchProcess, ProcessLookupError):
+                        child.kill()
+            running.close()
+
+
+def run(*arguments: str, within_s: float = 60.0) -> "subprocess.CompletedProcess[str]":
+    """Run a `collector` command to its end."""
+    return subprocess.run(
+        [*COLLECTOR, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=within_s,
+        stdin=subprocess.DEVNULL,
+        check=False,
+    )
+
+
+def alive(processes: list[psutil.Process]) -> list[psutil.Process]:
+    """Return those that still run."""
+    return [p for p in processes if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]

@@ -1,0 +1,122 @@
+"""The main job, as a user starts it, on the real node."""
+
+import json
+import os
+import signal
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.system.running import (
+    Devnet,
+    alive,
+    collector,
+    eventually,
+    run,
+)
+
+pytestmark = pytest.mark.node
+
+
+@pytest.mark.parametrize("shards", [1, 2, 3, 4])
+def test_every_market_is_covered_whatever_the_number_of_shards(
+    node: Devnet, tmp_path: Path, shards: int
+) -> None:
+    config = str(node.config(tmp_path))
+    with collector(tmp_path, "--config", config, "--shards", str(shards)) as running:
+        status = running.await_live()
+        eventually(
+            lambda: running.status()["blocks"]["due"] > 5 * len(node.markets),
+            within_s=15,
+            what="five blocks in every market",
+        )
+        status = running.status()
+    assert status["markets"]["live"] == status["markets"]["requested"] == len(node.markets)
+    assert status["coverage"]["now"] == 1.0
+    assert status["completeness"] == 1.0
+    assert [shard["markets"] > 0 for shard in status["shards"]] == [True] * shards
+    assert status["latency_us"]["recv_to_aggregator"]["p99"] > 0
+
+
+def test_the_main_job_runs_on_a_devnet_of_its_own_and_ends_with_a_summary() -> None:
+    done = run(
+        *("start", "--network", "devnet", "--shards", "2", "--duration", "40", "--summary", "-"),
+        *("--publish", "tcp://127.0.0.1:16590", "--min-coverage", "1"),
+        *("--devnet-option=--quiet-markets=2",),
+        within_s=100,
+    )
+    assert done.returncode == 0, done.stderr
+    summary = json.loads(done.stdout)
+    assert summary["markets"]["live"] == summary["markets"]["requested"] == 16
+    assert summary["coverage"]["now"] == 1.0
+    assert summary["completeness"] == 1.0
+    assert summary["events"]["trades"] > 0
+    assert summary["events"]["book_updates"] > 0
+    assert summary["blocks"]["missing"] == 0
+    assert {p["name"] for p in summary["processes"]} >= {"shard 0", "shard 1", "aggregator"}
+    assert all(shard["frames"] > 0 for shard in summary["shards"])
+
+
+def test_every_trading_market_has_trades_and_book_updates(node: Devnet, tmp_path: Path) -> None:
+    quiet = {market["market_id"] for market in node.markets if market["quiet"]}
+
+    with collector(tmp_path, "--config", str(node.config(tmp_path)), "--shards", "2") as running:
+        running.await_live()
+
+        def all_trade() -> bool:
+            return all(
+                row.get("trades") and row.get("book_updates")
+                for row in running.markets()
+                if row["market_id"] not in quiet
+            )
+
+        eventually(all_trade, within_s=60, every_s=0.5, what="trades in every trading market")
+        states = {row["market_id"]: row["state"] for row in running.markets()}
+    assert all(states[market_id] == "live" for market_id in quiet), "quiet is not stale"
+
+
+def test_a_killed_shard_is_back_within_five_seconds_and_the_others_never_blink(
+    node: Devnet, tmp_path: Path
+) -> None:
+    with collector(tmp_path, "--config", str(node.config(tmp_path)), "--shards", "2") as running:
+        running.await_live()
+        others = {r["symbol"] for r in running.markets() if r["shard"] == 1}
+        os.kill(running.pid("shard 0"), signal.SIGKILL)
+        blinked: set[str] = set()
+
+        def back() -> bool:
+            rows = running.markets()
+            blinked.update(
+                r["symbol"] for r in rows if r["symbol"] in others and r["state"] != "live"
+            )
+            processes = {p["name"]: p["restarts"] for p in running.status()["processes"]}
+            return processes["shard 0"] == 1 and running.live()
+
+        eventually(back, within_s=5, what="shard 0 restarted and all live")
+        status = running.status()
+    assert not blinked
+    assert status["completeness"] == 1.0
+    assert status["blocks"]["missing"] == 0
+    assert status["gaps"]["opened"] == status["gaps"]["closed"] > 0
+
+
+@pytest.mark.parametrize("after", ["starting a devnet", "publishing on", "markets live"])
+def test_ctrl_c_at_any_moment_leaves_nothing(tmp_path: Path, after: str) -> None:
+    with collector(tmp_path, "--network", "devnet") as running:
+        eventually(lambda: after in running.log, within_s=40, what=after)
+        ours = psutil.Process(running.process.pid)
+        family = eventually(lambda: ours.children(recursive=True), within_s=5, what="a child")
+        assert running.stop(signal.SIGINT) == 0, running.log
+        eventually(lambda: not alive(family), within_s=5, what="no process left")
+        assert not list(running.temporary.iterdir())
+
+
+def test_orphans_stop_by_themselves_within_five_seconds(node: Devnet, tmp_path: Path) -> None:
+    with collector(tmp_path, "--config", str(node.config(tmp_path)), "--shards", "2") as running:
+        running.await_live()
+        family = psutil.Process(running.process.pid).children(recursive=True)
+        running.process.kill()
+        running.process.wait()
+        eventually(lambda: not alive(family), within_s=5, what="shards and aggregator gone")
+        eventually(lambda: not list(running.temporary.iterdir()), within_s=1, what="no folder")
