@@ -16,11 +16,11 @@ from collector import __version__
 from collector.config import DEFAULT_PUBLISH
 from collector.devnet.command import devnet
 from collector.tail import tail
+from shards.config import CHANNELS
 from shards.errors import EXIT_CONFIG, ConfigError
 
 _TYPES: Final = ("spot", "derivative", "binary")
 _NETWORKS: Final = ("local", "devnet")
-_CHANNELS: Final = ("book", "trades")
 
 
 @click.group(context_settings={"auto_envvar_prefix": "COLLECTOR", "max_content_width": 100})
@@ -90,7 +90,7 @@ def _network_options(command: Callable[..., Any]) -> Callable[..., Any]:
     "--channel",
     "channels",
     multiple=True,
-    type=click.Choice(_CHANNELS),
+    type=click.Choice(CHANNELS),
     help="What to collect; may be repeated. Gaps are always announced.  [default: all]",
 )
 @click.option(

@@ -30,7 +30,7 @@ from collector.config import AggregatorConfig, requests_endpoint
 from collector.node import OwnDevnet
 from collector.supervisor import Child, Supervisor
 from shards import worker
-from shards.config import Endpoints, Market, ShardConfig, SourceName
+from shards.config import CHANNELS, Endpoints, Market, ShardConfig, SourceName
 from shards.errors import EXIT_BELOW, EXIT_OK, ConfigError
 
 log = logging.getLogger(__name__)
@@ -218,6 +218,7 @@ class Coordinator:
             source=options.source,
             endpoints=endpoints,
             markets=markets,
+            channels=options.channels or CHANNELS,
             push=pull,
             link=link,
             limits=options.file.limits,

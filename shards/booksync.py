@@ -17,18 +17,20 @@ _BUFFERED = 4_096
 class BookSync:
     """One market's book and whether it may be trusted."""
 
-    __slots__ = ("_buffer", "_observed_from", "book", "in_sync", "market_id")
+    __slots__ = ("_buffer", "_observed_from", "_wanted", "book", "in_sync", "market_id")
 
-    def __init__(self, market_id: str) -> None:
+    def __init__(self, market_id: str, *, wanted: bool = True) -> None:
         self.market_id = market_id
         self.book = OrderBook(market_id)
-        self.in_sync = False
+        # A book that nobody wants is always in sync: nothing waits for it.
+        self.in_sync = not wanted
+        self._wanted = wanted
         self._buffer: list[Book] = []
         self._observed_from = 0
 
     def lose(self, observed_from: int) -> None:
         """Stop trusting the book; updates are known again from this height on."""
-        self.in_sync = False
+        self.in_sync = not self._wanted
         self._buffer.clear()
         self._observed_from = observed_from
 

@@ -25,6 +25,10 @@ class Market(msgspec.Struct, frozen=True):
     quantity_tick: str = ""
 
 
+CHANNELS = ("book", "trades")
+"""What can be collected; gaps are always announced."""
+
+
 class Endpoints(msgspec.Struct, frozen=True, kw_only=True):
     """Where one network is reached; each list in order of preference."""
 
@@ -79,6 +83,7 @@ class ShardConfig(msgspec.Struct, frozen=True, kw_only=True):
     source: SourceName
     endpoints: Endpoints
     markets: tuple[Market, ...]
+    channels: tuple[str, ...] = CHANNELS
     push: str
     """ZeroMQ endpoint of the aggregator's PULL."""
     link: str

@@ -19,6 +19,8 @@ while the blocks go on.
 from enum import Enum
 from typing import Literal, Protocol
 
+import msgspec
+
 from shards.booksync import BookSync
 from shards.errors import SequenceGap
 from shards.events import Block, Book, BookUpdate, Cause, Gap, Snapshot, Source, Trades
@@ -58,11 +60,12 @@ class Feed:
         *,
         source: Source,
         held_limit: int = 2_000,
+        with_book: bool = True,
     ) -> None:
         self.market_id = market_id
         self.ledger = ledger
         self.stats = FeedStats()
-        self.sync = BookSync(market_id)
+        self.sync = BookSync(market_id, wanted=with_book)
         self.state = State.PENDING
         self.heard_at = 0
         """When this subscription last showed life, in ns like ``ts_recv``; 0 while there is none."""
@@ -88,13 +91,17 @@ class Feed:
         """The source accepted the subscription; the next block will show where it stands."""
         self.is_confirmed = True
         if self.state in (State.PENDING, State.FAILED):
-            self.state = State.SYNCING
+            # With blocks behind us, only the next one shows what was missed meanwhile.
+            self.state = State.STALE if self.ledger.first else State.SYNCING
             self.reason = ""
 
-    def rejected(self, reason: str) -> None:
+    def rejected(self, reason: str, ts: int) -> None:
         """The source refused or ended the subscription."""
         self.state = State.FAILED
         self.reason = reason
+        self.heard_at = 0
+        if self.ledger.first and self._gap is None:
+            self._open_gap("disconnect", self.ledger.last + 1, ts, detail=reason)
 
     def resume(self, ts: int) -> None:
         """Take up a market whose ledger another process left at ``ledger.last``."""
@@ -112,17 +119,29 @@ class Feed:
             self._open_gap(cause, self.ledger.last + 1, ts)
 
     def rewind(self, height: int, ts: int) -> None:
-        """Frames from ``height`` on never left the process: have those blocks again."""
-        last = max(self.ledger.last, self.replay_to)
-        if not self.ledger.first or height > self.ledger.last:
+        """
+        Frames from ``height`` on never left the process: have those blocks again.
+
+        A height above the newest block stands for the book alone.
+        """
+        ledger = self.ledger
+        if not ledger.first:
             return
-        self._held.clear()
-        self.ledger.rewind(height - 1)
+        height = max(ledger.first, min(height, ledger.last + 1))
         self.sync.lose(observed_from=height)
         self._outlet.want_snapshot(self, height - 1)
         if self._gap is None:
             self._open_gap("drop", height, ts)
-        self._replay(last, ts)
+        elif height < self._gap.first:
+            self._gap = msgspec.structs.replace(self._gap, first=height)
+        if height <= ledger.last:
+            last = max(ledger.last, self.replay_to)
+            self._held.clear()
+            ledger.rewind(height - 1)
+            self._replay(last, ts)
+        elif self.state is State.LIVE:
+            self.state = State.SYNCING
+            self.reason = "the book was not delivered"
 
     # ---- blocks ---------------------------------------------------------------------
 
@@ -244,8 +263,9 @@ class Feed:
         try:
             delta = self.sync.receive(update, block.height, block.ts_event, ts_recv, source)
         except SequenceGap as gap:
-            self.state = State.SYNCING
-            self.reason = gap.reason
+            if self.state is State.LIVE:
+                self.state = State.SYNCING
+                self.reason = gap.reason
             if self._gap is None:
                 self._open_gap("seq", block.height, ts_recv, detail=gap.reason)
             self._outlet.want_snapshot(self, 0)

@@ -10,7 +10,7 @@ The pipeline of a shard: payloads in, records and requests out. No I/O, no clock
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Literal, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 import msgspec
 
@@ -44,6 +44,11 @@ from shards.frames import (
 from shards.ledger import MarketLedger, Ranges
 
 Decoder: TypeAlias = Callable[[bytes | memoryview], tuple[int, Block | Confirmed | Rejected]]
+
+
+_BOOK_ALONE: Final = 1 << 62
+"""Above every height: no block need be had again (`Feed.rewind`)."""
+_gaps: Final = msgspec.msgpack.Decoder(Gap)
 
 
 class NeedSnapshot(msgspec.Struct, frozen=True):
@@ -87,10 +92,12 @@ class Pipeline:
         source: Source,
         decoder: Decoder,
         limits: Limits | None = None,
+        with_book: bool = True,
         ledgers: dict[str, MarketLedger] | None = None,
     ) -> None:
         self._limits = limits or Limits()
         self._decode = decoder
+        self._with_book = with_book
         self._source: Source = source
         held = max(64, 20_000 // max(1, len(markets)))
         held = min(held, self._limits.held_blocks)
@@ -98,7 +105,14 @@ class Pipeline:
         self._lanes: dict[str, _Lane] = {}
         for market in markets:
             ledger = (ledgers or {}).get(market.market_id) or MarketLedger()
-            feed = Feed(market.market_id, ledger, self, source=source, held_limit=held)
+            feed = Feed(
+                market.market_id,
+                ledger,
+                self,
+                source=source,
+                held_limit=held,
+                with_book=with_book,
+            )
             self.feeds[market.market_id] = feed
             self._lanes[market.market_id] = _Lane(
                 topic("book", market.symbol),
@@ -157,7 +171,7 @@ class Pipeline:
             else:
                 self._receive_grouped(feeds, message, ts_recv)
         else:
-            self._answered(feeds, message)
+            self._answered(feeds, message, ts_recv)
 
     def _unaddressed(self, subscription: int, message: Block | Confirmed | Rejected) -> None:
         if subscription < 0 and type(message) is Rejected:
@@ -165,10 +179,12 @@ class Pipeline:
             raise DecodeError("", f"the node answered without an id: {message.reason}")
         self.ignored += 1
 
-    def _answered(self, feeds: list[Feed], message: Block | Confirmed | Rejected) -> None:
+    def _answered(
+        self, feeds: list[Feed], message: Block | Confirmed | Rejected, ts_recv: int
+    ) -> None:
         for feed in feeds:
             if isinstance(message, Rejected):
-                feed.rejected(message.reason)
+                feed.rejected(message.reason, ts_recv)
                 self._requests.append(NeedSubscription(feed.market_id, "rejected"))
             else:
                 feed.confirmed()
@@ -181,7 +197,8 @@ class Pipeline:
 
     def _advance(self, block: Block, ts_recv: int) -> None:
         """A new height: the clock of the chain ticks."""
-        if self.head and block.height == self.head + 1:
+        # A head that was taken over from a former process was not heard: it has no time.
+        if self.head_at and block.height == self.head + 1:
             interval_s = (ts_recv - self.head_at) / 1e9
             pace = self.block_time_s
             self.block_time_s = interval_s if not pace else pace + 0.1 * (interval_s - pace)
@@ -268,13 +285,19 @@ class Pipeline:
     def dropped(self, records: Iterable[Record], ts: int) -> int:
         """Frames never left the process: have their blocks again. Return how many they were."""
         first: dict[str, int] = {}
+        gaps: dict[tuple[str, int], list[Record]] = {}
         count = 0
         for record in records:
+            if record.kind == KIND_GAP:
+                gaps.setdefault((record.topic, record.sequence), []).append(record)
             if record.flags & KEYFRAME or record.kind == KIND_GAP:
                 continue
             count += 1
             symbol = record.topic.partition(".")[2]
-            first[symbol] = min(first.get(symbol, record.height), record.height)
+            # A fetched book may be older or newer than the blocks around it.
+            height = _BOOK_ALONE if record.flags & SNAPSHOT else record.height
+            first[symbol] = min(first.get(symbol, height), height)
+        self._records += [told[-1] for told in gaps.values() if not _opened_and_closed(told)]
         for market_id, lane in self._lanes.items():
             height = first.get(lane.book.partition(".")[2])
             if height is not None:
@@ -284,7 +307,7 @@ class Pipeline:
     def keyframes(self, ts: int) -> None:
         """Give the aggregator every book again: it is a new one."""
         for feed in self.feeds.values():
-            if feed.sync.in_sync:
+            if self._with_book and feed.sync.in_sync:
                 self._keyframe(feed, ts)
 
     # ---- what the feeds say (feed.Outlet) -------------------------------------------
@@ -311,7 +334,10 @@ class Pipeline:
                 encode(event),
             )
         )
-        if lane.deltas >= self._limits.keyframe_every:
+        # While a join catches up the book is ahead of this delta, and a keyframe would
+        # stand for deltas that are not sent yet.
+        caught_up = event.sequence == feed.sync.book.sequence
+        if lane.deltas >= self._limits.keyframe_every and caught_up:
             self._keyframe(feed, event.ts_recv)
 
     def _keyframe(self, feed: Feed, ts: int) -> None:
@@ -358,6 +384,8 @@ class Pipeline:
 
     def want_snapshot(self, feed: Feed, height: int) -> None:
         """Note that a feed needs its book fetched."""
+        if feed.sync.in_sync:
+            return
         self._requests.append(NeedSnapshot(feed.market_id, height))
 
     def want_replay(self, feed: Feed) -> None:
@@ -388,6 +416,12 @@ class Pipeline:
     def live(self) -> int:
         """Count the live markets."""
         return sum(feed.state is State.LIVE for feed in self.feeds.values())
+
+
+def _opened_and_closed(told: list[Record]) -> bool:
+    """Say whether a gap's whole life is among the dropped frames: then nobody need hear of it."""
+    states = [_gaps.decode(record.event).state for record in told]
+    return states[0] == "open" and states[-1] == "closed"
 
 
 def split(block: Block) -> dict[str, Block]:

@@ -72,6 +72,7 @@ class Shard:
             config.endpoints.chain_ws,
             config.markets,
             self,
+            channels=config.channels,
             subscribe_per_s=config.limits.subscribe_per_s,
         )
         self._pipeline = self._new_pipeline({})
@@ -88,6 +89,7 @@ class Shard:
             source=_SOURCE,
             decoder=chain_ws_decoder.decode,
             limits=self._config.limits,
+            with_book="book" in self._config.channels,
             ledgers=ledgers,
         )
 

@@ -93,6 +93,9 @@ class _Quotes:
         self.sides = (_Side(is_buy=True), _Side(is_buy=False))
         self.unsure = False
 
+    def has_book(self) -> bool:
+        return all(side.resting for side in self.sides)
+
     def wander(self, random: Random) -> None:
         step = random.choice((-2, -1, -1, 0, 0, 0, 1, 1, 2))
         if random.random() < abs(self.mid - self.start) / self.start:
@@ -132,8 +135,10 @@ class Flow:
         markets = self._next_markets()
         share = max(2, self._plan.orders_per_block // (2 * max(1, len(markets))))
         for market in markets:
+            had_book = self._quotes[market].has_book()
             self._quote(market, batches[market % self._makers], share)
-            if market in self._idle or self._random.random() < self._plan.cross:
+            # A market order against an empty book is refused, and would count as this turn's.
+            if had_book and (market in self._idle or self._random.random() < self._plan.cross):
                 self._idle.discard(market)
                 taker = self._makers + self._random.randrange(self._takers)
                 batches[taker].orders.append(self._take(market))

@@ -42,7 +42,8 @@ def trades(result: dict[str, Any]) -> list[ChainTrade]:
         ValueError, KeyError: If it is not of this format.
 
     """
-    height, found = int(result["height"]), []
+    height = int(result["height"])
+    found: list[ChainTrade] = []
     for event in _executions(result):
         attributes = {a["key"]: a.get("value") or "null" for a in event["attributes"]}
         is_buy = json.loads(attributes.get("is_buy", "false"))
@@ -52,8 +53,8 @@ def trades(result: dict[str, Any]) -> list[ChainTrade]:
             spell = _spot if event["type"] == _SPOT else _derivative
             price, quantity, margin, payout = spell(fill)
             identity = (f"{height}_{len(found)}", "buy" if is_buy else "sell")
-            fields = (*identity, price, quantity, amount(fill.get("fee", "0")), kind)
-            fields += (*_owner(fill), margin, payout)
+            money = (price, quantity, amount(fill.get("fee", "0")))
+            fields = (*identity, *money, kind, *_owner(fill), margin, payout)
             found.append(ChainTrade(market_id, fields))
     return found
 

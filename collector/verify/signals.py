@@ -5,13 +5,14 @@ import signal
 import threading
 from collections.abc import Iterator
 from types import FrameType
+from typing import Any
 
 
 @contextlib.contextmanager
 def first_one_sets() -> Iterator[threading.Event]:
     """Let the first SIGINT or SIGTERM set the event; a second one acts as it always does."""
     stop = threading.Event()
-    before = {}
+    before: dict[int, Any] = {}
 
     def received(number: int, frame: FrameType | None) -> None:
         stop.set()
@@ -23,5 +24,5 @@ def first_one_sets() -> Iterator[threading.Event]:
     try:
         yield stop
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for each, handler in before.items():
+            signal.signal(each, handler)

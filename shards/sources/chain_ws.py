@@ -14,7 +14,7 @@ from typing import Any, Final, Protocol
 import msgspec
 from picows import WSMsgType, WSTransport
 
-from shards.config import Market
+from shards.config import CHANNELS, Market
 from shards.errors import SourceError
 from shards.events import Cause
 from shards.sources import websocket
@@ -36,18 +36,22 @@ class Sink(Protocol):
     def disconnected(self, cause: Cause, reason: str) -> None: ...
 
 
-def subscribe_request(request_id: int, market: Market) -> bytes:
-    """Build the JSON-RPC request for one market's order book and trades."""
+def subscribe_request(
+    request_id: int, market: Market, channels: Sequence[str] = CHANNELS
+) -> bytes:
+    """Build the JSON-RPC request for one market's order book and trades, or one of them."""
     name = "spot" if market.type == "spot" else "derivative"
     ids = [market.market_id]
+    filters: dict[str, Any] = {}
+    if "book" in channels:
+        filters[f"{name}_orderbooks_filter"] = {"market_ids": ids}
+    if "trades" in channels:
+        filters[f"{name}_trades_filter"] = {"market_ids": ids, "subaccount_ids": ["*"]}
     params: dict[str, Any] = {
         "req": {
             # Never used twice on a connection: the node's clean-up goes by this name.
             "subscription_id": f"m{request_id}",
-            "filter": {
-                f"{name}_orderbooks_filter": {"market_ids": ids},
-                f"{name}_trades_filter": {"market_ids": ids, "subaccount_ids": ["*"]},
-            },
+            "filter": filters,
         }
     }
     return _request(request_id, "subscribe", params)
@@ -73,11 +77,13 @@ class ChainWs:
         markets: Sequence[Market],
         sink: Sink,
         *,
+        channels: Sequence[str] = CHANNELS,
         subscribe_per_s: float,
     ) -> None:
         self.endpoints = EndpointPool(endpoints)
         self._markets = {market.market_id: market for market in markets}
         self._sink = sink
+        self._channels = channels
         self._pause_s = _PACE / subscribe_per_s
         self._transport: WSTransport | None = None
         self._listener: websocket.Listener | None = None
@@ -129,7 +135,7 @@ class ChainWs:
         self._ids += 1
         self._of_market[market.market_id] = self._ids
         self._sink.subscribed(self._ids, (market.market_id,))
-        self._transport.send(WSMsgType.TEXT, subscribe_request(self._ids, market))
+        self._transport.send(WSMsgType.TEXT, subscribe_request(self._ids, market, self._channels))
 
     async def _look_for_better(self, endpoint: str) -> None:
         """While on a second choice, return to the first as soon as it answers again."""

@@ -196,14 +196,14 @@ def check_topic(history: History, topic: str, log: list[str], book: int | None) 
 
 
 @given(
-    counts=st.lists(st.integers(1, 60), min_size=1, max_size=6),
-    every=st.integers(1, 5),
-    total=st.integers(2_000, 20_000),
+    counts=st.lists(st.integers(1, 400), min_size=1, max_size=6),
+    every=st.integers(1, 30),
+    total=st.integers(5_000, 20_000),
 )
 def test_a_book_that_gets_keyframes_can_always_be_built(
     counts: list[int], every: int, total: int
 ) -> None:
-    history = History(12, total)
+    history = History(64, total)
     for i, count in enumerate(counts):
         add(history, count, topic=f"book.{i}.", keyframes=every)
         if count >= every:

@@ -93,7 +93,8 @@ class World:
                 script.history.begin(f"{channel}.{symbol}.", from_height)
         for symbol, event in backlog:
             self.wire(*script.publish(symbol, event))
-        for symbol, book in self.books.items():
+        # Fresh keyframes follow, sooner or later: n decides whether a poll comes before them.
+        for symbol, book in self.books.items() if n % 2 else ():
             script.keyframe(symbol, snapshot(symbol, self.height, book))
         script.head = self.height
 
@@ -355,6 +356,72 @@ def test_a_restart_with_a_full_backlog_loses_and_repeats_nothing() -> None:
     assert len(out) == 7
 
 
+def test_a_whole_book_published_again_after_a_restart_is_not_repeated() -> None:
+    world = joined_world(frames_per_topic=64)
+    world.resync(0)
+    assert [type(e) for e in events(world)] == [Gap, Book]
+    world.restart(len(world.facts))
+    world.turn()
+    assert [type(e) for e in events(world)] == [Joined]
+
+
+def test_a_restart_that_has_nothing_yet_is_followed_from_its_first_frame() -> None:
+    world = joined_world(frames_per_topic=64)
+    for _ in range(3):
+        world.block(0b011)
+    events(world)
+    world.restart(0)
+    world.turn()
+    assert {type(e) for e in events(world)} <= {Joined, Lost}
+    world.block(0b011)
+    assert [type(e) for e in events(world)] == [Book, Trades]
+
+
+def test_a_restart_without_keyframes_restores_the_book_when_one_comes() -> None:
+    world = joined_world(frames_per_topic=64)
+    world.losing = True
+    for _ in range(4):
+        world.block(0b001)
+    world.losing = False
+    world.restart(2)
+    world.turn()
+    out = [e for e in events(world) if isinstance(e, Book | Lost)]
+    assert [type(e) for e in out] == [Lost, Book, Book]
+    world.block(0b001)
+    world.script.keyframe("INJ-USDT", snapshot("INJ-USDT", 105, world.books["INJ-USDT"]))
+    world.block(0b001)
+    world.turn()
+    world.turn()
+    books = [(e.sequence, e.is_snapshot) for e in events(world) if isinstance(e, Book)]
+    assert books == [(15, False), (16, False), (16, True)]
+
+
+def test_trades_of_a_height_that_is_only_partly_remembered_are_not_called_lost() -> None:
+    world = joined_world(frames_per_topic=64)
+    world.block(0)
+    world.losing = True
+    world.block(0b011)
+    world.restart(1)
+    world.losing = False
+    world.turn()
+    trades_out = [r for r in world.inbox.ready if r.topic == "trades.INJ-USDT."]
+    heights = [e.height for r in trades_out if isinstance(e := r.event, Trades)]
+    lost = [(e.first, e.last) for r in trades_out if isinstance(e := r.event, Lost)]
+    assert (heights, lost) == ([102], [(101, 101)])
+
+
+def test_an_older_aggregators_answer_is_ignored() -> None:
+    world = joined_world()
+    old = world.script
+    world.restart(5)
+    world.turn()
+    events(world)
+    world.script = old
+    world.turn()
+    assert events(world) == []
+    assert world.inbox.publisher_epoch == 2
+
+
 def test_a_restart_that_forgot_quiet_blocks_says_which_heights_are_uncertain() -> None:
     world = joined_world()
     world.block(0)
@@ -390,6 +457,9 @@ def test_frames_held_are_bounded_and_the_dropped_ones_are_asked_for() -> None:
     for _ in range(20):
         world.block(0b010)
     assert not [r for r in world.inbox.ready if r.channel == "trades"]
+    followed = world.inbox._topics[b"trades.INJ-USDT."]
+    assert followed is not None
+    assert len(followed.held) == 6
     world.check()
 
 

@@ -6,7 +6,7 @@ in order, or is missing by name.
 from collections.abc import Callable
 
 import pytest
-from hypothesis import HealthCheck, given, settings, strategies as st
+from hypothesis import HealthCheck, Phase, given, settings, strategies as st
 
 from shards.config import Limits
 from shards.feed import Feed
@@ -39,6 +39,7 @@ ACTIONS: dict[str, Action] = {
     "restart": lambda world, n: world.restart(),
 }
 
+PHASES = (Phase.explicit, Phase.reuse, Phase.generate)
 PLAYS = st.lists(
     st.tuples(st.sampled_from(sorted(ACTIONS)), st.integers(0, 7)), min_size=5, max_size=70
 )
@@ -118,7 +119,7 @@ def check_gaps(world: World, feed: Feed, received: Received) -> None:
 
 @pytest.mark.parametrize("grouped", [False, True], ids=["one each", "one for all"])
 @settings(
-    max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=False
+    max_examples=200, deadline=None, phases=PHASES, suppress_health_check=[HealthCheck.too_slow], print_blob=False
 )
 @given(seed=st.integers(0, 2**16), steps=PLAYS)
 def test_every_trade_and_book_change_comes_once_in_order_or_is_missing_by_name(
@@ -129,7 +130,7 @@ def test_every_trade_and_book_change_comes_once_in_order_or_is_missing_by_name(
     check(world)
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=200, deadline=None, phases=PHASES, suppress_health_check=[HealthCheck.too_slow])
 @given(seed=st.integers(0, 2**16), steps=PLAYS)
 def test_it_holds_with_bounds_so_small_that_all_of_them_are_reached(
     seed: int, steps: list[tuple[str, int]]

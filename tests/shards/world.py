@@ -16,6 +16,7 @@ from tests.shards.reader import Reader
 
 HEIGHTS = 160
 LIMITS = Limits(held_blocks=64, replay_blocks=12, keyframe_every=3)
+_LAST = FIRST + HEIGHTS
 Ledgers = dict[str, tuple[int, int, list[tuple[int, int]], list[tuple[int, int]]]]
 
 
@@ -94,7 +95,7 @@ class World:
 
     def block(self, deaf: int = -1) -> None:
         """The chain makes a block; one subscription may miss it."""
-        if self.head + 40 >= FIRST + HEIGHTS:
+        if self.head + 40 >= _LAST:
             return
         self.head += 1
         self.tick()
@@ -121,7 +122,9 @@ class World:
 
     def watch(self) -> None:
         """Time passes; whoever hears nothing is found, and subscribed anew."""
-        self.now += int(1.5e9 * self.pipeline.mute_limit_s())
+        while not self.pipeline.block_time_s and self.subscriptions and self.head + 42 < _LAST:
+            self.block()
+        self.now += int(3e9 * self.pipeline.mute_limit_s())
         before = self.head
         self.block()
         if self.head == before:

@@ -120,3 +120,15 @@ def test_orphans_stop_by_themselves_within_five_seconds(node: Devnet, tmp_path: 
         running.process.wait()
         eventually(lambda: not alive(family), within_s=5, what="shards and aggregator gone")
         eventually(lambda: not list(running.temporary.iterdir()), within_s=1, what="no folder")
+
+
+def test_a_channel_that_is_not_asked_for_is_not_collected(node: Devnet, tmp_path: Path) -> None:
+    config = str(node.config(tmp_path))
+    with collector(tmp_path, "--config", config, "--channel", "trades") as running:
+        running.await_live()
+        eventually(
+            lambda: running.status()["events"]["trades"] > 0, within_s=30, what="some trades"
+        )
+        status = running.status()
+    assert status["events"]["book_updates"] == 0
+    assert status["completeness"] == 1.0
