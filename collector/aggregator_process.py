@@ -21,6 +21,7 @@ import zmq
 
 from collector import requests
 from collector.aggregator import Aggregator
+from collector.binding import bind
 from collector.config import AggregatorConfig, requests_endpoint
 from collector.coverage import MarketState
 from collector.processes import Processes
@@ -58,10 +59,10 @@ class Server:
             socket.setsockopt(getattr(zmq, name), value)
         for endpoint in endpoints:
             try:
-                socket.bind(endpoint)
-            except zmq.ZMQError as error:
+                bind(socket, endpoint)
+            except ConfigError:
                 self._context.destroy(linger=0)
-                raise ConfigError(_cannot_bind(endpoint, error)) from None
+                raise
         return socket
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -133,15 +134,6 @@ class Server:
             self.aggregator.coverage.sample(time.monotonic())
             self.processes.sample()
             _save(self._ledger, list(self.aggregator.coverage.states.values()))
-
-
-def _cannot_bind(endpoint: str, error: zmq.ZMQError) -> str:
-    if error.errno == zmq.EADDRINUSE:
-        return (
-            f"endpoint {endpoint} is in use, perhaps by another collector: "
-            "stop that one, or give another with --publish"
-        )
-    return f"cannot listen on {endpoint}: {error.strerror}; give another with --publish"
 
 
 def _load(path: Path) -> list[MarketState]:

@@ -26,7 +26,8 @@ import msgspec
 
 from collector import aggregator_process, discovery, networks, selection, sharding
 from collector.asking import Asker
-from collector.config import AggregatorConfig, requests_endpoint
+from collector.binding import check_free
+from collector.config import AggregatorConfig
 from collector.node import OwnDevnet
 from collector.supervisor import Child, Supervisor
 from shards import worker
@@ -133,6 +134,7 @@ class Coordinator:
         with contextlib.ExitStack() as stack:
             signals = stack.enter_context(_Signals())
             try:
+                check_free(self._options.publish)
                 folder = stack.enter_context(_runtime_folder())
                 endpoints = self._endpoints(stack)
                 markets = self._markets(endpoints)
@@ -141,7 +143,7 @@ class Coordinator:
                 log.info("stopped before anything ran")
                 return EXIT_OK, {}
             signals.booting = False
-            self._serve(supervisor, signals)
+            self._serve(supervisor, signals, f"ipc://{folder}/link")
         return self._exit_code(), self._summary
 
     # ---- startup --------------------------------------------------------------------
@@ -227,10 +229,11 @@ class Coordinator:
 
     # ---- run ------------------------------------------------------------------------
 
-    def _serve(self, supervisor: Supervisor, signals: _Signals) -> None:
+    def _serve(self, supervisor: Supervisor, signals: _Signals, link: str) -> None:
         options = self._options
         began = time.monotonic()
-        asker = Asker(_asking_endpoint(options.publish[0]))
+        # Not the public endpoint: if ours could not be bound, another collector answers there.
+        asker = Asker(link)
         try:
             while not signals.stop:
                 supervisor.reconcile()
@@ -278,12 +281,6 @@ class Coordinator:
             log.error("coverage %.4f is below --min-coverage %.4f", reached, wanted)
             return EXIT_BELOW
         return EXIT_OK
-
-
-def _asking_endpoint(publish: str) -> str:
-    """Return where the coordinator asks; an aggregator on all interfaces is on loopback too."""
-    endpoint = requests_endpoint(publish)
-    return endpoint.replace("//*:", "//127.0.0.1:").replace("//0.0.0.0:", "//127.0.0.1:")
 
 
 def _started(

@@ -134,6 +134,7 @@ class Feed:
             self._open_gap("drop", height, ts)
         elif height < self._gap.first:
             self._gap = msgspec.structs.replace(self._gap, first=height)
+            self._emit_gap(self._gap, "open", height, 0, ts, "frames were dropped")
         if height <= ledger.last:
             last = max(ledger.last, self.replay_to)
             self._held.clear()

@@ -420,8 +420,9 @@ class Pipeline:
 
 def _opened_and_closed(told: list[Record]) -> bool:
     """Say whether a gap's whole life is among the dropped frames: then nobody need hear of it."""
-    states = [_gaps.decode(record.event).state for record in told]
-    return states[0] == "open" and states[-1] == "closed"
+    first, last = _gaps.decode(told[0].event), _gaps.decode(told[-1].event)
+    # An opening may be told again; the first telling is the one whose instant is the id.
+    return first.ts == first.gap_id and last.state == "closed"
 
 
 def split(block: Block) -> dict[str, Block]:

@@ -13,6 +13,7 @@ is in force. Faults stay until `heal`, except `cut` and `corrupt`, which happen 
 
 import asyncio
 import contextlib
+import functools
 import socket
 import struct
 import threading
@@ -324,9 +325,10 @@ class FaultProxy:
             connection = Connection(self._faults, client, self._upstream)
             connection.task = self._loop.create_task(connection.run())
             self._connections.add(connection)
-            connection.task.add_done_callback(
-                lambda _, ended=connection: self._connections.discard(ended)
-            )
+            connection.task.add_done_callback(functools.partial(self._forget, connection))
+
+    def _forget(self, connection: Connection, _: "asyncio.Task[None]") -> None:
+        self._connections.discard(connection)
 
     def _cut(self, *, only_spoilt: bool = False) -> list[asyncio.Task[None]]:
         tasks = []

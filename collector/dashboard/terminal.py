@@ -1,7 +1,14 @@
-"""The live block that `collector start` shows in a terminal; plain log lines in a pipe."""
+"""
+The live block that `collector start` shows in a terminal; plain log lines in a pipe.
+
+While the block is drawn, everything that this process and its children write to stderr
+goes through a pipe and is printed above it, line by line.
+"""
 
 import logging
+import os
 import sys
+import threading
 import time
 from types import TracebackType
 from typing import Any, Final, Self
@@ -18,6 +25,8 @@ class StatusBlock:
 
     def __init__(self) -> None:
         self._live: Any = None
+        self._terminal = -1
+        self._printer: threading.Thread
         self._line_at = 0.0
         self._published = 0
         self._shown_at = 0.0
@@ -28,16 +37,33 @@ class StatusBlock:
             from rich.console import Console
             from rich.live import Live
 
+            sys.stderr.flush()
+            self._terminal = os.dup(2)
+            reader, writer = os.pipe()
+            os.dup2(writer, 2)
+            os.close(writer)
+            screen = Console(file=os.fdopen(os.dup(self._terminal), "w"), highlight=False)
             self._live = Live(
-                console=Console(stderr=True), auto_refresh=False, redirect_stdout=False
+                console=screen,
+                auto_refresh=False,
+                redirect_stdout=False,
+                redirect_stderr=False,
+                vertical_overflow="visible",
             )
             self._live.start()
+            self._printer = threading.Thread(target=self._print_lines, args=(reader,), daemon=True)
+            self._printer.start()
         return self
+
+    def _print_lines(self, reader: int) -> None:
+        with os.fdopen(reader, errors="replace") as lines:
+            for line in lines:
+                self._live.console.print(line.rstrip("\n"), markup=False)
 
     def announce(self, text: str) -> None:
         """Say something that stays."""
         if self._live is not None:
-            self._live.console.print(text, highlight=False)
+            self._live.console.print(text, markup=False)
         else:
             for line in text.splitlines():
                 log.info("%s", line)
@@ -69,4 +95,9 @@ class StatusBlock:
         traceback: TracebackType | None,
     ) -> None:
         if self._live is not None:
+            sys.stderr.flush()
+            # The pipe's last writer goes with this, and the printer comes to its end.
+            os.dup2(self._terminal, 2)
+            self._printer.join(timeout=1.0)
             self._live.stop()
+            os.close(self._terminal)

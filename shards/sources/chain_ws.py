@@ -36,9 +36,7 @@ class Sink(Protocol):
     def disconnected(self, cause: Cause, reason: str) -> None: ...
 
 
-def subscribe_request(
-    request_id: int, market: Market, channels: Sequence[str] = CHANNELS
-) -> bytes:
+def subscribe_request(request_id: int, market: Market, channels: Sequence[str] = CHANNELS) -> bytes:
     """Build the JSON-RPC request for one market's order book and trades, or one of them."""
     name = "spot" if market.type == "spot" else "derivative"
     ids = [market.market_id]

@@ -385,8 +385,9 @@ def test_a_restart_without_keyframes_restores_the_book_when_one_comes() -> None:
     world.losing = False
     world.restart(2)
     world.turn()
-    out = [e for e in events(world) if isinstance(e, Book | Lost)]
+    out = [r.event for r in world.inbox.ready if r.topic == "book.INJ-USDT."]
     assert [type(e) for e in out] == [Lost, Book, Book]
+    events(world)
     world.block(0b001)
     world.script.keyframe("INJ-USDT", snapshot("INJ-USDT", 105, world.books["INJ-USDT"]))
     world.block(0b001)

@@ -142,9 +142,7 @@ def _derivative(trade: dict[str, Any]) -> dict[str, Any]:
     return rest | {"position_delta": delta, "payout": ZERO}
 
 
-def _update(
-    market_id: str, sequence: int, bids: list[Level], asks: list[Level]
-) -> dict[str, Any]:
+def _update(market_id: str, sequence: int, bids: list[Level], asks: list[Level]) -> dict[str, Any]:
     orderbook: dict[str, Any] = {"market_id": market_id}
     for name, levels in (("buy_levels", bids), ("sell_levels", asks)):
         if levels:

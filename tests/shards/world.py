@@ -111,7 +111,7 @@ class World:
 
     def again(self, back: int) -> None:
         """Some blocks come twice, or late."""
-        for subscription in self.subscriptions:
+        for subscription in self.subscriptions.keys() - self.muted:
             self.hear(subscription, max(FIRST, self.head - back))
 
     def mute(self, at: int) -> None:
@@ -197,6 +197,8 @@ class World:
     def drop(self) -> None:
         """The queue overflows: all that waits is lost."""
         dropped, self.unsent = self.unsent, []
+        # What was reported before can never count: its frames will not arrive.
+        self.reports.clear()
         self.delivered = self.frames
         self.pipeline.dropped(dropped, self.tick())
         self.settle()
