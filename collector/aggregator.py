@@ -16,6 +16,7 @@ import zmq
 from collector.config import AggregatorConfig
 from collector.coverage import Coverage, MarketState
 from collector.history import History
+from collector.proof import TradeProof
 from shards import frames
 from shards.config import Market
 from shards.frames import (
@@ -87,6 +88,7 @@ class Aggregator:
         self.config = config
         self.coverage = Coverage(config.markets, saved)
         self.history = History()
+        self.proof = TradeProof(every_market=config.every_market)
         self.links: dict[int, ShardLink] = {}
         self.lanes: dict[str, Lane] = {}
         self._market_of = {market.symbol: market for market in config.markets}
@@ -175,9 +177,11 @@ class Aggregator:
                 self.duplicates += 1
                 return
             lane.sequence = record.sequence
-        elif record.kind == KIND_TRADES and record.height <= lane.height:
-            self.duplicates += 1
-            return
+        elif record.kind == KIND_TRADES:
+            if record.height <= lane.height:
+                self.duplicates += 1
+                return
+            self.proof.add(record.height, record.count, record.sequence)
         lane.height = record.height
         lane.topic_sequence += 1
         lane.count += record.count

@@ -132,6 +132,7 @@ class Server:
         while True:
             await asyncio.sleep(1.0)
             self.aggregator.coverage.sample(time.monotonic())
+            self.aggregator.proof.settle(self.aggregator.coverage.accounted())
             self.processes.sample()
             _save(self._ledger, list(self.aggregator.coverage.states.values()))
 

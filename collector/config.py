@@ -45,7 +45,24 @@ class AggregatorConfig(msgspec.Struct, frozen=True, kw_only=True):
     folder: str
     """The collector's own temporary folder: sockets, and the ledger that outlives us."""
     markets: tuple[Market, ...]
-    coordinator_pid: int
+    every_market: bool
+    """Whether these are all the markets of the network: then trades can be proved whole."""
     publish_hwm: int = 20_000
     """Frames ZeroMQ queues for one slow subscriber before it loses some."""
     log_level: str = "INFO"
+
+
+class Supervision(msgspec.Struct, frozen=True):
+    """How patient the supervisor is."""
+
+    start_within_s: float = 30.0
+    """A child that never beat is given so long."""
+    stall_after_s: float = 10.0
+    abort_grace_s: float = 2.0
+    """From SIGABRT to SIGKILL."""
+    restart_base_s: float = 0.1
+    restart_cap_s: float = 5.0
+    crash_window_s: float = 60.0
+    crash_loop: int = 6
+    """Starts within the window beyond which restarts are slow."""
+    crash_loop_wait_s: float = 30.0

@@ -28,6 +28,7 @@ from collector import aggregator_process, discovery, networks, selection, shardi
 from collector.asking import Asker
 from collector.binding import check_free
 from collector.config import AggregatorConfig
+from collector.listing import Listing
 from collector.node import OwnDevnet
 from collector.supervisor import Child, Supervisor
 from shards import worker
@@ -137,13 +138,16 @@ class Coordinator:
                 check_free(self._options.publish)
                 folder = stack.enter_context(_runtime_folder())
                 endpoints = self._endpoints(stack)
-                markets = self._markets(endpoints)
-                supervisor = self._compose(folder, endpoints, markets)
+                found = discovery.discover(endpoints)
+                markets = self._choose(found)
+                every = len(markets) >= len(discovery.active(found))
+                supervisor = self._compose(folder, endpoints, markets, every_market=every)
+                listing = Listing(endpoints, markets)
             except Interrupted:
                 log.info("stopped before anything ran")
                 return EXIT_OK, {}
             signals.booting = False
-            self._serve(supervisor, signals, f"ipc://{folder}/link")
+            self._serve(supervisor, signals, f"ipc://{folder}/link", listing)
         return self._exit_code(), self._summary
 
     # ---- startup --------------------------------------------------------------------
@@ -160,9 +164,8 @@ class Coordinator:
             return stack.enter_context(node).endpoints()
         return networks.endpoints(options.network, options.file)
 
-    def _markets(self, endpoints: Endpoints) -> list[Market]:
+    def _choose(self, found: list[Market]) -> list[Market]:
         options = self._options
-        found = discovery.discover(endpoints)
         patterns = options.markets or options.file.markets
         chosen = selection.choose(found, patterns, options.types)
         if options.shards > len(chosen):
@@ -172,7 +175,9 @@ class Coordinator:
             )
         return chosen
 
-    def _compose(self, folder: Path, endpoints: Endpoints, markets: list[Market]) -> Supervisor:
+    def _compose(
+        self, folder: Path, endpoints: Endpoints, markets: list[Market], *, every_market: bool
+    ) -> Supervisor:
         options = self._options
         pull, link = f"ipc://{folder}/push", f"ipc://{folder}/link"
         by_id = {market.market_id: market for market in markets}
@@ -188,7 +193,7 @@ class Coordinator:
                     link=link,
                     folder=str(folder),
                     markets=tuple(markets),
-                    coordinator_pid=os.getpid(),
+                    every_market=every_market,
                     log_level=options.log_level,
                 ),
             )
@@ -203,7 +208,7 @@ class Coordinator:
                 )
             )
         self._announce(_started(options, markets, parts))
-        return Supervisor(children)
+        return Supervisor(children, options.file.supervision)
 
     def _shard_config(
         self,
@@ -229,7 +234,9 @@ class Coordinator:
 
     # ---- run ------------------------------------------------------------------------
 
-    def _serve(self, supervisor: Supervisor, signals: _Signals, link: str) -> None:
+    def _serve(
+        self, supervisor: Supervisor, signals: _Signals, link: str, listing: Listing
+    ) -> None:
         options = self._options
         began = time.monotonic()
         # Not the public endpoint: if ours could not be bound, another collector answers there.
@@ -237,7 +244,7 @@ class Coordinator:
         try:
             while not signals.stop:
                 supervisor.reconcile()
-                self._ask(asker, supervisor, within_s=0.2)
+                self._ask(asker, supervisor, listing, within_s=0.2)
                 if self._summary:
                     self._show(self._summary)
                 if options.duration_s is not None and time.monotonic() - began > options.duration_s:
@@ -246,12 +253,14 @@ class Coordinator:
                     [*supervisor.sentinels(), signals.reader], timeout=_TURN_S
                 )
             # The last word is asked for while everything still runs.
-            self._ask(asker, supervisor, within_s=2.0)
+            self._ask(asker, supervisor, listing, within_s=2.0)
         finally:
             self._shutdown(supervisor)
             asker.close()
 
-    def _ask(self, asker: Asker, supervisor: Supervisor, *, within_s: float) -> None:
+    def _ask(
+        self, asker: Asker, supervisor: Supervisor, listing: Listing, *, within_s: float
+    ) -> None:
         """Tell the aggregator which processes there are and hear how things stand."""
         rows: list[dict[str, Any]] = [
             {"name": "coordinator", "pid": os.getpid(), "restarts": 0},
@@ -261,7 +270,9 @@ class Coordinator:
             ),
         ]
         try:
-            answer = asker.ask("processes", within_s=within_s, processes=rows)
+            answer = asker.ask(
+                "processes", within_s=within_s, processes=rows, statuses=listing.statuses()
+            )
         except TimeoutError:
             return
         self._summary = answer["status"]

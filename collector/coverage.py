@@ -49,6 +49,7 @@ class Coverage:
 
     def __init__(self, markets: Iterable[Market], saved: Iterable[MarketState] = ()) -> None:
         self._markets = {market.market_id: market for market in markets}
+        self._status = {market.market_id: market.status for market in self._markets.values()}
         self.states = {market_id: MarketState(market_id) for market_id in self._markets}
         for state in saved:
             if state.market_id in self.states:
@@ -76,6 +77,10 @@ class Coverage:
     def silence(self, shard: int) -> None:
         """This shard's process is gone: its word counts no more."""
         self._reported_at.pop(shard, None)
+
+    def statuses(self, statuses: Mapping[str, str]) -> None:
+        """Take the markets' statuses as the chain lists them now."""
+        self._status.update(statuses)
 
     def report(self, report: Report, now: float) -> None:
         """Take what a shard says of its markets' states."""
@@ -118,7 +123,7 @@ class Coverage:
 
     def state_of(self, state: MarketState, now: float) -> str:
         """Return a market's state, with a silent shard's word not taken for it."""
-        if self._markets[state.market_id].status != "Active":
+        if self._status[state.market_id] != "Active":
             return "inactive"
         reported_at = self._reported_at.get(state.shard)
         if reported_at is None or now - reported_at > SILENT_S:
@@ -217,7 +222,7 @@ class Coverage:
                     "ticker": market.ticker,
                     "symbol": market.symbol,
                     "type": market.type,
-                    "status": market.status,
+                    "status": self._status[market_id],
                     "shard": state.shard,
                     "state": self.state_of(state, now),
                     "reason": state.reason,

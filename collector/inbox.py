@@ -26,6 +26,7 @@ import msgspec
 
 from collector.bodies import (
     Header,
+    Published,
     compose,
     decode_event,
     first_trades,
@@ -175,16 +176,21 @@ class Inbox:
         if event is None:
             self.refused += 1
             return
-        verdict = position.admit(event)
-        if verdict is True:
-            self.ready.append(position.hand_out(event, header, ts_sub, healed))
-        elif verdict is False:
-            self.duplicates += 1
-        else:
-            self._lose(position, verdict, ts_sub)
-            self.ready.append(position.hand_out(event, header, ts_sub, healed))
+        self._admit(position, event, header, ts_sub, healed)
         if position.lacks_book:
             self._ask(followed)
+
+    def _admit(
+        self, position: Position, event: Published, header: Header, ts_sub: int, healed: bool
+    ) -> None:
+        """Hand out an event, if it is new, and before it what is lost."""
+        verdict = position.admit(event)
+        if verdict is False:
+            self.duplicates += 1
+            return
+        if verdict is not True:
+            self._lose(position, verdict, ts_sub)
+        self.ready.append(position.hand_out(event, header, ts_sub, healed))
 
     def _hold(self, followed: _Followed, header: Header, body: bytes, ts_sub: int) -> None:
         position, key = followed.position, (header[0], header[1])
@@ -367,9 +373,8 @@ class Inbox:
         The keyframe is older than that; the deltas between the two were delivered.
         """
         whole = compose(bodies, position.sequence)
-        if whole is not None and whole.event.sequence == position.fact:
-            position.admit(whole.event)
-            self.ready.append(position.hand_out(whole.event, whole.header, ts_sub, True))
+        if whole is not None:
+            self._admit(position, whole.event, whole.header, ts_sub, True)
 
     def _release(self, followed: _Followed) -> None:
         """Deliver the frames held, as far as they follow; ask where they do not."""

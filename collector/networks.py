@@ -5,6 +5,7 @@ from typing import Any, Final
 
 import msgspec
 
+from collector.config import Supervision
 from shards.config import Endpoints, Limits
 from shards.errors import ConfigError
 
@@ -24,6 +25,7 @@ class File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     network: Endpoints | None = None
     limits: Limits = Limits()
+    supervision: Supervision = Supervision()
     shards: int | None = None
     markets: tuple[str, ...] = ()
     publish: tuple[str, ...] = ()
@@ -52,7 +54,8 @@ def read(path: str) -> File:
 
 def _no_unknown_keys(document: dict[str, Any]) -> None:
     """Endpoints and Limits travel to the shards too, so their strictness is here."""
-    for name, struct in (("network", Endpoints), ("limits", Limits)):
+    sections = (("network", Endpoints), ("limits", Limits), ("supervision", Supervision))
+    for name, struct in sections:
         section = document.get(name)
         for key in section if isinstance(section, dict) else ():
             if key not in struct.__struct_fields__:

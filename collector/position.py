@@ -98,7 +98,7 @@ class Position:
 
     def mark(self) -> tuple[int, int, int, bool]:
         """What changes whenever this topic gets anywhere."""
-        return self.publisher_epoch, self.sequence, self.fact, self.in_sync
+        return self.publisher_epoch, self.sequence, self.fact, self.in_sync and self.linked
 
     def hand_out(
         self, event: Published | Lost, header: Header, ts_sub: int, healed: bool
@@ -109,8 +109,8 @@ class Position:
 
     @property
     def lacks_book(self) -> bool:
-        """Whether this is a book topic whose deltas cannot be used before a whole book."""
-        return self.channel == "book" and not self.in_sync and self.sequence > 0
+        """Whether this is a book topic that only a whole book can make sure of."""
+        return self.channel == "book" and not (self.in_sync and self.linked)
 
     def _admit_delta(self, found: int) -> bool | Lost:
         due = self.fact + 1

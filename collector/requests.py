@@ -49,6 +49,7 @@ def answer(request: bytes, aggregator: Aggregator, processes: Processes) -> list
             rows = asked.get("processes", [])
             processes.name(rows)
             aggregator.processes({row["name"]: row["pid"] for row in rows})
+            aggregator.coverage.statuses(asked.get("statuses", {}))
             found = {"status": status.summary(aggregator, processes, now)}
         case _:
             head = aggregator.coverage.accounted()

@@ -31,6 +31,7 @@ def summary(aggregator: Aggregator, processes: Iterable[ProcessUse], now: float)
         "block_time_s": max((report.block_time_s for report in reports), default=0.0),
         "halted": bool(reports) and all(report.halted for report in reports),
         "holes": coverage.holes(),
+        "trade_proof": aggregator.proof.summary(),
         "events": totals,
         "gaps": coverage.gaps(),
         "frames": {

@@ -18,27 +18,12 @@ from typing import Any, Final, TypeAlias
 
 import msgspec
 
+from collector.config import Supervision
 from shards.errors import EXIT_CONFIG, ConfigError
 
 log = logging.getLogger(__name__)
 
 _spawn: Final = multiprocessing.get_context("spawn")
-
-
-class Limits(msgspec.Struct, frozen=True):
-    """How patient the supervisor is."""
-
-    start_within_s: float = 30.0
-    """A child that never beat is given so long."""
-    stall_after_s: float = 10.0
-    abort_grace_s: float = 2.0
-    """From SIGABRT to SIGKILL."""
-    restart_base_s: float = 0.1
-    restart_cap_s: float = 5.0
-    crash_window_s: float = 60.0
-    crash_loop: int = 6
-    """Starts within the window beyond which restarts are slow."""
-    crash_loop_wait_s: float = 30.0
 
 
 class ChildState(msgspec.Struct, frozen=True):
@@ -83,7 +68,7 @@ class GiveUp(msgspec.Struct, frozen=True):
 Action: TypeAlias = Start | Abort | Kill | GiveUp
 
 
-def plan(now: float, children: Iterable[ChildState], limits: Limits) -> list[Action]:
+def plan(now: float, children: Iterable[ChildState], limits: Supervision) -> list[Action]:
     """Say what to do with each child; start, stop and kill nothing."""
     actions: list[Action] = []
     for child in children:
@@ -103,7 +88,7 @@ def plan(now: float, children: Iterable[ChildState], limits: Limits) -> list[Act
     return actions
 
 
-def restart_wait_s(child: ChildState, limits: Limits) -> float:
+def restart_wait_s(child: ChildState, limits: Supervision) -> float:
     """Return how long after its end a child is started again."""
     recent = sum(start > child.exited_at - limits.crash_window_s for start in child.starts)
     if recent >= limits.crash_loop:
@@ -196,9 +181,9 @@ def describe_exit(code: int) -> str:
 class Supervisor:
     """All children, in the order in which they start; they stop in the reverse."""
 
-    def __init__(self, children: list[Child], limits: Limits | None = None) -> None:
+    def __init__(self, children: list[Child], limits: Supervision | None = None) -> None:
         self.children = {child.name: child for child in children}
-        self._limits = limits or Limits()
+        self._limits = limits or Supervision()
 
     def sentinels(self) -> list[int]:
         """Return what to wait on: ready when a process ends."""

@@ -56,6 +56,11 @@ class Trade(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """Derivatives only, else empty."""
 
 
+def number_of(trade: Trade) -> int:
+    """Return a trade's n: its place among all trades of the block, over all markets."""
+    return int(trade.trade_id.rpartition("_")[2])
+
+
 class Trades(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """All trades of one market in one block, in the chain's order (by n)."""
 

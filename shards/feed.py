@@ -79,6 +79,7 @@ class Feed:
         self._held_limit = held_limit
         self._held: list[tuple[Block, int]] = []
         self._gap: Gap | None = None
+        self._opened_at = 0
 
     # ---- what the subscription says -------------------------------------------------
 
@@ -295,6 +296,8 @@ class Feed:
 
     def _open_gap(self, cause: Cause, first: int, ts: int, detail: str = "") -> None:
         self.stats.gaps_opened += 1
+        # The instant is the gap's id: two of one instant must differ.
+        ts = self._opened_at = max(ts, self._opened_at + 1)
         gap = Gap(self.market_id, ts, "open", cause, first, 0, ts, detail)
         self._gap = gap
         self._outlet.gap(self, gap)

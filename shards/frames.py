@@ -66,7 +66,7 @@ class Record(msgspec.Struct, array_like=True, gc=False):
     flags: int
     height: int
     sequence: int
-    """The book's sequence; 0 in other channels."""
+    """The book's sequence; of trades the highest n; of a gap its id."""
     count: int
     """Events inside: 1, or the number of trades."""
     ts_event: int

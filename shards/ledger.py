@@ -36,6 +36,8 @@ class Ranges:
 
     def discard(self, first: int, last: int) -> None:
         """Remove the heights from ``first`` to ``last``; absent ones are no error."""
+        if last < first:
+            return
         kept: list[tuple[int, int]] = []
         for a, b in self._ranges:
             if b < first or a > last:

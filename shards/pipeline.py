@@ -28,6 +28,7 @@ from shards.events import (
     Source,
     Trade,
     Trades,
+    number_of,
 )
 from shards.feed import Feed, State
 from shards.frames import (
@@ -367,7 +368,7 @@ class Pipeline:
                 KIND_TRADES,
                 flags,
                 event.height,
-                0,
+                number_of(event.trades[-1]),
                 len(event.trades),
                 event.ts_event,
                 event.ts_recv,

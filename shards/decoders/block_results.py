@@ -10,7 +10,7 @@ stream prints hexadecimal or bech32.
 
 import base64
 import functools
-from typing import Final
+from typing import Annotated, Final
 
 import bech32
 import msgspec
@@ -38,7 +38,7 @@ class _TxResult(msgspec.Struct):
 
 
 class _Results(msgspec.Struct):
-    height: int
+    height: Annotated[int, msgspec.Meta(ge=1, lt=1 << 62)]
     txs_results: list[_TxResult] | None = None
     finalize_block_events: list[_Event] | None = None
 
@@ -66,7 +66,7 @@ class _Orderbook(msgspec.Struct):
 
 class _Update(msgspec.Struct):
     orderbook: _Orderbook
-    seq: int = 0
+    seq: Annotated[int, msgspec.Meta(ge=0, lt=1 << 62)] = 0
 
 
 class _PositionDelta(msgspec.Struct):
@@ -110,7 +110,7 @@ def decode(payload: bytes, ts_event: int) -> Block:
             error = answer.error or _Error("no result")
             raise DecodeError("", f"block_results: {error.message} {error.data}".rstrip())
         return _block(answer.result, ts_event)
-    except (msgspec.DecodeError, ValueError, KeyError) as error:
+    except (msgspec.DecodeError, ValueError, KeyError, RecursionError) as error:
         raise DecodeError("", f"not a block_results answer: {error!r}") from None
 
 

@@ -6,12 +6,17 @@ list that was not asked for is ``[]``, one that was asked for without a match is
 false booleans and empty strings are absent; amounts are 18-decimal texts.
 """
 
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
 
 from shards.errors import DecodeError
-from shards.events import ZERO, Block, BookUpdate, Confirmed, Level, Rejected, Trade
+from shards.events import ZERO, Block, BookUpdate, Confirmed, Level, Rejected, Trade, number_of
+
+_Height = Annotated[int, msgspec.Meta(ge=1, lt=1 << 62)]
+_Milliseconds = Annotated[int, msgspec.Meta(ge=0, lt=1 << 43)]
+"""What still fits into 64 bits as nanoseconds."""
+_Sequence = Annotated[int, msgspec.Meta(ge=0, lt=1 << 62)]
 
 
 class _Level(msgspec.Struct, gc=False):
@@ -27,7 +32,7 @@ class _Orderbook(msgspec.Struct, gc=False):
 
 class _BookUpdate(msgspec.Struct, gc=False):
     orderbook: _Orderbook
-    seq: int = 0
+    seq: _Sequence = 0
 
 
 class _SpotTrade(msgspec.Struct, gc=False):
@@ -65,8 +70,8 @@ class _DerivativeTrade(msgspec.Struct, gc=False):
 
 
 class _Block(msgspec.Struct, gc=False):
-    block_height: int
-    block_time: int
+    block_height: _Height
+    block_time: _Milliseconds
     spot_trades: list[_SpotTrade] | None = None
     derivative_trades: list[_DerivativeTrade] | None = None
     spot_orderbook_updates: list[_BookUpdate] | None = None
@@ -103,8 +108,9 @@ def decode(payload: bytes | memoryview) -> tuple[int, Block | Confirmed | Reject
     """
     try:
         message = _decode(payload)
-    # A truncated escape or a bad byte inside a string is a UnicodeDecodeError.
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    # A truncated escape or a bad byte inside a string is a UnicodeDecodeError; lists in
+    # lists without end are a RecursionError.
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise DecodeError("", f"not a chain-stream message: {error}") from None
     result = message.result
     if type(result) is _Block:
@@ -134,8 +140,13 @@ def _block(block: _Block) -> Block:
     return Block(block.block_height, block.block_time * 1_000_000, trades, updates)
 
 
-def _number(trade: tuple[str, Trade]) -> int:
-    return int(trade[1].trade_id.rpartition("_")[2])
+def _number(of_market: tuple[str, Trade]) -> int:
+    market_id, trade = of_market
+    try:
+        return number_of(trade)
+    except ValueError:
+        reason = f"trade id {trade.trade_id[:40]!r} does not end in a number"
+        raise DecodeError(market_id, reason) from None
 
 
 def _update(update: _BookUpdate) -> BookUpdate:

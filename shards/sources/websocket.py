@@ -26,6 +26,11 @@ class Listener(WSListener):
         self._fragments: list[bytes] = []
         self.ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         """Resolves with the reason; raises where our own code failed."""
+        self.opened = False
+
+    def on_ws_connected(self, transport: WSTransport) -> None:
+        """Note that the handshake succeeded."""
+        self.opened = True
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
         """Take one WebSocket frame; the data path begins here."""
@@ -87,4 +92,9 @@ async def connect(
             )
     except (OSError, WSError, TimeoutError, ValueError) as error:
         raise SourceError(url, str(error) or type(error).__name__) from error
+    # picows 2.3 returns a transport, and never calls on_ws_disconnected, where the server
+    # closes before the handshake is over.
+    if not listener.opened:
+        transport.disconnect(graceful=False)
+        raise SourceError(url, "closed by the server during the handshake")
     return transport, listener

@@ -397,6 +397,32 @@ def test_a_restart_without_keyframes_restores_the_book_when_one_comes() -> None:
     assert books == [(15, False), (16, False), (16, True)]
 
 
+def test_a_quiet_markets_book_is_had_although_the_aggregator_has_published_nothing_yet() -> None:
+    world = World()
+    world.restart(0)
+    world.script.keyframe("INJ-USDT", snapshot("INJ-USDT", 100, world.books["INJ-USDT"]))
+    world.turn()
+    assert [(e.sequence, e.is_snapshot) for e in events(world) if isinstance(e, Book)] == [
+        *[(10, True)]
+    ]
+
+
+def test_a_quiet_book_that_changed_unseen_before_a_restart_is_found_out_without_a_delta() -> None:
+    world = joined_world()
+    world.losing = True
+    world.block(0b001)
+    world.losing = False
+    world.restart(0)
+    world.turn()
+    assert [e for e in events(world) if isinstance(e, Book)] == []
+    world.script.keyframe("INJ-USDT", snapshot("INJ-USDT", 101, world.books["INJ-USDT"]))
+    world.turn()
+    out = [e for e in events(world) if isinstance(e, Book | Lost)]
+    assert [(type(e), e.is_snapshot if isinstance(e, Book) else e.last) for e in out] == [
+        *[(Lost, 11), (Book, True)]
+    ]
+
+
 def test_trades_of_a_height_that_is_only_partly_remembered_are_not_called_lost() -> None:
     world = joined_world(frames_per_topic=64)
     world.block(0)

@@ -17,6 +17,9 @@ class Received:
     """One market's data behind the aggregator."""
 
     def __init__(self, market_id: str) -> None:
+        self.market_id = market_id
+        self.known = 0
+        """Heights up to here came from a process that was never accounted for."""
         self.book = OrderBook(market_id)
         self.book_sequence = 0
         self.jumps: list[tuple[int, int]] = []

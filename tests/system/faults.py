@@ -32,6 +32,8 @@ class Look(NamedTuple):
     """Name, pid and restarts."""
     shards: tuple[tuple[int, int], ...]
     """Number and epoch."""
+    connects: int
+    """Connections that all shards have made."""
 
     @property
     def is_whole(self) -> bool:
@@ -51,7 +53,7 @@ class Watch:
         try:
             status: dict[str, Any] = self._asker.ask("status", within_s=0.3)["status"]
         except TimeoutError:
-            return Look(time.monotonic(), -1.0, 0, 0, 0, (), ())
+            return Look(time.monotonic(), -1.0, 0, 0, 0, (), (), 0)
         return Look(
             time.monotonic(),
             status["coverage"]["now"],
@@ -60,6 +62,7 @@ class Watch:
             status["publisher_epoch"],
             tuple((p["name"], p["pid"], p["restarts"]) for p in status["processes"]),
             tuple((s["shard"], s["epoch"]) for s in status["shards"]),
+            sum(s["connects"] for s in status["shards"]),
         )
 
     def until_whole(self, *, within_s: float) -> Look:
@@ -130,6 +133,7 @@ def _differs(before: Look, now: Look) -> bool:
         now.coverage < 1.0
         or now.publisher_epoch != before.publisher_epoch
         or now.gaps_open > 0
+        or (now.connects != before.connects and bool(now.shards))
         or bool(now.processes and now.processes != before.processes)
     )
 

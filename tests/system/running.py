@@ -169,9 +169,9 @@ def collector(folder: Path, *options: str, stdout: IO[bytes] | None = None) -> I
             try:
                 process.wait(20)
             except subprocess.TimeoutExpired:
-                for child in [*family, process]:
-                    with contextlib.suppress(psutil.NoSuchProcess, ProcessLookupError):
-                        child.kill()
+                for pid in [child.pid for child in family] + [process.pid]:
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGKILL)
             running.close()
 
 
