@@ -92,6 +92,8 @@ class Aggregator:
         self.links: dict[int, ShardLink] = {}
         self.lanes: dict[str, Lane] = {}
         self._market_of = {market.symbol: market for market in config.markets}
+        self._symbol_of = {market.market_id: market.symbol for market in config.markets}
+        self._begun: set[str] = set()
         self._publisher = publisher
         self.recv_to_aggregator = Histogram()
         self.block_to_recv = Histogram()
@@ -147,9 +149,20 @@ class Aggregator:
             return answer
         link.report = report
         link.unaccounted = report
+        self._begin_topics(report)
         self.coverage.report(report, now)
         self._account(link)
         return answer
+
+    def _begin_topics(self, report: Report) -> None:
+        """Let late joiners see the quiet markets too, and from where on nothing is missing."""
+        for market in report.markets:
+            if market.first and market.market_id not in self._begun:
+                self._begun.add(market.market_id)
+                complete_from = max(market.first, report.kept_from)
+                for channel in frames.CHANNELS:
+                    name = frames.topic(channel, self._symbol_of[market.market_id])
+                    self.history.begin(name, complete_from)
 
     def processes(self, pids: Mapping[str, int]) -> None:
         """Hear from the coordinator who lives: a dead shard's last report is worth nothing."""

@@ -71,6 +71,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     replay_per_s: float = 40.0
     replay_blocks: int = 5_000
     """Lost blocks beyond which the rest of the hole is announced, not fetched."""
+    return_s: float = 30.0
+    """How often a connection to a second-choice endpoint looks for the first."""
     report_s: float = 1.0
 
 

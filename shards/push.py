@@ -32,6 +32,8 @@ from shards.frames import BatchHeader, Record
 class _Batch(msgspec.Struct, gc=False):
     first: int
     count: int
+    height: int
+    """Highest of its records'."""
     pushed_at: float
     payload: bytes
 
@@ -71,6 +73,8 @@ class Pusher:
         self.frames = 0
         """Frames made so far; also the sequence of the last one."""
         self.dropped = 0
+        self.kept_from = 0
+        """Height from which all frames made are still kept; 0 while none was forgotten."""
 
     @property
     def backlog_bytes(self) -> int:
@@ -109,7 +113,13 @@ class Pusher:
         size = self._limits.batch_frames
         for start in range(0, len(records), size):
             chunk = records if len(records) <= size else records[start : start + size]
-            batch = _Batch(self.frames + 1, len(chunk), time.monotonic(), _encode(chunk))
+            batch = _Batch(
+                self.frames + 1,
+                len(chunk),
+                max(record.height for record in chunk),
+                time.monotonic(),
+                _encode(chunk),
+            )
             self.frames += len(chunk)
             self._unsent.append(batch)
             self._unsent_bytes += len(batch.payload)
@@ -148,7 +158,9 @@ class Pusher:
             sent[0].pushed_at < oldest
             or self._sent_bytes + self._unsent_bytes > self._limits.backlog_bytes
         ):
-            self._sent_bytes -= len(sent.popleft().payload)
+            batch = sent.popleft()
+            self._sent_bytes -= len(batch.payload)
+            self.kept_from = max(self.kept_from, batch.height + 1)
 
     def _drop(self) -> None:
         unsent, self._unsent = self._unsent, deque()

@@ -41,6 +41,7 @@ def make_report(
         payloads=pipeline.payloads,
         frames=pusher.frames,
         kept=pusher.kept,
+        kept_from=pusher.kept_from,
         dropped=pusher.dropped,
         backlog_bytes=pusher.backlog_bytes,
         lag_us=lag_s * 1e6,

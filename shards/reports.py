@@ -60,6 +60,8 @@ class Report(msgspec.Struct, kw_only=True, gc=False):
     once that frame has arrived: it travels another way and may die with the shard."""
     kept: int
     """Frames that are still on their way or would be sent again."""
+    kept_from: int
+    """Height from which a new aggregator will have everything; 0: from the beginning."""
     dropped: int
     backlog_bytes: int
     lag_us: float

@@ -74,6 +74,7 @@ class Shard:
             self,
             channels=config.channels,
             subscribe_per_s=config.limits.subscribe_per_s,
+            return_s=config.limits.return_s,
         )
         self._pipeline = self._new_pipeline({})
         self._fetcher: Fetcher | None = None

@@ -35,6 +35,13 @@ EXIT_CONFIG = 3
     help="How many markets, from the end of the list, never trade.",
 )
 @click.option(
+    "--paused-markets",
+    default=0,
+    show_default=True,
+    type=click.IntRange(0),
+    help="How many markets, before the quiet ones, have the status Paused.",
+)
+@click.option(
     "--seed",
     default=1,
     show_default=True,
@@ -105,21 +112,24 @@ EXIT_CONFIG = 3
     help="Stop when stdin ends: for a program that holds the other end.",
 )
 def devnet(
-    *, spot: int, perp: int, quiet_markets: int, seed: int, block_time: float, traffic: Traffic,
-    stream_buffer: int, home: str | None, rpc_port: int, ws_port: int, grpc_port: int,
-    stream_port: int, as_json: bool, stop_with_stdin: bool,
+    *, spot: int, perp: int, quiet_markets: int, paused_markets: int, seed: int,
+    block_time: float, traffic: Traffic, stream_buffer: int, home: str | None, rpc_port: int,
+    ws_port: int, grpc_port: int, stream_port: int, as_json: bool, stop_with_stdin: bool,
 ) -> None:  # fmt: skip
     """
     Run a real Injective node on loopback, with real trading.
 
     Ctrl-C stops it and leaves nothing behind. SIGUSR1 restarts the node on the same ports, with
-    its chain.
+    its chain. SIGUSR2 halts the chain, while the node goes on answering; a second one lets it go
+    on.
     """
-    if quiet_markets > spot + perp:
-        raise click.UsageError("--quiet-markets is more than there are markets")
+    if quiet_markets + paused_markets > spot + perp:
+        raise click.UsageError(
+            "--quiet-markets and --paused-markets are more than there are markets"
+        )
     config = DevnetConfig(
-        spot=spot, perp=perp, quiet_markets=quiet_markets, seed=seed, block_time_s=block_time,
-        traffic=traffic, stream_buffer=stream_buffer, home=home,
+        spot=spot, perp=perp, quiet_markets=quiet_markets, paused_markets=paused_markets,
+        seed=seed, block_time_s=block_time, traffic=traffic, stream_buffer=stream_buffer, home=home,
         ports=Ports(rpc=rpc_port, ws=ws_port, grpc=grpc_port, stream=stream_port),
     )  # fmt: skip
     _run(config, as_json=as_json, stop_with_stdin=stop_with_stdin)

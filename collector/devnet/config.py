@@ -23,6 +23,8 @@ class DevnetConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     perp: int = 4
     quiet_markets: int = 0
     """Markets at the end of the list that never trade."""
+    paused_markets: int = 0
+    """Markets before those, whose status in the genesis is Paused."""
     seed: int = 1
     block_time_s: float = 0.65
     traffic: Traffic = "normal"

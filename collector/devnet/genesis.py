@@ -94,7 +94,7 @@ def _listing(market: Market) -> Json:
     return {
         "ticker": market.ticker,
         "market_id": market.market_id,
-        "status": "Active",
+        "status": "Paused" if market.paused else "Active",
         "quote_denom": market.quote,
         "quote_decimals": market.quote_decimals,
         "min_price_tick_size": f"{market.price_tick:f}",

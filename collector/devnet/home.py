@@ -67,7 +67,11 @@ def furnish(
         (home / LITTER).mkdir()
         run_node([str(binary), "init", "devnet", "--chain-id", CHAIN_ID], home, environment)
         markets = market_table(
-            spot=config.spot, perp=config.perp, quiet=config.quiet_markets, seed=config.seed
+            spot=config.spot,
+            perp=config.perp,
+            quiet=config.quiet_markets,
+            paused=config.paused_markets,
+            seed=config.seed,
         )
         _configure(home)
         _write_genesis(home, markets)

@@ -15,12 +15,13 @@ class Endpoints(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class DevnetMarket(msgspec.Struct, frozen=True, kw_only=True):
-    """One market of the genesis; a quiet one never trades."""
+    """One market of the genesis; a quiet one never trades, a paused one cannot."""
 
     market_id: str
     ticker: str
     type: Literal["spot", "derivative"]
     quiet: bool
+    paused: bool = False
 
 
 class Pids(msgspec.Struct, frozen=True, kw_only=True):

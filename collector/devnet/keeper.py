@@ -22,7 +22,7 @@ from collector.devnet.home import CHAIN_ID, chain_home
 from collector.devnet.info import DevnetInfo, DevnetMarket, Pids
 from collector.devnet.lifeline import Lifeline
 from collector.devnet.node import Node
-from collector.devnet.protocol import RESTART, Failed, HomeMade, Ready, Report
+from collector.devnet.protocol import HALT, RESTART, Failed, HomeMade, Ready, Report
 from collector.devnet.trading import TraderConfig
 
 log = logging.getLogger("collector.devnet")
@@ -75,7 +75,7 @@ class Keeper:
         node.start()
         deadline = time.monotonic() + _BOOT_WITHIN_S
         while not node.is_ready():
-            self._heed(_LOOK_EVERY_S)
+            self._heed(node, _LOOK_EVERY_S)
             node.check()
             if time.monotonic() > deadline:
                 raise DevnetError(f"the node did not answer within {_BOOT_WITHIN_S:.0f} s")
@@ -83,7 +83,7 @@ class Keeper:
     def _watch(self, node: Node, trader: Child) -> None:
         while True:
             # A child's death is a signal too, so there is nothing to poll for.
-            if self._heed(None):
+            if self._heed(node, None):
                 log.info("restarting the node")
                 node.stop()
             if self._node_is_down(node):
@@ -108,13 +108,16 @@ class Keeper:
             raise DevnetError(what)
         log.warning("%s\nstarting it again", what)
 
-    def _heed(self, timeout_s: float | None) -> bool:
-        """Wait; say whether a restart is asked for."""
+    def _heed(self, node: Node, timeout_s: float | None) -> bool:
+        """Wait, and halt the chain if told to; say whether a restart is asked for."""
         restart = False
         for _, what in self._lifeline.wait(timeout_s):
             if what in (b"", signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
                 raise _Stopped
-            restart = restart or (isinstance(what, bytes) and RESTART in what)
+            orders = what.splitlines(keepends=True) if isinstance(what, bytes) else []
+            restart = restart or RESTART in orders
+            for _ in range(orders.count(HALT)):
+                node.toggle_halt()
         return restart
 
     def _info(self, node: Node, trader: Child) -> DevnetInfo:
@@ -124,7 +127,13 @@ class Keeper:
             block_time_s=self._config.block_time_s,
             endpoints=node.endpoints,
             markets=tuple(
-                DevnetMarket(market_id=m.market_id, ticker=m.ticker, type=m.type, quiet=m.quiet)
+                DevnetMarket(
+                    market_id=m.market_id,
+                    ticker=m.ticker,
+                    type=m.type,
+                    quiet=m.quiet,
+                    paused=m.paused,
+                )
                 for m in node.markets
             ),
             pids=Pids(devnet=os.getppid(), node=node.pid, trader=trader.pid or None),

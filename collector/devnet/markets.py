@@ -31,6 +31,7 @@ class Market(msgspec.Struct, frozen=True, kw_only=True):
     min_notional: Decimal
     mid: int
     quiet: bool = False
+    paused: bool = False
 
 
 class _Token(NamedTuple):
@@ -77,17 +78,26 @@ _AWKWARD_SPOT = {
 _AWKWARD_PERP = {3: _Listing("1000pepe/USDC PERP", _Token("1000PEPE", 18, 0.021), _QUOTES[1])}
 
 
-def market_table(*, spot: int, perp: int, quiet: int = 0, seed: int = 1) -> tuple[Market, ...]:
-    """Name the markets, spot ones first; the last `quiet` of them never trade."""
+def market_table(
+    *, spot: int, perp: int, quiet: int = 0, paused: int = 0, seed: int = 1
+) -> tuple[Market, ...]:
+    """
+    Name the markets, spot ones first.
+
+    The last `quiet` of them never trade; the status of the `paused` ones before these is Paused.
+    """
     random = Random(seed)
     spots = _listings(spot, awkward=_AWKWARD_SPOT, suffix="")
     perps = _listings(perp, awkward=_AWKWARD_PERP, suffix=" PERP")
     first_quiet = spot + perp - quiet
-    return tuple(
-        _market(number, listing, "spot" if number < spot else "derivative", random,
-                quiet=number >= first_quiet)
+    table = [
+        _market(number, listing, "spot" if number < spot else "derivative", random)
         for number, listing in enumerate([*spots, *perps])
-    )  # fmt: skip
+    ]
+    for number in range(first_quiet - paused, len(table)):
+        idle = {"quiet": number >= first_quiet, "paused": number < first_quiet}
+        table[number] = msgspec.structs.replace(table[number], **idle)
+    return tuple(table)
 
 
 def _listings(count: int, *, awkward: dict[int, _Listing], suffix: str) -> list[_Listing]:
@@ -108,12 +118,7 @@ def _plain_listings(suffix: str) -> Iterator[_Listing]:
 
 
 def _market(
-    number: int,
-    listing: _Listing,
-    kind: Literal["spot", "derivative"],
-    random: Random,
-    *,
-    quiet: bool,
+    number: int, listing: _Listing, kind: Literal["spot", "derivative"], random: Random
 ) -> Market:
     price = listing.base.price / listing.quote.price * random.uniform(0.9, 1.1)
     # Four figures of price, and an order of some tens of ticks is worth some tens of dollars.
@@ -133,7 +138,6 @@ def _market(
         quantity_tick=quantity_tick,
         min_notional=Decimal(1) if listing.quote.price == 1 else Decimal("0.01"),
         mid=round(Decimal(price) / price_tick),
-        quiet=quiet,
     )
 
 

@@ -82,6 +82,10 @@ class Node:
         self.was_stopped = True
         self._child.stop(grace_s=_STOP_WITHIN_S)
 
+    def toggle_halt(self) -> None:
+        """Let the chain make no more blocks while everything answers; or let it go on."""
+        self._signer.toggle()
+
     def check(self) -> None:
         """
         Do nothing while the program runs.

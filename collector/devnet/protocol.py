@@ -5,7 +5,9 @@ import msgspec
 from collector.devnet.info import DevnetInfo
 
 RESTART = b"restart\n"
-"""The only line towards the keeper. The end of that pipe means: stop."""
+HALT = b"halt\n"
+"""The lines towards the keeper; the second halts the chain, and lets a halted one go on. The end
+of that pipe means: stop."""
 
 
 class HomeMade(msgspec.Struct, frozen=True, tag=True):

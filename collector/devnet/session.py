@@ -15,9 +15,10 @@ from collector.devnet.config import DevnetConfig
 from collector.devnet.errors import DevnetError
 from collector.devnet.info import DevnetInfo
 from collector.devnet.lifeline import Lifeline
-from collector.devnet.protocol import RESTART, Failed, HomeMade, Ready, decode_reports
+from collector.devnet.protocol import HALT, RESTART, Failed, HomeMade, Ready, decode_reports
 
 _STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_ORDERS = {signal.SIGUSR1: RESTART, signal.SIGUSR2: HALT}
 _END_WITHIN_S = 15.0
 
 
@@ -36,7 +37,7 @@ class Session:
         lifeline_pipe: IO[str] | None = None,
     ) -> None:
         self._pipes = [lifeline_pipe.fileno()] if lifeline_pipe else []
-        self._lifeline = Lifeline(signals=(*_STOPS, signal.SIGUSR1), pipes=self._pipes)
+        self._lifeline = Lifeline(signals=(*_STOPS, *_ORDERS), pipes=self._pipes)
         self._config = config
         self._announce = announce
         self._temporary_home: str | None = None
@@ -65,10 +66,10 @@ class Session:
         for pipe, what in self._lifeline.wait():
             if what in _STOPS or (pipe in self._pipes and what == b""):
                 return False
-            if what == signal.SIGUSR1:
-                orders.write(RESTART)
+            if isinstance(what, int):
+                orders.write(_ORDERS[signal.Signals(what)])
                 orders.flush()
-            elif pipe == reports and isinstance(what, bytes):
+            elif pipe == reports:
                 self._read(what)
         return True
 

@@ -3,7 +3,7 @@ The validator's key, held outside the node: which is how the pace of the blocks 
 
 This node makes a block every 0.51 s whatever its `timeout_commit` says (seen in v1.20.1). It waits
 for signatures, though, so each precommit is held back until the block time has passed since the
-one before. The protocol is CometBFT's for remote signers, over a Unix socket:
+one before, or for as long as the chain is to stand still. The protocol is CometBFT's for remote signers, over a Unix socket:
 
     node                                      signer
       │ ◄───────────── connects ──────────────│
@@ -53,7 +53,20 @@ class Signer:
         self._sign: Callable[[bytes], bytes] = eddsa.new(key, "rfc8032").sign
         self._block_time_s = block_time_s
         self._next = 0.0
+        self._may_sign = threading.Event()
+        self._may_sign.set()
         threading.Thread(target=self._serve, name="signer", daemon=True).start()
+
+    def toggle(self) -> None:
+        """
+        Withhold signatures, which halts the chain; or let it go on.
+
+        The node gives up after some minutes without an answer, and has to be restarted then.
+        """
+        if self._may_sign.is_set():
+            self._may_sign.clear()
+        else:
+            self._may_sign.set()
 
     def _serve(self) -> None:
         while True:
@@ -87,6 +100,7 @@ class Signer:
             return subject + nested(7, self._sign(proposal_sign_bytes(subject, chain_id)))
         assert kind == _SIGN_VOTE, f"unknown request {kind}"
         if dict(read_fields(subject)).get(1) == _PRECOMMIT:
+            self._may_sign.wait()
             self._keep_pace()
         return subject + nested(8, self._sign(vote_sign_bytes(subject, chain_id)))
 

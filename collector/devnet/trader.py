@@ -64,7 +64,7 @@ class Trader:
     def __init__(self, config: TraderConfig, markets: tuple[Market, ...]) -> None:
         self.counts = Counts()
         self._config = config
-        self._markets = [market for market in markets if not market.quiet]
+        self._markets = [market for market in markets if not (market.quiet or market.paused)]
         self._accounts = accounts()
         self._flow = Flow(
             [market.mid for market in self._markets],

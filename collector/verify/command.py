@@ -71,6 +71,14 @@ _EXIT_DIFFERS = 4
     help="Ask the node at most so often per second.",
 )
 @click.option(
+    "--patience",
+    default=60.0,
+    show_default=True,
+    type=click.FloatRange(0),
+    metavar="SECONDS",
+    help="How long the node may leave a question unanswered: it may be restarting.",
+)
+@click.option(
     "--capture",
     type=click.Path(dir_okay=False),
     metavar="FILE",
@@ -158,7 +166,8 @@ def _chain(options: dict[str, Any]) -> Any:
         tls = tls or endpoints.tls
     if not rpc or not grpc:
         raise ConfigError("which node is to be asked? Give --rpc and --grpc, or --config")
-    return closing(Chain(rpc, grpc, tls=tls, max_rps=options["max_rps"]))
+    patience_s, max_rps = options["patience"], options["max_rps"]
+    return closing(Chain(rpc, grpc, tls=tls, max_rps=max_rps, patience_s=patience_s))
 
 
 def _fail(sentence: str) -> NoReturn:

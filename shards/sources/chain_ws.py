@@ -24,8 +24,6 @@ log = logging.getLogger(__name__)
 
 _PACE: Final = 20
 """Subscriptions sent in one go."""
-_RETURN_S: Final = 30.0
-"""How often a connection to a second-choice endpoint looks for the first."""
 
 
 class Sink(Protocol):
@@ -77,12 +75,14 @@ class ChainWs:
         *,
         channels: Sequence[str] = CHANNELS,
         subscribe_per_s: float,
+        return_s: float,
     ) -> None:
         self.endpoints = EndpointPool(endpoints)
         self._markets = {market.market_id: market for market in markets}
         self._sink = sink
         self._channels = channels
         self._pause_s = _PACE / subscribe_per_s
+        self._return_s = return_s
         self._transport: WSTransport | None = None
         self._listener: websocket.Listener | None = None
         self._ids = 0
@@ -138,7 +138,7 @@ class ChainWs:
     async def _look_for_better(self, endpoint: str) -> None:
         """While on a second choice, return to the first as soon as it answers again."""
         while True:
-            await asyncio.sleep(_RETURN_S)
+            await asyncio.sleep(self._return_s)
             better = self.endpoints.preferred()
             if better is None:
                 continue

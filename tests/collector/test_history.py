@@ -218,3 +218,13 @@ def test_bytes_stay_bounded_and_the_largest_topic_pays() -> None:
         assert history.bytes <= 100_000
     assert len(replay(history, topic="trades.QUIET.")[1]) == 10
     assert not replay(history, topic="trades.BUSY.")[0]["complete"]
+
+
+def test_under_byte_pressure_a_book_gives_way_after_topics_that_are_none() -> None:
+    history = History(1_000, 10_000)
+    history.add(BOOK, 1, 101, body(1, whole=True), whole=True)
+    for n in range(2, 300):
+        history.add(BOOK, n, 100 + n, body(n))
+    add(history, 400)
+    assert history.bytes <= 10_000
+    assert len(replay(history, topic=BOOK, epoch=0)[1]) == 299

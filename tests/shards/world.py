@@ -213,7 +213,7 @@ class World:
         self.frames = self.delivered = 0
         for received in self.reader.markets.values():
             self.dead_gaps.update(gap.gap_id for gap in received.open_gaps())
-            if received.market_id not in self.accounted:
+            if not self.accounted.get(received.market_id, (0,))[0]:
                 # Its successor joins anew, and may be told blocks that are known already.
                 received.known = received.trade_height
         self.pipeline = self._new_pipeline(self.accounted)
