@@ -81,10 +81,15 @@ def _network_options(command: Callable[..., Any]) -> Callable[..., Any]:
 )
 @click.option(
     "--source",
-    type=click.Choice(["chain-ws"]),
+    type=click.Choice(["chain-ws", "chain-grpc"]),
     default="chain-ws",
     show_default=True,
-    help="Which upstream API to read.",
+    help="Which upstream API to read: a node's WebSocket, or the chain stream over gRPC.",
+)
+@click.option(
+    "--per-market",
+    is_flag=True,
+    help="On chain-grpc: one call per market instead of one per shard; dearer, more apart.",
 )
 @click.option(
     "--channel",

@@ -55,6 +55,7 @@ class StartOptions(msgspec.Struct, frozen=True, kw_only=True):
     devnet_spot: int = 12
     devnet_perp: int = 4
     devnet_options: tuple[str, ...] = ()
+    per_market: bool = False
     duration_s: float | None = None
     min_coverage: float | None = None
     log_level: str = "INFO"
@@ -162,7 +163,7 @@ class Coordinator:
                 options=options.devnet_options,
             )
             return stack.enter_context(node).endpoints()
-        return networks.endpoints(options.network, options.file)
+        return networks.endpoints(options.network, options.file, options.source)
 
     def _choose(self, found: list[Market]) -> list[Market]:
         options = self._options
@@ -226,6 +227,7 @@ class Coordinator:
             endpoints=endpoints,
             markets=markets,
             channels=options.channels or CHANNELS,
+            per_market=options.per_market,
             push=pull,
             link=link,
             limits=options.file.limits,

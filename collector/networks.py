@@ -6,7 +6,7 @@ from typing import Any, Final
 import msgspec
 
 from collector.config import Supervision
-from shards.config import Endpoints, Limits
+from shards.config import Endpoints, Limits, SourceName
 from shards.errors import ConfigError
 
 LOCAL: Final = Endpoints(
@@ -62,30 +62,32 @@ def _no_unknown_keys(document: dict[str, Any]) -> None:
                 raise ValueError(f"Object contains unknown field `{key}` - at `$.{name}`")
 
 
-def endpoints(network: str, file: File) -> Endpoints:
+def endpoints(network: str, file: File, source: SourceName = "chain-ws") -> Endpoints:
     """Return where a network is reached; the file's word goes before the name's."""
     if file.network is not None:
-        check(file.network)
+        check(file.network, source)
         return file.network
     return LOCAL
 
 
-def check(found: Endpoints) -> None:
+def check(found: Endpoints, source: SourceName) -> None:
     """
-    Look at the form of endpoints.
+    Look at the form of endpoints, and whether a source has all that it needs.
 
     Raises:
         ConfigError: If one of them cannot be an endpoint of its kind.
 
     """
+    stream = "chain_ws" if source == "chain-ws" else "chain_stream"
     kinds = (
         ("chain_ws", found.chain_ws, ("ws://", "wss://")),
         ("rpc", found.rpc, ("http://", "https://")),
         ("chain_grpc", found.chain_grpc, ()),
+        ("chain_stream", found.chain_stream, ()),
     )
     for name, values, schemes in kinds:
-        if not values:
-            raise ConfigError(f"network.{name} is empty: the source chain-ws needs it")
+        if not values and name in (stream, "rpc", "chain_grpc"):
+            raise ConfigError(f"network.{name} is empty: the source {source} needs it")
         for value in values:
             if schemes and not value.startswith(schemes):
                 expected = " or ".join(schemes)

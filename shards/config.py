@@ -86,6 +86,8 @@ class ShardConfig(msgspec.Struct, frozen=True, kw_only=True):
     endpoints: Endpoints
     markets: tuple[Market, ...]
     channels: tuple[str, ...] = CHANNELS
+    per_market: bool = False
+    """On chain-grpc: a call per market instead of one for all."""
     push: str
     """ZeroMQ endpoint of the aggregator's PULL."""
     link: str

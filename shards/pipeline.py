@@ -150,16 +150,24 @@ class Pipeline:
                 self._subscriptions[old] = kept
         self._subscriptions[subscription] = feeds
 
-    def receive(self, payload: bytes | memoryview, ts_recv: int) -> None:
+    def confirmed(self, subscription: int) -> None:
+        """The source accepted a subscription, and its payloads do not say so."""
+        for feed in self._subscriptions.get(subscription, ()):
+            feed.confirmed()
+
+    def receive(self, payload: bytes | memoryview, ts_recv: int, subscription: int = 0) -> None:
         """
         Decode one payload and move the feeds it concerns.
+
+        ``subscription`` counts where the payload itself names none.
 
         Raises:
             DecodeError: If it cannot be decoded: the connection cannot be trusted any more.
 
         """
         self.payloads += 1
-        subscription, message = self._decode(payload)
+        named, message = self._decode(payload)
+        subscription = named or subscription
         feeds = self._subscriptions.get(subscription)
         if feeds is None:
             self._unaddressed(subscription, message)
@@ -300,9 +308,9 @@ class Pipeline:
             first[symbol] = min(first.get(symbol, height), height)
         self._records += [told[-1] for told in gaps.values() if not _opened_and_closed(told)]
         for market_id, lane in self._lanes.items():
-            height = first.get(lane.book.partition(".")[2])
-            if height is not None:
-                self.feeds[market_id].rewind(height, ts)
+            lost_from = first.get(lane.book.partition(".")[2])
+            if lost_from is not None:
+                self.feeds[market_id].rewind(lost_from, ts)
         return count
 
     def keyframes(self, ts: int) -> None:

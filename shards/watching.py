@@ -11,8 +11,8 @@ from shards.errors import SourceError
 from shards.feed import Feed
 from shards.pipeline import Pipeline
 from shards.push import Pusher
-from shards.sources.chain_ws import ChainWs
 from shards.sources.rpc import Rpc, latest_height
+from shards.sources.sink import Source
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +27,7 @@ class Watch:
         config: ShardConfig,
         pipeline: Pipeline,
         pusher: Pusher,
-        source: ChainWs,
+        source: Source,
         *,
         settle: Callable[[], None],
     ) -> None:

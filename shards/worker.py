@@ -29,9 +29,8 @@ import uvloop
 import zmq
 
 from shards.config import ShardConfig
-from shards.decoders import chain_ws as chain_ws_decoder
 from shards.errors import EXIT_CONFIG, ConfigError
-from shards.events import Cause, Source
+from shards.events import Cause
 from shards.fetching import Fetcher
 from shards.frames import Record
 from shards.ledger import MarketLedger
@@ -40,14 +39,13 @@ from shards.pipeline import Pipeline
 from shards.push import Pusher
 from shards.reporting import make_report
 from shards.reports import Answer, Report
-from shards.sources.chain_ws import ChainWs
+from shards.sources import open_source
 from shards.watching import Watch
 
 log = logging.getLogger(__name__)
 
 _BEAT_S: Final = 0.1
 _REPORT_POLL_S: Final = 0.1
-_SOURCE: Final[Source] = "chain-ws"
 
 
 class Fenced(Exception):
@@ -68,14 +66,7 @@ class Shard:
             limits=config.limits,
             on_drop=self._dropped,
         )
-        self._source = ChainWs(
-            config.endpoints.chain_ws,
-            config.markets,
-            self,
-            channels=config.channels,
-            subscribe_per_s=config.limits.subscribe_per_s,
-            return_s=config.limits.return_s,
-        )
+        self._source = open_source(config, self)
         self._pipeline = self._new_pipeline({})
         self._fetcher: Fetcher | None = None
         self._watch: Watch | None = None
@@ -87,8 +78,8 @@ class Shard:
     def _new_pipeline(self, ledgers: dict[str, MarketLedger]) -> Pipeline:
         return Pipeline(
             self._config.markets,
-            source=_SOURCE,
-            decoder=chain_ws_decoder.decode,
+            source=self._config.source,
+            decoder=self._source.decode,
             limits=self._config.limits,
             with_book="book" in self._config.channels,
             ledgers=ledgers,
@@ -148,11 +139,13 @@ class Shard:
         self._pusher.close()
         self._link.close()
 
-    # ---- the data path (sources.chain_ws.Sink) --------------------------------------
+    # ---- the data path (sources.sink.Sink) ------------------------------------------
 
-    def receive(self, payload: bytes | memoryview, ts_recv: int, last: bool) -> None:
+    def receive(
+        self, payload: bytes | memoryview, ts_recv: int, last: bool, subscription: int = 0
+    ) -> None:
         """Take one payload; its frames leave with the last of a read, or when they age."""
-        self._pipeline.receive(payload, ts_recv)
+        self._pipeline.receive(payload, ts_recv, subscription)
         if not self._batch_ts:
             self._batch_ts = ts_recv
         if last or ts_recv - self._batch_ts > self._batch_age:
@@ -161,6 +154,10 @@ class Shard:
     def subscribed(self, subscription: int, market_ids: Iterable[str]) -> None:
         """Note a subscription that is about to be asked for."""
         self._pipeline.subscribed(subscription, market_ids, time.time_ns())
+
+    def confirmed(self, subscription: int) -> None:
+        """Note that a subscription was accepted."""
+        self._pipeline.confirmed(subscription)
 
     def disconnected(self, cause: Cause, reason: str) -> None:
         """Note that the connection is gone."""

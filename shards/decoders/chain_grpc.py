@@ -1,14 +1,16 @@
 """
-Decode the chain's gRPC messages (v2), given as parsed protobuf objects.
+Decode the chain's gRPC messages: the stream, and order books that were queried.
 
 On this wire every amount is the integer text of the value times 10^18; ours is the
 decimal text that the chain prints elsewhere (events.py).
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
-from shards.events import Level, Snapshot
+from shards.config import Market
+from shards.errors import DecodeError
+from shards.events import Block, BookUpdate, Level, Snapshot, Trade, number_of
 
 
 def decimal_text(scaled: str) -> str:
@@ -36,3 +38,122 @@ def snapshot(market_id: str, height: int, response: Any) -> Snapshot:
 
 def _levels(levels: Iterable[Any]) -> list[Level]:
     return [(decimal_text(level.p), decimal_text(level.q)) for level in levels]
+
+
+class StreamDecoder:
+    """
+    Decode chain-stream messages, v2 or v1beta1, read field by field.
+
+    v1beta1 tells amounts in the tokens' smallest units, so it needs the markets' decimals;
+    and it has lost the digits that do not fit 18 places of those, which v2 keeps.
+    """
+
+    def __init__(self, parse: Callable[[bytes], Any], markets: Iterable[Market] = ()) -> None:
+        """``parse`` is the generated ``StreamResponse.FromString``; markets are for v1beta1."""
+        self._parse = parse
+        self._units = {market.market_id: _Units(market) for market in markets}
+
+    def decode(self, payload: bytes | memoryview) -> tuple[int, Block]:
+        """
+        Decode one message; the wire names no subscription, so that is 0.
+
+        Raises:
+            DecodeError: If the payload is not such a message.
+
+        """
+        try:
+            message = self._parse(bytes(payload))
+        # protobuf's error class differs between its implementations, and is not ours to import.
+        except Exception as error:  # noqa: BLE001
+            raise DecodeError("", f"not a chain-stream message: {error}") from None
+        updates = [self._update(update) for update in message.spot_orderbook_updates]
+        updates += [self._update(update) for update in message.derivative_orderbook_updates]
+        trades = [(trade.market_id, self._spot(trade)) for trade in message.spot_trades]
+        trades += [
+            (trade.market_id, self._derivative(trade)) for trade in message.derivative_trades
+        ]
+        if len(trades) > 1:
+            trades.sort(key=lambda of_market: number_of(of_market[1]))
+        return 0, Block(message.block_height, message.block_time * 1_000_000, trades, updates)
+
+    def _update(self, update: Any) -> BookUpdate:
+        book = update.orderbook
+        units = self._units.get(book.market_id, _HUMAN)
+        return BookUpdate(
+            book.market_id,
+            update.seq,
+            [(units.price(level.p), units.quantity(level.q)) for level in book.buy_levels],
+            [(units.price(level.p), units.quantity(level.q)) for level in book.sell_levels],
+        )
+
+    def _spot(self, trade: Any) -> Trade:
+        units = self._units.get(trade.market_id, _HUMAN)
+        return Trade(
+            trade.trade_id,
+            "buy" if trade.is_buy else "sell",
+            units.price(trade.price),
+            units.quantity(trade.quantity),
+            units.amount(trade.fee),
+            trade.executionType,
+            _hash(trade.order_hash),
+            trade.subaccount_id,
+            trade.fee_recipient_address,
+            trade.cid,
+        )
+
+    def _derivative(self, trade: Any) -> Trade:
+        units = self._units.get(trade.market_id, _HUMAN)
+        delta = trade.position_delta
+        return Trade(
+            trade.trade_id,
+            "buy" if trade.is_buy else "sell",
+            units.price(delta.execution_price),
+            units.quantity(delta.execution_quantity),
+            units.amount(trade.fee),
+            trade.executionType,
+            _hash(trade.order_hash),
+            trade.subaccount_id,
+            trade.fee_recipient_address,
+            trade.cid,
+            units.amount(delta.execution_margin),
+            units.amount(trade.payout),
+        )
+
+
+def _hash(order_hash: str | bytes) -> str:
+    """v1beta1 has the hash as bytes in some releases."""
+    return order_hash if isinstance(order_hash, str) else "0x" + order_hash.hex()
+
+
+class _Units:
+    """How one market's v1beta1 amounts become the chain's human-readable text."""
+
+    __slots__ = ("_amount", "_price", "_quantity")
+
+    def __init__(self, market: Market | None) -> None:
+        self._price = self._quantity = self._amount = 0
+        if market is not None:
+            self._amount = -market.quote_decimals
+            self._price = market.base_decimals - market.quote_decimals
+            self._quantity = -market.base_decimals
+
+    def price(self, scaled: str) -> str:
+        return decimal_text(shift(scaled, self._price) if self._price else scaled)
+
+    def quantity(self, scaled: str) -> str:
+        return decimal_text(shift(scaled, self._quantity) if self._quantity else scaled)
+
+    def amount(self, scaled: str) -> str:
+        return decimal_text(shift(scaled, self._amount) if self._amount else scaled)
+
+
+_HUMAN = _Units(None)
+
+
+def shift(scaled: str, places: int) -> str:
+    """Multiply an integer text by a power of ten; what falls below one unit is cut off."""
+    if places >= 0:
+        return scaled + "0" * places if scaled.strip("-0") else "0"
+    sign = "-" if scaled.startswith("-") else ""
+    kept = scaled.lstrip("-")[:places]
+    return sign + kept if kept else "0"

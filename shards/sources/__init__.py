@@ -1,1 +1,29 @@
 """Sources: sockets, one module per upstream. Here every transport error becomes a SourceError."""
+
+from shards.config import ShardConfig
+from shards.sources.sink import Sink, Source
+
+
+def open_source(config: ShardConfig, sink: Sink) -> Source:
+    """Make the source that a shard reads; only that one's libraries are loaded."""
+    if config.source == "chain-grpc":
+        from shards.sources.chain_grpc import ChainGrpc
+
+        return ChainGrpc(
+            config.endpoints.chain_stream,
+            config.markets,
+            sink,
+            tls=config.endpoints.tls,
+            channels=config.channels,
+            grouped=not config.per_market,
+        )
+    from shards.sources.chain_ws import ChainWs
+
+    return ChainWs(
+        config.endpoints.chain_ws,
+        config.markets,
+        sink,
+        channels=config.channels,
+        subscribe_per_s=config.limits.subscribe_per_s,
+        return_s=config.limits.return_s,
+    )

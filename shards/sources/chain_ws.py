@@ -8,30 +8,24 @@ this source watches the blocks and calls `resubscribe` or `reconnect`.
 
 import asyncio
 import logging
-from collections.abc import Iterable, Sequence
-from typing import Any, Final, Protocol
+from collections.abc import Sequence
+from typing import Any, Final
 
 import msgspec
 from picows import WSMsgType, WSTransport
 
 from shards.config import CHANNELS, Market
+from shards.decoders import chain_ws as decoder
 from shards.errors import SourceError
-from shards.events import Cause
+from shards.events import Block, Cause, Confirmed, Rejected
 from shards.sources import websocket
 from shards.sources.endpoints import EndpointPool
+from shards.sources.sink import Sink
 
 log = logging.getLogger(__name__)
 
 _PACE: Final = 20
 """Subscriptions sent in one go."""
-
-
-class Sink(Protocol):
-    """Who receives what a source hears."""
-
-    def subscribed(self, subscription: int, market_ids: Iterable[str]) -> None: ...
-    def receive(self, payload: bytes | memoryview, ts_recv: int, last: bool) -> None: ...
-    def disconnected(self, cause: Cause, reason: str) -> None: ...
 
 
 def subscribe_request(request_id: int, market: Market, channels: Sequence[str] = CHANNELS) -> bytes:
@@ -88,6 +82,10 @@ class ChainWs:
         self._ids = 0
         self._of_market: dict[str, int] = {}
         self._cause: Cause = "disconnect"
+
+    def decode(self, payload: bytes | memoryview) -> tuple[int, Block | Confirmed | Rejected]:
+        """Decode a payload of this source (pipeline.Decoder)."""
+        return decoder.decode(payload)
 
     async def run(self) -> None:
         """Connect, subscribe, and start over whenever the connection ends; never returns."""

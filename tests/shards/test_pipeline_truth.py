@@ -12,7 +12,7 @@ from shards.config import Limits
 from shards.feed import Feed
 from tests.shards.chain import MARKETS
 from tests.shards.reader import Received
-from tests.shards.world import World
+from tests.shards.world import World, heights_of
 
 Action = Callable[[World, int], None]
 
@@ -71,8 +71,7 @@ def check_ledger(world: World, feed: Feed) -> None:
     """Every due height is received, replayed or missing; and never two of them."""
     ledger = feed.ledger
     assert ledger.last == world.head
-    replayed = {h for first, last in ledger.replayed for h in range(first, last + 1)}
-    missing = {h for first, last in ledger.missing for h in range(first, last + 1)}
+    replayed, missing = heights_of(ledger.replayed), heights_of(ledger.missing)
     assert not replayed & missing
     assert replayed | missing <= set(range(ledger.first, ledger.last + 1))
     assert ledger.received + len(replayed) + len(missing) == ledger.due
@@ -86,9 +85,7 @@ def check_trades(world: World, feed: Feed, received: Received) -> None:
     What a process gave up, announced, and did not live to report may be had by its
     successor; behind later trades it is too late for it. Its gap stays open.
     """
-    left = [gap for gap in received.open_gaps() if gap.gap_id in world.dead_gaps]
-    lost = {h for gap in left for h in range(gap.first, (gap.last or world.head) + 1)}
-    lost |= {h for first, last in feed.ledger.missing for h in range(first, last + 1)}
+    lost = world.given_up[feed.market_id] | heights_of(feed.ledger.missing)
     for height in range(max(feed.ledger.first, received.known + 1), feed.ledger.last + 1):
         truth = world.chain.trade_ids(feed.market_id, height)
         if truth and (height in received.trades or height not in lost):
@@ -121,9 +118,8 @@ def check_gaps(world: World, feed: Feed, received: Received) -> None:
     assert feed.stats.gaps_opened - feed.stats.gaps_closed >= 0
     # One whose process died stays open without an end.
     announced = [range(gap.first, (gap.last or world.head) + 1) for gap in received.open_gaps()]
-    for first, last in feed.ledger.missing:
-        for height in range(first, last + 1):
-            assert any(height in heights for heights in announced), (height, announced)
+    for height in heights_of(feed.ledger.missing):
+        assert any(height in heights for heights in announced), (height, announced)
 
 
 @pytest.mark.parametrize("grouped", [False, True], ids=["one each", "one for all"])

@@ -9,7 +9,7 @@ from shards.decoders import chain_ws
 from shards.events import Block
 from shards.feed import State
 from shards.frames import Record
-from shards.ledger import MarketLedger
+from shards.ledger import MarketLedger, Ranges
 from shards.pipeline import NeedReplay, NeedSnapshot, NeedSubscription, Pipeline
 from tests.shards.chain import FIRST, IDS, MARKETS, Chain
 from tests.shards.reader import Reader
@@ -18,6 +18,11 @@ HEIGHTS = 160
 LIMITS = Limits(held_blocks=64, replay_blocks=12, keyframe_every=3)
 _LAST = FIRST + HEIGHTS
 Ledgers = dict[str, tuple[int, int, list[tuple[int, int]], list[tuple[int, int]]]]
+
+
+def heights_of(ranges: Ranges) -> set[int]:
+    """Return every height in some ranges."""
+    return {height for first, last in ranges for height in range(first, last + 1)}
 
 
 class World:
@@ -38,6 +43,8 @@ class World:
         self.wanted: dict[str, int] = {}
         self.dead_gaps: set[int] = set()
         """Gaps that were open when their process died: its successor opened its own."""
+        self.given_up: dict[str, set[int]] = {market_id: set() for market_id in IDS}
+        """Heights that some process that died counted missing."""
         self.frames = 0
         self.delivered = 0
         self.reports: list[tuple[int, Ledgers]] = []
@@ -124,7 +131,7 @@ class World:
         """Time passes; whoever hears nothing is found, and subscribed anew."""
         while not self.pipeline.block_time_s and self.subscriptions and self.head + 42 < _LAST:
             self.block()
-        self.now += int(3e9 * self.pipeline.mute_limit_s())
+        self.now += int(20e9 * self.pipeline.mute_limit_s())
         before = self.head
         self.block()
         if self.head == before:
@@ -211,6 +218,8 @@ class World:
         self.muted.clear()
         self.wanted.clear()
         self.frames = self.delivered = 0
+        for market_id, feed in self.pipeline.feeds.items():
+            self.given_up[market_id] |= heights_of(feed.ledger.missing)
         for received in self.reader.markets.values():
             self.dead_gaps.update(gap.gap_id for gap in received.open_gaps())
             if not self.accounted.get(received.market_id, (0,))[0]:

@@ -83,7 +83,7 @@ class Fault(NamedTuple):
     hold_s: float
     inject: Callable[[Rig, Look, random.Random], Callable[[], None]]
     replaces: str = ""
-    """``shard`` or ``aggregator``: healed only once another process has its place."""
+    """``shard`` or ``aggregator``: healed once, and only once, another process has its place."""
 
 
 class Outcome(msgspec.Struct):
@@ -115,7 +115,7 @@ def measure(
                 undone, head = True, max(head, look.head)
             # A block later, because what a shard said before the fault is up to a second old.
             is_back = look.is_whole and look.head > head and _replaced(fault, before, look)
-            if undone and detect_s is not None and is_back:
+            if (undone or fault.replaces) and detect_s is not None and is_back:
                 return Outcome(fault.name, before.head, detect_s, since_s, True)
             if undone and detect_s is None and since_s > fault.hold_s + _SEEN_WITHIN_S:
                 return Outcome(fault.name, before.head, None, None, True)
@@ -233,7 +233,7 @@ FAULTS = (
     Fault("half-open", 8.0, _on_proxies("half_open")),
     Fault("accept-then-close", 4.0, _on_proxies("accept_then_close", cut=True)),
     Fault("kill -9 shard", 0.0, _kill_shard, replaces="shard"),
-    Fault("stop shard 30 s", 30.0, _stop_shard),
+    Fault("stop shard 30 s", 30.0, _stop_shard, replaces="shard"),
     Fault("kill -9 aggregator", 0.0, _kill_aggregator, replaces="aggregator"),
     Fault("node restart", 0.0, _restart_node),
     Fault("slow subscriber", 15.0, _slow_subscriber),

@@ -54,6 +54,7 @@ class Devnet:
         self.info = info
         self.rpc: str = info["endpoints"]["rpc"]
         self.grpc: str = info["endpoints"]["chain_grpc"]
+        self.stream: str = info["endpoints"]["chain_stream"]
         self.ws: str = info["endpoints"]["chain_ws"]
         self.markets: list[dict[str, Any]] = info["markets"]
 
@@ -61,8 +62,8 @@ class Devnet:
         """Write a configuration file that points at this node, its WebSocket perhaps elsewhere."""
         path = folder / "collector.toml"
         path.write_text(
-            f'[network]\nchain_ws = ["{ws or self.ws}"]\nchain_grpc = ["{self.grpc}"]\n'
-            f'rpc = ["{self.rpc}"]\n{extra}'
+            f'[network]\nchain_ws = ["{ws or self.ws}"]\nchain_stream = ["{self.stream}"]\n'
+            f'chain_grpc = ["{self.grpc}"]\nrpc = ["{self.rpc}"]\n{extra}'
         )
         return path
 

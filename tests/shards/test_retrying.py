@@ -1,0 +1,192 @@
+"""When to try again, and where: backoff, breaker and the pool of endpoints."""
+
+import asyncio
+import random
+import time
+
+import pytest
+from hypothesis import given, settings, strategies as st
+
+from shards.backoff import Backoff
+from shards.breaker import Breaker
+from shards.sources.endpoints import EndpointPool
+
+# ---- backoff ----------------------------------------------------------------------------
+
+
+@settings(max_examples=100, deadline=None)
+@given(base=st.floats(0.01, 5), cap=st.floats(0.01, 60), seed=st.integers(0, 2**16))
+def test_waits_stay_under_a_ceiling_that_doubles_up_to_the_cap(
+    base: float, cap: float, seed: int
+) -> None:
+    backoff = Backoff(base_s=base, cap_s=cap, rng=random.Random(seed))
+    for attempt in range(30):
+        assert backoff.attempt == attempt
+        assert 0 <= backoff.next_s() <= min(cap, base * 2**attempt)
+
+
+def test_waits_are_spread_over_the_whole_range_so_that_shards_do_not_come_back_in_step() -> None:
+    waits = []
+    for seed in range(200):
+        backoff = Backoff(base_s=1, cap_s=1, rng=random.Random(seed))
+        waits.append(backoff.next_s())
+    assert min(waits) < 0.1
+    assert max(waits) > 0.9
+
+
+def test_a_reset_starts_over() -> None:
+    backoff = Backoff(base_s=1, cap_s=100, rng=random.Random(1))
+    for _ in range(10):
+        backoff.next_s()
+    backoff.reset()
+    assert backoff.attempt == 0
+    assert backoff.next_s() <= 1
+
+
+# ---- breaker ----------------------------------------------------------------------------
+
+STORIES: dict[str, list[tuple[float, str, object]]] = {
+    "closed until enough failures in a row": [
+        (0, "fail", None),
+        (0, "fail", None),
+        (0, "allows", True),
+        (0, "state", "closed"),
+        (0, "fail", None),
+        (0, "state", "open"),
+        (0, "allows", False),
+    ],
+    "a success in between starts the count over": [
+        (0, "fail", None),
+        (0, "fail", None),
+        (0, "succeed", None),
+        (0, "fail", None),
+        (0, "fail", None),
+        (0, "state", "closed"),
+    ],
+    "half open after its time, for one probe only": [
+        (0, "open", None),
+        (9.9, "allows", False),
+        (9.9, "wait", 0.1),
+        (10, "state", "half-open"),
+        (10, "wait", 0.0),
+        (10, "allows", True),
+        (10, "allows", False),
+        (500, "allows", False),
+    ],
+    "a failed probe opens it again, for as long": [
+        (0, "open", None),
+        (10, "allows", True),
+        (11, "fail", None),
+        (11, "state", "open"),
+        (20.9, "allows", False),
+        (21, "allows", True),
+    ],
+    "a probe that succeeds closes it": [
+        (0, "open", None),
+        (10, "allows", True),
+        (11, "succeed", None),
+        (11, "state", "closed"),
+        (11, "allows", True),
+        (11, "allows", True),
+        (11, "fail", None),
+        (11, "state", "closed"),
+    ],
+    "a closed breaker has nothing to wait for": [(0, "wait", 0.0), (0, "fail", None), (0, "wait", 0.0)],
+}
+
+
+@pytest.mark.parametrize("name", STORIES)
+def test_a_breaker_is(name: str) -> None:
+    breaker = Breaker(threshold=3, open_s=10)
+    for now, step, expected in STORIES[name]:
+        match step:
+            case "fail":
+                breaker.failed(now, "refused")
+                assert breaker.reason == "refused"
+            case "open":
+                for _ in range(3):
+                    breaker.failed(now, "refused")
+            case "succeed":
+                breaker.succeeded()
+                assert breaker.reason == ""
+            case "allows":
+                assert breaker.allows(now) is expected, (now, step)
+            case "state":
+                assert breaker.state(now) == expected, (now, step)
+            case "wait":
+                assert breaker.wait_s(now) == pytest.approx(expected), (now, step)
+
+
+# ---- the pool ---------------------------------------------------------------------------
+
+
+def pool(*endpoints: str) -> EndpointPool:
+    return EndpointPool(endpoints, backoff=Backoff(base_s=0, cap_s=0))
+
+
+async def fail(endpoints: EndpointPool, times: int) -> list[str]:
+    """Try so often, and fail; say where."""
+    tried = []
+    for _ in range(times):
+        tried.append(await endpoints.next())
+        endpoints.failed("refused")
+    return tried
+
+
+async def test_the_first_endpoint_is_tried_until_its_breaker_opens_then_the_next() -> None:
+    endpoints = pool("a", "b", "c")
+    assert await fail(endpoints, 9) == ["a"] * 4 + ["b"] * 4 + ["c"]
+    assert [s.breaker for s in endpoints.states()] == ["open", "open", "closed"]
+    assert [s.reason for s in endpoints.states()] == ["refused"] * 3
+    assert endpoints.attempts == 9
+
+
+async def test_the_preferred_endpoint_is_probed_once_its_time_has_passed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    endpoints = pool("a", "b")
+    await fail(endpoints, 4)
+    assert await endpoints.next() == "b"
+    endpoints.succeeded()
+    assert endpoints.preferred() is None
+    later = time.monotonic() + 11
+    monkeypatch.setattr("shards.sources.endpoints.time.monotonic", lambda: later)
+    assert endpoints.preferred() == "a"
+    endpoints.probed("a", "refused")
+    assert endpoints.preferred() is None
+    endpoints.probed("a")
+    assert endpoints.preferred() == "a"
+    endpoints.failed("left for a better one")
+    assert await endpoints.next() == "a"
+    assert [s.in_use for s in endpoints.states()] == [True, False]
+
+
+async def test_data_from_the_first_choice_leaves_nothing_to_prefer() -> None:
+    endpoints = pool("a", "b")
+    await endpoints.next()
+    endpoints.succeeded()
+    assert endpoints.preferred() is None
+
+
+async def test_with_all_breakers_open_it_waits_for_the_one_that_opens_first() -> None:
+    endpoints = pool("a")
+    await fail(endpoints, 4)
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(endpoints.next(), 0.01)
+    endpoints.probed("a")
+    assert await asyncio.wait_for(endpoints.next(), 5) == "a"
+
+
+async def test_only_data_resets_the_backoff() -> None:
+    backoff = Backoff(base_s=0, cap_s=0)
+    endpoints = EndpointPool(("a",), backoff=backoff)
+    await fail(endpoints, 2)
+    await endpoints.next()
+    assert backoff.attempt == 3
+    endpoints.succeeded()
+    assert backoff.attempt == 0
+
+
+def test_a_pool_without_endpoints_is_refused() -> None:
+    with pytest.raises(ValueError, match="at least one"):
+        EndpointPool(())

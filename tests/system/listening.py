@@ -1,0 +1,123 @@
+"""A subscriber that keeps everything it hears, and the chain's own record to hold against it."""
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal, Self
+
+from collector.received import Joined, Lost, Received
+from collector.subscriber import Subscriber
+from collector.verify.amounts import scaled
+from collector.verify.chain import Chain, ChainBook
+from shards.events import Book, Gap, Level, Trades
+from tests.system.running import Devnet, Running, eventually
+
+
+def configure(folder: Path, node: Devnet, *, ws: Sequence[str] = (), tables: str = "") -> str:
+    """Write a configuration file for a node, reached through these WebSockets in this order."""
+    path = folder / "collector.toml"
+    chain_ws = ", ".join(f'"{url}"' for url in ws or (node.ws,))
+    path.write_text(
+        f'[network]\nchain_ws = [{chain_ws}]\nchain_grpc = ["{node.grpc}"]\n'
+        f'rpc = ["{node.rpc}"]\n{tables}\n'
+    )
+    return str(path)
+
+
+class Listener:
+    """A `Subscriber` to everything that a collector publishes; it hears when it is drained."""
+
+    def __init__(self, running: Running, *, hwm: int = 50_000) -> None:
+        self.heard: list[Received] = []
+        self._subscriber = Subscriber(running.publish, hwm=hwm, keep_books=True)
+        self._heights: dict[str, int] = {}
+
+    def __enter__(self) -> Self:
+        self._subscriber.__enter__()
+        eventually(lambda: self.drain().joined, within_s=10, what="an aggregator that answers")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._subscriber.close()
+
+    def drain(self) -> Self:
+        """Take all that has come."""
+        while (received := self._subscriber.poll(0.0)) is not None:
+            self.heard.append(received)
+            if isinstance(received.event, Book):
+                self._heights[received.symbol] = received.event.height
+        return self
+
+    @property
+    def joined(self) -> list[Joined]:
+        """Each time an aggregator answered anew."""
+        return [r.event for r in self.heard if isinstance(r.event, Joined)]
+
+    @property
+    def lost(self) -> list[Lost]:
+        """What was not to be had any more."""
+        return [r.event for r in self.heard if isinstance(r.event, Lost)]
+
+    def gaps(self, state: Literal["open", "closed"]) -> list[Gap]:
+        """Return the gap events of this state."""
+        gaps = [r.event for r in self.heard if isinstance(r.event, Gap)]
+        return [gap for gap in gaps if gap.state == state]
+
+    def snapshots(self, since: int) -> set[str]:
+        """Return the symbols of which a whole book was heard, as of this height or later."""
+        books = [r for r in self.heard if isinstance(r.event, Book) and r.event.is_snapshot]
+        return {r.symbol for r in books if isinstance(r.event, Book) and r.event.height >= since}
+
+    def trades(self, first: int, last: int) -> Counter[tuple[str, str]]:
+        """Count how often each trade of these blocks was heard, by market id and trade id."""
+        events = [r.event for r in self.heard if isinstance(r.event, Trades)]
+        return Counter(
+            (event.market_id, trade.trade_id)
+            for event in events
+            if first <= event.height <= last
+            for trade in event.trades
+        )
+
+    def book(self, symbol: str) -> tuple[int, ChainBook | None]:
+        """Return a market's book and the height it stands at."""
+        book = self._subscriber.book(symbol)
+        if book is None:
+            return 0, None
+        bids, asks = book.levels()
+        return self._heights[symbol], ChainBook(book.sequence, _numbers(bids), _numbers(asks))
+
+
+def _numbers(levels: list[Level]) -> dict[int, int]:
+    return {scaled(price): scaled(quantity) for price, quantity in levels}
+
+
+def assert_every_trade_once(node: Devnet, listener: Listener, first: int, last: int) -> None:
+    """Compare the trades of these blocks with those of the chain's own record, ids and all."""
+    chain = Chain(node.rpc, node.grpc, max_rps=200)
+    try:
+        due = Counter(
+            (trade.market_id, trade.trade_id)
+            for height in range(first, last + 1)
+            for trade in chain.trades(height)
+        )
+    finally:
+        chain.close()
+    assert due, f"no trade in the blocks {first} to {last}"
+    eventually(
+        lambda: not due - listener.drain().trades(first, last),
+        within_s=10,
+        what=f"every trade of the blocks {first} to {last}",
+    )
+    assert listener.trades(first, last) == due
+
+
+def assert_books_agree(node: Devnet, running: Running, listener: Listener) -> None:
+    """Compare every book, as last heard, with what the node says of the same height."""
+    chain = Chain(node.rpc, node.grpc, max_rps=200)
+    listener.drain()
+    try:
+        for row in running.markets():
+            height, book = listener.book(row["symbol"])
+            assert book == chain.book(row["market_id"], row["type"], height), row["symbol"]
+    finally:
+        chain.close()

@@ -1,0 +1,192 @@
+"""What goes wrong between the node and us, on the real node: found, healed, accounted for."""
+
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+from tests.proxy import FaultProxy
+from tests.system.listening import (
+    Listener,
+    assert_books_agree,
+    assert_every_trade_once,
+    configure,
+)
+from tests.system.running import Devnet, collector, eventually
+from tests.ws_filter import WsFilter
+
+pytestmark = pytest.mark.node
+
+Measure = Callable[[str, object], None]
+
+
+@pytest.fixture
+def proxy(node: Devnet) -> Iterator[FaultProxy]:
+    """Stands between the collector and the node's WebSocket."""
+    with FaultProxy("127.0.0.1", urlsplit(node.ws).port or 0) as proxy:
+        yield proxy
+
+
+def through(proxy: FaultProxy) -> str:
+    """Name the WebSocket behind a proxy."""
+    return f"ws://127.0.0.1:{proxy.port}/injstream-ws"
+
+
+def test_one_mute_subscription_is_found_and_healed_and_the_others_never_blink(
+    node: Devnet, tmp_path: Path, record_property: Measure
+) -> None:
+    with (
+        WsFilter(node.ws) as between,
+        collector(tmp_path, "--config", configure(tmp_path, node, ws=[between.url])) as running,
+    ):
+        block_s = running.await_live()["block_time_s"]
+        market = running.markets()[0]
+        asked_before = len(between.asked)
+        blinked: set[str] = set()
+        with Listener(running) as listener:
+            between.swallow(between.subscription_of(market["market_id"]))
+            muted_at = time.time()
+
+            def healed() -> bool:
+                blinked.update(r["symbol"] for r in running.markets() if r["state"] != "live")
+                return bool(listener.drain().gaps("closed"))
+
+            eventually(healed, within_s=15, every_s=0.02, what="a closed gap")
+            status = running.await_live(5)
+            (opened,), (closed,) = listener.gaps("open"), listener.gaps("closed")
+            assert_every_trade_once(node, listener, opened.first, closed.last)
+    record_property("found_s", opened.ts / 1e9 - muted_at)
+    record_property("healed_s", closed.ts / 1e9 - muted_at)
+    assert between.swallowed > 3
+    assert (opened.market_id, opened.cause) == (market["market_id"], "mute")
+    assert opened.ts / 1e9 - muted_at <= 5 * block_s + 1
+    assert blinked == {market["symbol"]}
+    assert between.connects == 1
+    again = between.asked[asked_before:]
+    assert [a.method for a in again] == ["unsubscribe", "subscribe"]
+    assert again[1].concerns(market["market_id"])
+    assert status["blocks"]["replayed"] >= closed.last - opened.first > 3
+    assert (status["completeness"], status["blocks"]["missing"]) == (1.0, 0)
+
+
+def test_an_endpoint_that_refuses_is_tried_less_and_less_and_found_again_when_it_heals(
+    node: Devnet, proxy: FaultProxy, tmp_path: Path, record_property: Measure
+) -> None:
+    config = configure(tmp_path, node, ws=[through(proxy)])
+    with collector(tmp_path, "--config", config, "--shards", "2") as running:
+        running.await_live()
+        proxy.accept_then_close()
+        proxy.cut()
+        refused_at = time.monotonic()
+
+        def said_to_be_open() -> bool:
+            endpoints = [shard["endpoints"][0] for shard in running.status()["shards"]]
+            return all(e["breaker"] == "open" and e["reason"] for e in endpoints)
+
+        eventually(said_to_be_open, within_s=30, what="two open breakers with their reasons")
+        record_property("open_s", time.monotonic() - refused_at)
+        assert running.status()["coverage"]["now"] == 0.0
+        eventually(lambda: time.monotonic() - refused_at > 60, within_s=61, what="a minute")
+        attempts = len(proxy.refused)
+        proxy.heal()
+        healed_at = time.monotonic()
+        status = running.await_live(within_s=15)
+    record_property("attempts_of_two_shards", attempts)
+    record_property("recovered_s", time.monotonic() - healed_at)
+    assert 2 * 4 < attempts <= 2 * 12
+    assert (status["completeness"], status["blocks"]["missing"]) == (1.0, 0)
+    assert status["blocks"]["replayed"] > 60 * len(node.markets)
+
+
+def test_a_second_endpoint_takes_over_and_the_first_is_returned_to(
+    node: Devnet, proxy: FaultProxy, tmp_path: Path, record_property: Measure
+) -> None:
+    first, second = through(proxy), node.ws
+    config = configure(tmp_path, node, ws=[first, second], tables="[limits]\nreturn_s = 1.0")
+    with collector(tmp_path, "--config", config) as running:
+        running.await_live()
+        assert len(proxy.accepted) == 1
+        proxy.refuse()
+        proxy.cut()
+        cut_at = time.monotonic()
+        eventually(
+            lambda: f"connected to {second}" in running.log, within_s=20, what="the second one"
+        )
+        status = running.await_live(within_s=5)
+        record_property("failed_over_s", time.monotonic() - cut_at)
+        assert (status["completeness"], status["blocks"]["missing"]) == (1.0, 0)
+        proxy.heal()
+        healed_at = time.monotonic()
+        eventually(
+            lambda: running.log.count(f"connected to {first}") == 2, within_s=20, what="return"
+        )
+        status = running.await_live(within_s=5)
+        record_property("returned_s", time.monotonic() - healed_at)
+    assert (status["completeness"], status["blocks"]["missing"]) == (1.0, 0)
+
+
+def test_a_hole_that_nobody_can_fill_is_announced_with_its_heights_and_stays(
+    node: Devnet, proxy: FaultProxy, tmp_path: Path
+) -> None:
+    config = configure(tmp_path, node, ws=[through(proxy)], tables="[limits]\nreplay_blocks = 3")
+    with collector(tmp_path, "--config", config) as running:
+        head = running.await_live()["blocks"]["last"]
+        with Listener(running) as listener:
+            proxy.refuse()
+            proxy.cut()
+            eventually(
+                lambda: running.status()["shards"][0]["endpoints"][0]["reason"],
+                within_s=5,
+                what="a refused attempt",
+            )
+            cut_at = time.monotonic()
+            eventually(lambda: time.monotonic() - cut_at > 4, within_s=5, what="lost blocks")
+            proxy.heal()
+            eventually(
+                lambda: running.status()["coverage"]["now"] == 1.0, within_s=30, what="all live"
+            )
+            status = running.status()
+            holes = {hole["symbol"]: hole["heights"] for hole in status["holes"]}
+            announced = [gap for gap in listener.drain().gaps("open") if gap.last]
+            after = max(gap.last for gap in announced)
+            eventually(
+                lambda: listener.drain().snapshots(after) == set(holes),
+                within_s=10,
+                what="a whole book of every market",
+            )
+            assert_books_agree(node, running, listener)
+    assert len(holes) == len(node.markets)
+    assert all(len(heights) == 1 and heights[0][0] > head for heights in holes.values())
+    assert {(g.first, g.last) for g in announced} == {tuple(h[0]) for h in holes.values()}
+    assert not listener.gaps("closed")
+    assert status["gaps"]["open"] == len(node.markets)
+    assert status["blocks"]["missing"] == sum(h[0][1] - h[0][0] + 1 for h in holes.values())
+    assert status["completeness"] < 1.0
+
+
+def test_garbage_costs_the_connection_and_nothing_else(
+    node: Devnet, proxy: FaultProxy, tmp_path: Path
+) -> None:
+    config = configure(tmp_path, node, ws=[through(proxy)])
+    with collector(tmp_path, "--config", config) as running:
+        running.await_live()
+        with Listener(running) as listener:
+            first = listener.joined[0].head + 1
+
+            def given_up() -> bool:
+                # A byte that is not even looked at does no harm: spoil another.
+                proxy.corrupt()
+                return "garbage" in running.log
+
+            eventually(given_up, within_s=20, every_s=1.0, what="garbage in the log")
+            proxy.heal()
+            status = running.await_live()
+            last = status["blocks"]["last"]
+            assert_every_trade_once(node, listener, first, last)
+            assert_books_agree(node, running, listener)
+            assert not listener.lost
+    assert "reconnecting" in running.log
+    assert (status["completeness"], status["blocks"]["missing"]) == (1.0, 0)

@@ -1,0 +1,72 @@
+"""The chain sources tell the same: what is published does not depend on how it was read."""
+
+import contextlib
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from collector import Book, Subscriber, Trades
+from tests.system.running import Devnet, Running, collector
+
+pytestmark = pytest.mark.node
+
+Facts = dict[tuple[str, str, int], Any]
+
+
+def _facts(received: Iterable[Any]) -> Facts:
+    """Key the published facts by topic and height, without the times and the source."""
+    facts: Facts = {}
+    for one in received:
+        event = one.event
+        if isinstance(event, Trades) or (isinstance(event, Book) and not event.is_snapshot):
+            assert (one.topic, one.channel, event.height) not in facts, "published twice"
+            bare = msgspec.structs.replace(event, ts_recv=0, source="chain-ws")
+            facts[one.topic, one.channel, event.height] = bare
+    return facts
+
+
+def _window(facts: Facts) -> tuple[int, int]:
+    heights = [height for _, _, height in facts]
+    return min(heights), max(heights)
+
+
+def test_both_chain_sources_publish_identical_frames_of_every_block(
+    node: Devnet, tmp_path: Path
+) -> None:
+    folders = [tmp_path / name for name in ("ws", "grpc")]
+    for folder in folders:
+        folder.mkdir()
+    with (
+        collector(folders[0], "--config", str(node.config(folders[0])), "--shards", "2") as ws,
+        collector(
+            folders[1],
+            *("--config", str(node.config(folders[1])), "--source", "chain-grpc"),
+        ) as grpc,
+    ):
+        gathered = _gather([ws, grpc], seconds=15)
+    ours, theirs = (_facts(received) for received in gathered)
+    first = max(_window(ours)[0], _window(theirs)[0]) + 1
+    last = min(_window(ours)[1], _window(theirs)[1]) - 1
+    assert last - first > 10
+    within = [{k: v for k, v in facts.items() if first <= k[2] <= last} for facts in (ours, theirs)]
+    assert len(within[0]) > 50
+    assert within[0] == within[1]
+
+
+def _gather(collectors: list[Running], *, seconds: float) -> list[list[Any]]:
+    """Read both collectors during the same time."""
+    for running in collectors:
+        running.await_live()
+    gathered: list[list[Any]] = [[] for _ in collectors]
+    deadline = time.monotonic() + seconds
+    with contextlib.ExitStack() as stack:
+        subscribers = [stack.enter_context(Subscriber(running.publish)) for running in collectors]
+        while time.monotonic() < deadline:
+            for subscriber, received in zip(subscribers, gathered, strict=True):
+                if (one := subscriber.poll(0.02)) is not None:
+                    received.append(one)
+    return gathered
