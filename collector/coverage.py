@@ -42,6 +42,8 @@ class MarketState(msgspec.Struct, array_like=True):
     """Gaps of this market that former processes of its shard opened and closed."""
     earlier_closed: int = 0
     earlier_resyncs: int = 0
+    epoch: int = 0
+    """Of the shard's process whose counts these are."""
 
 
 class Coverage:
@@ -65,13 +67,7 @@ class Coverage:
     # ---- what comes in --------------------------------------------------------------
 
     def fresh(self, shard: int) -> None:
-        """A new process has this shard: what its predecessor counted is history."""
-        for state in self.states.values():
-            if state.shard == shard:
-                state.earlier_opened += state.gaps_opened
-                state.earlier_closed += state.gaps_closed
-                state.earlier_resyncs += state.resyncs
-                state.gaps_opened = state.gaps_closed = state.resyncs = 0
+        """A new process has this shard: it has not said anything yet."""
         self._reported_at.pop(shard, None)
 
     def silence(self, shard: int) -> None:
@@ -88,7 +84,7 @@ class Coverage:
         for market in report.markets:
             state = self.states.get(market.market_id)
             if state is not None:
-                _update_state(state, market, report.shard)
+                _update_state(state, market, report)
         if report.head > self.head:
             self.head = report.head
             self._heads.append((now, report.head))
@@ -233,8 +229,15 @@ class Coverage:
         return rows
 
 
-def _update_state(state: MarketState, market: MarketReport, shard: int) -> None:
-    state.shard = shard
+def _update_state(state: MarketState, market: MarketReport, report: Report) -> None:
+    if (state.shard, state.epoch) != (report.shard, report.epoch):
+        # Another process counts from 0: what its predecessor counted is history. The same
+        # process goes on counting, also when it is the aggregator that was restarted.
+        state.earlier_opened += state.gaps_opened
+        state.earlier_closed += state.gaps_closed
+        state.earlier_resyncs += state.resyncs
+    state.shard = report.shard
+    state.epoch = report.epoch
     state.state = market.state
     state.reason = market.reason
     state.gaps_opened = market.gaps_opened

@@ -40,6 +40,8 @@ class Endpoints(msgspec.Struct, frozen=True, kw_only=True):
     """gRPC ``host:port`` for queries: markets, order-book snapshots."""
     rpc: tuple[str, ...] = ()
     """CometBFT RPC, ``http://host:port``: lost blocks, the node's height."""
+    events: tuple[str, ...] = ()
+    """gRPC ``host:port`` of an event provider: lost blocks that the RPC has no more."""
     tls: bool = False
     """Whether the gRPC endpoints speak TLS."""
 

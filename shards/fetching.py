@@ -11,7 +11,7 @@ from shards.errors import SourceError
 from shards.pipeline import NeedReplay, NeedSnapshot, NeedSubscription, Pipeline
 from shards.push import Pusher
 from shards.sources.pace import Pace
-from shards.sources.replay import Replayer, RpcReplay
+from shards.sources.replay import EventProviderReplay, Replayer, RpcReplay
 from shards.sources.rpc import Rpc
 from shards.sources.snapshots import Snapshots
 
@@ -42,7 +42,13 @@ class Fetcher:
         self._snapshot_pace = Pace(self._limits.snapshot_per_s)
         self._snapshot_slots = asyncio.Semaphore(self._limits.snapshot_concurrency)
         self._fetching: set[str] = set()
-        self._replayer = Replayer([RpcReplay(Rpc(url)) for url in config.endpoints.rpc])
+        providers = config.endpoints.events
+        self._replayer = Replayer(
+            [
+                *(RpcReplay(Rpc(url)) for url in config.endpoints.rpc),
+                *(EventProviderReplay(at, tls=config.endpoints.tls) for at in providers),
+            ]
+        )
         self._replay_pace = Pace(self._limits.replay_per_s)
         self._replay_due = asyncio.Event()
         self._backoffs: dict[str, Backoff] = {}
@@ -115,3 +121,4 @@ class Fetcher:
     async def aclose(self) -> None:
         """Close the connections that were made for fetching."""
         await self._snapshots.close()
+        await self._replayer.aclose()

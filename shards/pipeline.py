@@ -431,7 +431,8 @@ def _opened_and_closed(told: list[Record]) -> bool:
     """Say whether a gap's whole life is among the dropped frames: then nobody need hear of it."""
     first, last = _gaps.decode(told[0].event), _gaps.decode(told[-1].event)
     # An opening may be told again; the first telling is the one whose instant is the id.
-    return first.ts == first.gap_id and last.state == "closed"
+    opened = first.state == "open" and first.ts == first.gap_id
+    return opened and last.state == "closed"
 
 
 def split(block: Block) -> dict[str, Block]:

@@ -46,19 +46,26 @@ class Sender:
         try:
             answer = await self._service.BroadcastTx(request, timeout=_TIMEOUT_S)
         except grpc.aio.AioRpcError as exc:
-            log.info("%s: %s", self.account.name, exc.code().name)
+            # After its restart the node tells a wrong sequence by an error of the call.
+            if not self._correct_sequence(exc.details() or ""):
+                log.info("%s: %s", self.account.name, exc.code().name)
             return False
         response = answer.tx_response
         if response.code == 0:
             self.sequence += 1
             return True
-        expected = _EXPECTED.search(response.raw_log)
-        if response.code == _WRONG_SEQUENCE and expected:
-            self.sequence = int(expected[1])
-            log.info("%s: sequence %d from now on", self.account.name, self.sequence)
-        else:
+        if response.code != _WRONG_SEQUENCE or not self._correct_sequence(response.raw_log):
             log.warning("%s: code %d, %s", self.account.name, response.code, response.raw_log)
         return False
+
+    def _correct_sequence(self, said: str) -> bool:
+        """Take over the sequence that the node expects, if it says one."""
+        expected = _EXPECTED.search(said)
+        if expected is None:
+            return False
+        self.sequence = int(expected[1])
+        log.info("%s: sequence %d from now on", self.account.name, self.sequence)
+        return True
 
     def _sign(self, message: Message, height: int) -> bytes:
         transaction = Transaction(

@@ -1,6 +1,7 @@
 """The command `collector devnet`."""
 
 import sys
+from pathlib import Path
 from typing import get_args
 
 import click
@@ -146,7 +147,8 @@ def _run(config: DevnetConfig, *, as_json: bool, stop_with_stdin: bool) -> None:
         if announced:
             click.echo(f"the node is back, pid {info.pids.node}", err=True)
         else:
-            click.echo(msgspec.json.encode(info).decode() if as_json else _as_text(info))
+            path = _write_config(info)
+            click.echo(msgspec.json.encode(info).decode() if as_json else _as_text(info, path))
         announced = True
 
     try:
@@ -156,7 +158,18 @@ def _run(config: DevnetConfig, *, as_json: bool, stop_with_stdin: bool) -> None:
         raise SystemExit(EXIT_CONFIG) from exc
 
 
-def _as_text(info: DevnetInfo) -> str:
+def _write_config(info: DevnetInfo) -> Path:
+    """Leave a configuration for `collector start` in the devnet's home."""
+    found = info.endpoints
+    path = Path(info.home) / "collector.toml"
+    path.write_text(
+        f'[network]\nchain_ws = ["{found.chain_ws}"]\nchain_stream = ["{found.chain_stream}"]\n'
+        f'chain_grpc = ["{found.chain_grpc}"]\nrpc = ["{found.rpc}"]\n'
+    )
+    return path
+
+
+def _as_text(info: DevnetInfo, config: Path) -> str:
     quiet = sum(market.quiet for market in info.markets)
     return (
         f"{info.chain_id}: {len(info.markets)} markets ({quiet} quiet), "
@@ -165,5 +178,6 @@ def _as_text(info: DevnetInfo) -> str:
         f"  chain-grpc  {info.endpoints.chain_stream} (stream), "
         f"{info.endpoints.chain_grpc} (queries)\n"
         f"  rpc         {info.endpoints.rpc}\n"
+        f"in another terminal: collector start --shards 2 --config {config}\n"
         "Ctrl-C stops it."
     )

@@ -10,7 +10,8 @@ stream prints hexadecimal or bech32.
 
 import base64
 import functools
-from typing import Annotated, Final
+from collections.abc import Iterable
+from typing import Annotated, Any, Final
 
 import bech32
 import msgspec
@@ -109,39 +110,54 @@ def decode(payload: bytes, ts_event: int) -> Block:
         if answer.result is None:
             error = answer.error or _Error("no result")
             raise DecodeError("", f"block_results: {error.message} {error.data}".rstrip())
-        return _block(answer.result, ts_event)
+        result = answer.result
+        begin, end = _by_mode(result.finalize_block_events or ())
+        transactions = [e for tx in result.txs_results or () for e in tx.events or ()]
+        return _block(result.height, ts_event, begin + transactions + end)
     except (msgspec.DecodeError, ValueError, KeyError, RecursionError) as error:
         raise DecodeError("", f"not a block_results answer: {error!r}") from None
 
 
-def _block(results: _Results, ts_event: int) -> Block:
+def decode_raw(block: Any) -> Block:
+    """
+    Decode a parsed ``RawBlock`` of the event provider, which keeps the phases apart.
+
+    Raises:
+        DecodeError: If its events are not of this format.
+
+    """
+    try:
+        transactions = [event for tx in block.txs_results for event in tx.events]
+        events = [*block.begin_block_events, *transactions, *block.end_block_events]
+        return _block(block.height, block.block_timestamp * 1_000_000, events)
+    except (msgspec.DecodeError, ValueError, KeyError) as error:
+        raise DecodeError("", f"not a raw block: {error!r}") from None
+
+
+def _block(height: int, ts_event: int, events: Iterable[Any]) -> Block:
+    """Rebuild a block from its events, in the order in which the node published them."""
     trades: list[tuple[str, Trade]] = []
     updates: list[BookUpdate] = []
-    for event in _in_order(results):
+    for event in events:
+        if event.type not in (_SPOT, _DERIVATIVE, _BOOKS):
+            continue
         attributes = {attribute.key: attribute.value for attribute in event.attributes}
         if event.type == _BOOKS:
             for key in ("spot_updates", "derivative_updates"):
                 updates += [_update(update) for update in _updates.decode(attributes[key]) or ()]
         else:
-            trades += _trades(attributes, results.height, len(trades))
-    return Block(results.height, ts_event, trades, updates)
+            trades += _trades(attributes, height, len(trades))
+    return Block(height, ts_event, trades, updates)
 
 
-def _in_order(results: _Results) -> list[_Event]:
-    """Sort the events that count as the node published them."""
+def _by_mode(events: Iterable[_Event]) -> tuple[list[_Event], list[_Event]]:
+    """Part a block's own events into those of its begin and of its end."""
     begin: list[_Event] = []
     end: list[_Event] = []
-    for event in results.finalize_block_events or ():
-        if event.type in (_SPOT, _DERIVATIVE, _BOOKS):
-            mode = next((a.value for a in event.attributes if a.key == "mode"), "")
-            (begin if mode == "BeginBlock" else end).append(event)
-    transactions = [
-        event
-        for result in results.txs_results or ()
-        for event in result.events or ()
-        if event.type in (_SPOT, _DERIVATIVE, _BOOKS)
-    ]
-    return begin + transactions + end
+    for event in events:
+        mode = next((a.value for a in event.attributes if a.key == "mode"), "")
+        (begin if mode == "BeginBlock" else end).append(event)
+    return begin, end
 
 
 def _trades(attributes: dict[str, str], height: int, count: int) -> list[tuple[str, Trade]]:

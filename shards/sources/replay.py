@@ -4,13 +4,16 @@ import asyncio
 import datetime
 import logging
 from collections.abc import Sequence
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
+import grpc
+import grpc.aio
 import msgspec
 
 from shards.decoders import block_results
 from shards.errors import DecodeError, SourceError
 from shards.events import Block
+from shards.sources import stubs
 from shards.sources.rpc import Rpc
 
 log = logging.getLogger(__name__)
@@ -29,6 +32,7 @@ class ReplaySource(Protocol):
     name: str
 
     async def fetch(self, height: int) -> Block: ...
+    async def aclose(self) -> None: ...
 
 
 class _Header(msgspec.Struct):
@@ -44,6 +48,9 @@ class _HeaderAnswer(msgspec.Struct):
 
 
 _header: Final = msgspec.json.Decoder(_HeaderAnswer)
+
+_TIMEOUT_S: Final = 5.0
+_OPTIONS: Final = (("grpc.max_receive_message_length", 64 << 20),)
 
 _GONE: Final = ("lowest height is", "is not available", "pruned")
 
@@ -67,6 +74,47 @@ class RpcReplay:
             if any(text in error.reason for text in _GONE):
                 raise BlockGone(error.reason) from None
             raise SourceError(self._rpc.endpoint, error.reason) from None
+
+    async def aclose(self) -> None:
+        """Drop the connection."""
+        self._rpc.close()
+
+
+class EventProviderReplay:
+    """Lost blocks from an event provider, which keeps them longer than most nodes do."""
+
+    def __init__(self, endpoint: str, *, tls: bool) -> None:
+        self.name = f"event provider {endpoint}"
+        self._endpoint = endpoint
+        self._query: Any = stubs.load("exchange.event_provider_api_pb2")
+        service: Any = stubs.load("exchange.event_provider_api_pb2_grpc")
+        self._channel = (
+            grpc.aio.secure_channel(endpoint, grpc.ssl_channel_credentials(), _OPTIONS)
+            if tls
+            else grpc.aio.insecure_channel(endpoint, _OPTIONS)
+        )
+        self._stub = service.EventProviderAPIStub(self._channel)
+
+    async def fetch(self, height: int) -> Block:
+        """Fetch one block with its time."""
+        request = self._query.GetABCIBlockEventsAtHeightRequest(height=height)
+        try:
+            answer = await self._stub.GetABCIBlockEventsAtHeight(request, timeout=_TIMEOUT_S)
+            block = block_results.decode_raw(answer.raw_block)
+        except grpc.aio.AioRpcError as error:
+            if error.code() in (grpc.StatusCode.NOT_FOUND, grpc.StatusCode.OUT_OF_RANGE):
+                raise BlockGone(f"{self._endpoint}: {error.details()}") from None
+            reason = f"{error.code().name} {error.details()}"
+            raise SourceError(self._endpoint, reason) from None
+        except DecodeError as error:
+            raise SourceError(self._endpoint, error.reason) from None
+        if block.height != height:
+            raise SourceError(self._endpoint, answer.e or f"no block {height} in the answer")
+        return block
+
+    async def aclose(self) -> None:
+        """Close the channel."""
+        await self._channel.close()
 
 
 def block_time_ns(answer: bytes) -> int:
@@ -95,6 +143,11 @@ class Replayer:
 
     def __init__(self, sources: Sequence[ReplaySource]) -> None:
         self._sources = sources
+
+    async def aclose(self) -> None:
+        """Close every source's connection."""
+        for source in self._sources:
+            await source.aclose()
 
     async def fetch(self, height: int) -> Block | None:
         """Return the block, or None where no source has it any more."""

@@ -50,7 +50,8 @@ def test_a_shards_markets_keep_the_given_order() -> None:
 
 
 @pytest.mark.parametrize("shards", [2, 4, 8, 16])
-def test_a_market_that_comes_moves_few_others(shards: int) -> None:
+def test_a_market_that_comes_moves_few_others_however_many_there_are(shards: int) -> None:
+    """Only a full shard pushes on, so the number of shards bounds the moves, not the markets'."""
     moves = []
     for count in (shards, 50, 101, 300):
         ids = market_ids(count + 40, seed=count)
@@ -58,7 +59,8 @@ def test_a_market_that_comes_moves_few_others(shards: int) -> None:
             before = owner(assign(ids[: count + more], shards=shards))
             after = owner(assign(ids[: count + more + 1], shards=shards))
             moves.append(sum(after[market_id] != shard for market_id, shard in before.items()))
-    print("MOVES", shards, max(moves), sum(moves) / len(moves), sorted(moves)[-5:])
+    assert max(moves) <= 1 + shards // 2
+    assert sum(moves) / len(moves) < 2.5
 
 
 @pytest.mark.parametrize(("count", "shards"), [(3, 4), (0, 1), (5, 0), (5, -1)])

@@ -200,7 +200,9 @@ WRONG: dict[str, Callable[[], bytes]] = {
     ),
     "an execution without a market": lambda: answer([{"type": SPOT, "attributes": []}]),
     "books without one of the lists": lambda: answer([{"type": BOOKS, "attributes": []}]),
-    "a hash that is not base64": lambda: answer([books(spot_updates='[{"orderbook":{"market_id":"x"}}]')]),
+    "a hash that is not base64": lambda: answer(
+        [books(spot_updates='[{"orderbook":{"market_id":"x"}}]')]
+    ),
     "lists in lists without end": lambda: b'{"x":' + b"[" * 100_000,
 }
 

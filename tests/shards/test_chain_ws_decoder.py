@@ -69,7 +69,9 @@ def test_every_recorded_block_is_decoded_as_plain_json_reads_it() -> None:
         assert block.height == int(result["block_height"]) == line["height"]
         assert block.ts_event == int(result["block_time"]) * 1_000_000
         assert block.updates == updates_of(result)
-        fields = [name for name in trades_of(result)[0] if name != "market_id"] if block.trades else []
+        fields = (
+            [name for name in trades_of(result)[0] if name != "market_id"] if block.trades else []
+        )
         rows = [{"market_id": m} | {f: getattr(t, f) for f in fields} for m, t in block.trades]
         assert rows == trades_of(result)
         trades += len(rows)

@@ -105,7 +105,10 @@ def test_topics_end_with_a_dot_so_that_no_symbol_is_the_prefix_of_another() -> N
 
 
 def test_batches_come_back_as_they_went() -> None:
-    records = [Record("book.A.", 1, 3, 100, 7, 1, 0, 5, b"event"), Record(*("gap.A.", 3, 4), *range(5), b"")]
+    records = [
+        Record("book.A.", 1, 3, 100, 7, 1, 0, 5, b"event"),
+        Record(*("gap.A.", 3, 4), *range(5), b""),
+    ]
     assert frames.decode_records(frames.encode(records)) == records
     header = BatchHeader(1, 2, 3, 4, 5, 6, True)
     assert frames.decode_header(frames.encode(header)) == header

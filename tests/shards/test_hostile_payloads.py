@@ -104,7 +104,9 @@ SCALARS = (
     | st.booleans()
     | st.integers(-(2**70), 2**70)
     | st.floats(allow_nan=False)
-    | st.sampled_from(["", "1", "-1", "success", "1_0", "0x1", "[]", "null", "9" * 30, "\ud83d\ude00"])
+    | st.sampled_from(
+        ["", "1", "-1", "success", "1_0", "0x1", "[]", "null", "9" * 30, "\ud83d\ude00"]
+    )
     | st.sampled_from(
         [
             "injective.exchange.v2.EventBatchSpotExecution",

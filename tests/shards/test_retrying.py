@@ -91,7 +91,11 @@ STORIES: dict[str, list[tuple[float, str, object]]] = {
         (11, "fail", None),
         (11, "state", "closed"),
     ],
-    "a closed breaker has nothing to wait for": [(0, "wait", 0.0), (0, "fail", None), (0, "wait", 0.0)],
+    "a closed breaker has nothing to wait for": [
+        (0, "wait", 0.0),
+        (0, "fail", None),
+        (0, "wait", 0.0),
+    ],
 }
 
 

@@ -1,0 +1,174 @@
+"""Which markets are live, which blocks are had, and what a restart leaves of both."""
+
+import msgspec
+import pytest
+
+from collector.coverage import GRACE_S, SILENT_S, Coverage, MarketState
+from shards.config import Market
+from tests.shards.reported import market_report as row, report
+
+A, B, C = (f"0x{n:064x}" for n in (1, 2, 3))
+MARKETS = [Market(m, f"{n}/USDT", f"{n}-USDT", "spot") for m, n in ((A, "A"), (B, "B"), (C, "C"))]
+PAUSED = msgspec.structs.replace(MARKETS[2], status="Paused")
+NOW = 1_000.0
+
+
+def test_before_any_report_all_markets_are_pending_and_nothing_is_covered() -> None:
+    coverage = Coverage(MARKETS)
+    assert coverage.counts(NOW) == {"pending": 3}
+    assert coverage.coverage(NOW) == 0.0
+    assert coverage.completeness() == 0.0
+    assert Coverage([]).coverage(NOW) == 0.0
+
+
+def test_a_quiet_market_is_live_because_it_hears_empty_blocks() -> None:
+    coverage = Coverage(MARKETS)
+    coverage.report(report(row(A, 100, 150), row(B, 100, 150), row(C, 100, 150)), NOW)
+    assert coverage.counts(NOW) == {"live": 3}
+    assert coverage.coverage(NOW) == 1.0
+
+
+def test_a_stale_market_is_not_covered_however_much_it_received_before() -> None:
+    coverage = Coverage(MARKETS)
+    rows = (row(A, 100, 150), row(B, 100, 120, state="stale"), row(C, 100, 150, state="syncing"))
+    coverage.report(report(*rows), NOW)
+    assert coverage.counts(NOW) == {"live": 1, "stale": 1, "syncing": 1}
+    assert coverage.coverage(NOW) == pytest.approx(1 / 3)
+
+
+def test_a_market_that_is_not_active_is_not_counted() -> None:
+    coverage = Coverage([*MARKETS[:2], PAUSED])
+    coverage.report(report(row(A, 1, 9), row(B, 1, 9), row(C, state="pending")), NOW)
+    assert coverage.counts(NOW) == {"live": 2, "inactive": 1}
+    assert coverage.coverage(NOW) == 1.0
+
+
+def test_a_market_paused_while_running_is_no_longer_counted() -> None:
+    coverage = Coverage(MARKETS)
+    coverage.report(report(row(A, 1, 9), row(B, 1, 9), row(C, 1, 5, state="stale")), NOW)
+    coverage.statuses({C: "Paused"})
+    assert coverage.coverage(NOW) == 1.0
+    assert [r["status"] for r in coverage.detail(NOW, {})] == ["Active", "Active", "Paused"]
+
+
+@pytest.mark.parametrize(("silent_s", "live"), [(SILENT_S - 0.1, 3), (SILENT_S + 0.1, 1)])
+def test_a_silent_shards_word_is_not_taken_for_its_markets(silent_s: float, live: int) -> None:
+    coverage = Coverage(MARKETS)
+    coverage.report(report(row(A, 1, 9), row(B, 1, 9), shard=0), NOW)
+    coverage.account(report(row(A, 1, 9)))
+    coverage.report(report(row(C, 1, 9), shard=1), NOW + silent_s)
+    counts = coverage.counts(NOW + silent_s)
+    assert counts["live"] == live
+    if live == 1:
+        assert counts == {"live": 1, "stale": 1, "pending": 1}, "B never had a block accounted for"
+
+
+@pytest.mark.parametrize("how", ["silence", "fresh"])
+def test_a_shard_whose_process_is_gone_covers_nothing_at_once(how: str) -> None:
+    coverage = Coverage(MARKETS)
+    coverage.report(report(*(row(m, 1, 9) for m in (A, B, C))), NOW)
+    getattr(coverage, how)(0)
+    assert coverage.coverage(NOW) == 0.0
+
+
+def test_the_mean_weighs_each_coverage_by_how_long_it_held() -> None:
+    coverage = Coverage(MARKETS[:2])
+    assert coverage.mean == 0.0
+    coverage.report(report(row(A, 1, 9), row(B, 1, 9)), NOW)
+    coverage.sample(NOW)
+    coverage.report(report(row(A, 1, 10), row(B, 1, 10)), NOW + 1)
+    coverage.sample(NOW + 1)
+    coverage.report(report(row(A, 1, 11), row(B, 1, 10, state="stale")), NOW + 4)
+    coverage.sample(NOW + 4)
+    assert coverage.mean == pytest.approx((1 * 1.0 + 3 * 0.5) / 4)
+
+
+def test_completeness_adds_up_the_ledgers_of_all_markets() -> None:
+    coverage = Coverage(MARKETS)
+    coverage.account(report(row(A, 100, 199), row(B, 150, 199, replayed=((160, 169),))))
+    coverage.account(report(row(C, 100, 149, replayed=((101, 101),), missing=((120, 129),))))
+    assert coverage.blocks() == {
+        "first": 100,
+        "last": 199,
+        "due": 200,
+        "received": 179,
+        "replayed": 11,
+        "missing": 10,
+    }
+    assert coverage.completeness() == pytest.approx(190 / 200)
+    assert coverage.holes() == [{"symbol": "C-USDT", "heights": [(120, 129)]}]
+    assert coverage.accounted() == 149
+
+
+def test_a_block_is_due_everywhere_a_grace_after_the_first_market_had_it() -> None:
+    coverage = Coverage(MARKETS[:2])
+    coverage.account(report(row(A, 100, 110), row(B, 100, 104, state="stale")))
+    coverage.report(report(row(A, 100, 110), row(B, 100, 104, state="stale")), NOW)
+    coverage.sample(NOW + GRACE_S - 0.1)
+    assert coverage.completeness() == 1.0
+    coverage.sample(NOW + GRACE_S)
+    assert coverage.blocks()["missing"] == 6
+    assert coverage.completeness() == pytest.approx(16 / 22)
+    assert coverage.holes() == [{"symbol": "B-USDT", "heights": [(105, 110)]}]
+    coverage.account(report(row(B, 100, 110, replayed=((105, 110),))))
+    assert coverage.completeness() == 1.0
+    assert coverage.holes() == []
+
+
+def test_a_market_that_has_not_joined_owes_no_block_and_offers_no_resume_point() -> None:
+    coverage = Coverage(MARKETS[:2])
+    coverage.account(report(row(A, 100, 110, missing=((105, 105),)), row(B)))
+    assert coverage.blocks()["due"] == 11
+    points = coverage.resume_points([A, B, "0xunknown"])
+    assert list(points) == [A]
+    assert (points[A].first, points[A].last, points[A].missing) == (100, 110, [(105, 105)])
+
+
+def test_a_restarted_shards_gaps_are_added_to_its_predecessors() -> None:
+    coverage = Coverage(MARKETS[:1])
+    coverage.report(report(row(A, 1, 9, gaps=(3, 2), resyncs=2), epoch=1), NOW)
+    assert coverage.gaps() == {"opened": 3, "closed": 2, "open": 1}
+    coverage.fresh(0)
+    coverage.report(report(row(A, 1, 12, gaps=(1, 0), resyncs=1), epoch=2), NOW + 1)
+    assert coverage.gaps() == {"opened": 4, "closed": 2, "open": 1}
+    coverage.report(report(row(A, 1, 14, gaps=(1, 1), resyncs=1), epoch=2), NOW + 2)
+    assert coverage.gaps() == {"opened": 4, "closed": 3, "open": 0}
+    assert coverage.states[A].earlier_resyncs == 2
+
+
+def saved(coverage: Coverage) -> list[MarketState]:
+    """What the next aggregator reads from the file that this one wrote."""
+    states = msgspec.msgpack.encode(list(coverage.states.values()))
+    return msgspec.msgpack.decode(states, type=list[MarketState])
+
+
+def test_the_ledger_outlives_the_aggregator() -> None:
+    former = Coverage(MARKETS)
+    former.report(report(row(A, 100, 150, missing=((120, 121),))), NOW)
+    former.account(report(row(A, 100, 150, missing=((120, 121),))))
+    coverage = Coverage(MARKETS[:2], saved(former))
+    assert coverage.blocks() == former.blocks()
+    assert coverage.head == 150
+    assert coverage.resume_points([A])[A].last == 150
+    assert coverage.counts(NOW) == {"stale": 1, "pending": 1}, "nobody has vouched for it yet"
+    assert C not in coverage.states
+
+
+def test_a_restarted_aggregator_does_not_count_a_living_shards_gaps_twice() -> None:
+    former = Coverage(MARKETS[:1])
+    former.report(report(row(A, 1, 9, gaps=(3, 2), resyncs=1), epoch=7), NOW)
+    coverage = Coverage(MARKETS[:1], saved(former))
+    coverage.fresh(0)
+    coverage.report(report(row(A, 1, 10, gaps=(3, 3), resyncs=1), epoch=7), NOW)
+    assert coverage.gaps() == {"opened": 3, "closed": 3, "open": 0}
+
+
+def test_detail_has_a_row_for_every_market_with_the_counts_of_others() -> None:
+    coverage = Coverage(MARKETS[:2])
+    coverage.report(report(row(A, 1, 9), shard=4), NOW)
+    coverage.account(report(row(A, 1, 9), shard=4))
+    first, second = coverage.detail(NOW, {A: {"trades": 5}})
+    assert (first["symbol"], first["shard"], first["state"]) == ("A-USDT", 4, "live")
+    assert (first["height"], first["trades"]) == (9, 5)
+    assert (second["shard"], second["state"], second["height"]) == (-1, "pending", 0)
+    assert "trades" not in second

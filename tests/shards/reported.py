@@ -1,0 +1,57 @@
+"""Reports as a shard makes them."""
+
+from shards.ledger import MarketLedger
+from shards.reports import MarketReport, Report
+
+
+def market_report(
+    market_id: str,
+    first: int = 0,
+    last: int = 0,
+    *,
+    state: str = "live",
+    replayed: tuple[tuple[int, int], ...] = (),
+    missing: tuple[tuple[int, int], ...] = (),
+    gaps: tuple[int, int] = (0, 0),
+    resyncs: int = 0,
+) -> MarketReport:
+    """One market's row: its ledger, its state, and the gaps it opened and closed."""
+    ledger = MarketLedger(first, last, replayed, missing)
+    return MarketReport(
+        *(market_id, state, "", ledger.first, ledger.last),
+        *(list(ledger.replayed), list(ledger.missing)),
+        *(0, 0, 0, resyncs, *gaps),
+    )
+
+
+def report(
+    *markets: MarketReport,
+    shard: int = 0,
+    epoch: int = 1,
+    head: int = 0,
+    fresh: bool = False,
+    frames: int = 0,
+    kept: int = 1,
+) -> Report:
+    """One shard's report; the head is the newest of its markets' unless given."""
+    return Report(
+        shard=shard,
+        epoch=epoch,
+        pid=100 + epoch,
+        ts=0,
+        fresh=fresh,
+        head=head or max((market.last for market in markets), default=0),
+        head_ts_event=0,
+        block_time_s=0.5,
+        halted=False,
+        markets=list(markets),
+        endpoints=[],
+        connects=1,
+        payloads=0,
+        frames=frames,
+        kept=kept,
+        kept_from=0,
+        dropped=0,
+        backlog_bytes=0,
+        lag_us=0.0,
+    )

@@ -1,0 +1,366 @@
+"""The pipeline's rules one by one; test_pipeline_truth.py has them all at once."""
+
+import pytest
+
+from shards.config import Limits
+from shards.decoders import chain_ws
+from shards.errors import DecodeError
+from shards.events import Block, BookUpdate, Gap, Trade
+from shards.feed import State
+from shards.frames import KEYFRAME, KIND_BOOK, KIND_GAP, REPLAY, SNAPSHOT, decode_records, encode
+from shards.ledger import MarketLedger
+from shards.pipeline import NeedReplay, NeedSnapshot, NeedSubscription, Pipeline, slice_of, split
+from tests.shards.chain import FIRST, IDS, MARKETS, Chain
+from tests.shards.reader import Reader
+from tests.shards.world import World
+
+CHAIN = Chain(1, 40)
+ONE = IDS[0]
+SECOND = 1_000_000_000
+
+
+def pipeline(ledger: MarketLedger | None = None, limits: Limits | None = None) -> Pipeline:
+    """A pipeline of one market, not subscribed yet."""
+    return Pipeline(
+        MARKETS[:1],
+        source="chain-ws",
+        decoder=chain_ws.decode,
+        limits=limits,
+        ledgers={ONE: ledger} if ledger else None,
+    )
+
+
+def subscribe(one: Pipeline, subscription: int = 1, ts: int = SECOND) -> None:
+    one.subscribed(subscription, (ONE,), ts)
+    one.receive(b'{"id":%d,"result":"success"}' % subscription, ts)
+
+
+def hear(one: Pipeline, *heights: int, subscription: int = 1) -> None:
+    for height in heights:
+        one.receive(CHAIN.payload(subscription, height, (ONE,)), height * SECOND)
+
+
+def live(at: int = FIRST) -> Pipeline:
+    """A market that has joined at a height and is live there."""
+    one = pipeline()
+    subscribe(one)
+    hear(one, at)
+    assert one.join(CHAIN.snapshot(ONE, at), at * SECOND)
+    assert state(one) is State.LIVE
+    one.take_records()
+    one.take_requests()
+    return one
+
+
+def state(one: Pipeline) -> State:
+    return one.feeds[ONE].state
+
+
+def gaps(one: Pipeline) -> list[tuple[str, str, int, int]]:
+    """Take the records, and return the gaps among them."""
+    reader = Reader({MARKETS[0].symbol: ONE})
+    reader.take(one.take_records())
+    told = [gap for life in reader.markets[MARKETS[0].symbol].gaps.values() for gap in life]
+    return [(gap.state, gap.cause, gap.first, gap.last) for gap in told]
+
+
+# ---- joining ------------------------------------------------------------------------------
+
+
+def test_a_market_is_pending_then_syncing_then_live_once_its_book_has_joined() -> None:
+    one = pipeline()
+    assert state(one) is State.PENDING
+    subscribe(one)
+    assert state(one) is State.SYNCING
+    hear(one, FIRST)
+    assert one.take_requests() == [NeedSnapshot(ONE, 0)]
+    assert one.wants_snapshot(ONE)
+    assert one.live() == 0
+    assert one.join(CHAIN.snapshot(ONE, FIRST), SECOND)
+    assert state(one) is State.LIVE
+    assert one.live() == 1
+    assert gaps(one) == [], "joining is no gap"
+
+
+def test_the_first_block_is_the_first_that_is_due() -> None:
+    one = live(FIRST + 3)
+    hear(one, FIRST + 4)
+    ledger = one.feeds[ONE].ledger
+    assert (ledger.first, ledger.last, ledger.received) == (FIRST + 3, FIRST + 4, 2)
+
+
+# ---- heights --------------------------------------------------------------------------------
+
+
+def test_a_jump_in_height_asks_for_the_lost_blocks_and_holds_the_later_ones() -> None:
+    one = live()
+    hear(one, FIRST + 3, FIRST + 4)
+    assert one.take_requests() == [NeedReplay()]
+    assert one.due_replays(10) == [FIRST + 1, FIRST + 2]
+    assert state(one) is State.SYNCING
+    assert gaps(one) == [("open", "height", FIRST + 1, 0)]
+    one.replay(FIRST + 2, CHAIN.whole(FIRST + 2), SECOND)
+    assert one.take_records() == [], "not before the one that comes first"
+    assert one.due_replays(10) == [FIRST + 1]
+    one.replay(FIRST + 1, CHAIN.whole(FIRST + 1), SECOND)
+    records = one.take_records()
+    heights = [r.height for r in records if r.kind != KIND_GAP and not r.flags & KEYFRAME]
+    assert heights == sorted(heights)
+    assert {r.height for r in records if r.flags & REPLAY and r.kind != KIND_GAP} <= {101, 102}
+    assert state(one) is State.LIVE
+    ledger = one.feeds[ONE].ledger
+    assert (ledger.last, list(ledger.replayed), list(ledger.missing)) == (
+        FIRST + 4,
+        [(FIRST + 1, FIRST + 2)],
+        [],
+    )
+
+
+def test_a_block_that_comes_again_or_late_is_counted_and_dropped() -> None:
+    one = live(FIRST + 5)
+    hear(one, FIRST + 5, FIRST + 2, FIRST + 5)
+    assert one.feeds[ONE].stats.duplicates == 3
+    assert one.take_records() == []
+    assert one.feeds[ONE].ledger.last == FIRST + 5
+
+
+def test_a_block_that_nobody_has_is_missing_and_its_gap_stays_open_with_its_heights() -> None:
+    one = live()
+    hear(one, FIRST + 4)
+    for height, block in (
+        (FIRST + 1, None),
+        (FIRST + 2, CHAIN.whole(FIRST + 2)),
+        (FIRST + 3, None),
+    ):
+        one.replay(height, block, SECOND)
+    assert NeedSnapshot(ONE, 0) in one.take_requests(), "the book has a hole, too"
+    assert one.join(CHAIN.snapshot(ONE, FIRST + 4), SECOND)
+    assert state(one) is State.LIVE
+    assert gaps(one)[-1] == ("open", "height", FIRST + 1, FIRST + 3)
+    assert list(one.feeds[ONE].ledger.missing) == [(101, 101), (103, 103)]
+
+
+def test_of_a_hole_beyond_the_limit_only_the_newest_part_is_replayed() -> None:
+    one = pipeline(limits=Limits(replay_blocks=3))
+    subscribe(one)
+    hear(one, FIRST, FIRST + 11)
+    assert one.due_replays(10) == [FIRST + 8, FIRST + 9, FIRST + 10]
+    assert list(one.feeds[ONE].ledger.missing) == [(FIRST + 1, FIRST + 7)]
+
+
+# ---- what the source says --------------------------------------------------------------------
+
+
+def test_a_refused_subscription_is_asked_for_again() -> None:
+    one = pipeline()
+    one.subscribed(1, (ONE,), SECOND)
+    one.receive(b'{"id":1,"error":{"code":-32603,"data":"subscription_id already exists: a"}}', 2)
+    assert state(one) is State.FAILED
+    assert one.feeds[ONE].reason == "subscription_id already exists: a"
+    assert one.take_requests() == [NeedSubscription(ONE, "rejected")]
+    assert gaps(one) == [], "nothing was due yet"
+    subscribe(one, 2)
+    assert state(one) is State.SYNCING
+
+
+def test_a_subscription_that_ends_in_an_error_opens_a_gap_and_needs_a_block_to_go_on() -> None:
+    one = live()
+    one.receive(b'{"id":1,"error":{"code":1,"message":"stream error"}}', 200 * SECOND)
+    assert state(one) is State.FAILED
+    assert gaps(one) == [("open", "disconnect", FIRST + 1, 0)]
+    assert one.mute(10_000 * SECOND) == [], "there is nothing to listen to"
+    subscribe(one, 2)
+    assert state(one) is State.STALE
+    hear(one, FIRST + 1, subscription=2)
+    assert state(one) is State.LIVE
+    assert gaps(one) == [("closed", "disconnect", FIRST + 1, FIRST + 1)]
+
+
+def test_an_error_without_an_id_condemns_the_connection() -> None:
+    one = live()
+    with pytest.raises(DecodeError, match="without an id: Parse error"):
+        one.receive(b'{"error":{"code":-32700,"message":"Parse error"}}', SECOND)
+
+
+def test_what_a_replaced_subscription_still_says_is_ignored() -> None:
+    one = live()
+    subscribe(one, 2)
+    hear(one, FIRST + 1)
+    assert one.ignored == 1
+    assert one.feeds[ONE].ledger.last == FIRST
+
+
+def test_a_disconnected_market_is_stale_until_a_block_comes() -> None:
+    one = live()
+    one.disconnected("disconnect", 200 * SECOND, "cut")
+    assert (state(one), one.feeds[ONE].reason) == (State.STALE, "cut")
+    assert gaps(one) == [("open", "disconnect", FIRST + 1, 0)]
+    subscribe(one, 2)
+    assert state(one) is State.STALE
+    hear(one, FIRST + 1, subscription=2)
+    assert state(one) is State.LIVE
+
+
+# ---- mute subscriptions ------------------------------------------------------------------------
+
+
+def test_a_subscription_without_blocks_for_five_block_times_is_mute() -> None:
+    one = live()
+    hear(one, *range(FIRST + 1, FIRST + 30))
+    assert one.block_time_s == pytest.approx(1.0)
+    assert one.mute_limit_s() == pytest.approx(5.0)
+    heard = (FIRST + 29) * SECOND
+    assert one.mute(heard + 5 * SECOND) == []
+    assert one.mute(heard + 6 * SECOND) == [one.feeds[ONE]]
+
+
+def test_an_unconfirmed_subscription_has_longer() -> None:
+    one = pipeline(limits=Limits(confirm_s=10))
+    assert one.mute(10_000 * SECOND) == [], "not asked for yet"
+    one.subscribed(1, (ONE,), 100 * SECOND)
+    assert one.mute(109 * SECOND) == []
+    assert one.mute(111 * SECOND) == [one.feeds[ONE]]
+
+
+# ---- a former process ---------------------------------------------------------------------------
+
+
+def test_a_resumed_market_asks_for_the_book_at_its_last_height_and_opens_a_gap() -> None:
+    one = pipeline(MarketLedger(FIRST, FIRST + 5))
+    one.resume(SECOND)
+    assert one.take_requests() == [NeedSnapshot(ONE, FIRST + 5)]
+    assert gaps(one) == [("open", "crash", FIRST + 6, 0)]
+
+
+def test_a_resumed_market_is_not_live_before_it_has_heard_a_block() -> None:
+    one = pipeline(MarketLedger(FIRST, FIRST + 5))
+    one.resume(SECOND)
+    subscribe(one)
+    assert one.join(CHAIN.snapshot(ONE, FIRST + 5), SECOND)
+    assert state(one) is not State.LIVE
+    assert [gap[0] for gap in gaps(one)] == ["open"]
+    hear(one, FIRST + 8)
+    assert one.due_replays(10) == [FIRST + 6, FIRST + 7]
+
+
+def test_a_height_that_was_taken_over_says_nothing_of_the_pace() -> None:
+    one = pipeline(MarketLedger(FIRST, FIRST + 5))
+    one.resume(SECOND)
+    subscribe(one)
+    hear(one, FIRST + 6)
+    assert one.block_time_s == 0.0
+    hear(one, FIRST + 7)
+    assert one.block_time_s == pytest.approx(1.0)
+
+
+# ---- frames that were dropped -----------------------------------------------------------------
+
+
+def test_dropped_frames_are_had_again_from_their_first_height() -> None:
+    one = live()
+    hear(one, *range(FIRST + 1, FIRST + 9))
+    dropped = [record for record in one.take_records() if record.height > FIRST + 4]
+    assert one.dropped(dropped, 200 * SECOND) == len(dropped)
+    first = dropped[0].height
+    assert one.due_replays(10) == list(range(first, FIRST + 9))
+    assert NeedSnapshot(ONE, first - 1) in one.take_requests()
+    assert gaps(one) == [("open", "drop", first, 0)]
+
+
+def test_a_dropped_book_from_ahead_of_the_blocks_is_fetched_again() -> None:
+    one = pipeline()
+    subscribe(one)
+    hear(one, FIRST)
+    assert one.join(CHAIN.snapshot(ONE, FIRST + 9), SECOND)
+    one.take_requests()
+    snapshots = [r for r in one.take_records() if r.flags & SNAPSHOT]
+    assert one.dropped(snapshots, SECOND) == 1
+    assert one.wants_snapshot(ONE)
+    assert state(one) is State.SYNCING
+    assert one.take_requests() == [NeedSnapshot(ONE, FIRST)]
+    assert one.due_replays(10) == []
+
+
+def test_a_dropped_book_from_before_the_first_block_does_not_widen_what_is_due() -> None:
+    one = pipeline()
+    subscribe(one)
+    hear(one, FIRST + 5)
+    assert one.join(CHAIN.snapshot(ONE, FIRST + 4), SECOND)
+    one.dropped(one.take_records(), SECOND)
+    while due := one.due_replays(1):
+        one.replay(due[0], CHAIN.whole(due[0]), SECOND)
+    ledger = one.feeds[ONE].ledger
+    assert ledger.first == FIRST + 5
+    assert ledger.received + len(ledger.replayed) == ledger.due == 1
+
+
+def test_gaps_among_dropped_frames_are_announced_again_unless_nobody_need_hear_of_them() -> None:
+    one = live()
+    hear(one, FIRST + 2)
+    opened = one.take_records()
+    one.dropped(opened, SECOND)
+    assert gaps(one)[0] == ("open", "height", FIRST + 1, 0)
+    one.replay(FIRST + 1, CHAIN.whole(FIRST + 1), SECOND)
+    closed = [r for r in one.take_records() if r.kind == KIND_GAP]
+    assert [decode_gap(r.event).state for r in closed] == ["closed"]
+    one.dropped(closed, SECOND)
+    assert gaps(one) == [("closed", "height", FIRST + 1, FIRST + 2)]
+    one.dropped([*opened, *closed], SECOND)
+    assert [gap for gap in gaps(one) if gap[1] == "height"] == []
+
+
+def decode_gap(event: bytes) -> Gap:
+    world_gap = Reader({"A": ONE}).markets["A"]
+    (record,) = decode_records(encode([["gap.A.", KIND_GAP, 0, 1, 1, 1, 0, 0, event]]))
+    world_gap.take(record)
+    ((gap,),) = world_gap.gaps.values()
+    return gap
+
+
+# ---- keyframes ----------------------------------------------------------------------------------
+
+
+def test_a_keyframe_never_stands_for_deltas_that_follow_it() -> None:
+    """The aggregator drops what a keyframe includes."""
+    one = pipeline(limits=Limits(keyframe_every=2))
+    subscribe(one)
+    hear(one, *range(FIRST, FIRST + 20))
+    assert one.join(CHAIN.snapshot(ONE, FIRST - 1), SECOND)
+    books = [record for record in one.take_records() if record.kind == KIND_BOOK]
+    sent = 0
+    for record in books:
+        if record.flags & KEYFRAME:
+            assert record.sequence == sent
+        sent = record.sequence
+    assert any(record.flags & KEYFRAME for record in books)
+
+
+def test_a_new_aggregator_gets_every_book_that_is_in_step() -> None:
+    world = World(1, grouped=False)
+    world.connect()
+    world.block()
+    world.pipeline.take_records()
+    world.pipeline.keyframes(SECOND)
+    assert world.pipeline.take_records() == [], "none is in step yet"
+    for _ in IDS:
+        world.answer_snapshot(0)
+    world.pipeline.take_records()
+    world.pipeline.keyframes(SECOND)
+    flags = [record.flags for record in world.pipeline.take_records()]
+    assert flags == [SNAPSHOT | KEYFRAME] * len(IDS)
+
+
+# ---- blocks of many markets -----------------------------------------------------------------
+
+
+def test_a_block_of_many_markets_is_cut_by_market_keeping_its_order() -> None:
+    trades = [(m, Trade(f"5_{n}", "buy", *["1"] * 7)) for n, m in enumerate("abca")]
+    updates = [BookUpdate("b", 1, [], []), BookUpdate("d", 2, [], [])]
+    block = Block(5, 6, trades, updates)
+    cut = split(block)
+    assert sorted(cut) == ["a", "b", "c", "d"]
+    assert [trade.trade_id for _, trade in cut["a"].trades] == ["5_0", "5_3"]
+    assert cut["b"].updates == updates[:1]
+    for market_id, part in cut.items():
+        assert part == slice_of(block, market_id)
+    assert slice_of(block, "z") == Block(5, 6, [], [])

@@ -1,0 +1,179 @@
+"""
+The exchange itself: seeded, pure, and the truth that everything else is compared with.
+
+Two exchanges of one seed and one activity make the same blocks. Kept blocks can be asked
+for again, and so can every book at every kept height.
+"""
+
+import random
+from collections import deque
+from functools import cached_property
+from typing import Final
+
+import msgspec
+
+from shards.events import Block, BookUpdate, Snapshot, Trade
+from tests.simulator.books import BookHistory, Change, make_changes, opening
+from tests.simulator.markets import Kind, Shares, SimMarket, make_markets
+from tests.simulator.trading import Execution, Matching
+
+_CHANGES: Final = 64
+"""Different book changes per kind of market. Encoders render each once; that is what
+makes the simulator faster than what it tests."""
+
+
+class Activity(msgspec.Struct, frozen=True, kw_only=True):
+    """How much happens in a block."""
+
+    touched: float = 0.3
+    """Chance of a busy market's book to change; 1.0 changes all of them in each block."""
+    levels: int = 0
+    """Levels of each update; 0 for any few of them, one side perhaps empty."""
+    matches: float = 2.0
+    """Matches in a block, on average; each gives two to four trades."""
+    shares: Shares = Shares()
+
+
+class SimBlock:
+    """One block: what was executed and which books changed. Never altered once made."""
+
+    def __init__(
+        self, height: int, time_ms: int, executions: list[Execution], updates: list[BookUpdate]
+    ) -> None:
+        self.height = height
+        self.time_ms = time_ms
+        self.executions = executions
+        self.updates = updates
+
+    @cached_property
+    def trades(self) -> list[tuple[str, Trade]]:
+        """All trades by number: ``(market_id, trade)``."""
+        return [(e.market_id, trade) for e in self.executions for trade in e.trades]
+
+    @cached_property
+    def trades_of(self) -> dict[str, list[Trade]]:
+        """The trades by market."""
+        found: dict[str, list[Trade]] = {}
+        for market_id, trade in self.trades:
+            found.setdefault(market_id, []).append(trade)
+        return found
+
+    @cached_property
+    def update_of(self) -> dict[str, BookUpdate]:
+        """The book updates by market."""
+        return {update.market_id: update for update in self.updates}
+
+    @cached_property
+    def truth(self) -> Block:
+        """The block as a complete and honest decoder would return it."""
+        return Block(self.height, self.time_ms * 1_000_000, self.trades, self.updates)
+
+
+class Exchange:
+    """Markets, and one block after the other."""
+
+    def __init__(
+        self,
+        seed: int = 1,
+        *,
+        markets: int = 20,
+        activity: Activity = Activity(),  # noqa: B008 - frozen
+        history: int = 1_000,
+        first_height: int = 1_000,
+        genesis_ms: int = 1_795_000_000_000,
+        block_ms: int = 650,
+    ) -> None:
+        self.markets = make_markets(seed, markets, activity.shares)
+        self.by_id = {market.market_id: market for market in self.markets}
+        self.height = first_height - 1
+        self.oldest = first_height
+        self.activity = activity
+        self._rng = random.Random(f"exchange {seed}")
+        self._busy = [m for m in self.markets if m.status == "Active" and m.activity == "busy"]
+        self._matching = Matching(self._rng)
+        self._books = {
+            m.market_id: BookHistory(opening(m, self._rng), self.height) for m in self.markets
+        }
+        self._changes = self._make_changes()
+        self._blocks: deque[SimBlock] = deque()
+        self._history = history
+        self._time_ms = genesis_ms
+        self._block_ms = block_ms
+
+    def _make_changes(self) -> dict[Kind, list[Change]]:
+        kinds = {market.kind: market for market in self._busy}
+        return {
+            kind: make_changes(market, self._rng, _CHANGES, self.activity.levels)
+            for kind, market in kinds.items()
+        }
+
+    def market(self, name: str) -> SimMarket:
+        """Return a market by its id or its ticker; raises KeyError."""
+        if name in self.by_id:
+            return self.by_id[name]
+        for market in self.markets:
+            if market.ticker == name:
+                return market
+        raise KeyError(name)
+
+    def next_block(self, time_ms: int = 0) -> SimBlock:
+        """Make the next block, at this time or one block time after the last."""
+        self.height += 1
+        self._time_ms = time_ms or self._time_ms + self._block_ms
+        executions = self._matching.block(self.height, self._matched())
+        updates = [
+            self._books[market.market_id].add(
+                self.height, self._rng.choice(self._changes[market.kind])
+            )
+            for market in self._touched()
+        ]
+        block = SimBlock(self.height, self._time_ms, executions, updates)
+        self._blocks.append(block)
+        if len(self._blocks) > self._history:
+            self._forget()
+        return block
+
+    def _touched(self) -> list[SimMarket]:
+        chance, rng = self.activity.touched, self._rng
+        # The node's lists come out of a map: in any order.
+        if chance >= 1.0:
+            return rng.sample(self._busy, len(self._busy))
+        touched = [market for market in self._busy if rng.random() < chance]
+        rng.shuffle(touched)
+        return touched
+
+    def _matched(self) -> list[SimMarket]:
+        if not self._busy:
+            return []
+        mean = self.activity.matches
+        count = int(mean) + (self._rng.random() < mean - int(mean))
+        if count and self._rng.random() < 0.25:
+            count = self._rng.randint(0, 2 * count)
+        return self._rng.choices(self._busy, k=count)
+
+    def _forget(self) -> None:
+        gone = self._blocks.popleft()
+        for update in gone.updates:
+            self._books[update.market_id].forget(gone.height)
+        self.oldest = gone.height + 1
+
+    def block(self, height: int) -> SimBlock:
+        """Return a kept block; raises KeyError for any other."""
+        if not self.oldest <= height <= self.height:
+            raise KeyError(height)
+        return self._blocks[height - self.oldest]
+
+    def trades_of(self, height: int) -> list[tuple[str, Trade]]:
+        """Return all trades of a kept block, by number."""
+        return self.block(height).trades
+
+    def book_at(self, market_id: str, height: int = 0) -> Snapshot:
+        """Return a whole book after a kept block, or now if 0; raises KeyError."""
+        height = height or self.height
+        if not self.oldest - 1 <= height <= self.height:
+            raise KeyError(height)
+        return self._books[market_id].at(height)
+
+    def sequence(self, market_id: str) -> int:
+        """Return the newest sequence of a market's book."""
+        return self._books[market_id].sequence

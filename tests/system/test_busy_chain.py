@@ -1,0 +1,159 @@
+"""A chain under load, which drops slow readers, halts, and has paused markets."""
+
+import logging
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+import zmq
+
+from tests.system.listening import Listener, assert_every_trade_once, configure
+from tests.system.running import Devnet, Running, collector, devnet, eventually
+
+pytestmark = pytest.mark.node
+
+log = logging.getLogger(__name__)
+
+PAUSED = 2
+QUIET = 2
+
+
+@pytest.fixture(scope="module")
+def busy() -> Iterator[Devnet]:
+    """A devnet of 64 markets under heavy traffic, which keeps five blocks for slow readers."""
+    options = ("--spot", "48", "--perp", "16", "--block-time", "0.5", "--traffic", "heavy")
+    idle = ("--paused-markets", str(PAUSED), "--quiet-markets", str(QUIET))
+    with devnet(*options, *idle, "--stream-buffer", "5") as running:
+        yield running
+
+
+def pass_time(seconds: float) -> None:
+    """Let a fault last: the one thing here that is not a condition."""
+    until = time.monotonic() + seconds
+    eventually(lambda: time.monotonic() > until, within_s=seconds + 1)
+
+
+def test_a_shard_that_the_node_dropped_without_a_word_gets_every_block_again(
+    busy: Devnet, tmp_path: Path
+) -> None:
+    config = configure(tmp_path, busy, tables="[supervision]\nstall_after_s = 60.0")
+    with collector(tmp_path, "--config", config) as running:
+        running.await_live()
+        with Listener(running) as listener:
+            first = listener.joined[0].head + 1
+            shard = psutil.Process(running.pid("shard 0"))
+            shard.suspend()
+            pass_time(25.0)
+            shard.resume()
+            resumed_at = time.monotonic()
+            eventually(
+                lambda: running.status()["blocks"]["replayed"] and running.live(),
+                within_s=30,
+                what=f"all live; log:\n{running.log}",
+            )
+            log.info("healed %.1f s after it went on", time.monotonic() - resumed_at)
+            status = running.status()
+            assert_every_trade_once(busy, listener, first, status["blocks"]["last"])
+    log.info("%s", [line for line in running.log.splitlines() if "chain-ws" in line])
+    assert shard.pid in [process["pid"] for process in status["processes"]]
+    assert "reconnecting" in running.log
+    assert (status["completeness"], status["blocks"]["missing"]) == (1.0, 0)
+    assert status["gaps"]["opened"] == status["gaps"]["closed"] > 0
+
+
+def test_a_chain_that_halts_is_not_stale(busy: Devnet, tmp_path: Path) -> None:
+    with collector(tmp_path, "--config", configure(tmp_path, busy), "--shards", "2") as running:
+        running.await_live()
+        states: set[str] = set()
+
+        def look(*, halted: bool) -> bool:
+            states.update(row["state"] for row in running.markets())
+            return bool(running.status()["halted"] is halted)
+
+        busy.process.send_signal(signal.SIGUSR2)
+        try:
+            eventually(lambda: look(halted=True), within_s=8, what="halted in the status")
+            pass_time(8.0)
+            assert look(halted=True)
+            head = running.status()["blocks"]["head"]
+        finally:
+            busy.process.send_signal(signal.SIGUSR2)
+        eventually(
+            lambda: look(halted=False) and running.status()["blocks"]["last"] > head + 8,
+            within_s=20,
+            what="blocks again",
+        )
+        status = running.status()
+    assert running.log.count(f"chain halted at height {head}") == 2
+    assert states == {"live"}
+    assert "subscribing anew" not in running.log
+    assert [shard["connects"] for shard in status["shards"]] == [1, 1]
+    assert status["gaps"]["opened"] == 0
+    assert (status["completeness"], status["blocks"]["missing"]) == (1.0, 0)
+
+
+def test_a_quiet_market_is_live_and_a_paused_one_inactive(busy: Devnet, tmp_path: Path) -> None:
+    with collector(tmp_path, "--config", configure(tmp_path, busy), "--market", "*") as running:
+        running.await_live()
+        states: dict[str, set[str]] = {}
+
+        def twenty_blocks() -> bool:
+            for row in running.markets():
+                states.setdefault(row["market_id"], set()).add(row["state"])
+            return bool(running.status()["blocks"]["due"] > 20 * len(busy.markets))
+
+        eventually(twenty_blocks, within_s=30, what="twenty blocks of every market")
+        status = running.status()
+    for market in busy.markets:
+        wanted = {"inactive"} if market["paused"] else {"live"}
+        assert states[market["market_id"]] == wanted, market
+    assert status["markets"]["inactive"] == PAUSED
+    assert status["markets"]["live"] == len(busy.markets) - PAUSED
+    assert (status["coverage"]["now"], status["completeness"]) == (1.0, 1.0)
+
+
+@pytest.fixture
+def deaf() -> Iterator["zmq.Socket[bytes]"]:
+    """A subscriber that never reads, with as little room as can be had."""
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    socket = context.socket(zmq.SUB)
+    socket.setsockopt(zmq.RCVHWM, 1)
+    socket.setsockopt(zmq.RCVBUF, 4096)
+    socket.setsockopt(zmq.SUBSCRIBE, b"")
+    yield socket
+    context.destroy(linger=0)
+
+
+def blocks_later(running: Running, count: int) -> int:
+    """Wait for so many more blocks; return the height through which all is accounted for."""
+    since = int(running.status()["blocks"]["last"])
+    eventually(lambda: running.status()["blocks"]["last"] >= since + count, within_s=30)
+    return since + count
+
+
+def test_a_subscriber_that_does_not_read_harms_nobody_and_catches_up(
+    busy: Devnet, deaf: "zmq.Socket[bytes]", tmp_path: Path
+) -> None:
+    config = configure(tmp_path, busy)
+    with collector(tmp_path, "--config", config, "--shards", "2") as running:
+        running.await_live()
+        with Listener(running) as listener, Listener(running, hwm=10) as slow:
+            deaf.connect(running.publish)
+            first = max(listener.joined[0].head, slow.joined[0].head) + 1
+            last = blocks_later(running, 20)
+            status = running.status()
+            assert_every_trade_once(busy, listener, first, last)
+            assert not listener.lost
+            heard = listener.trades(first, last)
+            eventually(
+                lambda: slow.drain().lost or slow.trades(first, last) == heard,
+                within_s=20,
+                what="what it did not read, or word of what is lost",
+            )
+    assert all(count == 1 for count in slow.trades(first, last).values())
+    assert status["coverage"] == {"now": 1.0, "mean": pytest.approx(1.0, abs=0.5)}
+    assert status["gaps"]["opened"] == status["frames"]["dropped"] == 0
+    assert status["latency_us"]["recv_to_aggregator"]["p50"] < 50_000
