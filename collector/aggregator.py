@@ -28,11 +28,11 @@ from shards.frames import (
     BatchHeader,
     Record,
 )
+from shards.push import plain_send
 from shards.reports import Answer, Report
 from shards.stats import Histogram
 
-_SANE_NS: Final = 600 * 1_000_000_000
-"""A block time further from our clock than this says nothing about latency."""
+_SNDMORE: Final = int(zmq.SNDMORE)
 
 
 class Lane:
@@ -53,12 +53,23 @@ class Lane:
 class ShardLink:
     """What is known of one shard: its living process, its frames, its last report."""
 
-    __slots__ = ("epoch", "frame_sequence", "frames", "lost", "pid", "report", "unaccounted")
+    __slots__ = (
+        "epoch",
+        "frame_sequence",
+        "frames",
+        "height",
+        "lost",
+        "pid",
+        "report",
+        "unaccounted",
+    )
 
     def __init__(self) -> None:
         self.epoch = 0
         self.frame_sequence = 0
         self.frames = 0
+        self.height = 0
+        """Of its newest live frame."""
         self.lost = 0
         """Frames that a batch's sequence skipped; their blocks show up as missing."""
         self.pid = 0
@@ -87,14 +98,14 @@ class Aggregator:
     ) -> None:
         self.config = config
         self.coverage = Coverage(config.markets, saved)
-        self.history = History()
+        self.history = History(frames_per_topic=128, total_bytes=32 << 20)
         self.proof = TradeProof(every_market=config.every_market)
         self.links: dict[int, ShardLink] = {}
         self.lanes: dict[str, Lane] = {}
         self._market_of = {market.symbol: market for market in config.markets}
         self._symbol_of = {market.market_id: market.symbol for market in config.markets}
         self._begun: set[str] = set()
-        self._publisher = publisher
+        self._send = plain_send(publisher)
         self.recv_to_aggregator = Histogram()
         self.block_to_recv = Histogram()
         self.published = 0
@@ -121,12 +132,17 @@ class Aggregator:
         sequence = header.frame_sequence
         if link.frame_sequence and sequence > link.frame_sequence + 1:
             link.lost += sequence - link.frame_sequence - 1
+            # It was made when those frames still waited: they are being had again.
+            link.unaccounted = None
         link.frames += len(records)
-        latency = None if header.resent else self.recv_to_aggregator
+        live = not header.resent
+        latency = self.recv_to_aggregator.record
         for record in records:
-            if latency is not None and not record.flags & REPLAY:
-                latency.record(now - record.ts_recv)
-                if record.ts_event:
+            if live and not record.flags & REPLAY:
+                latency(now - record.ts_recv)
+                if record.height > link.height and record.ts_event:
+                    # Once a block: its first frame says when we had it.
+                    link.height = record.height
                     self.block_to_recv.record(record.ts_recv - record.ts_event)
             self._forward(record, header, sequence, now)
             sequence += 1
@@ -198,23 +214,11 @@ class Aggregator:
         lane.height = record.height
         lane.topic_sequence += 1
         lane.count += record.count
-        body = (
-            frames.prefix(
-                record.kind,
-                self.config.epoch,
-                lane.topic_sequence,
-                now,
-                header.ts_push,
-                header.shard,
-                header.epoch,
-                sequence,
-            )
-            + record.event
-        )
+        body = self._body(lane, record, header, sequence, now)
         # XPUB never blocks: a subscriber whose queue is full loses this frame, alone,
         # and sees it by the topic sequence.
-        self._publisher.send(lane.topic, zmq.SNDMORE)
-        self._publisher.send(body)
+        self._send(lane.topic, _SNDMORE)
+        self._send(body)
         self.published += 1
         self.history.add(
             record.topic,
@@ -224,14 +228,10 @@ class Aggregator:
             whole=bool(record.flags & SNAPSHOT),
         )
 
-    def _keep_keyframe(
+    def _body(
         self, lane: Lane, record: Record, header: BatchHeader, sequence: int, now: int
-    ) -> None:
-        """Remember a whole book for late joiners; it stands for all deltas up to now."""
-        if record.sequence < lane.sequence:
-            return
-        lane.sequence = record.sequence
-        body = frames.prefix(
+    ) -> bytes:
+        prefix = frames.prefix(
             record.kind,
             self.config.epoch,
             lane.topic_sequence,
@@ -241,11 +241,20 @@ class Aggregator:
             header.epoch,
             sequence,
         )
+        return prefix + record.event
+
+    def _keep_keyframe(
+        self, lane: Lane, record: Record, header: BatchHeader, sequence: int, now: int
+    ) -> None:
+        """Remember a whole book for late joiners; it stands for all deltas up to now."""
+        if record.sequence < lane.sequence:
+            return
+        lane.sequence = record.sequence
         self.history.add(
             record.topic,
             lane.topic_sequence,
             record.height,
-            body + record.event,
+            self._body(lane, record, header, sequence, now),
             published=False,
             whole=True,
         )

@@ -61,7 +61,7 @@ class Position:
         """Whether known facts may come again: from a rebase to the first new one."""
         self.linked = True
         """Whether what comes is known to continue what was delivered."""
-        self._gaps: deque[tuple[int, str, int]] = deque(maxlen=_GAPS_KNOWN)
+        self._gaps: deque[tuple[int, str, int, int]] = deque(maxlen=_GAPS_KNOWN)
 
     def rebase(self, publisher_epoch: int, from_height: int) -> Lost | None:
         """
@@ -90,7 +90,8 @@ class Position:
         if type(event) is Trades:
             return self._admit_trades(event.height)
         assert type(event) is Gap
-        key = (event.gap_id, event.state, event.first)
+        # An open gap is told again once it is known which heights it lacks.
+        key = (event.gap_id, event.state, event.first, event.last)
         if key in self._gaps:
             return False
         self._gaps.append(key)

@@ -19,7 +19,7 @@ bound                   at the bound                shown as
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 import zmq
@@ -27,6 +27,19 @@ import zmq
 from shards import frames
 from shards.config import Limits
 from shards.frames import BatchHeader, Record
+
+
+def plain_send(socket: "zmq.Socket[bytes]") -> Any:
+    """
+    Return the send of pyzmq's C extension, without the Python wrapper around it.
+
+    That wrapper looks at options which we never use, and costs 0.8 of 1.0 µs a part.
+    """
+    return super(zmq.Socket, socket).send
+
+
+_NOBLOCK: Final = int(zmq.NOBLOCK)
+_NOBLOCK_SNDMORE: Final = int(zmq.NOBLOCK | zmq.SNDMORE)
 
 
 class _Batch(msgspec.Struct, gc=False):
@@ -62,6 +75,7 @@ class Pusher:
         self._socket.setsockopt(zmq.RECONNECT_IVL, 50)
         self._socket.setsockopt(zmq.RECONNECT_IVL_MAX, 500)
         self._socket.connect(endpoint)
+        self._send = plain_send(self._socket)
         self._limits = limits
         self._on_drop = on_drop
         self._unsent: deque[_Batch] = deque()
@@ -138,8 +152,8 @@ class Pusher:
                 try:
                     # Two sends cost a quarter of send_multipart; an accepted first part
                     # is never refused its second.
-                    self._socket.send(_encode(header), zmq.NOBLOCK | zmq.SNDMORE)
-                    self._socket.send(batch.payload, zmq.NOBLOCK)
+                    self._send(_encode(header), _NOBLOCK_SNDMORE)
+                    self._send(batch.payload, _NOBLOCK)
                 except zmq.Again:
                     break
                 unsent.popleft()

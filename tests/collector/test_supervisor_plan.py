@@ -2,6 +2,7 @@
 
 import pytest
 
+from collector.config import Supervision
 from collector.supervisor import (
     Abort,
     Action,
@@ -9,7 +10,6 @@ from collector.supervisor import (
     GiveUp,
     Kill,
     Start,
-    Supervision,
     describe_exit,
     plan,
     restart_wait_s,

@@ -62,7 +62,7 @@ def updates_of(message: Any) -> list[BookUpdate]:
 
 
 def trades_of(message: Any) -> dict[str, tuple[str, ...]]:
-    rows = {}
+    rows: dict[str, tuple[str, ...]] = {}
     for t in message.spot_trades:
         rows[t.trade_id] = (decimal_text(t.price), decimal_text(t.quantity), decimal_text(t.fee))
     for t in message.derivative_trades:

@@ -38,7 +38,11 @@ def _replayed(payload: bytes) -> bool:
 
 
 def quietest() -> bytes:
-    return min((line["ws"].encode() for line in golden.blocks()), key=len)
+    return min((str(line["ws"]).encode() for line in golden.blocks()), key=len)
+
+
+def busiest() -> bytes:
+    return str(golden.busiest()["ws"]).encode()
 
 
 def derivative() -> bytes:
@@ -48,7 +52,7 @@ def derivative() -> bytes:
 
 DECODERS: dict[str, tuple[Callable[[bytes], bool], Callable[[], bytes]]] = {
     "websocket, empty block": (_answered, quietest),
-    "websocket, busiest block": (_answered, lambda: golden.busiest()["ws"].encode()),
+    "websocket, busiest block": (_answered, busiest),
     "websocket, derivative trades": (_answered, derivative),
     "block results": (_replayed, lambda: golden.block_results(golden.busiest())),
 }
@@ -95,9 +99,35 @@ def test_any_bytes_give_a_value_or_a_decode_error(payload: bytes) -> None:
 
 
 KEYS = st.sampled_from(
-    "id result error code message data block_height block_time spot_trades derivative_trades "
-    "spot_orderbook_updates orderbook market_id seq buy_levels p q trade_id position_delta "
-    "height finalize_block_events txs_results events type attributes key value".split()
+    [
+        "id",
+        "result",
+        "error",
+        "code",
+        "message",
+        "data",
+        "block_height",
+        "block_time",
+        "spot_trades",
+        "derivative_trades",
+        "spot_orderbook_updates",
+        "orderbook",
+        "market_id",
+        "seq",
+        "buy_levels",
+        "p",
+        "q",
+        "trade_id",
+        "position_delta",
+        "height",
+        "finalize_block_events",
+        "txs_results",
+        "events",
+        "type",
+        "attributes",
+        "key",
+        "value",
+    ]
 )
 SCALARS = (
     st.none()

@@ -3,66 +3,14 @@
 import pytest
 
 from shards.config import Limits
-from shards.decoders import chain_ws
 from shards.errors import DecodeError
-from shards.events import Block, BookUpdate, Gap, Trade
+from shards.events import Block, BookUpdate, Trade
 from shards.feed import State
-from shards.frames import KEYFRAME, KIND_BOOK, KIND_GAP, REPLAY, SNAPSHOT, decode_records, encode
-from shards.ledger import MarketLedger
-from shards.pipeline import NeedReplay, NeedSnapshot, NeedSubscription, Pipeline, slice_of, split
-from tests.shards.chain import FIRST, IDS, MARKETS, Chain
-from tests.shards.reader import Reader
+from shards.frames import KEYFRAME, KIND_BOOK, KIND_GAP, REPLAY, SNAPSHOT
+from shards.pipeline import NeedReplay, NeedSnapshot, NeedSubscription, slice_of, split
+from tests.shards.chain import FIRST, IDS
+from tests.shards.one_market import CHAIN, ONE, SECOND, gaps, hear, live, pipeline, state, subscribe
 from tests.shards.world import World
-
-CHAIN = Chain(1, 40)
-ONE = IDS[0]
-SECOND = 1_000_000_000
-
-
-def pipeline(ledger: MarketLedger | None = None, limits: Limits | None = None) -> Pipeline:
-    """A pipeline of one market, not subscribed yet."""
-    return Pipeline(
-        MARKETS[:1],
-        source="chain-ws",
-        decoder=chain_ws.decode,
-        limits=limits,
-        ledgers={ONE: ledger} if ledger else None,
-    )
-
-
-def subscribe(one: Pipeline, subscription: int = 1, ts: int = SECOND) -> None:
-    one.subscribed(subscription, (ONE,), ts)
-    one.receive(b'{"id":%d,"result":"success"}' % subscription, ts)
-
-
-def hear(one: Pipeline, *heights: int, subscription: int = 1) -> None:
-    for height in heights:
-        one.receive(CHAIN.payload(subscription, height, (ONE,)), height * SECOND)
-
-
-def live(at: int = FIRST) -> Pipeline:
-    """A market that has joined at a height and is live there."""
-    one = pipeline()
-    subscribe(one)
-    hear(one, at)
-    assert one.join(CHAIN.snapshot(ONE, at), at * SECOND)
-    assert state(one) is State.LIVE
-    one.take_records()
-    one.take_requests()
-    return one
-
-
-def state(one: Pipeline) -> State:
-    return one.feeds[ONE].state
-
-
-def gaps(one: Pipeline) -> list[tuple[str, str, int, int]]:
-    """Take the records, and return the gaps among them."""
-    reader = Reader({MARKETS[0].symbol: ONE})
-    reader.take(one.take_records())
-    told = [gap for life in reader.markets[MARKETS[0].symbol].gaps.values() for gap in life]
-    return [(gap.state, gap.cause, gap.first, gap.last) for gap in told]
-
 
 # ---- joining ------------------------------------------------------------------------------
 
@@ -222,101 +170,6 @@ def test_an_unconfirmed_subscription_has_longer() -> None:
     assert one.mute(111 * SECOND) == [one.feeds[ONE]]
 
 
-# ---- a former process ---------------------------------------------------------------------------
-
-
-def test_a_resumed_market_asks_for_the_book_at_its_last_height_and_opens_a_gap() -> None:
-    one = pipeline(MarketLedger(FIRST, FIRST + 5))
-    one.resume(SECOND)
-    assert one.take_requests() == [NeedSnapshot(ONE, FIRST + 5)]
-    assert gaps(one) == [("open", "crash", FIRST + 6, 0)]
-
-
-def test_a_resumed_market_is_not_live_before_it_has_heard_a_block() -> None:
-    one = pipeline(MarketLedger(FIRST, FIRST + 5))
-    one.resume(SECOND)
-    subscribe(one)
-    assert one.join(CHAIN.snapshot(ONE, FIRST + 5), SECOND)
-    assert state(one) is not State.LIVE
-    assert [gap[0] for gap in gaps(one)] == ["open"]
-    hear(one, FIRST + 8)
-    assert one.due_replays(10) == [FIRST + 6, FIRST + 7]
-
-
-def test_a_height_that_was_taken_over_says_nothing_of_the_pace() -> None:
-    one = pipeline(MarketLedger(FIRST, FIRST + 5))
-    one.resume(SECOND)
-    subscribe(one)
-    hear(one, FIRST + 6)
-    assert one.block_time_s == 0.0
-    hear(one, FIRST + 7)
-    assert one.block_time_s == pytest.approx(1.0)
-
-
-# ---- frames that were dropped -----------------------------------------------------------------
-
-
-def test_dropped_frames_are_had_again_from_their_first_height() -> None:
-    one = live()
-    hear(one, *range(FIRST + 1, FIRST + 9))
-    dropped = [record for record in one.take_records() if record.height > FIRST + 4]
-    assert one.dropped(dropped, 200 * SECOND) == len(dropped)
-    first = dropped[0].height
-    assert one.due_replays(10) == list(range(first, FIRST + 9))
-    assert NeedSnapshot(ONE, first - 1) in one.take_requests()
-    assert gaps(one) == [("open", "drop", first, 0)]
-
-
-def test_a_dropped_book_from_ahead_of_the_blocks_is_fetched_again() -> None:
-    one = pipeline()
-    subscribe(one)
-    hear(one, FIRST)
-    assert one.join(CHAIN.snapshot(ONE, FIRST + 9), SECOND)
-    one.take_requests()
-    snapshots = [r for r in one.take_records() if r.flags & SNAPSHOT]
-    assert one.dropped(snapshots, SECOND) == 1
-    assert one.wants_snapshot(ONE)
-    assert state(one) is State.SYNCING
-    assert one.take_requests() == [NeedSnapshot(ONE, FIRST)]
-    assert one.due_replays(10) == []
-
-
-def test_a_dropped_book_from_before_the_first_block_does_not_widen_what_is_due() -> None:
-    one = pipeline()
-    subscribe(one)
-    hear(one, FIRST + 5)
-    assert one.join(CHAIN.snapshot(ONE, FIRST + 4), SECOND)
-    one.dropped(one.take_records(), SECOND)
-    while due := one.due_replays(1):
-        one.replay(due[0], CHAIN.whole(due[0]), SECOND)
-    ledger = one.feeds[ONE].ledger
-    assert ledger.first == FIRST + 5
-    assert ledger.received + len(ledger.replayed) == ledger.due == 1
-
-
-def test_gaps_among_dropped_frames_are_announced_again_unless_nobody_need_hear_of_them() -> None:
-    one = live()
-    hear(one, FIRST + 2)
-    opened = one.take_records()
-    one.dropped(opened, SECOND)
-    assert gaps(one)[0] == ("open", "height", FIRST + 1, 0)
-    one.replay(FIRST + 1, CHAIN.whole(FIRST + 1), SECOND)
-    closed = [r for r in one.take_records() if r.kind == KIND_GAP]
-    assert [decode_gap(r.event).state for r in closed] == ["closed"]
-    one.dropped(closed, SECOND)
-    assert gaps(one) == [("closed", "height", FIRST + 1, FIRST + 2)]
-    one.dropped([*opened, *closed], SECOND)
-    assert [gap for gap in gaps(one) if gap[1] == "height"] == []
-
-
-def decode_gap(event: bytes) -> Gap:
-    world_gap = Reader({"A": ONE}).markets["A"]
-    (record,) = decode_records(encode([["gap.A.", KIND_GAP, 0, 1, 1, 1, 0, 0, event]]))
-    world_gap.take(record)
-    ((gap,),) = world_gap.gaps.values()
-    return gap
-
-
 # ---- keyframes ----------------------------------------------------------------------------------
 
 
@@ -364,3 +217,27 @@ def test_a_block_of_many_markets_is_cut_by_market_keeping_its_order() -> None:
     for market_id, part in cut.items():
         assert part == slice_of(block, market_id)
     assert slice_of(block, "z") == Block(5, 6, [], [])
+
+
+# ---- the book's own sequence ----------------------------------------------------------------
+
+
+def test_a_missing_book_update_resyncs_the_book_while_the_blocks_go_on() -> None:
+    one = live()
+    height = FIRST + 1
+    while not CHAIN.books[height][ONE].sequence > CHAIN.books[height - 1][ONE].sequence:
+        hear(one, height)
+        height += 1
+    found = CHAIN.books[height][ONE].sequence
+    said = CHAIN.payload(1, height, (ONE,)).replace(b'"%d"' % found, b'"%d"' % (found + 3))
+    one.receive(said, height * SECOND)
+    assert state(one) is State.SYNCING
+    assert one.feeds[ONE].reason == f"book update {found + 3} where {found} was due"
+    assert one.feeds[ONE].ledger.last == height
+    assert one.take_requests() == [NeedSnapshot(ONE, 0)]
+    assert gaps(one) == [("open", "seq", height, 0)]
+    assert not one.join(CHAIN.snapshot(ONE, height - 1), SECOND)
+    later = next(h for h in range(height, 140) if CHAIN.books[h][ONE].sequence >= found + 3)
+    assert one.join(CHAIN.snapshot(ONE, later), SECOND)
+    assert state(one) is State.LIVE
+    assert gaps(one) == [("closed", "seq", height, height)]

@@ -18,7 +18,7 @@ Action = Callable[[World, int], None]
 
 ACTIONS: dict[str, Action] = {
     "block": lambda world, n: world.block(),
-    "several blocks": lambda world, n: [world.block() for _ in range(n + 1)] and None,
+    "several blocks": lambda world, n: world.blocks(n + 1),
     "one subscription loses a block": lambda world, n: world.block(deaf=n % 3),
     "blocks come twice": lambda world, n: world.again(0),
     "blocks come late": lambda world, n: world.again(n + 1),
@@ -30,7 +30,7 @@ ACTIONS: dict[str, Action] = {
     "snapshot from the past": lambda world, n: world.answer_snapshot(n, late_by=n + 1),
     "snapshot of unknown height": lambda world, n: world.answer_snapshot(n, told=False),
     "replay": lambda world, n: world.answer_replay(n),
-    "replays": lambda world, n: [world.answer_replay(n) for _ in range(8)] and None,
+    "replays": lambda world, n: world.answer_replays(n),
     "replay gone": lambda world, n: world.answer_replay(n, gone=True),
     "send": lambda world, n: world.send(),
     "send some": lambda world, n: world.send(2),
@@ -39,7 +39,7 @@ ACTIONS: dict[str, Action] = {
     "restart": lambda world, n: world.restart(),
 }
 
-PHASES = (Phase.explicit, Phase.reuse, Phase.generate)
+PHASES = (Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink)
 PLAYS = st.lists(
     st.tuples(st.sampled_from(sorted(ACTIONS)), st.integers(0, 7)), min_size=5, max_size=70
 )

@@ -127,7 +127,7 @@ def test_what_zeromq_refuses_waits_and_goes_later_in_order(bench: Bench) -> None
     assert pusher.backlog_bytes > 0
     assert bench.dropped == []
     got: list[int] = []
-    while pusher.stuck:
+    while pusher.backlog_bytes:
         if bench.pull.poll(1):
             got += numbers(bench.receive()[1])
         pusher.flush()

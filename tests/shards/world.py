@@ -110,6 +110,11 @@ class World:
             if subscription not in self.muted and at != deaf:
                 self.hear(subscription, self.head)
 
+    def blocks(self, count: int) -> None:
+        """The chain makes some blocks."""
+        for _ in range(count):
+            self.block()
+
     def hear(self, subscription: int, height: int) -> None:
         """One subscription hears one block."""
         payload = self.chain.payload(subscription, height, self.subscriptions[subscription])
@@ -177,6 +182,11 @@ class World:
         block: Block | None = None if height in self.gone else self.chain.whole(height)
         self.pipeline.replay(height, block, self.tick())
         self.settle()
+
+    def answer_replays(self, at: int) -> None:
+        """Answer a few lost blocks."""
+        for _ in range(8):
+            self.answer_replay(at)
 
     # ---- the queue to the aggregator --------------------------------------------------
 

@@ -1,0 +1,58 @@
+"""A pipeline of one market and what is done to it."""
+
+from shards.config import Limits
+from shards.decoders import chain_ws
+from shards.feed import State
+from shards.ledger import MarketLedger
+from shards.pipeline import Pipeline
+from tests.shards.chain import FIRST, IDS, MARKETS, Chain
+from tests.shards.reader import Reader
+
+CHAIN = Chain(1, 40)
+ONE = IDS[0]
+SECOND = 1_000_000_000
+
+
+def pipeline(ledger: MarketLedger | None = None, limits: Limits | None = None) -> Pipeline:
+    """A pipeline of one market, not subscribed yet."""
+    return Pipeline(
+        MARKETS[:1],
+        source="chain-ws",
+        decoder=chain_ws.decode,
+        limits=limits,
+        ledgers={ONE: ledger} if ledger else None,
+    )
+
+
+def subscribe(one: Pipeline, subscription: int = 1, ts: int = SECOND) -> None:
+    one.subscribed(subscription, (ONE,), ts)
+    one.receive(b'{"id":%d,"result":"success"}' % subscription, ts)
+
+
+def hear(one: Pipeline, *heights: int, subscription: int = 1) -> None:
+    for height in heights:
+        one.receive(CHAIN.payload(subscription, height, (ONE,)), height * SECOND)
+
+
+def live(at: int = FIRST) -> Pipeline:
+    """A market that has joined at a height and is live there."""
+    one = pipeline()
+    subscribe(one)
+    hear(one, at)
+    assert one.join(CHAIN.snapshot(ONE, at), at * SECOND)
+    assert state(one) is State.LIVE
+    one.take_records()
+    one.take_requests()
+    return one
+
+
+def state(one: Pipeline) -> State:
+    return one.feeds[ONE].state
+
+
+def gaps(one: Pipeline) -> list[tuple[str, str, int, int]]:
+    """Take the records, and return the gaps among them."""
+    reader = Reader({MARKETS[0].symbol: ONE})
+    reader.take(one.take_records())
+    told = [gap for life in reader.markets[MARKETS[0].symbol].gaps.values() for gap in life]
+    return [(gap.state, gap.cause, gap.first, gap.last) for gap in told]
