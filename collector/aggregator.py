@@ -23,7 +23,7 @@ from shards.frames import (
     KEYFRAME,
     KIND_BOOK,
     KIND_TRADES,
-    REPLAY,
+    LATE,
     SNAPSHOT,
     BatchHeader,
     Record,
@@ -138,7 +138,7 @@ class Aggregator:
         live = not header.resent
         latency = self.recv_to_aggregator.record
         for record in records:
-            if live and not record.flags & REPLAY:
+            if live and not record.flags & LATE:
                 latency(now - record.ts_recv)
                 if record.height > link.height and record.ts_event:
                     # Once a block: its first frame says when we had it.

@@ -45,7 +45,24 @@ class BookSync:
                 update is kept; ask for a snapshot.
 
         """
-        delta = Book(
+        if self.in_sync:
+            book = self.book
+            try:
+                book.apply(update.sequence, update.bids, update.asks)
+            except SequenceGap:
+                if update.sequence <= book.sequence:
+                    return None
+                self.lose(observed_from=height)
+                self._keep(self._delta(update, height, ts_event, ts_recv, source))
+                raise
+            return self._delta(update, height, ts_event, ts_recv, source)
+        self._keep(self._delta(update, height, ts_event, ts_recv, source))
+        return None
+
+    def _delta(
+        self, update: BookUpdate, height: int, ts_event: int, ts_recv: int, source: Source
+    ) -> Book:
+        return Book(
             self.market_id,
             height,
             update.sequence,
@@ -56,21 +73,13 @@ class BookSync:
             update.bids,
             update.asks,
         )
-        if not self.in_sync:
-            if len(self._buffer) < _BUFFERED:
-                self._buffer.append(delta)
-            else:
-                self.lose(observed_from=height + 1)
-            return None
-        if update.sequence <= self.book.sequence:
-            return None
-        try:
-            self.book.apply(update.sequence, update.bids, update.asks)
-        except SequenceGap:
-            self.lose(observed_from=height)
+
+    def _keep(self, delta: Book) -> None:
+        """Keep a delta until the snapshot is there."""
+        if len(self._buffer) < _BUFFERED:
             self._buffer.append(delta)
-            raise
-        return delta
+        else:
+            self.lose(observed_from=delta.height + 1)
 
     def join(self, snapshot: Snapshot, ts_recv: int) -> list[Book] | None:
         """

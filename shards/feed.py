@@ -23,7 +23,7 @@ import msgspec
 
 from shards.booksync import BookSync
 from shards.errors import SequenceGap
-from shards.events import Block, Book, BookUpdate, Cause, Gap, Snapshot, Source, Trades
+from shards.events import Block, Book, Cause, Gap, Snapshot, Source, Trades
 from shards.ledger import MarketLedger
 from shards.stats import FeedStats
 
@@ -42,8 +42,8 @@ class State(Enum):
 class Outlet(Protocol):
     """Where a feed's events go: the pipeline turns them into frames and requests."""
 
-    def book(self, feed: "Feed", event: Book) -> None: ...
-    def trades(self, feed: "Feed", event: Trades) -> None: ...
+    def book(self, feed: "Feed", event: Book, late: bool = False) -> None: ...
+    def trades(self, feed: "Feed", event: Trades, late: bool = False) -> None: ...
     def gap(self, feed: "Feed", event: Gap) -> None: ...
     def want_snapshot(self, feed: "Feed", height: int) -> None: ...
     def want_replay(self, feed: "Feed") -> None: ...
@@ -66,12 +66,12 @@ class Feed:
         self.ledger = ledger
         self.stats = FeedStats()
         self.sync = BookSync(market_id, wanted=with_book)
+        self._flows = False
+        self._replay_to = 0
         self.state = State.PENDING
         self.heard_at = 0
         """When this subscription last showed life, in ns like ``ts_recv``; 0 while there is none."""
         self.is_confirmed = False
-        self.replay_to = 0
-        """Last height that is being replayed; 0 when nothing is."""
         self.reason = ""
         """Why the feed is not live, for people."""
         self._outlet = outlet
@@ -80,6 +80,27 @@ class Feed:
         self._held: list[tuple[Block, int]] = []
         self._gap: Gap | None = None
         self._opened_at = 0
+
+    @property
+    def state(self) -> State:
+        """Where this feed stands."""
+        return self._state
+
+    @state.setter
+    def state(self, state: State) -> None:
+        self._state = state
+        # What the data path asks of every block, answered once per change.
+        self._flows = state is State.LIVE and not self._replay_to
+
+    @property
+    def replay_to(self) -> int:
+        """Last height that is being replayed; 0 when nothing is."""
+        return self._replay_to
+
+    @replay_to.setter
+    def replay_to(self, height: int) -> None:
+        self._replay_to = height
+        self._flows = self._state is State.LIVE and not height
 
     # ---- what the subscription says -------------------------------------------------
 
@@ -151,8 +172,9 @@ class Feed:
         """Take a live block of this market's subscription."""
         self.heard_at = ts_recv
         ledger = self.ledger
-        if block.height == ledger.last + 1 and self.state is State.LIVE and not self.replay_to:
-            ledger.last = block.height
+        height = block.height
+        if self._flows and height == ledger.last + 1:
+            ledger.last = height
             if block.updates or block.trades:
                 self._publish(block, ts_recv, self._source)
             return
@@ -222,7 +244,7 @@ class Feed:
                 self._replay(block.height - 1, ts_recv)
         elif block.height == self.ledger.last + 1:
             self.ledger.last = block.height
-            self._publish(block, ts_recv, self._source)
+            self._publish(block, ts_recv, self._source, late=True)
 
     def _hold(self, block: Block, ts_recv: int) -> None:
         """Keep a block until the ones before it are there; if there are too many, lose them."""
@@ -243,38 +265,35 @@ class Feed:
             return False
         self.stats.resyncs += 1
         for event in published:
-            self._outlet.book(self, event)
+            self._outlet.book(self, event, late=True)
         self.stats.book_updates += len(published) - 1
         self._settle(ts_recv)
         return True
 
-    def _publish(self, block: Block, ts_recv: int, source: Source) -> None:
+    def _publish(self, block: Block, ts_recv: int, source: Source, late: bool = False) -> None:
         """Publish a block of this market alone, its trades before its book."""
         if block.trades:
             trades = [trade for _, trade in block.trades]
             self.stats.trades += len(trades)
-            self._outlet.trades(
-                self, Trades(self.market_id, block.height, block.ts_event, ts_recv, source, trades)
-            )
+            event = Trades(self.market_id, block.height, block.ts_event, ts_recv, source, trades)
+            self._outlet.trades(self, event, late)
         for update in block.updates:
-            self._publish_update(update, block, ts_recv, source)
+            try:
+                delta = self.sync.receive(update, block.height, block.ts_event, ts_recv, source)
+            except SequenceGap as gap:
+                self._lose_book(gap, block.height, ts_recv)
+                continue
+            if delta is not None:
+                self.stats.book_updates += 1
+                self._outlet.book(self, delta, late)
 
-    def _publish_update(
-        self, update: BookUpdate, block: Block, ts_recv: int, source: Source
-    ) -> None:
-        try:
-            delta = self.sync.receive(update, block.height, block.ts_event, ts_recv, source)
-        except SequenceGap as gap:
-            if self.state is State.LIVE:
-                self.state = State.SYNCING
-                self.reason = gap.reason
-            if self._gap is None:
-                self._open_gap("seq", block.height, ts_recv, detail=gap.reason)
-            self._outlet.want_snapshot(self, 0)
-            return
-        if delta is not None:
-            self.stats.book_updates += 1
-            self._outlet.book(self, delta)
+    def _lose_book(self, gap: SequenceGap, height: int, ts: int) -> None:
+        if self.state is State.LIVE:
+            self.state = State.SYNCING
+            self.reason = gap.reason
+        if self._gap is None:
+            self._open_gap("seq", height, ts, detail=gap.reason)
+        self._outlet.want_snapshot(self, 0)
 
     # ---- gaps -----------------------------------------------------------------------
 

@@ -43,8 +43,8 @@ SNAPSHOT: Final = 1
 """Record flag: the event is a whole book."""
 KEYFRAME: Final = 2
 """Record flag: for the aggregator's late joiners only, not to be published."""
-REPLAY: Final = 4
-"""Record flag: not live, so its latency says nothing."""
+LATE: Final = 4
+"""Record flag: replayed, or held back for something else: its latency says nothing."""
 
 _PREFIX: Final = struct.Struct(">BBBBQBQBQBQBHBQBQ")
 PREFIX_SIZE: Final = _PREFIX.size

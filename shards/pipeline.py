@@ -36,7 +36,7 @@ from shards.frames import (
     KIND_BOOK,
     KIND_GAP,
     KIND_TRADES,
-    REPLAY,
+    LATE,
     SNAPSHOT,
     Record,
     encode,
@@ -98,6 +98,7 @@ class Pipeline:
     ) -> None:
         self._limits = limits or Limits()
         self._decode = decoder
+        self._keyframe_every = self._limits.keyframe_every
         self._with_book = with_book
         self._source: Source = source
         held = max(64, 20_000 // max(1, len(markets)))
@@ -321,10 +322,14 @@ class Pipeline:
 
     # ---- what the feeds say (feed.Outlet) -------------------------------------------
 
-    def book(self, feed: Feed, event: Book) -> None:
-        """Make a book frame, and now and then a keyframe after it."""
+    def book(self, feed: Feed, event: Book, late: bool = False) -> None:
+        """
+        Make a book frame, and now and then a keyframe after it.
+
+        What is late waited here for a snapshot or for lost blocks.
+        """
         lane = self._lanes[feed.market_id]
-        flags = REPLAY if event.source == "replay" else 0
+        flags = LATE if late or event.source == "replay" else 0
         if event.is_snapshot:
             flags |= SNAPSHOT
             lane.deltas = 0
@@ -345,8 +350,7 @@ class Pipeline:
         )
         # While a join catches up the book is ahead of this delta, and a keyframe would
         # stand for deltas that are not sent yet.
-        caught_up = event.sequence == feed.sync.book.sequence
-        if lane.deltas >= self._limits.keyframe_every and caught_up:
+        if lane.deltas >= self._keyframe_every and event.sequence == feed.sync.book.sequence:
             self._keyframe(feed, event.ts_recv)
 
     def _keyframe(self, feed: Feed, ts: int) -> None:
@@ -367,9 +371,9 @@ class Pipeline:
             )
         )
 
-    def trades(self, feed: Feed, event: Trades) -> None:
+    def trades(self, feed: Feed, event: Trades, late: bool = False) -> None:
         """Make the trades frame of one block."""
-        flags = REPLAY if event.source == "replay" else 0
+        flags = LATE if late or event.source == "replay" else 0
         self._records.append(
             Record(
                 self._lanes[feed.market_id].trades,
@@ -388,7 +392,7 @@ class Pipeline:
         """Make a gap frame; it keeps its place among the market's other frames."""
         name = self._lanes[feed.market_id].gap
         self._records.append(
-            Record(name, KIND_GAP, REPLAY, event.first, event.gap_id, 1, 0, event.ts, encode(event))
+            Record(name, KIND_GAP, LATE, event.first, event.gap_id, 1, 0, event.ts, encode(event))
         )
 
     def want_snapshot(self, feed: Feed, height: int) -> None:

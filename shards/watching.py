@@ -17,6 +17,8 @@ from shards.sources.sink import Source
 log = logging.getLogger(__name__)
 
 _WATCH_S: Final = 0.25
+_BURST_S: Final = 1.0
+"""How far apart the subscriptions may hear the first block after a silence."""
 
 
 class Watch:
@@ -38,6 +40,9 @@ class Watch:
         self._settle = settle
         self._rpc = Rpc(config.endpoints.rpc[0], timeout_s=2.0)
         self._seen = 0
+        self._heard_at = 0
+        self._ahead_since = 0.0
+        self._patient_until = 0.0
         self.halted = False
         """The chain itself makes no blocks; the subscription is fine."""
 
@@ -48,21 +53,32 @@ class Watch:
             await asyncio.sleep(_WATCH_S)
             self._pusher.flush()
             if self._pipeline.head > self._seen:
-                self._seen = self._pipeline.head
-                self._source.endpoints.succeeded()
-                if self.halted:
-                    self.halted = False
-                    log.info("the chain makes blocks again, at height %d", self._seen)
-            if time.monotonic() - due > _WATCH_S:
+                self._advance()
+            now = time.monotonic()
+            if now - due > _WATCH_S or now < self._patient_until:
                 # We were stopped or starved: what waits in the socket was not late.
                 continue
             if mute := self._pipeline.mute(time.time_ns()):
                 await self._revive(mute)
 
+    def _advance(self) -> None:
+        """Some subscription has heard a new block."""
+        self._seen = self._pipeline.head
+        self._ahead_since = 0.0
+        self._source.endpoints.succeeded()
+        if self.halted:
+            self.halted = False
+            log.info("the chain makes blocks again, at height %d", self._seen)
+        heard_at = self._pipeline.head_at
+        if heard_at - self._heard_at > self._pipeline.mute_limit_s() * 1e9:
+            # All were silent, and not all can hear the first block in the same instant.
+            self._patient_until = time.monotonic() + _BURST_S
+        self._heard_at = heard_at
+
     async def _revive(self, mute: list[Feed]) -> None:
         limit_s = self._pipeline.mute_limit_s()
         if len(mute) == len(self._symbols):
-            if await self._chain_stands_still():
+            if await self._chain_stands_still(patience_s=limit_s):
                 return
             self._source.reconnect("mute", f"no block for {limit_s:.1f} s on any subscription")
             return
@@ -74,14 +90,24 @@ class Watch:
             self._source.resubscribe(feed.market_id)
         self._settle()
 
-    async def _chain_stands_still(self) -> bool:
-        """Ask a second view of the node whether there is a block that we did not hear."""
+    async def _chain_stands_still(self, *, patience_s: float) -> bool:
+        """
+        Ask a second view of the node whether there is a block that we did not hear.
+
+        The node shows the next block before it has executed it and told the stream: only if
+        that stays away too for this long do the two views differ.
+        """
         head = self._pipeline.head
         try:
-            stands = 0 < await latest_height(self._rpc) <= head
+            height = await latest_height(self._rpc)
         except SourceError:
             return False
-        if stands and not self.halted:
+        if height == head + 1:
+            self._ahead_since = self._ahead_since or time.monotonic()
+            return time.monotonic() - self._ahead_since < patience_s
+        if not 0 < height <= head:
+            return False
+        if not self.halted:
             log.warning("chain halted at height %d; the subscriptions are alive", head)
-        self.halted = stands
-        return stands
+        self.halted = True
+        return True

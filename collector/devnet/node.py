@@ -100,12 +100,12 @@ class Node:
             raise DevnetError("\n".join([f"the node ended with code {code}; it said:", *lines]))
 
     def is_ready(self) -> bool:
-        """Say whether blocks are made, all markets are listed and streams are accepted."""
+        """Say whether blocks are made, all active markets are listed and streams are accepted."""
         return (
             height(self.ports.rpc) >= 2
             and accepts(self.ports.ws)
             and accepts(self.ports.stream)
-            and lists_markets(self.ports.grpc, [market.market_id for market in self.markets])
+            and lists_markets(self.ports.grpc, [m.market_id for m in self.markets if not m.paused])
         )
 
     def _flags(self, config: DevnetConfig, peer_port: int) -> list[str]:

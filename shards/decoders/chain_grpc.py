@@ -72,8 +72,10 @@ class StreamDecoder:
         trades += [
             (trade.market_id, self._derivative(trade)) for trade in message.derivative_trades
         ]
-        if len(trades) > 1:
+        try:
             trades.sort(key=lambda of_market: number_of(of_market[1]))
+        except ValueError as error:
+            raise DecodeError("", f"a trade id does not end in a number: {error}") from None
         return 0, Block(message.block_height, message.block_time * 1_000_000, trades, updates)
 
     def _update(self, update: Any) -> BookUpdate:

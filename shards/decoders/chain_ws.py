@@ -126,15 +126,15 @@ def decode(payload: bytes | memoryview) -> tuple[int, Block | Confirmed | Reject
 def _block(block: _Block) -> Block:
     updates: list[BookUpdate] = []
     if block.spot_orderbook_updates:
-        updates = [_update(update) for update in block.spot_orderbook_updates]
+        updates = _updates(block.spot_orderbook_updates)
     if block.derivative_orderbook_updates:
-        updates += [_update(update) for update in block.derivative_orderbook_updates]
+        updates += _updates(block.derivative_orderbook_updates)
     trades: list[tuple[str, Trade]] = []
     if block.spot_trades:
         trades = [(trade.market_id, _spot(trade)) for trade in block.spot_trades]
     if block.derivative_trades:
         trades += [(trade.market_id, _derivative(trade)) for trade in block.derivative_trades]
-    if len(trades) > 1:
+    if trades:
         # The node collects them in a map, so they come in random order.
         trades.sort(key=_number)
     return Block(block.block_height, block.block_time * 1_000_000, trades, updates)
@@ -149,14 +149,20 @@ def _number(of_market: tuple[str, Trade]) -> int:
         raise DecodeError(market_id, reason) from None
 
 
-def _update(update: _BookUpdate) -> BookUpdate:
-    book = update.orderbook
-    return BookUpdate(
-        book.market_id,
-        update.seq,
-        [(level.p, level.q) for level in book.buy_levels] if book.buy_levels else _NOTHING,
-        [(level.p, level.q) for level in book.sell_levels] if book.sell_levels else _NOTHING,
-    )
+def _updates(updates: list[_BookUpdate]) -> list[BookUpdate]:
+    found = []
+    for update in updates:
+        book = update.orderbook
+        bids, asks = book.buy_levels, book.sell_levels
+        found.append(
+            BookUpdate(
+                book.market_id,
+                update.seq,
+                [(level.p, level.q) for level in bids] if bids else _NOTHING,
+                [(level.p, level.q) for level in asks] if asks else _NOTHING,
+            )
+        )
+    return found
 
 
 def _spot(trade: _SpotTrade) -> Trade:

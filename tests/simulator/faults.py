@@ -16,7 +16,9 @@ import msgspec
 Protocol = Literal["ws", "stream", "indexer", "grpc", "rpc"]
 
 
-class Base(msgspec.Struct, frozen=True, kw_only=True, tag_field="fault", forbid_unknown_fields=True):
+class Base(
+    msgspec.Struct, frozen=True, kw_only=True, tag_field="fault", forbid_unknown_fields=True
+):
     """What all faults share."""
 
     protocol: Protocol | Literal[""] = ""
@@ -108,7 +110,7 @@ class WrongIds(Delivery, frozen=True, kw_only=True, tag="wrong-ids"):
 
 
 class BlockError(Delivery, frozen=True, kw_only=True, tag="block-error"):
-    """WebSocket: the block could not be encoded, so an error −32603 with the subscription's
+    """WebSocket: the block could not be encoded, so an error -32603 with the subscription's
     id stands in for it and the stream goes on. gRPC: the stream ends with INTERNAL."""
 
 

@@ -49,9 +49,9 @@ class Active(NamedTuple):
         fault = self.fault
         if fault.protocol not in ("", hearer.protocol):
             return False
-        if fault.market and not isinstance(fault, faults.HeightJump):
-            if not hearer.hears(fault.market):
-                return False
+        everywhere = not fault.market or isinstance(fault, faults.HeightJump)
+        if not everywhere and not hearer.hears(fault.market):
+            return False
         return self.first <= height and (not fault.blocks or height < self.first + fault.blocks)
 
 

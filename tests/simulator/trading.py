@@ -15,6 +15,8 @@ Where = Literal["begin", "tx", "end"]
 ORDER: Final[dict[str, int]] = {"begin": 0, "tx": 1, "end": 2}
 """In which order a node publishes the events of a block, and so numbers its trades."""
 
+_WHERE: Final[tuple[Where, ...]] = ("begin", "tx", "tx", *("end",) * 12)
+
 _MATCHES: Final = (
     ("LimitMatchRestingOrder", "LimitMatchNewOrder"),
     # Two orders of one block, and neither is the taker.
@@ -47,7 +49,7 @@ def make_accounts(rng: random.Random, count: int) -> list[Account]:
         raw = rng.randbytes(20)
         words = bech32.convertbits(raw, 8, 5)
         nonce = rng.choice((0, 0, 1)).to_bytes(12, "big")
-        address = bech32.bech32_encode("inj", words)
+        address = bech32.bech32_encode("inj", words or [])
         accounts.append(Account("0x" + (raw + nonce).hex(), address))
     return accounts
 
@@ -55,7 +57,7 @@ def make_accounts(rng: random.Random, count: int) -> list[Account]:
 def address_bytes(address: str) -> bytes:
     """Read an address's bytes back from bech32."""
     _, words = bech32.bech32_decode(address)
-    return bytes(bech32.convertbits(words, 5, 8, False))
+    return bytes(bech32.convertbits(words or [], 5, 8, False) or [])
 
 
 class Matching:
@@ -82,11 +84,12 @@ class Matching:
     def _match(self, market: SimMarket) -> list[Execution]:
         rng = self._rng
         maker_type, taker_type = rng.choice(_MATCHES)
-        where = rng.choices(("begin", "tx", "end"), (1, 3, 16))[0]
+        where: Where = rng.choice(_WHERE)
         buy_is_maker = rng.random() < 0.5
         price = market.price(market.kind.mid + rng.randint(-5, 5))
         parts = [rng.randint(1, 9_000) for _ in range(rng.choice((1, 1, 2, 3)))]
-        maker, taker = ("buy", "sell") if buy_is_maker else ("sell", "buy")
+        maker: Side = "buy" if buy_is_maker else "sell"
+        taker: Side = "sell" if buy_is_maker else "buy"
         return [
             Execution(
                 market.market_id,

@@ -51,9 +51,7 @@ def receive(payload: bytes, taken: dict[str, Any]) -> Asked:
     if isinstance(request_id, float):
         request_id = int(request_id)
     if not isinstance(request_id, int) or isinstance(request_id, bool):
-        return Asked(
-            internal(request_id, "invalid request: expected non-negative int as id")
-        )
+        return Asked(internal(request_id, "invalid request: expected non-negative int as id"))
     if request.get("method") not in ("subscribe", "unsubscribe"):
         return Asked(error(request_id, -32601, "Method not found"))
     if not isinstance(request.get("params"), dict):

@@ -75,7 +75,7 @@ def test_a_chain_that_halts_is_not_stale(busy: Devnet, tmp_path: Path) -> None:
 
         busy.process.send_signal(signal.SIGUSR2)
         try:
-            eventually(lambda: look(halted=True), within_s=8, what="halted in the status")
+            eventually(lambda: look(halted=True), within_s=15, what="halted in the status")
             pass_time(8.0)
             assert look(halted=True)
             head = running.status()["blocks"]["head"]

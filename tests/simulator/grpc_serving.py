@@ -1,0 +1,83 @@
+"""A gRPC server that can be stopped, restarted on its port, refuse, and be deaf."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import grpc
+import grpc.aio
+
+from tests.simulator import faults
+from tests.simulator.mischief import Mischief
+
+_OPTIONS: Final = (
+    ("grpc.so_reuseport", 0),
+    ("grpc.max_send_message_length", -1),
+    ("grpc.max_receive_message_length", -1),
+)
+
+Handlers = Mapping[str, Mapping[str, grpc.RpcMethodHandler]]
+"""Services, and their methods."""
+
+
+class GrpcServer:
+    """One listening port with some services; subclasses say which."""
+
+    protocol = "grpc"
+
+    def __init__(self, mischief: Mischief) -> None:
+        self.mischief = mischief
+        self._server: grpc.aio.Server | None = None
+        self._port = 0
+
+    @property
+    def endpoint(self) -> str:
+        """Where it listens: ``host:port``."""
+        return f"127.0.0.1:{self._port}"
+
+    def handlers(self) -> Handlers:
+        """Return the services."""
+        raise NotImplementedError
+
+    async def start(self) -> None:
+        """Listen, on the port it had before if it had one."""
+        self._server = grpc.aio.server(options=_OPTIONS)
+        for service, methods in self.handlers().items():
+            handler = grpc.method_handlers_generic_handler(service, dict(methods))
+            self._server.add_generic_rpc_handlers((handler,))
+        self._port = self._server.add_insecure_port(self.endpoint)
+        await self._server.start()
+
+    async def stop(self) -> None:
+        """Close the port and end every call."""
+        server, self._server = self._server, None
+        if server is not None:
+            await server.stop(None)
+
+    async def admit(self, context: Any) -> None:
+        """Let a call in, or refuse it, or never answer."""
+        status = self.mischief.refuse(self.protocol)
+        if status:
+            # What grpc makes of a bare HTTP answer (doc/http-grpc-status-mapping.md).
+            reason = f"Received http2 header with status: {status}"
+            await context.abort(grpc.StatusCode.UNAVAILABLE, reason)
+        if self.mischief.find(faults.Deaf, self.protocol):
+            await asyncio.Event().wait()
+
+
+def unary(method: Any, request: Any) -> grpc.RpcMethodHandler:
+    """Describe a unary method of parsed messages."""
+    return grpc.unary_unary_rpc_method_handler(
+        method, request.FromString, lambda response: response.SerializeToString()
+    )
+
+
+def streaming(method: Any, request: Any) -> grpc.RpcMethodHandler:
+    """Describe a streaming method that yields bytes."""
+    return grpc.unary_stream_rpc_method_handler(method, request.FromString, None)
+
+
+def sent(context: Any, key: str) -> str:
+    """Return one value of the call's metadata, or nothing."""
+    metadata: Sequence[tuple[str, str]] = context.invocation_metadata() or ()
+    return next((value for name, value in metadata if name == key), "")

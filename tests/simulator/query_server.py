@@ -1,0 +1,114 @@
+"""The chain's gRPC queries over a socket: pinned heights in and out, 20 levels by default."""
+
+import asyncio
+import hashlib
+from typing import Any, Final
+
+import grpc
+
+from shards.events import Snapshot
+from tests.simulator import chain_proto, faults
+from tests.simulator.exchange import Exchange
+from tests.simulator.grpc_serving import GrpcServer, Handlers, sent, unary
+from tests.simulator.mischief import Mischief
+
+HEIGHT: Final = "x-cosmos-block-height"
+_SERVICE: Final = "injective.exchange.v2.Query"
+
+
+class QueryServer(GrpcServer):
+    """``injective.exchange.v2.Query`` of one exchange."""
+
+    protocol = "grpc"
+
+    def __init__(self, exchange: Exchange, mischief: Mischief) -> None:
+        super().__init__(mischief)
+        self._exchange = exchange
+        self.queries = 0
+
+    def handlers(self) -> Handlers:
+        """Return the queries that the collector makes."""
+        query = chain_proto.query
+        return {
+            _SERVICE: {
+                "SpotMarkets": unary(self._spot_markets, query.QuerySpotMarketsRequest),
+                "DerivativeMarkets": unary(self._derivatives, query.QueryDerivativeMarketsRequest),
+                "BinaryOptionsMarkets": unary(self._binaries, query.QueryBinaryMarketsRequest),
+                "SpotOrderbook": unary(self._spot_book, query.QuerySpotOrderbookRequest),
+                "DerivativeOrderbook": unary(
+                    self._derivative_book, query.QueryDerivativeOrderbookRequest
+                ),
+            }
+        }
+
+    async def _spot_markets(self, request: Any, context: Any) -> Any:
+        await self._answered_at(context)
+        return chain_proto.spot_markets(self._exchange, request)
+
+    async def _derivatives(self, request: Any, context: Any) -> Any:
+        await self._answered_at(context)
+        return chain_proto.derivative_markets(self._exchange, request)
+
+    async def _binaries(self, request: Any, context: Any) -> Any:
+        await self._answered_at(context)
+        return chain_proto.binary_markets(self._exchange, request)
+
+    async def _spot_book(self, request: Any, context: Any) -> Any:
+        return await self._book(request, context, chain_proto.query.QuerySpotOrderbookResponse)
+
+    async def _derivative_book(self, request: Any, context: Any) -> Any:
+        response = chain_proto.query.QueryDerivativeOrderbookResponse
+        return await self._book(request, context, response)
+
+    async def _book(self, request: Any, context: Any, response: Any) -> Any:
+        height = await self._answered_at(context)
+        market_id = chain_proto.book_id(request.market_id)
+        book: Snapshot | None = None
+        if market_id in self._exchange.by_id:
+            book = self._exchange.book_at(market_id, height)
+        slow = self.mischief.find(faults.SlowSnapshot, self.protocol)
+        if slow:
+            await asyncio.sleep(slow.delay_s)
+        return chain_proto.orderbook(response, book, request.limit)
+
+    async def _answered_at(self, context: Any) -> int:
+        """Admit a call, say the height it is answered at, and return that."""
+        await self.admit(context)
+        self.queries += 1
+        head = self._exchange.height - self._behind(context)
+        asked = sent(context, HEIGHT) or "0"
+        try:
+            height = int(asked) or head
+        except ValueError:
+            height = -1
+        if height < 0:
+            reason = f'invalid height header "{HEIGHT}": "{asked}"'
+            await self._invalid(
+                context, f"18: invalid request: Baseapp.RegisterGRPCServer: {reason}"
+            )
+        if height > head:
+            future = "cannot query with height in the future; please provide a valid height"
+            await self._invalid(context, f"26: invalid height: {future}")
+        if height < self._exchange.oldest - 1:
+            gone = f"failed to load state at height {height}; version does not exist"
+            await self._invalid(context, f"38: not found: {gone} (latest height: {head})")
+        metadata = [(HEIGHT, str(height))]
+        if self.mischief.find(faults.CookieChange, self.protocol):
+            metadata.append(("set-cookie", f"{self._cookie()}; Path=/"))
+        await context.send_initial_metadata(metadata)
+        return height
+
+    async def _invalid(self, context: Any, reason: str) -> None:
+        await context.abort(grpc.StatusCode.UNKNOWN, f"codespace sdk code {reason}")
+
+    def _behind(self, context: Any) -> int:
+        """How far the backend that this call lands on is behind."""
+        stale = self.mischief.find(faults.StaleSnapshot, self.protocol)
+        moved = self.mischief.find(faults.CookieChange, self.protocol)
+        behind = stale.behind if stale else 0
+        if moved and self._cookie() not in sent(context, "cookie"):
+            behind = max(behind, moved.behind)
+        return min(behind, self._exchange.height - self._exchange.oldest + 1)
+
+    def _cookie(self) -> str:
+        return "lb=" + hashlib.sha256(str(self.mischief.cookie).encode()).hexdigest()

@@ -1,0 +1,101 @@
+"""CometBFT's RPC without the socket: ``block_results``, ``header`` and ``status``."""
+
+import functools
+from collections.abc import Mapping
+from typing import Any, Final
+
+import msgspec
+
+from tests.simulator.events_json import block_results, hash_text, time_text
+from tests.simulator.exchange import Exchange, SimBlock
+
+METHODS: Final = ("health", "status", "header", "block_results")
+_CHAIN_ID: Final = "injective-777"
+
+
+class RpcError(Exception):
+    """An error answer: code, message, data."""
+
+
+class RpcCalls:
+    """The calls, without a socket."""
+
+    def __init__(self, exchange: Exchange) -> None:
+        self._exchange = exchange
+        self._results = functools.lru_cache(maxsize=16)(self._block_results)
+
+    def answer(self, request_id: Any, method: str, params: Mapping[str, Any]) -> bytes:
+        """Return a whole JSON-RPC answer."""
+        head = b'{"jsonrpc":"2.0","id":%b,' % msgspec.json.encode(request_id)
+        try:
+            return head + b'"result":%b}' % self._result(method, params)
+        except RpcError as error:
+            code, message, data = error.args
+            fields = {"code": code, "message": message} | ({"data": data} if data else {})
+            return head + b'"error":%b}' % msgspec.json.encode(fields)
+
+    def _result(self, method: str, params: Mapping[str, Any]) -> bytes:
+        match method:
+            case "health":
+                return b"{}"
+            case "status":
+                return msgspec.json.encode(self._status())
+            case "header":
+                return msgspec.json.encode({"header": self._header(self._block(params))})
+            case "block_results":
+                return self._results(self._block(params).height)
+        raise RpcError(-32601, "Method not found", "")
+
+    def _block(self, params: Mapping[str, Any]) -> SimBlock:
+        exchange = self._exchange
+        asked = str(params.get("height") or exchange.height).strip('"')
+        if not asked.lstrip("-").isdigit():
+            data = "error converting http params to arguments: invalid 64-bit integer encoding"
+            raise RpcError(-32602, "Invalid params", f'{data} "{asked}", expected string')
+        height = int(asked)
+        if height <= 0:
+            reason = f"height must be greater than 0, but got {height}"
+        elif height > exchange.height:
+            reason = (
+                f"height {height} must be less than or equal to the current "
+                f"blockchain height {exchange.height}"
+            )
+        elif height < exchange.oldest:
+            reason = f"height {height} is not available, lowest height is {exchange.oldest}"
+        else:
+            return exchange.block(height)
+        raise RpcError(-32603, "Internal error", reason)
+
+    def _block_results(self, height: int) -> bytes:
+        exchange = self._exchange
+        return msgspec.json.encode(block_results(exchange, exchange.block(height)))
+
+    def _header(self, block: SimBlock) -> dict[str, Any]:
+        height = block.height
+        return {
+            "version": {"block": "11"},
+            "chain_id": _CHAIN_ID,
+            "height": str(height),
+            "time": time_text(block.time_ms),
+            "last_block_id": {
+                "hash": hash_text(height - 1, "block"),
+                "parts": {"total": 1, "hash": hash_text(height - 1, "parts")},
+            },
+            "app_hash": hash_text(height, "app"),
+            "proposer_address": hash_text(0, "validator")[:40],
+        }
+
+    def _status(self) -> dict[str, Any]:
+        exchange = self._exchange
+        newest = exchange.block(exchange.height) if exchange.height >= exchange.oldest else None
+        return {
+            "node_info": {"network": _CHAIN_ID, "version": "1.0.1", "moniker": "simulator"},
+            "sync_info": {
+                "latest_block_hash": hash_text(exchange.height, "block"),
+                "latest_app_hash": hash_text(exchange.height, "app"),
+                "latest_block_height": str(exchange.height),
+                "latest_block_time": time_text(newest.time_ms if newest else 0),
+                "earliest_block_height": str(exchange.oldest),
+                "catching_up": False,
+            },
+        }

@@ -1,0 +1,214 @@
+"""One exchange, all its servers, and the clock that makes its blocks."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Callable
+from typing import Any, Final, Protocol
+
+import msgspec
+
+from tests.simulator import faults
+from tests.simulator.exchange import Activity, Exchange, SimBlock
+from tests.simulator.mischief import Mischief
+from tests.simulator.query_server import QueryServer
+from tests.simulator.rpc_server import RpcServer
+from tests.simulator.ws_server import WsServer
+
+_MAX_STALL_S: Final = 0.05
+_PAST: Final = 5
+
+
+class Options(msgspec.Struct, frozen=True, kw_only=True):
+    """How to run an exchange."""
+
+    seed: int = 1
+    markets: int = 20
+    activity: Activity = Activity()
+    block_time_s: float = 0.65
+    """Pace of the blocks; 0 for as fast as the sockets take them."""
+    blocks: int = 0
+    """Stop making blocks after so many; 0 for never."""
+    wait_subscriptions: int = 0
+    """Make no block before so many WebSocket subscriptions were made."""
+    buffer: int = 100
+    """Blocks a server queues for a slow reader before it evicts it."""
+    history: int = 1_000
+    """Blocks that can be asked for again."""
+
+
+class Server(Protocol):
+    """What a venue does with a server."""
+
+    protocol: str
+
+    async def start(self) -> None: ...
+    async def stop(self) -> None: ...
+
+
+class Venue:
+    """A running exchange."""
+
+    def __init__(self, options: Options) -> None:
+        self.options = options
+        self.exchange = Exchange(
+            options.seed,
+            markets=options.markets,
+            activity=options.activity,
+            history=options.history,
+        )
+        self.mischief = Mischief()
+        self.ws = WsServer(self.exchange, self.mischief, buffer=options.buffer)
+        self.queries = QueryServer(self.exchange, self.mischief)
+        self.rpc = RpcServer(self.exchange, self.mischief)
+        self.servers: tuple[Any, ...] = (self.ws, self.queries, self.rpc)
+        self.on_block: Callable[[SimBlock], None] = lambda block: None
+        """Called with each block before anyone hears of it."""
+        self._halted_until = 0.0
+        self._returning: set[asyncio.Task[None]] = set()
+        self._made = asyncio.Condition()
+        self._begin()
+
+    def _begin(self) -> None:
+        """Give the chain a few blocks of past, so that there is something to ask for."""
+        now_ms = time.time_ns() // 1_000_000
+        block_ms = int((self.options.block_time_s or 0.65) * 1_000)
+        for ago in range(_PAST, 0, -1):
+            self.exchange.next_block(now_ms - ago * block_ms)
+
+    def endpoints(self) -> dict[str, str]:
+        """Say where everything listens, as the devnet does."""
+        return {
+            "chain_ws": self.ws.url,
+            "chain_grpc": self.queries.endpoint,
+            "rpc": self.rpc.url,
+        }
+
+    def info(self) -> dict[str, Any]:
+        """Describe the exchange to whoever started it."""
+        markets = [
+            {
+                "market_id": market.market_id,
+                "ticker": market.ticker,
+                "type": market.type,
+                "quiet": market.activity != "busy",
+                "paused": market.status == "Paused",
+            }
+            for market in self.exchange.markets
+        ]
+        return {"endpoints": self.endpoints(), "seed": self.options.seed, "markets": markets}
+
+    async def run(self) -> None:
+        """Make blocks until the last; returns then, and never if there is none."""
+        while self.ws.subscriptions < self.options.wait_subscriptions:
+            self.ws.subscribed.clear()
+            await self.ws.subscribed.wait()
+        due = time.monotonic()
+        made = 0
+        while not self.options.blocks or made < self.options.blocks:
+            due = await self._turn(due)
+            await self.make_block()
+            made += 1
+
+    async def _turn(self, due: float) -> float:
+        """Wait for the moment of the next block and return it."""
+        pause_s = self._halted_until - time.monotonic()
+        if pause_s > 0:
+            await asyncio.sleep(pause_s)
+            return time.monotonic()
+        if not self.options.block_time_s:
+            await asyncio.sleep(0)
+            await self.ws.drained()
+            return due
+        due = max(due + self.options.block_time_s, time.monotonic() - _MAX_STALL_S)
+        await asyncio.sleep(due - time.monotonic())
+        return due
+
+    async def make_block(self) -> SimBlock:
+        """Make one block now and send it to everyone."""
+        block = self.exchange.next_block(time.time_ns() // 1_000_000)
+        self.on_block(block)
+        self.ws.publish(block)
+        async with self._made:
+            self._made.notify_all()
+        return block
+
+    async def reached(self, height: int) -> None:
+        """Wait until a block was made."""
+        async with self._made:
+            await self._made.wait_for(lambda: self.exchange.height >= height)
+
+    async def inject(self, fault: faults.Fault) -> None:
+        """
+        Put a fault in force.
+
+        Raises:
+            KeyError: If its market does not exist.
+
+        """
+        if isinstance(fault, faults.Delivery) and fault.market:
+            market_id = self.exchange.market(fault.market).market_id
+            fault = msgspec.structs.replace(fault, market=market_id)
+        if isinstance(fault, faults.Halt):
+            self._halted_until = time.monotonic() + fault.for_s
+        elif isinstance(fault, faults.Stop):
+            await self._stop(fault)
+        elif isinstance(fault, faults.Disconnect):
+            await self._cut(fault.protocol)
+        else:
+            self.mischief.add(fault, self.exchange.height)
+
+    def heal(self) -> None:
+        """End all faults."""
+        self.mischief.clear()
+        self._halted_until = 0.0
+
+    def _concerned(self, protocol: str) -> list[Any]:
+        return [server for server in self.servers if protocol in ("", server.protocol)]
+
+    async def _stop(self, fault: faults.Stop) -> None:
+        servers = self._concerned(fault.protocol)
+        for server in servers:
+            await server.stop()
+        if fault.for_s:
+            task = asyncio.create_task(self._return(servers, fault.for_s))
+            self._returning.add(task)
+            task.add_done_callback(self._returning.discard)
+
+    async def _return(self, servers: list[Any], after_s: float) -> None:
+        await asyncio.sleep(after_s)
+        for server in servers:
+            await server.start()
+
+    async def _cut(self, protocol: str) -> None:
+        for server in self._concerned(protocol):
+            if hasattr(server, "cut"):
+                server.cut()
+            else:
+                # gRPC offers no way to cut its connections but to stop.
+                await server.stop()
+                await server.start()
+
+    async def close(self) -> None:
+        """Stop all servers."""
+        for task in list(self._returning):
+            task.cancel()
+        for server in self.servers:
+            await server.stop()
+
+
+@contextlib.asynccontextmanager
+async def running(options: Options | None = None, *, paced: bool = True) -> AsyncIterator[Venue]:
+    """Run an exchange in this process; where it is not paced, `make_block` makes its blocks."""
+    venue = Venue(options or Options())
+    for server in venue.servers:
+        await server.start()
+    pace = asyncio.create_task(venue.run()) if paced else None
+    try:
+        yield venue
+    finally:
+        if pace is not None:
+            pace.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await pace
+        await venue.close()
