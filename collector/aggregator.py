@@ -59,6 +59,7 @@ class ShardLink:
         "frames",
         "height",
         "lost",
+        "lost_through",
         "pid",
         "report",
         "unaccounted",
@@ -72,6 +73,7 @@ class ShardLink:
         """Of its newest live frame."""
         self.lost = 0
         """Frames that a batch's sequence skipped; their blocks show up as missing."""
+        self.lost_through = 0
         self.pid = 0
         self.report: Report | None = None
         self.unaccounted: Report | None = None
@@ -82,6 +84,7 @@ class ShardLink:
         self.epoch = epoch
         self.pid = pid
         self.frame_sequence = 0
+        self.lost_through = 0
         self.report = None
         self.unaccounted = None
 
@@ -132,8 +135,7 @@ class Aggregator:
         sequence = header.frame_sequence
         if link.frame_sequence and sequence > link.frame_sequence + 1:
             link.lost += sequence - link.frame_sequence - 1
-            # It was made when those frames still waited: they are being had again.
-            link.unaccounted = None
+            link.lost_through = sequence - 1
         link.frames += len(records)
         live = not header.resent
         latency = self.recv_to_aggregator.record
@@ -188,7 +190,12 @@ class Aggregator:
 
     def _account(self, link: ShardLink) -> None:
         report = link.unaccounted
-        if report is not None and (link.frame_sequence >= report.frames or not report.kept):
+        if report is None:
+            return
+        if link.lost_through and report.frames <= link.lost_through:
+            # Made when frames still waited that were dropped since: they are had again.
+            link.unaccounted = None
+        elif link.frame_sequence >= report.frames or not report.kept:
             link.unaccounted = None
             self.coverage.account(report)
 

@@ -6,6 +6,7 @@ Data goes to stdout, everything else to stderr. Exit codes: 0 fine, 1 bug, 2 usa
 """
 
 import logging
+import signal
 import sys
 from collections.abc import Callable
 from typing import Any, Final, NoReturn
@@ -16,8 +17,9 @@ from collector import __version__
 from collector.config import DEFAULT_PUBLISH
 from collector.devnet.command import devnet
 from collector.tail import tail
+from collector.verify.command import verify
 from shards.config import CHANNELS
-from shards.errors import EXIT_CONFIG, ConfigError
+from shards.errors import EXIT_CONFIG, EXIT_OK, ConfigError
 
 _TYPES: Final = ("spot", "derivative", "binary")
 _NETWORKS: Final = ("local", "devnet")
@@ -36,6 +38,7 @@ def cli() -> None:
 
 cli.add_command(tail)
 cli.add_command(devnet)
+cli.add_command(verify)
 
 
 def _network_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -142,6 +145,9 @@ def start(**options: Any) -> None:
 
     Ctrl-C or SIGTERM drains and stops; a second one forces.
     """
+    for number in (signal.SIGINT, signal.SIGTERM):
+        # Until the coordinator takes over there is nothing to stop.
+        signal.signal(number, lambda *_: sys.exit(EXIT_OK))
     from collector.starting import start as run
 
     logging.basicConfig(

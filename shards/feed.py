@@ -170,10 +170,10 @@ class Feed:
 
     def receive(self, block: Block, ts_recv: int) -> None:
         """Take a live block of this market's subscription."""
-        self.heard_at = ts_recv
         ledger = self.ledger
         height = block.height
         if self._flows and height == ledger.last + 1:
+            self.heard_at = ts_recv
             ledger.last = height
             if block.updates or block.trades:
                 self._publish(block, ts_recv, self._source)
@@ -188,8 +188,10 @@ class Feed:
             self.sync.lose(observed_from=height)
             self._outlet.want_snapshot(self, 0)
         if height <= ledger.last:
+            # No sign of life: a server may repeat its last block for ever.
             self.stats.duplicates += 1
             return
+        self.heard_at = ts_recv
         if self.state in (State.PENDING, State.FAILED, State.STALE):
             self.state = State.SYNCING
             self.reason = ""

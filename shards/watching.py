@@ -77,10 +77,14 @@ class Watch:
 
     async def _revive(self, mute: list[Feed]) -> None:
         limit_s = self._pipeline.mute_limit_s()
-        if len(mute) == len(self._symbols):
-            if await self._chain_stands_still(patience_s=limit_s):
-                return
-            self._source.reconnect("mute", f"no block for {limit_s:.1f} s on any subscription")
+        silent_s = (time.time_ns() - self._pipeline.head_at) / 1e9
+        if silent_s > limit_s:
+            # Not "all are mute": one that was refused or has just been made anew is not.
+            if not await self._chain_stands_still(patience_s=limit_s):
+                self._source.reconnect("mute", f"no block for {limit_s:.1f} s on any subscription")
+            return
+        if silent_s > limit_s / 2:
+            # Perhaps all are mute, and the others will show it soon.
             return
         for feed in mute:
             log.warning(

@@ -97,6 +97,10 @@ class Session:
                 break
         keeper.kill()
         keeper.wait()
+        # It may have made its folder without our having read of it yet.
+        for report in decode_reports(self._unread + keeper.stdout.read())[0]:
+            if isinstance(report, HomeMade) and report.temporary:
+                self._temporary_home = report.home
         keeper.stdout.close()
         # Only there if the keeper was killed; its children died with it.
         if self._temporary_home:

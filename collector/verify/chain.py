@@ -16,6 +16,8 @@ _LIMIT: Final = 1_000_000
 """Levels per side; left out, the node answers twenty."""
 _TIMEOUT_S: Final = 10.0
 _RETRY_S: Final = 0.25
+_GREET_S: Final = 5.0
+_NO_MARKET: Final = "0x" + "0" * 64
 _HEIGHT: Final = "x-cosmos-block-height"
 _FINAL: Final = frozenset({"UNIMPLEMENTED", "UNAUTHENTICATED", "PERMISSION_DENIED"})
 
@@ -68,6 +70,19 @@ class Chain:
             else grpc.insecure_channel(grpc_endpoint, options)
         )
         self._stub = service.QueryStub(self._channel)
+
+    def greet(self) -> None:
+        """
+        Make sure that both endpoints answer; soon, so that a typing error is told at once.
+
+        Raises:
+            Unreachable: If one of them does not.
+
+        """
+        patience_s, self._patience_s = self._patience_s, min(self._patience_s, _GREET_S)
+        # The chain knows no wrong market: its book is empty.
+        self.book(_NO_MARKET, "spot", self.latest())
+        self._patience_s = patience_s
 
     def latest(self) -> int:
         """

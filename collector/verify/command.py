@@ -25,8 +25,17 @@ _EXIT_DIFFERS = 4
     metavar="ENDPOINT",
     help="Where the collector publishes.",
 )
-@click.option("--rpc", metavar="URL", help="CometBFT RPC of a node, http://HOST:PORT.")
-@click.option("--grpc", metavar="HOST:PORT", help="gRPC of a node, for its order books.")
+@click.option(
+    "--rpc",
+    metavar="URL",
+    help="CometBFT RPC of a node, http://HOST:PORT.  [default: as --config says, or a node of "
+    "yours with the usual ports]",
+)
+@click.option(
+    "--grpc",
+    metavar="HOST:PORT",
+    help="gRPC of a node, for its order books.  [default: like --rpc]",
+)
 @click.option("--tls", is_flag=True, help="The gRPC endpoint speaks TLS.")
 @click.option(
     "--config",
@@ -159,15 +168,22 @@ def _chain(options: dict[str, Any]) -> Any:
     from collector.verify.chain import Chain
     from shards.errors import ConfigError
 
-    rpc, grpc, tls = options["rpc"], options["grpc"], options["tls"]
+    network = networks.LOCAL
     if options["config"]:
-        endpoints = networks.endpoints("local", networks.read(options["config"]))
-        rpc, grpc = rpc or endpoints.rpc[0], grpc or endpoints.chain_grpc[0]
-        tls = tls or endpoints.tls
-    if not rpc or not grpc:
-        raise ConfigError("which node is to be asked? Give --rpc and --grpc, or --config")
-    patience_s, max_rps = options["patience"], options["max_rps"]
-    return closing(Chain(rpc, grpc, tls=tls, max_rps=max_rps, patience_s=patience_s))
+        network = networks.read(options["config"]).network or network
+    rpc = options["rpc"] or next(iter(network.rpc), "")
+    grpc = options["grpc"] or next(iter(network.chain_grpc), "")
+    if not rpc.startswith(("http://", "https://")) or not grpc:
+        raise ConfigError(f"which node is to be asked? --rpc is {rpc!r}, --grpc is {grpc!r}")
+    chain = Chain(
+        rpc,
+        grpc,
+        tls=options["tls"] or (network.tls and not options["grpc"]),
+        max_rps=options["max_rps"],
+        patience_s=options["patience"],
+    )
+    chain.greet()
+    return closing(chain)
 
 
 def _fail(sentence: str) -> NoReturn:

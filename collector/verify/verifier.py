@@ -12,7 +12,7 @@ from typing import Final, Self
 from collector.verify.block_results import ChainTrade
 from collector.verify.books import Books, Sample
 from collector.verify.capture import End, Market
-from collector.verify.chain import Chain, Unreachable
+from collector.verify.chain import Chain
 from collector.verify.comparison import compare_blocks, compare_book, compare_trades
 from collector.verify.findings import Findings
 from collector.verify.published import Book, Gap, Lost, Published, Trades
@@ -53,7 +53,7 @@ class Verifier:
         self._asked = first - 1
         self._jobs: queue.Queue[int | Sample | None] = queue.Queue()
         self._limit = 1 << 30 if keep_all else _SAMPLES
-        self._error: Unreachable | None = None
+        self._error: Exception | None = None
         self._thread = threading.Thread(target=self._work, args=(chain,), daemon=True)
 
     def __enter__(self) -> Self:
@@ -160,5 +160,6 @@ class Verifier:
                     market = self._markets[job.market_id]
                     book = chain.book(market.market_id, market.type, job.height)
                     compare_book(self._findings, job, book)
-        except Unreachable as error:
+        # Whatever it is, it must not pass for "nothing differs": `take` or `finish` raises it.
+        except Exception as error:  # noqa: BLE001
             self._error = error

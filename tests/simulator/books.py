@@ -2,6 +2,8 @@
 
 import random
 from collections import deque
+from collections.abc import Sequence
+from typing import Final
 
 import msgspec
 
@@ -10,6 +12,9 @@ from tests.simulator.markets import SimMarket
 
 DEPTH = 60
 """Price ticks either side of the middle in which levels come and go."""
+
+_FOLD: Final = 256
+"""Updates that are forgotten at once."""
 
 
 class Change(msgspec.Struct, frozen=True, gc=False):
@@ -82,18 +87,16 @@ class BookHistory:
         return update
 
     def forget(self, height: int) -> None:
-        """Let go of the states before a height."""
-        while self._updates and self._updates[0][0] <= height:
-            self._base.apply(*self._updates.popleft())
-        self._base.height = max(self._base.height, height)
+        """Let go of the states before a height; soon, because many at once are cheaper."""
+        if len(self._updates) > _FOLD and self._updates[_FOLD][0] <= height:
+            gone = [self._updates.popleft() for _ in range(_FOLD + 1)]
+            self._base.apply(gone)
 
     def at(self, height: int) -> Snapshot:
         """Return the book as it stood after a block, best levels first."""
         start = self._near if self._base.height <= self._near.height <= height else self._base
         depth = start.copy()
-        for made, update in self._updates:
-            if start.height < made <= height:
-                depth.apply(made, update)
+        depth.apply([made for made in self._updates if start.height < made[0] <= height])
         depth.height = height
         self._near = depth
         return depth.snapshot(self.market_id)
@@ -113,14 +116,16 @@ class _Depth:
     def copy(self) -> "_Depth":
         return _Depth(self.height, self.sequence, dict(self.bids), dict(self.asks))
 
-    def apply(self, height: int, update: BookUpdate) -> None:
-        self.height, self.sequence = height, update.sequence
-        for side, levels in ((self.bids, update.bids), (self.asks, update.asks)):
-            for price, quantity in levels:
-                if quantity == ZERO:
-                    side.pop(price, None)
-                else:
-                    side[price] = quantity
+    def apply(self, updates: Sequence[tuple[int, BookUpdate]]) -> None:
+        """Change the levels that some updates name."""
+        if not updates:
+            return
+        self.height, self.sequence = updates[-1][0], updates[-1][1].sequence
+        # Quantities are absolute: of updates that share their levels only the last counts.
+        last = {(id(update.bids), id(update.asks)): update for _, update in reversed(updates)}
+        for update in reversed(last.values()):
+            _set(self.bids, update.bids)
+            _set(self.asks, update.asks)
 
     def snapshot(self, market_id: str) -> Snapshot:
         def size(level: Level) -> tuple[int, str]:
@@ -129,3 +134,11 @@ class _Depth:
         bids = sorted(self.bids.items(), key=size, reverse=True)
         asks = sorted(self.asks.items(), key=size)
         return Snapshot(market_id, self.height, self.sequence, bids, asks)
+
+
+def _set(side: dict[str, str], levels: list[Level]) -> None:
+    for price, quantity in levels:
+        if quantity == ZERO:
+            side.pop(price, None)
+        else:
+            side[price] = quantity

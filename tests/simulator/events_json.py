@@ -15,8 +15,8 @@ import msgspec
 
 from shards.events import BookUpdate, Level, Trade
 from tests.simulator.amounts import shifted
-from tests.simulator.exchange import Exchange, SimBlock
-from tests.simulator.markets import SimMarket
+from tests.simulator.exchange import SimBlock
+from tests.simulator.markets import Markets, SimMarket
 from tests.simulator.trading import Execution, address_bytes
 
 _V2: Final = "injective.exchange.v2."
@@ -26,9 +26,9 @@ _MODES: Final = {"begin": "BeginBlock", "end": "EndBlock"}
 Event = dict[str, Any]
 
 
-def block_results(exchange: Exchange, block: SimBlock) -> dict[str, Any]:
+def block_results(markets: Markets, block: SimBlock) -> dict[str, Any]:
     """Return the ``result`` of ``block_results``."""
-    events = Events(exchange, block)
+    events = Events(markets, block)
     transactions = list(events.executions("tx"))
     return {
         "height": str(block.height),
@@ -72,8 +72,8 @@ def _event(name: str, attributes: dict[str, str]) -> Event:
 class Events:
     """The exchange's events of one block, each followed by its twin."""
 
-    def __init__(self, exchange: Exchange, block: SimBlock) -> None:
-        self._markets = exchange.by_id
+    def __init__(self, markets: Markets, block: SimBlock) -> None:
+        self._markets = markets
         self._block = block
 
     def executions(self, where: str) -> Iterator[Event]:

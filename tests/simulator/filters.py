@@ -4,7 +4,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from shards.events import Trade
-from tests.simulator.markets import SimMarket
 
 LISTS: Final = {
     "bank_balances_filter": "bank_balances",
@@ -121,10 +120,3 @@ def _filter(present: Sequence[str], names: Callable[[str, str], Sequence[str]]) 
 def _wild(names: Sequence[str]) -> Names:
     # A wildcard in any other place is an id like another, which matches nothing.
     return None if names and names[0] == "*" else tuple(names)
-
-
-def only(names: Names, markets: Mapping[str, SimMarket], *, spot: bool) -> Names:
-    """Keep the ids that a list of this kind can have: others match nothing, in silence."""
-    if names is None:
-        return None
-    return tuple(name for name in names if name in markets and markets[name].is_spot is spot)

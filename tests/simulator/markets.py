@@ -2,7 +2,8 @@
 
 import hashlib
 import random
-from typing import Final, Literal
+from collections.abc import Mapping
+from typing import Final, Literal, TypeAlias
 
 import msgspec
 
@@ -73,6 +74,10 @@ class SimMarket(msgspec.Struct, frozen=True, kw_only=True):
     def quantity(self, ticks: int) -> str:
         """Spell a quantity of so many ticks."""
         return text(ticks * 10 ** (18 - self.kind.quantity_places))
+
+
+Markets: TypeAlias = Mapping[str, SimMarket]
+"""By market id."""
 
 
 class Shares(msgspec.Struct, frozen=True, kw_only=True):

@@ -68,7 +68,7 @@ class RpcCalls:
 
     def _block_results(self, height: int) -> bytes:
         exchange = self._exchange
-        return msgspec.json.encode(block_results(exchange, exchange.block(height)))
+        return msgspec.json.encode(block_results(exchange.by_id, exchange.block(height)))
 
     def _header(self, block: SimBlock) -> dict[str, Any]:
         height = block.height

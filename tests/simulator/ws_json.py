@@ -5,14 +5,18 @@ Each market's part is made once per block, each distinct filter's result once, a
 levels of a shared change once and for all: subscriptions then cost a join of bytes.
 """
 
+import functools
 import random
 from typing import Final
 
 from shards.events import BookUpdate, Level, Trade
-from tests.simulator.exchange import Exchange, SimBlock
+from tests.simulator.exchange import SimBlock
 from tests.simulator.filters import Filter, Names, TradesWanted
+from tests.simulator.markets import Markets
 
 GAS_PRICE: Final = "160000000.000000000000000000"
+
+_Lists = list[tuple[str, list[bytes]]]
 
 _ORDER: Final = (
     "bank_balances",
@@ -29,40 +33,62 @@ _ORDER: Final = (
     "order_failures",
     "conditional_order_trigger_failures",
 )
+"""The node's order of the lists of a block."""
 
 
 class LevelsJson:
-    """The levels of book updates as JSON, rendered once per list."""
+    """The levels of book updates as JSON, rendered once per shared change."""
 
     def __init__(self) -> None:
-        # By identity: the exchange's lists live as long as it does. The list is kept too,
-        # so that no other can take its place in memory.
-        self._made: dict[int, tuple[list[Level], bytes]] = {}
+        # By identity: the exchange's lists live as long as it does. The update is kept
+        # too, so that no other list can take the place of its own in memory.
+        self._made: dict[tuple[int, int], tuple[BookUpdate, bytes]] = {}
 
     def __call__(self, update: BookUpdate) -> bytes:
         """Return ``"buy_levels":[…],"sell_levels":[…]``."""
-        return b'"buy_levels":[%b],"sell_levels":[%b]' % (
-            self._levels(update.bids),
-            self._levels(update.asks),
-        )
+        key = id(update.bids), id(update.asks)
+        known = self._made.get(key)
+        if known is None:
+            sides = (_levels(update.bids), _levels(update.asks))
+            made = '"buy_levels":[{}],"sell_levels":[{}]'.format(*sides).encode()
+            known = self._made[key] = update, made
+        return known[1]
 
-    def _levels(self, levels: list[Level]) -> bytes:
-        known = self._made.get(id(levels))
-        if known is not None:
-            return known[1]
-        made = ",".join(f'{{"p":"{price}","q":"{quantity}"}}' for price, quantity in levels)
-        self._made[id(levels)] = levels, made.encode()
-        return made.encode()
+
+def _levels(levels: list[Level]) -> str:
+    return ",".join(f'{{"p":"{price}","q":"{quantity}"}}' for price, quantity in levels)
+
+
+@functools.cache
+def _shape(asked: tuple[str, ...]) -> tuple[bytes, bytes, bytes, dict[str, bytes]]:
+    """
+    Print what is the same in every block for those who asked for these lists.
+
+    Returns what stands before the trades, between trades and books, and after them; and
+    what stands for each of their lists when it is empty.
+    """
+
+    def print_all(names: tuple[str, ...]) -> bytes:
+        fields = (
+            f',"{name}":"{GAS_PRICE}"' if name == "gas_price" else f',"{name}":[]'
+            for name in names
+            if name not in asked
+        )
+        return "".join(fields).encode()
+
+    empty = {name: print_all((name,)) for name in _ORDER}
+    return print_all(_ORDER[:2]), print_all(_ORDER[4:6]), print_all(_ORDER[8:]) + b"}", empty
 
 
 class WsBlock:
     """One block, ready to be said to any filter."""
 
-    def __init__(self, exchange: Exchange, block: SimBlock, levels: LevelsJson) -> None:
+    def __init__(self, markets: Markets, block: SimBlock, levels: LevelsJson) -> None:
         self.height = block.height
         self.block = block
-        self._exchange = exchange
+        self._markets = markets
         self._levels = levels
+        self._head = b'{"block_height":"%d","block_time":"%d"' % (block.height, block.time_ms)
         self._updates: dict[str, bytes] = {}
         self._results: dict[Filter, bytes] = {}
         self._empty: dict[tuple[str, ...], bytes] = {}
@@ -75,34 +101,35 @@ class WsBlock:
         return result
 
     def _make(self, filter_: Filter) -> bytes:
-        parts = {
-            "spot_trades": self._trades(filter_.spot_trades, spot=True),
-            "derivative_trades": self._trades(filter_.derivative_trades, spot=False),
-            "spot_orderbook_updates": self._books(filter_.spot_books, spot=True),
-            "derivative_orderbook_updates": self._books(filter_.derivative_books, spot=False),
-        }
-        if any(parts.values()):
-            return self._join(filter_.asked, parts)
+        trades = [
+            ("spot_trades", self._trades(filter_.spot_trades, spot=True)),
+            ("derivative_trades", self._trades(filter_.derivative_trades, spot=False)),
+        ]
+        books = [
+            ("spot_orderbook_updates", self._books(filter_.spot_books, spot=True)),
+            ("derivative_orderbook_updates", self._books(filter_.derivative_books, spot=False)),
+        ]
+        if any(found for _, found in trades + books):
+            return self._join(filter_.asked, trades, books)
         empty = self._empty.get(filter_.asked)
         if empty is None:
-            empty = self._empty[filter_.asked] = self._join(filter_.asked, parts)
+            empty = self._empty[filter_.asked] = self._join(filter_.asked, trades, books)
         return empty
 
-    def _join(self, asked: tuple[str, ...], parts: dict[str, list[bytes]]) -> bytes:
-        said = [b'"block_height":"%d","block_time":"%d"' % (self.height, self.block.time_ms)]
-        for name in _ORDER:
-            found = parts.get(name)
-            if found:
-                said.append(b'"%b":[%b]' % (name.encode(), b",".join(found)))
-            elif name == "gas_price":
-                said.append(f'"gas_price":"{GAS_PRICE}"'.encode())
-            elif name not in asked:
-                said.append(b'"%b":[]' % name.encode())
-        return b"{%b}" % b",".join(said)
+    def _join(self, asked: tuple[str, ...], trades: _Lists, books: _Lists) -> bytes:
+        before, between, after, empty = _shape(asked)
+        said = [self._head, before]
+        for name, found in trades:
+            said.append(b',"%b":[%b]' % (name.encode(), b",".join(found)) if found else empty[name])
+        said.append(between)
+        for name, found in books:
+            said.append(b',"%b":[%b]' % (name.encode(), b",".join(found)) if found else empty[name])
+        said.append(after)
+        return b"".join(said)
 
     def _books(self, names: Names, *, spot: bool) -> list[bytes]:
         found = self.block.update_of
-        markets = self._exchange.by_id
+        markets = self._markets
         if names is None:
             names = tuple(market_id for market_id in found if markets[market_id].is_spot is spot)
         return [
@@ -124,7 +151,7 @@ class WsBlock:
         found = self.block.trades_of
         if not found or wanted.markets == ():
             return []
-        markets = self._exchange.by_id
+        markets = self._markets
         names = found if wanted.markets is None else dict.fromkeys(wanted.markets)
         made = [
             (spot_trade if spot else derivative_trade)(name, trade)

@@ -203,7 +203,7 @@ class WsServer:
 
     def publish(self, block: SimBlock) -> None:
         """Send a block to everyone."""
-        made = WsBlock(self._exchange, block, self._levels)
+        made = WsBlock(self._exchange.by_id, block, self._levels)
         for connection in list(self.connections):
             self.messages_sent += connection.publish(made)
 
@@ -224,7 +224,7 @@ class WsServer:
         ]
 
     def _message(self, said: Said, subscription: Subscription) -> bytes:
-        result = WsBlock(self._exchange, said.block, self._levels).result(subscription.filter)
+        result = WsBlock(self._exchange.by_id, said.block, self._levels).result(subscription.filter)
         whole = b"%b%b}" % (subscription.prefix, result)
         match said.instead:
             case faults.Garbage(what=what):

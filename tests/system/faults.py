@@ -222,7 +222,8 @@ def _slow_subscriber(rig: Rig, look: Look, rng: random.Random) -> Callable[[], N
     socket.connect(rig.publish)
 
     def close() -> None:
-        context.destroy(linger=0)
+        socket.close(linger=0)
+        context.term()
 
     return close
 

@@ -3,7 +3,6 @@
 import contextlib
 import os
 import signal
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +14,7 @@ import msgspec
 from collector.config import requests_endpoint
 from collector.devnet.info import DevnetInfo
 from tests.proxy import FaultProxy
+from tests.system.running import free_port_pair
 
 _STOP_S = 20.0
 _VERDICT_S = 300.0
@@ -53,7 +53,7 @@ class Rig:
             for url in (endpoints.chain_ws, endpoints.rpc)
         )
         config = self._write_config(endpoints.chain_stream, endpoints.chain_grpc)
-        self.publish = f"tcp://127.0.0.1:{_two_free_ports()}"
+        self.publish = f"tcp://127.0.0.1:{free_port_pair()}"
         self.requests = requests_endpoint(self.publish)
         start = ("start", "--config", config, "--network", "local", "--shards", shards)
         self.collector = stack.enter_context(
@@ -104,6 +104,9 @@ class Rig:
             try:
                 yield process
             finally:
+                if name == "verify":
+                    # Asked to stop, it would finish its check first.
+                    process.kill()
                 _end(process)
 
 
@@ -117,16 +120,3 @@ def _end(process: "subprocess.Popen[bytes]") -> None:
     for pipe in (process.stdin, process.stdout):
         if pipe is not None:
             pipe.close()
-
-
-def _two_free_ports() -> int:
-    """Find a port that is free and whose successor is, too."""
-    while True:
-        with socket.socket() as first, socket.socket() as second:
-            first.bind(("127.0.0.1", 0))
-            port: int = first.getsockname()[1]
-            try:
-                second.bind(("127.0.0.1", port + 1))
-            except OSError:
-                continue
-            return port

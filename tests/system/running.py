@@ -24,13 +24,18 @@ COLLECTOR: Final = (sys.executable, "-m", "collector")
 
 
 def eventually(
-    condition: Callable[[], _T], *, within_s: float, every_s: float = 0.05, what: str = ""
+    condition: Callable[[], _T],
+    *,
+    within_s: float,
+    every_s: float = 0.05,
+    what: str | Callable[[], object] = "",
 ) -> _T:
     """Wait for something true and return it; fail at the deadline, saying what was awaited."""
     deadline = time.monotonic() + within_s
     while not (found := condition()):
         if time.monotonic() > deadline:
-            raise AssertionError(f"not within {within_s} s: {what or condition.__doc__}")
+            said = what() if callable(what) else what or condition.__doc__
+            raise AssertionError(f"not within {within_s} s: {said}")
         time.sleep(every_s)
     return found
 
@@ -99,6 +104,10 @@ class Running:
         self.publish = publish
         self._log = log
         self._asker = Asker(requests_endpoint(publish))
+
+    def leftovers(self) -> list[str]:
+        """List the temporary files that are still there."""
+        return [str(path) for path in self.temporary.rglob("*")][:20]
 
     @property
     def log(self) -> str:

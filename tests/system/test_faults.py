@@ -74,6 +74,33 @@ def test_one_mute_subscription_is_found_and_healed_and_the_others_never_blink(
     assert (status["completeness"], status["blocks"]["missing"]) == (1.0, 0)
 
 
+def test_a_connection_that_goes_mute_as_a_whole_is_made_anew(node: Devnet, tmp_path: Path) -> None:
+    with (
+        WsFilter(node.ws) as between,
+        collector(tmp_path, "--config", configure(tmp_path, node, ws=[between.url])) as running,
+    ):
+        running.await_live()
+        with Listener(running) as listener:
+            for asked in list(between.asked):
+                between.swallow(asked.id)
+            muted_at = time.time()
+            closed = eventually(
+                lambda: listener.drain().gaps("closed"), within_s=15, what="a closed gap"
+            )
+            status = running.await_live(5)
+            log.info("healed after %.1f s", closed[0].ts / 1e9 - muted_at)
+            opened = listener.drain().gaps("open")
+            last = status["blocks"]["last"]
+            assert_every_trade_once(node, listener, opened[0].first, last)
+    assert between.connects == 2
+    assert "no block for" in running.log
+    assert len(opened) == len(node.markets)
+    assert {gap.cause for gap in opened} == {"mute"}
+    assert opened[0].ts / 1e9 - muted_at <= 5 * status["block_time_s"] + 1
+    assert status["blocks"]["replayed"] > 3 * len(node.markets)
+    assert (status["completeness"], status["blocks"]["missing"]) == (1.0, 0)
+
+
 def test_an_endpoint_that_refuses_is_tried_less_and_less_and_found_again_when_it_heals(
     node: Devnet, proxy: FaultProxy, tmp_path: Path
 ) -> None:

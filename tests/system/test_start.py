@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import time
 from pathlib import Path
 
 import psutil
@@ -110,6 +111,19 @@ def test_ctrl_c_at_any_moment_leaves_nothing(tmp_path: Path, after: str) -> None
         assert running.stop(signal.SIGINT) == 0, running.log
         eventually(lambda: not alive(family), within_s=5, what="no process left")
         assert not list(running.temporary.iterdir())
+
+
+@pytest.mark.parametrize("delay_s", [0.05, 0.3, 0.6, 1.2, 2.0, 3.0])
+def test_ctrl_c_during_boot_leaves_nothing(tmp_path: Path, delay_s: float) -> None:
+    with collector(tmp_path, "--network", "devnet") as running:
+        time.sleep(delay_s)  # the moment itself is what varies here
+        ours = psutil.Process(running.process.pid)
+        family = ours.children(recursive=True)
+        code = running.stop(signal.SIGINT)
+        # In its first tenth of a second Python itself answers the signal.
+        assert code == 0 or delay_s < 0.3, running.log
+        eventually(lambda: not alive(family), within_s=5, what="no process left")
+        eventually(lambda: not running.leftovers(), within_s=5, what=running.leftovers)
 
 
 def test_orphans_stop_by_themselves_within_five_seconds(node: Devnet, tmp_path: Path) -> None:

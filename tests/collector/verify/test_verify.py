@@ -6,7 +6,6 @@ the chain are real.
 """
 
 import json
-import socket
 import subprocess
 import sys
 import time
@@ -20,6 +19,7 @@ import pytest
 
 from collector.devnet.info import DevnetInfo
 from collector.verify import capture
+from tests.system.running import free_port_pair
 
 pytestmark = pytest.mark.node
 
@@ -62,18 +62,6 @@ def verify(info: DevnetInfo, *arguments: object) -> "subprocess.CompletedProcess
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=150)
 
 
-def two_free_ports() -> int:
-    while True:
-        with socket.socket() as first, socket.socket() as second:
-            first.bind(("127.0.0.1", 0))
-            port = int(first.getsockname()[1])
-            try:
-                second.bind(("127.0.0.1", port + 1))
-            except OSError:
-                continue
-            return port
-
-
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     folder = tmp_path_factory.mktemp("verify")
@@ -81,7 +69,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     with running(folder, "devnet", *devnet) as node:
         assert node.stdout is not None
         info = msgspec.json.decode(node.stdout.readline(), type=DevnetInfo)
-        publish = f"tcp://127.0.0.1:{two_free_ports()}"
+        publish = f"tcp://127.0.0.1:{free_port_pair()}"
         config = write_config(folder, info)
         start = ("--config", config, "--shards", 2, "--publish", publish)
         with running(folder, "start", *start):
@@ -247,14 +235,22 @@ def test_one_market_can_be_checked_by_name(world: World) -> None:
     assert json.loads(done.stdout)["markets"] == 1
 
 
-def test_a_node_that_does_not_answer_is_said_in_one_sentence(world: World, tmp_path: Path) -> None:
-    path = tmp_path / "clean.capture"
-    with path.open("wb") as file:
-        for topic, body in world.records:
-            capture.write(file, topic, body)
-    command = ("--capture", path, "--rpc", "http://127.0.0.1:1", "--patience", 1)
-    done = verify(world.info, *command)
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--rpc", "http://127.0.0.1:9"), "http://127.0.0.1:9 does not give its height"),
+        (("--grpc", "127.0.0.1:9"), "127.0.0.1:9 does not give order book"),
+        (("--connect", "tcp://127.0.0.1:9"), "tcp://127.0.0.1:10"),
+        (("--connect", "nowhere"), "tcp://HOST:PORT"),
+        (("--market", "NOPE/USDT"), "no market matches 'NOPE/USDT'"),
+        (("--capture", "/none"), "/none"),
+    ],
+)
+def test_what_cannot_be_reached_is_said_in_one_sentence(
+    world: World, arguments: tuple[str, ...], words: str
+) -> None:
+    done = verify(world.info, "--connect", world.publish, "--patience", 1, *arguments)
     assert done.returncode == 3
     assert done.stdout == ""
     assert done.stderr.count("\n") == 1
-    assert "http://127.0.0.1:1" in done.stderr
+    assert words in done.stderr

@@ -1,0 +1,1 @@
+"""Benches: what the collector costs, beside what its peers cost, on the same payloads."""

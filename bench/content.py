@@ -1,0 +1,112 @@
+"""The payloads of the benches: the tests' exchange, said as the node says it, and the recording."""
+
+import functools
+from typing import Any, Final
+
+import msgspec
+
+from collector.selection import with_symbols
+from shards.config import Market
+from shards.decoders import chain_ws
+from shards.frames import Record
+from shards.pipeline import Pipeline
+from shards.sources.chain_ws import subscribe_request
+from tests.shards import golden
+from tests.simulator import filters
+from tests.simulator.exchange import Activity, Exchange, SimBlock
+from tests.simulator.markets import ALL_BUSY
+from tests.simulator.ws_json import LevelsJson, WsBlock
+
+TS: Final = 1_795_000_000_000_000_000
+STEP: Final = 650_000_000
+
+
+class Content:
+    """Some blocks of some markets, each market's subscription numbered from 1."""
+
+    def __init__(
+        self,
+        *,
+        markets: int = 20,
+        blocks: int = 64,
+        levels: int = 16,
+        touched: float = 1.0,
+        matches: float = 0.0,
+    ) -> None:
+        activity = Activity(touched=touched, levels=levels, matches=matches, shares=ALL_BUSY)
+        self.exchange = Exchange(7, markets=markets, activity=activity)
+        self.markets = as_markets(self.exchange)
+        self.start: SimBlock = self.exchange.next_block()
+        books = {m.market_id: self.exchange.book_at(m.market_id) for m in self.markets}
+        self.books = books
+        self.made = [self.exchange.next_block() for _ in range(blocks)]
+        self._filters = [asked(market) for market in self.markets]
+        levels_json = LevelsJson()
+        self.opening = self._say(self.start, levels_json)
+        self.blocks = [self._say(block, levels_json) for block in self.made]
+        self.updates = sum(len(block.updates) for block in self.made)
+
+    def _say(self, block: SimBlock, levels: LevelsJson) -> list[bytes]:
+        made = WsBlock(self.exchange.by_id, block, levels)
+        return [
+            b'{"jsonrpc":"2.0","id":%d,"result":%b}' % (number, made.result(filter_))
+            for number, filter_ in enumerate(self._filters, start=1)
+        ]
+
+    @property
+    def payloads(self) -> list[bytes]:
+        """All payloads in the order in which one connection hears them."""
+        return [payload for block in self.blocks for payload in block]
+
+    def pipeline(self) -> Pipeline:
+        """Return a pipeline whose markets are all live after the opening block."""
+        pipeline, _ = self._opened()
+        return pipeline
+
+    def _opened(self) -> tuple[Pipeline, list[Record]]:
+        pipeline = Pipeline(self.markets, source="chain-ws", decoder=chain_ws.decode)
+        for number, market in enumerate(self.markets, start=1):
+            pipeline.subscribed(number, (market.market_id,), TS)
+            pipeline.receive(b'{"jsonrpc":"2.0","id":%d,"result":"success"}' % number, TS)
+        for payload in self.opening:
+            pipeline.receive(payload, TS)
+        for market in self.markets:
+            assert pipeline.join(self.books[market.market_id], TS)
+        assert pipeline.live() == len(self.markets)
+        pipeline.take_requests()
+        return pipeline, pipeline.take_records()
+
+    @functools.cached_property
+    def records(self) -> list[list[Record]]:
+        """The records of the opening, and then of each block, as the pipeline makes them."""
+        pipeline, opening = self._opened()
+        made = [opening]
+        for n, block in enumerate(self.blocks):
+            for payload in block:
+                pipeline.receive(payload, TS + n * STEP)
+            made.append(pipeline.take_records())
+        return made
+
+
+def as_markets(exchange: Exchange) -> list[Market]:
+    """Return the exchange's markets as discovery does."""
+    found = [Market(m.market_id, m.ticker, "", m.type) for m in exchange.markets]
+    return with_symbols(found)
+
+
+def asked(market: Market) -> filters.Filter:
+    """Return the filter that the source asks for."""
+    request: dict[str, Any] = msgspec.json.decode(subscribe_request(1, market))
+    return filters.from_json(request["params"]["req"]["filter"])
+
+
+@functools.cache
+def content(markets: int = 20, blocks: int = 64, touched: float = 1.0) -> Content:
+    """Return shared content; nobody alters it."""
+    return Content(markets=markets, blocks=blocks, touched=touched)
+
+
+@functools.cache
+def recorded() -> list[bytes]:
+    """Return the real node's payloads."""
+    return [line["ws"].encode() for line in golden.blocks()]

@@ -1,0 +1,165 @@
+"""
+The simulated exchange as a load: steady, in bursts, or as fast as the sockets take it.
+
+``python -m bench.feeder OPTIONS`` (one JSON object) prints its endpoints, then obeys JSON
+lines, each answered by one:
+
+    {"do": "pace", "block_s": 0.028, "touched": 1.0}   blocks from now on at this pace
+    {"do": "flood", "blocks": 200}                     so many, made in advance, at once
+    {"do": "marks"}                                    when each block was sent; forgets them
+
+Blocks are put together before they are due, so that making them delays nobody, and a
+flood's before the first is sent, so that its sender costs next to nothing.
+"""
+
+import asyncio
+import sys
+import threading
+import time
+from typing import Any, Final
+
+import msgspec
+import uvloop
+
+from tests.simulator.exchange import Activity, Exchange
+from tests.simulator.markets import ALL_BUSY
+from tests.simulator.venue import Options, Venue, running
+from tests.simulator.ws_json import LevelsJson, WsBlock
+from tests.simulator.ws_server import Connection, text_frame
+
+_IDLE_S: Final = 0.65
+_KEPT: Final = 300
+_BEHIND_S: Final = 0.5
+
+
+class Load:
+    """A venue, and who decides when its blocks come."""
+
+    def __init__(self, venue: Venue) -> None:
+        self._venue = venue
+        self._exchange: Exchange = venue.exchange
+        self._levels = LevelsJson()
+        self._block_s = _IDLE_S
+        self._woken = asyncio.Event()
+        self._gate = asyncio.Lock()
+        self.marks: dict[int, tuple[int, int]] = {}
+        """Height to when it was sent and how many updates it had."""
+
+    async def run(self) -> None:
+        """Make blocks at the pace that was last asked for."""
+        due = time.monotonic()
+        while True:
+            # What is later than this is not made up for.
+            due = max(due + self._block_s, time.monotonic() - _BEHIND_S)
+            async with self._gate:
+                await self._one(due)
+
+    async def _one(self, due: float) -> None:
+        due_ms = int((time.time() + max(0.0, due - time.monotonic())) * 1000)
+        streamed = len(self._venue.servers) > 3
+        block = None if streamed else self._exchange.next_block(due_ms)
+        made = WsBlock(self._exchange.by_id, block, self._levels) if block else None
+        bursts = [(c, burst(c, made)) for c in self._venue.ws.connections] if made else []
+        await asyncio.sleep(due - time.monotonic())
+        sent_at = time.time_ns()
+        if block is None:
+            block = await self._venue.make_block()
+        for connection, frames in bursts:
+            if frames:
+                connection._write(frames)
+        self.marks[block.height] = (sent_at, len(block.updates))
+
+    def pace(self, block_s: float, touched: float, levels: None = None) -> dict[str, Any]:
+        """Change the pace and how many books change in a block."""
+        self._block_s = block_s
+        activity = self._exchange.activity
+        self._exchange.activity = msgspec.structs.replace(activity, touched=touched)
+        return {"height": self._exchange.height}
+
+    async def flood(self, blocks: int) -> dict[str, Any]:
+        """Make blocks, then write them as fast as the sockets take them."""
+        async with self._gate:
+            connections = list(self._venue.ws.connections)
+            pace_ms = time.time_ns() // 1_000_000
+            written: list[list[bytes]] = []
+            updates = 0
+            for n in range(blocks):
+                block = self._exchange.next_block(pace_ms + n)
+                updates += len(block.updates)
+                made = WsBlock(self._exchange.by_id, block, self._levels)
+                written.append([burst(connection, made) for connection in connections])
+            first = time.time_ns()
+            for frames in written:
+                for connection, frame in zip(connections, frames, strict=True):
+                    await connection.writable.wait()
+                    connection.transport.underlying_transport.write(frame)
+            return {"updates": updates, "first": first, "last": time.time_ns()}
+
+    def take_marks(self) -> dict[str, Any]:
+        """Return the marks and forget them."""
+        marks, self.marks = self.marks, {}
+        return {"marks": [(height, at, n) for height, (at, n) in marks.items()]}
+
+
+def burst(connection: Connection, made: WsBlock) -> bytes:
+    """Put a block together as one connection hears it: a frame per subscription."""
+    return b"".join(
+        text_frame(b"%b%b}" % (subscription.prefix, made.result(subscription.filter)))
+        for subscription in connection.subscriptions.values()
+        if not subscription.is_dead
+    )
+
+
+async def _obey(load: Load, venue: Venue, line: bytes) -> dict[str, Any]:
+    command: dict[str, Any] = msgspec.json.decode(line)
+    match command.pop("do"):
+        case "pace":
+            return load.pace(**command)
+        case "flood":
+            return await load.flood(**command)
+        case "marks":
+            return load.take_marks()
+        case _:
+            return {"subscriptions": venue.ws.subscriptions, "evicted": venue.ws.evicted}
+
+
+async def _serve(options: dict[str, Any]) -> None:
+    activity = Activity(
+        touched=0.0,
+        levels=options.pop("levels", 16),
+        matches=options.pop("matches", 0.0),
+        shares=ALL_BUSY,
+    )
+    lines: asyncio.Queue[bytes] = asyncio.Queue()
+    made = Options(activity=activity, block_time_s=_IDLE_S, history=_KEPT, **options)
+    async with running(made, paced=False) as venue:
+        load = Load(venue)
+        running_load = asyncio.create_task(load.run())
+        _say(venue.info())
+        loop = asyncio.get_running_loop()
+        threading.Thread(target=_read, args=(loop, lines), daemon=True).start()
+        while line := await lines.get():
+            _say(await _obey(load, venue, line))
+        running_load.cancel()
+
+
+def _say(answer: dict[str, Any]) -> None:
+    sys.stdout.buffer.write(msgspec.json.encode(answer) + b"\n")
+    sys.stdout.flush()
+
+
+def _read(loop: asyncio.AbstractEventLoop, lines: "asyncio.Queue[bytes]") -> None:
+    """Hand lines of stdin to the loop; an empty one is its end."""
+    for line in sys.stdin.buffer:
+        loop.call_soon_threadsafe(lines.put_nowait, line)
+    loop.call_soon_threadsafe(lines.put_nowait, b"")
+
+
+def main() -> None:
+    """Serve until stdin ends."""
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_serve(msgspec.json.decode(sys.argv[1])))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,178 @@
+"""Put a load, a collector and a listener together, each in processes of its own."""
+
+import contextlib
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final, Self
+
+import msgspec
+
+from bench.use import CpuClock, family
+from tests.system.running import Running, collector, eventually
+
+_ROOT: Final = Path(__file__).parents[1]
+PATIENT: Final = "[limits]\nmute_floor_s = 30.0\n"
+"""While a flood is being made the feeder is silent; that is not what is measured."""
+
+
+class Child:
+    """A process of a bench's own that answers lines with lines of JSON."""
+
+    def __init__(self, module: str, *arguments: str) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", module, *arguments],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            cwd=_ROOT,
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for pipe in (self.process.stdin, self.process.stdout):
+            if pipe is not None:
+                pipe.close()
+        self.process.terminate()
+        try:
+            self.process.wait(5)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self.process.pid
+
+    def read(self) -> Any:
+        """Read one answer."""
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        assert line, f"{self.process.args} ended with {self.process.wait()}"
+        return msgspec.json.decode(line)
+
+    def ask(self, line: bytes) -> Any:
+        """Send a line and read its answer."""
+        assert self.process.stdin is not None
+        self.process.stdin.write(line + b"\n")
+        self.process.stdin.flush()
+        return self.read()
+
+
+class Feeder(Child):
+    """A running `bench.feeder`."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__("bench.feeder", msgspec.json.encode(options).decode())
+        self.info = self.read()
+        self.endpoints: dict[str, str] = self.info["endpoints"]
+        self.markets: list[dict[str, Any]] = self.info["markets"]
+
+    def do(self, what: str, **arguments: Any) -> dict[str, Any]:
+        """Give a command."""
+        answer: dict[str, Any] = self.ask(msgspec.json.encode({"do": what} | arguments))
+        return answer
+
+    def steady(self, updates_per_s: float) -> None:
+        """Change every book in every block, at this many updates a second; 0 for idle."""
+        if updates_per_s:
+            self.do("pace", block_s=len(self.markets) / updates_per_s, touched=1.0)
+        else:
+            self.do("pace", block_s=0.65, touched=0.0)
+
+    def config(self, folder: Path, extra: str = PATIENT) -> Path:
+        """Write a configuration file that points here."""
+        network = {name: [endpoint] for name, endpoint in self.endpoints.items()}
+        names = ("chain_ws", "chain_stream", "chain_grpc", "rpc")
+        lines = [f"{name} = {msgspec.json.encode(network[name]).decode()}\n" for name in names if name in network]
+        path = folder / "collector.toml"
+        path.write_text("[network]\n" + "".join(lines) + extra)
+        return path
+
+
+class Listener(Child):
+    """A running `bench.listener`."""
+
+    def __init__(self, endpoint: str, *, times: bool = False) -> None:
+        super().__init__("bench.listener", endpoint, *(["times"] if times else []))
+
+    def mark(self) -> dict[str, Any]:
+        """Return what came since the last mark."""
+        answer: dict[str, Any] = self.ask(b"mark")
+        return answer
+
+
+class Bench:
+    """All of it, running and live."""
+
+    def __init__(self, feeder: Feeder, running: Running, listener: Listener) -> None:
+        self.feeder = feeder
+        self.collector = running
+        self.listener = listener
+
+    def clock(self) -> CpuClock:
+        """Begin to measure CPU time of the collector's processes and, apart, the others'."""
+        pids = family(self.collector.process.pid)
+        return CpuClock(pids | {"feeder": self.feeder.pid, "listener": self.listener.pid})
+
+    def steady(self, updates_per_s: float, seconds: float, settle_s: float = 1.0) -> "Measured":
+        """Load for a while and measure it, without its beginning."""
+        self.feeder.steady(updates_per_s)
+        time.sleep(settle_s)
+        self.feeder.do("marks")
+        self.listener.mark()
+        clock = self.clock()
+        began = time.monotonic()
+        time.sleep(seconds)
+        cpu = clock.read()
+        elapsed = time.monotonic() - began
+        counted = self.listener.mark()
+        marks = self.feeder.do("marks")["marks"]
+        return Measured(cpu, elapsed, counted, marks)
+
+
+class Measured(msgspec.Struct):
+    """What a stretch of load came to."""
+
+    cpu: dict[str, float]
+    seconds: float
+    counted: dict[str, Any]
+    marks: list[Any]
+
+    def cpu_us(self, *names: str) -> float:
+        """CPU per book update of processes whose names begin so; all the collector's if none."""
+        chosen = names or ("coordinator", "aggregator", "shard", "resource")
+        spent = sum(s for name, s in self.cpu.items() if name.startswith(chosen))
+        return spent * 1e6 / max(1, self.counted["books"])
+
+
+@contextlib.contextmanager
+def bench(
+    *,
+    markets: int,
+    shards: int = 1,
+    source: str = "chain-ws",
+    times: bool = False,
+    options: tuple[str, ...] = (),
+    extra: str = PATIENT,
+    **feeder: Any,
+) -> Iterator[Bench]:
+    """Start everything and wait until all markets are live."""
+    with tempfile.TemporaryDirectory(prefix="b-") as name, contextlib.ExitStack() as stack:
+        folder = Path(name)
+        load = stack.enter_context(Feeder(markets=markets, **feeder))
+        config = ("--network", "local", "--config", str(load.config(folder, extra)))
+        start = (*config, "--source", source, "--shards", str(shards), *options)
+        running = stack.enter_context(collector(folder, *start))
+        running.await_live(60.0)
+        listener = stack.enter_context(Listener(running.publish, times=times))
+        # One block reaches it: it is subscribed.
+        load.do("pace", block_s=0.1, touched=1.0)
+        eventually(lambda: listener.mark()["books"], within_s=20.0, what="a first frame")
+        load.steady(0)
+        yield Bench(load, running, listener)

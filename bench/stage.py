@@ -1,0 +1,95 @@
+"""The upper parts of a collector in one process, for benches of one part at a time."""
+
+import contextlib
+import tempfile
+from collections.abc import Iterator
+from typing import Final
+
+import msgspec
+import zmq
+
+from bench.content import TS, Content
+from collector.aggregator import Aggregator
+from collector.config import AggregatorConfig
+from collector.inbox import Inbox
+from collector.wanted import Wanted
+from shards import frames
+from shards.frames import BatchHeader, Record
+from tests.shards.reported import report
+
+EPOCH: Final = 1_000
+_encode: Final = msgspec.msgpack.encode
+
+
+@contextlib.contextmanager
+def publisher(heard: "list[zmq.Socket[bytes]] | None" = None) -> "Iterator[zmq.Socket[bytes]]":
+    """Open an XPUB socket; the list gets a subscriber to it, otherwise nobody listens."""
+    with zmq.Context() as context, context.socket(zmq.XPUB) as xpub:
+        xpub.setsockopt(zmq.SNDHWM, 0)
+        xpub.bind("inproc://bench")
+        if heard is None:
+            yield xpub
+            return
+        with context.socket(zmq.SUB) as sub:
+            sub.setsockopt(zmq.RCVHWM, 0)
+            sub.setsockopt(zmq.SUBSCRIBE, b"")
+            sub.connect("inproc://bench")
+            xpub.recv()
+            heard.append(sub)
+            yield xpub
+
+
+def aggregator(content: Content, socket: "zmq.Socket[bytes]") -> Aggregator:
+    """Return an aggregator that has heard of shard 0."""
+    config = AggregatorConfig(
+        epoch=EPOCH,
+        publish=(),
+        pull="",
+        link="",
+        folder=tempfile.gettempdir(),
+        markets=tuple(content.markets),
+        every_market=True,
+    )
+    made = Aggregator(config, socket, saved=[])
+    made.report(report(shard=0, epoch=1, fresh=True), 0.0)
+    return made
+
+
+def batches(blocks: list[list[Record]]) -> list[tuple[bytes, bytes]]:
+    """Encode records as the pusher sends them, a batch per block."""
+    made = []
+    sequence = 1
+    for records in blocks:
+        header = BatchHeader(frames.VERSION, 0, 1, EPOCH, sequence, TS, False)
+        made.append((_encode(header), _encode(records)))
+        sequence += len(records)
+    return made
+
+
+def bodies(content: Content) -> list[tuple[bytes, bytes]]:
+    """Return what an aggregator publishes after the opening: topics and bodies."""
+    opening, *rest = batches(content.records)
+    heard: list[zmq.Socket[bytes]] = []
+    with publisher(heard) as socket:
+        made = aggregator(content, socket)
+        made.receive(*opening)
+        skipped = made.published
+        for batch in rest:
+            made.receive(*batch)
+        frames_ = [(heard[0].recv(), heard[0].recv()) for _ in range(made.published)]
+    return frames_[skipped:]
+
+
+def joined(made: Aggregator) -> Inbox:
+    """Return a subscriber's inbox that has all books as this aggregator knows them."""
+    inbox = Inbox(Wanted(("*",), ("book",)))
+    now = 0.0
+    while True:
+        inbox.tick(now)
+        if not inbox.requests:
+            break
+        while inbox.requests:
+            answer = made.history.answer(inbox.requests.popleft(), EPOCH, 1_000)
+            inbox.reply(answer, now, TS)
+    inbox.ready.clear()
+    return inbox
