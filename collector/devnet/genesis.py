@@ -52,6 +52,8 @@ def _use_inj(state: Json) -> None:
     state["crisis"]["constant_fee"]["denom"] = "inj"
     for deposit in ("min_deposit", "expedited_min_deposit"):
         state["gov"]["params"][deposit][0]["denom"] = "inj"
+    # The validator's account decides alone; it need not wait for anybody.
+    state["gov"]["params"] |= {"voting_period": "5s", "expedited_voting_period": "4s"}
 
 
 def _raise_limits(base: Json) -> None:

@@ -6,7 +6,7 @@ import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import click
 import msgspec
@@ -22,19 +22,9 @@ from tests.simulator.venue import Options, Venue, running
 @click.option("--markets", default=20, show_default=True, help="How many markets.")
 @click.option("--seed", default=1, show_default=True, help="Equal seeds make equal exchanges.")
 @click.option("--block-time", default=0.65, show_default=True, help="Seconds between blocks.")
-@click.option(
-    "--speed",
-    type=click.Choice(["paced", "max"]),
-    default="paced",
-    show_default=True,
-    help="max: a block as soon as the sockets took the last.",
-)
-@click.option(
-    "--touched",
-    default="0.3",
-    show_default=True,
-    help="Chance of a book to change in a block; `all`: every book in every block.",
-)
+@click.option("--speed", type=click.Choice(["paced", "max"]), default="paced", show_default=True)
+# max: a block as soon as the sockets took the last; all: every book in every block.
+@click.option("--touched", default="0.3", show_default=True, help="Chance of a change; or `all`.")
 @click.option("--levels", default=0, help="Levels of each update.  [default: a few]")
 @click.option("--matches", default=2.0, show_default=True, help="Matches per block, on average.")
 @click.option("--quiet", type=float, help="Share of markets that never change.")
@@ -42,45 +32,35 @@ from tests.simulator.venue import Options, Venue, running
 @click.option("--paused", type=float, help="Share of markets that are paused.")
 @click.option("--blocks", default=0, help="Make only so many blocks.  [default: no end]")
 @click.option("--wait-subscriptions", default=0, help="No block before so many subscriptions.")
-@click.option(
-    "--buffer",
-    default=100,
-    show_default=True,
-    help="Blocks queued for a slow reader before it is evicted.",
-)
+@click.option("--buffer", default=100, show_default=True, help="Blocks queued before eviction.")
+@click.option("--indexer-lag", default=0.0, show_default=True, help="Seconds behind the chain.")
 @click.option("--history", default=1_000, show_default=True, help="Blocks kept.")
-@click.option(
-    "--truth", type=click.Path(path_type=Path), help="Write every block here, JSON lines."
-)
+@click.option("--truth", type=click.Path(path_type=Path), help="Write every block here, as JSON.")
 @click.option("--json", "as_json", is_flag=True, help="Print the endpoints as one JSON line.")
-def main(
-    markets: int, seed: int, block_time: float, speed: str, touched: str, levels: int,
-    matches: float, quiet: float | None, dead: float | None, paused: float | None, blocks: int,
-    wait_subscriptions: int, buffer: int, history: int, truth: Path | None, as_json: bool,
-) -> None:  # fmt: skip
+def main(truth: Path | None, as_json: bool, **given: Any) -> None:
     """Serve a synthetic exchange until SIGTERM or the end of stdin. See faults.py for the menu."""
-    everything = touched == "all"
-    usual = ALL_BUSY if everything else Shares()
-    shares = Shares(
-        quiet=usual.quiet if quiet is None else quiet,
-        dead=usual.dead if dead is None else dead,
-        paused=usual.paused if paused is None else paused,
-    )
-    activity = Activity(
-        touched=1.0 if everything else float(touched), levels=levels, matches=matches, shares=shares
-    )
-    options = Options(
-        seed=seed,
-        markets=markets,
-        activity=activity,
-        block_time_s=block_time if speed == "paced" else 0.0,
-        blocks=blocks,
-        wait_subscriptions=wait_subscriptions,
-        buffer=buffer,
-        history=history,
-    )
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_serve(options, truth, as_json=as_json))
+        runner.run(_serve(_options(given), truth, as_json=as_json))
+
+
+def _options(given: dict[str, Any]) -> Options:
+    """Turn what was typed into options."""
+    everything = given["touched"] == "all"
+    usual = ALL_BUSY if everything else Shares()
+    typed = {name: given[name] for name in ("quiet", "dead", "paused") if given[name] is not None}
+    activity = Activity(
+        touched=1.0 if everything else float(given["touched"]),
+        levels=given["levels"],
+        matches=given["matches"],
+        shares=msgspec.structs.replace(usual, **typed),
+    )
+    same = ("seed", "markets", "blocks", "wait_subscriptions", "buffer", "history")
+    return Options(
+        activity=activity,
+        block_time_s=given["block_time"] if given["speed"] == "paced" else 0.0,
+        indexer_lag_s=given["indexer_lag"],
+        **{name: given[name] for name in same},
+    )
 
 
 async def _serve(options: Options, truth: Path | None, *, as_json: bool) -> None:

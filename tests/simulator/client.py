@@ -25,7 +25,9 @@ class Simulator:
         self.info = info
         self.endpoints: dict[str, str] = info["endpoints"]
         self.ws: str = info["endpoints"]["chain_ws"]
+        self.stream: str = info["endpoints"]["chain_stream"]
         self.grpc: str = info["endpoints"]["chain_grpc"]
+        self.indexer: str = info["endpoints"]["indexer"]
         self.rpc: str = info["endpoints"]["rpc"]
         self.markets: list[dict[str, Any]] = info["markets"]
 
@@ -65,7 +67,8 @@ class Simulator:
         """Write a collector's configuration file that points here."""
         path = folder / "collector.toml"
         path.write_text(
-            f'[network]\nchain_ws = ["{self.ws}"]\nchain_grpc = ["{self.grpc}"]\n'
+            f'[network]\nchain_ws = ["{self.ws}"]\nchain_stream = ["{self.stream}"]\n'
+            f'chain_grpc = ["{self.grpc}"]\n'
             f'rpc = ["{self.rpc}"]\n{extra}'
         )
         return path

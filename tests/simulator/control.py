@@ -68,5 +68,10 @@ def stats(venue: Venue) -> dict[str, int]:
         "ws_subscriptions": venue.ws.subscriptions,
         "ws_messages": venue.ws.messages_sent,
         "ws_evicted": venue.ws.evicted,
+        "stream_calls": len(venue.stream.calls),
+        "stream_messages": venue.stream.messages_sent,
+        "stream_evicted": venue.stream.evicted,
+        "indexer_calls": len(venue.indexer.calls),
+        "indexer_messages": venue.indexer.messages_sent,
         "queries": venue.queries.queries,
     }

@@ -54,6 +54,9 @@ class GrpcServer:
         if server is not None:
             await server.stop(None)
 
+    def cut(self) -> None:
+        """End every stream as a lost connection does; single calls are too short for it."""
+
     async def admit(self, context: Any) -> None:
         """Let a call in, or refuse it, or never answer."""
         status = self.mischief.refuse(self.protocol)

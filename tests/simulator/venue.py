@@ -10,9 +10,11 @@ import msgspec
 
 from tests.simulator import faults
 from tests.simulator.exchange import Activity, Exchange, SimBlock
+from tests.simulator.indexer_server import IndexerServer
 from tests.simulator.mischief import Mischief
 from tests.simulator.query_server import QueryServer
 from tests.simulator.rpc_server import RpcServer
+from tests.simulator.stream_server import StreamServer
 from tests.simulator.ws_server import WsServer
 
 _MAX_STALL_S: Final = 0.05
@@ -33,6 +35,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     """Make no block before so many WebSocket subscriptions were made."""
     buffer: int = 100
     """Blocks a server queues for a slow reader before it evicts it."""
+    indexer_lag_s: float = 0.0
+    """How much later the indexer's streams tell a block."""
     history: int = 1_000
     """Blocks that can be asked for again."""
 
@@ -40,10 +44,12 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
 class Server(Protocol):
     """What a venue does with a server."""
 
-    protocol: str
+    @property
+    def protocol(self) -> str: ...
 
     async def start(self) -> None: ...
     async def stop(self) -> None: ...
+    def cut(self) -> None: ...
 
 
 class Venue:
@@ -61,7 +67,15 @@ class Venue:
         self.ws = WsServer(self.exchange, self.mischief, buffer=options.buffer)
         self.queries = QueryServer(self.exchange, self.mischief)
         self.rpc = RpcServer(self.exchange, self.mischief)
-        self.servers: tuple[Any, ...] = (self.ws, self.queries, self.rpc)
+        self.stream = StreamServer(self.exchange, self.mischief, buffer=options.buffer)
+        self.indexer = IndexerServer(self.exchange, self.mischief, lag_s=options.indexer_lag_s)
+        self.servers: tuple[Server, ...] = (
+            self.ws,
+            self.stream,
+            self.queries,
+            self.rpc,
+            self.indexer,
+        )
         self.on_block: Callable[[SimBlock], None] = lambda block: None
         """Called with each block before anyone hears of it."""
         self._halted_until = 0.0
@@ -80,8 +94,10 @@ class Venue:
         """Say where everything listens, as the devnet does."""
         return {
             "chain_ws": self.ws.url,
+            "chain_stream": self.stream.endpoint,
             "chain_grpc": self.queries.endpoint,
             "rpc": self.rpc.url,
+            "indexer": self.indexer.endpoint,
         }
 
     def info(self) -> dict[str, Any]:
@@ -119,6 +135,8 @@ class Venue:
         if not self.options.block_time_s:
             await asyncio.sleep(0)
             await self.ws.drained()
+            await self.stream.drained()
+            await self.indexer.drained()
             return due
         due = max(due + self.options.block_time_s, time.monotonic() - _MAX_STALL_S)
         await asyncio.sleep(due - time.monotonic())
@@ -129,6 +147,8 @@ class Venue:
         block = self.exchange.next_block(time.time_ns() // 1_000_000)
         self.on_block(block)
         self.ws.publish(block)
+        self.stream.publish(block)
+        self.indexer.publish(block)
         async with self._made:
             self._made.notify_all()
         return block
@@ -154,7 +174,8 @@ class Venue:
         elif isinstance(fault, faults.Stop):
             await self._stop(fault)
         elif isinstance(fault, faults.Disconnect):
-            await self._cut(fault.protocol)
+            for server in self._concerned(fault.protocol):
+                server.cut()
         else:
             self.mischief.add(fault, self.exchange.height)
 
@@ -163,7 +184,7 @@ class Venue:
         self.mischief.clear()
         self._halted_until = 0.0
 
-    def _concerned(self, protocol: str) -> list[Any]:
+    def _concerned(self, protocol: str) -> list[Server]:
         return [server for server in self.servers if protocol in ("", server.protocol)]
 
     async def _stop(self, fault: faults.Stop) -> None:
@@ -175,19 +196,10 @@ class Venue:
             self._returning.add(task)
             task.add_done_callback(self._returning.discard)
 
-    async def _return(self, servers: list[Any], after_s: float) -> None:
+    async def _return(self, servers: list[Server], after_s: float) -> None:
         await asyncio.sleep(after_s)
         for server in servers:
             await server.start()
-
-    async def _cut(self, protocol: str) -> None:
-        for server in self._concerned(protocol):
-            if hasattr(server, "cut"):
-                server.cut()
-            else:
-                # gRPC offers no way to cut its connections but to stop.
-                await server.stop()
-                await server.start()
 
     async def close(self) -> None:
         """Stop all servers."""

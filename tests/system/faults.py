@@ -208,6 +208,12 @@ def _kill_aggregator(rig: Rig, look: Look, rng: random.Random) -> Callable[[], N
     return _nothing
 
 
+def _kill_both(rig: Rig, look: Look, rng: random.Random) -> Callable[[], None]:
+    """What one of the two still has of the other's, is gone."""
+    _kill_shard(rig, look, rng)
+    return _kill_aggregator(rig, look, rng)
+
+
 def _restart_node(rig: Rig, look: Look, rng: random.Random) -> Callable[[], None]:
     rig.devnet.send_signal(signal.SIGUSR1)
     return _nothing
@@ -236,6 +242,7 @@ FAULTS = (
     Fault("kill -9 shard", 0.0, _kill_shard, replaces="shard"),
     Fault("stop shard 30 s", 30.0, _stop_shard, replaces="shard"),
     Fault("kill -9 aggregator", 0.0, _kill_aggregator, replaces="aggregator"),
+    Fault("kill -9 both", 0.0, _kill_both, replaces="aggregator"),
     Fault("node restart", 0.0, _restart_node),
     Fault("slow subscriber", 15.0, _slow_subscriber),
 )

@@ -21,6 +21,9 @@ from tests.ws_filter import WsFilter
 
 pytestmark = pytest.mark.node
 
+BLOCK_S = 0.51
+"""The node's fastest pace, at which the session's devnet runs."""
+
 log = logging.getLogger(__name__)
 """Carries what was measured; `--log-cli-level=INFO` shows it."""
 
@@ -64,7 +67,7 @@ def test_one_mute_subscription_is_found_and_healed_and_the_others_never_blink(
     log.info("healed after %.1f s", closed.ts / 1e9 - muted_at)
     assert between.swallowed > 3
     assert (opened.market_id, opened.cause) == (market["market_id"], "mute")
-    assert opened.ts / 1e9 - muted_at <= 5 * status["block_time_s"] + 1
+    assert opened.ts / 1e9 - muted_at <= 5 * BLOCK_S + 1
     assert blinked == {market["symbol"]}
     assert between.connects == 1
     again = between.asked[asked_before:]
@@ -96,8 +99,8 @@ def test_a_connection_that_goes_mute_as_a_whole_is_made_anew(node: Devnet, tmp_p
     assert "no block for" in running.log
     assert len(opened) == len(node.markets)
     assert {gap.cause for gap in opened} == {"mute"}
-    assert opened[0].ts / 1e9 - muted_at <= 5 * status["block_time_s"] + 1
-    assert status["blocks"]["replayed"] > 3 * len(node.markets)
+    assert opened[0].ts / 1e9 - muted_at <= 5 * BLOCK_S + 1
+    assert status["blocks"]["replayed"] >= 3 * len(node.markets)
     assert (status["completeness"], status["blocks"]["missing"]) == (1.0, 0)
 
 

@@ -92,7 +92,7 @@ def block_time(info, block):
 
 def trades(info, block):
     """Count the trades of a block by market."""
-    found = Counter()
+    found: Counter[str] = Counter()
     for event in rpc(info, f"block_results?height={block}")["finalize_block_events"]:
         if event["type"].startswith("injective.exchange.v2.EventBatch") and event["type"].endswith(
             "Execution"
@@ -140,7 +140,8 @@ def test_trades_on_loopback_and_survives_a_restart(tmp_path):
 
 def every_market_trades(info, *, since, markets=14):
     """Wait until that many markets have traded, block by block; give them."""
-    found, block = Counter(), since
+    found: Counter[str] = Counter()
+    block = since
     deadline = time.monotonic() + 30
     while len(found) < markets:
         assert time.monotonic() < deadline, found

@@ -1,0 +1,76 @@
+"""
+The parts that the guard counts, each as work on fixed payloads that always runs alike.
+
+Run as a program it does them one after the other, with a call of `os.getloadavg` before
+each and after the last: that is where callgrind cuts its counts.
+"""
+
+import gc
+import os
+from collections.abc import Callable, Iterator
+from typing import Final, NamedTuple
+
+from bench.content import TS, content
+from bench.stage import aggregator, batches, bodies, joined, publisher
+from shards.decoders import chain_ws
+
+_SIZE: Final = {"markets": 20, "blocks": 8}
+
+
+class Part(NamedTuple):
+    """One thing that is counted."""
+
+    name: str
+    fresh: Callable[[], Callable[[], object]]
+    """Makes the work, anew for each time that it is done."""
+    per: int
+    """Updates or messages in it."""
+
+
+def parts() -> "Iterator[Part]":
+    """Yield everything that is counted."""
+    made, quiet = content(**_SIZE), content(**_SIZE, touched=0.0)
+    yield Part("decode", lambda: lambda: list(map(chain_ws.decode, made.payloads)), made.updates)
+    yield Part("pipeline, an update", lambda: _pipeline(**_SIZE), made.updates)
+    yield Part("pipeline, an empty block", lambda: _pipeline(**_SIZE, touched=0.0), len(quiet.payloads))
+    opening, *rest = batches(made.records)
+    with publisher() as socket:
+
+        def forward() -> Callable[[], object]:
+            ready = aggregator(made, socket)
+            ready.receive(*opening)
+            return lambda: [ready.receive(*batch) for batch in rest]
+
+        yield Part("aggregator", forward, made.updates)
+        frames = bodies(made)
+
+        def subscribe() -> Callable[[], object]:
+            ready = aggregator(made, socket)
+            ready.receive(*opening)
+            inbox = joined(ready)
+            return lambda: [inbox.receive(topic, body, TS) for topic, body in frames]
+
+        yield Part("subscriber", subscribe, len(frames))
+
+
+def _pipeline(markets: int, blocks: int, touched: float = 1.0) -> Callable[[], object]:
+    made = content(markets, blocks, touched)
+    pipeline, payloads = made.pipeline(), made.payloads
+    return lambda: [pipeline.receive(payload, TS) for payload in payloads]
+
+
+def main() -> None:
+    """Do everything once, cut by calls that callgrind can see."""
+    gc.disable()
+    for part in parts():
+        # The first time fills caches and lets the interpreter specialise its instructions.
+        for _ in range(3):
+            part.fresh()()
+        work = part.fresh()
+        os.getloadavg()
+        work()
+        os.getloadavg()
+
+
+if __name__ == "__main__":
+    main()
