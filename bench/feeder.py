@@ -21,7 +21,7 @@ from typing import Any, Final
 import msgspec
 import uvloop
 
-from tests.simulator.exchange import Activity, Exchange
+from tests.simulator.exchange import Activity, Exchange, SimBlock
 from tests.simulator.markets import ALL_BUSY
 from tests.simulator.venue import Options, Venue, running
 from tests.simulator.ws_json import LevelsJson, WsBlock
@@ -39,6 +39,11 @@ class Load:
         self._venue = venue
         self._exchange: Exchange = venue.exchange
         self._levels = LevelsJson()
+        self._streams: list[Any] = [
+            server
+            for server in venue.servers
+            if hasattr(server, "publish") and server is not venue.ws
+        ]
         self._block_s = _IDLE_S
         self._woken = asyncio.Event()
         self._gate = asyncio.Lock()
@@ -56,43 +61,50 @@ class Load:
 
     async def _one(self, due: float) -> None:
         due_ms = int((time.time() + max(0.0, due - time.monotonic())) * 1000)
-        streamed = len(self._venue.servers) > 3
-        block = None if streamed else self._exchange.next_block(due_ms)
-        made = WsBlock(self._exchange.by_id, block, self._levels) if block else None
-        bursts = [(c, burst(c, made)) for c in self._venue.ws.connections] if made else []
+        block = self._exchange.next_block(due_ms)
+        made = WsBlock(self._exchange.by_id, block, self._levels)
+        bursts = [(c, burst(c, made)) for c in self._venue.ws.connections]
         await asyncio.sleep(due - time.monotonic())
         sent_at = time.time_ns()
-        if block is None:
-            block = await self._venue.make_block()
         for connection, frames in bursts:
             if frames:
                 connection._write(frames)
+        for server in self._streams:
+            server.publish(block)
         self.marks[block.height] = (sent_at, len(block.updates))
 
-    def pace(self, block_s: float, touched: float, levels: None = None) -> dict[str, Any]:
+    def pace(self, block_s: float, touched: float) -> dict[str, Any]:
         """Change the pace and how many books change in a block."""
         self._block_s = block_s
-        activity = self._exchange.activity
-        self._exchange.activity = msgspec.structs.replace(activity, touched=touched)
+        self._touch(touched)
         return {"height": self._exchange.height}
 
+    def _touch(self, touched: float) -> None:
+        activity = self._exchange.activity
+        self._exchange.activity = msgspec.structs.replace(activity, touched=touched)
+
     async def flood(self, blocks: int) -> dict[str, Any]:
-        """Make blocks, then write them as fast as the sockets take them."""
+        """Make blocks that change every book, then write them as fast as the sockets take them."""
         async with self._gate:
+            touched = self._exchange.activity.touched
+            self._touch(1.0)
             connections = list(self._venue.ws.connections)
-            pace_ms = time.time_ns() // 1_000_000
-            written: list[list[bytes]] = []
-            updates = 0
-            for n in range(blocks):
-                block = self._exchange.next_block(pace_ms + n)
-                updates += len(block.updates)
-                made = WsBlock(self._exchange.by_id, block, self._levels)
-                written.append([burst(connection, made) for connection in connections])
+            now_ms = time.time_ns() // 1_000_000
+            made = [self._exchange.next_block(now_ms + n) for n in range(blocks)]
+            self._touch(touched)
+            bursts = [
+                [burst(connection, WsBlock(self._exchange.by_id, block, self._levels)) for block in made]
+                for connection in connections
+            ]
             first = time.time_ns()
-            for frames in written:
-                for connection, frame in zip(connections, frames, strict=True):
+            for n, block in enumerate(made):
+                for connection, frames in zip(connections, bursts, strict=True):
                     await connection.writable.wait()
-                    connection.transport.underlying_transport.write(frame)
+                    connection.transport.underlying_transport.write(frames[n])
+                for server in self._streams:
+                    server.publish(block)
+                    await server.drained()
+            updates = sum(len(block.updates) for block in made)
             return {"updates": updates, "first": first, "last": time.time_ns()}
 
     def take_marks(self) -> dict[str, Any]:

@@ -95,11 +95,25 @@ def drain(socket: "zmq.Socket[bytes]", tally: Tally) -> None:
         tally.note(*_HEAD.unpack_from(message))
 
 
-def sink(endpoint: str, *, times: bool) -> None:
+def count(socket: "zmq.Socket[bytes]", tally: Tally) -> None:
+    """Take what is there, where messages are not ours: each is one update."""
+    for _ in range(512):
+        try:
+            socket.recv(zmq.NOBLOCK)
+        except zmq.Again:
+            return
+        tally.note(0, 1)
+
+
+def sink(endpoint: str, *, times: bool, subscribes: bool) -> None:
     """Be the process at the other end of the hop."""
     tally = Tally(times=times)
-    with zmq.Context() as context, context.socket(zmq.PULL) as socket:
+    take = count if subscribes else drain
+    with zmq.Context() as context, context.socket(zmq.SUB if subscribes else zmq.PULL) as socket:
         socket.setsockopt(zmq.LINGER, 0)
+        if subscribes:
+            socket.setsockopt(zmq.RCVHWM, 1_000_000)
+            socket.setsockopt(zmq.SUBSCRIBE, b"")
         socket.bind(endpoint)
         poller = zmq.Poller()
         poller.register(socket, zmq.POLLIN)
@@ -108,7 +122,7 @@ def sink(endpoint: str, *, times: bool) -> None:
         while True:
             ready = dict(poller.poll())
             if socket in ready:
-                drain(socket, tally)
+                take(socket, tally)
             if 0 in ready and not obey(sys.stdin.buffer.readline(), tally):
                 return
 
@@ -116,7 +130,7 @@ def sink(endpoint: str, *, times: bool) -> None:
 def main() -> None:
     """Be one of the two processes."""
     if sys.argv[1] == "sink":
-        sink(sys.argv[2], times="times" in sys.argv[3:])
+        sink(sys.argv[2], times="times" in sys.argv, subscribes="sub" in sys.argv)
         return
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(receive(msgspec.json.decode(sys.argv[2])))

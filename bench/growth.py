@@ -65,7 +65,7 @@ def growth(readings: list[Reading], settled: float = SETTLED) -> dict[str, float
 def watch(minutes: float, rate: float, markets: int, shards: int, every_s: float) -> list[Reading]:
     """Load for so long, and write down a row each interval."""
     readings: list[Reading] = []
-    with bench(markets=markets, shards=shards, times=True) as b:
+    with bench(markets=markets, shards=shards, times="times") as b:
         b.feeder.steady(rate)
         b.listener.mark()
         began = last = time.monotonic()

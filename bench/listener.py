@@ -1,8 +1,8 @@
 """
 A subscriber that only counts and takes times: what it costs is not the collector's.
 
-``python -m bench.listener ENDPOINT [times]`` obeys JSON-free lines on stdin: ``mark``
-answers with what came since the last one and forgets it, the end of stdin ends it.
+``python -m bench.listener ENDPOINT [times | each]``: ``mark`` on stdin is answered with what
+came since the last one, which is forgotten; the end of stdin ends it.
 """
 
 import sys
@@ -35,8 +35,9 @@ _BATCH: Final = 512
 class Counter:
     """What came since the last mark."""
 
-    def __init__(self, *, times: bool) -> None:
+    def __init__(self, *, times: bool, each: bool) -> None:
         self._times = times
+        self._each = each
         self._sequences: dict[bytes, int] = {}
         self.clear()
 
@@ -49,6 +50,7 @@ class Counter:
         self.last = 0
         self.latency = Histogram()
         self.blocks: dict[int, tuple[int, int, int]] = {}
+        self.seen: list[tuple[int, int, int]] = []
 
     def take(self, topic: bytes, body: bytes) -> None:
         """Count one frame."""
@@ -66,6 +68,8 @@ class Counter:
         if head.source == "replay" or not head.ts_event:
             return
         self.latency.record(header[2] - head.ts_recv)
+        if self._each:
+            self.seen.append((head.height, 1, time.time_ns()))
         first, newest, count = self.blocks.get(head.height, (head.ts_recv, 0, 0))
         self.blocks[head.height] = min(first, head.ts_recv), max(newest, header[2]), count + 1
 
@@ -73,6 +77,8 @@ class Counter:
         """Return it all; times in ns."""
         return {
             "books": self.books,
+            "updates": self.books,
+            "seen": self.seen,
             "others": self.others,
             "lost": self.lost,
             "first": self.first,
@@ -98,7 +104,7 @@ def _drain(socket: "zmq.Socket[bytes]", counter: Counter) -> None:
 
 def main() -> None:
     """Listen until stdin ends."""
-    counter = Counter(times="times" in sys.argv[2:])
+    counter = Counter(times=len(sys.argv) > 2, each="each" in sys.argv)
     with zmq.Context() as context, context.socket(zmq.SUB) as socket:
         socket.setsockopt(zmq.RCVHWM, 1_000_000)
         socket.setsockopt(zmq.SUBSCRIBE, b"")

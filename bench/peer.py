@@ -44,6 +44,7 @@ async def chain_stream(options: dict[str, Any], tally: Tally) -> None:
     from pyinjective.composer_v2 import Composer
 
     client = AsyncClient(network(options))
+    composer = Composer(network="local")
 
     async def callback(event: dict[str, Any]) -> None:
         updates = len(event["spotOrderbookUpdates"]) + len(event["derivativeOrderbookUpdates"])
@@ -52,12 +53,14 @@ async def chain_stream(options: dict[str, Any], tally: Tally) -> None:
     markets = options["markets"]
     calls = [[market] for market in markets] if options.get("per_market") else [markets]
     for group in calls:
-        ids = {kind: [m["market_id"] for m in group if (m["type"] == "spot") == kind] for kind in (True, False)}
-        books = {kind: Composer.chain_stream_orderbooks_filter(found) for kind, found in ids.items() if found}
+        spot = [m["market_id"] for m in group if m["type"] == "spot"]
+        other = [m["market_id"] for m in group if m["type"] != "spot"]
         call = client.listen_chain_stream_updates(
             callback=callback,
-            spot_orderbooks_filter=books.get(True),
-            derivative_orderbooks_filter=books.get(False),
+            spot_orderbooks_filter=composer.chain_stream_orderbooks_filter(spot) if spot else None,
+            derivative_orderbooks_filter=(
+                composer.chain_stream_orderbooks_filter(other) if other else None
+            ),
         )
         _tasks.append(asyncio.create_task(call))
 

@@ -4,14 +4,13 @@ import contextlib
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final, Self
 
 import msgspec
 
-from bench.use import CpuClock, family
+from bench.use import family
 from tests.system.running import Running, collector, eventually
 
 _ROOT: Final = Path(__file__).parents[1]
@@ -89,7 +88,11 @@ class Feeder(Child):
         """Write a configuration file that points here."""
         network = {name: [endpoint] for name, endpoint in self.endpoints.items()}
         names = ("chain_ws", "chain_stream", "chain_grpc", "rpc")
-        lines = [f"{name} = {msgspec.json.encode(network[name]).decode()}\n" for name in names if name in network]
+        lines = [
+            f"{name} = {msgspec.json.encode(network[name]).decode()}\n"
+            for name in names
+            if name in network
+        ]
         path = folder / "collector.toml"
         path.write_text("[network]\n" + "".join(lines) + extra)
         return path
@@ -98,8 +101,9 @@ class Feeder(Child):
 class Listener(Child):
     """A running `bench.listener`."""
 
-    def __init__(self, endpoint: str, *, times: bool = False) -> None:
-        super().__init__("bench.listener", endpoint, *(["times"] if times else []))
+    def __init__(self, endpoint: str, *, times: str = "") -> None:
+        """``times`` is empty, ``times`` (of blocks) or ``each`` (of updates too)."""
+        super().__init__("bench.listener", endpoint, *([times] if times else []))
 
     def mark(self) -> dict[str, Any]:
         """Return what came since the last mark."""
@@ -115,57 +119,25 @@ class Bench:
         self.collector = running
         self.listener = listener
 
-    def clock(self) -> CpuClock:
-        """Begin to measure CPU time of the collector's processes and, apart, the others'."""
-        pids = family(self.collector.process.pid)
-        return CpuClock(pids | {"feeder": self.feeder.pid, "listener": self.listener.pid})
-
-    def steady(self, updates_per_s: float, seconds: float, settle_s: float = 1.0) -> "Measured":
-        """Load for a while and measure it, without its beginning."""
-        self.feeder.steady(updates_per_s)
-        time.sleep(settle_s)
-        self.feeder.do("marks")
-        self.listener.mark()
-        clock = self.clock()
-        began = time.monotonic()
-        time.sleep(seconds)
-        cpu = clock.read()
-        elapsed = time.monotonic() - began
-        counted = self.listener.mark()
-        marks = self.feeder.do("marks")["marks"]
-        return Measured(cpu, elapsed, counted, marks)
-
-
-class Measured(msgspec.Struct):
-    """What a stretch of load came to."""
-
-    cpu: dict[str, float]
-    seconds: float
-    counted: dict[str, Any]
-    marks: list[Any]
-
-    def cpu_us(self, *names: str) -> float:
-        """CPU per book update of processes whose names begin so; all the collector's if none."""
-        chosen = names or ("coordinator", "aggregator", "shard", "resource")
-        spent = sum(s for name, s in self.cpu.items() if name.startswith(chosen))
-        return spent * 1e6 / max(1, self.counted["books"])
+    def pids(self) -> dict[str, int]:
+        """Name the processes: the collector's, and the listener."""
+        return family(self.collector.process.pid) | {"listener": self.listener.pid}
 
 
 @contextlib.contextmanager
-def bench(
+def live(
+    load: Feeder,
     *,
-    markets: int,
     shards: int = 1,
     source: str = "chain-ws",
-    times: bool = False,
-    options: tuple[str, ...] = (),
+    times: str = "",
     extra: str = PATIENT,
-    **feeder: Any,
+    options: tuple[str, ...] = (),
 ) -> Iterator[Bench]:
-    """Start everything and wait until all markets are live."""
+    """Start a collector and a listener, and wait until all markets are live."""
     with tempfile.TemporaryDirectory(prefix="b-") as name, contextlib.ExitStack() as stack:
         folder = Path(name)
-        load = stack.enter_context(Feeder(markets=markets, **feeder))
+        load.steady(0)
         config = ("--network", "local", "--config", str(load.config(folder, extra)))
         start = (*config, "--source", source, "--shards", str(shards), *options)
         running = stack.enter_context(collector(folder, *start))
@@ -176,3 +148,20 @@ def bench(
         eventually(lambda: listener.mark()["books"], within_s=20.0, what="a first frame")
         load.steady(0)
         yield Bench(load, running, listener)
+
+
+@contextlib.contextmanager
+def bench(
+    *,
+    shards: int = 1,
+    source: str = "chain-ws",
+    times: str = "",
+    extra: str = PATIENT,
+    **feeder: Any,
+) -> Iterator[Bench]:
+    """Start everything, the feeder too."""
+    with (
+        Feeder(**feeder) as load,
+        live(load, shards=shards, source=source, times=times, extra=extra) as running,
+    ):
+        yield running

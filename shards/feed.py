@@ -40,13 +40,13 @@ class State(Enum):
 
 
 class Outlet(Protocol):
-    """Where a feed's events go: the pipeline turns them into frames and requests."""
+    """Where a feed's events go: the outbox turns them into frames and requests."""
 
     def book(self, feed: "Feed", event: Book, late: bool = False) -> None: ...
     def trades(self, feed: "Feed", event: Trades, late: bool = False) -> None: ...
     def gap(self, feed: "Feed", event: Gap) -> None: ...
     def want_snapshot(self, feed: "Feed", height: int) -> None: ...
-    def want_replay(self, feed: "Feed") -> None: ...
+    def want_replay(self, feed: "Feed", ts: int) -> None: ...
 
 
 class Feed:
@@ -225,7 +225,7 @@ class Feed:
         if self.state is State.LIVE:
             self.state = State.SYNCING
             self.reason = "replaying lost blocks"
-        self._outlet.want_replay(self)
+        self._outlet.want_replay(self, ts)
 
     def _replayed(self, ts: int) -> None:
         """After each replayed or lost height: is the hole filled, and what was held behind it?"""

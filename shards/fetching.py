@@ -8,7 +8,8 @@ from collections.abc import Callable
 from shards.backoff import Backoff
 from shards.config import ShardConfig
 from shards.errors import SourceError
-from shards.pipeline import NeedReplay, NeedSnapshot, NeedSubscription, Pipeline
+from shards.outbox import NeedReplay, NeedSnapshot, NeedSubscription
+from shards.pipeline import Pipeline
 from shards.push import Pusher
 from shards.sources.pace import Pace
 from shards.sources.replay import EventProviderReplay, Replayer, RpcReplay

@@ -10,7 +10,7 @@ The pipeline of a shard: payloads in, records and requests out. No I/O, no clock
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Final, Literal, TypeAlias
+from typing import TypeAlias
 
 import msgspec
 
@@ -18,69 +18,31 @@ from shards.config import Limits, Market
 from shards.errors import DecodeError
 from shards.events import (
     Block,
-    Book,
     BookUpdate,
     Cause,
     Confirmed,
-    Gap,
     Rejected,
     Snapshot,
     Source,
     Trade,
-    Trades,
-    number_of,
 )
 from shards.feed import Feed, State
-from shards.frames import (
-    KEYFRAME,
-    KIND_BOOK,
-    KIND_GAP,
-    KIND_TRADES,
-    LATE,
-    SNAPSHOT,
-    Record,
-    encode,
-    topic,
-)
+from shards.frames import Record
 from shards.ledger import MarketLedger, Ranges
+from shards.outbox import Outbox, Request
 
 Decoder: TypeAlias = Callable[[bytes | memoryview], tuple[int, Block | Confirmed | Rejected]]
 
 
-_BOOK_ALONE: Final = 1 << 62
-"""Above every height: no block need be had again (`Feed.rewind`)."""
-_gaps: Final = msgspec.msgpack.Decoder(Gap)
+class _Replayed(msgspec.Struct, gc=False):
+    """A lost block, cut into what each market has of it."""
 
+    block: Block
+    slices: dict[str, Block]
 
-class NeedSnapshot(msgspec.Struct, frozen=True):
-    """Fetch a market's book; at ``height`` exactly, where it is not 0."""
-
-    market_id: str
-    height: int
-
-
-class NeedReplay(msgspec.Struct, frozen=True):
-    """Blocks are missing: ask `Pipeline.due_replays` which."""
-
-
-class NeedSubscription(msgspec.Struct, frozen=True):
-    """A market's subscription is dead: make a new one."""
-
-    market_id: str
-    cause: Literal["mute", "rejected"]
-
-
-Request: TypeAlias = NeedSnapshot | NeedReplay | NeedSubscription
-
-
-class _Lane(msgspec.Struct, gc=False):
-    """What the frames of one market need that does not change from frame to frame."""
-
-    book: str
-    trades: str
-    gap: str
-    deltas: int = 0
-    """Since the last keyframe."""
+    def of(self, market_id: str) -> Block:
+        found = self.slices.get(market_id)
+        return found or Block(self.block.height, self.block.ts_event, [], [])
 
 
 class Pipeline:
@@ -98,33 +60,24 @@ class Pipeline:
     ) -> None:
         self._limits = limits or Limits()
         self._decode = decoder
-        self._keyframe_every = self._limits.keyframe_every
-        self._with_book = with_book
-        self._source: Source = source
         held = max(64, 20_000 // max(1, len(markets)))
         held = min(held, self._limits.held_blocks)
         self.feeds: dict[str, Feed] = {}
-        self._lanes: dict[str, _Lane] = {}
+        self.outbox = Outbox(markets, source=source, limits=self._limits)
         for market in markets:
             ledger = (ledgers or {}).get(market.market_id) or MarketLedger()
             feed = Feed(
                 market.market_id,
                 ledger,
-                self,
+                self.outbox,
                 source=source,
                 held_limit=held,
                 with_book=with_book,
             )
             self.feeds[market.market_id] = feed
-            self._lanes[market.market_id] = _Lane(
-                topic("book", market.symbol),
-                topic("trades", market.symbol),
-                topic("gap", market.symbol),
-            )
         self._subscriptions: dict[int, list[Feed]] = {}
-        self._records: list[Record] = []
-        self._requests: list[Request] = []
-        self._replayed: dict[int, Block | None] = {}
+        self._with_book = with_book
+        self._replayed: dict[int, _Replayed | None] = {}
         self.head = 0
         """Highest block that any market has seen."""
         self.head_ts_event = 0
@@ -195,7 +148,7 @@ class Pipeline:
         for feed in feeds:
             if isinstance(message, Rejected):
                 feed.rejected(message.reason, ts_recv)
-                self._requests.append(NeedSubscription(feed.market_id, "rejected"))
+                self.outbox.want_subscription(feed)
             else:
                 feed.confirmed()
 
@@ -271,7 +224,7 @@ class Pipeline:
 
     def replay(self, height: int, block: Block | None, ts_recv: int) -> None:
         """Take a lost block that was fetched, or None where nobody has it any more."""
-        self._replayed[height] = block
+        self._replayed[height] = None if block is None else _Replayed(block, split(block))
         needed = 0
         for feed in self.feeds.values():
             if feed.replay_to:
@@ -286,157 +239,47 @@ class Pipeline:
             due = feed.ledger.last + 1
             if due not in self._replayed:
                 return
-            block = self._replayed[due]
-            if block is None:
+            found = self._replayed[due]
+            if found is None:
                 feed.give_up(due, ts_recv)
             else:
-                feed.replay(slice_of(block, feed.market_id), ts_recv)
+                feed.replay(found.of(feed.market_id), ts_recv)
 
     def dropped(self, records: Iterable[Record], ts: int) -> int:
         """Frames never left the process: have their blocks again. Return how many they were."""
-        first: dict[str, int] = {}
-        gaps: dict[tuple[str, int], list[Record]] = {}
-        count = 0
-        for record in records:
-            if record.kind == KIND_GAP:
-                gaps.setdefault((record.topic, record.sequence), []).append(record)
-            if record.flags & KEYFRAME or record.kind == KIND_GAP:
-                continue
-            count += 1
-            symbol = record.topic.partition(".")[2]
-            # A fetched book may be older or newer than the blocks around it.
-            height = _BOOK_ALONE if record.flags & SNAPSHOT else record.height
-            first[symbol] = min(first.get(symbol, height), height)
-        self._records += [told[-1] for told in gaps.values() if not _opened_and_closed(told)]
-        for market_id, lane in self._lanes.items():
-            lost_from = first.get(lane.book.partition(".")[2])
-            if lost_from is not None:
-                self.feeds[market_id].rewind(lost_from, ts)
+        count, lost_from = self.outbox.dropped(records)
+        for market_id, height in lost_from.items():
+            self.feeds[market_id].rewind(height, ts)
         return count
 
     def keyframes(self, ts: int) -> None:
         """Give the aggregator every book again: it is a new one."""
         for feed in self.feeds.values():
             if self._with_book and feed.sync.in_sync:
-                self._keyframe(feed, ts)
-
-    # ---- what the feeds say (feed.Outlet) -------------------------------------------
-
-    def book(self, feed: Feed, event: Book, late: bool = False) -> None:
-        """
-        Make a book frame, and now and then a keyframe after it.
-
-        What is late waited here for a snapshot or for lost blocks.
-        """
-        lane = self._lanes[feed.market_id]
-        flags = LATE if late or event.source == "replay" else 0
-        if event.is_snapshot:
-            flags |= SNAPSHOT
-            lane.deltas = 0
-        else:
-            lane.deltas += 1
-        self._records.append(
-            Record(
-                lane.book,
-                KIND_BOOK,
-                flags,
-                event.height,
-                event.sequence,
-                1,
-                event.ts_event,
-                event.ts_recv,
-                encode(event),
-            )
-        )
-        # While a join catches up the book is ahead of this delta, and a keyframe would
-        # stand for deltas that are not sent yet.
-        if lane.deltas >= self._keyframe_every and event.sequence == feed.sync.book.sequence:
-            self._keyframe(feed, event.ts_recv)
-
-    def _keyframe(self, feed: Feed, ts: int) -> None:
-        lane = self._lanes[feed.market_id]
-        lane.deltas = 0
-        event = feed.sync.whole(feed.ledger.last, 0, ts, self._source)
-        self._records.append(
-            Record(
-                lane.book,
-                KIND_BOOK,
-                SNAPSHOT | KEYFRAME,
-                event.height,
-                event.sequence,
-                1,
-                0,
-                ts,
-                encode(event),
-            )
-        )
-
-    def trades(self, feed: Feed, event: Trades, late: bool = False) -> None:
-        """Make the trades frame of one block."""
-        flags = LATE if late or event.source == "replay" else 0
-        self._records.append(
-            Record(
-                self._lanes[feed.market_id].trades,
-                KIND_TRADES,
-                flags,
-                event.height,
-                number_of(event.trades[-1]),
-                len(event.trades),
-                event.ts_event,
-                event.ts_recv,
-                encode(event),
-            )
-        )
-
-    def gap(self, feed: Feed, event: Gap) -> None:
-        """Make a gap frame; it keeps its place among the market's other frames."""
-        name = self._lanes[feed.market_id].gap
-        self._records.append(
-            Record(name, KIND_GAP, LATE, event.first, event.gap_id, 1, 0, event.ts, encode(event))
-        )
-
-    def want_snapshot(self, feed: Feed, height: int) -> None:
-        """Note that a feed needs its book fetched."""
-        if feed.sync.in_sync:
-            return
-        self._requests.append(NeedSnapshot(feed.market_id, height))
-
-    def want_replay(self, feed: Feed) -> None:
-        """Note that blocks are to be replayed; more than the limit are given up at once."""
-        excess = feed.replay_to - feed.ledger.last - self._limits.replay_blocks
-        if excess > 0:
-            feed.give_up(feed.ledger.last + excess, self.head_at)
-        if not self._requests or self._requests[-1] != NeedReplay():
-            self._requests.append(NeedReplay())
+                self.outbox.keyframe(feed, ts)
 
     # ---- out ------------------------------------------------------------------------
 
     @property
     def has_requests(self) -> bool:
         """Whether `take_requests` would return anything."""
-        return bool(self._requests)
+        return bool(self.outbox.requests)
 
     def take_records(self) -> list[Record]:
         """Return the frames made since the last call, and forget them."""
-        records, self._records = self._records, []
+        outbox = self.outbox
+        records, outbox.records = outbox.records, []
         return records
 
     def take_requests(self) -> list[Request]:
         """Return what has to be fetched, and forget it."""
-        requests, self._requests = self._requests, []
+        outbox = self.outbox
+        requests, outbox.requests = outbox.requests, []
         return requests
 
     def live(self) -> int:
         """Count the live markets."""
         return sum(feed.state is State.LIVE for feed in self.feeds.values())
-
-
-def _opened_and_closed(told: list[Record]) -> bool:
-    """Say whether a gap's whole life is among the dropped frames: then nobody need hear of it."""
-    first, last = _gaps.decode(told[0].event), _gaps.decode(told[-1].event)
-    # An opening may be told again; the first telling is the one whose instant is the id.
-    opened = first.state == "open" and first.ts == first.gap_id
-    return opened and last.state == "closed"
 
 
 def split(block: Block) -> dict[str, Block]:
@@ -453,13 +296,3 @@ def split(block: Block) -> dict[str, Block]:
         )
         for market_id in trades.keys() | updates.keys()
     }
-
-
-def slice_of(block: Block, market_id: str) -> Block:
-    """Cut one market's part out of a block of many."""
-    return Block(
-        block.height,
-        block.ts_event,
-        [trade for trade in block.trades if trade[0] == market_id],
-        [update for update in block.updates if update.market_id == market_id],
-    )

@@ -19,6 +19,8 @@ from collector.verify.published import Book, Gap, Lost, Published, Trades
 
 _SAMPLES: Final = 512
 """Book samples that may wait for the node; further ones are left out, and counted."""
+_LOSSES: Final = 5
+"""Losses among the examples: no more, or differences would find no place."""
 
 
 class Verifier:
@@ -147,7 +149,8 @@ class Verifier:
         if market is not None and channel == "book":
             self._books.lose(market.market_id)
         self._findings.lost += 1
-        self._findings.note(f"lost on {topic} {first} to {last}: {reason}")
+        if self._findings.lost <= _LOSSES:
+            self._findings.note(f"lost on {topic} {first} to {last}: {reason}")
 
     def _work(self, chain: Chain) -> None:
         """Ask the chain, in its own thread; `finish` reads the outcome after the join."""

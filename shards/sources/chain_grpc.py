@@ -20,7 +20,7 @@ from shards.decoders.chain_grpc import StreamDecoder
 from shards.errors import SourceError
 from shards.events import Block, Cause
 from shards.sources import stubs
-from shards.sources.endpoints import EndpointPool
+from shards.sources.reconnecting import Reconnecting
 from shards.sources.sink import Sink
 
 log = logging.getLogger(__name__)
@@ -38,7 +38,7 @@ _OPTIONS: Final = (
 )
 
 
-class ChainGrpc:
+class ChainGrpc(Reconnecting):
     """Keeps the calls of a shard running."""
 
     def __init__(
@@ -51,15 +51,13 @@ class ChainGrpc:
         channels: Sequence[str],
         grouped: bool = True,
     ) -> None:
-        self.endpoints = EndpointPool(endpoints)
+        super().__init__("chain-grpc", endpoints, sink)
         self._markets = list(markets)
-        self._sink = sink
         self._tls = tls
         self._channels = channels
         self._groups = [self._markets] if grouped else [[market] for market in self._markets]
         self._calls: dict[str, Any] = {}
         self._ids = 0
-        self._cause: Cause = "disconnect"
         self._use(2)
 
     def _use(self, version: int) -> None:
@@ -78,21 +76,6 @@ class ChainGrpc:
     def decode(self, payload: bytes | memoryview) -> tuple[int, Block]:
         """Decode a payload of this source (pipeline.Decoder)."""
         return self._decoder.decode(payload)
-
-    async def run(self) -> None:
-        """Connect and read, and start over whenever a call ends; never returns."""
-        while True:
-            endpoint = await self.endpoints.next()
-            try:
-                await self._session(endpoint)
-            except SourceError as error:
-                self._failed(error)
-
-    def _failed(self, error: SourceError) -> None:
-        self.endpoints.failed(error.reason)
-        cause, self._cause = self._cause, "disconnect"
-        self._sink.disconnected(cause, error.reason)
-        log.warning("chain-grpc %s: %s; reconnecting", error.endpoint, error.reason)
 
     async def _session(self, endpoint: str) -> None:
         channel = (

@@ -19,7 +19,7 @@ from shards.decoders import chain_ws as decoder
 from shards.errors import SourceError
 from shards.events import Block, Cause, Confirmed, Rejected
 from shards.sources import websocket
-from shards.sources.endpoints import EndpointPool
+from shards.sources.reconnecting import Reconnecting
 from shards.sources.sink import Sink
 
 log = logging.getLogger(__name__)
@@ -58,7 +58,7 @@ def _request(request_id: int, method: str, params: dict[str, Any]) -> bytes:
     )
 
 
-class ChainWs:
+class ChainWs(Reconnecting):
     """Keeps one connection with all subscriptions of a shard."""
 
     def __init__(
@@ -71,9 +71,8 @@ class ChainWs:
         subscribe_per_s: float,
         return_s: float,
     ) -> None:
-        self.endpoints = EndpointPool(endpoints)
+        super().__init__("chain-ws", endpoints, sink)
         self._markets = {market.market_id: market for market in markets}
-        self._sink = sink
         self._channels = channels
         self._pause_s = _PACE / subscribe_per_s
         self._return_s = return_s
@@ -81,26 +80,10 @@ class ChainWs:
         self._listener: websocket.Listener | None = None
         self._ids = 0
         self._of_market: dict[str, int] = {}
-        self._cause: Cause = "disconnect"
 
     def decode(self, payload: bytes | memoryview) -> tuple[int, Block | Confirmed | Rejected]:
         """Decode a payload of this source (pipeline.Decoder)."""
         return decoder.decode(payload)
-
-    async def run(self) -> None:
-        """Connect, subscribe, and start over whenever the connection ends; never returns."""
-        while True:
-            endpoint = await self.endpoints.next()
-            try:
-                await self._session(endpoint)
-            except SourceError as error:
-                self._failed(error)
-
-    def _failed(self, error: SourceError) -> None:
-        self.endpoints.failed(error.reason)
-        cause, self._cause = self._cause, "disconnect"
-        self._sink.disconnected(cause, error.reason)
-        log.warning("chain-ws %s: %s; reconnecting", error.endpoint, error.reason)
 
     async def _session(self, endpoint: str) -> None:
         transport, listener = await websocket.connect(endpoint, self._sink.receive)

@@ -7,7 +7,7 @@ from shards.events import Gap
 from shards.feed import State
 from shards.frames import KIND_GAP, SNAPSHOT
 from shards.ledger import MarketLedger
-from shards.pipeline import NeedSnapshot
+from shards.outbox import NeedSnapshot
 from tests.shards.chain import FIRST
 from tests.shards.one_market import CHAIN, ONE, SECOND, gaps, hear, live, pipeline, state, subscribe
 

@@ -10,7 +10,8 @@ from shards.events import Block
 from shards.feed import State
 from shards.frames import Record
 from shards.ledger import MarketLedger, Ranges
-from shards.pipeline import NeedReplay, NeedSnapshot, NeedSubscription, Pipeline
+from shards.outbox import NeedReplay, NeedSnapshot, NeedSubscription
+from shards.pipeline import Pipeline
 from tests.shards.chain import FIRST, IDS, MARKETS, Chain
 from tests.shards.reader import Reader
 

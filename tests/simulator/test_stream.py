@@ -8,7 +8,6 @@ import pytest
 
 from shards.decoders.chain_grpc import decimal_text
 from shards.sources import stubs
-from shards.sources.rpc import Rpc  # noqa: F401 - loads picows before grpc
 from tests.simulator.client import Simulator
 
 STREAM: Any = stubs.load("injective.stream.v2.query_pb2")

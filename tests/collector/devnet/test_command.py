@@ -17,8 +17,11 @@ def test_every_option_has_a_help_text():
     assert all(getattr(option, "help", None) for option in devnet.params)
 
 
-def test_more_quiet_markets_than_markets_is_a_usage_error():
-    result = CliRunner().invoke(devnet, ["--spot", "1", "--perp", "1", "--quiet-markets", "3"])
+@pytest.mark.parametrize(
+    "idle", [["--quiet-markets", "3"], ["--quiet-markets", "1", "--paused-markets", "2"]]
+)
+def test_more_idle_markets_than_markets_is_a_usage_error(idle):
+    result = CliRunner().invoke(devnet, ["--spot", "1", "--perp", "1", *idle])
     assert result.exit_code == 2
     assert "--quiet-markets" in result.output
 

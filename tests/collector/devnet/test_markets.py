@@ -57,3 +57,9 @@ def test_ticks_fit_into_the_chains_decimals():
 def test_the_last_markets_are_the_quiet_ones():
     markets = market_table(spot=3, perp=2, quiet=3)
     assert [market.quiet for market in markets] == [False, False, True, True, True]
+
+
+def test_the_markets_before_the_quiet_ones_are_paused():
+    markets = market_table(spot=3, perp=2, quiet=2, paused=1)
+    assert [market.paused for market in markets] == [False, False, True, False, False]
+    assert [market.quiet for market in markets] == [False, False, False, True, True]

@@ -1,0 +1,212 @@
+"""
+What the feeds of a shard say, on its way out: events become records, wants become requests.
+
+This is the `feed.Outlet` of all feeds. The pipeline hands both lists on.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Final, TypeAlias
+
+import msgspec
+
+from shards.config import Limits, Market
+from shards.events import Book, Gap, Source, Trades, number_of
+from shards.feed import Feed
+from shards.frames import (
+    KEYFRAME,
+    KIND_BOOK,
+    KIND_GAP,
+    KIND_TRADES,
+    LATE,
+    SNAPSHOT,
+    Record,
+    encode,
+    topic,
+)
+
+_BOOK_ALONE: Final = 1 << 62
+"""Above every height: no block need be had again (`Feed.rewind`)."""
+_gaps: Final = msgspec.msgpack.Decoder(Gap)
+
+
+class NeedSnapshot(msgspec.Struct, frozen=True):
+    """Fetch a market's book; at ``height`` exactly, where it is not 0."""
+
+    market_id: str
+    height: int
+
+
+class NeedReplay(msgspec.Struct, frozen=True):
+    """Blocks are missing: ask `Pipeline.due_replays` which."""
+
+
+class NeedSubscription(msgspec.Struct, frozen=True):
+    """A market's subscription is dead: make a new one."""
+
+    market_id: str
+
+
+Request: TypeAlias = NeedSnapshot | NeedReplay | NeedSubscription
+
+
+class _Lane(msgspec.Struct, gc=False):
+    """What the frames of one market need that does not change from frame to frame."""
+
+    book: str
+    trades: str
+    gap: str
+    deltas: int = 0
+    """Since the last keyframe."""
+
+
+class Outbox:
+    """The records and requests of one shard that nobody has taken yet."""
+
+    def __init__(self, markets: Sequence[Market], *, source: Source, limits: Limits) -> None:
+        self.records: list[Record] = []
+        self.requests: list[Request] = []
+        self._source: Source = source
+        self._limits = limits
+        self._keyframe_every = limits.keyframe_every
+        self._lanes = {
+            market.market_id: _Lane(
+                topic("book", market.symbol),
+                topic("trades", market.symbol),
+                topic("gap", market.symbol),
+            )
+            for market in markets
+        }
+
+    # ---- events ---------------------------------------------------------------------
+
+    def book(self, feed: Feed, event: Book, late: bool = False) -> None:
+        """
+        Make a book frame, and now and then a keyframe after it.
+
+        What is late waited here for a snapshot or for lost blocks.
+        """
+        lane = self._lanes[feed.market_id]
+        flags = LATE if late or event.source == "replay" else 0
+        if event.is_snapshot:
+            flags |= SNAPSHOT
+            lane.deltas = 0
+        else:
+            lane.deltas += 1
+        self.records.append(
+            Record(
+                lane.book,
+                KIND_BOOK,
+                flags,
+                event.height,
+                event.sequence,
+                1,
+                event.ts_event,
+                event.ts_recv,
+                encode(event),
+            )
+        )
+        # While a join catches up the book is ahead of this delta, and a keyframe would
+        # stand for deltas that are not sent yet.
+        if lane.deltas >= self._keyframe_every and event.sequence == feed.sync.book.sequence:
+            self.keyframe(feed, event.ts_recv)
+
+    def keyframe(self, feed: Feed, ts: int) -> None:
+        """Make a frame of the whole book, for the aggregator's late joiners."""
+        lane = self._lanes[feed.market_id]
+        lane.deltas = 0
+        event = feed.sync.whole(feed.ledger.last, 0, ts, self._source)
+        self.records.append(
+            Record(
+                lane.book,
+                KIND_BOOK,
+                SNAPSHOT | KEYFRAME,
+                event.height,
+                event.sequence,
+                1,
+                0,
+                ts,
+                encode(event),
+            )
+        )
+
+    def trades(self, feed: Feed, event: Trades, late: bool = False) -> None:
+        """Make the trades frame of one block."""
+        flags = LATE if late or event.source == "replay" else 0
+        self.records.append(
+            Record(
+                self._lanes[feed.market_id].trades,
+                KIND_TRADES,
+                flags,
+                event.height,
+                number_of(event.trades[-1]),
+                len(event.trades),
+                event.ts_event,
+                event.ts_recv,
+                encode(event),
+            )
+        )
+
+    def gap(self, feed: Feed, event: Gap) -> None:
+        """Make a gap frame; it keeps its place among the market's other frames."""
+        name = self._lanes[feed.market_id].gap
+        self.records.append(
+            Record(name, KIND_GAP, LATE, event.first, event.gap_id, 1, 0, event.ts, encode(event))
+        )
+
+    # ---- wants ------------------------------------------------------------------------
+
+    def want_snapshot(self, feed: Feed, height: int) -> None:
+        """Note that a feed needs its book fetched."""
+        if feed.sync.in_sync:
+            return
+        self.requests.append(NeedSnapshot(feed.market_id, height))
+
+    def want_replay(self, feed: Feed, ts: int) -> None:
+        """Note that blocks are to be replayed; more than the limit are given up at once."""
+        excess = feed.replay_to - feed.ledger.last - self._limits.replay_blocks
+        if excess > 0:
+            feed.give_up(feed.ledger.last + excess, ts)
+        if not self.requests or self.requests[-1] != NeedReplay():
+            self.requests.append(NeedReplay())
+
+    def want_subscription(self, feed: Feed) -> None:
+        """Note that a feed's subscription is dead."""
+        self.requests.append(NeedSubscription(feed.market_id))
+
+    # ---- what came back -------------------------------------------------------------
+
+    def dropped(self, records: Iterable[Record]) -> tuple[int, dict[str, int]]:
+        """
+        Take back frames that never left the process.
+
+        How many they were (gaps and keyframes apart), and from which height on each market
+        has lost some. Gaps that nobody heard of are announced again.
+        """
+        first: dict[str, int] = {}
+        gaps: dict[tuple[str, int], list[Record]] = {}
+        count = 0
+        for record in records:
+            if record.kind == KIND_GAP:
+                gaps.setdefault((record.topic, record.sequence), []).append(record)
+            if record.flags & KEYFRAME or record.kind == KIND_GAP:
+                continue
+            count += 1
+            symbol = record.topic.partition(".")[2]
+            # A fetched book may be older or newer than the blocks around it.
+            height = _BOOK_ALONE if record.flags & SNAPSHOT else record.height
+            first[symbol] = min(first.get(symbol, height), height)
+        self.records += [told[-1] for told in gaps.values() if not _opened_and_closed(told)]
+        lost_from = {
+            market_id: first[symbol]
+            for market_id, lane in self._lanes.items()
+            if (symbol := lane.book.partition(".")[2]) in first
+        }
+        return count, lost_from
+
+
+def _opened_and_closed(told: list[Record]) -> bool:
+    """Say whether a gap's whole life is among the dropped frames: then nobody need hear of it."""
+    first, last = _gaps.decode(told[0].event), _gaps.decode(told[-1].event)
+    # An opening may be told again; the first telling is the one whose instant is the id.
+    opened = first.state == "open" and first.ts == first.gap_id
+    return opened and last.state == "closed"

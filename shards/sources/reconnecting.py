@@ -1,0 +1,38 @@
+"""The loop that every source runs: an endpoint's turn, a session, and after its end the next."""
+
+import abc
+import logging
+from collections.abc import Sequence
+
+from shards.errors import SourceError
+from shards.events import Cause
+from shards.sources.endpoints import EndpointPool
+from shards.sources.sink import Sink
+
+log = logging.getLogger(__name__)
+
+
+class Reconnecting(abc.ABC):
+    """A source as a sequence of sessions."""
+
+    def __init__(self, name: str, endpoints: Sequence[str], sink: Sink) -> None:
+        self.endpoints = EndpointPool(endpoints)
+        self._name = name
+        self._sink = sink
+        self._cause: Cause = "disconnect"
+
+    @abc.abstractmethod
+    async def _session(self, endpoint: str) -> None:
+        """Connect, subscribe and serve; raise SourceError when that ends."""
+
+    async def run(self) -> None:
+        """Hold one session after another; never return."""
+        while True:
+            endpoint = await self.endpoints.next()
+            try:
+                await self._session(endpoint)
+            except SourceError as error:
+                self.endpoints.failed(error.reason)
+                cause, self._cause = self._cause, "disconnect"
+                self._sink.disconnected(cause, error.reason)
+                log.warning("%s %s: %s; reconnecting", self._name, error.endpoint, error.reason)
