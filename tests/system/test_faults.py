@@ -128,6 +128,8 @@ def test_an_endpoint_that_refuses_is_tried_less_and_less_and_found_again_when_it
         status = running.await_live(within_s=15)
     log.info("%d attempts of two shards", attempts)
     log.info("recovered after %.1f s", time.monotonic() - healed_at)
+    # The breakers alone would let the first four of each shard through in one instant.
+    assert proxy.refused[7] - proxy.refused[0] > 0.2
     assert 2 * 4 < attempts <= 2 * 12
     assert (status["completeness"], status["blocks"]["missing"]) == (1.0, 0)
     assert status["blocks"]["replayed"] > 60 * len(node.markets)

@@ -146,3 +146,16 @@ def test_a_channel_that_is_not_asked_for_is_not_collected(node: Devnet, tmp_path
         status = running.status()
     assert status["events"]["book_updates"] == 0
     assert status["completeness"] == 1.0
+
+
+def test_280_markets_are_covered(tmp_path: Path) -> None:
+    sizes = ("--devnet-spot", "200", "--devnet-perp", "80")
+    with collector(tmp_path, "--network", "devnet", *sizes, "--shards", "4") as running:
+        status = running.await_live(within_s=40)
+        eventually(
+            lambda: running.status()["blocks"]["due"] > 10 * 280, within_s=20, what="ten blocks"
+        )
+        status = running.status()
+    assert status["markets"]["live"] == status["markets"]["requested"] == 280
+    assert status["completeness"] == 1.0
+    assert [shard["markets"] for shard in status["shards"]] == [70] * 4

@@ -1,0 +1,168 @@
+"""Budgets under the simulator's load: 1, 2, 4, 5b, 8 and 9."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any
+
+import msgspec
+
+from bench import results, sides
+from bench.budget import Line, Scale, budget
+from bench.rig import Feeder
+from bench.sides import Side, Stretch, median
+from bench.use import memory
+
+_RATE = 5_000.0
+
+
+def _pair(
+    scale: Scale,
+    line: Line,
+    ours: Callable[[Feeder], AbstractContextManager[Side]],
+    theirs: Callable[[Feeder], AbstractContextManager[Side]],
+) -> list[Line]:
+    """CPU of our whole shard over CPU of their process, per update, on the same updates."""
+    rate = _RATE / scale.size(1, 10)
+    whole = []
+    with Feeder(markets=20) as feeder:
+        for _ in range(scale.runs):
+            with ours(feeder) as side:
+                mine = side.steady(rate, scale.seconds)
+            with theirs(feeder) as side:
+                other = side.steady(rate, scale.seconds)
+            line.values.append(mine.cpu_us("shard") / max(0.001, other.cpu_us()))
+            whole.append(mine.cpu_us("shard", "aggregator", *sides.LIBRARIES) / max(0.001, other.cpu_us()))
+            line.note = (
+                f"shard {mine.cpu_us('shard'):.1f}, aggregator {mine.cpu_us('aggregator'):.1f}, "
+                f"theirs {other.cpu_us():.1f} µs; all of ours / theirs {median(whole):.3f}"
+            )
+    return [line]
+
+
+@budget("1")
+def chain_ws(scale: Scale) -> list[Line]:
+    """chain-ws beside injective-py, an update a message on both sides."""
+    line = Line("1", "CPU per update, shard on chain-ws / injective-py's callback", [], round(1 / 12, 4))
+    return _pair(scale, line, sides.ours, lambda f: sides.peer(f, "chain_stream", per_market=True))
+
+
+@budget("2")
+def chain_grpc(scale: Scale) -> list[Line]:
+    """chain-grpc beside injective-py, twenty updates a message on both sides."""
+    line = Line("2", "the same on chain-grpc, 20 updates a block", [], round(1 / 6, 4))
+    return _pair(
+        scale,
+        line,
+        lambda f: sides.ours(f, source="chain-grpc"),
+        lambda f: sides.peer(f, "chain_stream"),
+    )
+
+
+@budget("4")
+def saturation(scale: Scale) -> list[Line]:
+    """End to end, through to a subscriber, as fast as it goes."""
+    blocks = scale.size(2_000, 10)
+    ratio = Line("4", "updates/s at saturation, 1 shard / the floor", [], 0.6, at_least=True)
+    rate = Line("4", "updates/s at saturation, 1 shard", [], 40_000, at_least=True)
+    batched = []
+    with Feeder(markets=20) as feeder:
+        for _ in range(scale.runs):
+            with sides.ours(feeder) as side:
+                mine = side.flood(blocks)
+            with sides.floor(feeder) as side:
+                floor = side.flood(blocks)
+            with sides.floor(feeder, batched=True) as side:
+                batched.append(mine / side.flood(blocks))
+            ratio.values.append(mine / floor)
+            rate.values.append(mine)
+    ratio.note = f"the floor sends a message per update; over a batching floor {median(batched):.2f}"
+    return [ratio, rate]
+
+
+def block_times_ms(stretch: Stretch) -> list[float]:
+    """First byte sent of each block to its last frame published, or taken by the floor's sink."""
+    last: dict[int, int] = {}
+    if "blocks" in stretch.report:
+        last = {height: newest for height, _, newest, _ in stretch.report["blocks"]}
+    for height, _, at in stretch.report["seen"]:
+        if "blocks" not in stretch.report:
+            last[height] = max(at, last.get(height, 0))
+    return sorted((at - stretch.marks[h]) / 1e6 for h, at in last.items() if h in stretch.marks)
+
+
+@budget("5b")
+def whole_blocks(scale: Scale) -> list[Line]:
+    """Every market touched in every block, as after a move of the whole market."""
+    markets = scale.size(280, 12)
+    p50 = Line("5b", "receive to aggregator, every market touched: p50", [], 0.7, "ms")
+    p99 = Line("5b", "the same: p99", [], 3.0, "ms")
+    block = Line("5b", "first byte of a block to its last frame published", [], 8.0, "ms")
+    ratio = Line("5b", "the same / the floor", [], 2.0)
+    with Feeder(markets=markets) as feeder:
+        for _ in range(scale.runs):
+            with sides.ours(feeder, shards=2, times="times") as side:
+                mine = side.steady(markets / 0.65, scale.seconds)
+            with sides.floor(feeder, times=True) as side:
+                floor = side.steady(markets / 0.65, scale.seconds)
+            found = latency_ms(mine.report["latency"])
+            p50.values.append(found(0.5))
+            p99.values.append(found(0.99))
+            times = block_times_ms(mine)
+            block.values.append(median(times))
+            block.note = f"slowest of {len(times)}: {times[-1]:.1f}"
+            ratio.values.append(median(times) / median(block_times_ms(floor)))
+    return [p50, p99, block, ratio]
+
+
+def latency_ms(counts: list[list[int]]) -> Callable[[float], float]:
+    """Return the quantiles of a listener's histogram."""
+    from shards.stats import Histogram
+
+    histogram = Histogram()
+    histogram.counts = {index: count for index, count in counts}
+    histogram.number = sum(histogram.counts.values())
+    histogram.maximum = 1 << 62
+    return lambda q: histogram.quantile(q) / 1e6
+
+
+@budget("8")
+def shard_memory(scale: Scale) -> list[Line]:
+    """Memory of a shard under load; its growth comes from the long run (bench.growth)."""
+    line = Line("8", "PSS of a shard, 280 markets on 2, 10,000 updates/s", [], 60.0, "MB")
+    with Feeder(markets=scale.size(280, 12)) as feeder:
+        for _ in range(min(2, scale.runs)):
+            with sides.ours(feeder, shards=2) as side:
+                side.steady(10_000.0 / scale.size(1, 20), scale.seconds)
+                shards = [pid for name, pid in side.pids().items() if name.startswith("shard")]
+                line.values.append(max(memory(pid).pss for pid in shards))
+    return [line, *_growth()]
+
+
+def _growth() -> list[Line]:
+    path = results.FOLDER / "growth.json"
+    if not path.exists():
+        return []
+    found: dict[str, Any] = msgspec.json.decode(path.read_bytes())
+    grown = [mb for name, mb in found["growth_mb"].items() if name.startswith("shard")]
+    if not grown:
+        return []
+    minutes = found["readings"][-1]["minute"]
+    note = f"largest shard, over {minutes:.0f} minutes, {found['machine']['at']}"
+    return [Line("8", "growth of a shard after ten minutes", [max(grown)], 1.0, "MB", note=note)]
+
+
+@budget("9")
+def many_markets(scale: Scale) -> list[Line]:
+    """What a market costs by being there: the same updates, spread over a hundred times as many."""
+    line = Line("9", "CPU per update, 3,000 markets / 30 markets", [], 1.15)
+    few, many = scale.size(30, 5), scale.size(3_000, 50)
+    for _ in range(scale.runs):
+        cost = []
+        for markets in (many, few):
+            with Feeder(markets=markets) as feeder, sides.ours(feeder) as side:
+                rate = 6_000.0 / scale.size(1, 20)
+                stretch = side.steady(rate, scale.seconds * scale.size(2, 1), settle_s=2.0)
+                cost.append(stretch.cpu_us("shard", "aggregator", *sides.LIBRARIES))
+        line.values.append(cost[0] / max(0.001, cost[1]))
+        line.note = f"{cost[0]:.1f} / {cost[1]:.1f} µs"
+    return [line]
