@@ -22,7 +22,7 @@ from shards.config import CHANNELS
 from shards.errors import EXIT_CONFIG, EXIT_OK, ConfigError
 
 _TYPES: Final = ("spot", "derivative", "binary")
-_NETWORKS: Final = ("local", "devnet")
+_NETWORKS: Final = ("mainnet", "testnet", "local", "devnet")
 
 
 @click.group(context_settings={"auto_envvar_prefix": "COLLECTOR", "max_content_width": 100})
@@ -49,7 +49,8 @@ def _network_options(command: Callable[..., Any]) -> Callable[..., Any]:
             type=click.Choice(_NETWORKS),
             default="local",
             show_default=True,
-            help="local: a node of yours with the usual ports; devnet: one is started for you.",
+            help="mainnet, testnet: the public endpoints; local: a node of yours with the usual "
+            "ports; devnet: one is started for you.",
         ),
         click.option(
             "--config",
@@ -85,9 +86,8 @@ def _network_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option(
     "--source",
     type=click.Choice(["chain-ws", "chain-grpc"]),
-    default="chain-ws",
-    show_default=True,
-    help="Which upstream API to read: a node's WebSocket, or the chain stream over gRPC.",
+    help="Which upstream API to read: a node's WebSocket, or the chain stream over gRPC.  "
+    "[default: chain-ws; on mainnet and testnet chain-grpc]",
 )
 @click.option(
     "--per-market",

@@ -220,6 +220,7 @@ class Coordinator:
         link: str,
     ) -> Callable[[], ShardConfig]:
         options = self._options
+        limits = networks.limits(options.network, options.file, shards=options.shards)
         return lambda: ShardConfig(
             shard=number,
             epoch=time.time_ns(),
@@ -230,7 +231,7 @@ class Coordinator:
             per_market=options.per_market,
             push=pull,
             link=link,
-            limits=options.file.limits,
+            limits=limits,
             log_level=options.log_level,
         )
 

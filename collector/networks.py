@@ -17,7 +17,41 @@ LOCAL: Final = Endpoints(
 )
 """A node of one's own with the usual ports."""
 
-NETWORKS: Final = ("local", "devnet")
+
+class Network(msgspec.Struct, frozen=True, kw_only=True):
+    """A network that is known by name."""
+
+    endpoints: Endpoints
+    source: SourceName = "chain-ws"
+    """What is read there unless something else is asked for."""
+    requests_per_s: float = 0.0
+    """What its servers allow one address, all shards together; 0: no limit is known."""
+
+
+def _public(prefix: str) -> Network:
+    """Describe a public network: TLS everywhere, no WebSocket of the chain stream."""
+    return Network(
+        endpoints=Endpoints(
+            chain_stream=(f"{prefix}.chain.stream.injective.network:443",),
+            chain_grpc=(f"{prefix}.chain.grpc.injective.network:443",),
+            rpc=(f"https://{prefix}.tm.injective.network:443",),
+            events=("k8s.global.mainnet.events.grpc.injective.network:443",)
+            if prefix == "sentry"
+            else ("k8s.global.testnet.events.grpc.injective.network:443",),
+            tls=True,
+        ),
+        source="chain-grpc",
+        requests_per_s=20.0,
+    )
+
+
+NETWORKS: Final = {
+    "mainnet": _public("sentry"),
+    "testnet": _public("testnet.sentry"),
+    "local": Network(endpoints=LOCAL),
+    # Its endpoints are only known once it runs.
+    "devnet": Network(endpoints=Endpoints()),
+}
 
 
 class File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -62,12 +96,19 @@ def _no_unknown_keys(document: dict[str, Any]) -> None:
                 raise ValueError(f"Object contains unknown field `{key}` - at `$.{name}`")
 
 
-def endpoints(network: str, file: File, source: SourceName = "chain-ws") -> Endpoints:
+def endpoints(network: str, file: File, source: SourceName) -> Endpoints:
     """Return where a network is reached; the file's word goes before the name's."""
-    if file.network is not None:
-        check(file.network, source)
-        return file.network
-    return LOCAL
+    found = NETWORKS[network].endpoints if file.network is None else file.network
+    check(found, source)
+    return found
+
+
+def limits(network: str, file: File, *, shards: int) -> Limits:
+    """Return one shard's limits: its share of what a public network allows."""
+    allowed = NETWORKS[network].requests_per_s if file.network is None else 0.0
+    if not allowed or file.limits.requests_per_s:
+        return file.limits
+    return msgspec.structs.replace(file.limits, requests_per_s=allowed / shards)
 
 
 def check(found: Endpoints, source: SourceName) -> None:
@@ -87,7 +128,10 @@ def check(found: Endpoints, source: SourceName) -> None:
     )
     for name, values, schemes in kinds:
         if not values and name in (stream, "rpc", "chain_grpc"):
-            raise ConfigError(f"network.{name} is empty: the source {source} needs it")
+            raise ConfigError(
+                f"network.{name} is empty, and the source {source} needs it: "
+                "name your own node's in a --config file, or take another --source"
+            )
         for value in values:
             if schemes and not value.startswith(schemes):
                 expected = " or ".join(schemes)

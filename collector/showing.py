@@ -67,7 +67,8 @@ def show_markets(
                 "a devnet lives only as long as its collector: ask that one with --connect"
             )
         file = networks.read(config) if config else networks.File()
-        found = discovery.discover(networks.endpoints(network, file))
+        source = networks.NETWORKS[network].source
+        found = discovery.discover(networks.endpoints(network, file, source))
         rows = [_row(m) for m in selection.choose(found, markets or ("*",), types)]
     if as_json:
         click.echo(json.dumps(rows))

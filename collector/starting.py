@@ -36,6 +36,7 @@ def start(
         except ValueError as error:
             raise ConfigError(f"--publish {error}") from None
     _writable(summary)
+    options["source"] = options["source"] or networks.NETWORKS[network].source
     asked = StartOptions(
         shards=shards,
         network=network,

@@ -67,6 +67,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     confirm_s: float = 10.0
     """How long a subscription may stay unconfirmed."""
     subscribe_per_s: float = 500.0
+    requests_per_s: float = 0.0
+    """All queries of this shard together; 0: only the paces below hold."""
     snapshot_concurrency: int = 8
     snapshot_per_s: float = 200.0
     replay_concurrency: int = 4

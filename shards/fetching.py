@@ -40,7 +40,8 @@ class Fetcher:
         self._settle = settle
         self._subscribe_anew = resubscribe
         self._snapshots = Snapshots(config.endpoints.chain_grpc, tls=config.endpoints.tls)
-        self._snapshot_pace = Pace(self._limits.snapshot_per_s)
+        shared = Pace(self._limits.requests_per_s) if self._limits.requests_per_s else None
+        self._snapshot_pace = shared or Pace(self._limits.snapshot_per_s)
         self._snapshot_slots = asyncio.Semaphore(self._limits.snapshot_concurrency)
         self._fetching: set[str] = set()
         providers = config.endpoints.events
@@ -50,7 +51,8 @@ class Fetcher:
                 *(EventProviderReplay(at, tls=config.endpoints.tls) for at in providers),
             ]
         )
-        self._replay_pace = Pace(self._limits.replay_per_s)
+        # A block takes two queries, its events and its time.
+        self._replay_pace = shared or Pace(2 * self._limits.replay_per_s)
         self._replay_due = asyncio.Event()
         self._backoffs: dict[str, Backoff] = {}
         self._waiting: set[str] = set()
@@ -114,6 +116,7 @@ class Fetcher:
                         tasks.create_task(self._replay_block(height))
 
     async def _replay_block(self, height: int) -> None:
+        await self._replay_pace.turn()
         await self._replay_pace.turn()
         block = await self._replayer.fetch(height)
         self._pipeline.replay(height, block, time.time_ns())

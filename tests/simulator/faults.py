@@ -83,7 +83,8 @@ class Garbage(Delivery, frozen=True, kw_only=True, tag="garbage"):
 
     ``text`` is no JSON, ``truncated`` is half a message, ``binary`` is invalid UTF-8 in a
     text frame, ``types`` is JSON with the wrong types. On gRPC all of them are bytes that
-    are no protobuf.
+    are no protobuf: grpc's blocking stubs end the call with INTERNAL, but those of grpc.aio
+    log it, hand on None and continue.
     """
 
     what: Literal["text", "truncated", "binary", "types"] = "text"

@@ -122,19 +122,24 @@ class Connection(WSListener):
                 for s in self.subscriptions.values()
                 if not s.is_dead
             ]
-        if frames:
-            self._write(b"".join(frames))
+        if not frames:
+            return 0
+        if len(self._backlog) >= server.buffer:
+            self._evict()
+            return 0
+        self._write(b"".join(frames))
         return len(frames)
+
+    def _evict(self) -> None:
+        for subscription in self.subscriptions.values():
+            self._server.evicted += not subscription.is_dead
+            subscription.is_dead = True
 
     def _write(self, burst: bytes) -> None:
         if self.writable.is_set() and not self._backlog:
             self.transport.underlying_transport.write(burst)
-            return
-        self._backlog.append(burst)
-        if len(self._backlog) >= self._server.buffer:
-            self._server.evicted += len(self.subscriptions)
-            for subscription in self.subscriptions.values():
-                subscription.is_dead = True
+        else:
+            self._backlog.append(burst)
 
     def pause_writing(self) -> None:
         """The reader falls behind."""

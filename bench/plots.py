@@ -1,0 +1,74 @@
+"""Plots into results/, where matplotlib is installed; without it the tables stand alone."""
+
+from collections.abc import Sequence
+from importlib.util import find_spec
+from typing import Any
+
+from bench.results import FOLDER
+from shards.stats import upper_edge
+
+
+def _figure(rows: float = 4.0) -> Any:
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt
+
+    return plt.subplots(figsize=(9, rows), layout="constrained")
+
+
+def _save(figure: Any, name: str) -> None:
+    from matplotlib import pyplot as plt
+
+    FOLDER.mkdir(exist_ok=True)
+    figure.savefig(FOLDER / f"{name}.png", dpi=110)
+    plt.close(figure)
+
+
+def _possible() -> bool:
+    return find_spec("matplotlib") is not None
+
+
+def peers(found: Sequence[tuple[str, float, float, dict[str, float]]]) -> None:
+    """Draw throughput, and CPU by process, of each peer."""
+    if not _possible():
+        return
+    names = [name for name, *_ in found][::-1]
+    figure, axes = _figure(1 + 0.45 * len(found))
+    axes.barh(names, [rate for _, rate, _, _ in found][::-1])
+    axes.set(title="updates/s at saturation, 16 levels", xscale="log")
+    _save(figure, "throughput-peers")
+    figure, axes = _figure(1 + 0.45 * len(found))
+    for name, _, _, processes in found[::-1]:
+        left = 0.0
+        for process, cost in processes.items():
+            axes.barh([name], [cost], left=left)
+            if cost > 2:
+                axes.text(left + cost / 2, name, process, ha="center", va="center", size=6)
+            left += cost
+    axes.set(title="CPU per update by process, µs")
+    _save(figure, "cpu-by-process")
+
+
+def throughput(rows: Sequence[tuple[int, int, float]]) -> None:
+    """Draw updates/s against markets, a line for each number of shards."""
+    if not _possible():
+        return
+    figure, axes = _figure()
+    for shards in sorted({shards for _, shards, _ in rows}):
+        points = [(markets, rate) for markets, n, rate in rows if n == shards]
+        axes.plot(*zip(*points, strict=True), marker="o", label=f"{shards} shards")
+    axes.set(title="updates/s at saturation", xlabel="markets", xscale="log", ylim=(0, None))
+    axes.legend()
+    _save(figure, "throughput-markets")
+
+
+def latency(name: str, counts: Sequence[Sequence[int]]) -> None:
+    """Draw a histogram of latencies, as a listener counts them."""
+    if not _possible() or not counts:
+        return
+    figure, axes = _figure()
+    found = sorted((upper_edge(index) / 1e6, count) for index, count in counts)
+    axes.step([at for at, _ in found], [count for _, count in found], where="pre")
+    axes.set(title="receive to aggregator", xlabel="ms", xscale="log", ylabel="frames")
+    _save(figure, f"latency-{name}")
