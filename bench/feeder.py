@@ -21,7 +21,7 @@ from typing import Any, Final
 import msgspec
 import uvloop
 
-from tests.simulator.exchange import Activity, Exchange, SimBlock
+from tests.simulator.exchange import Activity, Exchange
 from tests.simulator.markets import ALL_BUSY
 from tests.simulator.venue import Options, Venue, running
 from tests.simulator.ws_json import LevelsJson, WsBlock
@@ -143,7 +143,7 @@ async def _serve(options: dict[str, Any]) -> None:
         shares=ALL_BUSY,
     )
     lines: asyncio.Queue[bytes] = asyncio.Queue()
-    made = Options(activity=activity, block_time_s=_IDLE_S, history=_KEPT, **options)
+    made = Options(**{"activity": activity, "block_time_s": _IDLE_S, "history": _KEPT} | options)
     async with running(made, paced=False) as venue:
         load = Load(venue)
         running_load = asyncio.create_task(load.run())

@@ -48,6 +48,7 @@ def aggregator(content: Content, socket: "zmq.Socket[bytes]") -> Aggregator:
         link="",
         folder=tempfile.gettempdir(),
         markets=tuple(content.markets),
+        endpoints=Endpoints(),
         every_market=True,
     )
     made = Aggregator(config, socket, saved=[])

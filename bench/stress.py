@@ -7,7 +7,6 @@ if nothing ended, memory stayed flat, every lost frame was counted and announced
 whole again, without a restart, after the load has gone.
 """
 
-import time
 from typing import Any, Final
 
 import click
@@ -92,7 +91,7 @@ def table(markets: tuple[int, ...], shards: tuple[int, ...], seconds: float) -> 
 @click.option("--minutes", default=5.0, show_default=True, help="Length of the overload; 0 for none.")
 @click.option("--seconds", default=5.0, show_default=True, help="Length of the bursts of each size.")
 @click.option("--sizes/--no-sizes", default=True, show_default=True, help="Measure the table.")
-@click.option("--markets", default=280, show_default=True, help="Markets in the overload.")
+@click.option("--markets", default=1_000, show_default=True, help="Markets in the overload.")
 @click.option("--shards", default=1, show_default=True, help="Shards in the overload.")
 def main(minutes: float, seconds: float, sizes: bool, markets: int, shards: int) -> None:
     """Load until something gives way; end with 1 if it does not give way as designed."""

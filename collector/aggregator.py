@@ -33,6 +33,8 @@ from shards.reports import Answer, Report
 from shards.stats import Histogram
 
 _SNDMORE: Final = int(zmq.SNDMORE)
+_AGAIN: Final = 8
+"""Blocks that a shard has again whose aggregator died with it; subscribers know them by height."""
 
 
 class Lane:
@@ -155,6 +157,8 @@ class Aggregator:
     def report(self, report: Report, now: float) -> Answer:
         """Take a shard's report and say where the shard stands (``id`` is the caller's to set)."""
         link = self.links.setdefault(report.shard, ShardLink())
+        # Both died: what this shard's last process pushed may have died with our former one.
+        again = _AGAIN if not link.epoch else 0
         if report.epoch < link.epoch:
             return Answer(id=0, publisher_epoch=self.config.epoch, fenced=True)
         if report.epoch > link.epoch:
@@ -163,7 +167,7 @@ class Aggregator:
             self.coverage.fresh(report.shard)
         answer = Answer(id=0, publisher_epoch=self.config.epoch)
         if report.fresh:
-            answer.resume = self.coverage.resume_points(self.coverage.states)
+            answer.resume = self.coverage.resume_points(self.coverage.states, again=again)
             return answer
         link.report = report
         link.unaccounted = report
@@ -218,6 +222,8 @@ class Aggregator:
                 self.duplicates += 1
                 return
             self.proof.add(record.height, record.count, record.sequence)
+        else:
+            self.coverage.gap(frames.decode_gap(record.event))
         lane.height = record.height
         lane.topic_sequence += 1
         lane.count += record.count

@@ -4,7 +4,7 @@ from typing import Final
 
 import msgspec
 
-from shards.config import Market
+from shards.config import Endpoints, Market
 
 DEFAULT_PUBLISH: Final = "tcp://127.0.0.1:5590"
 """The aggregator's XPUB, unless told otherwise."""
@@ -45,6 +45,8 @@ class AggregatorConfig(msgspec.Struct, frozen=True, kw_only=True):
     folder: str
     """The collector's own temporary folder: sockets, and the ledger that outlives us."""
     markets: tuple[Market, ...]
+    endpoints: Endpoints
+    """Of the network, for those who ask."""
     every_market: bool
     """Whether these are all the markets of the network: then trades can be proved whole."""
     publish_hwm: int = 20_000

@@ -194,6 +194,7 @@ class Coordinator:
                     link=link,
                     folder=str(folder),
                     markets=tuple(markets),
+                    endpoints=endpoints,
                     every_market=every_market,
                     log_level=options.log_level,
                 ),

@@ -14,8 +14,10 @@ from typing import Any, Final
 
 import msgspec
 
+from collector.gaps import GapLife
 from shards.config import Market
-from shards.ledger import Ranges
+from shards.events import Gap
+from shards.ledger import MarketLedger, Ranges
 from shards.reports import MarketReport, Report, ResumePoint
 
 SILENT_S: Final = 3.0
@@ -35,13 +37,10 @@ class MarketState(msgspec.Struct, array_like=True):
     last: int = 0
     replayed: list[tuple[int, int]] = []
     missing: list[tuple[int, int]] = []
-    gaps_opened: int = 0
-    gaps_closed: int = 0
+    gaps: GapLife = msgspec.field(default_factory=GapLife)
     resyncs: int = 0
-    earlier_opened: int = 0
-    """Gaps of this market that former processes of its shard opened and closed."""
-    earlier_closed: int = 0
     earlier_resyncs: int = 0
+    """What former processes of its shard counted."""
     epoch: int = 0
     """Of the shard's process whose counts these are."""
 
@@ -100,14 +99,31 @@ class Coverage:
                 state.replayed = market.replayed
                 state.missing = market.missing
 
-    def resume_points(self, market_ids: Iterable[str]) -> dict[str, ResumePoint]:
-        """Say where a restarted shard takes up each of these markets."""
+    def gap(self, event: Gap) -> None:
+        """Take a gap that is being announced."""
+        state = self.states.get(event.market_id)
+        if state is not None:
+            state.gaps.tell(event)
+
+    def resume_points(self, market_ids: Iterable[str], *, again: int = 0) -> dict[str, ResumePoint]:
+        """
+        Say where a restarted shard takes up each of these markets.
+
+        ``again`` blocks before that are to be had once more.
+        """
         points = {}
         for market_id in market_ids:
             state = self.states.get(market_id)
             if state is not None and state.first:
+                ledger = MarketLedger(state.first, state.last, state.replayed, state.missing)
+                if again:
+                    ledger.rewind(max(state.first - 1, state.last - again))
                 points[market_id] = ResumePoint(
-                    state.first, state.last, state.replayed, state.missing
+                    ledger.first,
+                    ledger.last,
+                    list(ledger.replayed),
+                    list(ledger.missing),
+                    state.gaps.gap,
                 )
         return points
 
@@ -188,12 +204,10 @@ class Coverage:
         return (blocks["received"] + blocks["replayed"]) / due if due else 0.0
 
     def gaps(self) -> dict[str, int]:
-        """Count the gaps of all markets."""
-        opened = sum(s.gaps_opened + s.earlier_opened for s in self.states.values())
-        closed = sum(s.gaps_closed + s.earlier_closed for s in self.states.values())
-        # A shard that died with a gap open left it to its successor, who opened its own.
-        still = sum(s.gaps_opened - s.gaps_closed for s in self.states.values())
-        return {"opened": opened, "closed": closed, "open": still}
+        """Count the gaps that were announced, of all markets."""
+        opened = sum(state.gaps.opened for state in self.states.values())
+        closed = sum(state.gaps.closed for state in self.states.values())
+        return {"opened": opened, "closed": closed, "open": opened - closed}
 
     def holes(self) -> list[dict[str, Any]]:
         """List what is missing, as ranges of heights per market."""
@@ -233,13 +247,9 @@ def _update_state(state: MarketState, market: MarketReport, report: Report) -> N
     if (state.shard, state.epoch) != (report.shard, report.epoch):
         # Another process counts from 0: what its predecessor counted is history. The same
         # process goes on counting, also when it is the aggregator that was restarted.
-        state.earlier_opened += state.gaps_opened
-        state.earlier_closed += state.gaps_closed
         state.earlier_resyncs += state.resyncs
     state.shard = report.shard
     state.epoch = report.epoch
     state.state = market.state
     state.reason = market.reason
-    state.gaps_opened = market.gaps_opened
-    state.gaps_closed = market.gaps_closed
     state.resyncs = market.resyncs

@@ -3,6 +3,8 @@
 from collections.abc import Iterable
 from typing import Any
 
+import msgspec
+
 from collector import __version__
 from collector.aggregator import Aggregator
 from collector.processes import ProcessUse
@@ -47,6 +49,7 @@ def summary(aggregator: Aggregator, processes: Iterable[ProcessUse], now: float)
         },
         "processes": [use.row() for use in processes],
         "shards": _shards(aggregator),
+        "endpoints": msgspec.to_builtins(aggregator.config.endpoints),
         "publisher_epoch": aggregator.config.epoch,
         "version": __version__,
     }

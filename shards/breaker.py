@@ -3,10 +3,13 @@ A circuit breaker per endpoint, with one probe when it is half open.
 
 ::
 
-    closed ──(failures in a row)──► open ──(open_s passed)──► half-open
-      ▲                               ▲                           │
-      └────────── success ────────────┼───────────────────────────┤
-                                      └───────── failure ─────────┘
+    closed ──(failures in a row)──► open ──(its time is up)──► half-open
+      ▲                               ▲                            │
+      └────────── success ────────────┼────────────────────────────┤
+                                      └── failure: twice as long ──┘
+
+It opens for two seconds first, so that a server that is merely restarted is not kept
+waiting for; each failed probe doubles that, up to ten.
 """
 
 from typing import Literal
@@ -17,11 +20,22 @@ State = Literal["closed", "open", "half-open"]
 class Breaker:
     """Decides whether an endpoint may be tried; time comes in as ``now`` (monotonic s)."""
 
-    __slots__ = ("_failures", "_open_until", "_probing", "_threshold", "open_s", "reason")
+    __slots__ = (
+        "_failures",
+        "_most_open_s",
+        "_open_s",
+        "_open_until",
+        "_probing",
+        "_threshold",
+        "reason",
+    )
 
-    def __init__(self, *, threshold: int = 4, open_s: float = 10.0) -> None:
+    def __init__(
+        self, *, threshold: int = 4, open_s: float = 2.0, most_open_s: float = 10.0
+    ) -> None:
         self._threshold = threshold
-        self.open_s = open_s
+        self._open_s = open_s
+        self._most_open_s = most_open_s
         self._failures = 0
         self._open_until = 0.0
         self._probing = False
@@ -60,4 +74,5 @@ class Breaker:
         self._probing = False
         self.reason = reason
         if self._failures >= self._threshold:
-            self._open_until = now + self.open_s
+            longer = 2.0 ** min(self._failures - self._threshold, 16)
+            self._open_until = now + min(self._most_open_s, self._open_s * longer)

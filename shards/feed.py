@@ -125,9 +125,13 @@ class Feed:
         if self.ledger.first and self._gap is None:
             self._open_gap("disconnect", self.ledger.last + 1, ts, detail=reason)
 
-    def resume(self, ts: int) -> None:
-        """Take up a market whose ledger another process left at ``ledger.last``."""
-        self._open_gap("crash", self.ledger.last + 1, ts)
+    def resume(self, ts: int, gap: Gap | None = None) -> None:
+        """Take up a market whose ledger another process left at ``ledger.last``, and its gap."""
+        if gap is None:
+            self._open_gap("crash", self.ledger.last + 1, ts)
+        else:
+            self._gap = gap
+            self._opened_at = max(self._opened_at, gap.gap_id)
         self.sync.lose(observed_from=self.ledger.last + 1)
         self._outlet.want_snapshot(self, self.ledger.last)
 

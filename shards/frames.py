@@ -161,6 +161,7 @@ def decode(body: bytes) -> tuple[Frame, Decoded | None]:
     return frame, None if events is None else events.decode(frame.event)
 
 
+decode_gap: Final = msgspec.msgpack.Decoder(Gap).decode
 _batches: Final = msgspec.msgpack.Decoder(list[Record])
 _headers: Final = msgspec.msgpack.Decoder(BatchHeader)
 decode_records: Final = _batches.decode

@@ -20,13 +20,13 @@ from shards.frames import (
     LATE,
     SNAPSHOT,
     Record,
+    decode_gap,
     encode,
     topic,
 )
 
 _BOOK_ALONE: Final = 1 << 62
 """Above every height: no block need be had again (`Feed.rewind`)."""
-_gaps: Final = msgspec.msgpack.Decoder(Gap)
 
 
 class NeedSnapshot(msgspec.Struct, frozen=True):
@@ -206,7 +206,7 @@ class Outbox:
 
 def _opened_and_closed(told: list[Record]) -> bool:
     """Say whether a gap's whole life is among the dropped frames: then nobody need hear of it."""
-    first, last = _gaps.decode(told[0].event), _gaps.decode(told[-1].event)
+    first, last = decode_gap(told[0].event), decode_gap(told[-1].event)
     # An opening may be told again; the first telling is the one whose instant is the id.
     opened = first.state == "open" and first.ts == first.gap_id
     return opened and last.state == "closed"

@@ -9,7 +9,7 @@ The pipeline of a shard: payloads in, records and requests out. No I/O, no clock
     tick(now)                                      finds subscriptions that went mute
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TypeAlias
 
 import msgspec
@@ -21,6 +21,7 @@ from shards.events import (
     BookUpdate,
     Cause,
     Confirmed,
+    Gap,
     Rejected,
     Snapshot,
     Source,
@@ -175,12 +176,13 @@ class Pipeline:
         for feed in self.feeds.values():
             feed.lose(cause, ts, reason)
 
-    def resume(self, ts: int) -> None:
-        """Take up the markets that a former process of this shard left behind."""
+    def resume(self, ts: int, gaps: Mapping[str, Gap | None] | None = None) -> None:
+        """Take up the markets that a former process of this shard left behind, and their gaps."""
+        left = gaps or {}
         for feed in self.feeds.values():
             if feed.ledger.first:
                 self.head = max(self.head, feed.ledger.last)
-                feed.resume(ts)
+                feed.resume(ts, left.get(feed.market_id))
 
     def mute_limit_s(self) -> float:
         """Return how long a subscription may go without a block."""

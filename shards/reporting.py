@@ -62,6 +62,4 @@ def _market(feed: Feed) -> MarketReport:
         stats.book_updates,
         stats.duplicates,
         stats.resyncs,
-        stats.gaps_opened,
-        stats.gaps_closed,
     )

@@ -9,6 +9,8 @@ from typing import Final
 
 import msgspec
 
+from shards.events import Gap
+
 
 class MarketReport(msgspec.Struct, array_like=True, gc=False):
     """One market of a shard."""
@@ -24,8 +26,6 @@ class MarketReport(msgspec.Struct, array_like=True, gc=False):
     book_updates: int
     duplicates: int
     resyncs: int
-    gaps_opened: int
-    gaps_closed: int
 
 
 class EndpointReport(msgspec.Struct, array_like=True, gc=False):
@@ -75,6 +75,8 @@ class ResumePoint(msgspec.Struct, array_like=True, gc=False):
     last: int
     replayed: list[tuple[int, int]]
     missing: list[tuple[int, int]]
+    gap: Gap | None = None
+    """Open when that process died: its successor closes it."""
 
 
 class Answer(msgspec.Struct, kw_only=True):

@@ -90,6 +90,7 @@ class Shard:
     async def serve(self) -> None:
         """Take up where the aggregator says, then collect for ever."""
         answer = await self._ask_where_to_take_up()
+        self._pusher.kept_from = 1 + max((p.last for p in answer.resume.values()), default=-1)
         self._pipeline = self._new_pipeline(
             {
                 market_id: MarketLedger(point.first, point.last, point.replayed, point.missing)
@@ -109,7 +110,9 @@ class Shard:
                 self._config, self._pipeline, self._pusher, self._source, settle=self._settle
             )
             self._heed(answer)
-            self._pipeline.resume(time.time_ns())
+            self._pipeline.resume(
+                time.time_ns(), {name: point.gap for name, point in answer.resume.items()}
+            )
             self._settle()
             # What is there now stays; the garbage collector need not look at it again.
             gc.collect()

@@ -127,8 +127,12 @@ class Chain:
     def close(self) -> None:
         """Close both connections."""
         self._channel.close()
+        self._hang_up()
+
+    def _hang_up(self) -> None:
         if self._http is not None:
             self._http.close()
+            self._http = None
 
     def _insist(self, what: str, ask: Callable[[], T]) -> T:
         deadline = time.monotonic() + self._patience_s
@@ -140,7 +144,7 @@ class Chain:
             try:
                 return ask()
             except (OSError, http.client.HTTPException, ValueError, KeyError) as error:
-                self._http = None
+                self._hang_up()
                 where, reason, is_final = self.rpc, str(error) or repr(error), False
             except grpc.RpcError as error:
                 code = error.code().name

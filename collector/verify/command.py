@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from collector.verify.chain import Chain
     from collector.verify.findings import Findings
+    from shards.config import Endpoints
 
 _EXIT_CONFIG = 3
 _EXIT_DIFFERS = 4
@@ -28,8 +29,8 @@ _EXIT_DIFFERS = 4
 @click.option(
     "--rpc",
     metavar="URL",
-    help="CometBFT RPC of a node, http://HOST:PORT.  [default: as --config says, or a node of "
-    "yours with the usual ports]",
+    help="CometBFT RPC of a node, http://HOST:PORT.  [default: as --config says, or the node "
+    "that the running collector reads]",
 )
 @click.option(
     "--grpc",
@@ -161,16 +162,13 @@ def _live(options: dict[str, Any], chain: "Chain", stop: "threading.Event") -> "
 
 
 def _chain(options: dict[str, Any]) -> Any:
-    """Make the chain's client from the options, or from the collector's configuration."""
+    """Make the chain's client from the options, a configuration, or the collector's own word."""
     from contextlib import closing
 
-    from collector import networks
     from collector.verify.chain import Chain
     from shards.errors import ConfigError
 
-    network = networks.LOCAL
-    if options["config"]:
-        network = networks.read(options["config"]).network or network
+    network = _network(options)
     rpc = options["rpc"] or next(iter(network.rpc), "")
     grpc = options["grpc"] or next(iter(network.chain_grpc), "")
     if not rpc.startswith(("http://", "https://")) or not grpc:
@@ -184,6 +182,28 @@ def _chain(options: dict[str, Any]) -> Any:
     )
     chain.greet()
     return closing(chain)
+
+
+def _network(options: dict[str, Any]) -> "Endpoints":
+    """Find out where the node is, as far as the options do not say it all."""
+    import msgspec
+
+    from collector import networks
+    from collector.asking import Asker
+    from collector.config import requests_endpoint
+    from shards.config import Endpoints
+    from shards.errors import ConfigError
+
+    if options["config"]:
+        return networks.read(options["config"]).network or networks.LOCAL
+    if options["capture"] or (options["rpc"] and options["grpc"]):
+        return networks.LOCAL
+    with Asker(requests_endpoint(options["connect"])) as asker:
+        try:
+            status = asker.ask("status", within_s=5.0)["status"]
+        except TimeoutError as error:
+            raise ConfigError(str(error)) from None
+    return msgspec.convert(status["endpoints"], Endpoints)
 
 
 def _fail(sentence: str) -> NoReturn:

@@ -9,7 +9,7 @@ import zmq
 from collector.aggregator import Aggregator
 from collector.config import AggregatorConfig
 from shards import frames
-from shards.config import Market
+from shards.config import Endpoints, Market
 from shards.events import Book, Gap, Trade, Trades
 from shards.frames import KEYFRAME, KIND_BOOK, KIND_GAP, KIND_TRADES, SNAPSHOT, BatchHeader, Record
 from shards.reports import Report
@@ -61,6 +61,7 @@ class Bench:
             link="",
             folder="",
             markets=(MARKET,),
+            endpoints=Endpoints(),
             every_market=False,
         )
         self.aggregator = Aggregator(config, self.publisher, saved=[])

@@ -1,10 +1,13 @@
 """Which markets are live, which blocks are had, and what a restart leaves of both."""
 
+from typing import Literal
+
 import msgspec
 import pytest
 
 from collector.coverage import GRACE_S, SILENT_S, Coverage, MarketState
 from shards.config import Market
+from shards.events import Gap
 from tests.shards.reported import market_report as row, report
 
 A, B, C = (f"0x{n:064x}" for n in (1, 2, 3))
@@ -124,16 +127,34 @@ def test_a_market_that_has_not_joined_owes_no_block_and_offers_no_resume_point()
     assert (points[A].first, points[A].last, points[A].missing) == (100, 110, [(105, 105)])
 
 
-def test_a_restarted_shards_gaps_are_added_to_its_predecessors() -> None:
+def gap(gap_id: int, state: Literal["open", "closed"], first: int = 5, last: int = 0) -> Gap:
+    return Gap(A, gap_id, state, "disconnect", first, last, gap_id)
+
+
+def test_gaps_are_counted_as_they_are_announced() -> None:
     coverage = Coverage(MARKETS[:1])
-    coverage.report(report(row(A, 1, 9, gaps=(3, 2), resyncs=2), epoch=1), NOW)
-    assert coverage.gaps() == {"opened": 3, "closed": 2, "open": 1}
-    coverage.fresh(0)
-    coverage.report(report(row(A, 1, 12, gaps=(1, 0), resyncs=1), epoch=2), NOW + 1)
-    assert coverage.gaps() == {"opened": 4, "closed": 2, "open": 1}
-    coverage.report(report(row(A, 1, 14, gaps=(1, 1), resyncs=1), epoch=2), NOW + 2)
-    assert coverage.gaps() == {"opened": 4, "closed": 3, "open": 0}
-    assert coverage.states[A].earlier_resyncs == 2
+    coverage.gap(gap(10, "open"))
+    assert coverage.gaps() == {"opened": 1, "closed": 0, "open": 1}
+    coverage.gap(gap(10, "closed"))
+    coverage.gap(gap(20, "open"))
+    coverage.gap(gap(20, "open", 6, 7))
+    assert coverage.gaps() == {"opened": 2, "closed": 1, "open": 1}, "told again with its heights"
+
+
+def test_a_shard_takes_over_the_gap_that_its_predecessor_left_open() -> None:
+    coverage = Coverage(MARKETS[:1])
+    coverage.account(report(row(A, 1, 9), epoch=1))
+    assert coverage.resume_points([A])[A].gap is None
+    coverage.gap(gap(10, "open"))
+    assert coverage.resume_points([A])[A].gap == gap(10, "open")
+
+
+def test_a_shard_whose_aggregator_died_too_has_some_blocks_again() -> None:
+    coverage = Coverage(MARKETS[:1])
+    coverage.account(report(row(A, 100, 150, replayed=((120, 149),))))
+    point = coverage.resume_points([A], again=8)[A]
+    assert (point.last, point.replayed) == (142, [(120, 142)])
+    assert coverage.resume_points([A], again=80)[A].last == 99
 
 
 def saved(coverage: Coverage) -> list[MarketState]:
@@ -154,13 +175,14 @@ def test_the_ledger_outlives_the_aggregator() -> None:
     assert C not in coverage.states
 
 
-def test_a_restarted_aggregator_does_not_count_a_living_shards_gaps_twice() -> None:
+def test_a_restarted_aggregator_does_not_count_a_gap_that_it_is_told_again() -> None:
     former = Coverage(MARKETS[:1])
-    former.report(report(row(A, 1, 9, gaps=(3, 2), resyncs=1), epoch=7), NOW)
+    for event in (gap(10, "open"), gap(10, "closed"), gap(20, "open")):
+        former.gap(event)
     coverage = Coverage(MARKETS[:1], saved(former))
-    coverage.fresh(0)
-    coverage.report(report(row(A, 1, 10, gaps=(3, 3), resyncs=1), epoch=7), NOW)
-    assert coverage.gaps() == {"opened": 3, "closed": 3, "open": 0}
+    for event in (gap(10, "open"), gap(10, "closed"), gap(20, "open"), gap(20, "closed")):
+        coverage.gap(event)
+    assert coverage.gaps() == {"opened": 2, "closed": 2, "open": 0}
 
 
 def test_detail_has_a_row_for_every_market_with_the_counts_of_others() -> None:

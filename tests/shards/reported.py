@@ -12,15 +12,14 @@ def market_report(
     state: str = "live",
     replayed: tuple[tuple[int, int], ...] = (),
     missing: tuple[tuple[int, int], ...] = (),
-    gaps: tuple[int, int] = (0, 0),
     resyncs: int = 0,
 ) -> MarketReport:
-    """One market's row: its ledger, its state, and the gaps it opened and closed."""
+    """One market's row: its ledger and its state."""
     ledger = MarketLedger(first, last, replayed, missing)
     return MarketReport(
         *(market_id, state, "", ledger.first, ledger.last),
         *(list(ledger.replayed), list(ledger.missing)),
-        *(0, 0, 0, resyncs, *gaps),
+        *(0, 0, 0, resyncs),
     )
 
 

@@ -32,6 +32,17 @@ def test_a_resumed_market_is_not_live_before_it_has_heard_a_block() -> None:
     assert one.due_replays(10) == [FIRST + 6, FIRST + 7]
 
 
+def test_a_resumed_market_closes_the_gap_that_its_predecessor_left_open() -> None:
+    one = pipeline(MarketLedger(FIRST, FIRST + 5))
+    left = Gap(ONE, 77, "open", "disconnect", FIRST + 4, 0, 77)
+    one.resume(SECOND, {ONE: left})
+    subscribe(one)
+    assert one.join(CHAIN.snapshot(ONE, FIRST + 5), SECOND)
+    hear(one, FIRST + 6)
+    assert state(one) is State.LIVE
+    assert gaps(one) == [("closed", "disconnect", FIRST + 4, FIRST + 6)]
+
+
 def test_a_height_that_was_taken_over_says_nothing_of_the_pace() -> None:
     one = pipeline(MarketLedger(FIRST, FIRST + 5))
     one.resume(SECOND)

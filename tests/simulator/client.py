@@ -59,6 +59,18 @@ class Simulator:
         """Return the true book after a block, or now."""
         return msgspec.convert(self._ask("book", market=market, height=height), Snapshot)
 
+    def pause(self, market: str) -> None:
+        """Pause a market: its status changes and nothing happens in it any more."""
+        self._ask("pause", market=market)
+
+    def resume(self, market: str) -> None:
+        """Let a paused market go on."""
+        self._ask("resume", market=market)
+
+    def list_market(self) -> dict[str, Any]:
+        """Launch one more market and describe it."""
+        return dict(self._ask("list"))
+
     def stats(self) -> dict[str, int]:
         """Return what the servers counted."""
         return dict(self._ask("stats"))

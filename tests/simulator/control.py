@@ -7,6 +7,8 @@ A fault is injected as it is (`faults`); everything else is a question:
     {"ask": "head"}                                             {"ok": 1020}
     {"ask": "block", "height": 1018}                            {"ok": {…}}    the truth
     {"ask": "book", "market": "INJ0000/USDT", "height": 1018}   {"ok": {…}}    0 is now
+    {"ask": "pause", "market": "INJ0000/USDT"}                  {"ok": {…}}    or "resume"
+    {"ask": "list"}                                             {"ok": {…}}    a new market
     {"ask": "stats"}                                            {"ok": {…}}
     {"ask": "heal"}                                             {"ok": 1021}   ends all faults
 """
@@ -18,7 +20,8 @@ import msgspec
 from shards.events import Block
 from tests.simulator import faults
 from tests.simulator.exchange import SimBlock
-from tests.simulator.venue import Venue
+from tests.simulator.markets import Status
+from tests.simulator.venue import Venue, describe
 
 _fault: Final = msgspec.json.Decoder(faults.Fault)
 
@@ -46,6 +49,11 @@ async def _execute(venue: Venue, line: bytes) -> Any:
         case "book":
             market = exchange.market(command["market"])
             return exchange.book_at(market.market_id, int(command.get("height", 0)))
+        case "list":
+            return describe(exchange.list_market())
+        case "pause" | "resume" as verb:
+            status: Status = "Paused" if verb == "pause" else "Active"
+            return describe(exchange.set_status(command["market"], status))
         case "stats":
             return stats(venue)
         case "heal":

@@ -14,12 +14,15 @@ import msgspec
 
 from shards.events import Block, BookUpdate, Snapshot, Trade
 from tests.simulator.books import BookHistory, Change, make_changes, opening
-from tests.simulator.markets import Kind, Shares, SimMarket, make_markets
+from tests.simulator.markets import ALL_BUSY, Kind, Shares, SimMarket, Status, make_markets
 from tests.simulator.trading import Execution, Matching
 
-_CHANGES: Final = 64
-"""Different book changes per kind of market. Encoders render each once; that is what
-makes the simulator faster than what it tests."""
+_CHANGE_BITS: Final = 6
+"""2 to the power of this many different book changes per kind of market. Encoders render
+each once: that is what makes the simulator faster than what it tests."""
+
+_LEAST: Final = 50
+"""Blocks that are kept however many updates they have."""
 
 
 class Activity(msgspec.Struct, frozen=True, kw_only=True):
@@ -79,6 +82,7 @@ class Exchange:
         markets: int = 20,
         activity: Activity = Activity(),  # noqa: B008 - frozen
         history: int = 1_000,
+        history_updates: int = 500_000,
         first_height: int = 1_000,
         genesis_ms: int = 1_795_000_000_000,
         block_ms: int = 650,
@@ -89,23 +93,20 @@ class Exchange:
         self.oldest = first_height
         self.activity = activity
         self._rng = random.Random(f"exchange {seed}")
-        self._busy = [m for m in self.markets if m.status == "Active" and m.activity == "busy"]
+        self._busy: list[SimMarket] = []
+        self._changes: dict[Kind, list[Change]] = {}
         self._matching = Matching(self._rng)
         self._books = {
             m.market_id: BookHistory(opening(m, self._rng), self.height) for m in self.markets
         }
-        self._changes = self._make_changes()
+        self._look_around()
         self._blocks: deque[SimBlock] = deque()
         self._history = history
+        self._history_updates = history_updates
+        self._kept_updates = 0
+        self._seed = seed
         self._time_ms = genesis_ms
         self._block_ms = block_ms
-
-    def _make_changes(self) -> dict[Kind, list[Change]]:
-        kinds = {market.kind: market for market in self._busy}
-        return {
-            kind: make_changes(market, self._rng, _CHANGES, self.activity.levels)
-            for kind, market in kinds.items()
-        }
 
     def market(self, name: str) -> SimMarket:
         """Return a market by its id or its ticker; raises KeyError."""
@@ -116,20 +117,51 @@ class Exchange:
                 return market
         raise KeyError(name)
 
+    def set_status(self, name: str, status: Status) -> SimMarket:
+        """Pause a market or let it go on; raises KeyError."""
+        market = msgspec.structs.replace(self.market(name), status=status)
+        self.by_id[market.market_id] = market
+        self.markets = tuple(self.by_id.values())
+        self._look_around()
+        return market
+
+    def list_market(self) -> SimMarket:
+        """Launch one more market, with an empty book."""
+        number = len(self.markets)
+        market = msgspec.structs.replace(make_markets(self._seed, number + 1, ALL_BUSY)[number])
+        book = Snapshot(market.market_id, 0, 0, [], [])
+        self._books[market.market_id] = BookHistory(book, self.height)
+        self.by_id[market.market_id] = market
+        self.markets = (*self.markets, market)
+        self._look_around()
+        return market
+
+    def _look_around(self) -> None:
+        """See which markets are busy now."""
+        self._busy = [m for m in self.markets if m.status == "Active" and m.activity == "busy"]
+        for market in self._busy:
+            if market.kind not in self._changes:
+                changes = 1 << _CHANGE_BITS, self.activity.levels
+                self._changes[market.kind] = make_changes(market, self._rng, *changes)
+
     def next_block(self, time_ms: int = 0) -> SimBlock:
         """Make the next block, at this time or one block time after the last."""
         self.height += 1
         self._time_ms = time_ms or self._time_ms + self._block_ms
         executions = self._matching.block(self.height, self._matched())
+        pick = self._rng.getrandbits
         updates = [
             self._books[market.market_id].add(
-                self.height, self._rng.choice(self._changes[market.kind])
+                self.height, self._changes[market.kind][pick(_CHANGE_BITS)]
             )
             for market in self._touched()
         ]
         block = SimBlock(self.height, self._time_ms, executions, updates)
         self._blocks.append(block)
-        if len(self._blocks) > self._history:
+        self._kept_updates += len(updates)
+        while len(self._blocks) > self._history or (
+            self._kept_updates > self._history_updates and len(self._blocks) > _LEAST
+        ):
             self._forget()
         return block
 
@@ -137,7 +169,8 @@ class Exchange:
         chance, rng = self.activity.touched, self._rng
         # The node's lists come out of a map: in any order.
         if chance >= 1.0:
-            return rng.sample(self._busy, len(self._busy))
+            first = rng.randrange(len(self._busy)) if self._busy else 0
+            return self._busy[first:] + self._busy[:first]
         touched = [market for market in self._busy if rng.random() < chance]
         rng.shuffle(touched)
         return touched
@@ -153,6 +186,7 @@ class Exchange:
 
     def _forget(self) -> None:
         gone = self._blocks.popleft()
+        self._kept_updates -= len(gone.updates)
         for update in gone.updates:
             self._books[update.market_id].forget(gone.height)
         self.oldest = gone.height + 1

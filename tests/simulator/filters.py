@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from shards.events import Trade
+from tests.simulator.markets import Markets, SimMarket
 
 LISTS: Final = {
     "bank_balances_filter": "bank_balances",
@@ -56,6 +57,19 @@ class Filter(NamedTuple):
             self.derivative_trades.markets,
         )
         return None if None in sets else frozenset(name for names in sets for name in names or ())
+
+    def only_market(self, markets: Markets) -> SimMarket | None:
+        """Return the one market whose book and perhaps trades are all it hears, if so it is."""
+        heard = self.markets
+        if heard is None or len(heard) != 1:
+            return None
+        market = markets.get(next(iter(heard)))
+        if market is None:
+            return None
+        mine, other = self.spot_books, self.derivative_books
+        if not market.is_spot:
+            mine, other = other, mine
+        return market if mine == (market.market_id,) and other == () else None
 
 
 NO_FILTER: Final = "invalid filter: at least one filter must be set"

@@ -13,6 +13,8 @@ from tests.simulator.amounts import text
 Activity = Literal["busy", "quiet", "dead"]
 """Busy ones change; a quiet one has a book that never changes; a dead one never had any."""
 
+Status = Literal["Active", "Paused"]
+
 
 class Kind(msgspec.Struct, frozen=True):
     """What markets of one base token have in common. Ticks are 10^-places."""
@@ -49,7 +51,7 @@ class SimMarket(msgspec.Struct, frozen=True, kw_only=True):
     type: MarketType
     kind: Kind
     quote_decimals: int = 6
-    status: Literal["Active", "Paused"] = "Active"
+    status: Status = "Active"
     activity: Activity = "busy"
 
     @property

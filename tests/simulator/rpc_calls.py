@@ -6,8 +6,10 @@ from typing import Any, Final
 
 import msgspec
 
+from tests.simulator import faults
 from tests.simulator.events_json import block_results, hash_text, time_text
 from tests.simulator.exchange import Exchange, SimBlock
+from tests.simulator.mischief import Mischief
 
 METHODS: Final = ("health", "status", "header", "block_results")
 _CHAIN_ID: Final = "injective-777"
@@ -20,8 +22,9 @@ class RpcError(Exception):
 class RpcCalls:
     """The calls, without a socket."""
 
-    def __init__(self, exchange: Exchange) -> None:
+    def __init__(self, exchange: Exchange, mischief: Mischief) -> None:
         self._exchange = exchange
+        self._mischief = mischief
         self._results = functools.lru_cache(maxsize=16)(self._block_results)
 
     def answer(self, request_id: Any, method: str, params: Mapping[str, Any]) -> bytes:
@@ -33,6 +36,12 @@ class RpcCalls:
             code, message, data = error.args
             fields = {"code": code, "message": message} | ({"data": data} if data else {})
             return head + b'"error":%b}' % msgspec.json.encode(fields)
+
+    @property
+    def _head(self) -> int:
+        """The newest height of the node that answers."""
+        stale = self._mischief.find(faults.StaleSnapshot, "rpc")
+        return max(self._exchange.height - (stale.behind if stale else 0), self._exchange.oldest)
 
     def _result(self, method: str, params: Mapping[str, Any]) -> bytes:
         match method:
@@ -47,18 +56,18 @@ class RpcCalls:
         raise RpcError(-32601, "Method not found", "")
 
     def _block(self, params: Mapping[str, Any]) -> SimBlock:
-        exchange = self._exchange
-        asked = str(params.get("height") or exchange.height).strip('"')
+        exchange, head = self._exchange, self._head
+        asked = str(params.get("height") or head).strip('"')
         if not asked.lstrip("-").isdigit():
             data = "error converting http params to arguments: invalid 64-bit integer encoding"
             raise RpcError(-32602, "Invalid params", f'{data} "{asked}", expected string')
         height = int(asked)
         if height <= 0:
             reason = f"height must be greater than 0, but got {height}"
-        elif height > exchange.height:
+        elif height > head:
             reason = (
                 f"height {height} must be less than or equal to the current "
-                f"blockchain height {exchange.height}"
+                f"blockchain height {head}"
             )
         elif height < exchange.oldest:
             reason = f"height {height} is not available, lowest height is {exchange.oldest}"
@@ -86,15 +95,15 @@ class RpcCalls:
         }
 
     def _status(self) -> dict[str, Any]:
-        exchange = self._exchange
-        newest = exchange.block(exchange.height) if exchange.height >= exchange.oldest else None
+        exchange, head = self._exchange, self._head
+        newest = exchange.block(head)
         return {
             "node_info": {"network": _CHAIN_ID, "version": "1.0.1", "moniker": "simulator"},
             "sync_info": {
-                "latest_block_hash": hash_text(exchange.height, "block"),
-                "latest_app_hash": hash_text(exchange.height, "app"),
-                "latest_block_height": str(exchange.height),
-                "latest_block_time": time_text(newest.time_ms if newest else 0),
+                "latest_block_hash": hash_text(head, "block"),
+                "latest_app_hash": hash_text(head, "app"),
+                "latest_block_height": str(head),
+                "latest_block_time": time_text(newest.time_ms),
                 "earliest_block_height": str(exchange.oldest),
                 "catching_up": False,
             },

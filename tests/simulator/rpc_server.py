@@ -56,7 +56,7 @@ class RpcServer:
 
     def __init__(self, exchange: Exchange, mischief: Mischief) -> None:
         self.clients: set[WSTransport] = set()
-        self._calls = RpcCalls(exchange)
+        self._calls = RpcCalls(exchange, mischief)
         self._mischief = mischief
         self._server: asyncio.Server | None = None
         self._port = 0
@@ -110,7 +110,13 @@ class RpcServer:
             params = dict(urllib.parse.parse_qsl(query))
             answer = self._calls.answer(-1, path.strip("/"), params)
             headers = {"Content-Type": "application/json"}
-            response = WSUpgradeResponse.create_ok_response(answer, headers)
+            # An error of JSON-RPC is one of HTTP too.
+            is_error = b'"error":' in answer[:60]
+            response = (
+                WSUpgradeResponse.create_error_response(500, answer, headers)
+                if is_error
+                else WSUpgradeResponse.create_ok_response(answer, headers)
+            )
         else:
             response = WSUpgradeResponse.create_error_response(404, b"404 page not found\n")
         return WSUpgradeResponseWithListener(response, None)

@@ -88,3 +88,24 @@ def test_some_markets_are_quiet_dead_or_paused() -> None:
     assert changed == busy
     dead = next(m for m in exchange.markets if m.activity == "dead")
     assert exchange.book_at(dead.market_id).sequence == 0
+
+
+def test_a_paused_market_stands_still_and_a_new_one_begins_at_one() -> None:
+    exchange = Exchange(8, markets=12, activity=Activity(touched=1.0, shares=ALL_BUSY))
+    exchange.next_block()
+    paused = exchange.set_status(exchange.markets[0].ticker, "Paused").market_id
+    new = exchange.list_market().market_id
+    before = exchange.sequence(paused)
+    updates = exchange.next_block().update_of
+    assert paused not in updates
+    assert updates[new].sequence == 1
+    exchange.set_status(paused, "Active")
+    assert exchange.next_block().update_of[paused].sequence == before + 1
+
+
+def test_history_is_bounded_by_updates_too() -> None:
+    activity = Activity(touched=1.0, shares=ALL_BUSY)
+    exchange = Exchange(9, markets=50, activity=activity, history_updates=3_000)
+    for _ in range(200):
+        exchange.next_block()
+    assert exchange.height - exchange.oldest + 1 == 60

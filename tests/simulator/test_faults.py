@@ -12,11 +12,13 @@ import msgspec
 import pytest
 from picows import WSMsgType
 
+from collector.discovery import discover
+from shards.config import Endpoints
 from shards.decoders import chain_ws
 from shards.errors import SourceError
 from shards.events import Block, Rejected
 from shards.sources import stubs, websocket
-from shards.sources.rpc import Rpc
+from shards.sources.rpc import Rpc, latest_height
 from tests.simulator import faults
 from tests.simulator.client import simulator
 from tests.simulator.exchange import Activity
@@ -308,6 +310,16 @@ async def test_stale_and_slow_snapshots(venue: Venue, query: Any) -> None:
     assert time.monotonic() - began >= 0.3
 
 
+async def test_a_node_behind_does_not_have_the_newest_blocks_yet(venue: Venue) -> None:
+    await blocks(venue, 3)
+    await venue.inject(faults.StaleSnapshot(behind=2))
+    rpc = Rpc(venue.rpc.url)
+    assert await latest_height(rpc) == venue.exchange.height - 2
+    answer = await rpc.call("block_results", height=str(venue.exchange.height))
+    assert b"must be less than or equal to the current blockchain height" in answer
+    rpc.close()
+
+
 async def test_after_a_change_of_cookie_the_old_one_leads_to_a_backend_behind(
     venue: Venue, query: Any
 ) -> None:
@@ -436,6 +448,12 @@ def test_a_simulator_takes_faults_and_questions_while_it_runs() -> None:
         with pytest.raises(ValueError, match="KeyError"):
             running_simulator.block(1)
         assert running_simulator.stats()["height"] > at
+        new = running_simulator.list_market()
+        running_simulator.pause(ticker)
+        markets = discover(Endpoints(chain_grpc=(running_simulator.grpc,)))
+        assert new["market_id"] in {market.market_id for market in markets}
+        assert {m.ticker for m in markets if m.status == "Paused"} == {ticker}
+        running_simulator.resume(ticker)
         running_simulator.heal()
         assert running_simulator.process.stdin is not None
         running_simulator.process.stdin.close()

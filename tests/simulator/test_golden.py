@@ -15,6 +15,7 @@ from tests.simulator.events_json import Events
 from tests.simulator.exchange import SimBlock
 from tests.simulator.filters import Filter, from_json
 from tests.simulator.markets import Kind, Markets, SimMarket
+from tests.simulator.payloads import market_filter
 from tests.simulator.stream_proto import LevelsProto, ProtoBlock
 from tests.simulator.trading import Execution
 from tests.simulator.ws_json import LevelsJson, WsBlock
@@ -90,6 +91,16 @@ def test_a_block_is_printed_as_the_node_prints_it(line: dict[str, Any]) -> None:
     ours = b'{"jsonrpc":"2.0","id":1,"result":%b}' % result
     assert ordered(ours) == ordered(line["ws"])
     assert len(ours) == len(line["ws"])
+
+
+@pytest.mark.parametrize("line", golden.blocks(), ids=lambda line: str(line["height"]))
+def test_the_fast_way_for_one_market_prints_the_same(line: dict[str, Any]) -> None:
+    block = WsBlock(MARKETS, sim_block(line), LevelsJson())
+    for market in MARKETS.values():
+        filter_ = market_filter(market)
+        assert filter_.only_market(MARKETS) is market
+        message = block.message(b'{"jsonrpc":"2.0","id":1,"result":', filter_, market)
+        assert message == b'{"jsonrpc":"2.0","id":1,"result":%b}' % block.result(filter_)
 
 
 @pytest.mark.parametrize("line", golden.blocks()[:20], ids=lambda line: str(line["height"]))

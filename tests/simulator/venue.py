@@ -11,6 +11,7 @@ import msgspec
 from tests.simulator import faults
 from tests.simulator.exchange import Activity, Exchange, SimBlock
 from tests.simulator.indexer_server import IndexerServer
+from tests.simulator.markets import SimMarket
 from tests.simulator.mischief import Mischief
 from tests.simulator.query_server import QueryServer
 from tests.simulator.rpc_server import RpcServer
@@ -39,6 +40,17 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     """How much later the indexer's streams tell a block."""
     history: int = 1_000
     """Blocks that can be asked for again."""
+
+
+def describe(market: SimMarket) -> dict[str, Any]:
+    """Say of a market what the devnet says of its own."""
+    return {
+        "market_id": market.market_id,
+        "ticker": market.ticker,
+        "type": market.type,
+        "quiet": market.activity != "busy",
+        "paused": market.status == "Paused",
+    }
 
 
 class Server(Protocol):
@@ -102,16 +114,7 @@ class Venue:
 
     def info(self) -> dict[str, Any]:
         """Describe the exchange to whoever started it."""
-        markets = [
-            {
-                "market_id": market.market_id,
-                "ticker": market.ticker,
-                "type": market.type,
-                "quiet": market.activity != "busy",
-                "paused": market.status == "Paused",
-            }
-            for market in self.exchange.markets
-        ]
+        markets = [describe(market) for market in self.exchange.markets]
         return {"endpoints": self.endpoints(), "seed": self.options.seed, "markets": markets}
 
     async def run(self) -> None:

@@ -12,7 +12,7 @@ from typing import Final
 from shards.events import BookUpdate, Level, Trade
 from tests.simulator.exchange import SimBlock
 from tests.simulator.filters import Filter, Names, TradesWanted
-from tests.simulator.markets import Markets
+from tests.simulator.markets import Markets, SimMarket
 
 GAS_PRICE: Final = "160000000.000000000000000000"
 
@@ -80,6 +80,21 @@ def _shape(asked: tuple[str, ...]) -> tuple[bytes, bytes, bytes, dict[str, bytes
     return print_all(_ORDER[:2]), print_all(_ORDER[4:6]), print_all(_ORDER[8:]) + b"}", empty
 
 
+@functools.cache
+def _around(asked: tuple[str, ...], spot: bool) -> tuple[bytes, bytes]:
+    """Print what stands before and after a block's only update, where there are no trades."""
+    before, between, after, empty = _shape(asked)
+    name = "spot_orderbook_updates" if spot else "derivative_orderbook_updates"
+    lead = [before, empty["spot_trades"], empty["derivative_trades"], between]
+    trail = [after]
+    if spot:
+        trail.insert(0, empty["derivative_orderbook_updates"])
+    else:
+        lead.append(empty["spot_orderbook_updates"])
+    lead.append(b',"%b":[{"seq":"' % name.encode())
+    return b"".join(lead), b"}}]" + b"".join(trail)
+
+
 class WsBlock:
     """One block, ready to be said to any filter."""
 
@@ -100,6 +115,37 @@ class WsBlock:
             result = self._results[filter_] = self._make(filter_)
         return result
 
+    def message(self, prefix: bytes, filter_: Filter, market: SimMarket | None) -> bytes:
+        """
+        Print the whole message to a subscription; ``prefix`` is all before the result.
+
+        Given the only market that it hears of, this is fast: most messages are of a block
+        without trades of that market.
+        """
+        if market is None or market.market_id in self.block.trades_of:
+            return b"%b%b}" % (prefix, self.result(filter_))
+        update = self.block.update_of.get(market.market_id)
+        if update is None:
+            return b"%b%b}" % (prefix, self._nothing(filter_.asked))
+        lead, trail = _around(filter_.asked, market.is_spot)
+        return b'%b%b%b%d","orderbook":{"market_id":"%b",%b%b}' % (
+            prefix,
+            self._head,
+            lead,
+            update.sequence,
+            update.market_id.encode(),
+            self._levels(update),
+            trail,
+        )
+
+    def _nothing(self, asked: tuple[str, ...]) -> bytes:
+        empty = self._empty.get(asked)
+        if empty is None:
+            lists: _Lists = [("spot_trades", []), ("derivative_trades", [])]
+            books: _Lists = [("spot_orderbook_updates", []), ("derivative_orderbook_updates", [])]
+            empty = self._empty[asked] = self._join(asked, lists, books)
+        return empty
+
     def _make(self, filter_: Filter) -> bytes:
         trades = [
             ("spot_trades", self._trades(filter_.spot_trades, spot=True)),
@@ -111,10 +157,7 @@ class WsBlock:
         ]
         if any(found for _, found in trades + books):
             return self._join(filter_.asked, trades, books)
-        empty = self._empty.get(filter_.asked)
-        if empty is None:
-            empty = self._empty[filter_.asked] = self._join(filter_.asked, trades, books)
-        return empty
+        return self._nothing(filter_.asked)
 
     def _join(self, asked: tuple[str, ...], trades: _Lists, books: _Lists) -> bytes:
         before, between, after, empty = _shape(asked)

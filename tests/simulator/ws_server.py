@@ -11,6 +11,7 @@ from collections import deque
 from typing import Any, Final
 
 from picows import (
+    WSAutoPingStrategy,
     WSFrame,
     WSListener,
     WSMsgType,
@@ -24,6 +25,7 @@ from picows import (
 from tests.simulator import faults, ws_requests
 from tests.simulator.exchange import Exchange, SimBlock
 from tests.simulator.filters import Filter
+from tests.simulator.markets import SimMarket
 from tests.simulator.mischief import Hearer, Mischief, Said
 from tests.simulator.ws_json import LevelsJson, WsBlock
 
@@ -46,8 +48,12 @@ def text_frame(payload: bytes) -> bytes:
 class Subscription(Hearer):
     """One subscription of one connection."""
 
-    def __init__(self, request_id: bytes, filter_: Filter, since: int) -> None:
+    def __init__(
+        self, request_id: bytes, filter_: Filter, since: int, market: SimMarket | None
+    ) -> None:
         super().__init__("ws", filter_.markets, since)
+        self.market = market
+        """The only one it hears of, where there is one."""
         self.request_id = request_id
         self.filter = filter_
         self.prefix = b'{"jsonrpc":"2.0","id":%b,"result":' % request_id
@@ -93,7 +99,9 @@ class Connection(WSListener):
             del self.subscriptions[asked.unsubscribe]
         elif asked.subscribe:
             name, request_id, filter_ = asked.subscribe
-            subscription = Subscription(request_id, filter_, self._server.height + 1)
+            server = self._server
+            market = filter_.only_market(server.markets)
+            subscription = Subscription(request_id, filter_, server.height + 1, market)
             limit = mischief.find(faults.StreamLimit, "ws")
             if limit and len(self.subscriptions) >= limit.limit:
                 subscription.is_dead = True
@@ -116,9 +124,8 @@ class Connection(WSListener):
                 for message in server.messages(block.block, subscription)
             ]
         else:
-            result = block.result
             frames = [
-                text_frame(b"%b%b}" % (s.prefix, result(s.filter)))
+                text_frame(block.message(s.prefix, s.filter, s.market))
                 for s in self.subscriptions.values()
                 if not s.is_dead
             ]
@@ -164,6 +171,7 @@ class WsServer:
         self.subscribed = asyncio.Event()
         self.evicted = 0
         self.messages_sent = 0
+        self.markets = exchange.by_id
         self._exchange = exchange
         self._levels = LevelsJson()
         self._server: asyncio.Server | None = None
@@ -182,7 +190,15 @@ class WsServer:
     async def start(self) -> None:
         """Listen, on the port it had before if it had one."""
         self._server = await ws_create_server(
-            self._accept, "127.0.0.1", self._port, logger_name="simulator"
+            self._accept,
+            "127.0.0.1",
+            self._port,
+            logger_name="simulator",
+            # As CometBFT does; a client that does not answer is cut.
+            enable_auto_ping=True,
+            auto_ping_strategy=WSAutoPingStrategy.PING_PERIODICALLY,
+            auto_ping_idle_timeout=27,
+            auto_ping_reply_timeout=3,
         )
         self._port = self._server.sockets[0].getsockname()[1]
 
@@ -208,7 +224,7 @@ class WsServer:
 
     def publish(self, block: SimBlock) -> None:
         """Send a block to everyone."""
-        made = WsBlock(self._exchange.by_id, block, self._levels)
+        made = WsBlock(self.markets, block, self._levels)
         for connection in list(self.connections):
             self.messages_sent += connection.publish(made)
 
@@ -229,8 +245,8 @@ class WsServer:
         ]
 
     def _message(self, said: Said, subscription: Subscription) -> bytes:
-        result = WsBlock(self._exchange.by_id, said.block, self._levels).result(subscription.filter)
-        whole = b"%b%b}" % (subscription.prefix, result)
+        made = WsBlock(self.markets, said.block, self._levels)
+        whole = made.message(subscription.prefix, subscription.filter, subscription.market)
         match said.instead:
             case faults.Garbage(what=what):
                 return _garbage(whole, what)

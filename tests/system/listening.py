@@ -24,6 +24,17 @@ def configure(folder: Path, node: Devnet, *, ws: Sequence[str] = (), tables: str
     return str(path)
 
 
+def blocks_later(node: Devnet, count: int) -> int:
+    """Wait until the chain has so many more blocks; return its height."""
+    chain = Chain(node.rpc, node.grpc)
+    try:
+        height = chain.latest() + count
+        eventually(lambda: chain.latest() >= height, within_s=30, what="more blocks")
+        return height
+    finally:
+        chain.close()
+
+
 class Listener:
     """A `Subscriber` to everything that a collector publishes; it hears when it is drained."""
 

@@ -12,9 +12,13 @@ import psutil
 import pytest
 import zmq
 
-from collector.verify.chain import Chain
 from tests.system.governing import pause
-from tests.system.listening import Listener, assert_every_trade_once, configure
+from tests.system.listening import (
+    Listener,
+    assert_every_trade_once,
+    blocks_later,
+    configure,
+)
 from tests.system.running import Devnet, collector, devnet, eventually
 
 pytestmark = pytest.mark.node
@@ -38,17 +42,6 @@ def pass_time(seconds: float) -> None:
     """Let a fault last: the one thing here that is not a condition."""
     until = time.monotonic() + seconds
     eventually(lambda: time.monotonic() > until, within_s=seconds + 1)
-
-
-def blocks_later(node: Devnet, count: int) -> int:
-    """Wait until the chain has so many more blocks; return its height."""
-    chain = Chain(node.rpc, node.grpc)
-    try:
-        height = chain.latest() + count
-        eventually(lambda: chain.latest() >= height, within_s=30, what="more blocks")
-        return height
-    finally:
-        chain.close()
 
 
 def is_served(node: Devnet, client: psutil.Process) -> bool:

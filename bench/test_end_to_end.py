@@ -1,0 +1,86 @@
+"""The benches that start processes, with tiny numbers: that they run, not how fast."""
+
+from pathlib import Path
+
+import pytest
+
+from bench import budgets, growth, overload, peers, results, rows_load, stress
+from bench.budget import Line, Scale
+from bench.rig import Feeder
+
+TINY = Scale(runs=1, seconds=0.5, tiny=True)
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave real results alone."""
+    monkeypatch.setattr(results, "FOLDER", tmp_path)
+    monkeypatch.setattr("bench.plots.FOLDER", tmp_path)
+
+
+@pytest.mark.parametrize("row", ["1", "2", "3", "4", "5b", "7", "8", "9"])
+def test_budget(row: str) -> None:
+    """Every row that needs no node gives figures."""
+    lines = budgets.reach([row], TINY)
+    assert lines
+    for line in lines:
+        assert all(value > 0 for value in line.values), line
+        assert line.row()
+
+
+@pytest.mark.node
+@pytest.mark.parametrize("row", ["5a", "6", "10"])
+def test_budget_on_the_node(row: str) -> None:
+    """So do those that need one."""
+    assert all(line.values for line in budgets.reach([row], TINY))
+
+
+def test_peers() -> None:
+    """Every peer that is installed hears updates."""
+    found = peers.compare(1, 0.5, scale=0.02)
+    assert len(found) > 4
+    for peer in found:
+        assert peer.flood[0] > 0, peer.name
+        assert len(peer.row()) == len(peers.head())
+
+
+def test_growth() -> None:
+    """Readings are taken, and growth is the difference of medians."""
+    readings = growth.watch(0.03, 400, markets=8, shards=1, every_s=0.9)
+    assert readings[0].updates_per_s > 0
+    assert growth.keep(readings)["largest_shard_pss_mb"] > 0
+    assert growth.growth(readings, settled=0)
+
+
+def test_stress() -> None:
+    """A size of the table, and a short overload."""
+    assert stress.size(8, 2, seconds=0.7, updates=200).updates_per_s > 0
+    found = overload.overload(0.02, markets=8, share=0.5, every_s=0.5, flood=4)
+    assert not found.failures(), found.said()
+
+
+def test_verdicts() -> None:
+    """A limit is an upper one, or a lower one."""
+    assert Line("1", "", [1.0, 2.0, 9.0], 2.0).met
+    assert not Line("1", "", [1.0, 2.0, 9.0], 2.5, at_least=True).met
+
+
+def test_blocks_are_timed_from_their_first_byte() -> None:
+    """Both kinds of reports give the time of a block's last frame."""
+    common = {"updates": 1, "seconds": 1.0, "cpu": {}, "latency_us": [], "marks": {7: 1_000_000}}
+    ours = {"blocks": [(7, 1_100_000, 3_000_000, 2)], "seen": []}
+    floor = {"seen": [(7, 1, 2_000_000), (7, 1, 4_000_000), (8, 1, 1)]}
+    stretch = rows_load.Stretch
+    assert rows_load.block_times_ms(stretch(report=ours, **common)) == [2.0]  # type: ignore[arg-type]
+    assert rows_load.block_times_ms(stretch(report=floor, **common)) == [3.0]  # type: ignore[arg-type]
+
+
+def test_the_feeder_says_what_it_sent() -> None:
+    """Blocks carry marks, at the pace asked for."""
+    with Feeder(markets=5) as feeder:
+        feeder.do("marks")
+        feeder.steady(500)
+        marks: list[tuple[int, int, int]] = []
+        while len(marks) < 5:
+            marks += feeder.do("marks")["marks"]
+        assert all(height and at for height, at, _ in marks)
