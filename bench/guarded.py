@@ -14,7 +14,7 @@ from bench.content import TS, content
 from bench.stage import aggregator, batches, bodies, joined, publisher
 from shards.decoders import chain_ws
 
-_SIZE: Final = {"markets": 20, "blocks": 8}
+_SIZE: Final = {"markets": 20, "blocks": 4}
 
 
 class Part(NamedTuple):
@@ -64,7 +64,7 @@ def main() -> None:
     gc.disable()
     for part in parts():
         # The first time fills caches and lets the interpreter specialise its instructions.
-        for _ in range(3):
+        for _ in range(2):
             part.fresh()()
         work = part.fresh()
         os.getloadavg()

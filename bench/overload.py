@@ -16,7 +16,7 @@ from bench.rig import Bench, Feeder
 from bench.throttle import throttled
 from bench.use import memory
 
-SHARE: Final = 0.1
+SHARE: Final = 0.05
 _HEAL_S: Final = 300.0
 _SLACK_MB: Final = 8.0
 
@@ -25,7 +25,9 @@ class Overload(msgspec.Struct):
     """What was seen."""
 
     saturated_at: float
-    offered: float
+    asked: float
+    """Twice that; what the feeder had the time to make is `offered`."""
+    offered: float = 0.0
     taken: float = 0.0
     pss_mb: dict[str, list[float]] = {}
     dropped: int = 0
@@ -69,8 +71,8 @@ class Overload(msgspec.Struct):
         """Describe it in some lines."""
         pss = ", ".join(f"{n} {min(r):.0f}–{max(r):.0f}" for n, r in self.pss_mb.items() if r)
         return (
-            f"saturated at {self.saturated_at:,.0f}/s; offered {self.offered:,.0f}/s, took "
-            f"{self.taken:,.0f}/s\nPSS MB: {pss}; growth of the second half {self.growth_mb()}\n"
+            f"saturated at {self.saturated_at:,.0f}/s; asked {self.asked:,.0f}/s, offered "
+            f"{self.offered:,.0f}/s, took {self.taken:,.0f}/s\nPSS MB: {pss}; growth of the second half {self.growth_mb()}\n"
             f"subscriptions dropped by the node {self.evicted}, frames dropped by shards "
             f"{self.dropped}, blocks replayed {self.replayed}, missing {self.missing}, "
             f"gaps opened {self.gaps_opened}, lost by the subscriber {self.lost_by_subscriber}\n"
@@ -92,12 +94,12 @@ def overload(
     """Throttle, find out what saturates, offer twice that, and watch."""
     # All blocks of the overload must be there to be had again.
     with Feeder(markets=markets, history=20_000) as feeder:
-        with sides.live(feeder, shards=shards) as b, throttled(lambda: named(b, process), share):
+        with sides.live(feeder, shards=shards) as b, throttled(named(b, process), share):
             saturated = sides.Side(feeder, b.pids, b.listener.mark).flood(flood)
         result = Overload(saturated, 2 * saturated)
         with sides.live(feeder, shards=shards, times="times", extra="") as b:
             pids = b.pids()
-            with throttled(lambda: named(b, process), share):
+            with throttled(named(b, process), share):
                 _press(b, result, minutes, every_s)
             _heal(b, result)
             result.restarts = len(set(pids.values()) ^ set(b.pids().values()))
@@ -110,20 +112,21 @@ def named(b: Bench, process: str) -> list[int]:
 
 
 def _press(b: Bench, result: Overload, minutes: float, every_s: float) -> None:
-    b.feeder.steady(result.offered)
+    b.feeder.steady(result.asked)
     b.listener.mark()
     began = time.monotonic()
-    taken = 0
+    taken = made = 0
     while time.monotonic() - began < minutes * 60:
         time.sleep(min(every_s, minutes * 60))
         for name, pid in (b.pids() | {"feeder": b.feeder.pid}).items():
             if name != "resource tracker":
                 result.pss_mb.setdefault(name, []).append(round(memory(pid).pss, 1))
         heard = b.listener.mark()
-        b.feeder.do("marks")
+        made += sum(n for _, _, n in b.feeder.do("marks")["marks"])
         taken += heard["updates"]
         result.lost_by_subscriber += heard["lost"]
-    result.taken = taken / (time.monotonic() - began)
+    seconds = time.monotonic() - began
+    result.taken, result.offered = taken / seconds, made / seconds
     result.evicted = b.feeder.do("stats")["evicted"]
     b.feeder.steady(0)
 

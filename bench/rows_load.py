@@ -161,7 +161,7 @@ def many_markets(scale: Scale) -> list[Line]:
         for markets in (many, few):
             with Feeder(markets=markets) as feeder, sides.ours(feeder) as side:
                 rate = 6_000.0 / scale.size(1, 20)
-                stretch = side.steady(rate, scale.seconds * scale.size(2, 1), settle_s=2.0)
+                stretch = side.steady(rate, scale.seconds * scale.size(2, 1), settle_s=scale.size(2, 0))
                 cost.append(stretch.cpu_us("shard", "aggregator", *sides.LIBRARIES))
         line.values.append(cost[0] / max(0.001, cost[1]))
         line.note = f"{cost[0]:.1f} / {cost[1]:.1f} µs"

@@ -13,6 +13,8 @@ from bench.use import CpuClock, memory
 from tests.system.running import free_port_pair
 
 LIBRARIES = ("coordinator", "resource")
+SETTLE_S = 1.0
+"""Of a steady load, before it is measured."""
 
 
 class Stretch(msgspec.Struct):
@@ -48,10 +50,10 @@ class Side:
         self.mark = mark
         """Say what came since the last mark: at least ``updates`` and ``last``."""
 
-    def steady(self, rate: float, seconds: float, settle_s: float = 1.0) -> Stretch:
+    def steady(self, rate: float, seconds: float, settle_s: float = 0.0) -> Stretch:
         """Load for a while and measure it, without its beginning."""
         self.feeder.steady(rate)
-        time.sleep(settle_s)
+        time.sleep(settle_s or SETTLE_S)
         self.feeder.do("marks")
         self.mark()
         clock = CpuClock(self.pids())
@@ -148,7 +150,7 @@ def until_heard(feeder: Feeder, mark: Callable[[], dict[str, Any]]) -> None:
     deadline = time.monotonic() + 30.0
     while mark()["updates"] < len(feeder.markets):
         assert time.monotonic() < deadline, "no updates arrive"
-        time.sleep(0.3)
+        time.sleep(0.1)
     feeder.steady(0)
 
 

@@ -4,18 +4,18 @@ import contextlib
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
-PERIOD_S = 0.05
+PERIOD_S = 0.2
 
 
 @contextlib.contextmanager
-def throttled(pids: Callable[[], list[int]], share: float) -> Iterator[None]:
+def throttled(pids: list[int], share: float) -> Iterator[None]:
     """Let some processes run only this share of the time; 1.0 leaves them alone."""
     stop = threading.Event()
 
     def signal_all(number: int) -> None:
-        for pid in pids():
+        for pid in pids:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, number)
 

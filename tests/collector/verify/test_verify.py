@@ -114,7 +114,7 @@ def check(world: World, folder: Path, records: list[Record]) -> tuple[int, dict[
 def tampered(
     world: World, channel: str, change: Callable[[list[Any]], bool], *, from_end: bool = False
 ) -> list[Record]:
-    """Change the event of the first frame, within the window, that `change` accepts."""
+    """Change the event of the first frame, within the window, that `change` accepts; or the last."""
     first, last = world.findings["first"], world.findings["last"]
     records = list(world.records)
     order = range(len(records) - 1, -1, -1) if from_end else range(len(records))
@@ -122,7 +122,8 @@ def tampered(
         topic, body = records[at]
         if topic.startswith(f"{channel}."):
             event = msgspec.msgpack.decode(body[PREFIX:])
-            if first <= event[1] <= last and change(event):
+            # What came after the window still changes the books that are checked at its end.
+            if first <= event[1] and (from_end or event[1] <= last) and change(event):
                 records[at] = (topic, body[:PREFIX] + msgspec.msgpack.encode(event))
                 return records
     raise AssertionError(f"no frame of {channel} could be changed")
