@@ -53,13 +53,13 @@ class Line(msgspec.Struct):
             self.name,
             f"{sign} {self.limit:g} {self.unit}".strip(),
             f"{self.reached:.4g}",
-            f"{low:.4g} – {high:.4g} ({len(self.values)})",
+            f"{low:.4g} to {high:.4g} ({len(self.values)})",
             "met" if self.met else "NOT met",
             self.note,
         )
 
 
-HEAD: Final = ("#", "what", "budget", "reached", "min – max (runs)", "verdict", "note")
+HEAD: Final = ("#", "what", "budget", "reached", "lowest to highest (runs)", "verdict", "note")
 
 
 def budget(number: str) -> Callable[[Registered], Registered]:

@@ -27,9 +27,7 @@ def per_update(benchmark: BenchmarkFixture) -> PerUpdate:
         updates: int,
         setup: Callable[[], tuple[Any, ...]] = tuple,
     ) -> Any:
-        found = benchmark.pedantic(
-            run, setup=lambda: (setup(), {}), rounds=ROUNDS, warmup_rounds=1
-        )
+        found = benchmark.pedantic(run, setup=lambda: (setup(), {}), rounds=ROUNDS, warmup_rounds=1)
         benchmark.extra_info["updates"] = updates
         # Without timing (--benchmark-disable) there are no statistics.
         if benchmark.stats is not None:

@@ -93,7 +93,10 @@ class Load:
             made = [self._exchange.next_block(now_ms + n) for n in range(blocks)]
             self._touch(touched)
             bursts = [
-                [burst(connection, WsBlock(self._exchange.by_id, block, self._levels)) for block in made]
+                [
+                    burst(connection, WsBlock(self._exchange.by_id, block, self._levels))
+                    for block in made
+                ]
                 for connection in connections
             ]
             first = time.time_ns()
@@ -143,7 +146,8 @@ async def _serve(options: dict[str, Any]) -> None:
         shares=ALL_BUSY,
     )
     lines: asyncio.Queue[bytes] = asyncio.Queue()
-    made = Options(**{"activity": activity, "block_time_s": _IDLE_S, "history": _KEPT} | options)
+    given: dict[str, Any] = {"block_time_s": _IDLE_S, "history": _KEPT} | options
+    made = Options(activity=activity, **given)
     async with running(made, paced=False) as venue:
         load = Load(venue)
         running_load = asyncio.create_task(load.run())

@@ -44,7 +44,10 @@ class Listener(WSListener):
 async def listen(options: dict[str, Any], consume: Consumer) -> None:
     """Subscribe as the collector does, one subscription per market."""
     transport, _ = await ws_connect(
-        lambda: Listener(consume), options["ws"], max_frame_size=64 << 20, read_buffer_init_size=256 << 10
+        lambda: Listener(consume),
+        options["ws"],
+        max_frame_size=64 << 20,
+        read_buffer_init_size=256 << 10,
     )
     for number, market in enumerate(options["markets"], start=1):
         asked = Market(market["market_id"], market["ticker"], "", market["type"])

@@ -118,7 +118,11 @@ def main(minutes: float, rate: float, markets: int, shards: int, every: float) -
     """Watch every process's memory at a steady rate."""
     content = keep(watch(minutes, rate, markets, shards, every))
     print(f"growth after minute {SETTLED}, MB of PSS: {content['growth_mb']}")
-    print(f"budget {BUDGET_MB} MB per shard: {'met' if content['within_budget'] else 'NOT met'}")
+    if content["growth_mb"]:
+        verdict = "met" if content["within_budget"] else "NOT met"
+        print(f"budget {BUDGET_MB} MB per shard: {verdict}")
+    else:
+        print(f"too short: growth counts from minute {SETTLED}")
 
 
 if __name__ == "__main__":

@@ -54,7 +54,7 @@ def instructions() -> Counts:
             cwd=_ROOT,
             check=True,
         )
-        counted = {}
+        counted: Counts = {}
         # Each part lies between two cuts: dumps 2, 4, 6, …
         for number, part in enumerate(parts(), start=1):
             dump = Path(folder, f"counted.{2 * number}").read_bytes()

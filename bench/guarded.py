@@ -8,7 +8,7 @@ each and after the last: that is where callgrind cuts its counts.
 import gc
 import os
 from collections.abc import Callable, Iterator
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from bench.content import TS, content
 from bench.stage import aggregator, batches, bodies, joined, publisher
@@ -32,14 +32,16 @@ def parts() -> "Iterator[Part]":
     made, quiet = content(**_SIZE), content(**_SIZE, touched=0.0)
     yield Part("decode", lambda: lambda: list(map(chain_ws.decode, made.payloads)), made.updates)
     yield Part("pipeline, an update", lambda: _pipeline(**_SIZE), made.updates)
-    yield Part("pipeline, an empty block", lambda: _pipeline(**_SIZE, touched=0.0), len(quiet.payloads))
+    yield Part(
+        "pipeline, an empty block", lambda: _pipeline(**_SIZE, touched=0.0), len(quiet.payloads)
+    )
     opening, *rest = batches(made.records)
     with publisher() as socket:
 
         def forward() -> Callable[[], object]:
             ready = aggregator(made, socket)
             ready.receive(*opening)
-            return lambda: [ready.receive(*batch) for batch in rest]
+            return lambda: _do(lambda batch: ready.receive(*batch), rest)
 
         yield Part("aggregator", forward, made.updates)
         frames = bodies(made)
@@ -48,15 +50,20 @@ def parts() -> "Iterator[Part]":
             ready = aggregator(made, socket)
             ready.receive(*opening)
             inbox = joined(ready)
-            return lambda: [inbox.receive(topic, body, TS) for topic, body in frames]
+            return lambda: _do(lambda frame: inbox.receive(frame[0], frame[1], TS), frames)
 
         yield Part("subscriber", subscribe, len(frames))
+
+
+def _do(call: Callable[[Any], object], things: list[Any]) -> None:
+    for thing in things:
+        call(thing)
 
 
 def _pipeline(markets: int, blocks: int, touched: float = 1.0) -> Callable[[], object]:
     made = content(markets, blocks, touched)
     pipeline, payloads = made.pipeline(), made.payloads
-    return lambda: [pipeline.receive(payload, TS) for payload in payloads]
+    return lambda: _do(lambda payload: pipeline.receive(payload, TS), payloads)
 
 
 def main() -> None:

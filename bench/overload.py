@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import msgspec
 
-from bench import sides
+from bench import rig, sides
 from bench.rig import Bench, Feeder
 from bench.throttle import throttled
 from bench.use import memory
@@ -69,7 +69,7 @@ class Overload(msgspec.Struct):
 
     def said(self) -> str:
         """Describe it in some lines."""
-        pss = ", ".join(f"{n} {min(r):.0f}–{max(r):.0f}" for n, r in self.pss_mb.items() if r)
+        pss = ", ".join(f"{n} {min(r):.0f} to {max(r):.0f}" for n, r in self.pss_mb.items() if r)
         return (
             f"saturated at {self.saturated_at:,.0f}/s; asked {self.asked:,.0f}/s, offered "
             f"{self.offered:,.0f}/s, took {self.taken:,.0f}/s\nPSS MB: {pss}; growth of the second half {self.growth_mb()}\n"
@@ -94,10 +94,10 @@ def overload(
     """Throttle, find out what saturates, offer twice that, and watch."""
     # All blocks of the overload must be there to be had again.
     with Feeder(markets=markets, history=20_000) as feeder:
-        with sides.live(feeder, shards=shards) as b, throttled(named(b, process), share):
+        with rig.live(feeder, shards=shards) as b, throttled(named(b, process), share):
             saturated = sides.Side(feeder, b.pids, b.listener.mark).flood(flood)
         result = Overload(saturated, 2 * saturated)
-        with sides.live(feeder, shards=shards, times="times", extra="") as b:
+        with rig.live(feeder, shards=shards, times="times", extra="") as b:
             pids = b.pids()
             with throttled(named(b, process), share):
                 _press(b, result, minutes, every_s)
@@ -141,7 +141,10 @@ def _heal(b: Bench, result: Overload) -> None:
             result.completeness = status["completeness"]
             result.dropped = status["frames"]["dropped"]
             result.gaps_opened = status["gaps"]["opened"]
-            result.replayed, result.missing = status["blocks"]["replayed"], status["blocks"]["missing"]
+            result.replayed, result.missing = (
+                status["blocks"]["replayed"],
+                status["blocks"]["missing"],
+            )
             if result.coverage == 1.0 and result.completeness == 1.0 and not status["gaps"]["open"]:
                 result.healed_s = time.monotonic() - began
                 return

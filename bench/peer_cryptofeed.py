@@ -9,18 +9,21 @@ import asyncio
 import sys
 import time
 from decimal import Decimal
+from importlib import import_module
 from typing import Any
 
 import msgspec
-from cryptofeed.backends.zmq import BookZMQ
-from cryptofeed.defines import ASK, BID
-from cryptofeed.types import OrderBook
 
 from bench.floor import Consumer, listen
 from bench.tally import Tally, say, until_told
 
+# By name: it has no types, and need not be installed for the rest to be checked.
+_backend: Any = import_module("cryptofeed.backends.zmq")
+_types: Any = import_module("cryptofeed.types")
+BID, ASK = "bid", "ask"
 
-def publisher(backend: BookZMQ) -> Consumer:
+
+def publisher(backend: Any) -> Consumer:
     """Return a consumer that publishes through cryptofeed."""
 
     def consume(payload: memoryview, message: Any, last: bool) -> None:
@@ -31,7 +34,7 @@ def publisher(backend: BookZMQ) -> Consumer:
         for updates in (result.spot_orderbook_updates, result.derivative_orderbook_updates):
             for update in updates or ():
                 levels = update.orderbook
-                book = OrderBook("INJECTIVE", levels.market_id)
+                book = _types.OrderBook("INJECTIVE", levels.market_id)
                 book.timestamp = now
                 book.delta = {BID: _decimals(levels.buy_levels), ASK: _decimals(levels.sell_levels)}
                 _finish(backend(book, now))
@@ -55,7 +58,7 @@ def _finish(call: Any) -> None:
 async def run(options: dict[str, Any]) -> None:
     """Publish until told to stop."""
     port = int(options["push"].rpartition(":")[2])
-    backend = BookZMQ(host="127.0.0.1", port=port, key="book")
+    backend = _backend.BookZMQ(host="127.0.0.1", port=port, key="book")
     backend.start(asyncio.get_running_loop())
     await asyncio.sleep(0.3)
     await listen(options, publisher(backend))

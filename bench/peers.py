@@ -53,10 +53,15 @@ class Peer(msgspec.Struct):
 def peers(feeder: Feeder) -> list[Peer]:
     """Return all that can run here, ours first and the floor last."""
     # Asked for twenty updates a message the stream is at its best; both are documented.
-    grouped, single = "injective-py, chain stream, one call", "injective-py, chain stream, a call per market"
+    grouped, single = (
+        "injective-py, chain stream, one call",
+        "injective-py, chain stream, a call per market",
+    )
     found = [
         Peer("collector, chain-ws", 2_000, lambda f: sides.ours(f, times="each")),
-        Peer("collector, chain-grpc", 800, lambda f: sides.ours(f, times="each", source="chain-grpc")),
+        Peer(
+            "collector, chain-grpc", 800, lambda f: sides.ours(f, times="each", source="chain-grpc")
+        ),
         Peer(grouped, 400, lambda f: sides.peer(f, "chain_stream", times=True)),
         Peer(single, 300, lambda f: sides.peer(f, "chain_stream", times=True, per_market=True)),
         Peer("websockets + json", 800, lambda f: sides.peer(f, "websockets", times=True)),
@@ -68,7 +73,9 @@ def peers(feeder: Feeder) -> list[Peer]:
         found.append(Peer("cryptofeed, ZeroMQ backend only", 600, sides.cryptofeed))
     found += [
         Peer("floor, a message per update", 2_000, lambda f: sides.floor(f, times=True)),
-        Peer("floor, a message per read", 2_000, lambda f: sides.floor(f, times=True, batched=True)),
+        Peer(
+            "floor, a message per read", 2_000, lambda f: sides.floor(f, times=True, batched=True)
+        ),
     ]
     return found
 
@@ -79,8 +86,8 @@ def measure(peer: Peer, feeder: Feeder, *, seconds: float, scale: float = 1.0) -
         peer.flood = [*peer.flood, side.flood(max(2, int(peer.blocks * scale)))]
         for rate in RATES:
             stretch = side.steady(rate * scale, seconds)
-            taken = tuple(stretch.quantile(q) for q in (0.5, 0.99, 0.999))
-            peer.latency = peer.latency | {rate: [*peer.latency.get(rate, []), taken]}  # type: ignore[list-item]
+            taken = (stretch.quantile(0.5), stretch.quantile(0.99), stretch.quantile(0.999))
+            peer.latency = peer.latency | {rate: [*peer.latency.get(rate, []), taken]}
         peer.cpu_us = [*peer.cpu_us, stretch.cpu_us()]
         peer.processes = {
             name: round(s * 1e6 / max(1, stretch.updates), 2) for name, s in stretch.cpu.items()
@@ -102,7 +109,13 @@ def compare(runs: int, seconds: float, scale: float = 1.0, only: str = "") -> li
 def head() -> list[str]:
     """Return the table's head."""
     rates = [f"latency at {rate:,.0f}/s, p50 / p99 / p99.9 ms" for rate in RATES]
-    return ["peer", "updates/s at saturation", f"CPU µs an update at {RATES[-1]:,.0f}/s", *rates, "PSS MB"]
+    return [
+        "peer",
+        "updates/s at saturation",
+        f"CPU µs an update at {RATES[-1]:,.0f}/s",
+        *rates,
+        "PSS MB",
+    ]
 
 
 @click.command()

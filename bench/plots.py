@@ -1,6 +1,7 @@
 """Plots into results/, where matplotlib is installed; without it the tables stand alone."""
 
 from collections.abc import Sequence
+from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 
@@ -9,20 +10,14 @@ from shards.stats import upper_edge
 
 
 def _figure(rows: float = 4.0) -> Any:
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    from matplotlib import pyplot as plt
-
-    return plt.subplots(figsize=(9, rows), layout="constrained")
+    import_module("matplotlib").use("Agg")
+    return import_module("matplotlib.pyplot").subplots(figsize=(9, rows), layout="constrained")
 
 
 def _save(figure: Any, name: str) -> None:
-    from matplotlib import pyplot as plt
-
     FOLDER.mkdir(exist_ok=True)
     figure.savefig(FOLDER / f"{name}.png", dpi=110)
-    plt.close(figure)
+    import_module("matplotlib.pyplot").close(figure)
 
 
 def _possible() -> bool:

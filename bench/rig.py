@@ -52,7 +52,7 @@ class Child:
         """Read one answer."""
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
-        assert line, f"{self.process.args} ended with {self.process.wait()}"
+        assert line, f"{self.process.args!r} ended with {self.process.wait()}"
         return msgspec.json.decode(line)
 
     def ask(self, line: bytes) -> Any:

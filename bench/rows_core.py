@@ -55,7 +55,10 @@ def empty_over_one_update(scale: Scale) -> list[Line]:
     line = Line("7", "an empty block message / a one-update message", [], 0.25)
     for _ in range(scale.runs):
         rounds = scale.size(_ROUNDS, 1)
-        nothing, update = _least(lambda: _receive_s(empty), rounds), _least(lambda: _receive_s(full), rounds)
+        nothing, update = (
+            _least(lambda: _receive_s(empty), rounds),
+            _least(lambda: _receive_s(full), rounds),
+        )
         line.values.append((nothing / len(empty.payloads)) / (update / len(full.payloads)))
         line.note = f"{nothing * 1e6 / len(empty.payloads):.2f} µs a message"
     return [line]

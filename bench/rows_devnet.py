@@ -38,14 +38,17 @@ def latency(scale: Scale) -> list[Line]:
     """Receive to aggregator on ordinary traffic."""
     line = Line("5a", "receive to aggregator, devnet of 280 markets, 2 shards: p99", [], 1.0, "ms")
     middle = []
-    with node(scale) as found, collecting(found, shards=2) as (running, _):
-        with Listener(running.publish, times="times") as listener:
-            for _ in range(scale.runs):
-                listener.mark()
-                time.sleep(scale.seconds * scale.size(4, 1))
-                at = latency_ms(listener.mark()["latency"])
-                line.values.append(at(0.99))
-                middle.append(at(0.5))
+    with (
+        node(scale) as found,
+        collecting(found, shards=2) as (running, _),
+        Listener(running.publish, times="times") as listener,
+    ):
+        for _ in range(scale.runs):
+            listener.mark()
+            time.sleep(scale.seconds * scale.size(4, 1))
+            at = latency_ms(listener.mark()["latency"])
+            line.values.append(at(0.99))
+            middle.append(at(0.5))
     line.note = "p50 " + ", ".join(f"{ms:.2f}" for ms in middle)
     return [line]
 
@@ -53,7 +56,9 @@ def latency(scale: Scale) -> list[Line]:
 @budget("6")
 def idle_cpu(scale: Scale) -> list[Line]:
     """Everything that the collector uses on ordinary traffic."""
-    line = Line("6", "CPU of all processes, devnet of 280 markets, 2 shards", [], 8.0, "% of a core")
+    line = Line(
+        "6", "CPU of all processes, devnet of 280 markets, 2 shards", [], 8.0, "% of a core"
+    )
     with node(scale) as found, collecting(found, shards=2) as (running, _):
         time.sleep(scale.size(5, 0))
         for _ in range(scale.runs):

@@ -1,6 +1,6 @@
 """Budgets under the simulator's load: 1, 2, 4, 5b, 8 and 9."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -11,6 +11,7 @@ from bench.budget import Line, Scale, budget
 from bench.rig import Feeder
 from bench.sides import Side, Stretch, median
 from bench.use import memory
+from shards.stats import Histogram
 
 _RATE = 5_000.0
 
@@ -31,7 +32,9 @@ def _pair(
             with theirs(feeder) as side:
                 other = side.steady(rate, scale.seconds)
             line.values.append(mine.cpu_us("shard") / max(0.001, other.cpu_us()))
-            whole.append(mine.cpu_us("shard", "aggregator", *sides.LIBRARIES) / max(0.001, other.cpu_us()))
+            whole.append(
+                mine.cpu_us("shard", "aggregator", *sides.LIBRARIES) / max(0.001, other.cpu_us())
+            )
             line.note = (
                 f"shard {mine.cpu_us('shard'):.1f}, aggregator {mine.cpu_us('aggregator'):.1f}, "
                 f"theirs {other.cpu_us():.1f} µs; all of ours / theirs {median(whole):.3f}"
@@ -42,7 +45,9 @@ def _pair(
 @budget("1")
 def chain_ws(scale: Scale) -> list[Line]:
     """chain-ws beside injective-py, an update a message on both sides."""
-    line = Line("1", "CPU per update, shard on chain-ws / injective-py's callback", [], round(1 / 12, 4))
+    line = Line(
+        "1", "CPU per update, shard on chain-ws / injective-py's callback", [], round(1 / 12, 4)
+    )
     return _pair(scale, line, sides.ours, lambda f: sides.peer(f, "chain_stream", per_market=True))
 
 
@@ -75,7 +80,9 @@ def saturation(scale: Scale) -> list[Line]:
                 batched.append(mine / side.flood(blocks))
             ratio.values.append(mine / floor)
             rate.values.append(mine)
-    ratio.note = f"the floor sends a message per update; over a batching floor {median(batched):.2f}"
+    ratio.note = (
+        f"the floor sends a message per update; over a batching floor {median(batched):.2f}"
+    )
     return [ratio, rate]
 
 
@@ -98,12 +105,13 @@ def whole_blocks(scale: Scale) -> list[Line]:
     p99 = Line("5b", "the same: p99", [], 3.0, "ms")
     block = Line("5b", "first byte of a block to its last frame published", [], 8.0, "ms")
     ratio = Line("5b", "the same / the floor", [], 2.0)
+    seconds = scale.seconds * scale.size(2, 6)
     with Feeder(markets=markets) as feeder:
         for _ in range(scale.runs):
             with sides.ours(feeder, shards=2, times="times") as side:
-                mine = side.steady(markets / 0.65, scale.seconds)
+                mine = side.steady(markets / 0.65, seconds)
             with sides.floor(feeder, times=True) as side:
-                floor = side.steady(markets / 0.65, scale.seconds)
+                floor = side.steady(markets / 0.65, seconds)
             found = latency_ms(mine.report["latency"])
             p50.values.append(found(0.5))
             p99.values.append(found(0.99))
@@ -114,12 +122,10 @@ def whole_blocks(scale: Scale) -> list[Line]:
     return [p50, p99, block, ratio]
 
 
-def latency_ms(counts: list[list[int]]) -> Callable[[float], float]:
+def latency_ms(counts: Iterable[tuple[int, int]]) -> Callable[[float], float]:
     """Return the quantiles of a listener's histogram."""
-    from shards.stats import Histogram
-
     histogram = Histogram()
-    histogram.counts = {index: count for index, count in counts}
+    histogram.counts = dict(counts)
     histogram.number = sum(histogram.counts.values())
     histogram.maximum = 1 << 62
     return lambda q: histogram.quantile(q) / 1e6
@@ -161,7 +167,9 @@ def many_markets(scale: Scale) -> list[Line]:
         for markets in (many, few):
             with Feeder(markets=markets) as feeder, sides.ours(feeder) as side:
                 rate = 6_000.0 / scale.size(1, 20)
-                stretch = side.steady(rate, scale.seconds * scale.size(2, 1), settle_s=scale.size(2, 0))
+                stretch = side.steady(
+                    rate, scale.seconds * scale.size(2, 1), settle_s=scale.size(2, 0)
+                )
                 cost.append(stretch.cpu_us("shard", "aggregator", *sides.LIBRARIES))
         line.values.append(cost[0] / max(0.001, cost[1]))
         line.note = f"{cost[0]:.1f} / {cost[1]:.1f} µs"

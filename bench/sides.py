@@ -8,7 +8,8 @@ from typing import Any
 
 import msgspec
 
-from bench.rig import Child, Feeder, live
+from bench import rig
+from bench.rig import Child, Feeder
 from bench.use import CpuClock, memory
 from tests.system.running import free_port_pair
 
@@ -92,7 +93,7 @@ class Side:
 @contextlib.contextmanager
 def ours(feeder: Feeder, **options: Any) -> Iterator[Side]:
     """The collector, and a subscriber that does nothing."""
-    with live(feeder, **options) as b:
+    with rig.live(feeder, **options) as b:
         yield Side(feeder, b.pids, b.listener.mark)
 
 

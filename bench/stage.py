@@ -14,6 +14,7 @@ from collector.config import AggregatorConfig
 from collector.inbox import Inbox
 from collector.wanted import Wanted
 from shards import frames
+from shards.config import Endpoints
 from shards.frames import BatchHeader, Record
 from tests.shards.reported import report
 

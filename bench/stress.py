@@ -12,11 +12,12 @@ from typing import Any, Final
 import click
 import msgspec
 
-from bench import plots, results, sides
+from bench import plots, results, rig, sides
 from bench.overload import Overload, overload
 from bench.rig import Feeder
 from bench.rows_load import block_times_ms, latency_ms
 from bench.sides import median
+from bench.use import memory
 
 MARKETS: Final = (10, 30, 100, 300, 1_000, 3_000)
 SHARDS: Final = (1, 2, 4)
@@ -60,9 +61,7 @@ HEAD: Final = (
 
 def size(markets: int, shards: int, *, seconds: float, updates: int = _UPDATES) -> Reached:
     """Measure one size: bursts, then a flood."""
-    from bench.use import memory
-
-    with Feeder(markets=markets) as feeder, sides.live(feeder, shards=shards, times="times") as b:
+    with Feeder(markets=markets) as feeder, rig.live(feeder, shards=shards, times="times") as b:
         side = sides.Side(feeder, b.pids, b.listener.mark)
         bursts = side.steady(markets / 0.65, seconds)
         at = latency_ms(bursts.report["latency"])
@@ -88,8 +87,12 @@ def table(markets: tuple[int, ...], shards: tuple[int, ...], seconds: float) -> 
 
 
 @click.command()
-@click.option("--minutes", default=5.0, show_default=True, help="Length of the overload; 0 for none.")
-@click.option("--seconds", default=5.0, show_default=True, help="Length of the bursts of each size.")
+@click.option(
+    "--minutes", default=5.0, show_default=True, help="Length of the overload; 0 for none."
+)
+@click.option(
+    "--seconds", default=5.0, show_default=True, help="Length of the bursts of each size."
+)
 @click.option("--sizes/--no-sizes", default=True, show_default=True, help="Measure the table.")
 @click.option("--markets", default=1_000, show_default=True, help="Markets in the overload.")
 @click.option("--shards", default=1, show_default=True, help="Shards in the overload.")

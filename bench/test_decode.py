@@ -18,7 +18,9 @@ def _all(decode: Any, payloads: list[bytes]) -> None:
         decode(payload)
 
 
-@pytest.mark.parametrize("decode", [bare.decode, chain_ws.decode, json.loads], ids=["bare msgspec", "ours", "json"])
+@pytest.mark.parametrize(
+    "decode", [bare.decode, chain_ws.decode, json.loads], ids=["bare msgspec", "ours", "json"]
+)
 def test_updates(per_update: PerUpdate, decode: Any) -> None:
     """A message with one update."""
     made = content()
@@ -34,7 +36,9 @@ def test_empty_blocks(per_update: PerUpdate, decode: Any) -> None:
 
 
 @pytest.mark.benchmark(group="decode, recorded blocks of the node")
-@pytest.mark.parametrize("decode", [bare.decode, chain_ws.decode, json.loads], ids=["bare msgspec", "ours", "json"])
+@pytest.mark.parametrize(
+    "decode", [bare.decode, chain_ws.decode, json.loads], ids=["bare msgspec", "ours", "json"]
+)
 def test_recording(per_update: PerUpdate, decode: Any) -> None:
     """What a real node said, all markets in one subscription, trades too."""
     payloads = recorded()

@@ -14,13 +14,14 @@ from bench import (
     peers,
     plots,
     results,
+    rig,
     rows_devnet,
     rows_load,
     sides,
     stress,
 )
 from bench.budget import Line, Scale
-from bench.rig import Feeder
+from bench.rig import Bench, Feeder
 
 TINY = Scale(runs=1, seconds=0.3, tiny=True)
 
@@ -34,26 +35,26 @@ def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="module")
-def started() -> Iterator[tuple[Feeder, sides.Side]]:
-    """A feeder and a collector for all rows: starting one for each is what takes the time."""
-    with Feeder(markets=8) as feeder, sides.live(feeder, shards=2, times="each") as b:
-        yield feeder, sides.Side(feeder, b.pids, b.listener.mark)
+def started() -> Iterator[Bench]:
+    """A feeder and a collector for all: starting one for each bench is what takes the time."""
+    with Feeder(markets=8) as feeder, rig.live(feeder, shards=2, times="each") as b:
+        yield b
 
 
 @pytest.fixture
-def one_collector(
-    started: tuple[Feeder, sides.Side], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Let every row find the collector that runs already."""
-    feeder, side = started
+def one_collector(started: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let every bench find the collector that runs already."""
+    side = sides.Side(started.feeder, started.pids, started.listener.mark)
 
     @contextlib.contextmanager
     def same(thing: Any) -> Iterator[Any]:
         yield thing
 
-    for module in (rows_load, peers):
-        monkeypatch.setattr(module, "Feeder", lambda **_: same(feeder))
+    for module in (rows_load, peers, stress, overload):
+        monkeypatch.setattr(module, "Feeder", lambda **_: same(started.feeder))
     monkeypatch.setattr(sides, "ours", lambda *_, **__: same(side))
+    monkeypatch.setattr(rig, "live", lambda *_, **__: same(started))
+    monkeypatch.setattr(growth, "bench", lambda **_: same(started))
 
 
 @pytest.mark.usefixtures("one_collector")
@@ -95,6 +96,7 @@ def test_peers() -> None:
         assert len(peer.row()) == len(peers.head())
 
 
+@pytest.mark.usefixtures("one_collector")
 def test_growth() -> None:
     """Readings are taken, and growth is the difference of medians."""
     readings = growth.watch(0.03, 400, markets=8, shards=1, every_s=0.9)
@@ -103,11 +105,13 @@ def test_growth() -> None:
     assert growth.growth(readings, settled=0)
 
 
+@pytest.mark.usefixtures("one_collector")
 def test_stress() -> None:
     """A size of the table, and a short overload."""
     assert stress.size(8, 2, seconds=0.7, updates=200).updates_per_s > 0
     found = overload.overload(0.02, markets=8, share=0.5, every_s=0.5, flood=4)
-    assert not found.failures(), found.said()
+    assert found.healed_s >= 0, found.said()
+    assert not found.restarts
 
 
 def test_verdicts() -> None:
@@ -121,7 +125,7 @@ def test_blocks_are_timed_from_their_first_byte() -> None:
     common = {"updates": 1, "seconds": 1.0, "cpu": {}, "latency_us": [], "marks": {7: 1_000_000}}
     ours = {"blocks": [(7, 1_100_000, 3_000_000, 2)], "seen": []}
     floor = {"seen": [(7, 1, 2_000_000), (7, 1, 4_000_000), (8, 1, 1)]}
-    stretch = rows_load.Stretch
+    stretch = sides.Stretch
     assert rows_load.block_times_ms(stretch(report=ours, **common)) == [2.0]  # type: ignore[arg-type]
     assert rows_load.block_times_ms(stretch(report=floor, **common)) == [3.0]  # type: ignore[arg-type]
 

@@ -25,7 +25,12 @@ def test_push(per_update: PerUpdate, size: int, tmp_path: Path) -> None:
         limits = Limits(push_hwm=100_000)
         dropped: list[object] = []
         pusher = Pusher(
-            context, f"ipc://{tmp_path}/push", shard=0, epoch=1, limits=limits, on_drop=dropped.extend
+            context,
+            f"ipc://{tmp_path}/push",
+            shard=0,
+            epoch=1,
+            limits=limits,
+            on_drop=dropped.extend,
         )
         pusher.link(1)
         pusher.push(chunks[0])

@@ -21,12 +21,12 @@ class Breaker:
     """Decides whether an endpoint may be tried; time comes in as ``now`` (monotonic s)."""
 
     __slots__ = (
-        "_failures",
         "_most_open_s",
         "_open_s",
         "_open_until",
         "_probing",
         "_threshold",
+        "failures",
         "reason",
     )
 
@@ -36,7 +36,8 @@ class Breaker:
         self._threshold = threshold
         self._open_s = open_s
         self._most_open_s = most_open_s
-        self._failures = 0
+        self.failures = 0
+        """In a row."""
         self._open_until = 0.0
         self._probing = False
         self.reason = ""
@@ -44,7 +45,7 @@ class Breaker:
 
     def state(self, now: float) -> State:
         """Say where the breaker stands."""
-        if self._failures < self._threshold:
+        if self.failures < self._threshold:
             return "closed"
         return "open" if now < self._open_until else "half-open"
 
@@ -64,15 +65,15 @@ class Breaker:
 
     def succeeded(self) -> None:
         """Data came through the endpoint."""
-        self._failures = 0
+        self.failures = 0
         self._probing = False
         self.reason = ""
 
     def failed(self, now: float, reason: str) -> None:
         """The attempt failed; a failed probe opens the breaker again."""
-        self._failures += 1
+        self.failures += 1
         self._probing = False
         self.reason = reason
-        if self._failures >= self._threshold:
-            longer = 2.0 ** min(self._failures - self._threshold, 16)
+        if self.failures >= self._threshold:
+            longer = 2.0 ** min(self.failures - self._threshold, 16)
             self._open_until = now + min(self._most_open_s, self._open_s * longer)

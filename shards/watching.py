@@ -43,6 +43,7 @@ class Watch:
         self._heard_at = 0
         self._ahead_since = 0.0
         self._patient_until = 0.0
+        self._shown_at_first = 0
         self.halted = False
         """The chain itself makes no blocks; the subscription is fine."""
 
@@ -101,11 +102,18 @@ class Watch:
         The node shows the next block before it has executed it and told the stream: only if
         that stays away too for this long do the two views differ.
         """
-        head = self._pipeline.head
         try:
             height = await latest_height(self._rpc)
         except SourceError:
             return False
+        head = self._pipeline.head
+        if not head:
+            # No block was heard yet: what the node showed at first stands in for one.
+            if not self._shown_at_first:
+                self._shown_at_first = height
+                self._patient_until = time.monotonic() + patience_s
+                return True
+            head, self._shown_at_first = self._shown_at_first, 0
         if height == head + 1:
             self._ahead_since = self._ahead_since or time.monotonic()
             return time.monotonic() - self._ahead_since < patience_s

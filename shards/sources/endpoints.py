@@ -1,8 +1,8 @@
 """
 Which endpoint of a source to try next, and when: breakers, backoff, failover and return.
 
-Endpoints stand in order of preference. An attempt goes to the first whose breaker allows
-it; when none does, we wait for the one that opens first. Backoff applies between attempts
+Endpoints stand in order of preference. An attempt goes to the first of those that failed
+least and whose breaker allows it; when none does, we wait for the one that opens first. Backoff applies between attempts
 and is reset by data, not by a connection.
 """
 
@@ -45,8 +45,10 @@ class EndpointPool:
             self._backoff.next_s()
         while True:
             now = time.monotonic()
-            for endpoint, breaker in self._breakers.items():
-                if breaker.allows(now):
+            # Who failed less often goes first, and among those the preferred one: an endpoint
+            # that is down is not tried four times while another would answer.
+            for endpoint in sorted(self._breakers, key=lambda e: self._breakers[e].failures):
+                if self._breakers[endpoint].allows(now):
                     self.current = endpoint
                     self.attempts += 1
                     return endpoint

@@ -137,19 +137,22 @@ async def fail(endpoints: EndpointPool, times: int) -> list[str]:
     return tried
 
 
-async def test_the_first_endpoint_is_tried_until_its_breaker_opens_then_the_next() -> None:
+async def test_endpoints_are_tried_in_turn_until_their_breakers_open() -> None:
     endpoints = pool("a", "b", "c")
-    assert await fail(endpoints, 9) == ["a"] * 4 + ["b"] * 4 + ["c"]
+    assert await fail(endpoints, 11) == ["a", "b", "c"] * 3 + ["a", "b"]
     assert [s.breaker for s in endpoints.states()] == ["open", "open", "closed"]
     assert [s.reason for s in endpoints.states()] == ["refused"] * 3
-    assert endpoints.attempts == 9
+    assert endpoints.attempts == 11
 
 
 async def test_the_preferred_endpoint_is_probed_once_its_time_has_passed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     endpoints = pool("a", "b")
-    await fail(endpoints, 4)
+    await endpoints.next()
+    for _ in range(4):
+        endpoints.probed("a", "refused")
+    endpoints.failed("refused")
     assert await endpoints.next() == "b"
     endpoints.succeeded()
     assert endpoints.preferred() is None

@@ -333,6 +333,28 @@ async def test_after_a_change_of_cookie_the_old_one_leads_to_a_backend_behind(
     assert (await ask_book(query, venue, cookie=cookie))[1] == venue.exchange.height - 4
 
 
+async def test_all_servers_stop_and_come_back_where_they_were(venue: Venue, query: Any) -> None:
+    endpoints = venue.endpoints()
+    await ask_book(query, venue)
+    async with streaming(venue) as call:
+        await venue.inject(faults.Stop(for_s=0.2))
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await call.read()
+        assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+    with pytest.raises(grpc.aio.AioRpcError):
+        await ask_book(query, venue)
+    await eventually(venue.is_whole)
+    assert venue.endpoints() == endpoints
+    async with grpc.aio.insecure_channel(venue.queries.endpoint) as channel:
+        await ask_book(QUERY_SERVICE.QueryStub(channel), venue)
+    async with streaming(venue) as call:
+        await blocks(venue, 1)
+        assert (await call.read()).block_height == venue.exchange.height
+    rpc = Rpc(venue.rpc.url)
+    assert await latest_height(rpc) == venue.exchange.height
+    rpc.close()
+
+
 async def test_a_refused_query_is_unavailable(venue: Venue, query: Any) -> None:
     await venue.inject(faults.Refuse(protocol="grpc"))
     with pytest.raises(grpc.aio.AioRpcError) as caught:

@@ -204,6 +204,10 @@ class Venue:
         for server in servers:
             await server.start()
 
+    def is_whole(self) -> bool:
+        """Say whether every server that was stopped for a while is back."""
+        return not self._returning
+
     async def close(self) -> None:
         """Stop all servers."""
         for task in list(self._returning):

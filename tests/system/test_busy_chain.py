@@ -1,9 +1,10 @@
 """A chain under load, which drops slow readers, halts, and has paused markets."""
 
+import contextlib
 import logging
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -84,6 +85,34 @@ def test_a_shard_that_stood_still_until_the_node_dropped_it_gets_every_block(
     assert status["blocks"]["replayed"] > 0
     assert (status["completeness"], status["blocks"]["missing"]) == (1.0, 0)
     assert status["gaps"]["opened"] == status["gaps"]["closed"] > 0
+
+
+@contextlib.contextmanager
+def halted(busy: Devnet) -> Iterator[Callable[[], None]]:
+    """Halt the chain; it goes on when the yielded function is called, or at the end."""
+    goes_on = False
+
+    def go_on() -> None:
+        nonlocal goes_on
+        if not goes_on:
+            goes_on = True
+            busy.process.send_signal(signal.SIGUSR2)
+
+    busy.process.send_signal(signal.SIGUSR2)
+    try:
+        yield go_on
+    finally:
+        go_on()
+
+
+def test_a_collector_started_while_the_chain_halts_says_so_and_waits(
+    busy: Devnet, tmp_path: Path
+) -> None:
+    config = configure(tmp_path, busy)
+    with halted(busy) as go_on, collector(tmp_path, "--config", config) as running:
+        eventually(lambda: running.status().get("halted"), within_s=25, what=lambda: running.log)
+        go_on()
+        running.await_live()
 
 
 def test_a_chain_that_halts_is_not_stale(busy: Devnet, tmp_path: Path) -> None:
