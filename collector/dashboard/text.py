@@ -33,6 +33,7 @@ def block_lines(summary: dict[str, Any], frames_per_s: float) -> list[str]:
         + f"   replayed {blocks['replayed']}, missing {blocks['missing']}",
         f"events    {events['trades']} trades, {events['book_updates']} book updates"
         f"   gaps {gaps['open']} open, {gaps['closed']} closed",
+        f"proof     {_proof(summary['trade_proof'])}",
         f"frames    {frames_per_s:.0f}/s, {frames['published']} published, "
         f"{frames['dropped']} dropped",
         f"latency   receive to aggregator p50 {latency['p50']:.0f} µs, "
@@ -46,6 +47,14 @@ def block_lines(summary: dict[str, Any], frames_per_s: float) -> list[str]:
         for p in summary["processes"]
     ]
     return lines + trouble_lines(summary)
+
+
+def _proof(proof: dict[str, Any]) -> str:
+    """Say what the trade ids prove."""
+    if not proof["provable"]:
+        return str(proof["reason"])
+    holes = f", {proof['holes']} with trades missing" if proof["holes"] else ""
+    return f"all trades of {proof['whole']} blocks are here, by their ids{holes}"
 
 
 def _others(states: dict[str, int]) -> str:

@@ -345,7 +345,9 @@ async def test_all_servers_stop_and_come_back_where_they_were(venue: Venue, quer
         await ask_book(query, venue)
     await eventually(venue.is_whole)
     assert venue.endpoints() == endpoints
-    async with grpc.aio.insecure_channel(venue.queries.endpoint) as channel:
+    # A pool of its own: the other channel's is backing off after the refusal.
+    options = [("grpc.use_local_subchannel_pool", 1)]
+    async with grpc.aio.insecure_channel(venue.queries.endpoint, options) as channel:
         await ask_book(QUERY_SERVICE.QueryStub(channel), venue)
     async with streaming(venue) as call:
         await blocks(venue, 1)
