@@ -93,6 +93,9 @@ class _Message(msgspec.Struct, gc=False):
 # Not strict: the node writes 64-bit integers as strings, and msgspec reads them in C.
 _decode: Final = msgspec.json.Decoder(_Message, strict=False).decode
 _NOTHING: Final[list[Level]] = []
+# Shared, and never changed by anyone.
+_NO_TRADES: Final[list[tuple[str, Trade]]] = []
+_NO_UPDATES: Final[list[BookUpdate]] = []
 _CONFIRMED: Final = Confirmed()
 
 
@@ -124,6 +127,15 @@ def decode(payload: bytes | memoryview) -> tuple[int, Block | Confirmed | Reject
 
 
 def _block(block: _Block) -> Block:
+    ts_event = block.block_time * 1_000_000
+    if not (
+        block.spot_orderbook_updates
+        or block.spot_trades
+        or block.derivative_orderbook_updates
+        or block.derivative_trades
+    ):
+        # Most blocks of a one-market subscription: they must cost next to nothing.
+        return Block(block.block_height, ts_event, _NO_TRADES, _NO_UPDATES)
     updates: list[BookUpdate] = []
     if block.spot_orderbook_updates:
         updates = _updates(block.spot_orderbook_updates)
@@ -137,7 +149,7 @@ def _block(block: _Block) -> Block:
     if trades:
         # The node collects them in a map, so they come in random order.
         trades.sort(key=_number)
-    return Block(block.block_height, block.block_time * 1_000_000, trades, updates)
+    return Block(block.block_height, ts_event, trades, updates)
 
 
 def _number(of_market: tuple[str, Trade]) -> int:

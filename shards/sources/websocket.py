@@ -2,14 +2,15 @@
 
 import asyncio
 import ssl
-import time
 from collections.abc import Callable
+from time import time_ns
 from typing import Final
 
 from picows import WSError, WSFrame, WSListener, WSMsgType, WSTransport, ws_connect
 
 from shards.errors import DecodeError, SourceError
 
+_TEXT: Final = WSMsgType.TEXT
 _MAX_FRAME: Final = 64 << 20
 _HANDSHAKE_S: Final = 5.0
 
@@ -34,31 +35,37 @@ class Listener(WSListener):
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
         """Take one WebSocket frame; the data path begins here."""
-        kind = frame.msg_type
-        if kind is WSMsgType.TEXT or kind is WSMsgType.BINARY or kind is WSMsgType.CONTINUATION:
-            payload: memoryview | bytes = frame.get_payload_as_memoryview()
-            if not frame.fin or self._fragments:
-                self._fragments.append(bytes(payload))
-                if not frame.fin:
-                    return
-                payload = b"".join(self._fragments)
-                self._fragments.clear()
-            self._deliver(transport, payload, frame.last_in_buffer)
-        elif kind is WSMsgType.CLOSE:
+        if frame.msg_type is _TEXT and frame.fin and not self._fragments:
+            try:
+                self._receiver(frame.get_payload_as_memoryview(), time_ns(), frame.last_in_buffer)
+            # picows would log it and go on.
+            except Exception as error:  # noqa: BLE001
+                self._failed(transport, error)
+        else:
+            self._take_other(transport, frame)
+
+    def _take_other(self, transport: WSTransport, frame: WSFrame) -> None:
+        """Take what is rare: a fragment, a close."""
+        if frame.msg_type is WSMsgType.CLOSE:
             self._end(f"closed by the server with code {frame.get_close_code()}")
             transport.disconnect()
+        elif frame.msg_type in (_TEXT, WSMsgType.BINARY, WSMsgType.CONTINUATION):
+            self._fragments.append(frame.get_payload_as_bytes())
+            if frame.fin:
+                payload = b"".join(self._fragments)
+                self._fragments.clear()
+                try:
+                    self._receiver(payload, time_ns(), frame.last_in_buffer)
+                except Exception as error:  # noqa: BLE001
+                    self._failed(transport, error)
 
-    def _deliver(self, transport: WSTransport, payload: memoryview | bytes, last: bool) -> None:
-        try:
-            self._receiver(payload, time.time_ns(), last)
-        except DecodeError as error:
+    def _failed(self, transport: WSTransport, error: Exception) -> None:
+        if isinstance(error, DecodeError):
             self._end(f"garbage: {error.reason}")
-            transport.disconnect(graceful=False)
-        # Anything else is a bug of ours; picows would only log it. Let the owner raise it.
-        except Exception as bug:  # noqa: BLE001
-            if not self.ended.done():
-                self.ended.set_exception(bug)
-            transport.disconnect(graceful=False)
+        elif not self.ended.done():
+            # A bug of ours: let the owner raise it.
+            self.ended.set_exception(error)
+        transport.disconnect(graceful=False)
 
     def on_ws_disconnected(self, transport: WSTransport) -> None:
         """Note the end of the connection."""
