@@ -132,7 +132,9 @@ class Server:
         while True:
             await asyncio.sleep(1.0)
             self.aggregator.coverage.sample(time.monotonic())
-            self.aggregator.proof.settle(self.aggregator.coverage.accounted())
+            coverage = self.aggregator.coverage
+            if since := coverage.joined_from():
+                self.aggregator.proof.settle(coverage.accounted(), since=since)
             self.processes.sample()
             _save(self._ledger, list(self.aggregator.coverage.states.values()))
 

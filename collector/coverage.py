@@ -133,6 +133,15 @@ class Coverage:
         """Return the height through which every market's blocks are accounted for."""
         return min((state.last for state in self.states.values() if state.first), default=0)
 
+    def joined_from(self) -> int:
+        """Return the first block that every market had joined for; 0 while some have not."""
+        firsts = [
+            state.first
+            for market_id, state in self.states.items()
+            if self._status[market_id] == "Active"
+        ]
+        return max(firsts) if firsts and all(firsts) else 0
+
     def state_of(self, state: MarketState, now: float) -> str:
         """Return a market's state, with a silent shard's word not taken for it."""
         if self._status[state.market_id] != "Active":

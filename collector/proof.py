@@ -27,16 +27,20 @@ class TradeProof:
             counted, top = self._open.get(height, (0, -1))
             self._open[height] = (counted + count, max(top, highest))
 
-    def settle(self, height: int) -> None:
-        """Judge all blocks up to a height, now that every shard has accounted for them."""
+    def settle(self, height: int, *, since: int) -> None:
+        """
+        Judge all blocks up to a height, now that every shard has accounted for them.
+
+        Only from ``since`` on, the first block that every market had joined for.
+        """
         if height <= self._settled:
             return
-        # The first call only says where whole blocks begin: we joined amid the one before.
-        first = not self._settled
+        # The first call only says where we begin: of the blocks before it some may be lost.
+        since = max(since, height + 1) if not self._settled else since
         self._settled = height
         for done in [h for h in self._open if h <= height]:
             counted, top = self._open.pop(done)
-            if first:
+            if done < since:
                 continue
             if counted == top + 1:
                 self.whole += 1
