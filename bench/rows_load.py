@@ -13,31 +13,31 @@ from bench.sides import Side, Stretch, median
 from bench.use import memory
 from shards.stats import Histogram
 
-_RATE = 5_000.0
+Start = Callable[[Feeder], AbstractContextManager[Side]]
 
 
 def _pair(
-    scale: Scale,
-    line: Line,
-    ours: Callable[[Feeder], AbstractContextManager[Side]],
-    theirs: Callable[[Feeder], AbstractContextManager[Side]],
+    scale: Scale, line: Line, ours: Start, theirs: Start, sizes: tuple[int, int]
 ) -> list[Line]:
-    """CPU of our whole shard over CPU of their process, per update, on the same updates."""
-    rate = _RATE / scale.size(1, 10)
+    """
+    CPU of our whole shard over CPU of their process, per update of equal blocks.
+
+    Both are given as many as they can take: at lower rates both pay for waking up, which
+    says more about the machine than about them.
+    """
     whole = []
+    blocks = [scale.size(size, 4) for size in sizes]
     with Feeder(markets=20) as feeder:
         for _ in range(scale.runs):
             with ours(feeder) as side:
-                mine = side.steady(rate, scale.seconds)
+                _, mine = side.flooded(blocks[0])
             with theirs(feeder) as side:
-                other = side.steady(rate, scale.seconds)
-            line.values.append(mine.cpu_us("shard") / max(0.001, other.cpu_us()))
-            whole.append(
-                mine.cpu_us("shard", "aggregator", *sides.LIBRARIES) / max(0.001, other.cpu_us())
-            )
+                other = max(0.001, sum(side.flooded(blocks[1])[1].values()))
+            line.values.append(mine["shard 0"] / other)
+            whole.append((sum(mine.values()) - mine["listener"]) / other)
             line.note = (
-                f"shard {mine.cpu_us('shard'):.1f}, aggregator {mine.cpu_us('aggregator'):.1f}, "
-                f"theirs {other.cpu_us():.1f} µs; all of ours / theirs {median(whole):.3f}"
+                f"shard {mine['shard 0']:.1f}, aggregator {mine['aggregator']:.1f}, "
+                f"theirs {other:.1f} µs; all our processes / theirs {median(whole):.3f}"
             )
     return [line]
 
@@ -45,10 +45,15 @@ def _pair(
 @budget("1")
 def chain_ws(scale: Scale) -> list[Line]:
     """chain-ws beside injective-py, an update a message on both sides."""
-    line = Line(
-        "1", "CPU per update, shard on chain-ws / injective-py's callback", [], round(1 / 12, 4)
+    name = "CPU per update, shard on chain-ws / injective-py's callback"
+    line = Line("1", name, [], round(1 / 12, 4))
+    return _pair(
+        scale,
+        line,
+        sides.ours,
+        lambda feeder: sides.peer(feeder, "chain_stream", per_market=True),
+        (3_000, 400),
     )
-    return _pair(scale, line, sides.ours, lambda f: sides.peer(f, "chain_stream", per_market=True))
 
 
 @budget("2")
@@ -58,8 +63,9 @@ def chain_grpc(scale: Scale) -> list[Line]:
     return _pair(
         scale,
         line,
-        lambda f: sides.ours(f, source="chain-grpc"),
-        lambda f: sides.peer(f, "chain_stream"),
+        lambda feeder: sides.ours(feeder, source="chain-grpc"),
+        lambda feeder: sides.peer(feeder, "chain_stream"),
+        (1_000, 400),
     )
 
 

@@ -14,6 +14,7 @@ from bench.use import CpuClock, memory
 from tests.system.running import free_port_pair
 
 LIBRARIES = ("coordinator", "resource")
+_PATIENCE_NS = 3_000_000_000
 SETTLE_S = 1.0
 """Of a steady load, before it is measured."""
 
@@ -75,15 +76,20 @@ class Side:
 
     def flood(self, blocks: int) -> float:
         """Send so many blocks at once; return the updates per second that came out."""
+        return self.flooded(blocks)[0]
+
+    def flooded(self, blocks: int) -> tuple[float, dict[str, float]]:
+        """Return also the CPU per update of each process, in µs."""
         self.mark()
+        clock = CpuClock(self.pids())
         sent = self.feeder.do("flood", blocks=blocks)
         updates, last = 0, sent["first"] + 1
-        while True:
+        while updates < sent["updates"] and time.time_ns() - last < _PATIENCE_NS:
             report = self.mark()
             updates, last = updates + report["updates"], report["last"] or last
-            if updates >= sent["updates"] or time.time_ns() - last > 3_000_000_000:
-                return float(updates * 1e9 / (last - sent["first"]))
             time.sleep(0.05)
+        cpu = {name: s * 1e6 / max(1, updates) for name, s in clock.read().items()}
+        return updates * 1e9 / (last - sent["first"]), cpu
 
     def pss(self) -> float:
         """Return the PSS of all its processes, in MB."""

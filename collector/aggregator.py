@@ -139,20 +139,32 @@ class Aggregator:
             link.lost += sequence - link.frame_sequence - 1
             link.lost_through = sequence - 1
         link.frames += len(records)
-        live = not header.resent
-        latency = self.recv_to_aggregator.record
+        if not header.resent:
+            self._time(records, link, now)
         for record in records:
-            if live and not record.flags & LATE:
-                latency(now - record.ts_recv)
-                if record.height > link.height and record.ts_event:
-                    # Once a block: its first frame says when we had it.
-                    link.height = record.height
-                    self.block_to_recv.record(record.ts_recv - record.ts_event)
             self._forward(record, header, sequence, now)
             sequence += 1
         link.frame_sequence = sequence - 1
         if link.unaccounted is not None:
             self._account(link)
+
+    def _time(self, records: list[Record], link: ShardLink, now: int) -> None:
+        """Count the latency of live frames; those of one payload share its instant."""
+        stamp, same = 0, 0
+        for record in records:
+            if record.flags & LATE:
+                continue
+            if record.ts_recv != stamp:
+                if same:
+                    self.recv_to_aggregator.record(now - stamp, same)
+                stamp, same = record.ts_recv, 0
+            same += 1
+            if record.height > link.height and record.ts_event:
+                # Once a block: its first frame says when we had it.
+                link.height = record.height
+                self.block_to_recv.record(record.ts_recv - record.ts_event)
+        if same:
+            self.recv_to_aggregator.record(now - stamp, same)
 
     def report(self, report: Report, now: float) -> Answer:
         """Take a shard's report and say where the shard stands (``id`` is the caller's to set)."""

@@ -55,7 +55,17 @@ class BookSync:
                 self.lose(observed_from=height)
                 self._keep(self._delta(update, height, ts_event, ts_recv, source))
                 raise
-            return self._delta(update, height, ts_event, ts_recv, source)
+            return Book(
+                self.market_id,
+                height,
+                update.sequence,
+                ts_event,
+                ts_recv,
+                source,
+                False,
+                update.bids,
+                update.asks,
+            )
         self._keep(self._delta(update, height, ts_event, ts_recv, source))
         return None
 

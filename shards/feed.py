@@ -212,7 +212,7 @@ class Feed:
         """Take the lost block that is due next (``ledger.last + 1``)."""
         self.ledger.last = block.height
         self.ledger.replayed.add(block.height)
-        self._publish(block, ts_recv, "replay")
+        self._publish(block, ts_recv, "replay", late=True)
         self._replayed(ts_recv)
 
     def give_up(self, to: int, ts: int) -> None:

@@ -47,6 +47,7 @@ LATE: Final = 4
 """Record flag: replayed, or held back for something else: its latency says nothing."""
 
 _PREFIX: Final = struct.Struct(">BBBBQBQBQBQBHBQBQ")
+_pack: Final = _PREFIX.pack
 PREFIX_SIZE: Final = _PREFIX.size
 _KIND_OFFSET: Final = 2
 
@@ -115,10 +116,12 @@ def prefix(
     frame_sequence: int,
 ) -> bytes:
     """Build the sixty bytes that stand before an encoded event in a body."""
-    return _PREFIX.pack(
-        *(0x9A, VERSION, kind, 0xCF, publisher_epoch, 0xCF, topic_sequence, 0xCF, ts_pub),
-        *(0xCF, ts_push, 0xCD, shard, 0xCF, epoch, 0xCF, frame_sequence),
+    # fmt: off
+    return _pack(
+        0x9A, VERSION, kind, 0xCF, publisher_epoch, 0xCF, topic_sequence, 0xCF, ts_pub,
+        0xCF, ts_push, 0xCD, shard, 0xCF, epoch, 0xCF, frame_sequence,
     )
+    # fmt: on
 
 
 def kind_of(body: bytes) -> int:

@@ -86,7 +86,7 @@ class Outbox:
         What is late waited here for a snapshot or for lost blocks.
         """
         lane = self._lanes[feed.market_id]
-        flags = LATE if late or event.source == "replay" else 0
+        flags = LATE if late else 0
         if event.is_snapshot:
             flags |= SNAPSHOT
             lane.deltas = 0
@@ -131,7 +131,7 @@ class Outbox:
 
     def trades(self, feed: Feed, event: Trades, late: bool = False) -> None:
         """Make the trades frame of one block."""
-        flags = LATE if late or event.source == "replay" else 0
+        flags = LATE if late else 0
         self.records.append(
             Record(
                 self._lanes[feed.market_id].trades,
