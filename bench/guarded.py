@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable, Iterator
 from typing import Any, Final, NamedTuple
 
+from bench import bare
 from bench.content import TS, content
 from bench.stage import aggregator, batches, bodies, joined, publisher
 from shards.decoders import chain_ws
@@ -30,6 +31,7 @@ class Part(NamedTuple):
 def parts() -> "Iterator[Part]":
     """Yield everything that is counted."""
     made, quiet = content(**_SIZE), content(**_SIZE, touched=0.0)
+    yield Part("yardstick", lambda: lambda: list(map(bare.decode, made.payloads)), made.updates)
     yield Part("decode", lambda: lambda: list(map(chain_ws.decode, made.payloads)), made.updates)
     yield Part("pipeline, an update", lambda: _pipeline(**_SIZE), made.updates)
     yield Part(

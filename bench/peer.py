@@ -26,7 +26,7 @@ def network(options: dict[str, Any]) -> Any:
         lcd_endpoint="",
         tm_websocket_endpoint="",
         grpc_endpoint=chain,
-        grpc_exchange_endpoint=options.get("indexer_grpc", chain),
+        grpc_exchange_endpoint=options.get("indexer", chain),
         grpc_explorer_endpoint=chain,
         chain_stream_endpoint=stream,
         chain_id="injective-1",

@@ -66,7 +66,7 @@ def peers(feeder: Feeder) -> list[Peer]:
         Peer(single, 300, lambda f: sides.peer(f, "chain_stream", times=True, per_market=True)),
         Peer("websockets + json", 800, lambda f: sides.peer(f, "websockets", times=True)),
     ]
-    if "indexer_grpc" in feeder.endpoints:
+    if "indexer" in feeder.endpoints:
         listen = "injective-py, listen_spot_orderbook_updates"
         found.insert(4, Peer(listen, 300, lambda f: sides.peer(f, "indexer", times=True)))
     if find_spec("cryptofeed"):

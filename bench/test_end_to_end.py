@@ -1,6 +1,7 @@
 """The benches that start processes, with tiny numbers: that they run, not how fast."""
 
 import contextlib
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import pytest
 
 from bench import (
     budgets,
+    compare,
     growth,
     overload,
     peers,
@@ -139,3 +141,17 @@ def test_the_feeder_says_what_it_sent() -> None:
         while len(marks) < 5:
             marks += feeder.do("marks")["marks"]
         assert all(height and at for height, at, _ in marks)
+
+
+def test_runs_are_compared_by_their_yardsticks(tmp_path: Path) -> None:
+    """A machine half as fast makes no code slower."""
+
+    def run(name: str, yardstick: float, median: float) -> Path:
+        medians = {"test_yardstick": yardstick, "test_updates": median}
+        benches = [{"name": n, "stats": {"median": s}} for n, s in medians.items()]
+        path = tmp_path / name
+        path.write_text(json.dumps({"benchmarks": benches}))
+        return path
+
+    before, after = compare.ratios(run("a", 1.0, 3.0)), compare.ratios(run("b", 2.0, 6.0))
+    assert before == after

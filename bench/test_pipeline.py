@@ -10,19 +10,20 @@ from shards.pipeline import Pipeline
 pytestmark = pytest.mark.benchmark(group="pipeline, 16 levels an update")
 
 
-def receive_all(pipeline: Pipeline, payloads: list[bytes]) -> int:
-    """Receive all payloads; return how many frames they made."""
+def receive_all(pipeline: Pipeline, blocks: list[list[bytes]]) -> int:
+    """Receive block by block; return how many frames they made."""
     receive = pipeline.receive
-    for payload in payloads:
-        receive(payload, TS)
-    return len(pipeline.take_records())
+    frames = 0
+    for block in blocks:
+        for payload in block:
+            receive(payload, TS)
+        frames += len(pipeline.take_records())
+    return frames
 
 
 def _time(per_update: PerUpdate, made: Content, updates: int) -> int:
-    payloads = made.payloads
-    frames: int = per_update(
-        receive_all, updates=updates, setup=lambda: (made.pipeline(), payloads)
-    )
+    blocks = made.blocks
+    frames: int = per_update(receive_all, updates=updates, setup=lambda: (made.pipeline(), blocks))
     return frames
 
 

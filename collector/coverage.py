@@ -133,6 +133,15 @@ class Coverage:
         """Return the height through which every market's blocks are accounted for."""
         return min((state.last for state in self.states.values() if state.first), default=0)
 
+    def ahead(self) -> dict[str, int]:
+        """Return, by symbol, the markets that are accounted for further than all are."""
+        head = self.accounted()
+        return {
+            self._markets[market_id].symbol: state.last
+            for market_id, state in self.states.items()
+            if state.last > head
+        }
+
     def joined_from(self) -> int:
         """Return the first block that every market had joined for; 0 while some have not."""
         firsts = [

@@ -12,7 +12,7 @@ Pure: no I/O, no clock. `answer` speaks the request protocol of docs/wire-format
 """
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, TypeAlias
 
 import msgspec
@@ -150,7 +150,13 @@ class History:
         chosen = tuple(prefixes)
         return {name: kept.last for name, kept in self._topics.items() if name.startswith(chosen)}
 
-    def answer(self, request: Any, publisher_epoch: int, head: int) -> list[bytes]:
+    def answer(
+        self,
+        request: Any,
+        publisher_epoch: int,
+        head: int,
+        ahead: Mapping[str, int] | None = None,
+    ) -> list[bytes]:
         """Answer a request for topics or a replay; anything else gets an error in one sentence."""
         try:
             wanted = msgspec.convert(request, _TopicsRequest | _ReplayRequest)
@@ -160,6 +166,7 @@ class History:
         if isinstance(wanted, _TopicsRequest):
             topics = self.topics(wanted.prefixes)
             reply = {"publisher_epoch": publisher_epoch, "head": head, "topics": topics}
+            reply["ahead"] = dict(ahead or {})
             return [_encode({"id": wanted.id} | reply)]
         kept = self._topics.get(wanted.topic) or _Topic(head + 1)
         bodies = _choose(kept, wanted, publisher_epoch)

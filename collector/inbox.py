@@ -44,6 +44,8 @@ class _TopicsReply(msgspec.Struct):
     publisher_epoch: int
     head: int
     topics: dict[str, int]
+    ahead: dict[str, int] = {}
+    """By symbol, where a market is further than the head: another one holds that back."""
 
 
 class _ReplayReply(msgspec.Struct):
@@ -97,6 +99,7 @@ class Inbox:
         self.subscriptions: deque[str] = deque(wanted.subscriptions())
         self.publisher_epoch = 0
         self.head = 0
+        self._ahead: dict[str, int] = {}
         self.duplicates = 0
         self.refused = 0
         """Frames and replies that could not be read."""
@@ -296,11 +299,15 @@ class Inbox:
                     self._ask(followed)
             else:
                 self._compare(followed, reply, last)
+        self._remember(reply)
+
+    def _remember(self, reply: _TopicsReply) -> None:
         self.publisher_epoch, self.head = reply.publisher_epoch, reply.head
+        self._ahead = reply.ahead
 
     def _join(self, reply: _TopicsReply, wanted: dict[str, int]) -> None:
         """Begin with what comes from now on; book topics with the book as it stands."""
-        self.publisher_epoch, self.head = reply.publisher_epoch, reply.head
+        self._remember(reply)
         for topic in wanted:
             if topic.encode() not in self._topics:
                 self._meet(topic)
@@ -309,7 +316,7 @@ class Inbox:
                 continue
             position = followed.position
             position.publisher_epoch = reply.publisher_epoch
-            position.complete = position.floor = reply.head
+            position.complete = position.floor = reply.ahead.get(position.symbol, reply.head)
             position.sequence = wanted.get(position.topic, 0)
             self._release(followed)
 
@@ -323,7 +330,8 @@ class Inbox:
             followed.behind = 0
             # The head of the poll before: at this one's, frames may still be on their way
             # to the aggregator.
-            position.complete = max(position.complete, self.head)
+            head = self._ahead.get(position.symbol, self.head)
+            position.complete = max(position.complete, head)
             if position.lacks_book:
                 self._ask(followed)
         else:

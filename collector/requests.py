@@ -52,6 +52,8 @@ def answer(request: bytes, aggregator: Aggregator, processes: Processes) -> list
             aggregator.coverage.statuses(asked.get("statuses", {}))
             found = {"status": status.summary(aggregator, processes, now)}
         case _:
-            head = aggregator.coverage.accounted()
-            return aggregator.history.answer(asked, aggregator.config.epoch, head)
+            coverage = aggregator.coverage
+            return aggregator.history.answer(
+                asked, aggregator.config.epoch, coverage.accounted(), coverage.ahead()
+            )
     return [_encode({"id": asked.get("id"), **found})]

@@ -38,11 +38,12 @@ def test_topics_are_listed_by_prefix_with_their_last_sequence() -> None:
     add(history, 2, topic=BOOK)
     history.begin("gap.INJ-USDT.", 50)
     ask = {"ask": "topics", "id": 9, "prefixes": ["trades.", "gap."]}
-    (reply,) = history.answer(ask, EPOCH, 103)
+    (reply,) = history.answer(ask, EPOCH, 103, {"BTC-USDT": 107})
     assert msgspec.msgpack.decode(reply) == {
         "id": 9,
         "publisher_epoch": EPOCH,
         "head": 103,
+        "ahead": {"BTC-USDT": 107},
         "topics": {TRADES: 3, "gap.INJ-USDT.": 0},
     }
 
