@@ -149,6 +149,9 @@ async def _serve(options: dict[str, Any]) -> None:
     given: dict[str, Any] = {"block_time_s": _IDLE_S, "history": _KEPT} | options
     made = Options(activity=activity, **given)
     async with running(made, paced=False) as venue:
+        if "history" in options:
+            # Asked for by blocks: then updates shall not bound it.
+            venue.exchange._history_updates = 1 << 40
         load = Load(venue)
         running_load = asyncio.create_task(load.run())
         _say(venue.info())
