@@ -12,7 +12,7 @@ from typing import Any, Final
 import msgspec
 import zmq
 
-from collector.bodies import read_header
+from collector.reading.bodies import read_header
 from shards.frames import KIND_BOOK, PREFIX_SIZE
 from shards.stats import Histogram
 

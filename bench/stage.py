@@ -9,10 +9,10 @@ import msgspec
 import zmq
 
 from bench.content import TS, Content
-from collector.aggregator import Aggregator
+from collector.aggregation.aggregator import Aggregator
 from collector.config import AggregatorConfig
-from collector.inbox import Inbox
-from collector.wanted import Wanted
+from collector.reading.inbox import Inbox
+from collector.reading.wanted import Wanted
 from shards import frames
 from shards.config import Endpoints
 from shards.frames import BatchHeader, Record

@@ -14,14 +14,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collector.received import (
+    from collector.reading.received import (
         Event as Event,
         Joined as Joined,
         Lost as Lost,
         Received as Received,
         Unanswered as Unanswered,
     )
-    from collector.subscriber import Subscriber as Subscriber
+    from collector.reading.subscriber import Subscriber as Subscriber
     from shards.book import OrderBook as OrderBook
     from shards.events import Book as Book, Gap as Gap, Trade as Trade, Trades as Trades
 
@@ -29,16 +29,16 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "Book": "shards.events",
-    "Event": "collector.received",
+    "Event": "collector.reading.received",
     "Gap": "shards.events",
-    "Joined": "collector.received",
-    "Lost": "collector.received",
+    "Joined": "collector.reading.received",
+    "Lost": "collector.reading.received",
     "OrderBook": "shards.book",
-    "Received": "collector.received",
-    "Subscriber": "collector.subscriber",
+    "Received": "collector.reading.received",
+    "Subscriber": "collector.reading.subscriber",
     "Trade": "shards.events",
     "Trades": "shards.events",
-    "Unanswered": "collector.received",
+    "Unanswered": "collector.reading.received",
 }
 
 __all__ = [  # noqa: RUF022 - the same names as in _HOMES

@@ -16,7 +16,7 @@ import click
 from collector import __version__
 from collector.config import DEFAULT_PUBLISH
 from collector.devnet.command import devnet
-from collector.tail import tail
+from collector.reading.tail import tail
 from collector.verify.command import verify
 from shards.config import CHANNELS
 from shards.errors import EXIT_CONFIG, EXIT_OK, ConfigError

@@ -24,7 +24,8 @@ from typing import Any, Final
 
 import msgspec
 
-from collector import aggregator_process, discovery, networks, selection, sharding
+from collector import discovery, networks, selection, sharding
+from collector.aggregation import process as aggregator_process
 from collector.asking import Asker
 from collector.binding import check_free
 from collector.config import AggregatorConfig

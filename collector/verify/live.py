@@ -7,15 +7,15 @@ from typing import Any, BinaryIO, Final
 import msgspec
 
 from collector.asking import Asker
-from collector.received import Joined
-from collector.subscriber import Subscriber
+from collector.reading.received import Joined
+from collector.reading.subscriber import Subscriber
+from collector.reading.wanted import Wanted, known_symbols
 from collector.verify import capture
 from collector.verify.capture import Begin, End, Market
 from collector.verify.chain import Chain, Unreachable
 from collector.verify.findings import Findings
 from collector.verify.published import from_received
 from collector.verify.verifier import Verifier
-from collector.wanted import Wanted, known_symbols
 
 _ANSWER_S: Final = 5.0
 _JOIN_S: Final = 30.0

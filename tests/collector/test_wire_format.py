@@ -13,7 +13,7 @@ import pytest
 from shards import frames
 from shards.book import OrderBook
 from shards.events import ZERO, Book, Gap, Trade, Trades
-from tests.collector.scripted_publisher import (
+from tests.collector.reading.scripted_publisher import (
     ScriptedPublisher,
     delta,
     gap,

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, Self
 
-from collector.received import Joined, Lost, Received
-from collector.subscriber import Subscriber
+from collector.reading.received import Joined, Lost, Received
+from collector.reading.subscriber import Subscriber
 from collector.verify.amounts import scaled
 from collector.verify.chain import Chain, ChainBook
 from shards.events import Book, Gap, Level, Trades

@@ -148,7 +148,7 @@ def test_importing_the_command_is_cheap() -> None:
 
 
 def test_a_recorded_body_is_the_published_one() -> None:
-    from collector.received import Received
+    from collector.reading.received import Received
     from shards.events import Gap
     from shards.frames import prefix
 

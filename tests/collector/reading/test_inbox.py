@@ -7,15 +7,15 @@ import msgspec
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from collector.bodies import load_or_apply
-from collector.history import History
-from collector.inbox import Inbox
-from collector.received import Joined, Lost, Received, Unanswered
-from collector.wanted import Wanted
+from collector.aggregation.history import History
+from collector.reading.bodies import load_or_apply
+from collector.reading.inbox import Inbox
+from collector.reading.received import Joined, Lost, Received, Unanswered
+from collector.reading.wanted import Wanted
 from shards.book import OrderBook
 from shards.errors import SequenceGap
 from shards.events import Book, Gap, Trades
-from tests.collector.scripted_publisher import (
+from tests.collector.reading.scripted_publisher import (
     Event,
     Script,
     delta,

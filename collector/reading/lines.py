@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from collector.received import Joined, Lost, Received, Unanswered
+from collector.reading.received import Joined, Lost, Received, Unanswered
 from shards.events import ZERO, Book, Gap, Level, Trades
 
 _SHOWN = 3

@@ -6,8 +6,8 @@ from typing import Any
 import msgspec
 
 from collector import __version__
-from collector.aggregator import Aggregator
-from collector.processes import ProcessUse
+from collector.aggregation.aggregator import Aggregator
+from collector.aggregation.processes import ProcessUse
 from shards.stats import Histogram
 
 

@@ -9,7 +9,7 @@ import click
 from collector.config import DEFAULT_PUBLISH
 
 if TYPE_CHECKING:
-    from collector.subscriber import Subscriber
+    from collector.reading.subscriber import Subscriber
 
 _EXIT_CONFIG = 3
 _ANSWER_S = 5.0
@@ -73,8 +73,8 @@ def _tail(
     connect: str,
 ) -> None:
     from collector.config import requests_endpoint
-    from collector.subscriber import Subscriber, ask
-    from collector.wanted import Wanted, known_symbols
+    from collector.reading.subscriber import Subscriber, ask
+    from collector.reading.wanted import Wanted, known_symbols
     from shards.frames import CHANNELS
 
     channels = channels or tuple(CHANNELS)
@@ -88,8 +88,8 @@ def _tail(
 
 def _print(subscriber: "Subscriber", as_json: bool, count: int | None) -> None:
     """Print frames until there are enough; flush whenever the next one is not there yet."""
-    from collector.lines import describe, json_line, text_line
-    from collector.received import Joined, Unanswered
+    from collector.reading.lines import describe, json_line, text_line
+    from collector.reading.received import Joined, Unanswered
 
     line = json_line if as_json else text_line
     write, flush, printed = sys.stdout.write, sys.stdout.flush, 0

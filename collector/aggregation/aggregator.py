@@ -13,10 +13,10 @@ from typing import Final
 
 import zmq
 
+from collector.aggregation.coverage import Coverage, MarketState
+from collector.aggregation.history import History
+from collector.aggregation.proof import TradeProof
 from collector.config import AggregatorConfig
-from collector.coverage import Coverage, MarketState
-from collector.history import History
-from collector.proof import TradeProof
 from shards import frames
 from shards.config import Market
 from shards.frames import (

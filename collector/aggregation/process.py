@@ -19,12 +19,12 @@ import setproctitle
 import uvloop
 import zmq
 
-from collector import requests
-from collector.aggregator import Aggregator
+from collector.aggregation import requests
+from collector.aggregation.aggregator import Aggregator
+from collector.aggregation.coverage import MarketState
+from collector.aggregation.processes import Processes
 from collector.binding import bind
 from collector.config import AggregatorConfig, requests_endpoint
-from collector.coverage import MarketState
-from collector.processes import Processes
 from shards.errors import EXIT_CONFIG, ConfigError
 
 log = logging.getLogger(__name__)

@@ -17,9 +17,9 @@ gap      its (gap_id, state, first) was delivered                heights out of 
 from collections import deque
 from typing import Final
 
-from collector.bodies import Header, Published
-from collector.received import Lost, Received
-from collector.wanted import split
+from collector.reading.bodies import Header, Published
+from collector.reading.received import Lost, Received
+from collector.reading.wanted import split
 from shards.events import Book, Gap, Trades
 
 _GAPS_KNOWN: Final = 256

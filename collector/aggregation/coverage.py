@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import msgspec
 
-from collector.gaps import GapLife
+from collector.aggregation.gaps import GapLife
 from shards.config import Market
 from shards.events import Gap
 from shards.ledger import MarketLedger, Ranges

@@ -11,10 +11,10 @@ from contextlib import contextmanager
 
 import pytest
 
-from collector.lines import text_line, trim
-from collector.received import Lost, Received
+from collector.reading.lines import text_line, trim
+from collector.reading.received import Lost, Received
 from shards.book import OrderBook
-from tests.collector.scripted_publisher import (
+from tests.collector.reading.scripted_publisher import (
     Script,
     ScriptedPublisher,
     delta,
@@ -26,7 +26,7 @@ from tests.collector.scripted_publisher import (
     trades,
 )
 
-TAIL = [sys.executable, "-c", "from collector.tail import tail; tail()"]
+TAIL = [sys.executable, "-c", "from collector.reading.tail import tail; tail()"]
 INJ, PERP = "INJ-USDT", "INJ-USDT-PERP"
 MARKETS = [
     {"market_id": market_id(symbol), "ticker": symbol.replace("-", "/", 1), "symbol": symbol}
@@ -154,7 +154,7 @@ def test_a_market_may_be_named_by_ticker_glob_or_id(pattern: str) -> None:
 
 def test_help_needs_no_zeromq() -> None:
     code = (
-        "import sys; from collector.tail import tail; tail(['--help'], standalone_mode=False);"
+        "import sys; from collector.reading.tail import tail; tail(['--help'], standalone_mode=False);"
         "assert not {'zmq', 'asyncio'} & set(sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=20)

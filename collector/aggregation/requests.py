@@ -18,9 +18,9 @@ from typing import Any, Final
 
 import msgspec
 
-from collector import status
-from collector.aggregator import Aggregator
-from collector.processes import Processes
+from collector.aggregation import status
+from collector.aggregation.aggregator import Aggregator
+from collector.aggregation.processes import Processes
 from shards.reports import ReportRequest
 
 _decode: Final = msgspec.msgpack.Decoder(dict[str, Any])

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 from hypothesis import given, strategies as st
 
-from collector.history import History
+from collector.aggregation.history import History
 
 EPOCH = 7
 BOOK = "book.INJ-USDT."

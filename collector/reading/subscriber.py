@@ -16,11 +16,11 @@ from typing import Any, Final, Self
 import msgspec
 import zmq
 
-from collector.bodies import load_or_apply
 from collector.config import DEFAULT_PUBLISH, requests_endpoint
-from collector.inbox import Inbox
-from collector.received import Received
-from collector.wanted import Wanted, symbol_pattern
+from collector.reading.bodies import load_or_apply
+from collector.reading.inbox import Inbox
+from collector.reading.received import Received
+from collector.reading.wanted import Wanted, symbol_pattern
 from shards.book import OrderBook
 from shards.errors import SequenceGap
 from shards.events import Book

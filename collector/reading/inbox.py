@@ -24,7 +24,7 @@ from typing import Any
 
 import msgspec
 
-from collector.bodies import (
+from collector.reading.bodies import (
     Header,
     Published,
     compose,
@@ -34,9 +34,9 @@ from collector.bodies import (
     other_version,
     read_header,
 )
-from collector.position import Position
-from collector.received import Joined, Lost, Received, Unanswered
-from collector.wanted import Wanted
+from collector.reading.position import Position
+from collector.reading.received import Joined, Lost, Received, Unanswered
+from collector.reading.wanted import Wanted
 from shards.frames import VERSION
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 import zmq
 
-from collector.history import History
+from collector.aggregation.history import History
 from shards import frames
 from shards.book import OrderBook
 from shards.events import ZERO, Book, Gap, Level, Trade, Trades

@@ -2,7 +2,7 @@
 
 from hypothesis import given, strategies as st
 
-from collector.proof import TradeProof
+from collector.aggregation.proof import TradeProof
 
 
 def begun(settled: int = 9) -> TradeProof:

@@ -11,11 +11,11 @@ import pytest
 import uvloop
 
 from collector import Book, Gap, Joined, Lost, Received, Subscriber, Trades, Unanswered
-from collector.bodies import load_or_apply
+from collector.aggregation.history import History
 from collector.config import DEFAULT_PUBLISH, requests_endpoint
-from collector.history import History
+from collector.reading.bodies import load_or_apply
 from shards.book import OrderBook
-from tests.collector.scripted_publisher import (
+from tests.collector.reading.scripted_publisher import (
     Script,
     ScriptedPublisher,
     delta,

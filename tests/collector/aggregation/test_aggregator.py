@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import zmq
 
-from collector.aggregator import Aggregator
+from collector.aggregation.aggregator import Aggregator
 from collector.config import AggregatorConfig
 from shards import frames
 from shards.config import Endpoints, Market

@@ -5,7 +5,7 @@ from typing import Literal
 import msgspec
 import pytest
 
-from collector.coverage import GRACE_S, SILENT_S, Coverage, MarketState
+from collector.aggregation.coverage import GRACE_S, SILENT_S, Coverage, MarketState
 from shards.config import Market
 from shards.events import Gap
 from tests.shards.reported import market_report as row, report

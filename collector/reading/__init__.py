@@ -1,0 +1,1 @@
+"""Reading what a collector publishes: a subscriber that heals itself, and `collector tail`."""
