@@ -38,6 +38,7 @@ def _public(prefix: str) -> Network:
             events=("k8s.global.mainnet.events.grpc.injective.network:443",)
             if prefix == "sentry"
             else ("k8s.global.testnet.events.grpc.injective.network:443",),
+            indexer=(f"{prefix}.exchange.grpc.injective.network:443",),
             tls=True,
         ),
         source="chain-grpc",

@@ -42,6 +42,8 @@ class Endpoints(msgspec.Struct, frozen=True, kw_only=True):
     """CometBFT RPC, ``http://host:port``: lost blocks, the node's height."""
     events: tuple[str, ...] = ()
     """gRPC ``host:port`` of an event provider: lost blocks that the RPC has no more."""
+    indexer: tuple[str, ...] = ()
+    """gRPC ``host:port`` of an indexer: trades of lost blocks that nobody else has any more."""
     tls: bool = False
     """Whether the gRPC endpoints speak TLS."""
 

@@ -137,6 +137,8 @@ class Block(msgspec.Struct, frozen=True, gc=False):
     trades: list[tuple[str, Trade]]
     """``(market_id, trade)`` in the chain's order."""
     updates: list[BookUpdate]
+    has_books: bool = True
+    """False where the source knows the trades only: the books may have changed unseen."""
 
 
 class Snapshot(msgspec.Struct, frozen=True, gc=False):

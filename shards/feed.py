@@ -213,6 +213,8 @@ class Feed:
         self.ledger.last = block.height
         self.ledger.replayed.add(block.height)
         self._publish(block, ts_recv, "replay", late=True)
+        if not block.has_books:
+            self.sync.lose(observed_from=block.height + 1)
         self._replayed(ts_recv)
 
     def give_up(self, to: int, ts: int) -> None:

@@ -12,7 +12,7 @@ from shards.outbox import NeedReplay, NeedSnapshot, NeedSubscription
 from shards.pipeline import Pipeline
 from shards.push import Pusher
 from shards.sources.pace import Pace
-from shards.sources.replay import EventProviderReplay, Replayer, RpcReplay
+from shards.sources.replay import EventProviderReplay, Replayer, ReplaySource, RpcReplay
 from shards.sources.rpc import Rpc
 from shards.sources.snapshots import Snapshots
 
@@ -44,13 +44,7 @@ class Fetcher:
         self._snapshot_pace = shared or Pace(self._limits.snapshot_per_s)
         self._snapshot_slots = asyncio.Semaphore(self._limits.snapshot_concurrency)
         self._fetching: set[str] = set()
-        providers = config.endpoints.events
-        self._replayer = Replayer(
-            [
-                *(RpcReplay(Rpc(url)) for url in config.endpoints.rpc),
-                *(EventProviderReplay(at, tls=config.endpoints.tls) for at in providers),
-            ]
-        )
+        self._replayer = Replayer(_replay_sources(config))
         # A block takes two queries, its events and its time.
         self._replay_pace = shared or Pace(2 * self._limits.replay_per_s)
         self._replay_due = asyncio.Event()
@@ -126,3 +120,19 @@ class Fetcher:
         """Close the connections that were made for fetching."""
         await self._snapshots.close()
         await self._replayer.aclose()
+
+
+def _replay_sources(config: ShardConfig) -> list[ReplaySource]:
+    """Make everything that lost blocks can be had from, the best first."""
+    found = config.endpoints
+    sources: list[ReplaySource] = [RpcReplay(Rpc(url)) for url in found.rpc]
+    sources += [EventProviderReplay(at, tls=found.tls) for at in found.events]
+    if found.indexer:
+        # Its stubs are of no use to anyone else.
+        from shards.sources.indexer_replay import IndexerReplay
+
+        sources += [
+            IndexerReplay(at, config.markets, Rpc(found.rpc[0]), tls=found.tls)
+            for at in found.indexer
+        ]
+    return sources

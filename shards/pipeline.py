@@ -43,7 +43,8 @@ class _Replayed(msgspec.Struct, gc=False):
 
     def of(self, market_id: str) -> Block:
         found = self.slices.get(market_id)
-        return found or Block(self.block.height, self.block.ts_event, [], [])
+        block = self.block
+        return found or Block(block.height, block.ts_event, [], [], block.has_books)
 
 
 class Pipeline:
@@ -294,7 +295,11 @@ def split(block: Block) -> dict[str, Block]:
         updates.setdefault(update.market_id, []).append(update)
     return {
         market_id: Block(
-            block.height, block.ts_event, trades.get(market_id, []), updates.get(market_id, [])
+            block.height,
+            block.ts_event,
+            trades.get(market_id, []),
+            updates.get(market_id, []),
+            block.has_books,
         )
         for market_id in trades.keys() | updates.keys()
     }

@@ -1,0 +1,96 @@
+"""Lost trades from the indexer, for blocks whose events no node has any more."""
+
+from collections.abc import AsyncIterator, Sequence
+from typing import Any, Final
+
+import grpc
+import grpc.aio
+
+from shards.config import Market
+from shards.decoders import indexer
+from shards.errors import DecodeError, SourceError
+from shards.events import Block, Trade, number_of
+from shards.sources import stubs
+from shards.sources.replay import BlockGone, block_time_ns
+from shards.sources.rpc import Rpc
+
+_PAGE: Final = 100
+_TIMEOUT_S: Final = 5.0
+_AROUND_MS: Final = 1_000
+"""The indexer dates a trade by its block; a second around it costs little and forgives much."""
+
+
+class IndexerReplay:
+    """
+    The trades of lost blocks from ``TradesV2``, found by the block's time.
+
+    Only the trades: such a block says ``has_books=False``, so that books are fetched anew.
+    """
+
+    def __init__(self, endpoint: str, markets: Sequence[Market], rpc: Rpc, *, tls: bool) -> None:
+        self.name = f"indexer {endpoint}"
+        self._endpoint = endpoint
+        self._rpc = rpc
+        self._channel = (
+            grpc.aio.secure_channel(endpoint, grpc.ssl_channel_credentials())
+            if tls
+            else grpc.aio.insecure_channel(endpoint)
+        )
+        self._services = [
+            _Service(self._channel, [m for m in markets if (m.type == "spot") == spot], spot=spot)
+            for spot in (True, False)
+        ]
+
+    async def fetch(self, height: int) -> Block:
+        """Fetch one block's trades."""
+        try:
+            ts_event = block_time_ns(await self._rpc.call("header", height=str(height)))
+        except DecodeError as error:
+            raise BlockGone(f"not even its time: {error.reason}") from None
+        trades: list[tuple[str, Trade]] = []
+        try:
+            for service in self._services:
+                trades += [t async for t in service.trades(height, ts_event // 1_000_000)]
+            trades.sort(key=lambda of_market: number_of(of_market[1]))
+        except grpc.aio.AioRpcError as error:
+            reason = f"{error.code().name} {error.details()}"
+            raise SourceError(self._endpoint, reason) from None
+        except (ArithmeticError, ValueError) as error:
+            raise SourceError(self._endpoint, f"a trade cannot be read: {error!r}") from None
+        return Block(height, ts_event, trades, [], has_books=False)
+
+    async def aclose(self) -> None:
+        """Close the channel."""
+        await self._channel.close()
+
+
+class _Service:
+    """The spot or the derivative half of the indexer; binary options are in the latter."""
+
+    def __init__(self, channel: Any, markets: Sequence[Market], *, spot: bool) -> None:
+        name = "spot" if spot else "derivative"
+        self._query: Any = stubs.load(f"exchange.injective_{name}_exchange_rpc_pb2")
+        service: Any = stubs.load(f"exchange.injective_{name}_exchange_rpc_pb2_grpc")
+        self._stub = getattr(service, f"Injective{name.title()}ExchangeRPCStub")(channel)
+        self._decode = indexer.spot_trade if spot else indexer.derivative_trade
+        self._markets = {market.market_id: market for market in markets}
+
+    async def trades(self, height: int, time_ms: int) -> AsyncIterator[tuple[str, Trade]]:
+        """Yield our markets' trades of one block, page by page."""
+        skip = 0
+        while self._markets:
+            request = self._query.TradesV2Request(
+                market_ids=list(self._markets),
+                start_time=time_ms - _AROUND_MS,
+                end_time=time_ms + _AROUND_MS,
+                limit=_PAGE,
+                skip=skip,
+            )
+            answer = await self._stub.TradesV2(request, timeout=_TIMEOUT_S)
+            for message in answer.trades:
+                market = self._markets.get(message.market_id)
+                if market is not None and message.trade_id.startswith(f"{height}_"):
+                    yield market.market_id, self._decode(message, market)
+            skip += len(answer.trades)
+            if len(answer.trades) < _PAGE:
+                return
