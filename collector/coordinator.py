@@ -270,7 +270,12 @@ class Coordinator:
         rows: list[dict[str, Any]] = [
             {"name": "coordinator", "pid": os.getpid(), "restarts": 0},
             *(
-                {"name": child.name, "pid": child.pid, "restarts": child.restarts}
+                {
+                    "name": child.name,
+                    "pid": child.pid,
+                    "restarts": child.restarts,
+                    "ended": child.ended,
+                }
                 for child in supervisor.children.values()
             ),
         ]

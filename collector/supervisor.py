@@ -102,6 +102,8 @@ class Child:
     def __init__(self, name: str, target: Callable[..., None], spawn: Callable[[], Any]) -> None:
         self.name = name
         self.restarts = 0
+        self.ended = ""
+        """How its last process ended, in words."""
         self._target = target
         self._spawn = spawn
         self._process: multiprocessing.process.BaseProcess | None = None
@@ -142,7 +144,8 @@ class Child:
             process.join()
             process.close()
             self._process = process = None
-            log.warning("%s ended: %s", self.name, describe_exit(self._exit_code))
+            self.ended = describe_exit(self._exit_code)
+            log.warning("%s ended: %s", self.name, self.ended)
         return ChildState(
             self.name,
             tuple(self._starts),

@@ -8,14 +8,17 @@ shards' reports are answered in requests.py, with what is kept here.
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 import zmq
 
 from collector.aggregation.coverage import Coverage, MarketState
 from collector.aggregation.history import History
+from collector.aggregation.journal import Entry, Journal
 from collector.aggregation.proof import TradeProof
+from collector.aggregation.timeline import Timeline
+from collector.aggregation.transitions import Transitions
 from collector.config import AggregatorConfig
 from shards import frames
 from shards.config import Market
@@ -60,6 +63,7 @@ class ShardLink:
         "frame_sequence",
         "frames",
         "height",
+        "latency",
         "lost",
         "lost_through",
         "pid",
@@ -73,6 +77,8 @@ class ShardLink:
         self.frames = 0
         self.height = 0
         """Of its newest live frame."""
+        self.latency = Histogram()
+        """Receive to aggregator, since they were last taken."""
         self.lost = 0
         """Frames that a batch's sequence skipped; their blocks show up as missing."""
         self.lost_through = 0
@@ -100,18 +106,22 @@ class Aggregator:
         publisher: "zmq.Socket[bytes]",
         *,
         saved: list[MarketState],
+        entries: Iterable[Entry] = (),
     ) -> None:
         self.config = config
         self.coverage = Coverage(config.markets, saved)
         self.history = History(frames_per_topic=128, total_bytes=32 << 20)
         self.proof = TradeProof(every_market=config.every_market)
+        self.journal = Journal(saved=entries)
+        self.transitions = Transitions(self.journal, self.coverage)
+        self.timeline = Timeline()
         self.links: dict[int, ShardLink] = {}
         self.lanes: dict[str, Lane] = {}
         self._market_of = {market.symbol: market for market in config.markets}
         self._symbol_of = {market.market_id: market.symbol for market in config.markets}
         self._begun: set[str] = set()
         self._send = plain_send(publisher)
-        self.recv_to_aggregator = Histogram()
+        self._latency = Histogram()
         self.block_to_recv = Histogram()
         self.published = 0
         self.duplicates = 0
@@ -150,13 +160,14 @@ class Aggregator:
 
     def _time(self, records: list[Record], link: ShardLink, now: int) -> None:
         """Count the latency of live frames; those of one payload share its instant."""
+        latency = link.latency
         stamp, same = 0, 0
         for record in records:
             if record.flags & LATE:
                 continue
             if record.ts_recv != stamp:
                 if same:
-                    self.recv_to_aggregator.record(now - stamp, same)
+                    latency.record(now - stamp, same)
                 stamp, same = record.ts_recv, 0
             same += 1
             if record.height > link.height and record.ts_event:
@@ -164,7 +175,7 @@ class Aggregator:
                 link.height = record.height
                 self.block_to_recv.record(record.ts_recv - record.ts_event)
         if same:
-            self.recv_to_aggregator.record(now - stamp, same)
+            latency.record(now - stamp, same)
 
     def report(self, report: Report, now: float) -> Answer:
         """Take a shard's report and say where the shard stands (``id`` is the caller's to set)."""
@@ -185,6 +196,7 @@ class Aggregator:
         link.unaccounted = report
         self._begin_topics(report)
         self.coverage.report(report, now)
+        self.transitions.report(report, now)
         self._account(link)
         return answer
 
@@ -235,7 +247,9 @@ class Aggregator:
                 return
             self.proof.add(record.height, record.count, record.sequence)
         else:
-            self.coverage.gap(frames.decode_gap(record.event))
+            event = frames.decode_gap(record.event)
+            self.coverage.gap(event)
+            self.transitions.gap(event, header.shard)
         lane.height = record.height
         lane.topic_sequence += 1
         lane.count += record.count
@@ -291,6 +305,23 @@ class Aggregator:
         return lane
 
     # ---- what it knows --------------------------------------------------------------
+
+    @property
+    def recv_to_aggregator(self) -> Histogram:
+        """The latency of live frames since the start, over all shards."""
+        merged = Histogram()
+        merged.merge(self._latency)
+        for link in self.links.values():
+            merged.merge(link.latency)
+        return merged
+
+    def take_latencies(self) -> dict[int, Histogram]:
+        """Return each shard's latencies since the last time."""
+        taken = {}
+        for number, link in sorted(self.links.items()):
+            taken[number], link.latency = link.latency, Histogram()
+            self._latency.merge(taken[number])
+        return taken
 
     def markets(self) -> Mapping[str, Market]:
         """Return the markets by symbol."""

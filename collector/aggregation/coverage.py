@@ -129,6 +129,11 @@ class Coverage:
 
     # ---- what is known --------------------------------------------------------------
 
+    def symbol(self, market_id: str) -> str:
+        """Return a market's symbol; its id where it is not one of ours."""
+        market = self._markets.get(market_id)
+        return market.symbol if market is not None else market_id
+
     def accounted(self) -> int:
         """Return the height through which every market's blocks are accounted for."""
         return min((state.last for state in self.states.values() if state.first), default=0)

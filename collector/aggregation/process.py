@@ -9,10 +9,10 @@ import multiprocessing
 import shutil
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import msgspec
 import setproctitle
@@ -22,17 +22,22 @@ import zmq
 from collector.aggregation import requests
 from collector.aggregation.aggregator import Aggregator
 from collector.aggregation.coverage import MarketState
+from collector.aggregation.journal import Entry
 from collector.aggregation.processes import Processes
+from collector.aggregation.sampling import Sampler
 from collector.binding import bind
 from collector.config import AggregatorConfig, requests_endpoint
 from shards.errors import EXIT_CONFIG, ConfigError
 
 log = logging.getLogger(__name__)
 
+_T = TypeVar("_T")
+
 _BEAT_S: Final = 0.1
 _BATCHES: Final = 64
 """Batches taken in one go, so that requests and timers get their turn."""
 _ledger: Final = msgspec.msgpack.Decoder(list[MarketState])
+_journal: Final = msgspec.msgpack.Decoder(list[Entry])
 
 
 class Server:
@@ -47,7 +52,13 @@ class Server:
         self._publisher = self._socket(zmq.XPUB, config.publish, SNDHWM=config.publish_hwm)
         endpoints = [requests_endpoint(endpoint) for endpoint in config.publish]
         self._router = self._socket(zmq.ROUTER, (config.link, *endpoints), SNDHWM=10_000)
-        self.aggregator = Aggregator(config, self._publisher, saved=_load(self._ledger))
+        self._journal = Path(config.folder) / "journal"
+        self.aggregator = Aggregator(
+            config,
+            self._publisher,
+            saved=_load(self._ledger, _ledger),
+            entries=_load(self._journal, _journal),
+        )
         self.processes = Processes()
 
     def _socket(
@@ -129,30 +140,32 @@ class Server:
             await asyncio.sleep(_BEAT_S)
 
     async def _every_second(self) -> None:
+        sampler = Sampler(self.aggregator, self.processes)
+        entered = self.aggregator.journal.last
         while True:
             await asyncio.sleep(1.0)
-            self.aggregator.coverage.sample(time.monotonic())
-            coverage = self.aggregator.coverage
-            if since := coverage.joined_from():
-                self.aggregator.proof.settle(coverage.accounted(), since=since)
             self.processes.sample()
-            _save(self._ledger, list(self.aggregator.coverage.states.values()))
+            sampler.look(time.monotonic(), time.time_ns())
+            _save(self._ledger, self.aggregator.coverage.states.values())
+            if entered != self.aggregator.journal.last:
+                entered = self.aggregator.journal.last
+                _save(self._journal, self.aggregator.journal)
 
 
-def _load(path: Path) -> list[MarketState]:
-    """Read the ledger that a former aggregator left, if any."""
+def _load(path: Path, saved: "msgspec.msgpack.Decoder[list[_T]]") -> list[_T]:
+    """Read what a former aggregator left, if anything."""
     try:
-        return _ledger.decode(path.read_bytes())
+        return saved.decode(path.read_bytes())
     except FileNotFoundError:
         return []
     except msgspec.DecodeError as error:
-        log.warning("the saved ledger %s cannot be read (%s); starting a new one", path, error)
+        log.warning("the saved %s cannot be read (%s); starting a new one", path, error)
         return []
 
 
-def _save(path: Path, states: list[MarketState]) -> None:
+def _save(path: Path, rows: Iterable[object]) -> None:
     part = path.with_suffix(".part")
-    part.write_bytes(msgspec.msgpack.encode(states))
+    part.write_bytes(msgspec.msgpack.encode(list(rows)))
     part.replace(path)
 
 

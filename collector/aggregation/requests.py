@@ -9,6 +9,8 @@ ask              who asks                    answer
 ``replay``       subscribers                 frames of one topic (history.py)
 ``status``       ``collector status``        the summary (status.py)
 ``markets``      ``collector markets``       every market with its state
+``events``       views                       what happened after entry ``after`` (journal.py)
+``history``      views                       how it stood since ``since`` (timeline.py)
 ``processes``    the coordinator             -, takes names, pids and restarts
 ===============  ==========================  ==============================================
 """
@@ -45,9 +47,12 @@ def answer(request: bytes, aggregator: Aggregator, processes: Processes) -> list
             found: dict[str, Any] = {"status": status.summary(aggregator, processes, now)}
         case "markets":
             found = {"markets": status.markets(aggregator, now)}
+        case "events" | "history":
+            found = _past(asked, aggregator)
         case "processes":
             rows = asked.get("processes", [])
             processes.name(rows)
+            aggregator.transitions.processes(rows, time.time_ns())
             aggregator.processes({row["name"]: row["pid"] for row in rows})
             aggregator.coverage.statuses(asked.get("statuses", {}))
             found = {"status": status.summary(aggregator, processes, now)}
@@ -57,3 +62,17 @@ def answer(request: bytes, aggregator: Aggregator, processes: Processes) -> list
                 asked, aggregator.config.epoch, coverage.accounted(), coverage.ahead()
             )
     return [_encode({"id": asked.get("id"), **found})]
+
+
+def _past(asked: dict[str, Any], aggregator: Aggregator) -> dict[str, Any]:
+    """Answer what was: the journal, or the points of a timeline."""
+    try:
+        if asked["ask"] == "history":
+            since = asked.get("since", 0)
+            return aggregator.timeline.answer(asked.get("grain", "second"), since)
+        after = asked.get("after", 0)
+        if not isinstance(after, int):
+            raise ValueError(f"after {after!r} is no entry's id")
+    except ValueError as error:
+        return {"error": f"request not understood: {error}"}
+    return {"events": aggregator.journal.after(after), "last": aggregator.journal.last}

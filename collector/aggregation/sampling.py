@@ -1,0 +1,42 @@
+"""What the aggregator does once a second: weigh the coverage, notice changes, keep a point."""
+
+from collector.aggregation.aggregator import Aggregator
+from collector.aggregation.processes import Processes
+from collector.aggregation.timeline import Sample, Use
+
+
+class Sampler:
+    """Looks at an aggregator once a second; ``now`` is monotonic, ``ts`` ns since the epoch."""
+
+    def __init__(self, aggregator: Aggregator, processes: Processes) -> None:
+        self._aggregator = aggregator
+        self._processes = processes
+        self._looked_at: float | None = None
+        self._published = 0
+
+    def look(self, now: float, ts: int) -> None:
+        """Take one sample."""
+        aggregator = self._aggregator
+        coverage = aggregator.coverage
+        coverage.sample(now)
+        if since := coverage.joined_from():
+            aggregator.proof.settle(coverage.accounted(), since=since)
+        aggregator.transitions.states(coverage.states, now, ts)
+        aggregator.journal.settle()
+        aggregator.timeline.add(self._sample(now, ts))
+
+    def _sample(self, now: float, ts: int) -> Sample:
+        aggregator = self._aggregator
+        coverage = aggregator.coverage
+        elapsed_s = now - self._looked_at if self._looked_at is not None else 1.0
+        published = aggregator.published - self._published
+        self._looked_at, self._published = now, aggregator.published
+        return Sample(
+            ts=ts // 1_000_000_000,
+            coverage=coverage.coverage(now),
+            completeness=coverage.completeness(),
+            live=coverage.counts(now).get("live", 0),
+            frames_per_s=published / max(elapsed_s, 0.001),
+            processes={use.name: Use(use.cpu_percent, use.rss_mb) for use in self._processes},
+            latencies=aggregator.take_latencies(),
+        )

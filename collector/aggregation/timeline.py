@@ -1,0 +1,147 @@
+"""
+How the collector stood over time: the last hour by the second, the last week by the minute.
+
+A point is encoded once, when it is made, and kept as bytes: an hour of them is about a
+megabyte, and handing it out costs no more than copying it. Pure.
+"""
+
+from collections import deque
+from collections.abc import Iterable
+from typing import Any, Final
+
+import msgspec
+
+from shards.stats import Histogram
+
+SECONDS: Final = 3_600
+MINUTES: Final = 7 * 24 * 60
+
+_encode: Final = msgspec.msgpack.Encoder().encode
+
+
+class Use(msgspec.Struct, gc=False):
+    """What one process used."""
+
+    cpu_percent: float
+    rss_mb: float
+
+
+class Latency(msgspec.Struct, gc=False):
+    """Receive to aggregator, of the frames of one interval, in microseconds; 0 without any."""
+
+    p50: float
+    p99: float
+
+    @classmethod
+    def of(cls, histogram: Histogram) -> "Latency":
+        """Read it off a histogram."""
+        return cls(histogram.quantile(0.5) / 1000, histogram.quantile(0.99) / 1000)
+
+
+class Point(msgspec.Struct):
+    """One interval, beginning at ``ts`` (unix seconds)."""
+
+    ts: int
+    coverage: float
+    """Its mean."""
+    completeness: float
+    """Of everything since the start, at the end of the interval."""
+    live: int
+    """The fewest markets that were live."""
+    frames_per_s: float
+    latency_us: Latency
+    processes: dict[str, Use]
+    shards: dict[str, Latency]
+
+
+class Sample(msgspec.Struct):
+    """What one second brought, before it is made a point."""
+
+    ts: int
+    coverage: float
+    completeness: float
+    live: int
+    frames_per_s: float
+    processes: dict[str, Use]
+    latencies: dict[int, Histogram]
+    """By shard, of this second alone."""
+
+
+class _Kept:
+    """The newest points of one grain, encoded."""
+
+    def __init__(self, limit: int) -> None:
+        self.points: deque[tuple[int, msgspec.Raw]] = deque(maxlen=limit)
+
+    def add(self, point: Point) -> None:
+        self.points.append((point.ts, msgspec.Raw(_encode(point))))
+
+    def since(self, ts: float) -> list[msgspec.Raw]:
+        found = []
+        for at, encoded in reversed(self.points):
+            if at < ts:
+                break
+            found.append(encoded)
+        return found[::-1]
+
+
+class Timeline:
+    """Points of both grains."""
+
+    def __init__(self) -> None:
+        self._seconds = _Kept(SECONDS)
+        self._minutes = _Kept(MINUTES)
+        self._minute: list[Sample] = []
+
+    def add(self, sample: Sample) -> None:
+        """Take one second; with the last one of a minute the minute is made too."""
+        if self._minute and self._minute[0].ts // 60 != sample.ts // 60:
+            self._minutes.add(_point(self._minute, self._minute[0].ts // 60 * 60))
+            self._minute = []
+        self._minute.append(sample)
+        self._seconds.add(_point([sample], sample.ts))
+
+    def answer(self, grain: Any, since: Any) -> dict[str, Any]:
+        """
+        Return the points that begin at ``since`` (unix seconds) or later.
+
+        Raises:
+            ValueError: If the grain is neither ``second`` nor ``minute``, or since no number.
+
+        """
+        if grain not in ("second", "minute"):
+            raise ValueError(f"grain {grain!r} is neither 'second' nor 'minute'")
+        if not isinstance(since, int | float):
+            raise ValueError(f"since {since!r} is no number of seconds since the epoch")
+        kept, grain_s = (self._seconds, 1) if grain == "second" else (self._minutes, 60)
+        return {"grain_s": grain_s, "points": kept.since(since)}
+
+
+def _point(samples: list[Sample], ts: int) -> Point:
+    """Make one point of the samples of an interval."""
+    number, last = len(samples), samples[-1]
+    shards: dict[int, Histogram] = {}
+    for sample in samples:
+        for shard, histogram in sample.latencies.items():
+            shards.setdefault(shard, Histogram()).merge(histogram)
+    return Point(
+        ts=ts,
+        coverage=sum(sample.coverage for sample in samples) / number,
+        completeness=last.completeness,
+        live=min(sample.live for sample in samples),
+        frames_per_s=round(sum(sample.frames_per_s for sample in samples) / number, 1),
+        latency_us=Latency.of(_merged(shards.values())),
+        processes={
+            name: Use(round(sum(use.cpu_percent for use in uses) / len(uses), 1), uses[-1].rss_mb)
+            for name in last.processes
+            if (uses := [s.processes[name] for s in samples if name in s.processes])
+        },
+        shards={str(shard): Latency.of(found) for shard, found in sorted(shards.items())},
+    )
+
+
+def _merged(histograms: Iterable[Histogram]) -> Histogram:
+    merged = Histogram()
+    for histogram in histograms:
+        merged.merge(histogram)
+    return merged

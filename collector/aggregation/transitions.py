@@ -1,0 +1,135 @@
+"""
+Notice what changed from one look to the next, for the journal.
+
+Markets' states, shards' connections and breakers, the chain's halt, processes: each is
+compared with what it was. Pure: ``now`` is monotonic seconds, ``ts`` ns since the epoch.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from collector.aggregation.coverage import Coverage
+from collector.aggregation.journal import Journal
+from shards.events import Gap
+from shards.reports import Report
+
+
+class _Shard:
+    """A shard as it was at its last report."""
+
+    __slots__ = ("breakers", "connects", "epoch", "halted")
+
+    def __init__(self, epoch: int) -> None:
+        self.epoch = epoch
+        self.connects = 0
+        self.breakers: dict[str, str] = {}
+        self.halted = False
+
+
+class Transitions:
+    """What was last seen of everything that the journal tells of."""
+
+    def __init__(self, journal: Journal, coverage: Coverage) -> None:
+        self._journal = journal
+        self._coverage = coverage
+        self._states: dict[str, str] = {}
+        self._shards: dict[int, _Shard] = {}
+        self._pids: dict[str, int] = {}
+        self._halted = False
+
+    def report(self, report: Report, now: float) -> None:
+        """Compare a shard's report, which the coverage has taken already, with its last."""
+        shard = self._shards.get(report.shard)
+        if shard is None or shard.epoch != report.epoch:
+            shard = self._shards[report.shard] = _Shard(report.epoch)
+        self._connections(report, shard)
+        self._breakers(report, shard)
+        shard.halted = report.halted
+        self._halt(report)
+        self.states((market.market_id for market in report.markets), now, report.ts)
+
+    def _connections(self, report: Report, shard: _Shard) -> None:
+        if report.connects > shard.connects:
+            in_use = [e.endpoint for e in report.endpoints if e.in_use]
+            text = f"connects to {in_use[0]}" if in_use else "connects"
+            reason = f"connection {report.connects} of this process"
+            self._journal.add("connect", text, ts=report.ts, shard=report.shard, reason=reason)
+        shard.connects = report.connects
+
+    def _breakers(self, report: Report, shard: _Shard) -> None:
+        for endpoint in report.endpoints:
+            before = shard.breakers.get(endpoint.endpoint, "closed")
+            if endpoint.breaker != before:
+                self._journal.add(
+                    "breaker",
+                    f"breaker of {endpoint.endpoint} {before} → {endpoint.breaker}",
+                    ts=report.ts,
+                    shard=report.shard,
+                    reason=endpoint.reason,
+                )
+            shard.breakers[endpoint.endpoint] = endpoint.breaker
+
+    def _halt(self, report: Report) -> None:
+        """The chain is halted when all shards say so, and goes on when the first one does."""
+        halted = all(shard.halted for shard in self._shards.values())
+        if halted != self._halted:
+            self._halted = halted
+            text = f"chain {'halted' if halted else 'goes on'} at block {report.head}"
+            self._journal.add("halt", text, ts=report.ts)
+
+    def states(self, market_ids: Iterable[str], now: float, ts: int) -> None:
+        """Compare the states of some markets with what they were."""
+        coverage, states = self._coverage, self._states
+        for market_id in market_ids:
+            market = coverage.states.get(market_id)
+            if market is None:
+                continue
+            state = coverage.state_of(market, now)
+            before = states.get(market_id, "pending")
+            if state != before:
+                states[market_id] = state
+                told = state == market.state
+                self._journal.note(
+                    "state",
+                    f"{before} → {state}",
+                    ts=ts,
+                    shard=market.shard if market.shard >= 0 else None,
+                    symbol=coverage.symbol(market_id),
+                    reason=market.reason if told else _untold(state),
+                )
+
+    def gap(self, event: Gap, shard: int) -> None:
+        """Take down a gap that is being announced."""
+        blocks = f"{event.first}-{event.last}" if event.last else f"{event.first} on"
+        self._journal.note(
+            "gap",
+            f"gap {event.state}, blocks {blocks}",
+            ts=event.ts,
+            shard=shard,
+            symbol=self._coverage.symbol(event.market_id),
+            reason=event.cause,
+        )
+
+    def processes(self, rows: Iterable[Mapping[str, Any]], ts: int) -> None:
+        """Compare the coordinator's list of processes with its last."""
+        for row in rows:
+            name, pid = row["name"], row["pid"]
+            before = self._pids.get(name, 0)
+            # A new aggregator has seen nobody before; its own restart is worth telling.
+            if pid and pid != before and (before or (name == "aggregator" and row["restarts"])):
+                text = f"{name} restarted, start {row['restarts'] + 1}"
+                reason = row.get("ended", "")
+                self._journal.add("restart", text, ts=ts, shard=_number(name), reason=reason)
+            if pid:
+                self._pids[name] = pid
+
+
+def _untold(state: str) -> str:
+    """Why a market is in a state that its shard did not report."""
+    return "not active on the chain" if state == "inactive" else "its shard does not report"
+
+
+def _number(process: str) -> int | None:
+    """Return the number in a process's name, if it is a shard's."""
+    kind, _, number = process.partition(" ")
+    return int(number) if kind == "shard" and number.isdecimal() else None
