@@ -6,32 +6,45 @@ from shards.errors import SequenceGap
 from shards.events import ZERO, Level
 
 
-def _by_price(level: Level) -> tuple[int, str]:
-    """Order positive 18-decimal texts as numbers (events.py says why that holds)."""
-    price = level[0]
-    return len(price), price
+def _by_number(prices: Iterable[str], *, highest_first: bool) -> list[str]:
+    """Order positive 18-decimal texts as numbers: by length, then as text (events.py)."""
+    found = sorted(prices, reverse=highest_first)
+    # Stable; two sorts in C take a third of the time of one by a key made in Python.
+    found.sort(key=len, reverse=highest_first)
+    return found
 
 
 class OrderBook:
-    """Both sides of a book, price text to quantity text, and its sequence."""
+    """
+    Both sides of a book, price text to quantity text, and its sequence.
 
-    __slots__ = ("asks", "bids", "market_id", "sequence")
+    A delta is taken whole, removals included, so that the levels never pass through Python;
+    removed ones are dropped when somebody looks. Until then they are kept: as many as the
+    deltas since the last look named, and the outbox looks at every keyframe.
+    """
+
+    __slots__ = ("_asks", "_bids", "_removed", "market_id", "sequence")
 
     def __init__(self, market_id: str) -> None:
         self.market_id = market_id
-        self.bids: dict[str, str] = {}
-        self.asks: dict[str, str] = {}
+        self._bids: dict[str, str] = {}
+        self._asks: dict[str, str] = {}
+        self._removed = False
+        """Whether there may be removed levels among them."""
         self.sequence = 0
 
     def load(self, sequence: int, bids: Iterable[Level], asks: Iterable[Level]) -> None:
         """Replace everything by a snapshot."""
-        self.bids = dict(bids)
-        self.asks = dict(asks)
+        self._bids = dict(bids)
+        self._asks = dict(asks)
+        self._removed = True
         self.sequence = sequence
 
     def apply(self, sequence: int, bids: list[Level], asks: list[Level]) -> None:
         """
         Change the levels that a delta names.
+
+        A removal may name a level that was never there: not an error upstream.
 
         Raises:
             SequenceGap: If it does not follow the last applied one. The book is
@@ -41,25 +54,36 @@ class OrderBook:
         if sequence != self.sequence + 1:
             raise SequenceGap(self.market_id, expected=self.sequence + 1, found=sequence)
         self.sequence = sequence
-        side = self.bids
-        for price, quantity in bids:
-            # A removal may name a level that was never there: not an error upstream.
-            if quantity == ZERO:
-                side.pop(price, None)
-            else:
-                side[price] = quantity
-        side = self.asks
-        for price, quantity in asks:
-            if quantity == ZERO:
-                side.pop(price, None)
-            else:
-                side[price] = quantity
+        self._bids.update(bids)
+        self._asks.update(asks)
+        self._removed = True
+
+    @property
+    def bids(self) -> dict[str, str]:
+        """Quantities by price, in no useful order."""
+        if self._removed:
+            self._drop_removed()
+        return self._bids
+
+    @property
+    def asks(self) -> dict[str, str]:
+        """Quantities by price, in no useful order."""
+        if self._removed:
+            self._drop_removed()
+        return self._asks
+
+    def _drop_removed(self) -> None:
+        self._removed = False
+        for side in (self._bids, self._asks):
+            for price in [price for price, quantity in side.items() if quantity == ZERO]:
+                del side[price]
 
     def levels(self) -> tuple[list[Level], list[Level]]:
         """Return bids from the highest price down and asks from the lowest up."""
+        bids, asks = self.bids, self.asks
         return (
-            sorted(self.bids.items(), key=_by_price, reverse=True),
-            sorted(self.asks.items(), key=_by_price),
+            [(price, bids[price]) for price in _by_number(bids, highest_first=True)],
+            [(price, asks[price]) for price in _by_number(asks, highest_first=False)],
         )
 
     def __repr__(self) -> str:

@@ -97,6 +97,8 @@ _NOTHING: Final[list[Level]] = []
 _NO_TRADES: Final[list[tuple[str, Trade]]] = []
 _NO_UPDATES: Final[list[BookUpdate]] = []
 _CONFIRMED: Final = Confirmed()
+_as_pair: Final = msgspec.structs.astuple
+"""A level's fields in their order, by C: half of what a comprehension costs."""
 
 
 def decode(payload: bytes | memoryview) -> tuple[int, Block | Confirmed | Rejected]:
@@ -170,8 +172,8 @@ def _updates(updates: list[_BookUpdate]) -> list[BookUpdate]:
             BookUpdate(
                 book.market_id,
                 update.seq,
-                [(level.p, level.q) for level in bids] if bids else _NOTHING,
-                [(level.p, level.q) for level in asks] if asks else _NOTHING,
+                list(map(_as_pair, bids)) if bids else _NOTHING,
+                list(map(_as_pair, asks)) if asks else _NOTHING,
             )
         )
     return found
