@@ -109,6 +109,19 @@ def _network_options(command: Callable[..., Any]) -> Callable[..., Any]:
     f"the next port, or PATH.requests. May be repeated.  [default: {DEFAULT_PUBLISH}]",
 )
 @click.option(
+    "--http", metavar="HOST:PORT",
+    help="Serve /metrics, /healthz, /readyz, /status and /events there; without HOST on "
+    "loopback. Needs the extra web.  [default: off]",
+)  # fmt: skip
+@click.option(
+    "--ready-coverage", type=click.FloatRange(0, 1), metavar="X",
+    help="Coverage from which /readyz says yes.  [default: 0.99]",
+)  # fmt: skip
+@click.option(
+    "--metrics-markets", type=click.IntRange(0), metavar="N",
+    help="How many markets get metrics of their own, a few series each.  [default: 300]",
+)  # fmt: skip
+@click.option(
     "--devnet-spot", type=click.IntRange(0), default=12, show_default=True,
     help="Spot markets of the devnet.",
 )  # fmt: skip

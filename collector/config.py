@@ -54,6 +54,22 @@ class AggregatorConfig(msgspec.Struct, frozen=True, kw_only=True):
     log_level: str = "INFO"
 
 
+class ServingConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything the HTTP server's process needs to know."""
+
+    http: str
+    """HOST:PORT where it listens."""
+    requests: str
+    """Where the aggregator answers, ipc."""
+    publish: str
+    """Where it publishes, for views that subscribe."""
+    ready_coverage: float = 0.99
+    """From which coverage on ``/readyz`` says yes."""
+    metrics_markets: int = 300
+    """How many markets have metrics of their own: each is a handful of series."""
+    log_level: str = "INFO"
+
+
 class Supervision(msgspec.Struct, frozen=True):
     """How patient the supervisor is."""
 

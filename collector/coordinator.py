@@ -28,9 +28,10 @@ from collector import discovery, networks, selection, sharding
 from collector.aggregation import process as aggregator_process
 from collector.asking import Asker
 from collector.binding import check_free
-from collector.config import AggregatorConfig
+from collector.config import AggregatorConfig, ServingConfig
 from collector.listing import Listing
 from collector.node import OwnDevnet
+from collector.serving import listening
 from collector.supervisor import Child, Supervisor
 from shards import worker
 from shards.config import CHANNELS, Endpoints, Market, ShardConfig, SourceName
@@ -53,6 +54,9 @@ class StartOptions(msgspec.Struct, frozen=True, kw_only=True):
     types: tuple[str, ...] = ()
     channels: tuple[str, ...] = ()
     publish: tuple[str, ...]
+    http: str | None = None
+    ready_coverage: float = 0.99
+    metrics_markets: int = 300
     devnet_spot: int = 12
     devnet_perp: int = 4
     devnet_options: tuple[str, ...] = ()
@@ -138,6 +142,8 @@ class Coordinator:
             signals = stack.enter_context(_Signals())
             try:
                 check_free(self._options.publish)
+                if self._options.http:
+                    listening.check(self._options.http)
                 folder = stack.enter_context(_runtime_folder())
                 endpoints = self._endpoints(stack)
                 found = discovery.discover(endpoints)
@@ -210,8 +216,25 @@ class Coordinator:
                     self._shard_config(number, chosen, endpoints, pull, link),
                 )
             )
+        if options.http:
+            children.append(self._http(options.http, link))
         self._announce(_started(options, markets, parts))
         return Supervisor(children, options.file.supervision)
+
+    def _http(self, http: str, link: str) -> Child:
+        # Only here: it needs the extra.
+        from collector.serving import process
+
+        options = self._options
+        config = ServingConfig(
+            http=http,
+            requests=link,
+            publish=options.publish[0],
+            ready_coverage=options.ready_coverage,
+            metrics_markets=options.metrics_markets,
+            log_level=options.log_level,
+        )
+        return Child("http", process.main, lambda: config)
 
     def _shard_config(
         self,
@@ -311,6 +334,7 @@ def _started(
     connect = options.publish[0]
     return (
         f"{len(markets)} markets of {options.network} over {len(parts)} shards ({sizes}); "
-        f"publishing on {', '.join(options.publish)}\n"
+        f"publishing on {', '.join(options.publish)}"
+        f"{f', HTTP on {options.http}' if options.http else ''}\n"
         f"in another terminal: collector tail --connect {connect}"
     )

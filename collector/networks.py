@@ -64,6 +64,9 @@ class File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     shards: int | None = None
     markets: tuple[str, ...] = ()
     publish: tuple[str, ...] = ()
+    http: str | None = None
+    ready_coverage: float = 0.99
+    metrics_markets: int = 300
 
 
 def read(path: str) -> File:

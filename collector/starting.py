@@ -37,6 +37,9 @@ def start(
             raise ConfigError(f"--publish {error}") from None
     _writable(summary)
     options["source"] = options["source"] or networks.NETWORKS[network].source
+    for name in ("http", "ready_coverage", "metrics_markets"):
+        if options[name] is None:
+            options[name] = getattr(file, name)
     asked = StartOptions(
         shards=shards,
         network=network,

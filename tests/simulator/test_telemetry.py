@@ -4,14 +4,17 @@ import os
 import signal
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
 from collector.asking import Asker
 from collector.config import requests_endpoint
+from tests.proxy import FaultProxy
 from tests.simulator import faults
 from tests.simulator.client import Simulator, simulator
-from tests.system.running import Running, collector, eventually
+from tests.system.http import get, get_json
+from tests.system.running import Running, collector, eventually, free_port_pair
 
 _WITHIN_S = 40.0
 
@@ -24,10 +27,30 @@ def venue() -> Iterator[Simulator]:
 
 
 @pytest.fixture(scope="module")
-def running(venue: Simulator, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+def proxy(venue: Simulator) -> Iterator[FaultProxy]:
+    """What stands between the exchange and the collector."""
+    with FaultProxy("127.0.0.1", urlsplit(venue.ws).port or 0) as proxy:
+        yield proxy
+
+
+@pytest.fixture(scope="module")
+def http() -> int:
+    """Return the port of the collector's HTTP."""
+    return free_port_pair()
+
+
+@pytest.fixture(scope="module")
+def running(
+    venue: Simulator, proxy: FaultProxy, http: int, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Running]:
     """A collector of it, everything live."""
     folder = tmp_path_factory.mktemp("collector")
-    with collector(folder, "--shards", "2", "--config", str(venue.config(folder))) as started:
+    config = venue.config(folder)
+    upstream = str(urlsplit(venue.ws).port)
+    config.write_text(config.read_text().replace(upstream, str(proxy.port)))
+    with collector(
+        folder, "--shards", "2", "--config", str(config), "--http", str(http)
+    ) as started:
         started.await_live()
         yield started
 
@@ -116,3 +139,42 @@ def test_the_timeline_has_a_point_for_each_second(running: Running, asker: Asker
 def test_a_request_that_makes_no_sense_is_answered_with_a_sentence(asker: Asker) -> None:
     assert "neither" in asker.ask("history", within_s=10.0, grain="year")["error"]
     assert "no entry's id" in asker.ask("events", within_s=10.0, after="x")["error"]
+
+
+def test_what_is_asked_for_over_http_is_what_the_aggregator_says(
+    running: Running, http: int
+) -> None:
+    assert get_json(http, "/healthz")["alive"]
+    assert get_json(http, "/status").keys() == running.status().keys()
+    assert len(get_json(http, "/markets")) == 6
+    assert get_json(http, "/history?grain=minute")["grain_s"] == 60
+    told = get_json(http, "/events")
+    assert get_json(http, f"/events?after={told['last'] - 1}")["events"][-1] == told["events"][-1]
+    assert get(http, "/events?after=x")[0] == get(http, "/history?grain=x")[0] == 400
+    assert get(http, "/nothing")[0] == 404
+
+
+def test_readiness_ends_with_a_cut_and_returns_when_it_is_healed(
+    running: Running, http: int, proxy: FaultProxy
+) -> None:
+    def ready() -> bool:
+        return get(http, "/readyz")[0] == 200
+
+    eventually(ready, within_s=_WITHIN_S)
+    proxy.accept_then_close()
+    proxy.cut()
+    try:
+        eventually(lambda: not ready(), within_s=_WITHIN_S)
+        status, body = get(http, "/readyz")
+        assert (status, get(http, "/healthz")[0]) == (503, 200)
+        assert "coverage 0.0000 is below 0.99" in body
+    finally:
+        proxy.heal()
+    eventually(ready, within_s=_WITHIN_S)
+
+
+def test_probes_outlive_the_aggregator(running: Running, http: int) -> None:
+    os.kill(running.pid("aggregator"), signal.SIGKILL)
+    eventually(lambda: get(http, "/readyz")[0] == 503, within_s=_WITHIN_S, every_s=0.01)
+    assert get(http, "/healthz")[0] == 200
+    eventually(lambda: get(http, "/readyz")[0] == 200, within_s=_WITHIN_S)

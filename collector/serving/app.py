@@ -1,0 +1,27 @@
+"""The application: every route, and what errors become."""
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+
+from collector.config import ServingConfig
+from collector.serving import probes
+from collector.serving.view import Unanswered, View
+
+
+def build(view: View, config: ServingConfig) -> Starlette:
+    """Put the application together; each part makes its routes of the view and the config."""
+    return Starlette(
+        routes=[
+            *probes.routes(view, config),
+        ],
+        exception_handlers={Unanswered: _away, ValueError: _refused},
+    )
+
+
+async def _away(request: Request, error: Exception) -> Response:
+    return probes.json_response({"error": str(error)}, 503)
+
+
+async def _refused(request: Request, error: Exception) -> Response:
+    return probes.json_response({"error": str(error)}, 400)

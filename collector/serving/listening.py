@@ -1,0 +1,58 @@
+"""Where HTTP is served: reading ``HOST:PORT``, and listening there or saying why not."""
+
+import importlib.util
+import socket
+from typing import Final
+
+from shards.errors import ConfigError
+
+_EXTRA: Final = ("starlette", "uvicorn", "prometheus_client")
+
+
+def address(http: str) -> tuple[str, int]:
+    """
+    Read ``HOST:PORT``, ``:PORT`` or ``PORT``; without a host it is loopback.
+
+    Raises:
+        ConfigError: If it is none of them.
+
+    """
+    host, _, port = http.rpartition(":")
+    if not port.isdecimal() or not 0 < int(port) < 65_536 or (":" in host and host[0] != "["):
+        raise ConfigError(f"--http {http!r} is not HOST:PORT with a port from 1 to 65535")
+    return host.strip("[]") or "127.0.0.1", int(port)
+
+
+def listen(http: str) -> socket.socket:
+    """
+    Listen there.
+
+    Raises:
+        ConfigError: If the port is in use, or the host is not one of ours.
+
+    """
+    host, port = address(http)
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        return socket.create_server((host, port), family=family, backlog=128)
+    except OSError as error:
+        raise ConfigError(
+            f"cannot serve HTTP on {http}: {error.strerror or error}; give another with --http"
+        ) from None
+
+
+def check(http: str) -> None:
+    """
+    Find out early whether HTTP can be served there.
+
+    Raises:
+        ConfigError: If the extra is not installed, or one cannot listen there.
+
+    """
+    address(http)
+    missing = [name for name in _EXTRA if importlib.util.find_spec(name) is None]
+    if missing:
+        raise ConfigError(
+            f"--http needs {' and '.join(missing)}: pip install 'injective-collector[web]'"
+        )
+    listen(http).close()

@@ -1,0 +1,89 @@
+"""``/healthz`` and ``/readyz`` for whoever keeps or routes to us; ``/status`` and ``/events``."""
+
+import time
+from typing import Any, Final
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from collector.config import ServingConfig
+from collector.serving.view import Unanswered, View
+
+_AWAY_S: Final = 30.0
+"""An aggregator that has been away for so long will not be back by itself."""
+
+_encode: Final = msgspec.json.Encoder().encode
+
+
+def routes(view: View, config: ServingConfig) -> list[Route]:
+    """Make the routes."""
+
+    async def healthz(request: Request) -> Response:
+        away_s = time.monotonic() - view.answered_at
+        if away_s > 1.0:
+            # Nobody else may be asking.
+            try:
+                await view.status()
+            except Unanswered:
+                away_s = time.monotonic() - view.answered_at
+            else:
+                away_s = 0.0
+        alive = away_s <= _AWAY_S
+        reason = "" if alive else f"the aggregator has not answered for {away_s:.0f} s"
+        return json_response({"alive": alive, "reason": reason}, 200 if alive else 503)
+
+    async def readyz(request: Request) -> Response:
+        wanted = config.ready_coverage
+        try:
+            coverage = (await view.status())["coverage"]["now"]
+        except Unanswered as error:
+            return json_response({"ready": False, "reason": str(error)}, 503)
+        ready = coverage >= wanted
+        reason = "" if ready else f"coverage {coverage:.4f} is below {wanted:g}"
+        body = {"ready": ready, "coverage": coverage, "threshold": wanted, "reason": reason}
+        return json_response(body, 200 if ready else 503)
+
+    async def status(request: Request) -> Response:
+        return json_response(await view.status())
+
+    async def markets(request: Request) -> Response:
+        return json_response(await view.markets())
+
+    async def events(request: Request) -> Response:
+        return json_response(await view.events(number(request, "after")))
+
+    async def history(request: Request) -> Response:
+        grain = request.query_params.get("grain", "second")
+        return json_response(await view.history(grain, number(request, "since")))
+
+    return [
+        Route("/healthz", healthz),
+        Route("/readyz", readyz),
+        Route("/status", status),
+        Route("/markets", markets),
+        Route("/events", events),
+        Route("/history", history),
+    ]
+
+
+def json_response(body: Any, status: int = 200) -> Response:
+    """Encode an answer as JSON; nobody is to keep it."""
+    headers = {"cache-control": "no-store"}
+    return Response(_encode(body), status, headers, media_type="application/json")
+
+
+def number(request: Request, name: str) -> int:
+    """
+    Read a whole number from the query, 0 where it is not given.
+
+    Raises:
+        ValueError: If it is none.
+
+    """
+    text = request.query_params.get(name, "0")
+    try:
+        return int(text)
+    except ValueError:
+        raise ValueError(f"{name}={text!r} is not a whole number") from None
