@@ -18,6 +18,7 @@ from collector.config import DEFAULT_PUBLISH
 from collector.devnet.command import devnet
 from collector.reading.tail import tail
 from collector.verify.command import verify
+from shards import channels as catalogue
 from shards.config import CHANNELS
 from shards.errors import EXIT_CONFIG, EXIT_OK, ConfigError
 
@@ -98,8 +99,9 @@ def _network_options(command: Callable[..., Any]) -> Callable[..., Any]:
     "--channel",
     "channels",
     multiple=True,
-    type=click.Choice(CHANNELS),
-    help="What to collect; may be repeated. Gaps are always announced.  [default: all]",
+    type=click.Choice(catalogue.NAMES),
+    help="What to collect; may be repeated ('collector capabilities' says what each is). Gaps are "
+    f"always announced.  [default: {', '.join(CHANNELS)}]",
 )
 @click.option(
     "--publish",
@@ -219,6 +221,15 @@ def markets(**options: Any) -> None:
         show_markets(**options)
     except ConfigError as error:
         fail("markets", error)
+
+
+@cli.command()
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON array.")
+def capabilities(*, as_json: bool) -> None:
+    """Say which source gives which channel, and what is guaranteed there."""
+    from collector.showing import show_capabilities
+
+    show_capabilities(as_json=as_json)
 
 
 def fail(command: str, error: ConfigError) -> NoReturn:

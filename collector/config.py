@@ -4,7 +4,7 @@ from typing import Final
 
 import msgspec
 
-from shards.config import Endpoints, Market
+from shards.config import CHANNELS, Endpoints, Market
 
 DEFAULT_PUBLISH: Final = "tcp://127.0.0.1:5590"
 """The aggregator's XPUB, unless told otherwise."""
@@ -49,6 +49,8 @@ class AggregatorConfig(msgspec.Struct, frozen=True, kw_only=True):
     """Of the network, for those who ask."""
     every_market: bool
     """Whether these are all the markets of the network: then trades can be proved whole."""
+    channels: tuple[str, ...] = CHANNELS
+    """What is collected."""
     publish_hwm: int = 20_000
     """Frames ZeroMQ queues for one slow subscriber before it loses some."""
     log_level: str = "INFO"

@@ -33,7 +33,7 @@ from collector.listing import Listing
 from collector.node import OwnDevnet
 from collector.serving import listening
 from collector.supervisor import Child, Supervisor
-from shards import worker
+from shards import channels, worker
 from shards.config import CHANNELS, Endpoints, Market, ShardConfig, SourceName
 from shards.errors import EXIT_BELOW, EXIT_OK, ConfigError
 
@@ -141,6 +141,7 @@ class Coordinator:
         with contextlib.ExitStack() as stack:
             signals = stack.enter_context(_Signals())
             try:
+                channels.check(self._options.channels, self._options.source)
                 check_free(self._options.publish)
                 if self._options.http:
                     listening.check(self._options.http)
@@ -203,6 +204,7 @@ class Coordinator:
                     markets=tuple(markets),
                     endpoints=endpoints,
                     every_market=every_market,
+                    channels=options.channels or CHANNELS,
                     log_level=options.log_level,
                 ),
             )

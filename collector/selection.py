@@ -9,11 +9,7 @@ import msgspec
 
 from shards.config import Market
 from shards.errors import ConfigError
-
-
-def symbol_of(ticker: str) -> str:
-    """Spell a ticker as topics do: ``BTC/USDT PERP`` is ``BTC-USDT-PERP``."""
-    return "-".join(ticker.replace("/", " ").split())
+from shards.frames import symbol_of
 
 
 def with_symbols(markets: Sequence[Market]) -> list[Market]:

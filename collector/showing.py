@@ -2,7 +2,8 @@
 
 import json
 import time
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Final
 
 import click
 
@@ -10,9 +11,14 @@ from collector import discovery, networks, selection
 from collector.asking import Asker
 from collector.config import requests_endpoint
 from collector.dashboard.text import block_lines
+from shards import channels
 from shards.errors import ConfigError
 
 _ANSWER_S = 5.0
+_NOTES: Final[tuple[tuple[str, Callable[[channels.Channel], bool]], ...]] = (
+    ("by default", lambda channel: channel.is_default),
+    ("a state: late joiners get the newest", lambda channel: channel.is_state),
+)
 
 
 def _asker(connect: str) -> Asker:
@@ -43,6 +49,23 @@ def show_status(connect: str, *, as_json: bool, watch: bool) -> None:
             if not watch:
                 return
             time.sleep(1.0)
+
+
+def show_capabilities(*, as_json: bool) -> None:
+    """Print the catalogue of channels, a paragraph for each, or as plain data."""
+    if as_json:
+        click.echo(json.dumps(channels.rows()))
+        return
+    for channel in channels.CATALOGUE:
+        notes = [text for text, holds in _NOTES if holds(channel)]
+        click.echo(f"{channel.name}  ({', '.join([channel.topic, *notes])})")
+        cells = (
+            ("chain-ws, chain-grpc", channel.chain),
+            ("indexer-grpc", channel.indexer or "not given"),
+            ("lost blocks", channel.lost),
+        )
+        for name, text in cells:
+            click.echo(f"  {name:<20}  {text}")
 
 
 def show_markets(

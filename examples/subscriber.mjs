@@ -11,6 +11,7 @@ for await (const [topic, body] of socket) {
   // Instants in ns are beyond 2^53: without useBigInt64 they lose their last digits.
   const [version, kind, ...rest] = decode(body, { useBigInt64: true });
   if (version !== 1) throw new Error(`frame version ${version}`);
+  if (kind > 3) continue; // a channel that this reader does not know
   const event = rest.at(-1);
   const line =
     kind === 1 ? [event[1], event[2], event[3]] // book: height, sequence, ts_event

@@ -28,6 +28,11 @@ class BookSync:
         self._buffer: list[Book] = []
         self._observed_from = 0
 
+    @property
+    def is_wanted(self) -> bool:
+        """Whether there is a book to keep at all."""
+        return self._wanted
+
     def lose(self, observed_from: int) -> None:
         """Stop trusting the book; updates are known again from this height on."""
         self.in_sync = not self._wanted

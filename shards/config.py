@@ -5,7 +5,8 @@ from typing import Literal
 import msgspec
 
 SourceName = Literal["chain-ws", "chain-grpc", "indexer-grpc"]
-MarketType = Literal["spot", "derivative", "binary"]
+MarketType = Literal["spot", "derivative", "binary", "chain"]
+"""``chain`` is the feed of the chain itself, which is handled like a market's (chainfeed.py)."""
 
 
 class Market(msgspec.Struct, frozen=True):
@@ -26,7 +27,8 @@ class Market(msgspec.Struct, frozen=True):
 
 
 CHANNELS = ("book", "trades")
-"""What can be collected; gaps are always announced."""
+"""What is collected unless something else is asked for (channels.py has all); gaps are always
+announced."""
 
 
 class Endpoints(msgspec.Struct, frozen=True, kw_only=True):

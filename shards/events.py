@@ -24,7 +24,7 @@ absolute one, and ZERO removes the level."""
 
 ZERO = "0.000000000000000000"
 
-Source = Literal["chain-ws", "chain-grpc", "indexer-grpc", "replay"]
+Source = Literal["chain-ws", "chain-grpc", "indexer-grpc", "replay", "query"]
 Side = Literal["buy", "sell"]
 Cause = Literal[
     "mute", "disconnect", "seq", "height", "crash", "drop", "slow-subscriber", "halt", "garbage"
@@ -112,7 +112,146 @@ class Gap(msgspec.Struct, frozen=True, array_like=True, gc=False):
     detail: str = ""
 
 
-Event: TypeAlias = Book | Trades | Gap
+class Ticker(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """
+    Best bid and ask of one market after a change of its book; told only when one of the
+    four texts changed. A side without any order has empty texts.
+    """
+
+    market_id: str
+    height: int
+    sequence: int
+    """Of the book that it was read from."""
+    ts_event: int
+    """0 where the book was fetched rather than streamed."""
+    ts_recv: int
+    source: Source
+    bid_price: str
+    bid_quantity: str
+    ask_price: str
+    ask_quantity: str
+
+
+class Price(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """What one oracle said."""
+
+    type: str
+    """The oracle, as the chain names it: ``pricefeed``, ``pyth``, ``provider``, ``stork``, …"""
+    price: str
+
+
+class Oracle(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """All prices that one oracle symbol was given in one block; the last one stands."""
+
+    symbol: str
+    """As the oracle spells it; of pyth a hexadecimal feed id."""
+    height: int
+    ts_event: int
+    ts_recv: int
+    source: Source
+    prices: list[Price]
+
+
+class Pulse(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """One block of the chain: that it is there, and when it came to us."""
+
+    height: int
+    ts_event: int
+    ts_recv: int
+    """The first payload that told of it, to the process that watches the chain."""
+    source: Source
+
+
+class Order(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """What became of one resting order in one block; fills are told by trades alone."""
+
+    order_hash: str
+    status: Literal["booked", "matched", "cancelled"]
+    """``booked``: new, nothing filled. ``matched``: new, and partly filled in this block.
+    ``cancelled``: taken out; ``fillable`` is what was left of it."""
+    side: Side
+    order_type: str
+    """``BUY``, ``SELL``, ``BUY_PO`` (post only), ``STOP_SELL``, …"""
+    price: str
+    quantity: str
+    fillable: str
+    """What rests in the book; of a ``cancelled`` one what no longer does."""
+    subaccount_id: str
+    fee_recipient: str
+    cid: str = ""
+    trigger_price: str = ""
+    """Conditional orders only, which rest outside the book; else empty."""
+    margin: str = ""
+    """Derivatives only, else empty."""
+
+
+class Orders(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """All order updates of one market in one block: cancelled ones first, then by hash."""
+
+    market_id: str
+    height: int
+    ts_event: int
+    ts_recv: int
+    source: Source
+    orders: list[Order]
+
+
+class Funding(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """The funding of one perpetual market, as a query answered it; told when it changed."""
+
+    market_id: str
+    height: int
+    """The state that was read is that after this block."""
+    ts_event: int
+    """0: the query does not say the block's time."""
+    ts_recv: int
+    source: Source
+    cumulative_funding: str
+    """Quote units paid per contract since the listing; changes when funding is applied."""
+    cumulative_price: str
+    """Of the running interval: premium weighted by time, from which the rate comes."""
+    last_timestamp: int
+    """Seconds: when ``cumulative_price`` was last brought up to date."""
+    next_funding_timestamp: int
+    """Seconds."""
+    funding_interval: int
+    """Seconds."""
+    hourly_rate_cap: str
+    hourly_interest_rate: str
+    mark_price: str
+    """What the oracle says; empty where it says nothing."""
+
+
+class Metadata(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """How the chain lists one market; told at the start and whenever something changed."""
+
+    market_id: str
+    ts: int
+    """When the collector learnt of it."""
+    ticker: str
+    symbol: str
+    type: str
+    """``spot``, ``derivative`` or ``binary``."""
+    status: str
+    """``Active``, ``Paused``, …, or ``Gone`` where it is not listed any more."""
+    base_denom: str
+    """Spot only, else empty."""
+    quote_denom: str
+    base_decimals: int
+    quote_decimals: int
+    price_tick: str
+    quantity_tick: str
+    min_notional: str
+    maker_fee_rate: str
+    taker_fee_rate: str
+    oracle_type: str
+    """Derivatives only, else empty, as the two below."""
+    oracle_base: str
+    oracle_quote: str
+
+
+Event: TypeAlias = Book | Trades | Gap | Ticker | Oracle | Pulse | Orders | Funding | Metadata
+"""Everything that a frame can carry."""
 
 
 class BookUpdate(msgspec.Struct, frozen=True, gc=False):
@@ -122,6 +261,28 @@ class BookUpdate(msgspec.Struct, frozen=True, gc=False):
     sequence: int
     bids: list[Level]
     asks: list[Level]
+
+
+class Extras(msgspec.Struct, frozen=True, gc=False):
+    """What a block says beyond books and trades, where that was asked for."""
+
+    orders: list[tuple[str, Order]] = []
+    """``(market_id, order)``, as `in_order` sorts them."""
+    prices: list[tuple[str, Price]] = []
+    """``(symbol, price)`` of the oracles, in the chain's order for each symbol."""
+
+
+_STATUSES = ("cancelled", "matched", "booked")
+
+
+def in_order(of_market: tuple[str, Order]) -> tuple[int, str]:
+    """
+    Sort order updates: a cancellation before what is new, equal ones by hash.
+
+    The node tells them in no order, each time in another.
+    """
+    order = of_market[1]
+    return _STATUSES.index(order.status), order.order_hash
 
 
 class Block(msgspec.Struct, frozen=True, gc=False):
@@ -139,6 +300,7 @@ class Block(msgspec.Struct, frozen=True, gc=False):
     updates: list[BookUpdate]
     has_books: bool = True
     """False where the source knows the trades only: the books may have changed unseen."""
+    extras: Extras | None = None
 
 
 class Snapshot(msgspec.Struct, frozen=True, gc=False):

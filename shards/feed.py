@@ -23,9 +23,23 @@ import msgspec
 
 from shards.booksync import BookSync
 from shards.errors import SequenceGap
-from shards.events import Block, Book, Cause, Gap, Snapshot, Source, Trades
+from shards.events import (
+    Block,
+    Book,
+    Cause,
+    Extras,
+    Gap,
+    Oracle,
+    Orders,
+    Pulse,
+    Snapshot,
+    Source,
+    Ticker,
+    Trades,
+)
 from shards.ledger import MarketLedger
 from shards.stats import FeedStats
+from shards.top import Top
 
 
 class State(Enum):
@@ -44,6 +58,10 @@ class Outlet(Protocol):
 
     def book(self, feed: "Feed", event: Book, late: bool = False) -> None: ...
     def trades(self, feed: "Feed", event: Trades, late: bool = False) -> None: ...
+    def ticker(self, feed: "Feed", event: Ticker, late: bool = False) -> None: ...
+    def orders(self, feed: "Feed", event: Orders, late: bool = False) -> None: ...
+    def pulse(self, feed: "Feed", event: Pulse, late: bool = False) -> None: ...
+    def oracle(self, feed: "Feed", event: Oracle, late: bool = False) -> None: ...
     def gap(self, feed: "Feed", event: Gap) -> None: ...
     def want_snapshot(self, feed: "Feed", height: int) -> None: ...
     def want_replay(self, feed: "Feed", ts: int) -> None: ...
@@ -61,11 +79,13 @@ class Feed:
         source: Source,
         held_limit: int = 2_000,
         with_book: bool = True,
+        with_ticker: bool = False,
     ) -> None:
         self.market_id = market_id
         self.ledger = ledger
         self.stats = FeedStats()
         self.sync = BookSync(market_id, wanted=with_book)
+        self._top = Top() if with_ticker else None
         self._flows = False
         self._replay_to = 0
         self.state = State.PENDING
@@ -179,7 +199,7 @@ class Feed:
         if self._flows and height == ledger.last + 1:
             self.heard_at = ts_recv
             ledger.last = height
-            if block.updates or block.trades:
+            if block.updates or block.trades or block.extras is not None:
                 self._publish(block, ts_recv, self._source)
             return
         self._receive_unsettled(block, ts_recv)
@@ -275,6 +295,10 @@ class Feed:
         for event in published:
             self._outlet.book(self, event, late=True)
         self.stats.book_updates += len(published) - 1
+        if self._top is not None:
+            self._top.load(self.sync.book)
+            last = published[-1]
+            self._tell_top(self._top, last.height, last.ts_event, ts_recv, last.source, late=True)
         self._settle(ts_recv)
         return True
 
@@ -294,6 +318,26 @@ class Feed:
             if delta is not None:
                 self.stats.book_updates += 1
                 self._outlet.book(self, delta, late)
+                top = self._top
+                if top is not None and top.follow(self.sync.book, delta.bids, delta.asks):
+                    self._tell_top(top, block.height, block.ts_event, ts_recv, source, late)
+        if block.extras is not None:
+            self._publish_extras(block, block.extras, ts_recv, source, late)
+
+    def _tell_top(
+        self, top: Top, height: int, ts_event: int, ts_recv: int, source: Source, late: bool
+    ) -> None:
+        sequence = self.sync.book.sequence
+        event = Ticker(self.market_id, height, sequence, ts_event, ts_recv, source, *top.best)
+        self._outlet.ticker(self, event, late)
+
+    def _publish_extras(
+        self, block: Block, extras: Extras, ts_recv: int, source: Source, late: bool
+    ) -> None:
+        orders = [order for _, order in extras.orders]
+        if orders:
+            event = Orders(self.market_id, block.height, block.ts_event, ts_recv, source, orders)
+            self._outlet.orders(self, event, late)
 
     def _lose_book(self, gap: SequenceGap, height: int, ts: int) -> None:
         if self.state is State.LIVE:
@@ -343,6 +387,6 @@ class Feed:
 
     def __repr__(self) -> str:
         return (
-            f"<Feed {self.market_id[:10]} {self.state.value}, height {self.ledger.last}, "
+            f"<{type(self).__name__} {self.market_id[:10]} {self.state.value}, height {self.ledger.last}, "
             f"sequence {self.sync.book.sequence}, {len(self._held)} held>"
         )

@@ -25,26 +25,56 @@ headers, never the event inside, and puts the sixty bytes before it.
 """
 
 import struct
-from typing import Final, TypeAlias
+from typing import Final
 
 import msgspec
 
-from shards.events import Book, Gap, Trades
+from shards.events import (
+    Book,
+    Event,
+    Funding,
+    Gap,
+    Metadata,
+    Oracle,
+    Orders,
+    Pulse,
+    Ticker,
+    Trades,
+)
 
 VERSION: Final = 1
 
 KIND_BOOK: Final = 1
 KIND_TRADES: Final = 2
 KIND_GAP: Final = 3
+KIND_TICKER: Final = 4
+KIND_ORACLE: Final = 5
+KIND_FUNDING: Final = 6
+KIND_MARKETS: Final = 7
+KIND_BLOCKS: Final = 8
+KIND_ORDERS: Final = 9
 
-CHANNELS: Final = {"book": KIND_BOOK, "trades": KIND_TRADES, "gap": KIND_GAP}
+CHANNELS: Final = {
+    "book": KIND_BOOK,
+    "trades": KIND_TRADES,
+    "gap": KIND_GAP,
+    "ticker": KIND_TICKER,
+    "oracle": KIND_ORACLE,
+    "funding": KIND_FUNDING,
+    "markets": KIND_MARKETS,
+    "blocks": KIND_BLOCKS,
+    "orders": KIND_ORDERS,
+}
 
 SNAPSHOT: Final = 1
-"""Record flag: the event is a whole book."""
+"""Record flag: the event needs none before it: a whole book, or a state (`STATES`)."""
 KEYFRAME: Final = 2
 """Record flag: for the aggregator's late joiners only, not to be published."""
 LATE: Final = 4
 """Record flag: replayed, or held back for something else: its latency says nothing."""
+
+STATES: Final = frozenset({"ticker", "oracle", "funding", "markets", "blocks"})
+"""Channels whose newest event is all there is to know: a late joiner is given it."""
 
 _PREFIX: Final = struct.Struct(">BBBBQBQBQBQBHBQBQ")
 _pack: Final = _PREFIX.pack
@@ -59,6 +89,11 @@ def topic(channel: str, symbol: str) -> str:
     return f"{channel}.{symbol}."
 
 
+def symbol_of(name: str) -> str:
+    """Spell a ticker, or an oracle's symbol, as topics do: ``BTC/USDT PERP`` is ``BTC-USDT-PERP``."""
+    return "-".join(name.replace("/", " ").split())
+
+
 class Record(msgspec.Struct, array_like=True, gc=False):
     """One frame on its way from a shard to the aggregator."""
 
@@ -67,9 +102,9 @@ class Record(msgspec.Struct, array_like=True, gc=False):
     flags: int
     height: int
     sequence: int
-    """The book's sequence; of trades the highest n; of a gap its id."""
+    """The book's sequence, also of a ticker; of trades the highest n; of a gap its id; else 0."""
     count: int
-    """Events inside: 1, or the number of trades."""
+    """Events inside: 1, or the number of trades or orders."""
     ts_event: int
     """0 where no block time belongs to it."""
     ts_recv: int
@@ -139,17 +174,22 @@ def kind_of(body: bytes) -> int:
     return body[_KIND_OFFSET]
 
 
-Decoded: TypeAlias = Book | Trades | Gap
-
 _frames: Final = msgspec.msgpack.Decoder(Frame)
-_events: Final[dict[int, msgspec.msgpack.Decoder[Decoded]]] = {
+EVENTS: Final[dict[int, msgspec.msgpack.Decoder[Event]]] = {
     KIND_BOOK: msgspec.msgpack.Decoder(Book),
     KIND_TRADES: msgspec.msgpack.Decoder(Trades),
     KIND_GAP: msgspec.msgpack.Decoder(Gap),
+    KIND_TICKER: msgspec.msgpack.Decoder(Ticker),
+    KIND_ORACLE: msgspec.msgpack.Decoder(Oracle),
+    KIND_FUNDING: msgspec.msgpack.Decoder(Funding),
+    KIND_MARKETS: msgspec.msgpack.Decoder(Metadata),
+    KIND_BLOCKS: msgspec.msgpack.Decoder(Pulse),
+    KIND_ORDERS: msgspec.msgpack.Decoder(Orders),
 }
+"""The decoder of each kind's event."""
 
 
-def decode(body: bytes) -> tuple[Frame, Decoded | None]:
+def decode(body: bytes) -> tuple[Frame, Event | None]:
     """
     Decode a body; the event is None where its kind is newer than this reader.
 
@@ -160,7 +200,7 @@ def decode(body: bytes) -> tuple[Frame, Decoded | None]:
     """
     kind_of(body)
     frame = _frames.decode(body)
-    events = _events.get(frame.kind)
+    events = EVENTS.get(frame.kind)
     return frame, None if events is None else events.decode(frame.event)
 
 

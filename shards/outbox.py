@@ -4,27 +4,46 @@ What the feeds of a shard say, on its way out: events become records, wants beco
 This is the `feed.Outlet` of all feeds. The pipeline hands both lists on.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Final, TypeAlias
 
 import msgspec
 
-from shards.config import Limits, Market
-from shards.events import Book, Gap, Source, Trades, number_of
+from shards.config import CHANNELS, Limits, Market
+from shards.events import (
+    Book,
+    Funding,
+    Gap,
+    Oracle,
+    Orders,
+    Pulse,
+    Source,
+    Ticker,
+    Trades,
+    number_of,
+)
 from shards.feed import Feed
 from shards.frames import (
     KEYFRAME,
+    KIND_BLOCKS,
     KIND_BOOK,
+    KIND_FUNDING,
     KIND_GAP,
+    KIND_ORACLE,
+    KIND_ORDERS,
+    KIND_TICKER,
     KIND_TRADES,
     LATE,
     SNAPSHOT,
+    STATES,
     Record,
     decode_gap,
     encode,
+    symbol_of,
     topic,
 )
 
+_OF_BOOKS: Final = (KIND_BOOK, KIND_TICKER)
 _BOOK_ALONE: Final = 1 << 62
 """Above every height: no block need be had again (`Feed.rewind`)."""
 
@@ -52,6 +71,7 @@ Request: TypeAlias = NeedSnapshot | NeedReplay | NeedSubscription
 class _Lane(msgspec.Struct, gc=False):
     """What the frames of one market need that does not change from frame to frame."""
 
+    symbol: str
     book: str
     trades: str
     gap: str
@@ -62,7 +82,14 @@ class _Lane(msgspec.Struct, gc=False):
 class Outbox:
     """The records and requests of one shard that nobody has taken yet."""
 
-    def __init__(self, markets: Sequence[Market], *, source: Source, limits: Limits) -> None:
+    def __init__(
+        self,
+        markets: Sequence[Market],
+        *,
+        source: Source,
+        limits: Limits,
+        channels: Collection[str] = CHANNELS,
+    ) -> None:
         self.records: list[Record] = []
         self.requests: list[Request] = []
         self._source: Source = source
@@ -70,12 +97,18 @@ class Outbox:
         self._keyframe_every = limits.keyframe_every
         self._lanes = {
             market.market_id: _Lane(
+                market.symbol,
                 topic("book", market.symbol),
                 topic("trades", market.symbol),
                 topic("gap", market.symbol),
             )
             for market in markets
         }
+        self._channels = frozenset(channels)
+        self._with_book = "book" in channels
+        self._with_trades = "trades" in channels
+        self._states: dict[str, Record] = {}
+        """The newest frame of each topic that is a state, for a new aggregator."""
 
     # ---- events ---------------------------------------------------------------------
 
@@ -85,6 +118,9 @@ class Outbox:
 
         What is late waited here for a snapshot or for lost blocks.
         """
+        if not self._with_book:
+            # It is kept for something else.
+            return
         lane = self._lanes[feed.market_id]
         flags = LATE if late else 0
         if event.is_snapshot:
@@ -112,6 +148,8 @@ class Outbox:
 
     def keyframe(self, feed: Feed, ts: int) -> None:
         """Make a frame of the whole book, for the aggregator's late joiners."""
+        if not self._with_book:
+            return
         lane = self._lanes[feed.market_id]
         lane.deltas = 0
         event = feed.sync.whole(feed.ledger.last, 0, ts, self._source)
@@ -131,6 +169,9 @@ class Outbox:
 
     def trades(self, feed: Feed, event: Trades, late: bool = False) -> None:
         """Make the trades frame of one block."""
+        if not self._with_trades:
+            # A replayed block has them all the same.
+            return
         flags = LATE if late else 0
         self.records.append(
             Record(
@@ -152,6 +193,62 @@ class Outbox:
         self.records.append(
             Record(name, KIND_GAP, LATE, event.first, event.gap_id, 1, 0, event.ts, encode(event))
         )
+
+    def ticker(self, feed: Feed, event: Ticker, late: bool = False) -> None:
+        """Make a ticker frame."""
+        name = topic("ticker", self._lanes[feed.market_id].symbol)
+        self._tell(name, KIND_TICKER, event, event.height, event.sequence, late)
+
+    def orders(self, feed: Feed, event: Orders, late: bool = False) -> None:
+        """Make the frame of one block's order updates."""
+        name = topic("orders", self._lanes[feed.market_id].symbol)
+        self._tell(name, KIND_ORDERS, event, event.height, 0, late, count=len(event.orders))
+
+    def pulse(self, feed: Feed, event: Pulse, late: bool = False) -> None:
+        """Make the frame of one block of the chain."""
+        name = topic("blocks", self._lanes[feed.market_id].symbol)
+        self._tell(name, KIND_BLOCKS, event, event.height, 0, late)
+
+    def oracle(self, feed: Feed, event: Oracle, late: bool = False) -> None:
+        """Make the frame of one block's prices of one oracle symbol."""
+        name = topic("oracle", symbol_of(event.symbol))
+        self._tell(name, KIND_ORACLE, event, event.height, 0, late)
+
+    def funding(self, feed: Feed, event: Funding) -> None:
+        """Make the frame of a market's funding; a query's answer, so it tells no latency."""
+        name = topic("funding", self._lanes[feed.market_id].symbol)
+        self._tell(name, KIND_FUNDING, event, event.height, 0, late=True)
+
+    def _tell(
+        self,
+        name: str,
+        kind: int,
+        event: Ticker | Orders | Pulse | Oracle | Funding,
+        height: int,
+        sequence: int,
+        late: bool,
+        *,
+        count: int = 1,
+    ) -> None:
+        """Make a frame of one of the channels that are collected on request."""
+        channel = name.partition(".")[0]
+        if channel not in self._channels:
+            return
+        flags = LATE if late else 0
+        is_state = channel in STATES
+        if is_state:
+            flags |= SNAPSHOT
+        times = (event.ts_event, event.ts_recv)
+        record = Record(name, kind, flags, height, sequence, count, *times, encode(event))
+        self.records.append(record)
+        if is_state:
+            self._states[name] = record
+
+    def states(self) -> None:
+        """Make a keyframe of every state, for a new aggregator's late joiners."""
+        for record in self._states.values():
+            flags = SNAPSHOT | KEYFRAME | LATE
+            self.records.append(msgspec.structs.replace(record, flags=flags))
 
     # ---- wants ------------------------------------------------------------------------
 
@@ -191,15 +288,16 @@ class Outbox:
             if record.flags & KEYFRAME or record.kind == KIND_GAP:
                 continue
             count += 1
-            symbol = record.topic.partition(".")[2]
+            symbol = "chain." if record.kind == KIND_ORACLE else record.topic.partition(".")[2]
             # A fetched book may be older or newer than the blocks around it.
-            height = _BOOK_ALONE if record.flags & SNAPSHOT else record.height
+            is_book = record.kind in _OF_BOOKS
+            height = _BOOK_ALONE if is_book and record.flags & SNAPSHOT else record.height
             first[symbol] = min(first.get(symbol, height), height)
         self.records += [told[-1] for told in gaps.values() if not _opened_and_closed(told)]
         lost_from = {
             market_id: first[symbol]
             for market_id, lane in self._lanes.items()
-            if (symbol := lane.book.partition(".")[2]) in first
+            if (symbol := f"{lane.symbol}.") in first
         }
         return count, lost_from
 

@@ -9,19 +9,23 @@ The pipeline of a shard: payloads in, records and requests out. No I/O, no clock
     tick(now)                                      finds subscriptions that went mute
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import TypeAlias
 
 import msgspec
 
-from shards.config import Limits, Market
+from shards.chainfeed import CHAIN, ChainFeed
+from shards.channels import BOOKS
+from shards.config import CHANNELS, Limits, Market
 from shards.errors import DecodeError
 from shards.events import (
     Block,
     BookUpdate,
     Cause,
     Confirmed,
+    Extras,
     Gap,
+    Order,
     Rejected,
     Snapshot,
     Source,
@@ -57,7 +61,7 @@ class Pipeline:
         source: Source,
         decoder: Decoder,
         limits: Limits | None = None,
-        with_book: bool = True,
+        channels: Collection[str] = CHANNELS,
         ledgers: dict[str, MarketLedger] | None = None,
     ) -> None:
         self._limits = limits or Limits()
@@ -65,20 +69,22 @@ class Pipeline:
         held = max(64, 20_000 // max(1, len(markets)))
         held = min(held, self._limits.held_blocks)
         self.feeds: dict[str, Feed] = {}
-        self.outbox = Outbox(markets, source=source, limits=self._limits)
+        self.outbox = Outbox(markets, source=source, limits=self._limits, channels=channels)
+        with_book = not BOOKS.isdisjoint(channels)
         for market in markets:
             ledger = (ledgers or {}).get(market.market_id) or MarketLedger()
-            feed = Feed(
+            is_chain = market.type == "chain"
+            feed = (ChainFeed if is_chain else Feed)(
                 market.market_id,
                 ledger,
                 self.outbox,
                 source=source,
                 held_limit=held,
-                with_book=with_book,
+                with_book=with_book and not is_chain,
+                with_ticker="ticker" in channels and not is_chain,
             )
             self.feeds[market.market_id] = feed
         self._subscriptions: dict[int, list[Feed]] = {}
-        self._with_book = with_book
         self._replayed: dict[int, _Replayed | None] = {}
         self.head = 0
         """Highest block that any market has seen."""
@@ -256,10 +262,11 @@ class Pipeline:
         return count
 
     def keyframes(self, ts: int) -> None:
-        """Give the aggregator every book again: it is a new one."""
+        """Give the aggregator every book and every state again: it is a new one."""
         for feed in self.feeds.values():
-            if self._with_book and feed.sync.in_sync:
+            if feed.sync.is_wanted and feed.sync.in_sync:
                 self.outbox.keyframe(feed, ts)
+        self.outbox.states()
 
     # ---- out ------------------------------------------------------------------------
 
@@ -293,6 +300,7 @@ def split(block: Block) -> dict[str, Block]:
         trades.setdefault(trade[0], []).append(trade)
     for update in block.updates:
         updates.setdefault(update.market_id, []).append(update)
+    extras = _split_extras(block.extras) if block.extras is not None else {}
     return {
         market_id: Block(
             block.height,
@@ -300,6 +308,18 @@ def split(block: Block) -> dict[str, Block]:
             trades.get(market_id, []),
             updates.get(market_id, []),
             block.has_books,
+            extras.get(market_id),
         )
-        for market_id in trades.keys() | updates.keys()
+        for market_id in trades.keys() | updates.keys() | extras.keys()
     }
+
+
+def _split_extras(extras: Extras) -> dict[str, Extras]:
+    """Part what else a block says by market; what belongs to none is the chain's."""
+    orders: dict[str, list[tuple[str, Order]]] = {}
+    for order in extras.orders:
+        orders.setdefault(order[0], []).append(order)
+    parted = {market_id: Extras(orders=found) for market_id, found in orders.items()}
+    if extras.prices:
+        parted[CHAIN.market_id] = Extras(prices=extras.prices)
+    return parted

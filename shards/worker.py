@@ -81,7 +81,7 @@ class Shard:
             source=self._config.source,
             decoder=self._source.decode,
             limits=self._config.limits,
-            with_book="book" in self._config.channels,
+            channels=self._config.channels,
             ledgers=ledgers,
         )
 

@@ -21,10 +21,13 @@ from collector.aggregation.timeline import Timeline
 from collector.aggregation.transitions import Transitions
 from collector.config import AggregatorConfig
 from shards import frames
+from shards.chainfeed import CHAIN
 from shards.config import Market
 from shards.frames import (
     KEYFRAME,
     KIND_BOOK,
+    KIND_GAP,
+    KIND_TICKER,
     KIND_TRADES,
     LATE,
     SNAPSHOT,
@@ -36,6 +39,8 @@ from shards.reports import Answer, Report
 from shards.stats import Histogram
 
 _SNDMORE: Final = int(zmq.SNDMORE)
+_BEGUN: Final = frozenset({"book", "trades", "ticker", "orders"})
+"""Channels that every market has once it has joined; the others begin with their first frame."""
 _AGAIN: Final = 8
 """Blocks that a shard has again whose aggregator died with it; subscribers know them by height."""
 
@@ -120,6 +125,7 @@ class Aggregator:
         self._market_of = {market.symbol: market for market in config.markets}
         self._symbol_of = {market.market_id: market.symbol for market in config.markets}
         self._begun: set[str] = set()
+        self._channels = ("gap", *(name for name in config.channels if name in _BEGUN))
         self._send = plain_send(publisher)
         self._latency = Histogram()
         self.block_to_recv = Histogram()
@@ -206,9 +212,10 @@ class Aggregator:
             if market.first and market.market_id not in self._begun:
                 self._begun.add(market.market_id)
                 complete_from = max(market.first, report.kept_from)
-                for channel in frames.CHANNELS:
-                    name = frames.topic(channel, self._symbol_of[market.market_id])
-                    self.history.begin(name, complete_from)
+                symbol = self._symbol_of[market.market_id]
+                is_chain = market.market_id == CHAIN.market_id
+                for channel in ("gap", "blocks") if is_chain else self._channels:
+                    self.history.begin(frames.topic(channel, symbol), complete_from)
 
     def processes(self, pids: Mapping[str, int]) -> None:
         """Hear from the coordinator who lives: a dead shard's last report is worth nothing."""
@@ -231,10 +238,10 @@ class Aggregator:
         lane = self.lanes.get(record.topic)
         if lane is None:
             lane = self._open_lane(record.topic)
+        if record.flags & KEYFRAME:
+            self._keep_keyframe(lane, record, header, sequence, now)
+            return
         if record.kind == KIND_BOOK:
-            if record.flags & KEYFRAME:
-                self._keep_keyframe(lane, record, header, sequence, now)
-                return
             if record.sequence <= lane.sequence and not (
                 record.flags & SNAPSHOT and record.sequence == lane.sequence
             ):
@@ -246,6 +253,11 @@ class Aggregator:
                 self.duplicates += 1
                 return
             self.proof.add(record.height, record.count, record.sequence)
+        elif record.kind != KIND_GAP:
+            if _is_known(lane, record):
+                self.duplicates += 1
+                return
+            lane.sequence = record.sequence
         else:
             event = frames.decode_gap(record.event)
             self.coverage.gap(event)
@@ -285,9 +297,14 @@ class Aggregator:
     def _keep_keyframe(
         self, lane: Lane, record: Record, header: BatchHeader, sequence: int, now: int
     ) -> None:
-        """Remember a whole book for late joiners; it stands for all deltas up to now."""
-        if record.sequence < lane.sequence:
+        """Remember a whole book, or a state, for late joiners; it stands for all up to now."""
+        if record.kind == KIND_BOOK:
+            if record.sequence < lane.sequence:
+                return
+        elif _is_known(lane, record):
             return
+        else:
+            lane.height = record.height
         lane.sequence = record.sequence
         self.history.add(
             record.topic,
@@ -338,3 +355,11 @@ class Aggregator:
             elif topic.startswith("trades."):
                 row["trades"] += lane.count
         return counts
+
+
+def _is_known(lane: Lane, record: Record) -> bool:
+    """Say whether a topic that is neither book nor trades has had this fact, or a later one."""
+    if record.kind == KIND_TICKER:
+        # Two of one height differ: the book was fetched anew in between.
+        return record.sequence <= lane.sequence
+    return record.height <= lane.height

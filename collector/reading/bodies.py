@@ -2,27 +2,21 @@
 
 import struct
 from collections.abc import Sequence
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 import msgspec
 
 from shards.book import OrderBook
 from shards.errors import SequenceGap
-from shards.events import Book, Gap, Trades
-from shards.frames import KIND_BOOK, KIND_GAP, KIND_TRADES, PREFIX_SIZE, VERSION
+from shards.events import Book, Event, Orders, Trades
+from shards.frames import EVENTS, PREFIX_SIZE, VERSION
 
-Published: TypeAlias = Book | Trades | Gap
 Header: TypeAlias = tuple[int, int, int, int, int, int, int]
 """publisher_epoch, topic_sequence, ts_pub, ts_push, shard, epoch, frame_sequence."""
 
 # The offsets are drawn in shards/frames.py.
 read_header: Final = struct.Struct(">4xQxQxQxQxHxQxQ").unpack_from
 _FIRST: Final = bytes((0x9A, VERSION))
-_decoders: Final[dict[int, msgspec.msgpack.Decoder[Any]]] = {
-    KIND_BOOK: msgspec.msgpack.Decoder(Book),
-    KIND_TRADES: msgspec.msgpack.Decoder(Trades),
-    KIND_GAP: msgspec.msgpack.Decoder(Gap),
-}
 
 
 def is_readable(body: bytes) -> bool:
@@ -37,13 +31,13 @@ def other_version(body: bytes) -> int | None:
     return body[1]
 
 
-def decode_event(body: bytes) -> Published | None:
+def decode_event(body: bytes) -> Event | None:
     """Decode the event; None where it is garbage, or of a kind newer than this code."""
-    decoder = _decoders.get(body[2])
+    decoder = EVENTS.get(body[2])
     if decoder is None:
         return None
     try:
-        event: Published = decoder.decode(memoryview(body)[PREFIX_SIZE:])
+        event: Event = decoder.decode(memoryview(body)[PREFIX_SIZE:])
     except msgspec.MsgspecError:
         return None
     return event
@@ -66,14 +60,14 @@ def load_or_apply(book: OrderBook, event: Book) -> None:
 
 def first_trades(bodies: Sequence[bytes], otherwise: int) -> int:
     """
-    Return the height of the first body, if it carries trades.
+    Return the height of the first body, if it carries trades or orders.
 
-    A block's trades are one frame, so from there on a topic of trades is complete, even
-    if other topics of that block are not.
+    A block's trades are one frame, so from there on their topic is complete, even if other
+    topics of that block are not; orders alike.
     """
     if bodies and is_readable(bodies[0]):
         event = decode_event(bodies[0])
-        if isinstance(event, Trades):
+        if isinstance(event, Trades | Orders):
             return event.height
     return otherwise
 

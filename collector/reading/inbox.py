@@ -26,7 +26,6 @@ import msgspec
 
 from collector.reading.bodies import (
     Header,
-    Published,
     compose,
     decode_event,
     first_trades,
@@ -37,6 +36,7 @@ from collector.reading.bodies import (
 from collector.reading.position import Position
 from collector.reading.received import Joined, Lost, Received, Unanswered
 from collector.reading.wanted import Wanted
+from shards.events import Event
 from shards.frames import VERSION
 
 
@@ -184,7 +184,7 @@ class Inbox:
             self._ask(followed)
 
     def _admit(
-        self, position: Position, event: Published, header: Header, ts_sub: int, healed: bool
+        self, position: Position, event: Event, header: Header, ts_sub: int, healed: bool
     ) -> None:
         """Hand out an event, if it is new, and before it what is lost."""
         verdict = position.admit(event)
@@ -255,7 +255,7 @@ class Inbox:
             follows = not followed.held or min(followed.held) == (key[0], key[1] + 1)
             is_current = key[0] == self.publisher_epoch and followed.behind <= key[1]
             whole = position.lacks_book and follows and is_current
-            fresh = position.channel == "book" and position.fact < 0
+            fresh = position.starts_whole and position.fact < 0
             self._id += 1
             self._pending[self._id] = (followed, now, whole and not fresh)
             epoch, after = (0, 0) if whole or fresh else key
@@ -318,6 +318,8 @@ class Inbox:
             position.publisher_epoch = reply.publisher_epoch
             position.complete = position.floor = reply.ahead.get(position.symbol, reply.head)
             position.sequence = wanted.get(position.topic, 0)
+            if position.starts_whole:
+                self._ask(followed)
             self._release(followed)
 
     def _compare(self, followed: _Followed, reply: _TopicsReply, last: int) -> None:

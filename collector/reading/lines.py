@@ -6,7 +6,20 @@ from typing import Any
 import msgspec
 
 from collector.reading.received import Joined, Lost, Received, Unanswered
-from shards.events import ZERO, Book, Gap, Level, Trades
+from shards.events import (
+    ZERO,
+    Book,
+    Funding,
+    Gap,
+    Level,
+    Metadata,
+    Oracle,
+    Order,
+    Orders,
+    Pulse,
+    Ticker,
+    Trades,
+)
 
 _SHOWN = 3
 """Levels per side, or trades, that a line shows."""
@@ -24,11 +37,13 @@ def text_line(received: Received) -> str:
     event = received.event
     ts = received.ts_sub
     height = ""
-    if isinstance(event, Book | Trades):
+    if isinstance(event, Book | Trades | Ticker | Orders | Oracle | Pulse | Funding):
         ts, height = event.ts_event or event.ts_recv, str(event.height)
     elif isinstance(event, Gap):
         ts, height = event.ts, str(event.first)
-    words = f"{_clock(ts)}  {received.channel:<6}  {received.symbol:<16}  {height:>9}  "
+    elif isinstance(event, Metadata):
+        ts = event.ts
+    words = f"{_clock(ts)}  {received.channel:<7}  {received.symbol:<16}  {height:>9}  "
     return words + describe(event)
 
 
@@ -42,6 +57,22 @@ def describe(event: object) -> str:
             return _some(fills)
         case Gap():
             return _gap(event)
+        case Ticker():
+            return f"#{event.sequence}  {_best(event)}"
+        case Orders():
+            return _some([_order(order) for order in event.orders])
+        case Oracle():
+            return _some([f"{price.type} {trim(price.price)}" for price in event.prices])
+        case Pulse():
+            lag_ms = (event.ts_recv - event.ts_event) / 1e6
+            return f"{event.source}, {lag_ms:.0f} ms after its time"
+        case Funding():
+            return _funding(event)
+        case Metadata():
+            return (
+                f"{event.status}, {event.type}, price tick {trim(event.price_tick)}, "
+                f"quantity tick {trim(event.quantity_tick)}"
+            )
         case Lost():
             many = "" if event.first == event.last else f" to {event.last}"
             return f"LOST {event.unit} {event.first}{many}: {event.reason}"
@@ -79,6 +110,22 @@ def _gap(event: Gap) -> str:
     last = "" if event.last == event.first else f" to {event.last}" if event.last else " on"
     detail = f": {event.detail}" if event.detail else ""
     return f"{event.state} #{event.gap_id}, {event.cause}, height {event.first}{last}{detail}"
+
+
+def _best(event: Ticker) -> str:
+    bid = f"{trim(event.bid_quantity)} @ {trim(event.bid_price)}" if event.bid_price else "none"
+    ask = f"{trim(event.ask_quantity)} @ {trim(event.ask_price)}" if event.ask_price else "none"
+    return f"bid {bid}, ask {ask}"
+
+
+def _order(order: Order) -> str:
+    return f"{order.status} {order.side} {trim(order.fillable)} @ {trim(order.price)}"
+
+
+def _funding(event: Funding) -> str:
+    due = datetime.fromtimestamp(event.next_funding_timestamp, tz=UTC).astimezone()
+    mark = f", mark price {trim(event.mark_price)}" if event.mark_price else ""
+    return f"cumulative {trim(event.cumulative_funding)}, next at {due:%H:%M:%S}{mark}"
 
 
 def _some(texts: list[str]) -> str:

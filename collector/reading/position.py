@@ -9,18 +9,26 @@ last minute again under new numbers:
 channel  a fact is known already when                            a loss is seen by
 =======  ======================================================  ====================
 book     its sequence is not above ours                          a jump in sequence
-trades   its height is not above ours                            heights out of reach
+ticker   its sequence is not above ours                          heights out of reach
+trades   its height is not above ours; orders alike              heights out of reach
 gap      its (gap_id, state, first) was delivered                heights out of reach
+markets  all but its instant is as we know it                    heights out of reach
+others   its height is not above ours                            heights out of reach
 =======  ======================================================  ====================
+
+Of a book, and of a channel that is a state, a late joiner is given the newest whole one.
 """
 
 from collections import deque
 from typing import Final
 
-from collector.reading.bodies import Header, Published
+import msgspec
+
+from collector.reading.bodies import Header
 from collector.reading.received import Lost, Received
 from collector.reading.wanted import split
-from shards.events import Book, Gap, Trades
+from shards.events import Book, Event, Gap, Metadata, Orders, Ticker, Trades
+from shards.frames import STATES
 
 _GAPS_KNOWN: Final = 256
 
@@ -30,6 +38,7 @@ class Position:
 
     __slots__ = (
         "_gaps",
+        "_listed",
         "channel",
         "complete",
         "fact",
@@ -39,6 +48,7 @@ class Position:
         "overlaps",
         "publisher_epoch",
         "sequence",
+        "starts_whole",
         "symbol",
         "topic",
     )
@@ -61,6 +71,9 @@ class Position:
         """Whether known facts may come again: from a rebase to the first new one."""
         self.linked = True
         """Whether what comes is known to continue what was delivered."""
+        self.starts_whole = self.channel == "book" or self.channel in STATES
+        """Whether a late joiner is to be given the newest whole book, or state."""
+        self._listed: Metadata | None = None
         self._gaps: deque[tuple[int, str, int, int]] = deque(maxlen=_GAPS_KNOWN)
 
     def rebase(self, publisher_epoch: int, from_height: int) -> Lost | None:
@@ -75,21 +88,34 @@ class Position:
         self.publisher_epoch = publisher_epoch
         self.sequence = 0 if restarted else self.sequence
         self.overlaps, self.linked = True, False
-        if self.channel == "book" or (restarted and from_height <= self.complete + 1):
+        if (
+            self.channel == "book"
+            or (self.starts_whole and self.fact < 0)
+            or (restarted and from_height <= self.complete + 1)
+        ):
             return None
         first = self.complete + 1
         self.complete = max(first, from_height - 1)
         return Lost("height", first, self.complete, _reason(restarted))
 
-    def admit(self, event: Published) -> bool | Lost:
+    def admit(self, event: Event) -> bool | Lost:
         """Say whether to deliver the event: no, yes, or yes after a loss."""
         if type(event) is Book:
             if event.is_snapshot:
                 return self._admit_snapshot(event.sequence)
             return self._admit_delta(event.sequence)
-        if type(event) is Trades:
-            return self._admit_trades(event.height)
-        assert type(event) is Gap
+        if type(event) is Trades or type(event) is Orders:
+            return self._admit_block(event.height)
+        if type(event) is Gap:
+            return self._admit_gap(event)
+        if type(event) is Metadata:
+            return self._admit_metadata(event)
+        if type(event) is Ticker:
+            return self._admit_state(event.sequence)
+        assert not isinstance(event, Gap | Metadata)
+        return self._admit_state(event.height)
+
+    def _admit_gap(self, event: Gap) -> bool:
         # An open gap is told again once it is known which heights it lacks.
         key = (event.gap_id, event.state, event.first, event.last)
         if key in self._gaps:
@@ -101,9 +127,7 @@ class Position:
         """What changes whenever this topic gets anywhere."""
         return self.publisher_epoch, self.sequence, self.fact, self.in_sync and self.linked
 
-    def hand_out(
-        self, event: Published | Lost, header: Header, ts_sub: int, healed: bool
-    ) -> Received:
+    def hand_out(self, event: Event | Lost, header: Header, ts_sub: int, healed: bool) -> Received:
         """Give an event of this topic the form in which it leaves the subscriber."""
         # By position: this is the hot path, and keywords take twice as long.
         return Received(self.topic, self.channel, self.symbol, event, *header, ts_sub, healed)
@@ -142,13 +166,26 @@ class Position:
             return Lost("sequence", first, found, "book updates missing from the history")
         return True
 
-    def _admit_trades(self, height: int) -> bool:
+    def _admit_block(self, height: int) -> bool:
         if height <= self.fact or (self.overlaps and height <= self.floor):
             return False
         self.fact = height
         self.overlaps = False
         self.complete = max(self.complete, height)
         return True
+
+    def _admit_state(self, fact: int) -> bool:
+        """Take what is known by one number, whether or not it is older than where we joined."""
+        if fact <= self.fact:
+            return False
+        self.fact = fact
+        self.overlaps = False
+        return True
+
+    def _admit_metadata(self, event: Metadata) -> bool:
+        known, self._listed = self._listed, msgspec.structs.replace(event, ts=0)
+        self.fact = event.ts
+        return known != self._listed
 
     def __repr__(self) -> str:
         sync = "" if self.channel != "book" or self.in_sync else ", out of sync"

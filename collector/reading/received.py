@@ -9,7 +9,7 @@ from typing import Literal, TypeAlias
 
 import msgspec
 
-from shards.events import Book, Gap, Trades
+from shards import events
 
 
 class Joined(msgspec.Struct, frozen=True, gc=False):
@@ -42,7 +42,7 @@ class Unanswered(msgspec.Struct, frozen=True, gc=False):
     silent_s: float
 
 
-Event: TypeAlias = Book | Trades | Gap | Joined | Lost | Unanswered
+Event: TypeAlias = events.Event | Joined | Lost | Unanswered
 
 
 class Received(msgspec.Struct, frozen=True, gc=False):

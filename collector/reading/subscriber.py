@@ -64,7 +64,8 @@ class Subscriber:
         Args:
             connect: The aggregator's publish endpoint.
             markets: Symbols (``INJ-USDT``), tickers (``INJ/USDT``), or globs of them.
-            channels: Any of ``book``, ``trades``, ``gap``.
+            channels: Any of ``book``, ``trades``, ``ticker``, ``orders``, ``oracle``,
+                ``funding``, ``markets``, ``blocks``, ``gap``; what is not collected stays silent.
             requests: Where requests go; by default it follows from `connect`.
             hwm: Frames that ZeroMQ may queue here; what is beyond it is asked for again.
             keep_books: Whether to maintain the books that `book` returns.

@@ -21,14 +21,16 @@ _ANSWER_S = 5.0
     "markets",
     multiple=True,
     metavar="PATTERN",
-    help="Symbol, ticker, market id, or a glob of the first two; may be repeated. Default: all.",
+    help="Symbol, ticker, market id, or a glob of the first two, also of oracles; may be repeated. "
+    "Default: all.",
 )
 @click.option(
     "--channel",
     "channels",
     multiple=True,
     metavar="C",
-    help="book, trades or gap; may be repeated. Default: all.",
+    help="book, trades, ticker, orders, oracle, funding, markets, blocks or gap; may be repeated. "
+    "Default: all that are collected.",
 )
 @click.option("-n", "count", type=click.IntRange(min=1), metavar="N", help="End after N frames.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a frame, all its fields.")
@@ -49,7 +51,8 @@ def tail(
     """
     Print what a running collector publishes.
 
-    A book begins with its snapshot, trades with what comes from now on. Frames lost on the
+    A book begins with its snapshot; a ticker, funding and what else is a state with its newest;
+    trades and orders with what comes from now on. Frames lost on the
     way are fetched again; what cannot be had any more is printed as lost. Ctrl-C ends it.
     """
     try:
@@ -77,11 +80,13 @@ def _tail(
     from collector.reading.wanted import Wanted, known_symbols
     from shards.frames import CHANNELS
 
+    # What an oracle has a price of need not be a market.
+    strict = "oracle" not in channels
     channels = channels or tuple(CHANNELS)
     # A wrong channel is told at once, not after the wait for the markets.
     Wanted(markets, channels)
     known = ask(requests_endpoint(connect), "markets", timeout_s=_ANSWER_S)
-    symbols = known_symbols(markets, known) if markets != ("*",) else markets
+    symbols = known_symbols(markets, known, strict=strict) if markets != ("*",) else markets
     with Subscriber(connect, markets=symbols, channels=channels) as subscriber:
         _print(subscriber, as_json, count)
 

@@ -4,6 +4,8 @@ from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
 
+from shards.chainfeed import CHAIN
+from shards.channels import CHAIN_WIDE
 from shards.frames import CHANNELS, topic as topic_name
 
 _GLOB = frozenset("*?[")
@@ -24,6 +26,9 @@ class Wanted:
     """
     The topics that match one of the patterns in one of the channels.
 
+    The chain is no market: who wants ``blocks`` or ``oracle`` gets its topics whatever the
+    patterns are. Oracle symbols are matched like markets' symbols.
+
     Raises:
         ValueError: If a channel is unknown, or nothing at all is asked for.
 
@@ -40,7 +45,11 @@ class Wanted:
         self.everything = "*" in patterns
         self.globs = () if self.everything else tuple(p for p in patterns if _GLOB & set(p))
         exact = () if self.everything else tuple(p for p in patterns if not _GLOB & set(p))
-        self.exact = tuple(topic_name(c, s) for c in self.channels for s in exact)
+        of_markets = [channel for channel in self.channels if channel != "blocks"]
+        self.exact = tuple(topic_name(c, s) for c in of_markets for s in exact)
+        if not self.everything and not CHAIN_WIDE.isdisjoint(self.channels):
+            chains = (c for c in self.channels if c in ("blocks", "gap"))
+            self.exact += tuple(topic_name(channel, CHAIN.symbol) for channel in chains)
         self._exact = frozenset(self.exact)
 
     def subscriptions(self) -> tuple[str, ...]:
@@ -68,9 +77,13 @@ class Wanted:
         return tuple(f"{channel}." for channel in self.channels)
 
 
-def known_symbols(patterns: Iterable[str], markets: Iterable[Mapping[str, str]]) -> list[str]:
+def known_symbols(
+    patterns: Iterable[str], markets: Iterable[Mapping[str, str]], *, strict: bool = True
+) -> list[str]:
     """
     Turn market ids into symbols, and make sure that each pattern matches a market.
+
+    Not ``strict``, a pattern may name something else, an oracle's symbol.
 
     Raises:
         ValueError: If one matches nothing; its text names the closest symbols.
@@ -81,7 +94,7 @@ def known_symbols(patterns: Iterable[str], markets: Iterable[Mapping[str, str]])
     known: list[str] = []
     for pattern in patterns:
         symbol = by_id.get(pattern.lower(), symbol_pattern(pattern))
-        if symbols and not any(fnmatchcase(name, symbol) for name in symbols):
+        if strict and symbols and not any(fnmatchcase(name, symbol) for name in symbols):
             close = get_close_matches(symbol.upper(), symbols, n=3, cutoff=0.5)
             hint = f"; did you mean {' or '.join(close)}?" if close else ""
             raise ValueError(f"no market matches {pattern!r}{hint}")

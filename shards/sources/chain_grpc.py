@@ -15,6 +15,7 @@ from typing import Any, Final
 import grpc
 import grpc.aio
 
+from shards.channels import BOOKS
 from shards.config import Market
 from shards.decoders.chain_grpc import StreamDecoder
 from shards.errors import SourceError
@@ -148,7 +149,7 @@ class ChainGrpc(Reconnecting):
         for kind in ("spot", "derivative"):
             # Binary options travel with the derivatives.
             ids = [m.market_id for m in group if (m.type == "spot") == (kind == "spot")]
-            if ids and "book" in self._channels:
+            if ids and not BOOKS.isdisjoint(self._channels):
                 getattr(request, f"{kind}_orderbooks_filter").market_ids.extend(ids)
             if ids and "trades" in self._channels:
                 trades = getattr(request, f"{kind}_trades_filter")

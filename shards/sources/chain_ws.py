@@ -14,6 +14,7 @@ from typing import Any, Final
 import msgspec
 from picows import WSMsgType, WSTransport
 
+from shards.channels import BOOKS
 from shards.config import CHANNELS, Market
 from shards.decoders import chain_ws as decoder
 from shards.errors import SourceError
@@ -33,7 +34,7 @@ def subscribe_request(request_id: int, market: Market, channels: Sequence[str] =
     name = "spot" if market.type == "spot" else "derivative"
     ids = [market.market_id]
     filters: dict[str, Any] = {}
-    if "book" in channels:
+    if not BOOKS.isdisjoint(channels):
         filters[f"{name}_orderbooks_filter"] = {"market_ids": ids}
     if "trades" in channels:
         filters[f"{name}_trades_filter"] = {"market_ids": ids, "subaccount_ids": ["*"]}

@@ -2,9 +2,10 @@
 
 import pytest
 
-from collector.selection import choose, symbol_of, with_symbols
+from collector.selection import choose, with_symbols
 from shards.config import Market, MarketType
 from shards.errors import ConfigError
+from shards.frames import symbol_of
 
 
 def market(n: int, ticker: str, kind: MarketType = "spot", status: str = "Active") -> Market:

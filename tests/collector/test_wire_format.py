@@ -12,7 +12,21 @@ import pytest
 
 from shards import frames
 from shards.book import OrderBook
-from shards.events import ZERO, Book, Gap, Trade, Trades
+from shards.events import (
+    ZERO,
+    Book,
+    Funding,
+    Gap,
+    Metadata,
+    Oracle,
+    Order,
+    Orders,
+    Price,
+    Pulse,
+    Ticker,
+    Trade,
+    Trades,
+)
 from tests.collector.reading.scripted_publisher import (
     ScriptedPublisher,
     delta,
@@ -20,6 +34,7 @@ from tests.collector.reading.scripted_publisher import (
     market_id,
     publishing,
     snapshot,
+    ticker,
     trades,
 )
 
@@ -81,7 +96,21 @@ def test_the_examples_remarks_name_the_fields() -> None:
 
 
 @pytest.mark.parametrize(
-    ("title", "kind"), [("Book", Book), ("Trades", Trades), ("Trades", Trade), ("Gap", Gap)]
+    ("title", "kind"),
+    [
+        ("Book", Book),
+        ("Trades", Trades),
+        ("Trades", Trade),
+        ("Gap", Gap),
+        ("Ticker", Ticker),
+        ("Oracle", Oracle),
+        ("Oracle", Price),
+        ("Funding", Funding),
+        ("Markets", Metadata),
+        ("Blocks", Pulse),
+        ("Orders", Orders),
+        ("Orders", Order),
+    ],
 )
 def test_every_field_of_every_event_is_documented_in_order(
     title: str, kind: type[msgspec.Struct]
@@ -134,6 +163,7 @@ def publish_everything(publisher: ScriptedPublisher) -> None:
     publisher.send(SYMBOL, snapshot(SYMBOL, 100, book))
     publisher.send(SYMBOL, delta(SYMBOL, 101, 8))
     publisher.send(SYMBOL, trades(SYMBOL, 101, 3))
+    publisher.send(SYMBOL, ticker(SYMBOL, 101, 8))
     publisher.send(SYMBOL, gap(SYMBOL, 5, 102))
     publisher.send(SYMBOL, trades(SYMBOL, 1_700_000_000))
 

@@ -5,11 +5,21 @@ from collections.abc import Iterable
 import msgspec
 
 from shards.book import OrderBook
-from shards.events import Book, Gap, Trades
-from shards.frames import KEYFRAME, KIND_BOOK, KIND_GAP, KIND_TRADES, SNAPSHOT, Record
+from shards.events import Book, Gap, Ticker, Trades
+from shards.frames import (
+    KEYFRAME,
+    KIND_BOOK,
+    KIND_GAP,
+    KIND_TICKER,
+    KIND_TRADES,
+    SNAPSHOT,
+    Record,
+)
+from shards.top import Best, Top
 
 _book = msgspec.msgpack.Decoder(Book)
 _trades = msgspec.msgpack.Decoder(Trades)
+_ticker = msgspec.msgpack.Decoder(Ticker)
 _gap = msgspec.msgpack.Decoder(Gap)
 
 
@@ -24,6 +34,10 @@ class Received:
         self.book_sequence = 0
         self.jumps: list[tuple[int, int]] = []
         """Where a delta did not follow the one before: never allowed."""
+        self.ticker_sequence = 0
+        self.best: Best = ("", "", "", "")
+        """As the tickers tell it."""
+        self.wrong_tickers: list[Ticker] = []
         self.trade_height = 0
         self.trades: dict[int, list[str]] = {}
         self.gaps: dict[int, list[Gap]] = {}
@@ -38,6 +52,8 @@ class Received:
             assert len(event.trades) == record.count
             self.trade_height = record.height
             self.trades[record.height] = [trade.trade_id for trade in event.trades]
+        elif record.kind == KIND_TICKER and not record.flags & KEYFRAME:
+            self._take_ticker(record)
         elif record.kind == KIND_GAP:
             gap = _gap.decode(record.event)
             self.gaps.setdefault(gap.gap_id, []).append(gap)
@@ -60,6 +76,22 @@ class Received:
             self.jumps.append((self.book.sequence, event.sequence))
         else:
             self.book.apply(event.sequence, event.bids, event.asks)
+
+    def _take_ticker(self, record: Record) -> None:
+        if record.sequence <= self.ticker_sequence:
+            return
+        event = _ticker.decode(record.event)
+        assert event.sequence == record.sequence
+        self.ticker_sequence = event.sequence
+        self.best = (event.bid_price, event.bid_quantity, event.ask_price, event.ask_quantity)
+        if event.sequence == self.book.sequence and self.best != self.top():
+            self.wrong_tickers.append(event)
+
+    def top(self) -> Best:
+        """Look up the best of the book as it is here."""
+        top = Top()
+        top.load(self.book)
+        return top.best
 
     def open_gaps(self) -> list[Gap]:
         """Return the gaps that were not closed, as they were last announced."""

@@ -102,6 +102,8 @@ def check_book(world: World, feed: Feed, received: Received) -> None:
     assert received.book.sequence == truth.sequence
     assert received.book.bids == truth.bids
     assert received.book.asks == truth.asks
+    assert received.wrong_tickers == []
+    assert received.best == received.top()
 
 
 def check_gaps(world: World, feed: Feed, received: Received) -> None:

@@ -59,6 +59,7 @@ class World:
             source="chain-ws",
             decoder=chain_ws.decode,
             limits=self.limits,
+            channels=("book", "trades", "ticker"),
             ledgers={m: MarketLedger(*ledger) for m, ledger in ledgers.items() if ledger[0]},
         )
 

@@ -10,8 +10,17 @@ from collector.aggregation.aggregator import Aggregator
 from collector.config import AggregatorConfig
 from shards import frames
 from shards.config import Endpoints, Market
-from shards.events import Book, Gap, Trade, Trades
-from shards.frames import KEYFRAME, KIND_BOOK, KIND_GAP, KIND_TRADES, SNAPSHOT, BatchHeader, Record
+from shards.events import Book, Event, Gap, Ticker, Trade, Trades
+from shards.frames import (
+    KEYFRAME,
+    KIND_BOOK,
+    KIND_GAP,
+    KIND_TICKER,
+    KIND_TRADES,
+    SNAPSHOT,
+    BatchHeader,
+    Record,
+)
 from shards.reports import Report
 from tests.shards.reported import market_report, report
 
@@ -80,10 +89,10 @@ class Bench:
     def start_shard(self, epoch: int = EPOCH) -> None:
         assert not self.report(report(epoch=epoch, fresh=True))
 
-    def published(self) -> list[tuple[frames.Frame, frames.Decoded]]:
+    def published(self) -> list[tuple[frames.Frame, Event]]:
         """Take all that was published: everything up to a mark that follows it."""
         self.publisher.send_multipart([END, b""])
-        out: list[tuple[frames.Frame, frames.Decoded]] = []
+        out: list[tuple[frames.Frame, Event]] = []
         while True:
             assert self.subscriber.poll(WAIT_MS)
             topic, body = self.subscriber.recv_multipart()
@@ -197,6 +206,49 @@ def test_gaps_are_never_taken_for_duplicates(bench: Bench) -> None:
     bench.start_shard()
     bench.batch(1, gap(100), gap(100))
     assert len(bench.published()) == 2
+
+
+# ---- states -------------------------------------------------------------------------------
+
+
+def ticker(sequence: int, height: int, flags: int = SNAPSHOT) -> Record:
+    event = Ticker(MARKET.market_id, height, sequence, 0, 1, "chain-ws", "9", str(sequence), "", "")
+    packed = frames.encode(event)
+    return Record("ticker.INJ-USDT.", KIND_TICKER, flags, height, sequence, 1, 0, 1, packed)
+
+
+def newest_state(bench: Bench, topic: str = "ticker.INJ-USDT.") -> list[Event | None]:
+    """What a late joiner is given."""
+    asked = {"ask": "replay", "id": 1, "topic": topic, "publisher_epoch": 0, "after": 0}
+    _, *bodies = bench.aggregator.history.answer(asked, PUBLISHER, 0)
+    return [frames.decode(body)[1] for body in bodies]
+
+
+def test_a_late_joiner_is_given_the_newest_state_alone(bench: Bench) -> None:
+    bench.start_shard()
+    bench.batch(1, ticker(5, 100), ticker(6, 101), ticker(7, 101))
+    assert [event.sequence for _, event in bench.published() if isinstance(event, Ticker)] == [
+        *(5, 6, 7)
+    ]
+    [found] = newest_state(bench)
+    assert isinstance(found, Ticker)
+    assert found.sequence == 7
+
+
+def test_a_state_that_is_told_again_is_not_published_twice(bench: Bench) -> None:
+    bench.start_shard()
+    bench.batch(1, ticker(5, 100), ticker(5, 101), ticker(4, 102))
+    assert len(bench.published()) == 1
+    assert bench.aggregator.duplicates == 2
+
+
+def test_a_new_aggregator_keeps_the_states_that_shards_tell_it_again(bench: Bench) -> None:
+    bench.start_shard()
+    bench.batch(1, ticker(5, 100, SNAPSHOT | KEYFRAME))
+    assert bench.published() == []
+    [found] = newest_state(bench)
+    assert isinstance(found, Ticker)
+    assert found.sequence == 5
 
 
 # ---- keyframes ----------------------------------------------------------------------------

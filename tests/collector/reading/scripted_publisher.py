@@ -18,11 +18,14 @@ import zmq
 from collector.aggregation.history import History
 from shards import frames
 from shards.book import OrderBook
-from shards.events import ZERO, Book, Gap, Level, Trade, Trades
+from shards.events import ZERO, Book, Gap, Level, Ticker, Trade, Trades
 
-Event = Book | Trades | Gap
-KINDS = {Book: ("book", frames.KIND_BOOK), Trades: ("trades", frames.KIND_TRADES)} | {
-    Gap: ("gap", frames.KIND_GAP)
+Event = Book | Trades | Gap | Ticker
+CHANNELS: dict[type[Event], str] = {
+    Book: "book",
+    Trades: "trades",
+    Gap: "gap",
+    Ticker: "ticker",
 }
 
 
@@ -59,6 +62,12 @@ def trades(symbol: str, height: int, count: int = 1) -> Trades:
     return Trades(market_id(symbol), height, ts, ts + 5, "chain-ws", fills)
 
 
+def ticker(symbol: str, height: int, sequence: int) -> Ticker:
+    """The top of a book that every sequence number makes differently."""
+    ids = (market_id(symbol), height, sequence, height * 10**9, height * 10**9 + 5)
+    return Ticker(*ids, "chain-ws", text(1), text(sequence), "", "")
+
+
 def gap(symbol: str, gap_id: int, first: int, last: int = 0) -> Gap:
     ts = first * 10**9
     return Gap(market_id(symbol), gap_id, "closed" if last else "open", "mute", first, last, ts)
@@ -79,19 +88,21 @@ class Script:
 
     def publish(self, symbol: str, event: Event) -> tuple[bytes, bytes]:
         """Number an event, remember it, and return what goes on the wire."""
-        channel, kind = KINDS[type(event)]
+        channel = CHANNELS[type(event)]
+        kind = frames.CHANNELS[channel]
         topic = frames.topic(channel, symbol)
         sequence = self.sequences[topic] = self.sequences.get(topic, 0) + 1
         body = self._body(kind, sequence, event)
-        whole = isinstance(event, Book) and event.is_snapshot
+        whole = channel in frames.STATES or (isinstance(event, Book) and event.is_snapshot)
         self.history.add(topic, sequence, height_of(event), body, whole=whole)
         return topic.encode(), body
 
-    def keyframe(self, symbol: str, event: Book) -> None:
-        """Remember a whole book without publishing it."""
-        topic = frames.topic("book", symbol)
+    def keyframe(self, symbol: str, event: Book | Ticker) -> None:
+        """Remember a whole book, or a state, without publishing it."""
+        channel = CHANNELS[type(event)]
+        topic = frames.topic(channel, symbol)
         sequence = self.sequences.get(topic, 0)
-        body = self._body(frames.KIND_BOOK, sequence, event)
+        body = self._body(frames.CHANNELS[channel], sequence, event)
         self.history.add(topic, sequence, event.height, body, published=False, whole=True)
 
     def answer(self, request: dict[str, Any]) -> list[bytes]:

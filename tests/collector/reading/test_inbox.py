@@ -14,7 +14,7 @@ from collector.reading.received import Joined, Lost, Received, Unanswered
 from collector.reading.wanted import Wanted
 from shards.book import OrderBook
 from shards.errors import SequenceGap
-from shards.events import Book, Gap, Trades
+from shards.events import Book, Gap, Ticker, Trades
 from tests.collector.reading.scripted_publisher import (
     Event,
     Script,
@@ -22,6 +22,7 @@ from tests.collector.reading.scripted_publisher import (
     gap,
     height_of,
     snapshot,
+    ticker,
     trades,
 )
 
@@ -31,10 +32,19 @@ SYMBOLS = ("INJ-USDT", "BTC-USDT-PERP")
 class World:
     """A chain, a shard with a backlog, an aggregator, a lossy wire, and one inbox."""
 
-    def __init__(self, *, frames_per_topic: int = 8, markets: Iterable[str] = ("*",)) -> None:
+    def __init__(
+        self,
+        *,
+        frames_per_topic: int = 8,
+        markets: Iterable[str] = ("*",),
+        with_tickers: bool = False,
+    ) -> None:
         self.frames_per_topic = frames_per_topic
+        self.with_tickers = with_tickers
         self.script = Script(history=History(frames_per_topic))
-        self.inbox = Inbox(Wanted(markets, ["book", "trades", "gap"]), held_frames=6, replays=2)
+        self.inbox = Inbox(
+            Wanted(markets, ["book", "trades", "ticker", "gap"]), held_frames=6, replays=2
+        )
         self.books = {symbol: OrderBook(symbol) for symbol in SYMBOLS}
         self.facts: list[tuple[str, Event]] = []
         self.height = 100
@@ -64,6 +74,8 @@ class World:
                 change = delta(symbol, self.height, self.books[symbol].sequence + 1)
                 load_or_apply(self.books[symbol], change)
                 self.publish(symbol, change)
+                if self.with_tickers:
+                    self.publish(symbol, ticker(symbol, self.height, change.sequence))
             if bits & 2:
                 self.publish(symbol, trades(symbol, self.height))
             if n % 5 == 0:
@@ -78,6 +90,8 @@ class World:
         self.publish(symbol, gap(symbol, self.gaps, self.height, self.height))
         book.load(book.sequence + n % 4, *book.levels())
         self.publish(symbol, snapshot(symbol, self.height, book))
+        if self.with_tickers and n % 4:
+            self.publish(symbol, ticker(symbol, self.height, book.sequence))
         self.script.head = self.height
 
     def restart(self, n: int) -> None:
@@ -89,7 +103,7 @@ class World:
         from_height = 1 + max((height_of(event) for _, event in forgotten), default=0)
         self.script = script
         for symbol in SYMBOLS:
-            for channel in ("book", "trades", "gap"):
+            for channel in ("book", "trades", "ticker", "gap"):
                 script.history.begin(f"{channel}.{symbol}.", from_height)
         for symbol, event in backlog:
             self.wire(*script.publish(symbol, event))
@@ -134,6 +148,7 @@ class World:
             self.check_trades(
                 symbol, out[0].event, [r for r in out if r.topic == f"trades.{symbol}."]
             )
+            self.check_tickers(symbol, [r for r in out if r.topic == f"ticker.{symbol}."])
             self.check_gaps(symbol, [r for r in out if r.topic == f"gap.{symbol}."])
 
     def check_book(self, symbol: str, out: list[Received]) -> None:
@@ -174,6 +189,17 @@ class World:
         assert not lost & set(got)
         assert set(got) <= set(true)
         assert {h for h in true if h > joined.head} <= set(got) | lost
+
+    def check_tickers(self, symbol: str, out: list[Received]) -> None:
+        """Each once, in order, up to the newest; only what is named as lost may be missing."""
+        events = [r.event for r in out]
+        got = [event.sequence for event in events if isinstance(event, Ticker)]
+        lost = [event for event in events if isinstance(event, Lost)]
+        true = [e.sequence for s, e in self.facts if s == symbol and isinstance(e, Ticker)]
+        assert got == sorted(set(got))
+        assert set(got) <= set(true)
+        if got and not lost:
+            assert got == true[true.index(got[0]) :]
 
     def check_gaps(self, symbol: str, out: list[Received]) -> None:
         got = [r.event.gap_id for r in out if isinstance(r.event, Gap)]
@@ -237,7 +263,7 @@ def act(world: World, action: str, n: int) -> None:
 def test_every_fact_comes_once_in_order_or_is_named_as_lost(
     actions: list[tuple[str, int]], late: int, frames_per_topic: int, markets: tuple[str, ...]
 ) -> None:
-    world = World(frames_per_topic=frames_per_topic, markets=markets)
+    world = World(frames_per_topic=frames_per_topic, markets=markets, with_tickers=True)
     world.losing = True
     for _ in range(late):
         world.block(27)
@@ -538,3 +564,26 @@ def test_the_world_can_fail() -> None:
     book = OrderBook("x")
     with pytest.raises(SequenceGap):
         load_or_apply(book, delta("INJ-USDT", 1, 5))
+
+
+def test_a_late_joiner_is_given_the_newest_of_a_state_and_nothing_older() -> None:
+    world = World()
+    for sequence in (11, 12, 13):
+        world.script.publish(SYMBOLS[0], ticker(SYMBOLS[0], 100 + sequence, sequence))
+    late = Inbox(Wanted(("*",), ["ticker"]))
+    world.inbox = late
+    world.turn()
+    assert [r.event.sequence for r in late.ready if isinstance(r.event, Ticker)] == [13]
+    world.wire(*world.script.publish(SYMBOLS[0], ticker(SYMBOLS[0], 120, 14)))
+    assert isinstance(late.ready[-1].event, Ticker)
+    assert late.ready[-1].event.sequence == 14
+
+
+def test_the_state_of_a_quiet_topic_outlives_a_restart_for_late_joiners() -> None:
+    world = World()
+    told = ticker(SYMBOLS[0], 100, 11)
+    world.script = Script(publisher_epoch=2, history=History())
+    world.script.keyframe(SYMBOLS[0], told)
+    world.inbox = Inbox(Wanted(("*",), ["ticker"]))
+    world.turn()
+    assert [r.event for r in world.inbox.ready if isinstance(r.event, Ticker)] == [told]

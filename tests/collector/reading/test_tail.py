@@ -85,10 +85,10 @@ def test_lines_for_people_are_aligned_and_trimmed() -> None:
         publisher.send(INJ, gap(INJ, 3, 103))
         lines.append(process.stdout.readline())
     assert [re.sub(r"^[\d:.]{12}  ", "", line.rstrip()) for line in lines] == [
-        "book    INJ-USDT                100  #7  snapshot, 1 bids, 0 asks, bid 2 @ 1.5",
-        "book    INJ-USDT                101  #8  bid 8 @ 2",
-        "trades  INJ-USDT                102  sell 1 @ 10, buy 2 @ 10, sell 3 @ 10, 2 more",
-        "gap     INJ-USDT                103  open #3, mute, height 103 on",
+        "book     INJ-USDT                100  #7  snapshot, 1 bids, 0 asks, bid 2 @ 1.5",
+        "book     INJ-USDT                101  #8  bid 8 @ 2",
+        "trades   INJ-USDT                102  sell 1 @ 10, buy 2 @ 10, sell 3 @ 10, 2 more",
+        "gap      INJ-USDT                103  open #3, mute, height 103 on",
     ]
 
 

@@ -1,0 +1,121 @@
+"""
+Which channels there are, which source gives each, and what is guaranteed there.
+
+The one place that says so: `collector capabilities` prints it, the table in
+docs/operations.md is made of it, `collector start` refuses what it does not promise. Pure.
+"""
+
+from collections.abc import Iterable
+from typing import Final
+
+import msgspec
+
+from shards.config import CHANNELS, SourceName
+from shards.errors import ConfigError
+
+SOURCES: Final[tuple[SourceName, ...]] = ("chain-ws", "chain-grpc", "indexer-grpc")
+
+
+class Channel(msgspec.Struct, frozen=True):
+    """One channel, as its users are told of it."""
+
+    name: str
+    topic: str
+    is_state: bool
+    """A late joiner is given the newest frame, which is all there is to know."""
+    chain: str
+    """What both chain sources guarantee."""
+    indexer: str
+    """What indexer-grpc guarantees; empty where it does not give the channel."""
+    lost: str
+    """What becomes of it in blocks that were lost."""
+
+    @property
+    def is_default(self) -> bool:
+        """Whether it is collected unless something else is asked for."""
+        return self.name in CHANNELS
+
+    def guarantee(self, source: SourceName) -> str:
+        """Return what a source guarantees; empty where it does not give this channel."""
+        return self.indexer if source == "indexer-grpc" else self.chain
+
+
+CATALOGUE: Final = (
+    Channel(
+        name="book",
+        topic="book.SYMBOL.",
+        is_state=False,
+        chain="every change of every block, once, in order; sequence goes up by one",
+        indexer="every change that the indexer tells; where sequence jumps, a whole book",
+        lost="replayed exactly; a whole book where no node has the block any more",
+    ),
+    Channel(
+        name="trades",
+        topic="trades.SYMBOL.",
+        is_state=False,
+        chain="every trade of every block, once, in the chain's order; ids without a hole",
+        indexer="every trade once; after a loss asked for by time; no proof that none is missing",
+        lost="replayed exactly, from an indexer where no node has the block any more",
+    ),
+    Channel(
+        name="ticker",
+        topic="ticker.SYMBOL.",
+        is_state=True,
+        chain="every change of the best bid or ask, read from the book after each change of it",
+        indexer="the same, from the indexer's book",
+        lost="with the book",
+    ),
+)
+"""In the order in which they are shown."""
+
+NAMES: Final = tuple(channel.name for channel in CATALOGUE)
+BOOKS: Final = frozenset({"book", "ticker"})
+"""Channels that a book must be kept for."""
+CHAIN_WIDE: Final = frozenset({"oracle", "blocks"})
+"""Channels that belong to no market: one feed of the whole chain gives them."""
+
+
+def given_by(source: SourceName) -> tuple[str, ...]:
+    """Name the channels that a source gives."""
+    return tuple(channel.name for channel in CATALOGUE if channel.guarantee(source))
+
+
+def check(channels: Iterable[str], source: SourceName) -> None:
+    """
+    Make sure that a source gives all of these channels.
+
+    Raises:
+        ConfigError: If it does not.
+
+    """
+    given = given_by(source)
+    for channel in channels:
+        if channel not in given:
+            raise ConfigError(
+                f"--channel {channel}: the source {source} does not give it, only "
+                f"{', '.join(given)} ('collector capabilities' says what each source guarantees)"
+            )
+
+
+def rows() -> list[dict[str, object]]:
+    """Return the catalogue as plain data, its fields a contract."""
+    return [
+        {
+            "channel": channel.name,
+            "topic": channel.topic,
+            "default": channel.is_default,
+            "state": channel.is_state,
+            "sources": {source: channel.guarantee(source) or None for source in SOURCES},
+            "lost_blocks": channel.lost,
+        }
+        for channel in CATALOGUE
+    ]
+
+
+def table() -> list[list[str]]:
+    """Return the catalogue's cells, the head first; both chain sources say the same."""
+    head = ["channel", "topic", "chain-ws, chain-grpc", "indexer-grpc", "lost blocks"]
+    return [head] + [
+        [channel.name, channel.topic, channel.chain, channel.indexer or "-", channel.lost]
+        for channel in CATALOGUE
+    ]

@@ -1,0 +1,62 @@
+"""One catalogue of channels: what the command prints, the documents say and `start` accepts."""
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from collector.cli import cli
+from shards import channels, frames
+from shards.config import CHANNELS, SourceName
+from shards.errors import ConfigError
+
+DOC = Path(__file__).parents[2] / "docs" / "operations.md"
+
+
+def documented() -> str:
+    """The table as Markdown."""
+    head, *rows = channels.table()
+    lines = [
+        head,
+        ["---"] * len(head),
+        *([f"`{name}`", f"`{topic}`", *rest] for name, topic, *rest in rows),
+    ]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def test_the_documents_table_is_the_catalogue() -> None:
+    assert f"\n\n{documented()}\n\n" in DOC.read_text(), documented()
+
+
+def test_the_command_prints_the_catalogue() -> None:
+    result = CliRunner().invoke(cli, ["capabilities"])
+    assert result.exit_code == 0
+    for row in channels.table()[1:]:
+        for cell in row:
+            assert (cell if cell != "-" else "not given") in result.stdout
+
+
+def test_its_json_is_plain_data() -> None:
+    result = CliRunner().invoke(cli, ["capabilities", "--json"])
+    rows = json.loads(result.stdout)
+    assert [row["channel"] for row in rows] == list(channels.NAMES)
+    assert {row["channel"] for row in rows if row["default"]} == set(CHANNELS)
+    assert rows[0]["sources"].keys() == set(channels.SOURCES)
+
+
+def test_every_channel_of_the_catalogue_has_a_kind_and_its_states_are_the_wires() -> None:
+    assert set(channels.NAMES) <= frames.CHANNELS.keys()
+    states = {channel.name for channel in channels.CATALOGUE if channel.is_state}
+    assert states == frames.STATES & set(channels.NAMES)
+
+
+@pytest.mark.parametrize("source", channels.SOURCES)
+def test_a_channel_that_the_source_does_not_give_is_refused_in_one_sentence(
+    source: SourceName,
+) -> None:
+    given = channels.given_by(source)
+    channels.check(given, source)
+    for name in set(channels.NAMES) - set(given):
+        with pytest.raises(ConfigError, match=f"--channel {name}: the source {source} does not"):
+            channels.check([name], source)
