@@ -6,11 +6,14 @@ decimal text that the chain prints elsewhere (events.py).
 """
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, Final
 
 from shards.config import Market
 from shards.errors import DecodeError
 from shards.events import Block, BookUpdate, Level, Snapshot, Trade, number_of
+
+_REMEMBERED: Final = 10_000
+"""Texts kept: some hundred prices of each of a shard's markets, a megabyte or two."""
 
 
 def decimal_text(scaled: str) -> str:
@@ -25,6 +28,19 @@ def decimal_text(scaled: str) -> str:
     return f"{digits[:-18]}.{digits[-18:]}"
 
 
+class _Texts(dict[str, str]):
+    """Decimal texts by their scaled ones: prices come again and again, and so does zero."""
+
+    def __missing__(self, scaled: str) -> str:
+        if len(self) >= _REMEMBERED:
+            self.clear()
+        text = self[scaled] = decimal_text(scaled)
+        return text
+
+
+_text: Final = _Texts()
+
+
 def snapshot(market_id: str, height: int, response: Any) -> Snapshot:
     """Decode a ``QuerySpotOrderbookResponse`` or ``QueryDerivativeOrderbookResponse``."""
     return Snapshot(
@@ -37,7 +53,12 @@ def snapshot(market_id: str, height: int, response: Any) -> Snapshot:
 
 
 def _levels(levels: Iterable[Any]) -> list[Level]:
-    return [(decimal_text(level.p), decimal_text(level.q)) for level in levels]
+    """Read levels, never negative; a call of `decimal_text` would double what each costs."""
+    text = _text
+    return [
+        (text[level.p], f"{q[:-18]}.{q[-18:]}" if len(q := level.q) > 18 else text[q])
+        for level in levels
+    ]
 
 
 class StreamDecoder:
@@ -80,9 +101,14 @@ class StreamDecoder:
 
     def _update(self, update: Any) -> BookUpdate:
         book = update.orderbook
-        units = self._units.get(book.market_id, _HUMAN)
+        market_id = book.market_id
+        if not self._units:
+            return BookUpdate(
+                market_id, update.seq, _levels(book.buy_levels), _levels(book.sell_levels)
+            )
+        units = self._units.get(market_id, _HUMAN)
         return BookUpdate(
-            book.market_id,
+            market_id,
             update.seq,
             [(units.price(level.p), units.quantity(level.q)) for level in book.buy_levels],
             [(units.price(level.p), units.quantity(level.q)) for level in book.sell_levels],

@@ -107,6 +107,19 @@ def recorded_snapshots() -> list[Any]:
     return rows
 
 
+@given(st.lists(st.tuples(st.integers(0, 10**30), st.integers(0, 10**30)), max_size=20))
+def test_levels_of_every_size_are_the_exact_decimals(amounts: list[tuple[int, int]]) -> None:
+    query: Any = stubs.load("injective.exchange.v2.query_pb2")
+    response = query.QuerySpotOrderbookResponse()
+    for price, quantity in amounts:
+        response.buys_price_level.add(p=str(price), q=str(quantity))
+    bids = chain_grpc.snapshot("0x00", 1, response).bids
+    with localcontext(prec=100):
+        exact = [tuple(Decimal(amount).scaleb(-18) for amount in level) for level in amounts]
+    assert [(Decimal(price), Decimal(quantity)) for price, quantity in bids] == exact
+    assert all(len(text.partition(".")[2]) == 18 for level in bids for text in level)
+
+
 def test_recorded_snapshots_keep_market_height_sequence_and_levels() -> None:
     for line, snapshot in zip(golden.snapshots(), recorded_snapshots(), strict=True):
         assert (snapshot.market_id, snapshot.height) == (line["market_id"], line["height"])
