@@ -23,7 +23,6 @@ from shards.config import CHANNELS
 from shards.errors import EXIT_CONFIG, EXIT_OK, ConfigError
 
 _TYPES: Final = ("spot", "derivative", "binary")
-_NETWORKS: Final = ("mainnet", "testnet", "local", "devnet")
 
 
 @click.group(context_settings={"auto_envvar_prefix": "COLLECTOR", "max_content_width": 100})
@@ -47,11 +46,11 @@ def _network_options(command: Callable[..., Any]) -> Callable[..., Any]:
     for option in (
         click.option(
             "--network",
-            type=click.Choice(_NETWORKS),
+            metavar="NAME",
             default="local",
             show_default=True,
             help="mainnet, testnet: the public endpoints; local: a node of yours with the usual "
-            "ports; devnet: one is started for you.",
+            "ports; devnet: one is started for you; or one that --config describes.",
         ),
         click.option(
             "--config",

@@ -10,6 +10,10 @@ DEFAULT_PUBLISH: Final = "tcp://127.0.0.1:5590"
 """The aggregator's XPUB, unless told otherwise."""
 
 
+BUDGET: Final = "budget"
+"""The token buckets' folder within the runtime folder (shards/sources/bucket.py)."""
+
+
 def requests_endpoint(publish: str) -> str:
     """
     Name the endpoint for requests that belongs to a publish endpoint.

@@ -28,7 +28,7 @@ from collector import discovery, networks, selection, sharding
 from collector.aggregation import process as aggregator_process
 from collector.asking import Asker
 from collector.binding import check_free
-from collector.config import AggregatorConfig, ServingConfig
+from collector.config import BUDGET, AggregatorConfig, ServingConfig
 from collector.listing import Listing
 from collector.node import OwnDevnet
 from collector.serving import listening
@@ -36,6 +36,7 @@ from collector.supervisor import Child, Supervisor
 from shards import channels, worker
 from shards.config import CHANNELS, Endpoints, Market, ShardConfig, SourceName
 from shards.errors import EXIT_BELOW, EXIT_OK, ConfigError
+from shards.sources.channels import Access
 
 log = logging.getLogger(__name__)
 
@@ -147,11 +148,13 @@ class Coordinator:
                     listening.check(self._options.http)
                 folder = stack.enter_context(_runtime_folder())
                 endpoints = self._endpoints(stack)
-                found = discovery.discover(endpoints)
+                access = Access(endpoints, str(folder / BUDGET))
+                stack.callback(access.close)
+                found = discovery.discover(endpoints, access)
                 markets = self._choose(found)
                 every = len(markets) >= len(discovery.active(found))
                 supervisor = self._compose(folder, endpoints, markets, every_market=every)
-                listing = Listing(endpoints, markets)
+                listing = Listing(endpoints, markets, access)
             except Interrupted:
                 log.info("stopped before anything ran")
                 return EXIT_OK, {}
@@ -215,7 +218,7 @@ class Coordinator:
                 Child(
                     f"shard {number}",
                     worker.main,
-                    self._shard_config(number, chosen, endpoints, pull, link),
+                    self._shard_config(number, chosen, endpoints, folder),
                 )
             )
         if options.http:
@@ -243,11 +246,9 @@ class Coordinator:
         number: int,
         markets: tuple[Market, ...],
         endpoints: Endpoints,
-        pull: str,
-        link: str,
+        folder: Path,
     ) -> Callable[[], ShardConfig]:
         options = self._options
-        limits = networks.limits(options.network, options.file, shards=options.shards)
         return lambda: ShardConfig(
             shard=number,
             epoch=time.time_ns(),
@@ -256,9 +257,10 @@ class Coordinator:
             markets=markets,
             channels=options.channels or CHANNELS,
             per_market=options.per_market,
-            push=pull,
-            link=link,
-            limits=limits,
+            push=f"ipc://{folder}/push",
+            link=f"ipc://{folder}/link",
+            budget=str(folder / BUDGET),
+            limits=options.file.limits,
             log_level=options.log_level,
         )
 

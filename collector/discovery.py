@@ -1,14 +1,19 @@
 """Ask the chain which markets there are: spot, derivative and binary, by the v2 queries."""
 
+import functools
 import time
 from collections.abc import Iterator, Sequence
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from collector.selection import with_symbols
 from shards.config import Endpoints, Market
 from shards.decoders.chain_grpc import decimal_text
-from shards.errors import ConfigError
+from shards.errors import ConfigError, SourceError
 from shards.sources import stubs
+
+if TYPE_CHECKING:
+    # It loads grpc, a tenth of a second for those who only ask a running collector.
+    from shards.sources.channels import Access
 
 _STATUSES: Final = ("Active", "Paused")
 """Capitalised: the chain answers any other spelling with an empty list, not an error."""
@@ -16,7 +21,9 @@ _TIMEOUT_S: Final = 5.0
 _PATIENCE_S: Final = 15.0
 
 
-def discover(endpoints: Endpoints, *, patience_s: float = _PATIENCE_S) -> list[Market]:
+def discover(
+    endpoints: Endpoints, access: "Access | None" = None, *, patience_s: float = _PATIENCE_S
+) -> list[Market]:
     """
     Return all markets of a network, with their symbols.
 
@@ -24,8 +31,10 @@ def discover(endpoints: Endpoints, *, patience_s: float = _PATIENCE_S) -> list[M
         ConfigError: If none of the endpoints answered within `patience_s`.
 
     """
-    import grpc
+    if access is None:
+        from shards.sources.channels import Access
 
+        access = Access(endpoints)
     deadline = time.monotonic() + patience_s
     began = time.monotonic()
     tried = 0
@@ -34,9 +43,9 @@ def discover(endpoints: Endpoints, *, patience_s: float = _PATIENCE_S) -> list[M
         for endpoint in endpoints.chain_grpc:
             tried += 1
             try:
-                return with_symbols(list(_ask(endpoint, tls=endpoints.tls)))
-            except grpc.RpcError as error:
-                reason = f"{error.code().name}: {error.details()}"
+                return with_symbols(list(_ask(endpoint, access)))
+            except SourceError as error:
+                reason = error.reason
             if time.monotonic() > deadline:
                 break
         if time.monotonic() > deadline:
@@ -50,31 +59,20 @@ def discover(endpoints: Endpoints, *, patience_s: float = _PATIENCE_S) -> list[M
     )
 
 
-def _ask(endpoint: str, *, tls: bool) -> Iterator[Market]:
-    import grpc
-
+def _ask(endpoint: str, access: "Access") -> Iterator[Market]:
     query: Any = stubs.load("injective.exchange.v2.query_pb2")
     service: Any = stubs.load("injective.exchange.v2.query_pb2_grpc")
-    options = [("grpc.max_receive_message_length", 64 << 20)]
-    channel = (
-        grpc.secure_channel(endpoint, grpc.ssl_channel_credentials(), options)
-        if tls
-        else grpc.insecure_channel(endpoint, options)
-    )
-    with channel:
+    with access.open_blocking(endpoint) as channel:
         stub = service.QueryStub(channel)
+        ask = functools.partial(access.blocking_query, endpoint, timeout_s=_TIMEOUT_S)
         for status in _STATUSES:
-            spot = stub.SpotMarkets(
-                query.QuerySpotMarketsRequest(status=status), timeout=_TIMEOUT_S
-            )
+            spot = ask(stub.SpotMarkets, query.QuerySpotMarketsRequest(status=status))
             yield from (_spot(market, status) for market in spot.markets)
-            derivative = stub.DerivativeMarkets(
-                query.QueryDerivativeMarketsRequest(status=status), timeout=_TIMEOUT_S
+            derivative = ask(
+                stub.DerivativeMarkets, query.QueryDerivativeMarketsRequest(status=status)
             )
             yield from (_derivative(full.market, status) for full in derivative.markets)
-            binary = stub.BinaryOptionsMarkets(
-                query.QueryBinaryMarketsRequest(status=status), timeout=_TIMEOUT_S
-            )
+            binary = ask(stub.BinaryOptionsMarkets, query.QueryBinaryMarketsRequest(status=status))
             yield from (_binary(market, status) for market in binary.markets)
 
 

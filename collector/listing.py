@@ -9,6 +9,7 @@ from typing import Final
 from collector import discovery
 from shards.config import Endpoints, Market
 from shards.errors import ConfigError
+from shards.sources.channels import Access
 
 log = logging.getLogger(__name__)
 
@@ -18,8 +19,11 @@ _EVERY_S: Final = 20.0
 class Listing:
     """The markets' statuses, asked for again every twenty seconds."""
 
-    def __init__(self, endpoints: Endpoints, markets: Sequence[Market]) -> None:
+    def __init__(
+        self, endpoints: Endpoints, markets: Sequence[Market], access: Access | None = None
+    ) -> None:
         self._endpoints = endpoints
+        self._access = access or Access(endpoints)
         self._symbols = {market.market_id: market.symbol for market in markets}
         self._statuses = {market.market_id: market.status for market in markets}
         self._asked_at = time.monotonic()
@@ -37,7 +41,7 @@ class Listing:
 
     def _ask(self) -> None:
         try:
-            found = discovery.discover(self._endpoints, patience_s=0.0)
+            found = discovery.discover(self._endpoints, self._access, patience_s=0.0)
         except ConfigError:
             # The node is away; the shards will say more about that.
             return

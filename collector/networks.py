@@ -1,13 +1,20 @@
-"""The networks by name, and those that a TOML file describes."""
+"""
+The networks by name, and those that a TOML file describes.
+
+A file's ``[network]`` is used whatever ``--network`` says, ``[networks.NAME]`` where it says
+NAME. Either may be ``based_on`` a network known by name, and then keeps what it leaves out.
+"""
 
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import msgspec
 
 from collector.config import Supervision
 from shards.config import Endpoints, Limits, SourceName
 from shards.errors import ConfigError
+from shards.sources import tls
 
 LOCAL: Final = Endpoints(
     chain_ws=("ws://127.0.0.1:9998/injstream-ws",),
@@ -18,47 +25,51 @@ LOCAL: Final = Endpoints(
 """A node of one's own with the usual ports."""
 
 
-class Network(msgspec.Struct, frozen=True, kw_only=True):
-    """A network that is known by name."""
-
-    endpoints: Endpoints
-    source: SourceName = "chain-ws"
-    """What is read there unless something else is asked for."""
-    requests_per_s: float = 0.0
-    """What its servers allow one address, all shards together; 0: no limit is known."""
-
-
-def _public(prefix: str) -> Network:
+def _public(name: str, prefix: str) -> Endpoints:
     """Describe a public network: TLS everywhere, no WebSocket of the chain stream."""
-    return Network(
-        endpoints=Endpoints(
-            chain_stream=(f"{prefix}.chain.stream.injective.network:443",),
-            chain_grpc=(f"{prefix}.chain.grpc.injective.network:443",),
-            rpc=(f"https://{prefix}.tm.injective.network:443",),
-            events=("k8s.global.mainnet.events.grpc.injective.network:443",)
-            if prefix == "sentry"
-            else ("k8s.global.testnet.events.grpc.injective.network:443",),
-            indexer=(f"{prefix}.exchange.grpc.injective.network:443",),
-            tls=True,
-        ),
-        source="chain-grpc",
-        requests_per_s=20.0,
+    return Endpoints(
+        chain_stream=(f"{prefix}.chain.stream.injective.network:443",),
+        chain_grpc=(f"{prefix}.chain.grpc.injective.network:443",),
+        rpc=(f"https://{prefix}.tm.injective.network:443",),
+        events=(f"k8s.global.{name}.events.grpc.injective.network:443",),
+        indexer=(f"{prefix}.exchange.grpc.injective.network:443",),
+        tls=True,
     )
 
 
 NETWORKS: Final = {
-    "mainnet": _public("sentry"),
-    "testnet": _public("testnet.sentry"),
-    "local": Network(endpoints=LOCAL),
+    "mainnet": _public("mainnet", "sentry"),
+    "testnet": _public("testnet", "testnet.sentry"),
+    "local": LOCAL,
     # Its endpoints are only known once it runs.
-    "devnet": Network(endpoints=Endpoints()),
+    "devnet": Endpoints(),
 }
+
+_BASES: Final = ("mainnet", "testnet", "local")
+
+_STREAMS: Final = {
+    "chain-ws": "chain_ws",
+    "chain-grpc": "chain_stream",
+    "indexer-grpc": "indexer",
+}
+"""What each source reads."""
+
+_KINDS: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
+    ("chain_ws", ("ws://", "wss://")),
+    ("rpc", ("http://", "https://")),
+    ("chain_grpc", ()),
+    ("chain_stream", ()),
+    ("events", ()),
+    ("indexer", ()),
+)
+"""The lists of endpoints, and how their URLs begin; the others are gRPC's host:port."""
 
 
 class File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A configuration file; what is left out keeps its default, options override it."""
 
     network: Endpoints | None = None
+    networks: dict[str, Endpoints] = {}
     limits: Limits = Limits()
     supervision: Supervision = Supervision()
     shards: int | None = None
@@ -84,61 +95,134 @@ def read(path: str) -> File:
     except (msgspec.DecodeError, ValueError) as error:
         raise ConfigError(f"{path} is not TOML: {error}") from None
     try:
+        for name, section in _network_sections(document):
+            _complete(section, name, Path(path).parent)
         _no_unknown_keys(document)
         return msgspec.convert(document, File)
     except (msgspec.ValidationError, ValueError) as error:
         raise ConfigError(f"{path}: {error}; docs/operations.md lists the keys") from None
 
 
+def _network_sections(document: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    """List the tables that describe networks, with their places."""
+    named = document.get("networks")
+    sections = {f"networks.{name}": table for name, table in named.items()} if named else {}
+    if "network" in document:
+        sections["network"] = document["network"]
+    return [(name, table) for name, table in sections.items() if isinstance(table, dict)]
+
+
+def _complete(section: dict[str, Any], name: str, folder: Path) -> None:
+    """Fill in what the network that it is based on has; files are named from the file's folder."""
+    for key in ("ca", "certificate", "key"):
+        if isinstance(section.get(key), str) and section[key]:
+            section[key] = str(folder / section[key])
+    base = section.pop("based_on", None)
+    if base is None:
+        return
+    if base not in _BASES:
+        raise ValueError(f"{base!r} is none of {', '.join(_BASES)} - at `$.{name}.based_on`")
+    inherited: dict[str, Any] = msgspec.to_builtins(NETWORKS[base])
+    for key, value in inherited.items():
+        section.setdefault(key, value)
+
+
 def _no_unknown_keys(document: dict[str, Any]) -> None:
     """Endpoints and Limits travel to the shards too, so their strictness is here."""
-    sections = (("network", Endpoints), ("limits", Limits), ("supervision", Supervision))
-    for name, struct in sections:
-        section = document.get(name)
-        for key in section if isinstance(section, dict) else ():
+    sections: list[tuple[str, dict[str, Any], type[msgspec.Struct]]] = [
+        (name, table, Endpoints) for name, table in _network_sections(document)
+    ]
+    sections += [
+        (name, document[name], struct)
+        for name, struct in (("limits", Limits), ("supervision", Supervision))
+        if isinstance(document.get(name), dict)
+    ]
+    for name, section, struct in sections:
+        for key in section:
             if key not in struct.__struct_fields__:
                 raise ValueError(f"Object contains unknown field `{key}` - at `$.{name}`")
 
 
+def described(network: str, file: File) -> tuple[str, Endpoints]:
+    """
+    Return where a network is reached, and the place of its description in the file.
+
+    The file's word goes before that of the names.
+
+    Raises:
+        ConfigError: If neither knows the network.
+
+    """
+    if network in file.networks:
+        return f"networks.{network}", file.networks[network]
+    if file.network is not None:
+        return "network", file.network
+    if network not in NETWORKS:
+        known = ", ".join([*NETWORKS, *file.networks])
+        raise ConfigError(
+            f"no network {network!r}: there are {known}; "
+            f"describe yours as [networks.{network}] in a --config file"
+        )
+    return "network", NETWORKS[network]
+
+
+def source(network: str, file: File) -> SourceName:
+    """Return what is read on a network unless something else is asked for."""
+    _, found = described(network, file)
+    if found.chain_ws or not found.chain_stream:
+        return "chain-ws"
+    return "chain-grpc"
+
+
 def endpoints(network: str, file: File, source: SourceName) -> Endpoints:
-    """Return where a network is reached; the file's word goes before the name's."""
-    found = NETWORKS[network].endpoints if file.network is None else file.network
-    check(found, source)
+    """
+    Return where a network is reached, looked over.
+
+    Raises:
+        ConfigError: If it is not known, or not described as it must be for this source.
+
+    """
+    place, found = described(network, file)
+    check(found, source, place)
     return found
 
 
-def limits(network: str, file: File, *, shards: int) -> Limits:
-    """Return one shard's limits: its share of what a public network allows."""
-    allowed = NETWORKS[network].requests_per_s if file.network is None else 0.0
-    if not allowed or file.limits.requests_per_s:
-        return file.limits
-    return msgspec.structs.replace(file.limits, requests_per_s=allowed / shards)
-
-
-def check(found: Endpoints, source: SourceName) -> None:
+def check(found: Endpoints, source: SourceName, place: str = "network") -> None:
     """
     Look at the form of endpoints, and whether a source has all that it needs.
 
     Raises:
-        ConfigError: If one of them cannot be an endpoint of its kind.
+        ConfigError: If one of them cannot be what it should be.
 
     """
-    stream = "chain_ws" if source == "chain-ws" else "chain_stream"
-    kinds = (
-        ("chain_ws", found.chain_ws, ("ws://", "wss://")),
-        ("rpc", found.rpc, ("http://", "https://")),
-        ("chain_grpc", found.chain_grpc, ()),
-        ("chain_stream", found.chain_stream, ()),
-    )
-    for name, values, schemes in kinds:
-        if not values and name in (stream, "rpc", "chain_grpc"):
+    needed = {_STREAMS[source], "rpc", "chain_grpc"}
+    for name, schemes in _KINDS:
+        values: tuple[str, ...] = getattr(found, name)
+        if not values and name in needed:
             raise ConfigError(
-                f"network.{name} is empty, and the source {source} needs it: "
+                f"{place}.{name} is empty, and the source {source} needs it: "
                 "name your own node's in a --config file, or take another --source"
             )
         for value in values:
-            if schemes and not value.startswith(schemes):
-                expected = " or ".join(schemes)
-                raise ConfigError(f"network.{name}: {value!r} does not begin with {expected}")
-            if not schemes and not value.rpartition(":")[2].isdecimal():
-                raise ConfigError(f"network.{name}: {value!r} is not host:port")
+            _check_endpoint(value, schemes, f"{place}.{name}")
+    for name in ("requests_per_s", "indexer_requests_per_s"):
+        rate: float | None = getattr(found, name)
+        if rate is not None and not 0.0 <= rate < float("inf"):
+            raise ConfigError(f"{place}.{name}: {rate} is not a number of requests; 0 is no limit")
+    if found.ca or found.certificate or found.key:
+        tls.ssl_context(found, place)
+
+
+def _check_endpoint(value: str, schemes: tuple[str, ...], place: str) -> None:
+    scheme, found, address = value.rpartition("://")
+    if schemes and f"{scheme}{found}" not in schemes:
+        expected = " or ".join(schemes)
+        raise ConfigError(f"{place}: {value!r} does not begin with {expected}")
+    if not schemes and scheme not in ("", "http", "https"):
+        raise ConfigError(f"{place}: {value!r} is neither host:port nor http(s)://host:port")
+    try:
+        url = urlsplit(f"//{address}")
+        if not url.hostname or (not schemes and url.port is None):
+            raise ValueError
+    except ValueError:
+        raise ConfigError(f"{place}: {value!r} is not host:port") from None

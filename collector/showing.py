@@ -90,7 +90,7 @@ def show_markets(
                 "a devnet lives only as long as its collector: ask that one with --connect"
             )
         file = networks.read(config) if config else networks.File()
-        source = networks.NETWORKS[network].source
+        source = networks.source(network, file)
         found = discovery.discover(networks.endpoints(network, file, source))
         rows = [_row(m) for m in selection.choose(found, markets or ("*",), types)]
     if as_json:

@@ -36,7 +36,7 @@ def start(
         except ValueError as error:
             raise ConfigError(f"--publish {error}") from None
     _writable(summary)
-    options["source"] = options["source"] or networks.NETWORKS[network].source
+    options["source"] = options["source"] or networks.source(network, file)
     for name in ("http", "ready_coverage", "metrics_markets"):
         if options[name] is None:
             options[name] = getattr(file, name)

@@ -47,7 +47,20 @@ class Endpoints(msgspec.Struct, frozen=True, kw_only=True):
     indexer: tuple[str, ...] = ()
     """gRPC ``host:port`` of an indexer: trades of lost blocks that nobody else has any more."""
     tls: bool = False
-    """Whether the gRPC endpoints speak TLS."""
+    """Whether gRPC endpoints that do not say ``http://`` or ``https://`` themselves speak TLS."""
+    ca: str = ""
+    """PEM file of the certificates to trust; those of the system if empty."""
+    certificate: str = ""
+    """PEM file of the certificate that servers know us by, for those that ask."""
+    key: str = ""
+    """PEM file of its private key, where that is a file of its own."""
+    cookies: bool = True
+    """Whether the balancers' cookies are sent back to them."""
+    requests_per_s: float | None = None
+    """What a host of the chain allows one address, all shards together; 0: no limit. Left
+    out, 20 at the public endpoints and no limit elsewhere."""
+    indexer_requests_per_s: float | None = None
+    """The same for a host of the indexer; left out, 50 at the public endpoints."""
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
@@ -71,8 +84,6 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     confirm_s: float = 10.0
     """How long a subscription may stay unconfirmed."""
     subscribe_per_s: float = 500.0
-    requests_per_s: float = 0.0
-    """All queries of this shard together; 0: only the paces below hold."""
     snapshot_concurrency: int = 8
     snapshot_per_s: float = 200.0
     replay_concurrency: int = 4
@@ -100,5 +111,7 @@ class ShardConfig(msgspec.Struct, frozen=True, kw_only=True):
     """ZeroMQ endpoint of the aggregator's PULL."""
     link: str
     """ZeroMQ endpoint of the aggregator's ROUTER: reports out, resume points back."""
+    budget: str = ""
+    """The folder of the hosts' token buckets, shared by all processes of a collector."""
     limits: Limits = Limits()
     log_level: str = "INFO"

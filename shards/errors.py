@@ -26,10 +26,12 @@ class ConfigError(Exception):
 class SourceError(Exception):
     """A source failed: refused, cut, timed out, or answered with an error."""
 
-    def __init__(self, endpoint: str, reason: str) -> None:
+    def __init__(self, endpoint: str, reason: str, *, status: str = "") -> None:
         super().__init__(f"{endpoint}: {reason}")
         self.endpoint = endpoint
         self.reason = reason
+        self.status = status
+        """The name of gRPC's status code, where it was a call."""
 
 
 class FeedError(Exception):

@@ -11,6 +11,7 @@ from shards.errors import SourceError
 from shards.outbox import NeedReplay, NeedSnapshot, NeedSubscription
 from shards.pipeline import Pipeline
 from shards.push import Pusher
+from shards.sources.channels import Access
 from shards.sources.pace import Pace
 from shards.sources.replay import EventProviderReplay, Replayer, ReplaySource, RpcReplay
 from shards.sources.rpc import Rpc
@@ -27,6 +28,7 @@ class Fetcher:
         config: ShardConfig,
         pipeline: Pipeline,
         pusher: Pusher,
+        access: Access,
         *,
         tasks: asyncio.TaskGroup,
         settle: Callable[[], None],
@@ -39,14 +41,12 @@ class Fetcher:
         self._tasks = tasks
         self._settle = settle
         self._subscribe_anew = resubscribe
-        self._snapshots = Snapshots(config.endpoints.chain_grpc, tls=config.endpoints.tls)
-        shared = Pace(self._limits.requests_per_s) if self._limits.requests_per_s else None
-        self._snapshot_pace = shared or Pace(self._limits.snapshot_per_s)
+        self._snapshots = Snapshots(config.endpoints.chain_grpc, access)
+        self._snapshot_pace = Pace(self._limits.snapshot_per_s)
         self._snapshot_slots = asyncio.Semaphore(self._limits.snapshot_concurrency)
         self._fetching: set[str] = set()
-        self._replayer = Replayer(_replay_sources(config))
-        # A block takes two queries, its events and its time.
-        self._replay_pace = shared or Pace(2 * self._limits.replay_per_s)
+        self._replayer = Replayer(_replay_sources(config, access))
+        self._replay_pace = Pace(self._limits.replay_per_s)
         self._replay_due = asyncio.Event()
         self._backoffs: dict[str, Backoff] = {}
         self._waiting: set[str] = set()
@@ -111,7 +111,6 @@ class Fetcher:
 
     async def _replay_block(self, height: int) -> None:
         await self._replay_pace.turn()
-        await self._replay_pace.turn()
         block = await self._replayer.fetch(height)
         self._pipeline.replay(height, block, time.time_ns())
         self._settle()
@@ -122,17 +121,17 @@ class Fetcher:
         await self._replayer.aclose()
 
 
-def _replay_sources(config: ShardConfig) -> list[ReplaySource]:
+def _replay_sources(config: ShardConfig, access: Access) -> list[ReplaySource]:
     """Make everything that lost blocks can be had from, the best first."""
     found = config.endpoints
-    sources: list[ReplaySource] = [RpcReplay(Rpc(url)) for url in found.rpc]
-    sources += [EventProviderReplay(at, tls=found.tls) for at in found.events]
+    sources: list[ReplaySource] = [RpcReplay(Rpc(url, access)) for url in found.rpc]
+    sources += [EventProviderReplay(at, access) for at in found.events]
     if found.indexer:
         # Its stubs are of no use to anyone else.
         from shards.sources.indexer_replay import IndexerReplay
 
         sources += [
-            IndexerReplay(at, config.markets, Rpc(found.rpc[0]), tls=found.tls)
+            IndexerReplay(at, config.markets, Rpc(found.rpc[0], access), access)
             for at in found.indexer
         ]
     return sources

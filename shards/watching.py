@@ -11,6 +11,7 @@ from shards.errors import SourceError
 from shards.feed import Feed
 from shards.pipeline import Pipeline
 from shards.push import Pusher
+from shards.sources.channels import Access
 from shards.sources.rpc import Rpc, latest_height
 from shards.sources.sink import Source
 
@@ -30,6 +31,7 @@ class Watch:
         pipeline: Pipeline,
         pusher: Pusher,
         source: Source,
+        access: Access,
         *,
         settle: Callable[[], None],
     ) -> None:
@@ -38,7 +40,7 @@ class Watch:
         self._pusher = pusher
         self._source = source
         self._settle = settle
-        self._rpc = Rpc(config.endpoints.rpc[0], timeout_s=2.0)
+        self._rpcs = [Rpc(url, access, timeout_s=2.0) for url in config.endpoints.rpc]
         self._seen = 0
         self._heard_at = 0
         self._ahead_since = 0.0
@@ -102,9 +104,8 @@ class Watch:
         The node shows the next block before it has executed it and told the stream: only if
         that stays away too for this long do the two views differ.
         """
-        try:
-            height = await latest_height(self._rpc)
-        except SourceError:
+        height = await self._height_elsewhere()
+        if height is None:
             return False
         head = self._pipeline.head
         if not head:
@@ -123,3 +124,12 @@ class Watch:
             log.warning("chain halted at height %d; the subscriptions are alive", head)
         self.halted = True
         return True
+
+    async def _height_elsewhere(self) -> int | None:
+        """Return the height that the first RPC that answers has; it is asked first next time."""
+        for rpc in list(self._rpcs):
+            try:
+                return await latest_height(rpc)
+            except SourceError:
+                self._rpcs.append(self._rpcs.pop(0))
+        return None

@@ -40,6 +40,7 @@ from shards.push import Pusher
 from shards.reporting import make_report
 from shards.reports import Answer, Report
 from shards.sources import open_source
+from shards.sources.channels import Access
 from shards.watching import Watch
 
 log = logging.getLogger(__name__)
@@ -66,7 +67,8 @@ class Shard:
             limits=config.limits,
             on_drop=self._dropped,
         )
-        self._source = open_source(config, self)
+        self._access = Access(config.endpoints, config.budget)
+        self._source = open_source(config, self, self._access)
         self._pipeline = self._new_pipeline({})
         self._fetcher: Fetcher | None = None
         self._watch: Watch | None = None
@@ -102,12 +104,18 @@ class Shard:
                 self._config,
                 self._pipeline,
                 self._pusher,
+                self._access,
                 tasks=tasks,
                 settle=self._settle,
                 resubscribe=self._source.resubscribe,
             )
             self._watch = Watch(
-                self._config, self._pipeline, self._pusher, self._source, settle=self._settle
+                self._config,
+                self._pipeline,
+                self._pusher,
+                self._source,
+                self._access,
+                settle=self._settle,
             )
             self._heed(answer)
             self._pipeline.resume(
@@ -143,6 +151,7 @@ class Shard:
             await self._fetcher.aclose()
         self._pusher.close()
         self._link.close()
+        self._access.close()
 
     # ---- the data path (sources.sink.Sink) ------------------------------------------
 

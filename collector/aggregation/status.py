@@ -1,6 +1,7 @@
 """The summary: one JSON object with everything that the aggregator knows, its fields a contract."""
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -8,6 +9,8 @@ import msgspec
 from collector import __version__
 from collector.aggregation.aggregator import Aggregator
 from collector.aggregation.processes import ProcessUse
+from collector.config import BUDGET
+from shards.sources.bucket import usage
 from shards.stats import Histogram
 
 
@@ -43,6 +46,7 @@ def summary(aggregator: Aggregator, processes: Iterable[ProcessUse], now: float)
             "fenced": aggregator.fenced,
             "lost": sum(link.lost for link in aggregator.links.values()),
         },
+        "requests": msgspec.to_builtins(usage(Path(aggregator.config.folder) / BUDGET)),
         "latency_us": {
             "recv_to_aggregator": _latency(aggregator.recv_to_aggregator),
             "block_to_recv": _latency(aggregator.block_to_recv),

@@ -1,10 +1,16 @@
 """Sources: sockets, one module per upstream. Here every transport error becomes a SourceError."""
 
+from typing import TYPE_CHECKING
+
 from shards.config import ShardConfig
 from shards.sources.sink import Sink, Source
 
+if TYPE_CHECKING:
+    # It loads grpc, which the aggregator, a reader of the token buckets, has no use for.
+    from shards.sources.channels import Access
 
-def open_source(config: ShardConfig, sink: Sink) -> Source:
+
+def open_source(config: ShardConfig, sink: Sink, access: "Access") -> Source:
     """Make the source that a shard reads; only that one's libraries are loaded."""
     if config.source == "chain-grpc":
         from shards.sources.chain_grpc import ChainGrpc
@@ -13,9 +19,9 @@ def open_source(config: ShardConfig, sink: Sink) -> Source:
             config.endpoints.chain_stream,
             config.markets,
             sink,
-            tls=config.endpoints.tls,
             channels=config.channels,
             grouped=not config.per_market,
+            access=access,
         )
     from shards.sources.chain_ws import ChainWs
 
@@ -26,4 +32,5 @@ def open_source(config: ShardConfig, sink: Sink) -> Source:
         channels=config.channels,
         subscribe_per_s=config.limits.subscribe_per_s,
         return_s=config.limits.return_s,
+        access=access,
     )

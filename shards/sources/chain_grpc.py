@@ -21,20 +21,19 @@ from shards.decoders.chain_grpc import StreamDecoder
 from shards.errors import SourceError
 from shards.events import Block, Cause
 from shards.sources import stubs
+from shards.sources.channels import Access
 from shards.sources.reconnecting import Reconnecting
 from shards.sources.sink import Sink
 
 log = logging.getLogger(__name__)
 
 _OPTIONS: Final = (
-    ("grpc.max_receive_message_length", 64 << 20),
     # Servers allow a ping each five minutes unless data flows, and here it does: each block.
     ("grpc.keepalive_time_ms", 60_000),
     ("grpc.keepalive_timeout_ms", 20_000),
     ("grpc.http2.max_pings_without_data", 0),
     # A channel of our own: reconnecting is ours to pace.
     ("grpc.use_local_subchannel_pool", 1),
-    ("grpc.initial_reconnect_backoff_ms", 200),
     ("grpc.max_reconnect_backoff_ms", 1_000),
 )
 
@@ -48,13 +47,13 @@ class ChainGrpc(Reconnecting):
         markets: Sequence[Market],
         sink: Sink,
         *,
-        tls: bool,
         channels: Sequence[str],
         grouped: bool = True,
+        access: Access | None = None,
     ) -> None:
         super().__init__("chain-grpc", endpoints, sink)
         self._markets = list(markets)
-        self._tls = tls
+        self._access = access or Access()
         self._channels = channels
         self._groups = [self._markets] if grouped else [[market] for market in self._markets]
         self._calls: dict[str, Any] = {}
@@ -79,11 +78,7 @@ class ChainGrpc(Reconnecting):
         return self._decoder.decode(payload)
 
     async def _session(self, endpoint: str) -> None:
-        channel = (
-            grpc.aio.secure_channel(endpoint, grpc.ssl_channel_credentials(), _OPTIONS)
-            if self._tls
-            else grpc.aio.insecure_channel(endpoint, _OPTIONS)
-        )
+        channel = self._access.open_channel(endpoint, options=_OPTIONS)
         stream = channel.unary_stream(
             self._method,
             request_serializer=self._query.StreamRequest.SerializeToString,
@@ -93,7 +88,8 @@ class ChainGrpc(Reconnecting):
         try:
             async with channel, asyncio.TaskGroup() as tasks:
                 readers = [
-                    tasks.create_task(self._keep_reading(stream, group)) for group in self._groups
+                    tasks.create_task(self._keep_reading(endpoint, stream, group))
+                    for group in self._groups
                 ]
                 reason = await self._ended
                 for reader in readers:
@@ -102,22 +98,23 @@ class ChainGrpc(Reconnecting):
             self._calls.clear()
         raise SourceError(endpoint, reason)
 
-    async def _keep_reading(self, stream: Any, group: list[Market]) -> None:
+    async def _keep_reading(self, endpoint: str, stream: Any, group: list[Market]) -> None:
         """Read one group's call; a call that we ended ourselves is made anew."""
         while not self._ended.done():
-            call = stream(self._request(group))
+            await self._access.turn(endpoint)
+            call = stream(self._request(group), metadata=self._access.metadata(endpoint))
             for market in group:
                 self._calls[market.market_id] = call
             try:
-                await self._read(call, group)
+                await self._read(endpoint, call, group)
                 self._end("the server ended the stream")
             except asyncio.CancelledError:
                 if not call.cancelled() or self._ended.done():
                     raise
             except grpc.aio.AioRpcError as error:
-                self._refused(error)
+                self._refused(endpoint, error)
 
-    async def _read(self, call: Any, group: list[Market]) -> None:
+    async def _read(self, endpoint: str, call: Any, group: list[Market]) -> None:
         self._ids += 1
         subscription = self._ids
         sink = self._sink
@@ -128,16 +125,18 @@ class ChainGrpc(Reconnecting):
             if not confirmed:
                 confirmed = True
                 sink.confirmed(subscription)
+                # It came before the payload; nothing is waited for.
+                self._access.answered(endpoint, await call.initial_metadata())
             sink.receive(payload, ts_recv, True, subscription)
 
-    def _refused(self, error: grpc.aio.AioRpcError) -> None:
+    def _refused(self, endpoint: str, error: grpc.aio.AioRpcError) -> None:
         if error.code() is grpc.StatusCode.UNIMPLEMENTED and self._version == 2:
             log.warning(
                 "this server knows no chain stream v2: reading v1beta1, whose prices and "
                 "quantities are cut to the tokens' smallest units"
             )
             self._use(1)
-        self._end(f"{error.code().name} {error.details()}")
+        self._end(self._access.failed(endpoint, error).reason)
 
     def _end(self, reason: str) -> None:
         if not self._ended.done():

@@ -20,6 +20,7 @@ from shards.decoders import chain_ws as decoder
 from shards.errors import SourceError
 from shards.events import Block, Cause, Confirmed, Rejected
 from shards.sources import websocket
+from shards.sources.channels import Access
 from shards.sources.reconnecting import Reconnecting
 from shards.sources.sink import Sink
 
@@ -71,12 +72,14 @@ class ChainWs(Reconnecting):
         channels: Sequence[str] = CHANNELS,
         subscribe_per_s: float,
         return_s: float,
+        access: Access | None = None,
     ) -> None:
         super().__init__("chain-ws", endpoints, sink)
         self._markets = {market.market_id: market for market in markets}
         self._channels = channels
         self._pause_s = _PACE / subscribe_per_s
         self._return_s = return_s
+        self._access = access or Access()
         self._transport: WSTransport | None = None
         self._listener: websocket.Listener | None = None
         self._ids = 0
@@ -87,7 +90,9 @@ class ChainWs(Reconnecting):
         return decoder.decode(payload)
 
     async def _session(self, endpoint: str) -> None:
-        transport, listener = await websocket.connect(endpoint, self._sink.receive)
+        transport, listener = await websocket.connect(
+            endpoint, self._sink.receive, access=self._access
+        )
         self._transport, self._listener = transport, listener
         log.info("chain-ws connected to %s", endpoint)
         try:
@@ -125,7 +130,7 @@ class ChainWs(Reconnecting):
             if better is None:
                 continue
             try:
-                transport, _ = await websocket.connect(better, lambda *_: None)
+                transport, _ = await websocket.connect(better, lambda *_: None, access=self._access)
             except SourceError as error:
                 self.endpoints.probed(better, error.reason)
                 continue

@@ -1,16 +1,15 @@
 """Lost trades from the indexer, for blocks whose events no node has any more."""
 
+import functools
 from collections.abc import AsyncIterator, Sequence
 from typing import Any, Final
-
-import grpc
-import grpc.aio
 
 from shards.config import Market
 from shards.decoders import indexer
 from shards.errors import DecodeError, SourceError
 from shards.events import Block, Trade, number_of
 from shards.sources import stubs
+from shards.sources.channels import Access
 from shards.sources.replay import BlockGone, block_time_ns
 from shards.sources.rpc import Rpc
 
@@ -27,17 +26,19 @@ class IndexerReplay:
     Only the trades: such a block says ``has_books=False``, so that books are fetched anew.
     """
 
-    def __init__(self, endpoint: str, markets: Sequence[Market], rpc: Rpc, *, tls: bool) -> None:
+    def __init__(
+        self, endpoint: str, markets: Sequence[Market], rpc: Rpc, access: Access | None = None
+    ) -> None:
         self.name = f"indexer {endpoint}"
         self._endpoint = endpoint
         self._rpc = rpc
-        self._channel = (
-            grpc.aio.secure_channel(endpoint, grpc.ssl_channel_credentials())
-            if tls
-            else grpc.aio.insecure_channel(endpoint)
-        )
+        access = access or Access()
+        self._channel = access.open_channel(endpoint)
+        query = functools.partial(access.query, endpoint, timeout_s=_TIMEOUT_S)
         self._services = [
-            _Service(self._channel, [m for m in markets if (m.type == "spot") == spot], spot=spot)
+            _Service(
+                query, self._channel, [m for m in markets if (m.type == "spot") == spot], spot=spot
+            )
             for spot in (True, False)
         ]
 
@@ -52,9 +53,6 @@ class IndexerReplay:
             for service in self._services:
                 trades += [t async for t in service.trades(height, ts_event // 1_000_000)]
             trades.sort(key=lambda of_market: number_of(of_market[1]))
-        except grpc.aio.AioRpcError as error:
-            reason = f"{error.code().name} {error.details()}"
-            raise SourceError(self._endpoint, reason) from None
         except (ArithmeticError, ValueError) as error:
             raise SourceError(self._endpoint, f"a trade cannot be read: {error!r}") from None
         return Block(height, ts_event, trades, [], has_books=False)
@@ -67,7 +65,8 @@ class IndexerReplay:
 class _Service:
     """The spot or the derivative half of the indexer; binary options are in the latter."""
 
-    def __init__(self, channel: Any, markets: Sequence[Market], *, spot: bool) -> None:
+    def __init__(self, query: Any, channel: Any, markets: Sequence[Market], *, spot: bool) -> None:
+        self._ask = query
         name = "spot" if spot else "derivative"
         self._query: Any = stubs.load(f"exchange.injective_{name}_exchange_rpc_pb2")
         service: Any = stubs.load(f"exchange.injective_{name}_exchange_rpc_pb2_grpc")
@@ -86,7 +85,7 @@ class _Service:
                 limit=_PAGE,
                 skip=skip,
             )
-            answer = await self._stub.TradesV2(request, timeout=_TIMEOUT_S)
+            answer, _ = await self._ask(self._stub.TradesV2, request)
             for message in answer.trades:
                 market = self._markets.get(message.market_id)
                 if market is not None and message.trade_id.startswith(f"{height}_"):

@@ -6,14 +6,13 @@ import logging
 from collections.abc import Sequence
 from typing import Any, Final, Protocol
 
-import grpc
-import grpc.aio
 import msgspec
 
 from shards.decoders import block_results
 from shards.errors import DecodeError, SourceError
 from shards.events import Block
 from shards.sources import stubs
+from shards.sources.channels import Access
 from shards.sources.rpc import Rpc
 
 log = logging.getLogger(__name__)
@@ -50,7 +49,6 @@ class _HeaderAnswer(msgspec.Struct):
 _header: Final = msgspec.json.Decoder(_HeaderAnswer)
 
 _TIMEOUT_S: Final = 5.0
-_OPTIONS: Final = (("grpc.max_receive_message_length", 64 << 20),)
 
 _GONE: Final = ("lowest height is", "is not available", "pruned")
 
@@ -83,29 +81,28 @@ class RpcReplay:
 class EventProviderReplay:
     """Lost blocks from an event provider, which keeps them longer than most nodes do."""
 
-    def __init__(self, endpoint: str, *, tls: bool) -> None:
+    def __init__(self, endpoint: str, access: Access | None = None) -> None:
         self.name = f"event provider {endpoint}"
         self._endpoint = endpoint
         self._query: Any = stubs.load("exchange.event_provider_api_pb2")
         service: Any = stubs.load("exchange.event_provider_api_pb2_grpc")
-        self._channel = (
-            grpc.aio.secure_channel(endpoint, grpc.ssl_channel_credentials(), _OPTIONS)
-            if tls
-            else grpc.aio.insecure_channel(endpoint, _OPTIONS)
-        )
+        self._access = access or Access()
+        self._channel = self._access.open_channel(endpoint)
         self._stub = service.EventProviderAPIStub(self._channel)
 
     async def fetch(self, height: int) -> Block:
         """Fetch one block with its time."""
         request = self._query.GetABCIBlockEventsAtHeightRequest(height=height)
+        method = self._stub.GetABCIBlockEventsAtHeight
         try:
-            answer = await self._stub.GetABCIBlockEventsAtHeight(request, timeout=_TIMEOUT_S)
+            answer, _ = await self._access.query(
+                self._endpoint, method, request, timeout_s=_TIMEOUT_S
+            )
             block = block_results.decode_raw(answer.raw_block)
-        except grpc.aio.AioRpcError as error:
-            if error.code() in (grpc.StatusCode.NOT_FOUND, grpc.StatusCode.OUT_OF_RANGE):
-                raise BlockGone(f"{self._endpoint}: {error.details()}") from None
-            reason = f"{error.code().name} {error.details()}"
-            raise SourceError(self._endpoint, reason) from None
+        except SourceError as error:
+            if error.status in ("NOT_FOUND", "OUT_OF_RANGE"):
+                raise BlockGone(str(error)) from None
+            raise
         except DecodeError as error:
             raise SourceError(self._endpoint, error.reason) from None
         if block.height != height:

@@ -13,6 +13,7 @@ from picows import WSMsgType, WSTransport
 
 from shards.errors import SourceError
 from shards.sources import websocket
+from shards.sources.channels import Access
 
 _TIMEOUT_S: Final = 5.0
 
@@ -32,8 +33,11 @@ def websocket_url(rpc: str) -> str:
 class Rpc:
     """A client of one RPC endpoint."""
 
-    def __init__(self, endpoint: str, *, timeout_s: float = _TIMEOUT_S) -> None:
+    def __init__(
+        self, endpoint: str, access: Access | None = None, *, timeout_s: float = _TIMEOUT_S
+    ) -> None:
         self.endpoint = endpoint
+        self._access = access or Access()
         self._timeout_s = timeout_s
         self._url = websocket_url(endpoint)
         self._transport: WSTransport | None = None
@@ -49,6 +53,7 @@ class Rpc:
             SourceError: If no answer came.
 
         """
+        await self._access.turn(self._url)
         try:
             async with asyncio.timeout(self._timeout_s):
                 transport = await self._connected()
@@ -70,7 +75,9 @@ class Rpc:
     async def _connected(self) -> WSTransport:
         async with self._connecting:
             if self._transport is None or self._transport.is_disconnected:
-                self._transport, listener = await websocket.connect(self._url, self._receive)
+                self._transport, listener = await websocket.connect(
+                    self._url, self._receive, access=self._access
+                )
                 listener.ended.add_done_callback(self._ended)
             return self._transport
 

@@ -1,49 +1,61 @@
 """Fetch whole books by the chain's v2 query, pinned to a height where one is asked for."""
 
+import time
 from collections.abc import Sequence
 from typing import Any, Final
 
-import grpc
 import grpc.aio
 
+from shards.breaker import Breaker
 from shards.config import Market
 from shards.decoders import chain_grpc
 from shards.errors import SourceError
 from shards.events import Snapshot
 from shards.sources import stubs
+from shards.sources.channels import Access
 
 _LIMIT: Final = 1_000_000
 """Levels per side. Left out, the node answers 20 and the book looks whole but is not."""
 _TIMEOUT_S: Final = 5.0
 _HEIGHT: Final = "x-cosmos-block-height"
-_OPTIONS: Final = (
-    ("grpc.max_receive_message_length", 64 << 20),
-    ("grpc.initial_reconnect_backoff_ms", 200),
-    ("grpc.max_reconnect_backoff_ms", 2_000),
-)
+
+
+class _Server:
+    """One endpoint, its channel, and whether it is worth asking."""
+
+    def __init__(self, endpoint: str, channel: grpc.aio.Channel, stub: Any) -> None:
+        self.endpoint = endpoint
+        self.channel = channel
+        self.stub = stub
+        # The next endpoint is at hand: one failure is enough to go there.
+        self.breaker = Breaker(threshold=1, open_s=1.0)
 
 
 class Snapshots:
-    """Book queries over one channel per endpoint; a failing endpoint gives way to the next."""
+    """
+    Book queries; the first endpoint that works is asked.
 
-    def __init__(self, endpoints: Sequence[str], *, tls: bool) -> None:
-        self._endpoints = list(endpoints)
-        self._tls = tls
+    One that failed is tried again after a while, by a single query.
+    """
+
+    def __init__(self, endpoints: Sequence[str], access: Access | None = None) -> None:
+        self._endpoints = endpoints
+        self._access = access or Access()
         self._query: Any = stubs.load("injective.exchange.v2.query_pb2")
-        self._grpc: Any = stubs.load("injective.exchange.v2.query_pb2_grpc")
-        self._channel: grpc.aio.Channel | None = None
-        self._stub: Any = None
+        self._servers: list[_Server] = []
 
-    def _connected(self) -> Any:
-        if self._stub is None:
-            endpoint = self._endpoints[0]
-            self._channel = (
-                grpc.aio.secure_channel(endpoint, grpc.ssl_channel_credentials(), _OPTIONS)
-                if self._tls
-                else grpc.aio.insecure_channel(endpoint, _OPTIONS)
-            )
-            self._stub = self._grpc.QueryStub(self._channel)
-        return self._stub
+    def _server(self) -> _Server:
+        """Return the first server that may be asked, or the one that may be soonest."""
+        if not self._servers:
+            service: Any = stubs.load("injective.exchange.v2.query_pb2_grpc")
+            for endpoint in self._endpoints:
+                channel = self._access.open_channel(endpoint)
+                self._servers.append(_Server(endpoint, channel, service.QueryStub(channel)))
+        now = time.monotonic()
+        for server in self._servers:
+            if server.breaker.allows(now):
+                return server
+        return min(self._servers, key=lambda server: server.breaker.wait_s(now))
 
     async def fetch(self, market: Market, height: int = 0) -> Snapshot:
         """
@@ -53,36 +65,29 @@ class Snapshots:
             SourceError: If the query fails.
 
         """
-        stub = self._connected()
-        if market.type == "spot":
-            request = self._query.QuerySpotOrderbookRequest(
-                market_id=market.market_id, limit=_LIMIT
-            )
-            method = stub.SpotOrderbook
-        else:
-            request = self._query.QueryDerivativeOrderbookRequest(
-                market_id=market.market_id, limit=_LIMIT
-            )
-            method = stub.DerivativeOrderbook
-        metadata = ((_HEIGHT, str(height)),) if height else ()
+        server = self._server()
+        name = "SpotOrderbook" if market.type == "spot" else "DerivativeOrderbook"
+        request = getattr(self._query, f"Query{name}Request")(
+            market_id=market.market_id, limit=_LIMIT
+        )
         try:
-            call = method(request, timeout=_TIMEOUT_S, metadata=metadata)
-            response = await call
-            answered = dict(await call.initial_metadata())
-        except grpc.aio.AioRpcError as error:
-            await self._give_way()
-            reason = f"order book of {market.symbol}: {error.code().name} {error.details()}"
-            raise SourceError(self._endpoints[-1], reason) from None
+            response, answered = await self._access.query(
+                server.endpoint,
+                getattr(server.stub, name),
+                request,
+                timeout_s=_TIMEOUT_S,
+                metadata=((_HEIGHT, str(height)),) if height else (),
+            )
+        except SourceError as error:
+            server.breaker.failed(time.monotonic(), error.reason)
+            raise SourceError(
+                server.endpoint, f"order book of {market.symbol}: {error.reason}"
+            ) from None
+        server.breaker.succeeded()
         return chain_grpc.snapshot(market.market_id, int(answered.get(_HEIGHT, height)), response)
 
-    async def _give_way(self) -> None:
-        """Put the endpoint that failed last in line."""
-        if len(self._endpoints) > 1:
-            await self.close()
-            self._endpoints.append(self._endpoints.pop(0))
-
     async def close(self) -> None:
-        """Close the channel."""
-        channel, self._channel, self._stub = self._channel, None, None
-        if channel is not None:
-            await channel.close()
+        """Close the channels."""
+        servers, self._servers = self._servers, []
+        for server in servers:
+            await server.channel.close()

@@ -1,18 +1,32 @@
 """A WebSocket listener over picows that hands whole text messages on, synchronously."""
 
 import asyncio
-import ssl
-from collections.abc import Callable
+import email.utils
+import time
+from collections.abc import Callable, Mapping
 from time import time_ns
 from typing import Final
 
-from picows import WSError, WSFrame, WSListener, WSMsgType, WSTransport, ws_connect
+from picows import (
+    WSError,
+    WSFrame,
+    WSHandshakeError,
+    WSListener,
+    WSMsgType,
+    WSTransport,
+    WSUpgradeRequest,
+    WSUpgradeResponse,
+    ws_connect,
+)
 
 from shards.errors import DecodeError, SourceError
+from shards.sources.channels import Access
 
 _TEXT: Final = WSMsgType.TEXT
 _MAX_FRAME: Final = 64 << 20
 _HANDSHAKE_S: Final = 5.0
+_RETRY_LATER: Final = (429, 503)
+"""HTTP statuses that may say when to come back."""
 
 Receiver = Callable[[memoryview | bytes, int, bool], None]
 """Gets ``(payload, ts_recv, last)``; last of what one read of the socket brought. The
@@ -77,31 +91,62 @@ class Listener(WSListener):
 
 
 async def connect(
-    url: str, receiver: Receiver, *, ssl_context: ssl.SSLContext | None = None
+    url: str, receiver: Receiver, *, access: Access | None = None
 ) -> tuple[WSTransport, Listener]:
     """
-    Open a WebSocket.
+    Open a WebSocket, in its turn.
 
     Raises:
         SourceError: If that fails, for whatever reason of the network or the server.
 
     """
+    access = access or Access()
     listener = Listener(receiver)
+
+    def accepted(request: WSUpgradeRequest, response: WSUpgradeResponse) -> Listener:
+        access.answered(url, response.headers.items())
+        return listener
+
+    await access.turn(url)
     try:
         async with asyncio.timeout(_HANDSHAKE_S + 1):
             transport, _ = await ws_connect(
-                lambda: listener,
+                accepted,
                 url,
-                ssl_context=ssl_context,
+                ssl_context=access.ssl_context(url),
+                extra_headers=access.metadata(url),
                 websocket_handshake_timeout=_HANDSHAKE_S,
                 max_frame_size=_MAX_FRAME,
                 read_buffer_init_size=256 << 10,
             )
+    except WSHandshakeError as error:
+        status, headers = _refusal(error)
+        retry_after_s = retry_after(headers, time.time()) if status in _RETRY_LATER else 0.0
+        raise access.failed(
+            url, error, refused=status == 429, retry_after_s=retry_after_s
+        ) from error
     except (OSError, WSError, TimeoutError, ValueError) as error:
-        raise SourceError(url, str(error) or type(error).__name__) from error
+        raise access.failed(url, error) from error
     # picows 2.3 returns a transport, and never calls on_ws_disconnected, where the server
     # closes before the handshake is over.
     if not listener.opened:
         transport.disconnect(graceful=False)
         raise SourceError(url, "closed by the server during the handshake")
     return transport, listener
+
+
+def _refusal(error: WSHandshakeError) -> tuple[int, Mapping[str, str]]:
+    """Return status and headers of an answer that was no handshake."""
+    response = error.response
+    return (0, {}) if response is None else (int(response.status), response.headers)
+
+
+def retry_after(headers: Mapping[str, str], now: float) -> float:
+    """Read ``Retry-After``, seconds or a date, as seconds from now; 0 if it says nothing."""
+    text = headers.get("Retry-After", "")
+    try:
+        if text.isdecimal():
+            return float(text)
+        return max(0.0, email.utils.parsedate_to_datetime(text).timestamp() - now) if text else 0.0
+    except ValueError:
+        return 0.0

@@ -77,7 +77,7 @@ def test_every_command_is_in_the_operations_page(name: str) -> None:
         (["--shards", "x"], EXIT_USAGE, "'x' is not a valid integer"),
         (["--publish", "nowhere"], EXIT_CONFIG, "neither tcp://HOST:PORT nor ipc://PATH"),
         (["--publish", "tcp://127.0.0.1:99999"], EXIT_CONFIG, "the port must be 1 to 65534"),
-        (["--network", "nonet"], EXIT_USAGE, "'nonet' is not one of"),
+        (["--network", "nonet"], EXIT_CONFIG, "no network 'nonet': there are mainnet, testnet"),
         (["--config", "/nowhere.toml"], EXIT_CONFIG, "cannot read the configuration /nowhere.toml"),
         (["--summary", "/nowhere/at/all"], EXIT_CONFIG, "--summary /nowhere/at/all"),
         (["--min-coverage", "2"], EXIT_USAGE, "2.0 is not in the range 0<=x<=1"),

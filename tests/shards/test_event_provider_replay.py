@@ -70,7 +70,7 @@ async def provider() -> AsyncIterator[str]:
 
 
 async def test_a_block_of_the_event_provider_equals_the_streamed_one(provider: str) -> None:
-    replay = EventProviderReplay(provider, tls=False)
+    replay = EventProviderReplay(provider)
     trades = 0
     for height, row in _recorded().items():
         block = await replay.fetch(height)
@@ -87,7 +87,7 @@ async def test_a_block_of_the_event_provider_equals_the_streamed_one(provider: s
 
 
 async def test_a_block_that_it_has_no_more_is_gone(provider: str) -> None:
-    replayer = Replayer([EventProviderReplay(provider, tls=False)])
+    replayer = Replayer([EventProviderReplay(provider)])
     assert await replayer.fetch(1) is None
     await replayer.aclose()
 
@@ -101,7 +101,7 @@ async def test_the_next_source_is_asked_where_one_fails(provider: str) -> None:
 
         async def aclose(self) -> None: ...
 
-    replayer = Replayer([Broken(), EventProviderReplay(provider, tls=False)])
+    replayer = Replayer([Broken(), EventProviderReplay(provider)])
     for height in list(_recorded())[:4]:
         block = await replayer.fetch(height)
         assert block is not None

@@ -172,6 +172,8 @@ class Refuse(Base, frozen=True, kw_only=True, tag="refuse"):
     status: Literal[429, 503] = 429
     calls: int = 0
     """How many calls are refused; 0 for all."""
+    retry_after_s: int = 0
+    """What ``Retry-After`` says, over HTTP; 0 for no such header."""
 
 
 class CookieChange(Base, frozen=True, kw_only=True, tag="cookie-change"):

@@ -95,6 +95,11 @@ class Mischief:
         self._refused += 1
         return fault.status
 
+    def retry_later(self, protocol: str) -> dict[str, str]:
+        """Return the headers of a refusal over HTTP."""
+        fault = self.find(faults.Refuse, protocol)
+        return {"Retry-After": str(fault.retry_after_s)} if fault and fault.retry_after_s else {}
+
     def say(self, block: SimBlock, hearer: Hearer) -> list[Said]:
         """Return what a subscription hears now that this block was made."""
         if hearer.is_dead:

@@ -103,7 +103,9 @@ class RpcServer:
         status = self._mischief.refuse("rpc")
         path, _, query = request.path.decode().partition("?")
         if status:
-            response = WSUpgradeResponse.create_error_response(status, b"refused")
+            response = WSUpgradeResponse.create_error_response(
+                status, b"refused", self._mischief.retry_later("rpc")
+            )
         elif path == "/websocket":
             return _Client(self)
         elif path.strip("/") in METHODS:

@@ -205,7 +205,9 @@ class WsServer:
     def _accept(self, request: WSUpgradeRequest) -> Any:
         status = self.mischief.refuse("ws")
         if status:
-            response = WSUpgradeResponse.create_error_response(status, b"refused")
+            response = WSUpgradeResponse.create_error_response(
+                status, b"refused", self.mischief.retry_later("ws")
+            )
             return WSUpgradeResponseWithListener(response, None)
         return Connection(self) if request.path == PATH else None
 

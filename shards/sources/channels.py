@@ -1,0 +1,248 @@
+"""
+How one process reaches a network's servers: the one place for TLS, cookies and turns.
+
+Everything that asks a server goes through an `Access`: gRPC channels are opened here,
+WebSockets get their TLS context and headers here, and nobody asks a host before its turn
+(bucket.py), nor at all while it refuses with HTTP 429.
+"""
+
+import asyncio
+import ssl
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Final, Literal
+from urllib.parse import urlsplit
+
+import grpc
+import grpc.aio
+
+from shards.config import Endpoints
+from shards.errors import SourceError
+from shards.sources import tls
+from shards.sources.bucket import Bucket, bucket_name
+from shards.sources.cookies import Cookies
+
+Group = Literal["chain", "indexer"]
+Metadata = tuple[tuple[str, str], ...]
+
+_OPTIONS: Final = (
+    ("grpc.max_receive_message_length", 64 << 20),
+    ("grpc.initial_reconnect_backoff_ms", 200),
+    ("grpc.max_reconnect_backoff_ms", 2_000),
+)
+_PUBLIC: Final = "injective.network"
+"""Its endpoints count all requests of an address together, whichever host they go to."""
+_PUBLIC_PER_S: Final = {"chain": 20.0, "indexer": 50.0}
+_BUSY_S: Final = 0.001
+_BUSY_TURNS: Final = 50
+"""Tries after which a bucket's holder must be stopped; one request too many harms less."""
+_REFUSALS: Final = ("429", "too many requests", "rate limit")
+
+
+def target_of(endpoint: str, *, tls: bool) -> tuple[str, bool]:
+    """Split a gRPC endpoint: ``host:port`` as the network has it, or with its own http(s)://."""
+    scheme, found, rest = endpoint.partition("://")
+    return (rest.rstrip("/"), scheme == "https") if found else (endpoint, tls)
+
+
+def host_of(endpoint: str) -> str:
+    """Return the host name of an endpoint of any kind."""
+    return urlsplit(endpoint if "://" in endpoint else f"//{endpoint}").hostname or endpoint
+
+
+class Access:
+    """The ways into one network, as one process uses them."""
+
+    def __init__(self, network: Endpoints | None = None, folder: str = "") -> None:
+        """
+        Begin with no cookies, and the buckets of `folder`; without one they are our own.
+
+        Raises:
+            ConfigError: If a certificate cannot be read.
+
+        """
+        self._network = network or Endpoints()
+        self._folder = Path(folder) if folder else None
+        self._cookies = {"chain": Cookies(), "indexer": Cookies()}
+        self._buckets: dict[str, Bucket] = {}
+        self._credentials = tls.credentials(self._network)
+        self._ssl_context: ssl.SSLContext | None = None
+
+    # ---- connections ----------------------------------------------------------------
+
+    def open_channel(
+        self, endpoint: str, *, options: Sequence[tuple[str, Any]] = ()
+    ) -> grpc.aio.Channel:
+        """Open a channel for asyncio; whoever opens it closes it."""
+        target, secure = target_of(endpoint, tls=self._network.tls)
+        together = list((dict(_OPTIONS) | dict(options)).items())
+        if secure:
+            return grpc.aio.secure_channel(target, self._credentials, together)
+        return grpc.aio.insecure_channel(target, together)
+
+    def open_blocking(self, endpoint: str) -> grpc.Channel:
+        """Open a channel for a thread of its own."""
+        target, secure = target_of(endpoint, tls=self._network.tls)
+        if secure:
+            return grpc.secure_channel(target, self._credentials, _OPTIONS)
+        return grpc.insecure_channel(target, _OPTIONS)
+
+    def ssl_context(self, url: str) -> ssl.SSLContext | None:
+        """Return what a WebSocket or an HTTP request to this URL needs, None where it is plain."""
+        if not url.startswith(("wss://", "https://")):
+            return None
+        if self._ssl_context is None:
+            self._ssl_context = tls.ssl_context(self._network)
+        return self._ssl_context
+
+    # ---- cookies --------------------------------------------------------------------
+
+    def metadata(self, endpoint: str) -> Metadata:
+        """Return what to send with a call, or as headers of a handshake."""
+        cookie = ""
+        if self._network.cookies:
+            cookie = self._cookies[self._group(endpoint)].header(host_of(endpoint), time.time())
+        return (("cookie", cookie),) if cookie else ()
+
+    def answered(self, endpoint: str, metadata: Iterable[tuple[str, Any]]) -> None:
+        """A server answered, with these initial metadata or headers."""
+        set_cookies = [str(value) for name, value in metadata if name.lower() == "set-cookie"]
+        self._cookies[self._group(endpoint)].learn(host_of(endpoint), set_cookies, time.time())
+
+    def failed(
+        self,
+        endpoint: str,
+        error: Exception,
+        *,
+        refused: bool = False,
+        retry_after_s: float = 0.0,
+    ) -> SourceError:
+        """A call failed: take note, and return the error to raise."""
+        self._cookies[self._group(endpoint)].failed(host_of(endpoint))
+        if refused or retry_after_s or is_refusal(error):
+            self._bucket(endpoint).refused(time.monotonic(), retry_after_s)
+        if isinstance(error, grpc.RpcError):
+            status = status_of(error)
+            return SourceError(endpoint, f"{status} {error.details()}", status=status)
+        return SourceError(endpoint, str(error) or type(error).__name__)
+
+    # ---- turns ----------------------------------------------------------------------
+
+    async def turn(self, endpoint: str) -> None:
+        """Wait until it is our turn to ask this endpoint's host."""
+        for wait_s in _waits(self._bucket(endpoint)):
+            await asyncio.sleep(wait_s)
+
+    def blocking_turn(self, endpoint: str) -> None:
+        """Wait for our turn in a thread."""
+        for wait_s in _waits(self._bucket(endpoint)):
+            time.sleep(wait_s)
+
+    def _bucket(self, endpoint: str) -> Bucket:
+        host, group = _counted(host_of(endpoint)), self._group(endpoint)
+        name = bucket_name(group, host)
+        if name not in self._buckets:
+            if self._folder is not None:
+                self._folder.mkdir(exist_ok=True)
+            path = self._folder / name if self._folder is not None else None
+            self._buckets[name] = Bucket(path, self._allowed(host, group))
+        return self._buckets[name]
+
+    def _group(self, endpoint: str) -> Group:
+        return "indexer" if endpoint in self._network.indexer else "chain"
+
+    def _allowed(self, host: str, group: Group) -> float:
+        network = self._network
+        asked = network.indexer_requests_per_s if group == "indexer" else network.requests_per_s
+        if asked is not None:
+            return asked
+        return _PUBLIC_PER_S[group] if host == _PUBLIC else 0.0
+
+    # ---- queries --------------------------------------------------------------------
+
+    async def query(
+        self,
+        endpoint: str,
+        method: Callable[..., Any],
+        request: Any,
+        *,
+        timeout_s: float,
+        metadata: Metadata = (),
+    ) -> tuple[Any, dict[str, str]]:
+        """
+        Make one call of a gRPC stub, in its turn: ``(response, initial metadata)``.
+
+        Raises:
+            SourceError: If it fails.
+
+        """
+        await self.turn(endpoint)
+        call = method(request, timeout=timeout_s, metadata=(*metadata, *self.metadata(endpoint)))
+        try:
+            response = await call
+            heard = await call.initial_metadata()
+        except grpc.aio.AioRpcError as error:
+            raise self.failed(endpoint, error) from None
+        self.answered(endpoint, heard)
+        return response, dict(heard)
+
+    def blocking_query(self, endpoint: str, method: Any, request: Any, *, timeout_s: float) -> Any:
+        """
+        Make one call of a stub on a blocking channel, in its turn.
+
+        Raises:
+            SourceError: If it fails.
+
+        """
+        self.blocking_turn(endpoint)
+        try:
+            response, call = method.with_call(
+                request, timeout=timeout_s, metadata=self.metadata(endpoint)
+            )
+        except grpc.RpcError as error:
+            raise self.failed(endpoint, error) from None
+        self.answered(endpoint, call.initial_metadata())
+        return response
+
+    def close(self) -> None:
+        """Let go of the buckets."""
+        for bucket in self._buckets.values():
+            bucket.close()
+        self._buckets.clear()
+
+
+def _counted(host: str) -> str:
+    """Return the name under which a host counts requests."""
+    return _PUBLIC if host.endswith(f".{_PUBLIC}") else host
+
+
+def _waits(bucket: Bucket) -> Iterator[float]:
+    """Give what to sleep, again and again, until our turn has come."""
+    busy = 0
+    while busy < _BUSY_TURNS:
+        wait_s = bucket.take(time.monotonic())
+        if wait_s is None:
+            busy += 1
+            yield _BUSY_S
+            continue
+        if wait_s > 0:
+            yield wait_s
+        if not bucket.paused(time.monotonic()):
+            return
+
+
+def status_of(error: Exception) -> str:
+    """Return the name of a gRPC error's status."""
+    code = error.code() if isinstance(error, grpc.RpcError) else None
+    return str(code.name) if code is not None else ""
+
+
+def is_refusal(error: Exception) -> bool:
+    """Say whether a call failed because the host is asked too often: HTTP 429, in gRPC's words."""
+    if not isinstance(error, grpc.RpcError):
+        return False
+    details = str(error.details()).lower()
+    return status_of(error) in ("UNAVAILABLE", "RESOURCE_EXHAUSTED") and any(
+        text in details for text in _REFUSALS
+    )
