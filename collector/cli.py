@@ -15,6 +15,7 @@ import click
 
 from collector import __version__
 from collector.config import DEFAULT_PUBLISH
+from collector.dashboard.top.command import top
 from collector.devnet.command import devnet
 from collector.reading.tail import tail
 from collector.verify.command import verify
@@ -39,6 +40,7 @@ def cli() -> None:
 cli.add_command(tail)
 cli.add_command(devnet)
 cli.add_command(verify)
+cli.add_command(top)
 
 
 def _network_options(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -22,7 +22,7 @@ def _python(code: str) -> str:
 def test_help_imports_nothing_heavy() -> None:
     code = (
         "import sys, collector.cli\n"
-        "heavy = {'grpc', 'pyinjective', 'zmq', 'uvloop', 'picows', 'rich', 'asyncio'}\n"
+        "heavy = {'grpc', 'pyinjective', 'zmq', 'uvloop', 'picows', 'rich', 'asyncio', 'textual'}\n"
         "print(sorted(heavy & set(sys.modules)))"
     )
     assert _python(code).strip() == "[]"
@@ -133,6 +133,18 @@ def test_a_silent_endpoint_is_said_by_status_and_markets() -> None:
         done = run(command, "--connect", endpoint)
         assert done.returncode == EXIT_CONFIG
         assert "no collector answered at" in done.stderr
+
+
+def test_top_says_what_it_needs() -> None:
+    done = run("top")
+    assert done.returncode == EXIT_CONFIG
+    assert "this is not a terminal" in done.stderr
+    without = "import sys; sys.modules['textual'] = None; from collector.cli import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", without, "top"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == EXIT_CONFIG
+    assert "pip install 'injective-collector[tui]'" in done.stderr
 
 
 @pytest.mark.node

@@ -1,0 +1,52 @@
+"""The event log: what happened, newest last. Pure."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from collector.dashboard.top.numbers import clock
+from collector.dashboard.top.spans import Line, Span, clip, fit, printable, section
+
+_WHO: Final = 18
+"""Columns for whom an event is about, where there is room for columns."""
+_TONES: Final = {
+    "state": "",
+    "gap": "warn",
+    "restart": "warn",
+    "breaker": "warn",
+    "halt": "bad",
+    "connect": "syncing",
+    "move": "syncing",
+    "listing": "good",
+}
+
+
+def event_lines(
+    events: Sequence[Mapping[str, Any]], width: int, height: int, *, back: int = 0
+) -> list[Line]:
+    """Lay out a title and the newest events that fit, or those `back` events earlier."""
+    end = len(events) - back
+    shown = events[max(0, end - (height - 1)) : end]
+    where = f"{back:,} newer below " if back else ""
+    title = (Span("EVENTS ", "title"), Span(f"{len(events):,}" if events else "none yet"))
+    lines = [section(title, width, (Span(where),))]
+    lines += [fit(_line(event, _WHO if width >= 100 else 0), width) for event in shown]
+    return lines + [fit((), width)] * (height - len(lines))
+
+
+def _line(event: Mapping[str, Any], who_width: int) -> Line:
+    kind = str(event["kind"])
+    text = str(event["text"])
+    who = [f"shard {event['shard']}"] if event.get("shard") is not None else []
+    who += [event["symbol"]] if event.get("symbol") else []
+    reason = f": {event['reason']}" if event.get("reason") else ""
+    name = " ".join(who)
+    # The text of some begins with whom it is about.
+    name = "" if text.startswith(name) and not who_width else printable(name)
+    return (
+        Span(clock(event["ts"] / 1e9), "label"),
+        Span(f"  {clip(printable(kind), 7)}", _TONES.get(kind, "")),
+        Span(
+            f"  {clip(name, max(who_width, len(name)))}  " if name or who_width else "  ", "label"
+        ),
+        Span(printable(f"{text}{reason}")),
+    )

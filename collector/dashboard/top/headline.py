@@ -1,0 +1,117 @@
+"""The top of the screen: who is asked, how much is covered, how fast it flows. Pure."""
+
+from typing import Any
+
+from collector.dashboard.top.numbers import clock, duration, micros, rate, sparkline
+from collector.dashboard.top.spans import Line, Span, fit, printable, spread
+from collector.dashboard.top.tones import MARKS
+from collector.dashboard.top.watched import Picture
+
+HEIGHT = 5
+
+
+def headline(picture: Picture, width: int, *, paused: bool) -> list[Line]:
+    """Lay out the headline, always HEIGHT lines."""
+    lines = [_title(picture, width, paused=paused)]
+    if picture.answered:
+        summary = picture.summary
+        lines += [
+            fit(_coverage(picture, width), width),
+            fit(_blocks(summary), width),
+            fit(_flow(picture), width),
+            fit(_states(summary["markets"]["states"]), width),
+        ]
+    return lines + [fit((), width)] * (HEIGHT - len(lines))
+
+
+def _title(picture: Picture, width: int, *, paused: bool) -> Line:
+    """Say who is asked, and as loudly as can be if there is no answer."""
+    if picture.silent_since is not None:
+        return tuple(Span(text, "bad") for text, _ in fit(_silence(picture), width))
+    version = picture.summary.get("version", "")
+    left = (
+        Span(f"{clock(picture.ts)} ", "label"),
+        Span(f" collector {version}".rstrip(), "title"),
+        Span(f"  {picture.endpoint}", "label"),
+    )
+    if not picture.answered:
+        return spread(left, (Span("asking … ", "label"),), width)
+    if paused:
+        return spread(left, (Span(" PAUSED, p goes on ", "warn"),), width)
+    return spread(
+        left, (Span(" THE CHAIN IS HALTED ", "bad"),) if picture.summary["halted"] else (), width
+    )
+
+
+def _silence(picture: Picture) -> Line:
+    since = picture.silent_since or picture.ts
+    words = "what follows is from then" if picture.answered else "is one running? 'collector start'"
+    text = (
+        f" NO ANSWER from {picture.endpoint} since {clock(since)} "
+        f"({duration(picture.ts - since)}); asking on; {words}"
+    )
+    return (Span(printable(text)),)
+
+
+def _coverage(picture: Picture, width: int) -> Line:
+    summary = picture.summary
+    markets, coverage = summary["markets"], summary["coverage"]
+    wanted = markets["requested"] - markets["inactive"]
+    whole = markets["live"] == wanted and wanted > 0
+    values = [float(point["coverage"]) for point in picture.points]
+    room = min(len(values), max(0, width - 78), 60)
+    return (
+        Span(f"{markets['live']:,} of {wanted:,} live", "good" if whole else "warn"),
+        Span("   coverage ", "label"),
+        Span(f"{coverage['now']:.4f}", "" if whole else "warn"),
+        Span(f" mean {coverage['mean']:.4f}", "label"),
+        Span("   completeness ", "label"),
+        Span(f"{summary['completeness']:.6f}"),
+        Span("   "),
+        Span(sparkline(values, room, top=1.0) if room > 7 else "", "spark"),
+    )
+
+
+def _blocks(summary: dict[str, Any]) -> Line:
+    blocks, gaps = summary["blocks"], summary["gaps"]
+    return (
+        Span("block ", "label"),
+        Span(f"{blocks['head']:,}"),
+        Span(f" every {summary['block_time_s']:.2f} s", "label"),
+        Span("   gaps ", "label"),
+        Span(f"{gaps['open']:,} open", "warn" if gaps["open"] else ""),
+        Span(f", {gaps['closed']:,} closed", "label"),
+        Span("   replayed ", "label"),
+        Span(f"{blocks['replayed']:,}"),
+        Span("   missing ", "label"),
+        Span(f"{blocks['missing']:,}", "bad" if blocks["missing"] else ""),
+    )
+
+
+def _flow(picture: Picture) -> Line:
+    frames, events = picture.summary["frames"], picture.summary["events"]
+    latency = picture.summary["latency_us"]["recv_to_aggregator"]
+    return (
+        Span(f"{rate(picture.frames_per_s)} frames/s"),
+        Span(f"   latency p50 {micros(latency['p50']).strip()}", "label"),
+        Span(f" p99 {micros(latency['p99']).strip()}", "label"),
+        Span("   dropped ", "label"),
+        Span(f"{frames['dropped']:,}", "warn" if frames["dropped"] else ""),
+        Span(f"   {events['trades']:,} trades, {events['book_updates']:,} book changes", "label"),
+    )
+
+
+def _states(counts: dict[str, int]) -> Line:
+    """Count the states, which is the legend of the grid as well."""
+    spans = [
+        *(Span("░", "live0"), Span("▒", "live1"), Span("▓", "live2"), Span("█", "live3")),
+        Span(f" live {counts.get('live', 0):,}"),
+    ]
+    for state, mark in MARKS.items():
+        number = counts.get(state, 0)
+        spans += [
+            Span("  "),
+            Span(mark, state),
+            Span(f" {state} {number:,}", "" if number else "label"),
+        ]
+    return tuple(spans)

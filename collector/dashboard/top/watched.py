@@ -1,0 +1,176 @@
+"""
+What is known of a running collector: answers in, a picture out. Pure.
+
+Activity and age are worked out here: from two answers, not from what a market says of itself.
+"""
+
+import math
+from collections import deque
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+import msgspec
+
+from collector.dashboard.top.rows import MarketRow
+
+_SMOOTH_S: Final = 10.0
+"""How long a market's activity takes to fade."""
+_STEPS: Final = (0.02, 0.25, 1.0)
+"""Changes a block at which a market is busier; the first: it had one in the last half minute."""
+_STICKY: Final = 0.5
+"""How far below such a step it must fall: marks that flicker tell nobody anything."""
+_RATE_OVER_S: Final = 5.0
+HISTORY: Final = 300
+"""Seconds of history kept for the sparklines."""
+EVENTS: Final = 1_000
+
+
+class Answers(msgspec.Struct, frozen=True):
+    """What the aggregator said in one turn."""
+
+    summary: dict[str, Any]
+    markets: list[dict[str, Any]]
+    events: list[dict[str, Any]]
+    points: list[dict[str, Any]]
+
+
+class Picture(msgspec.Struct, frozen=True):
+    """How things stand at one moment."""
+
+    ts: float
+    """Unix time at which it was taken."""
+    endpoint: str = ""
+    silent_since: float | None = None
+    """Unix time of the last answer, or of the start, if the last question got none."""
+    answered: bool = False
+    """Whether there ever was an answer: what follows is empty otherwise."""
+    summary: dict[str, Any] = {}
+    frames_per_s: float = 0.0
+    markets: tuple[MarketRow, ...] = ()
+    points: tuple[dict[str, Any], ...] = ()
+    events: tuple[dict[str, Any], ...] = ()
+    """From old to new."""
+
+
+class _Pace:
+    """How busy one market is, and since when its height has not grown."""
+
+    __slots__ = ("changes", "grown_at", "height", "level", "per_s")
+
+    def __init__(self, changes: int, height: int, now: float) -> None:
+        self.changes = changes
+        self.height = height
+        self.grown_at = now
+        self.per_s = 0.0
+        self.level = 0
+
+    def take(self, changes: int, height: int, now: float, elapsed_s: float, block_s: float) -> None:
+        """Take what the market counts now."""
+        if height != self.height:
+            self.height, self.grown_at = height, now
+        if elapsed_s > 0:
+            # A restarted aggregator counts from 0.
+            fresh = max(0, changes - self.changes) / elapsed_s
+            self.per_s += (fresh - self.per_s) * (1 - math.exp(-elapsed_s / _SMOOTH_S))
+        self.changes = changes
+        self.level = level(self.level, self.per_s * block_s)
+
+
+def level(before: int, per_block: float) -> int:
+    """Say how busy a market is, from 0 to 3; it takes less to stay so than to become it."""
+    return sum(
+        per_block >= step * (_STICKY if place < before else 1.0)
+        for place, step in enumerate(_STEPS)
+    )
+
+
+class Watched:
+    """Everything that `collector top` knows."""
+
+    def __init__(self, endpoint: str, ts: float) -> None:
+        self._endpoint = endpoint
+        self._answered_ts = ts
+        self._silent = False
+        self._answers: Answers | None = None
+        self._taken_at = 0.0
+        self._paces: dict[str, _Pace] = {}
+        self._published: deque[tuple[float, int]] = deque()
+        self._events: deque[dict[str, Any]] = deque(maxlen=EVENTS)
+        self._points: deque[dict[str, Any]] = deque(maxlen=HISTORY)
+
+    def take(self, answers: Answers, now: float, ts: float) -> None:
+        """Take what the aggregator said; `now` is monotonic, `ts` Unix time."""
+        before, self._answers = self._answers, answers
+        self._answered_ts, self._silent = ts, False
+        published = answers.summary["frames"]["published"]
+        if before is None or _epoch(before) != _epoch(answers):
+            # Another aggregator, which counts from the start.
+            self._published.clear()
+        elapsed_s = now - self._taken_at if before is not None else 0.0
+        self._taken_at = now
+        self._published.append((now, published))
+        while len(self._published) > 2 and self._published[0][0] < now - _RATE_OVER_S:
+            self._published.popleft()
+        block_s = answers.summary["block_time_s"] or 1.0
+        for row in answers.markets:
+            changes = row.get("trades", 0) + row.get("book_updates", 0)
+            pace = self._paces.setdefault(row["market_id"], _Pace(changes, row["height"], now))
+            pace.take(changes, row["height"], now, elapsed_s, block_s)
+        if answers.events and answers.events[0]["id"] <= self.last_event:
+            # A new journal, which begins anew.
+            self._events.clear()
+        self._events.extend(answers.events)
+        self._points.extend(answers.points)
+
+    def silent(self) -> None:
+        """Take that a question got no answer."""
+        self._silent = True
+
+    @property
+    def last_event(self) -> int:
+        """Id of the newest event that is known; ask for those after it."""
+        return int(self._events[-1]["id"]) if self._events else 0
+
+    def since(self, ts: float) -> int:
+        """Unix second from which on history is not known yet, of what is kept here at `ts`."""
+        known = int(self._points[-1]["ts"]) + 1 if self._points else 0
+        return max(known, int(ts) - HISTORY)
+
+    def picture(self, now: float, ts: float) -> Picture:
+        """Say how things stand."""
+        answers = self._answers
+        silent_since = self._answered_ts if self._silent else None
+        if answers is None:
+            return Picture(ts, self._endpoint, silent_since)
+        return Picture(
+            ts,
+            self._endpoint,
+            silent_since,
+            answered=True,
+            summary=answers.summary,
+            frames_per_s=self._frames_per_s(),
+            markets=tuple(self._rows(answers.markets, now)),
+            points=tuple(self._points),
+            events=tuple(self._events),
+        )
+
+    def _frames_per_s(self) -> float:
+        (first_at, first), (last_at, last) = self._published[0], self._published[-1]
+        return max(0, last - first) / (last_at - first_at) if last_at > first_at else 0.0
+
+    def _rows(self, rows: Iterable[Mapping[str, Any]], now: float) -> Iterable[MarketRow]:
+        for row in rows:
+            pace = self._paces[row["market_id"]]
+            yield MarketRow(
+                **{name: row[name] for name in MarketRow.FROM_ANSWER},
+                sequence=row.get("sequence", 0),
+                trades=row.get("trades", 0),
+                book_updates=row.get("book_updates", 0),
+                per_s=pace.per_s,
+                level=pace.level,
+                age_s=now - pace.grown_at,
+            )
+
+
+def _epoch(answers: Answers) -> object:
+    return answers.summary.get("publisher_epoch")
