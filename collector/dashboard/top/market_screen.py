@@ -23,6 +23,7 @@ from shards.events import Book, Trades
 
 _DRAW_S: Final = 0.33
 _FILLS: Final = 200
+_CHANNELS: Final = ("book", "trades", "gap")
 
 
 class MarketPage(PictureScreen):
@@ -93,7 +94,9 @@ class MarketPage(PictureScreen):
     async def _follow(self, symbol: str) -> None:
         """Keep the book and the trades until another market is opened or this page is left."""
         try:
-            with Subscriber(self.top.connect, markets=[symbol], keep_books=True) as subscriber:
+            with Subscriber(
+                self.top.connect, markets=[symbol], channels=_CHANNELS, keep_books=True
+            ) as subscriber:
                 async for received in subscriber:
                     self._take(received)
                     self.book = subscriber.book(symbol)
