@@ -1,9 +1,13 @@
 """The book of one market: price levels and the sequence of the last change. Dumb data."""
 
 from collections.abc import Iterable
+from typing import Final
 
 from shards.errors import SequenceGap
 from shards.events import ZERO, Level
+
+_UNLOOKED: Final = 256
+"""Deltas whose removed levels may be kept; a shard's books are looked at more often."""
 
 
 def _by_number(prices: Iterable[str], *, highest_first: bool) -> list[str]:
@@ -19,25 +23,24 @@ class OrderBook:
     Both sides of a book, price text to quantity text, and its sequence.
 
     A delta is taken whole, removals included, so that the levels never pass through Python;
-    removed ones are dropped when somebody looks. Until then they are kept: as many as the
-    deltas since the last look named, and the outbox looks at every keyframe.
+    removed ones are dropped when somebody looks, or after so many deltas.
     """
 
-    __slots__ = ("_asks", "_bids", "_removed", "market_id", "sequence")
+    __slots__ = ("_asks", "_bids", "_unlooked", "market_id", "sequence")
 
     def __init__(self, market_id: str) -> None:
         self.market_id = market_id
         self._bids: dict[str, str] = {}
         self._asks: dict[str, str] = {}
-        self._removed = False
-        """Whether there may be removed levels among them."""
+        self._unlooked = 0
+        """Deltas since removed levels were last dropped."""
         self.sequence = 0
 
     def load(self, sequence: int, bids: Iterable[Level], asks: Iterable[Level]) -> None:
         """Replace everything by a snapshot."""
         self._bids = dict(bids)
         self._asks = dict(asks)
-        self._removed = True
+        self._unlooked = 1
         self.sequence = sequence
 
     def apply(self, sequence: int, bids: list[Level], asks: list[Level]) -> None:
@@ -56,24 +59,26 @@ class OrderBook:
         self.sequence = sequence
         self._bids.update(bids)
         self._asks.update(asks)
-        self._removed = True
+        self._unlooked += 1
+        if self._unlooked > _UNLOOKED:
+            self._drop_removed()
 
     @property
     def bids(self) -> dict[str, str]:
         """Quantities by price, in no useful order."""
-        if self._removed:
+        if self._unlooked:
             self._drop_removed()
         return self._bids
 
     @property
     def asks(self) -> dict[str, str]:
         """Quantities by price, in no useful order."""
-        if self._removed:
+        if self._unlooked:
             self._drop_removed()
         return self._asks
 
     def _drop_removed(self) -> None:
-        self._removed = False
+        self._unlooked = 0
         for side in (self._bids, self._asks):
             for price in [price for price, quantity in side.items() if quantity == ZERO]:
                 del side[price]

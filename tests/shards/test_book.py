@@ -1,5 +1,6 @@
 """The book against a model of dictionaries and decimals."""
 
+import sys
 from decimal import Decimal
 
 import pytest
@@ -90,3 +91,15 @@ def test_a_snapshot_replaces_everything() -> None:
     assert book.levels() == ([("8.0", "2")], [])
     assert book.sequence == 40
     assert repr(book) == "<OrderBook 0x1, sequence 40, 1 bids, 0 asks>"
+
+
+def test_removed_levels_are_not_kept_for_ever_where_nobody_looks() -> None:
+    book = OrderBook("0x00")
+    book.load(0, [], [])
+    before = sys.getallocatedblocks()
+    for number in range(1, 20_001, 2):
+        price = f"{number}.000000000000000000"
+        book.apply(number, [(price, "1.000000000000000000")], [])
+        book.apply(number + 1, [(price, ZERO)], [])
+    assert sys.getallocatedblocks() - before < 2_000
+    assert book.bids == {}
