@@ -151,10 +151,10 @@ async def test_a_market_s_page_has_the_book_that_subscribers_have(running: Runni
         following = asyncio.create_task(_best_by_sequence(running.publish, symbol, tops))
         await top.eventually(lambda: tops and "spread" in top.text and page.fills)
         await top.press("p")
-        drawn = [plain(line) for line in page.query_one("#ladder", Canvas).drawn]
+        drawn = [plain(line) for line in page.ladder.drawn]
         place = next(i for i, line in enumerate(drawn) if line.startswith(" spread"))
         best = (drawn[place + 1].split()[0], drawn[place - 1].split()[0])
-        header = plain(page.query_one("#market", Canvas).drawn[1])
+        header = plain(page.header.drawn[1])
         sequence = int(header.partition("sequence ")[2].split()[0].replace(",", ""))
         await top.eventually(lambda: sequence in tops)
         following.cancel()

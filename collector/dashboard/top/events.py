@@ -6,8 +6,6 @@ from typing import Any, Final
 from collector.dashboard.top.numbers import clock
 from collector.dashboard.top.spans import Line, Span, clip, fit, printable, section
 
-_WHO: Final = 18
-"""Columns for whom an event is about, where there is room for columns."""
 _TONES: Final = {
     "state": "",
     "gap": "warn",
@@ -29,24 +27,22 @@ def event_lines(
     where = f"{back:,} newer below " if back else ""
     title = (Span("EVENTS ", "title"), Span(f"{len(events):,}" if events else "none yet"))
     lines = [section(title, width, (Span(where),))]
-    lines += [fit(_line(event, _WHO if width >= 100 else 0), width) for event in shown]
+    lines += [fit(_line(event), width) for event in shown]
     return lines + [fit((), width)] * (height - len(lines))
 
 
-def _line(event: Mapping[str, Any], who_width: int) -> Line:
+def _line(event: Mapping[str, Any]) -> Line:
     kind = str(event["kind"])
     text = str(event["text"])
     who = [f"shard {event['shard']}"] if event.get("shard") is not None else []
     who += [event["symbol"]] if event.get("symbol") else []
-    reason = f": {event['reason']}" if event.get("reason") else ""
     name = " ".join(who)
     # The text of some begins with whom it is about.
-    name = "" if text.startswith(name) and not who_width else printable(name)
+    about = "" if not name or text.startswith(name) else f"{printable(name)}  "
+    reason = f": {event['reason']}" if event.get("reason") else ""
     return (
         Span(clock(event["ts"] / 1e9), "label"),
         Span(f"  {clip(printable(kind), 7)}", _TONES.get(kind, "")),
-        Span(
-            f"  {clip(name, max(who_width, len(name)))}  " if name or who_width else "  ", "label"
-        ),
+        Span(f"  {about}", "label"),
         Span(printable(f"{text}{reason}")),
     )

@@ -55,29 +55,27 @@ def grid_lines(
     for line in range(first, first + height):
         start = line * shape.columns
         spans: list[Span] = []
-        for index in range(start, min(start + shape.columns, len(rows))):
-            spans += _cell(rows[index], shape.name, chosen=index == cursor)
+        end = min(start + shape.columns, len(rows))
+        for index in range(start, end):
+            gap = "" if index == end - 1 else "  " if shape.name else " "
+            spans += _cell(rows[index], shape.name, gap, chosen=index == cursor)
         lines.append(merged(fit(tuple(spans), width)))
     return lines
 
 
-def _cell(row: MarketRow, name: int, *, chosen: bool) -> list[Span]:
-    """Draw a cell and what is between it and the next; few tones, for each costs bytes to send."""
-    tone = tone_of(row.state, row.level)
+def _cell(row: MarketRow, name: int, gap: str, *, chosen: bool) -> list[Span]:
+    """Draw a cell and the gap after it; in few tones, for each costs bytes to send."""
+    sign, tone = mark(row.state, row.level), tone_of(row.state, row.level)
     text = f" {clip(printable(row.symbol), name)}" if name else ""
     calm = "label" if row.state == "inactive" or not row.level else ""
     if chosen:
-        return [
-            Span(mark(row.state, row.level), f"{tone} cursor"),
-            Span(text, f"{calm} cursor"),
-            Span("  " if name else " "),
-        ]
+        return [Span(sign, f"{tone} cursor"), Span(text, f"{calm} cursor".strip()), Span(gap)]
     if name:
-        return [Span(mark(row.state, row.level), tone), Span(f"{text}  ", calm)]
+        return [Span(sign, tone), Span(text + gap, calm)]
     if row.state in ("stale", "failed"):
         # These have a background, which ends with the mark.
-        return [Span(mark(row.state, row.level), tone), Span(" ")]
-    return [Span(f"{mark(row.state, row.level)} ", tone)]
+        return [Span(sign, tone), Span(gap)]
+    return [Span(sign + gap, tone)]
 
 
 def grid_title(

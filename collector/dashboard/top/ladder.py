@@ -119,10 +119,12 @@ def fill_lines(fills: Sequence[Fill], width: int, height: int) -> list[Line]:
     sizes = aligned([fill.quantity for fill in shown])
     for fill, price, size in zip(shown, prices, sizes, strict=True):
         tone = "bid" if fill.side == "buy" else "ask"
+        # The price last: where orders were filled at several it is a mean of eighteen digits.
         row = (
-            Span(f" {clock(fill.ts)}", "label"),
-            Span(f" {fill.side:<4} {price} ", tone),
-            Span(size),
+            Span(f"{clock(fill.ts)} ", "label"),
+            Span(f"{fill.side:<4} ", tone),
+            Span(f"{size} "),
+            Span(price, tone),
         )
         lines.append(fit(row, width))
     if not shown and height > 1:

@@ -40,15 +40,18 @@ class MarketPage(PictureScreen):
     ]
     CSS = """
     MarketPage Headline { height: 1; }
-    MarketPage #market { height: 3; }
+    MarketPage #header { height: 3; }
     MarketPage #sides { height: 1fr; }
-    MarketPage #ladder { width: 3fr; max-width: 100; }
-    MarketPage #fills { width: 2fr; margin-left: 1; min-width: 36; }
+    MarketPage #ladder { width: 1fr; max-width: 100; }
+    MarketPage #trades { width: 1fr; margin-left: 1; min-width: 41; }
     """
 
     def __init__(self, row: MarketRow) -> None:
         super().__init__()
         self.row = row
+        self.header, self.ladder, self.trades = (
+            Canvas(id=name) for name in ("header", "ladder", "trades")
+        )
         self.book: OrderBook | None = None
         self.fills: deque[Fill] = deque(maxlen=_FILLS)
         self._notice = ""
@@ -58,10 +61,8 @@ class MarketPage(PictureScreen):
     def compose(self) -> ComposeResult:
         """Put the panels together."""
         yield Headline()
-        yield Canvas(id="market")
-        with Horizontal(id="sides"):
-            yield Canvas(id="ladder")
-            yield Canvas(id="fills")
+        yield self.header
+        yield Horizontal(self.ladder, self.trades, id="sides")
         yield Footer(show_command_palette=False)
 
     def on_mount(self) -> None:
@@ -118,12 +119,10 @@ class MarketPage(PictureScreen):
     def _draw(self) -> None:
         if self.top.paused and self._settled:
             return
-        header, ladder, fills = (
-            self.query_one(f"#{n}", Canvas) for n in ("market", "ladder", "fills")
-        )
         bids, asks = self.book.levels() if self.book else ([], [])
         sequence = self.book.sequence if self.book else 0
-        header.draw(market_lines(self.row, sequence, self._notice, header.size.width))
-        ladder.draw(ladder_lines(bids, asks, *ladder.size))
-        fills.draw(fill_lines(self.fills, *fills.size))
+        width = self.header.size.width
+        self.header.draw(market_lines(self.row, sequence, self._notice, width))
+        self.ladder.draw(ladder_lines(bids, asks, *self.ladder.size))
+        self.trades.draw(fill_lines(self.fills, *self.trades.size))
         self._settled = self.book is not None

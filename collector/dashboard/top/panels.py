@@ -1,6 +1,7 @@
 """What the screens are put together from; each turns the picture into its own lines."""
 
 from collections.abc import Sequence
+from typing import Final
 
 from textual import events
 from textual.message import Message
@@ -20,6 +21,9 @@ from collector.dashboard.top.headline import headline
 from collector.dashboard.top.processes import process_lines
 from collector.dashboard.top.rows import ORDERS, MarketRow, arranged
 from collector.dashboard.top.watched import Picture
+
+_FRAME: Final = 2
+"""Lines of the grid that are not cells: its title, and the one about the chosen market."""
 
 
 class Panel(Canvas):
@@ -117,7 +121,7 @@ class Grid(Panel):
 
     def again(self) -> None:
         """Draw title, cells and the line about the chosen market."""
-        width, room = self.size.width, max(0, self.size.height - 2)
+        width, room = self.size.width, max(0, self.size.height - _FRAME)
         shape = self._shape = layout(self.rows, width, room, self.view)
         cursor = self.cursor
         first = first_line(max(0, cursor) // shape.columns, self._first, shape.lines, room)
@@ -130,6 +134,11 @@ class Grid(Panel):
                 market_line(self.rows[cursor] if cursor >= 0 else None, width),
             ]
         )
+
+    def wanted(self, room: int) -> int:
+        """Say how many lines all markets take, of `room` that there are."""
+        lines = layout(self.picture.markets, self.size.width, room - _FRAME, self.view).lines
+        return min(room, lines + _FRAME)
 
     def step(self, columns: int, lines: int) -> None:
         """Move the choice."""

@@ -58,7 +58,8 @@ def _line(
         Span(f"{row['cpu_percent']:>6.1f} ", "warn" if row["cpu_percent"] >= 90 else ""),
         Span(sparkline(cpu, spark, top=100.0), "spark"),
         Span(f" {megabytes(row['rss_mb'])} "),
-        Span(sparkline(memory, spark), "spark"),
+        # What does not grow stays at half height; what doubled fills it.
+        Span(sparkline(memory, spark, top=2 * min(filter(None, memory), default=0.0)), "spark"),
     ]
     if shard is None:
         spans.append(Span(" " * (spark + 17 + block)))

@@ -7,6 +7,7 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Container
 from textual.screen import ModalScreen, Screen
+from textual.widget import Widget
 from textual.widgets import Footer, Input, Static
 
 from collector.dashboard.top.grid import VIEWS
@@ -17,8 +18,8 @@ from collector.dashboard.top.watched import Picture
 if TYPE_CHECKING:
     from collector.dashboard.top.app import Top
 
-_PROCESSES = 6
-"""Lines of processes on a small screen, at most."""
+_PROCESSES, _EVENTS, _GRID = 6, 4, 3
+"""Lines of each on a small screen: of processes at most, of the others at least."""
 
 
 class PictureScreen(Screen[None]):
@@ -66,48 +67,52 @@ class Overview(PictureScreen):
     Overview { layout: vertical; }
     #headline { height: 5; }
     #body { height: 1fr; layout: vertical; }
-    #side { height: auto; layout: vertical; }
-    #grid { height: 1fr; min-height: 4; }
-    #processes { height: 3; }
-    #events { height: 4; }
+    #side { height: 1fr; layout: vertical; }
+    #events { height: 1fr; }
     Overview.-wide #body { layout: horizontal; }
-    Overview.-wide #grid { width: 1fr; height: 100%; }
-    Overview.-wide #side { width: 100; height: 100%; margin-left: 1; }
-    Overview.-wide #events { height: 1fr; }
+    Overview.-wide #grid { width: 1fr; }
+    Overview.-wide #side { width: 50%; height: 100%; margin-left: 1; }
     #filter { height: 1; border: none; padding: 0; display: none; }
     #filter.asked { display: block; }
     """
 
     def __init__(self, patterns: Sequence[str]) -> None:
         super().__init__()
-        self._patterns = patterns
+        # Kept here rather than looked up: the last picture may come while the screen is closed.
+        self.grid = Grid(patterns, id="grid")
+        self._processes = Processes(id="processes")
+        self._side = Container(self._processes, Events(id="events"), id="side")
+        self._body = Container(self.grid, self._side, id="body")
+        self._filter = Input(placeholder="a state, shard:N, part of a symbol, a glob", id="filter")
+        self._filter.cursor_blink = False
+        self._heights: dict[Widget, int | str] = {}
 
     def compose(self) -> ComposeResult:
         """Put the panels together."""
         yield Headline(id="headline")
-        with Container(id="body"):
-            yield Grid(self._patterns, id="grid")
-            with Container(id="side"):
-                yield Processes(id="processes")
-                yield Events(id="events")
-        filter_ = Input(placeholder="a state, shard:N, part of a symbol, or a glob", id="filter")
-        filter_.cursor_blink = False
-        yield filter_
+        yield self._body
+        yield self._filter
         yield Footer(show_command_palette=False)
 
-    @property
-    def grid(self) -> Grid:
-        """The grid of markets."""
-        return self.query_one(Grid)
-
     def show(self, picture: Picture, *, paused: bool) -> None:
-        """Show a picture, with a line for each process while they are few."""
-        processes = self.query_one(Processes)
-        lines = len(picture.summary.get("processes", [])) + 1
-        height = lines if self.has_class("-wide") else min(lines, _PROCESSES)
-        if processes.styles.height is None or processes.styles.height.value != height:
-            processes.styles.height = height
+        """Show a picture."""
         super().show(picture, paused=paused)
+        self._share_out()
+
+    def _share_out(self) -> None:
+        """Give processes and markets the lines that they need, and the events what is left."""
+        narrow = not self.has_class("-wide")
+        lines = len(self.grid.picture.summary.get("processes", [])) + 1
+        processes = min(lines, _PROCESSES) if narrow else lines
+        room = self._body.size.height - processes - _EVENTS
+        grid = max(_GRID, self.grid.wanted(room)) if narrow else "100%"
+        for panel, height in ((self._processes, processes), (self.grid, grid)):
+            if self._heights.get(panel) != height:
+                self._heights[panel] = panel.styles.height = height
+
+    def on_resize(self) -> None:
+        """Share the lines out anew, once the body has its size."""
+        self.call_after_refresh(self._share_out)
 
     def action_step(self, columns: int, lines: int) -> None:
         """Choose a neighbour."""
@@ -134,19 +139,18 @@ class Overview(PictureScreen):
         """Show names, or marks only, or whichever fits."""
         self.grid.view = VIEWS[(VIEWS.index(self.grid.view) + 1) % len(VIEWS)]
         self.grid.again()
+        self._share_out()
 
     def action_filter(self) -> None:
         """Ask for a filter."""
-        field = self.query_one(Input)
-        field.add_class("asked")
-        field.focus()
+        self._filter.add_class("asked")
+        self._filter.focus()
 
     def action_clear(self) -> None:
         """Leave the filter's field, or if that is left already, drop the filter."""
-        field = self.query_one(Input)
-        if not field.has_class("asked"):
-            field.value = ""
-        self._leave(field)
+        if not self._filter.has_class("asked"):
+            self._filter.value = ""
+        self._leave()
 
     def on_input_changed(self, event: Input.Changed) -> None:
         """Filter while one types."""
@@ -155,10 +159,10 @@ class Overview(PictureScreen):
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
         """Keep the filter."""
-        self._leave(event.input)
+        self._leave()
 
-    def _leave(self, field: Input) -> None:
-        field.remove_class("asked")
+    def _leave(self) -> None:
+        self._filter.remove_class("asked")
         self.set_focus(None)
 
 
@@ -179,40 +183,48 @@ class EventLog(PictureScreen):
     ]
     CSS = "EventLog Headline { height: 5; } EventLog Events { height: 1fr; }"
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._log = Events()
+
     def compose(self) -> ComposeResult:
         """Put the panels together."""
         yield Headline()
-        yield Events()
+        yield self._log
         yield Footer(show_command_palette=False)
 
     def action_back(self, by: int) -> None:
         """Go back in time."""
-        self.query_one(Events).scroll_back(by)
+        self._log.scroll_back(by)
 
     def action_pages(self, pages: int) -> None:
         """Go back in time by screenfuls."""
-        log = self.query_one(Events)
-        log.scroll_back(pages * max(1, log.size.height - 2))
+        self._log.scroll_back(pages * max(1, self._log.size.height - 2))
 
 
 _HELP = """\
 [b]Keys[/b]
-arrows, h j k l, page up/down, home, end   choose a market      enter   its page
-s   sort by symbol, state, activity, shard, age       v   names, or marks only
-/   filter: a state, shard:N, part of a symbol, a glob; esc drops it
-p   pause: the screen stands still, asking goes on    e   all events
-q   quit          On a market's page: left and right to its neighbours, esc back
+arrows, hjkl   choose a market; page up and down, home, end too
+enter          its page; there left and right go to its neighbours
+s              sort: symbol, state, activity, shard, age
+/              filter: a state, shard:N, part of a symbol, a glob; esc drops it
+v              names, marks only, or what fits
+p              pause: the screen stands still, asking goes on
+e   esc   q    all events, back, quit
 
 [b]Marks[/b]
-░ ▒ ▓ █   live: nothing for a while, now and then, often, in every block
-S  syncing: waits for its book or for lost blocks     P  pending: not confirmed yet
-X  stale: cut, mute, or its shard is gone             F  failed: refused by the node
--  inactive: paused or delisted, not counted
+░ ▒ ▓ █        live: quiet, changes now and then, often, in every block
+X              stale: cut, mute, or its shard is gone
+F              failed: the node refused the subscription
+S              syncing: waits for its book or for lost blocks
+P              pending: not confirmed yet
+-              inactive: paused or delisted, not counted
 
 [b]Words[/b]
-age   since the market's last block; a quiet market hears empty blocks and stays young
-coverage   live markets now, and over time     completeness   blocks had of those due
-p99   from the socket to the aggregator"""
+age            since a market's last block; a quiet market hears empty blocks
+coverage       live markets of those that should be, now and over time
+completeness   blocks had of blocks due
+p99            from the socket to the aggregator, in the last second"""
 
 
 class Help(ModalScreen[None]):

@@ -33,7 +33,7 @@ LOOKS: Final = {
     "bad": "bold #ffffff on #c24a00",
     "section": "#c6ced6 on #262c33",
     "cursor": "reverse",
-    "spark": "#56b4e9",
+    "spark": "#4792bd",
     "bid": "#56b4e9",
     "ask": "#e69f00",
     "bid-bar": "#275673",

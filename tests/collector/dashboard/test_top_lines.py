@@ -177,7 +177,9 @@ def test_cells_show_state_activity_and_choice() -> None:
 def test_a_long_line_of_like_markets_is_one_span() -> None:
     rows = [row(f"T{i}") for i in range(40)]
     (line,) = grid_lines(rows, -1, layout(rows, 80, 1, "auto"), 0, 80, 1)
-    assert line == (Span("░ " * 40, "live0"),)
+    assert line == (Span("░ " * 39 + "░", "live0"), Span(" "))
+    (line,) = grid_lines(rows, -1, layout(rows, 39, 1, "auto"), 0, 39, 1)
+    assert line == (Span("░ " * 19 + "░", "live0"),)
 
 
 def test_the_chosen_market_in_a_line() -> None:
@@ -199,7 +201,7 @@ def test_processes_at_80_columns() -> None:
         ["coordinator", "12.3"],
     ]
     assert lines[1].split() == [
-        *("shard", "2", "95.0", "▅▅", "1.50", "GB", "██", "2.35", "ms", "██", "100", "1"),
+        *("shard", "2", "95.0", "▅▅", "1.50", "GB", "▅▅", "2.35", "ms", "██", "100", "1"),
     ]
     assert len(lines[0]) == len(lines[1]), "the last column's title ends above its numbers"
 
@@ -266,7 +268,9 @@ def test_an_empty_side_is_said(
 def test_trades_are_newest_first() -> None:
     fills = [Fill(float(n), "buy", f"{n}.500", "1.000") for n in range(30)]
     lines = _texts(fill_lines(fills, 40, 4), 40)
-    assert [line.split()[2] for line in lines[1:]] == ["29.5", "28.5", "27.5"]
+    assert [line.split()[3] for line in lines[1:]] == ["29.5", "28.5", "27.5"]
+    mean = Fill(0.0, "sell", "22.978607142857142857", "19.500000000000000000")
+    assert _texts(fill_lines([mean], 41, 2), 41)[1].endswith("sell 19.5 22.978607142857142857")
     assert "none since" in _texts(fill_lines([], 40, 4), 40)[1]
 
 
