@@ -33,6 +33,7 @@ from collector.listing import Listing
 from collector.node import OwnDevnet
 from collector.serving import listening
 from collector.supervisor import Child, Supervisor
+from collector.usage import Usage, Use
 from shards import channels, worker
 from shards.config import CHANNELS, Endpoints, Market, ShardConfig, SourceName
 from shards.errors import EXIT_BELOW, EXIT_OK, ConfigError
@@ -130,6 +131,7 @@ class Coordinator:
         self._show = show
         self._announce = announce
         self._summary: dict[str, Any] = {}
+        self._usage = Usage()
 
     def run(self) -> tuple[int, dict[str, Any]]:
         """
@@ -294,18 +296,16 @@ class Coordinator:
         self, asker: Asker, supervisor: Supervisor, listing: Listing, *, within_s: float
     ) -> None:
         """Tell the aggregator which processes there are and hear how things stand."""
+        children = supervisor.children.values()
+        pids = {"coordinator": os.getpid()} | {child.name: child.pid for child in children}
+        uses = self._usage.read(pids, time.monotonic())
         rows: list[dict[str, Any]] = [
-            {"name": "coordinator", "pid": os.getpid(), "restarts": 0},
-            *(
-                {
-                    "name": child.name,
-                    "pid": child.pid,
-                    "restarts": child.restarts,
-                    "ended": child.ended,
-                }
-                for child in supervisor.children.values()
-            ),
+            {"name": name, "pid": pid, "restarts": 0, "ended": ""} for name, pid in pids.items()
         ]
+        for row, child in zip(rows[1:], children, strict=True):
+            row |= {"restarts": child.restarts, "ended": child.ended}
+        for row in rows:
+            row["use"] = uses.get(row["name"], Use())
         try:
             answer = asker.ask(
                 "processes", within_s=within_s, processes=rows, statuses=listing.statuses()

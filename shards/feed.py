@@ -113,6 +113,11 @@ class Feed:
         self._flows = state is State.LIVE and not self._replay_to
 
     @property
+    def held(self) -> int:
+        """Blocks that wait until earlier ones are replayed."""
+        return len(self._held)
+
+    @property
     def replay_to(self) -> int:
         """Last height that is being replayed; 0 when nothing is."""
         return self._replay_to

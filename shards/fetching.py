@@ -115,6 +115,11 @@ class Fetcher:
         self._pipeline.replay(height, block, time.time_ns())
         self._settle()
 
+    @property
+    def waiting(self) -> int:
+        """Books and subscriptions that are being asked for."""
+        return len(self._fetching) + len(self._waiting)
+
     async def aclose(self) -> None:
         """Close the connections that were made for fetching."""
         await self._snapshots.close()

@@ -80,6 +80,7 @@ _PREFIX: Final = struct.Struct(">BBBBQBQBQBQBHBQBQ")
 _pack: Final = _PREFIX.pack
 PREFIX_SIZE: Final = _PREFIX.size
 _KIND_OFFSET: Final = 2
+_ts_pub: Final = struct.Struct(">Q").unpack_from
 
 encode: Final = msgspec.msgpack.Encoder().encode
 
@@ -172,6 +173,11 @@ def kind_of(body: bytes) -> int:
     if body[1] != VERSION:
         raise ValueError(f"frame version {body[1]}, this reader knows {VERSION}")
     return body[_KIND_OFFSET]
+
+
+def ts_pub_of(body: bytes) -> int:
+    """Read when a body was published without decoding it; it must be whole."""
+    return int(_ts_pub(body, 22)[0])
 
 
 _frames: Final = msgspec.msgpack.Decoder(Frame)

@@ -287,6 +287,10 @@ class Pipeline:
         requests, outbox.requests = outbox.requests, []
         return requests
 
+    def held_blocks(self) -> int:
+        """Count the blocks that wait until earlier ones are replayed."""
+        return sum(feed.held for feed in self.feeds.values())
+
     def live(self) -> int:
         """Count the live markets."""
         return sum(feed.state is State.LIVE for feed in self.feeds.values())

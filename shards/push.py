@@ -27,6 +27,7 @@ import zmq
 from shards import frames
 from shards.config import Limits
 from shards.frames import BatchHeader, Record
+from shards.stats import Histogram
 
 
 def plain_send(socket: "zmq.Socket[bytes]") -> Any:
@@ -84,11 +85,18 @@ class Pusher:
         self._sent_bytes = 0
         self._header = BatchHeader(frames.VERSION, shard, epoch, 0, 0, 0, False)
         self._resent_below = 0
+        self.batch_frames = Histogram()
+        """Frames per batch."""
         self.frames = 0
         """Frames made so far; also the sequence of the last one."""
         self.dropped = 0
         self.kept_from = 0
         """Height from which all frames made are still kept; 0 while none was forgotten."""
+
+    @property
+    def ts_push(self) -> int:
+        """When the last batch was given to ZeroMQ."""
+        return self._header.ts_push
 
     @property
     def backlog_bytes(self) -> int:
@@ -135,6 +143,7 @@ class Pusher:
                 _encode(chunk),
             )
             self.frames += len(chunk)
+            self.batch_frames.record(len(chunk))
             self._unsent.append(batch)
             self._unsent_bytes += len(batch.payload)
         self.flush()

@@ -9,6 +9,7 @@ from shards.pipeline import Pipeline
 from shards.push import Pusher
 from shards.reports import EndpointReport, MarketReport, Report
 from shards.sources.endpoints import EndpointPool
+from shards.stats import ShardStats
 
 
 def make_report(
@@ -20,6 +21,7 @@ def make_report(
     fresh: bool,
     halted: bool,
     lag_s: float,
+    stats: ShardStats,
 ) -> Report:
     """Describe the shard as it is now."""
     return Report(
@@ -45,6 +47,7 @@ def make_report(
         dropped=pusher.dropped,
         backlog_bytes=pusher.backlog_bytes,
         lag_us=lag_s * 1e6,
+        stats=stats,
     )
 
 

@@ -10,6 +10,7 @@ from typing import Final
 import msgspec
 
 from shards.events import Gap
+from shards.stats import ShardStats
 
 
 class MarketReport(msgspec.Struct, array_like=True, gc=False):
@@ -66,6 +67,7 @@ class Report(msgspec.Struct, kw_only=True, gc=False):
     backlog_bytes: int
     lag_us: float
     """Worst lateness of the event loop since the last report."""
+    stats: ShardStats = msgspec.field(default_factory=ShardStats)
 
 
 class ResumePoint(msgspec.Struct, array_like=True, gc=False):

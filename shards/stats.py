@@ -6,7 +6,9 @@ upper edge overstates a value by at most 1/16. The edges are the same everywhere
 is adding.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Sequence
+
+import msgspec
 
 _SUB_BITS = 4
 _SUB = 1 << _SUB_BITS
@@ -29,16 +31,13 @@ def upper_edge(index: int) -> int:
     return (((index & (_SUB - 1)) + _SUB + 1) << shift) - 1
 
 
-class Histogram:
-    """Counts of values per bucket, with their number, sum and maximum."""
+class Histogram(msgspec.Struct, array_like=True):
+    """Counts of values per bucket, with their number, sum and maximum; travels as it is."""
 
-    __slots__ = ("counts", "maximum", "number", "total")
-
-    def __init__(self) -> None:
-        self.counts: dict[int, int] = {}
-        self.number = 0
-        self.total = 0
-        self.maximum = 0
+    counts: dict[int, int] = {}
+    number: int = 0
+    total: int = 0
+    maximum: int = 0
 
     def record(self, value: int, times: int = 1) -> None:
         """Count a value."""
@@ -64,20 +63,61 @@ class Histogram:
 
     def quantile(self, q: float) -> int:
         """Return the upper edge of the bucket that holds the q-quantile; 0 when empty."""
-        rank = max(1, -int(-q * self.number // 1))
+        return self.quantiles((q,))[0]
+
+    def quantiles(self, wanted: Sequence[float]) -> list[int]:
+        """Return several quantiles, given in ascending order, in one pass."""
+        found: list[int] = []
+        ranks = [max(1, -int(-q * self.number // 1)) for q in wanted]
         seen = 0
         for index in sorted(self.counts):
             seen += self.counts[index]
-            if seen >= rank:
-                return min(upper_edge(index), self.maximum)
-        return 0
+            while len(found) < len(ranks) and seen >= ranks[len(found)]:
+                found.append(min(upper_edge(index), self.maximum))
+        return found + [0] * (len(ranks) - len(found))
 
-    def summary_us(self, quantiles: Iterable[tuple[str, float]] = ()) -> Mapping[str, float]:
-        """Return p50, p90, p99, p999 and max in microseconds, or what is asked for."""
-        wanted = tuple(quantiles) or (("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p999", 0.999))
-        summary = {name: self.quantile(q) / 1000 for name, q in wanted}
-        summary["max"] = self.maximum / 1000
-        return summary
+    def below(self, limits: Sequence[int]) -> list[int]:
+        """
+        Count the values below each of these limits, which ascend.
+
+        Exact where a limit begins a bucket, as every power of two does.
+        """
+        found: list[int] = []
+        seen = 0
+        for index in sorted(self.counts):
+            while len(found) < len(limits) and upper_edge(index) >= limits[len(found)]:
+                found.append(seen)
+            seen += self.counts[index]
+        return found + [seen] * (len(limits) - len(found))
+
+    def summary_us(self) -> dict[str, float]:
+        """Return p50, p90, p99, p999 and max in microseconds."""
+        found = [*self.quantiles((0.5, 0.9, 0.99, 0.999)), self.maximum]
+        names = ("p50", "p90", "p99", "p999", "max")
+        return {name: value / 1000 for name, value in zip(names, found, strict=True)}
+
+
+class Vitals(msgspec.Struct, array_like=True):
+    """How well a process has been since it began, in ns (vitals.py)."""
+
+    lag: Histogram = msgspec.field(default_factory=Histogram)
+    """How late its heartbeats were."""
+    gc_pause: Histogram = msgspec.field(default_factory=Histogram)
+
+
+class ShardStats(msgspec.Struct):
+    """What a shard measures of itself, since it began."""
+
+    recv_to_decoded: Histogram = msgspec.field(default_factory=Histogram)
+    """Of a batch: from its first payload's receive until its last one is decoded."""
+    decoded_to_pushed: Histogram = msgspec.field(default_factory=Histogram)
+    batch_frames: Histogram = msgspec.field(default_factory=Histogram)
+    """Frames per batch."""
+    vitals: Vitals = msgspec.field(default_factory=Vitals)
+    held_blocks: int = 0
+    """Blocks that wait now until earlier ones are replayed."""
+    requests: int = 0
+    """Books and subscriptions that are being asked for now."""
 
 
 class FeedStats:

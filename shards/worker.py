@@ -41,6 +41,8 @@ from shards.reporting import make_report
 from shards.reports import Answer, Report
 from shards.sources import open_source
 from shards.sources.channels import Access
+from shards.stats import ShardStats
+from shards.vitals import Watched
 from shards.watching import Watch
 
 log = logging.getLogger(__name__)
@@ -74,8 +76,8 @@ class Shard:
         self._watch: Watch | None = None
         self._batch_ts = 0
         self._batch_age = int(config.limits.batch_age_s * 1e9)
-        self.lag_s = 0.0
-        """Worst lateness of the event loop since the last report."""
+        self.watched = Watched()
+        self._stats = ShardStats(vitals=self.watched.vitals, batch_frames=self._pusher.batch_frames)
 
     def _new_pipeline(self, ledgers: dict[str, MarketLedger]) -> Pipeline:
         return Pipeline(
@@ -180,10 +182,16 @@ class Shard:
 
     def _settle(self) -> None:
         """Push the frames that were made and see to what was asked for."""
-        self._batch_ts = 0
+        ts_recv, self._batch_ts = self._batch_ts, 0
         records = self._pipeline.take_records()
         if records:
+            decoded = time.time_ns()
             self._pusher.push(records)
+            pushed = self._pusher.ts_push
+            if ts_recv and pushed >= decoded:
+                # Once per batch, of its oldest payload: the others waited less.
+                self._stats.recv_to_decoded.record(decoded - ts_recv)
+                self._stats.decoded_to_pushed.record(pushed - decoded)
         if self._pipeline.has_requests and self._fetcher is not None:
             self._fetcher.see_to()
 
@@ -217,7 +225,9 @@ class Shard:
             self._settle()
 
     def _make_report(self, *, fresh: bool) -> Report:
-        lag_s, self.lag_s = self.lag_s, 0.0
+        stats = self._stats
+        stats.held_blocks = self._pipeline.held_blocks()
+        stats.requests = self._fetcher.waiting if self._fetcher is not None else 0
         return make_report(
             self._config,
             self._pipeline,
@@ -225,7 +235,8 @@ class Shard:
             self._source.endpoints,
             fresh=fresh,
             halted=self._watch is not None and self._watch.halted,
-            lag_s=lag_s,
+            lag_s=self.watched.take_worst_s(),
+            stats=stats,
         )
 
 
@@ -249,7 +260,7 @@ async def _beat(heartbeat: Any, shard: Shard) -> None:
         due = time.monotonic() + _BEAT_S
         heartbeat.value = time.monotonic()
         await asyncio.sleep(_BEAT_S)
-        shard.lag_s = max(shard.lag_s, time.monotonic() - due)
+        shard.watched.late(time.monotonic() - due)
 
 
 async def run(config: ShardConfig, heartbeat: Any, stop: asyncio.Event) -> None:

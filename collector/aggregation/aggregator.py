@@ -16,6 +16,7 @@ import zmq
 from collector.aggregation.coverage import Coverage, MarketState
 from collector.aggregation.history import History
 from collector.aggregation.journal import Entry, Journal
+from collector.aggregation.latency import Latencies
 from collector.aggregation.proof import TradeProof
 from collector.aggregation.timeline import Timeline
 from collector.aggregation.transitions import Transitions
@@ -29,14 +30,12 @@ from shards.frames import (
     KIND_GAP,
     KIND_TICKER,
     KIND_TRADES,
-    LATE,
     SNAPSHOT,
     BatchHeader,
     Record,
 )
 from shards.push import plain_send
 from shards.reports import Answer, Report
-from shards.stats import Histogram
 
 _SNDMORE: Final = int(zmq.SNDMORE)
 _BEGUN: Final = frozenset({"book", "trades", "ticker", "orders"})
@@ -67,8 +66,6 @@ class ShardLink:
         "epoch",
         "frame_sequence",
         "frames",
-        "height",
-        "latency",
         "lost",
         "lost_through",
         "pid",
@@ -80,10 +77,6 @@ class ShardLink:
         self.epoch = 0
         self.frame_sequence = 0
         self.frames = 0
-        self.height = 0
-        """Of its newest live frame."""
-        self.latency = Histogram()
-        """Receive to aggregator, since they were last taken."""
         self.lost = 0
         """Frames that a batch's sequence skipped; their blocks show up as missing."""
         self.lost_through = 0
@@ -127,8 +120,7 @@ class Aggregator:
         self._begun: set[str] = set()
         self._channels = ("gap", *(name for name in config.channels if name in _BEGUN))
         self._send = plain_send(publisher)
-        self._latency = Histogram()
-        self.block_to_recv = Histogram()
+        self.latencies = Latencies()
         self.published = 0
         self.duplicates = 0
         self.fenced = 0
@@ -156,32 +148,15 @@ class Aggregator:
             link.lost_through = sequence - 1
         link.frames += len(records)
         if not header.resent:
-            self._time(records, link, now)
+            self.latencies.receive(records, header, now)
         for record in records:
             self._forward(record, header, sequence, now)
             sequence += 1
         link.frame_sequence = sequence - 1
+        if not header.resent:
+            self.latencies.published(header.shard, now, time.time_ns())
         if link.unaccounted is not None:
             self._account(link)
-
-    def _time(self, records: list[Record], link: ShardLink, now: int) -> None:
-        """Count the latency of live frames; those of one payload share its instant."""
-        latency = link.latency
-        stamp, same = 0, 0
-        for record in records:
-            if record.flags & LATE:
-                continue
-            if record.ts_recv != stamp:
-                if same:
-                    latency.record(now - stamp, same)
-                stamp, same = record.ts_recv, 0
-            same += 1
-            if record.height > link.height and record.ts_event:
-                # Once a block: its first frame says when we had it.
-                link.height = record.height
-                self.block_to_recv.record(record.ts_recv - record.ts_event)
-        if same:
-            latency.record(now - stamp, same)
 
     def report(self, report: Report, now: float) -> Answer:
         """Take a shard's report and say where the shard stands (``id`` is the caller's to set)."""
@@ -322,23 +297,6 @@ class Aggregator:
         return lane
 
     # ---- what it knows --------------------------------------------------------------
-
-    @property
-    def recv_to_aggregator(self) -> Histogram:
-        """The latency of live frames since the start, over all shards."""
-        merged = Histogram()
-        merged.merge(self._latency)
-        for link in self.links.values():
-            merged.merge(link.latency)
-        return merged
-
-    def take_latencies(self) -> dict[int, Histogram]:
-        """Return each shard's latencies since the last time."""
-        taken = {}
-        for number, link in sorted(self.links.items()):
-            taken[number], link.latency = link.latency, Histogram()
-            self._latency.merge(taken[number])
-        return taken
 
     def markets(self) -> Mapping[str, Market]:
         """Return the markets by symbol."""

@@ -28,6 +28,7 @@ from collector.aggregation.sampling import Sampler
 from collector.binding import bind
 from collector.config import AggregatorConfig, requests_endpoint
 from shards.errors import EXIT_CONFIG, ConfigError
+from shards.vitals import Watched
 
 log = logging.getLogger(__name__)
 
@@ -60,6 +61,7 @@ class Server:
             entries=_load(self._journal, _journal),
         )
         self.processes = Processes()
+        self._watched = Watched()
 
     def _socket(
         self, kind: zmq.SocketType, endpoints: tuple[str, ...], **options: int
@@ -88,6 +90,7 @@ class Server:
             loop.add_reader(socket.FD, drain)
         gc.collect()
         gc.freeze()
+        self._watched.watch_gc()
         # Frames are freed by their counts; looking for cycles every 700 of them finds none.
         gc.set_threshold(50_000, 20, 100)
         try:
@@ -121,7 +124,7 @@ class Server:
             except zmq.Again:
                 return
             if len(parts) == 1:
-                reply = requests.answer(parts[0], self.aggregator, self.processes)
+                reply = requests.answer(parts[0], self.aggregator, self.processes, self._watched)
                 # Refused if the asker is gone or does not read: it will ask again.
                 with contextlib.suppress(zmq.ZMQError):
                     self._router.send_multipart([sender, *reply], zmq.NOBLOCK)
@@ -135,18 +138,19 @@ class Server:
 
     async def _beat(self, drains: list[Callable[[], None]]) -> None:
         while True:
+            due = time.monotonic() + _BEAT_S
             self._heartbeat.value = time.monotonic()
             # A send on a socket may eat the edge that its descriptor would have shown.
             for drain in drains:
                 drain()
             await asyncio.sleep(_BEAT_S)
+            self._watched.late(time.monotonic() - due)
 
     async def _every_second(self) -> None:
         sampler = Sampler(self.aggregator, self.processes)
         entered = self.aggregator.journal.last
         while True:
             await asyncio.sleep(1.0)
-            self.processes.sample()
             sampler.look(time.monotonic(), time.time_ns())
             _save(self._ledger, self.aggregator.coverage.states.values())
             if entered != self.aggregator.journal.last:

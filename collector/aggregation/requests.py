@@ -24,13 +24,16 @@ from collector.aggregation import status
 from collector.aggregation.aggregator import Aggregator
 from collector.aggregation.processes import Processes
 from shards.reports import ReportRequest
+from shards.vitals import Watched
 
 _decode: Final = msgspec.msgpack.Decoder(dict[str, Any])
 _reports: Final = msgspec.msgpack.Decoder(ReportRequest)
 _encode: Final = msgspec.msgpack.Encoder().encode
 
 
-def answer(request: bytes, aggregator: Aggregator, processes: Processes) -> list[bytes]:
+def answer(
+    request: bytes, aggregator: Aggregator, processes: Processes, watched: Watched
+) -> list[bytes]:
     """Answer one request; one that cannot be understood gets an ``error`` in a sentence."""
     now = time.monotonic()
     try:
@@ -44,18 +47,17 @@ def answer(request: bytes, aggregator: Aggregator, processes: Processes) -> list
         return [_encode({"id": None, "error": f"request not understood: {error}"})]
     match asked.get("ask"):
         case "status":
-            found: dict[str, Any] = {"status": status.summary(aggregator, processes, now)}
+            found: dict[str, Any] = {"status": status.summary(aggregator, processes, watched, now)}
         case "markets":
             found = {"markets": status.markets(aggregator, now)}
         case "events" | "history":
             found = _past(asked, aggregator)
         case "processes":
-            rows = asked.get("processes", [])
-            processes.name(rows)
+            rows = processes.tell(asked.get("processes", []))
             aggregator.transitions.processes(rows, time.time_ns())
-            aggregator.processes({row["name"]: row["pid"] for row in rows})
+            aggregator.processes({row.name: row.pid for row in rows})
             aggregator.coverage.statuses(asked.get("statuses", {}))
-            found = {"status": status.summary(aggregator, processes, now)}
+            found = {"status": status.summary(aggregator, processes, watched, now)}
         case _:
             coverage = aggregator.coverage
             return aggregator.history.answer(

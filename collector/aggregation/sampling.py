@@ -37,6 +37,8 @@ class Sampler:
             completeness=coverage.completeness(),
             live=coverage.counts(now).get("live", 0),
             frames_per_s=published / max(elapsed_s, 0.001),
-            processes={use.name: Use(use.cpu_percent, use.rss_mb) for use in self._processes},
-            latencies=aggregator.take_latencies(),
+            processes={
+                row.name: Use(row.use.cpu_percent, row.use.rss_mb) for row in self._processes
+            },
+            latencies=aggregator.latencies.take_recent(ts),
         )

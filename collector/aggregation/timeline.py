@@ -6,11 +6,11 @@ megabyte, and handing it out costs no more than copying it. Pure.
 """
 
 from collections import deque
-from collections.abc import Iterable
 from typing import Any, Final
 
 import msgspec
 
+from collector.aggregation.latency import merged
 from shards.stats import Histogram
 
 SECONDS: Final = 3_600
@@ -130,7 +130,7 @@ def _point(samples: list[Sample], ts: int) -> Point:
         completeness=last.completeness,
         live=min(sample.live for sample in samples),
         frames_per_s=round(sum(sample.frames_per_s for sample in samples) / number, 1),
-        latency_us=Latency.of(_merged(shards.values())),
+        latency_us=Latency.of(merged(shards.values())),
         processes={
             name: Use(round(sum(use.cpu_percent for use in uses) / len(uses), 1), uses[-1].rss_mb)
             for name in last.processes
@@ -138,10 +138,3 @@ def _point(samples: list[Sample], ts: int) -> Point:
         },
         shards={str(shard): Latency.of(found) for shard, found in sorted(shards.items())},
     )
-
-
-def _merged(histograms: Iterable[Histogram]) -> Histogram:
-    merged = Histogram()
-    for histogram in histograms:
-        merged.merge(histogram)
-    return merged

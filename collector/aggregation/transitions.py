@@ -5,11 +5,11 @@ Markets' states, shards' connections and breakers, the chain's halt, processes: 
 compared with what it was. Pure: ``now`` is monotonic seconds, ``ts`` ns since the epoch.
 """
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable
 
 from collector.aggregation.coverage import Coverage
 from collector.aggregation.journal import Journal
+from collector.aggregation.processes import ProcessRow
 from shards.events import Gap
 from shards.reports import Report
 
@@ -110,16 +110,15 @@ class Transitions:
             reason=event.cause,
         )
 
-    def processes(self, rows: Iterable[Mapping[str, Any]], ts: int) -> None:
+    def processes(self, rows: Iterable[ProcessRow], ts: int) -> None:
         """Compare the coordinator's list of processes with its last."""
         for row in rows:
-            name, pid = row["name"], row["pid"]
+            name, pid = row.name, row.pid
             before = self._pids.get(name, 0)
             # A new aggregator has seen nobody before; its own restart is worth telling.
-            if pid and pid != before and (before or (name == "aggregator" and row["restarts"])):
-                text = f"{name} restarted, start {row['restarts'] + 1}"
-                reason = row.get("ended", "")
-                self._journal.add("restart", text, ts=ts, shard=_number(name), reason=reason)
+            if pid and pid != before and (before or (name == "aggregator" and row.restarts)):
+                text = f"{name} restarted, start {row.restarts + 1}"
+                self._journal.add("restart", text, ts=ts, shard=_number(name), reason=row.ended)
             if pid:
                 self._pids[name] = pid
 

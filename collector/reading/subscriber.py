@@ -24,7 +24,8 @@ from collector.reading.wanted import Wanted, symbol_pattern
 from shards.book import OrderBook
 from shards.errors import SequenceGap
 from shards.events import Book
-from shards.frames import CHANNELS
+from shards.frames import CHANNELS, PREFIX_SIZE, ts_pub_of
+from shards.stats import Histogram
 
 _encode: Final = msgspec.msgpack.Encoder().encode
 _BATCH: Final = 256
@@ -75,6 +76,8 @@ class Subscriber:
         self.connect = connect
         self.requests = requests_endpoint(connect) if requests is None else requests
         self.inbox = Inbox(Wanted(markets, channels), silent_s=silent_s)
+        self.latency = Histogram()
+        """From ``ts_pub`` to our read, ns: the last hop. Of the first frame of each read."""
         self._hwm = hwm
         self._context = context
         self._books: dict[str, OrderBook] | None = {} if keep_books else None
@@ -213,12 +216,14 @@ class Subscriber:
         """Take up to a batch of frames; say whether that were all."""
         receive, recv = self.inbox.receive, frames.recv
         ts_sub = time.time_ns()
-        for _ in range(_BATCH):
+        for taken in range(_BATCH):
             try:
                 topic, body = recv(zmq.NOBLOCK), recv(zmq.NOBLOCK)
             except zmq.Again:
                 return True
             receive(topic, body, ts_sub)
+            if not taken and len(body) > PREFIX_SIZE and body[:1] == _ARRAY_OF_TEN:
+                self.latency.record(ts_sub - ts_pub_of(body))
             if body[:1] != _ARRAY_OF_TEN:
                 # Not a message of two parts: go to the start of the next one.
                 while frames.getsockopt(zmq.RCVMORE):

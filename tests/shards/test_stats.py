@@ -1,5 +1,6 @@
 """Histograms against hdrhistogram, and their exact merge."""
 
+import msgspec
 import pytest
 from hdrh.histogram import HdrHistogram
 from hypothesis import given, settings, strategies as st
@@ -78,9 +79,38 @@ def test_the_summary_is_in_microseconds() -> None:
     assert list(summary) == ["p50", "p90", "p99", "p999", "max"]
     assert summary["p50"] == pytest.approx(8, rel=1 / 16)
     assert summary["p999"] == summary["max"] == 1_000
-    assert histogram.summary_us([("p25", 0.25)]).keys() == {"p25", "max"}
+
+
+@settings(max_examples=100, deadline=None)
+@given(values=VALUES)
+def test_values_below_powers_of_two_are_counted_exactly(values: list[int]) -> None:
+    histogram = Histogram()
+    for value in values:
+        histogram.record(value)
+    limits = [1 << bits for bits in range(5, 31)]
+    assert histogram.below(limits) == [sum(v < limit for v in values) for limit in limits]
+
+
+@settings(max_examples=50, deadline=None)
+@given(values=VALUES)
+def test_a_histogram_travels_as_it_is(values: list[int]) -> None:
+    histogram = Histogram()
+    for value in values:
+        histogram.record(value)
+    packed = msgspec.msgpack.encode(histogram)
+    assert msgspec.msgpack.decode(packed, type=Histogram) == histogram
+
+
+def test_several_quantiles_in_one_pass_are_those_one_by_one() -> None:
+    histogram = Histogram()
+    for value in range(1, 2_000):
+        histogram.record(value * 17)
+    wanted = (0.0, 0.5, 0.9, 0.99, 0.999, 1.0)
+    assert histogram.quantiles(wanted) == [histogram.quantile(q) for q in wanted]
 
 
 def test_an_empty_histogram_says_zero() -> None:
+    assert Histogram().quantiles((0.5, 0.9)) == [0, 0]
+    assert Histogram().below([1, 2]) == [0, 0]
     assert Histogram().quantile(0.99) == 0
     assert set(Histogram().summary_us().values()) == {0}

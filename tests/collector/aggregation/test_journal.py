@@ -5,6 +5,7 @@ import pytest
 
 from collector.aggregation.coverage import Coverage
 from collector.aggregation.journal import TOGETHER, Entry, Journal
+from collector.aggregation.processes import ProcessRow
 from collector.aggregation.transitions import Transitions
 from shards.config import Market
 from shards.events import Gap
@@ -143,20 +144,20 @@ def test_a_gap_is_told_with_its_blocks_and_cause() -> None:
 
 def test_a_process_with_another_id_was_restarted() -> None:
     seen = Seen()
-    rows = [{"name": "shard 3", "pid": 10, "restarts": 0, "ended": ""}]
-    seen.transitions.processes(rows, 1)
+    row = ProcessRow(name="shard 3", pid=10, restarts=0)
+    seen.transitions.processes([row], 1)
     assert seen.new() == []
-    rows[0] |= {"pid": 0, "ended": "killed by SIGKILL"}
-    seen.transitions.processes(rows, 2)
-    rows[0] |= {"pid": 11, "restarts": 1}
-    seen.transitions.processes(rows, 3)
+    row.pid, row.ended = 0, "killed by SIGKILL"
+    seen.transitions.processes([row], 2)
+    row.pid, row.restarts = 11, 1
+    seen.transitions.processes([row], 3)
     assert seen.new() == [("restart", "shard 3 restarted, start 2", "killed by SIGKILL")]
     assert next(iter(seen.journal)).shard == 3
 
 
 def test_an_aggregator_tells_of_its_own_restart() -> None:
     seen = Seen()
-    row = {"name": "aggregator", "pid": 12, "restarts": 1, "ended": "killed by SIGKILL"}
+    row = ProcessRow(name="aggregator", pid=12, restarts=1, ended="killed by SIGKILL")
     seen.transitions.processes([row], 1)
     seen.transitions.processes([row], 2)
     assert seen.new() == [("restart", "aggregator restarted, start 2", "killed by SIGKILL")]

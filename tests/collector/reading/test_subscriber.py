@@ -76,6 +76,9 @@ def test_a_late_joiner_gets_the_book_then_what_follows() -> None:
     assert (last.topic, last.channel, last.symbol) == ("trades.INJ-USDT.", "trades", INJ)
     assert (last.shard, last.epoch, last.frame_sequence, last.topic_sequence) == (3, 9, 5, 1)
     assert last.ts_push < last.ts_pub < last.ts_sub
+    hop = subscriber.latency
+    assert 1 <= hop.number <= 5
+    assert 0 < hop.maximum < last.ts_sub - last.ts_push + 60 * 10**9
 
 
 def test_a_dropped_frame_is_fetched_again() -> None:

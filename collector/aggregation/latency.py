@@ -1,0 +1,204 @@
+"""
+Where a frame's time goes: a budget of named hops, per shard, and per channel where that differs.
+
+::
+
+    block time ──► receive ──► decoded ──► pushed ──► aggregator ──► published ──► subscriber
+        block_to_recv  recv_to_decoded │  push_to_aggregator │               the subscriber's own
+                            decoded_to_pushed      aggregator_to_published
+                   └────────── recv_to_aggregator ──────────┘
+                   └─ block_span: a block's first receive to its last frame published ─┘
+
+Counted per batch, per payload or per block, never per frame: what shares its instants needs one
+record. Replayed and resent frames are not counted. The two hops inside a shard come with
+its reports. Pure: instants come in, ns since the epoch.
+"""
+
+from collections import defaultdict, deque
+from collections.abc import Iterable
+from typing import Any, Final
+
+from shards.frames import CHANNELS, LATE, BatchHeader, Record
+from shards.stats import Histogram
+
+_SPAN_OVER_NS: Final = 2_000_000_000
+"""No frame of a block for so long: that was its last."""
+_CLOCK_BLOCKS: Final = 500
+"""Over how many blocks the clocks are compared, some minutes of them."""
+_FAR_NS: Final = 10_000_000_000
+
+
+class ShardHops:
+    """The hops of one shard's frames."""
+
+    __slots__ = (
+        "aggregator_to_published",
+        "block_to_recv",
+        "channels",
+        "height",
+        "push_to_aggregator",
+        "recent",
+    )
+
+    def __init__(self) -> None:
+        self.height = 0
+        """Of its newest live frame."""
+        self.recent: defaultdict[int, Histogram] = defaultdict(Histogram)
+        """Receive to aggregator by kind of frame, since it was last taken."""
+        self.channels: defaultdict[int, Histogram] = defaultdict(Histogram)
+        """The same, before that."""
+        self.block_to_recv = Histogram()
+        self.push_to_aggregator = Histogram()
+        self.aggregator_to_published = Histogram()
+
+
+class Latencies:
+    """All hops that the aggregator sees."""
+
+    def __init__(self) -> None:
+        self.shards: dict[int, ShardHops] = {}
+        self.block_span = Histogram()
+        self.clock = Clock()
+        self._stopped = ShardHops()
+        """What shards that are there no more have counted."""
+        self._spans: dict[int, list[int]] = {}
+        """By height: first receive, last frame published."""
+
+    # ---- the data path --------------------------------------------------------------
+
+    def receive(self, records: list[Record], header: BatchHeader, now: int) -> None:
+        """Count a batch that has just come."""
+        hops = self.shards.get(header.shard)
+        if hops is None:
+            hops = self.shards[header.shard] = ShardHops()
+        hops.push_to_aggregator.record(now - header.ts_push)
+        recent = hops.recent
+        stamp = kind = same = 0
+        for record in records:
+            if record.flags & LATE:
+                continue
+            if record.ts_recv != stamp or record.kind != kind:
+                if same:
+                    recent[kind].record(now - stamp, same)
+                stamp, kind, same = record.ts_recv, record.kind, 0
+            same += 1
+            if record.height > hops.height and record.ts_event:
+                self._begin_block(hops, record, now)
+        if same:
+            recent[kind].record(now - stamp, same)
+
+    def _begin_block(self, hops: ShardHops, record: Record, now: int) -> None:
+        """Once a block and shard: its first frame says when we had it."""
+        hops.height = record.height
+        late = record.ts_recv - record.ts_event
+        hops.block_to_recv.record(late)
+        self.clock.hear(record.height, late)
+        span = self._spans.setdefault(record.height, [record.ts_recv, now])
+        span[0] = min(span[0], record.ts_recv)
+
+    def published(self, shard: int, came: int, now: int) -> None:
+        """Count the same batch when its frames are out."""
+        hops = self.shards[shard]
+        hops.aggregator_to_published.record(now - came)
+        span = self._spans.get(hops.height)
+        if span is not None:
+            span[1] = now
+
+    # ---- once a second --------------------------------------------------------------
+
+    def take_recent(self, now: int) -> dict[int, Histogram]:
+        """Return each shard's receive to aggregator since the last time; end old blocks."""
+        for height in [h for h, (_, last) in self._spans.items() if now - last > _SPAN_OVER_NS]:
+            first, last = self._spans.pop(height)
+            self.block_span.record(last - first)
+        taken = {}
+        for shard, hops in self.shards.items():
+            taken[shard] = merged(hops.recent.values())
+            for kind, histogram in hops.recent.items():
+                hops.channels[kind].merge(histogram)
+            hops.recent.clear()
+        return taken
+
+    def stop(self, shard: int) -> None:
+        """A shard is there no more: what it counted stays in the totals."""
+        hops = self.shards.pop(shard, None)
+        if hops is None:
+            return
+        into = self._stopped
+        into.block_to_recv.merge(hops.block_to_recv)
+        into.push_to_aggregator.merge(hops.push_to_aggregator)
+        into.aggregator_to_published.merge(hops.aggregator_to_published)
+        for channels in (hops.channels, hops.recent):
+            for kind, histogram in channels.items():
+                into.channels[kind].merge(histogram)
+
+    # ---- what is known --------------------------------------------------------------
+
+    def recv_to_aggregator(self, shard: int | None = None) -> dict[str, Histogram]:
+        """Return it by channel, of one shard or of all that ever were."""
+        of = [*self.shards.values(), self._stopped] if shard is None else [self.shards[shard]]
+        names = {kind: name for name, kind in CHANNELS.items()}
+        found: dict[str, Histogram] = {}
+        for hops in of:
+            for channels in (hops.channels, hops.recent):
+                for kind, histogram in channels.items():
+                    found.setdefault(names[kind], Histogram()).merge(histogram)
+        return found
+
+    def hop(self, name: str) -> Histogram:
+        """Return one of a shard's hops, over all shards that ever were."""
+        return merged(getattr(hops, name) for hops in (*self.shards.values(), self._stopped))
+
+
+class Clock:
+    """
+    Whether block times and our clock can be compared.
+
+    A block's time is the validators' word. If blocks seem to come before they were made, or
+    very long after, then it is the clocks that differ.
+    """
+
+    __slots__ = ("_height", "_late")
+
+    def __init__(self) -> None:
+        self._height = 0
+        self._late: deque[int] = deque(maxlen=_CLOCK_BLOCKS)
+
+    def hear(self, height: int, late: int) -> None:
+        """Take how long after its block time a block was first received."""
+        if height > self._height:
+            self._height = height
+            self._late.append(late)
+
+    def summary(self) -> dict[str, Any]:
+        """Say how far apart the clocks seem, and whether to trust ``block_to_recv``."""
+        late = sorted(self._late)
+        if not late:
+            offset = dict.fromkeys(("min", "p50", "max"), 0.0)
+            return {"trusted": False, "reason": "no block yet", "blocks": 0, "offset_ms": offset}
+        half = late[len(late) // 2]
+        reason = ""
+        if late[0] < 0:
+            reason = (
+                f"a block came {-late[0] / 1e6:.0f} ms before its own time: "
+                "our clock is behind the validators' clocks"
+            )
+        elif half > _FAR_NS:
+            reason = (
+                f"blocks come {half / 1e9:.0f} s after their time: our clock is ahead of the "
+                "validators' clocks, or the node is behind the chain"
+            )
+        return {
+            "trusted": not reason,
+            "reason": reason,
+            "blocks": len(late),
+            "offset_ms": {"min": late[0] / 1e6, "p50": half / 1e6, "max": late[-1] / 1e6},
+        }
+
+
+def merged(histograms: Iterable[Histogram]) -> Histogram:
+    """Add histograms up."""
+    total = Histogram()
+    for histogram in histograms:
+        total.merge(histogram)
+    return total

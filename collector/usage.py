@@ -1,0 +1,87 @@
+"""
+What every process of the collector uses, read once a second by the coordinator.
+
+Not by the aggregator: a pass over ten processes is some milliseconds, and frames would wait.
+PSS (memory, with shared pages divided among those who share them) makes the kernel walk
+the page tables: one process per pass is asked for it, in turn.
+"""
+
+from collections.abc import Mapping
+
+import msgspec
+import psutil
+
+_EVERY_S = 0.9
+
+
+class Use(msgspec.Struct):
+    """What one process uses; times and switches since it began."""
+
+    cpu_percent: float = 0.0
+    """Since the last pass; 100 is one core."""
+    cpu_user_s: float = 0.0
+    cpu_system_s: float = 0.0
+    rss_mb: float = 0.0
+    pss_mb: float = 0.0
+    """0 until its turn has come, and where the system does not tell."""
+    threads: int = 0
+    fds: int = 0
+    switches_voluntary: int = 0
+    switches_involuntary: int = 0
+
+
+class Usage:
+    """The use of all processes, by name; ``now`` is monotonic seconds."""
+
+    def __init__(self) -> None:
+        self._processes: dict[str, psutil.Process] = {}
+        self._uses: dict[str, Use] = {}
+        self._read_at = -1.0
+        self._turn = 0
+
+    def read(self, pids: Mapping[str, int], now: float) -> Mapping[str, Use]:
+        """Return what they use, read anew if the last pass is a second old."""
+        if self._read_at < 0 or now - self._read_at >= _EVERY_S:
+            self._read_at = now
+            self._processes = {n: p for n, p in self._processes.items() if n in pids}
+            self._uses = {name: self._read(name, pid) for name, pid in pids.items() if pid}
+            self._read_pss()
+        return self._uses
+
+    def _read(self, name: str, pid: int) -> Use:
+        process = self._processes.get(name)
+        try:
+            if process is None or process.pid != pid:
+                process = self._processes[name] = psutil.Process(pid)
+            with process.oneshot():
+                times, switches = process.cpu_times(), process.num_ctx_switches()
+                before = self._uses.get(name)
+                return Use(
+                    process.cpu_percent(),
+                    times.user,
+                    times.system,
+                    round(process.memory_info().rss / 2**20, 1),
+                    before.pss_mb if before is not None else 0.0,
+                    process.num_threads(),
+                    process.num_fds(),
+                    switches.voluntary,
+                    switches.involuntary,
+                )
+        except (psutil.NoSuchProcess, psutil.AccessDenied):
+            # It has just ended, and its successor has another id.
+            self._processes.pop(name, None)
+            return Use()
+
+    def _read_pss(self) -> None:
+        """Read the PSS of one process, each in turn."""
+        names = list(self._processes)
+        if not names:
+            return
+        self._turn += 1
+        name = names[self._turn % len(names)]
+        try:
+            pss = getattr(self._processes[name].memory_full_info(), "pss", 0)
+        except (psutil.NoSuchProcess, psutil.AccessDenied):
+            return
+        if name in self._uses:
+            self._uses[name].pss_mb = round(pss / 2**20, 1)

@@ -1,0 +1,122 @@
+"""The budget of hops: what is counted how often, and when clocks are not to be trusted."""
+
+import pytest
+
+from collector.aggregation.latency import Clock, Latencies
+from shards.frames import KIND_BOOK, KIND_TRADES, LATE, VERSION, BatchHeader, Record
+from shards.stats import Histogram
+
+US = 1_000
+MS = 1_000_000
+S = 1_000_000_000
+RECV = 100 * S
+
+
+def record(height: int, ts_recv: int, kind: int = KIND_BOOK, flags: int = 0) -> Record:
+    return Record("t", kind, flags, height, 1, 1, RECV - 200 * MS, ts_recv, b"")
+
+
+def header(shard: int = 0, ts_push: int = RECV + 300 * US) -> BatchHeader:
+    return BatchHeader(VERSION, shard, 1, 1, 1, ts_push, False)
+
+
+def about(histogram: Histogram, nanoseconds: int, number: int) -> bool:
+    return histogram.number == number and histogram.quantile(1.0) == pytest.approx(
+        nanoseconds, rel=1 / 16
+    )
+
+
+def test_the_hops_of_a_batch_add_up_to_the_way_of_its_frames() -> None:
+    latencies = Latencies()
+    records = [record(7, RECV), record(7, RECV), record(7, RECV, KIND_TRADES)]
+    latencies.receive(records, header(), RECV + 400 * US)
+    latencies.published(0, RECV + 400 * US, RECV + 450 * US)
+    assert about(latencies.hop("push_to_aggregator"), 100 * US, 1)
+    assert about(latencies.hop("aggregator_to_published"), 50 * US, 1)
+    assert about(latencies.hop("block_to_recv"), 200 * MS, 1)
+    channels = latencies.recv_to_aggregator()
+    assert about(channels["book"], 400 * US, 2)
+    assert about(channels["trades"], 400 * US, 1)
+
+
+def test_replayed_frames_say_nothing_about_latency() -> None:
+    latencies = Latencies()
+    latencies.receive([record(7, RECV - 50 * S, flags=LATE)], header(), RECV)
+    assert latencies.recv_to_aggregator() == {}
+    assert latencies.hop("block_to_recv").number == 0
+
+
+def test_what_was_taken_by_the_second_stays_in_the_total() -> None:
+    latencies = Latencies()
+    latencies.receive([record(7, RECV)], header(0), RECV + MS)
+    latencies.receive([record(7, RECV)], header(1), RECV + 3 * MS)
+    taken = latencies.take_recent(RECV)
+    assert about(taken[0], MS, 1)
+    assert about(taken[1], 3 * MS, 1)
+    assert [histogram.number for histogram in latencies.take_recent(RECV).values()] == [0, 0]
+    latencies.receive([record(8, RECV)], header(1), RECV + MS)
+    assert latencies.recv_to_aggregator(1)["book"].number == 2
+    latencies.stop(1)
+    assert latencies.shards.keys() == {0}
+    assert latencies.recv_to_aggregator()["book"].number == 3
+    assert latencies.hop("push_to_aggregator").number == 3
+
+
+def test_a_block_spans_from_the_first_shard_that_had_it_to_the_last_frame_out() -> None:
+    latencies = Latencies()
+    latencies.receive([record(7, RECV + 2 * MS)], header(0), RECV + 3 * MS)
+    latencies.published(0, RECV + 3 * MS, RECV + 4 * MS)
+    latencies.receive([record(7, RECV)], header(1), RECV + 5 * MS)
+    latencies.published(1, RECV + 5 * MS, RECV + 6 * MS)
+    latencies.receive([record(7, RECV + 7 * MS)], header(0), RECV + 8 * MS)
+    latencies.published(0, RECV + 8 * MS, RECV + 9 * MS)
+    latencies.take_recent(RECV + S)
+    assert latencies.block_span.number == 0
+    latencies.take_recent(RECV + 4 * S)
+    assert about(latencies.block_span, 9 * MS, 1)
+
+
+# ---- clocks -------------------------------------------------------------------------------
+
+
+def test_clocks_that_agree_are_trusted() -> None:
+    clock = Clock()
+    for height in range(1, 100):
+        clock.hear(height, (200 + height) * MS)
+        clock.hear(height, 9 * S)
+    said = clock.summary()
+    assert (said["trusted"], said["reason"], said["blocks"]) == (True, "", 99)
+    assert said["offset_ms"] == {"min": 201.0, "p50": 250.0, "max": 299.0}
+
+
+def test_a_block_that_came_before_it_was_made_shows_a_slow_clock() -> None:
+    clock = Clock()
+    clock.hear(1, 200 * MS)
+    clock.hear(2, -30 * MS)
+    said = clock.summary()
+    assert not said["trusted"]
+    assert said["reason"].startswith("a block came 30 ms before its own time: our clock is behind")
+
+
+def test_blocks_that_are_very_late_show_a_fast_clock_or_a_node_that_lags() -> None:
+    clock = Clock()
+    for height in range(1, 4):
+        clock.hear(height, 60 * S)
+    assert clock.summary()["reason"].startswith("blocks come 60 s after their time")
+
+
+def test_old_blocks_do_not_speak_against_a_clock_that_was_set_right() -> None:
+    clock = Clock()
+    clock.hear(1, -S)
+    for height in range(2, 502):
+        clock.hear(height, 100 * MS)
+    assert clock.summary()["trusted"]
+
+
+def test_without_a_block_nothing_is_known() -> None:
+    assert Clock().summary() == {
+        "trusted": False,
+        "reason": "no block yet",
+        "blocks": 0,
+        "offset_ms": {"min": 0.0, "p50": 0.0, "max": 0.0},
+    }
