@@ -19,7 +19,7 @@ from collector.dashboard.top.command import top
 from collector.devnet.command import devnet
 from collector.reading.tail import tail
 from collector.verify.command import verify
-from shards import channels as catalogue
+from shards import catalogue
 from shards.config import CHANNELS
 from shards.errors import EXIT_CONFIG, EXIT_OK, ConfigError
 

@@ -34,7 +34,8 @@ from collector.node import OwnDevnet
 from collector.serving import listening
 from collector.supervisor import Child, Supervisor
 from collector.usage import Usage, Use
-from shards import channels, worker
+from shards import catalogue, worker
+from shards.chainfeed import CHAIN
 from shards.config import CHANNELS, Endpoints, Market, ShardConfig, SourceName
 from shards.errors import EXIT_BELOW, EXIT_OK, ConfigError
 from shards.sources.channels import Access
@@ -144,7 +145,7 @@ class Coordinator:
         with contextlib.ExitStack() as stack:
             signals = stack.enter_context(_Signals())
             try:
-                channels.check(self._options.channels, self._options.source)
+                catalogue.check(self._options.channels, self._options.source)
                 check_free(self._options.publish)
                 if self._options.http:
                     listening.check(self._options.http)
@@ -194,6 +195,9 @@ class Coordinator:
     ) -> Supervisor:
         options = self._options
         pull, link = f"ipc://{folder}/push", f"ipc://{folder}/link"
+        if not catalogue.CHAIN_WIDE.isdisjoint(options.channels):
+            # It is assigned, resumed and handed on like a market.
+            markets = [*markets, CHAIN]
         by_id = {market.market_id: market for market in markets}
         parts = sharding.assign(list(by_id), shards=options.shards)
         children = [
@@ -337,7 +341,7 @@ def _started(
     sizes = ", ".join(str(len(part)) for part in parts)
     connect = options.publish[0]
     return (
-        f"{len(markets)} markets of {options.network} over {len(parts)} shards ({sizes}); "
+        f"{sum(market is not CHAIN for market in markets)} markets of {options.network} over {len(parts)} shards ({sizes}); "
         f"publishing on {', '.join(options.publish)}"
         f"{f', HTTP on {options.http}' if options.http else ''}\n"
         f"in another terminal: collector tail --connect {connect}"

@@ -11,11 +11,11 @@ from collector import discovery, networks, selection
 from collector.asking import Asker
 from collector.config import requests_endpoint
 from collector.dashboard.text import block_lines
-from shards import channels
+from shards import catalogue
 from shards.errors import ConfigError
 
 _ANSWER_S = 5.0
-_NOTES: Final[tuple[tuple[str, Callable[[channels.Channel], bool]], ...]] = (
+_NOTES: Final[tuple[tuple[str, Callable[[catalogue.Channel], bool]], ...]] = (
     ("by default", lambda channel: channel.is_default),
     ("a state: late joiners get the newest", lambda channel: channel.is_state),
 )
@@ -54,9 +54,9 @@ def show_status(connect: str, *, as_json: bool, watch: bool) -> None:
 def show_capabilities(*, as_json: bool) -> None:
     """Print the catalogue of channels, a paragraph for each, or as plain data."""
     if as_json:
-        click.echo(json.dumps(channels.rows()))
+        click.echo(json.dumps(catalogue.rows()))
         return
-    for channel in channels.CATALOGUE:
+    for channel in catalogue.CATALOGUE:
         notes = [text for text, holds in _NOTES if holds(channel)]
         click.echo(f"{channel.name}  ({', '.join([channel.topic, *notes])})")
         cells = (

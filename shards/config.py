@@ -27,7 +27,7 @@ class Market(msgspec.Struct, frozen=True):
 
 
 CHANNELS = ("book", "trades")
-"""What is collected unless something else is asked for (channels.py has all); gaps are always
+"""What is collected unless something else is asked for (catalogue.py has all); gaps are always
 announced."""
 
 

@@ -166,7 +166,7 @@ class Order(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """What became of one resting order in one block; fills are told by trades alone."""
 
     order_hash: str
-    status: Literal["booked", "matched", "cancelled"]
+    status: str
     """``booked``: new, nothing filled. ``matched``: new, and partly filled in this block.
     ``cancelled``: taken out; ``fillable`` is what was left of it."""
     side: Side
@@ -272,7 +272,7 @@ class Extras(msgspec.Struct, frozen=True, gc=False):
     """``(symbol, price)`` of the oracles, in the chain's order for each symbol."""
 
 
-_STATUSES = ("cancelled", "matched", "booked")
+_PLACES = {"cancelled": 0, "matched": 1, "booked": 2}
 
 
 def in_order(of_market: tuple[str, Order]) -> tuple[int, str]:
@@ -282,7 +282,7 @@ def in_order(of_market: tuple[str, Order]) -> tuple[int, str]:
     The node tells them in no order, each time in another.
     """
     order = of_market[1]
-    return _STATUSES.index(order.status), order.order_hash
+    return _PLACES.get(order.status, 3), order.order_hash
 
 
 class Block(msgspec.Struct, frozen=True, gc=False):

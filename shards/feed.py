@@ -80,12 +80,20 @@ class Feed:
         held_limit: int = 2_000,
         with_book: bool = True,
         with_ticker: bool = False,
+        with_extras: bool = False,
     ) -> None:
+        """
+        Args:
+            with_extras: Whether a block without its events, of which an indexer told the
+                trades alone, counts as missing: it lacks what this feed is to tell.
+
+        """
         self.market_id = market_id
         self.ledger = ledger
         self.stats = FeedStats()
         self.sync = BookSync(market_id, wanted=with_book)
         self._top = Top() if with_ticker else None
+        self._with_extras = with_extras
         self._flows = False
         self._replay_to = 0
         self.state = State.PENDING
@@ -235,8 +243,10 @@ class Feed:
 
     def replay(self, block: Block, ts_recv: int) -> None:
         """Take the lost block that is due next (``ledger.last + 1``)."""
-        self.ledger.last = block.height
-        self.ledger.replayed.add(block.height)
+        ledger = self.ledger
+        ledger.last = block.height
+        is_whole = block.has_books or not self._with_extras
+        (ledger.replayed if is_whole else ledger.missing).add(block.height)
         self._publish(block, ts_recv, "replay", late=True)
         if not block.has_books:
             self.sync.lose(observed_from=block.height + 1)

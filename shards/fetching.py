@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 
 from shards.backoff import Backoff
+from shards.catalogue import EXTRAS
 from shards.config import ShardConfig
 from shards.errors import SourceError
 from shards.outbox import NeedReplay, NeedSnapshot, NeedSubscription
@@ -129,8 +130,11 @@ class Fetcher:
 def _replay_sources(config: ShardConfig, access: Access) -> list[ReplaySource]:
     """Make everything that lost blocks can be had from, the best first."""
     found = config.endpoints
-    sources: list[ReplaySource] = [RpcReplay(Rpc(url, access)) for url in found.rpc]
-    sources += [EventProviderReplay(at, access) for at in found.events]
+    extras = not EXTRAS.isdisjoint(config.channels)
+    sources: list[ReplaySource] = [
+        RpcReplay(Rpc(url, access), with_extras=extras) for url in found.rpc
+    ]
+    sources += [EventProviderReplay(at, access, with_extras=extras) for at in found.events]
     if found.indexer:
         # Its stubs are of no use to anyone else.
         from shards.sources.indexer_replay import IndexerReplay

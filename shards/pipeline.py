@@ -14,8 +14,8 @@ from typing import TypeAlias
 
 import msgspec
 
+from shards.catalogue import BOOKS
 from shards.chainfeed import CHAIN, ChainFeed
-from shards.channels import BOOKS
 from shards.config import CHANNELS, Limits, Market
 from shards.errors import DecodeError
 from shards.events import (
@@ -82,6 +82,7 @@ class Pipeline:
                 held_limit=held,
                 with_book=with_book and not is_chain,
                 with_ticker="ticker" in channels and not is_chain,
+                with_extras=("oracle" if is_chain else "orders") in channels,
             )
             self.feeds[market.market_id] = feed
         self._subscriptions: dict[int, list[Feed]] = {}

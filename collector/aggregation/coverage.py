@@ -15,6 +15,7 @@ from typing import Any, Final
 import msgspec
 
 from collector.aggregation.gaps import GapLife
+from shards.chainfeed import CHAIN
 from shards.config import Market
 from shards.events import Gap
 from shards.ledger import MarketLedger, Ranges
@@ -166,17 +167,26 @@ class Coverage:
         return state.state
 
     def counts(self, now: float) -> dict[str, int]:
-        """Count markets by state."""
+        """Count markets by state; the chain's own feed is none."""
         counts: dict[str, int] = {}
         for state in self.states.values():
+            if self._markets[state.market_id].type == "chain":
+                continue
             name = self.state_of(state, now)
             counts[name] = counts.get(name, 0) + 1
         return counts
 
+    def chain_feed(self, now: float) -> dict[str, Any] | None:
+        """Describe the chain's own feed; None where it is not collected."""
+        state = self.states.get(CHAIN.market_id)
+        if state is None:
+            return None
+        return {"state": self.state_of(state, now), "shard": state.shard, "height": state.last}
+
     def coverage(self, now: float) -> float:
         """Return live ÷ (requested - inactive), 0 where there is nothing to cover."""
         counts = self.counts(now)
-        wanted = len(self.states) - counts.get("inactive", 0)
+        wanted = sum(counts.values()) - counts.get("inactive", 0)
         return counts.get("live", 0) / wanted if wanted else 0.0
 
     def sample(self, now: float) -> None:
@@ -249,6 +259,8 @@ class Coverage:
         rows = []
         for market_id, state in self.states.items():
             market = self._markets[market_id]
+            if market.type == "chain":
+                continue
             rows.append(
                 {
                     "market_id": market_id,

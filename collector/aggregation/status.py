@@ -30,11 +30,12 @@ def summary(
     reports = [link.report for link in aggregator.links.values() if link.report is not None]
     return {
         "markets": {
-            "requested": len(coverage.states),
+            "requested": sum(counts.values()),
             "inactive": counts.get("inactive", 0),
             "live": counts.get("live", 0),
             "states": counts,
         },
+        "chain_feed": coverage.chain_feed(now),
         "coverage": {"now": coverage.coverage(now), "mean": coverage.mean},
         "completeness": coverage.completeness(),
         "blocks": coverage.blocks() | {"head": coverage.head},

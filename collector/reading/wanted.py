@@ -4,8 +4,8 @@ from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
 
+from shards.catalogue import CHAIN_WIDE
 from shards.chainfeed import CHAIN
-from shards.channels import CHAIN_WIDE
 from shards.frames import CHANNELS, topic as topic_name
 
 _GLOB = frozenset("*?[")

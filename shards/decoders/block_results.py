@@ -10,12 +10,13 @@ stream prints hexadecimal or bech32.
 
 import base64
 import functools
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Annotated, Any, Final
 
 import bech32
 import msgspec
 
+from shards.decoders import block_results_extras
 from shards.errors import DecodeError
 from shards.events import ZERO, Block, BookUpdate, Level, Trade
 
@@ -95,11 +96,12 @@ _text: Final = msgspec.json.Decoder(str)
 _bool: Final = msgspec.json.Decoder(bool)
 
 
-def decode(payload: bytes, ts_event: int) -> Block:
+def decode(payload: bytes, ts_event: int, *, with_extras: bool = False) -> Block:
     """
     Decode an answer of ``block_results`` into the block that the stream would have sent.
 
-    ``ts_event`` is the block's time in ns, which this answer does not carry.
+    ``ts_event`` is the block's time in ns, which this answer does not carry. Orders and
+    oracle prices are only looked for if asked for.
 
     Raises:
         DecodeError: If the answer is an error, or not of this format.
@@ -113,12 +115,12 @@ def decode(payload: bytes, ts_event: int) -> Block:
         result = answer.result
         begin, end = _by_mode(result.finalize_block_events or ())
         transactions = [e for tx in result.txs_results or () for e in tx.events or ()]
-        return _block(result.height, ts_event, begin + transactions + end)
+        return _block(result.height, ts_event, begin + transactions + end, with_extras)
     except (msgspec.DecodeError, ValueError, KeyError, RecursionError) as error:
         raise DecodeError("", f"not a block_results answer: {error!r}") from None
 
 
-def decode_raw(block: Any) -> Block:
+def decode_raw(block: Any, *, with_extras: bool = False) -> Block:
     """
     Decode a parsed ``RawBlock`` of the event provider, which keeps the phases apart.
 
@@ -129,12 +131,12 @@ def decode_raw(block: Any) -> Block:
     try:
         transactions = [event for tx in block.txs_results for event in tx.events]
         events = [*block.begin_block_events, *transactions, *block.end_block_events]
-        return _block(block.height, block.block_timestamp * 1_000_000, events)
+        return _block(block.height, block.block_timestamp * 1_000_000, events, with_extras)
     except (msgspec.DecodeError, ValueError, KeyError) as error:
         raise DecodeError("", f"not a raw block: {error!r}") from None
 
 
-def _block(height: int, ts_event: int, events: Iterable[Any]) -> Block:
+def _block(height: int, ts_event: int, events: Sequence[Any], with_extras: bool) -> Block:
     """Rebuild a block from its events, in the order in which the node published them."""
     trades: list[tuple[str, Trade]] = []
     updates: list[BookUpdate] = []
@@ -147,7 +149,8 @@ def _block(height: int, ts_event: int, events: Iterable[Any]) -> Block:
                 updates += [_update(update) for update in _updates.decode(attributes[key]) or ()]
         else:
             trades += _trades(attributes, height, len(trades))
-    return Block(height, ts_event, trades, updates)
+    extras = block_results_extras.decode(events) if with_extras else None
+    return Block(height, ts_event, trades, updates, True, extras)
 
 
 def _by_mode(events: Iterable[_Event]) -> tuple[list[_Event], list[_Event]]:

@@ -9,8 +9,20 @@ from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from shards.config import Market
+from shards.decoders import orders
 from shards.errors import DecodeError
-from shards.events import Block, BookUpdate, Level, Snapshot, Trade, number_of
+from shards.events import (
+    Block,
+    BookUpdate,
+    Extras,
+    Level,
+    Order,
+    Price,
+    Snapshot,
+    Trade,
+    in_order,
+    number_of,
+)
 
 _REMEMBERED: Final = 10_000
 """Texts kept: some hundred prices of each of a shard's markets, a megabyte or two."""
@@ -97,7 +109,40 @@ class StreamDecoder:
             trades.sort(key=lambda of_market: number_of(of_market[1]))
         except ValueError as error:
             raise DecodeError("", f"a trade id does not end in a number: {error}") from None
-        return 0, Block(message.block_height, message.block_time * 1_000_000, trades, updates)
+        extras = self._extras(message)
+        ts_event = message.block_time * 1_000_000
+        return 0, Block(message.block_height, ts_event, trades, updates, True, extras)
+
+    def _extras(self, message: Any) -> Extras | None:
+        """Decode orders and oracle prices; they are only there where they were asked for."""
+        updates = [*message.spot_orders, *message.derivative_orders]
+        prices = message.oracle_prices
+        if not updates and not prices:
+            return None
+        return Extras(
+            orders=sorted(map(self._order, updates), key=in_order),
+            prices=[(said.symbol, Price(said.type, decimal_text(said.price))) for said in prices],
+        )
+
+    def _order(self, update: Any) -> tuple[str, Order]:
+        market_id, said = update.order.market_id, update.order.order
+        units = self._units.get(market_id, _HUMAN)
+        info, order_type = said.order_info, orders.type_name(said.order_type)
+        margin = getattr(said, "margin", None)
+        return market_id, Order(
+            _hash(update.order_hash),
+            orders.status_name(update.status),
+            "buy" if "BUY" in order_type else "sell",
+            order_type,
+            units.price(info.price),
+            units.quantity(info.quantity),
+            units.quantity(said.fillable),
+            info.subaccount_id,
+            info.fee_recipient,
+            info.cid,
+            units.price(said.trigger_price) if said.trigger_price else "",
+            "" if margin is None else units.amount(margin),
+        )
 
     def _update(self, update: Any) -> BookUpdate:
         book = update.orderbook

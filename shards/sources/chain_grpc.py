@@ -15,13 +15,13 @@ from typing import Any, Final
 import grpc
 import grpc.aio
 
-from shards.channels import BOOKS
 from shards.config import Market
 from shards.decoders.chain_grpc import StreamDecoder
 from shards.errors import SourceError
 from shards.events import Block, Cause
 from shards.sources import stubs
 from shards.sources.channels import Access
+from shards.sources.filters import filters
 from shards.sources.reconnecting import Reconnecting
 from shards.sources.sink import Sink
 
@@ -143,17 +143,10 @@ class ChainGrpc(Reconnecting):
             self._ended.set_result(reason)
 
     def _request(self, group: list[Market]) -> Any:
-        query = self._query
-        request = query.StreamRequest()
-        for kind in ("spot", "derivative"):
-            # Binary options travel with the derivatives.
-            ids = [m.market_id for m in group if (m.type == "spot") == (kind == "spot")]
-            if ids and not BOOKS.isdisjoint(self._channels):
-                getattr(request, f"{kind}_orderbooks_filter").market_ids.extend(ids)
-            if ids and "trades" in self._channels:
-                trades = getattr(request, f"{kind}_trades_filter")
-                trades.market_ids.extend(ids)
-                trades.subaccount_ids.append("*")
+        request = self._query.StreamRequest()
+        for name, lists in filters(group, self._channels).items():
+            for field, values in lists.items():
+                getattr(getattr(request, name), field).extend(values)
         return request
 
     def resubscribe(self, market_id: str) -> None:

@@ -14,13 +14,14 @@ from typing import Any, Final
 import msgspec
 from picows import WSMsgType, WSTransport
 
-from shards.channels import BOOKS
+from shards.catalogue import EXTRAS
 from shards.config import CHANNELS, Market
-from shards.decoders import chain_ws as decoder
+from shards.decoders import chain_ws as plain, chain_ws_extras as full
 from shards.errors import SourceError
 from shards.events import Block, Cause, Confirmed, Rejected
 from shards.sources import websocket
 from shards.sources.channels import Access
+from shards.sources.filters import filters
 from shards.sources.reconnecting import Reconnecting
 from shards.sources.sink import Sink
 
@@ -31,19 +32,12 @@ _PACE: Final = 20
 
 
 def subscribe_request(request_id: int, market: Market, channels: Sequence[str] = CHANNELS) -> bytes:
-    """Build the JSON-RPC request for one market's order book and trades, or one of them."""
-    name = "spot" if market.type == "spot" else "derivative"
-    ids = [market.market_id]
-    filters: dict[str, Any] = {}
-    if not BOOKS.isdisjoint(channels):
-        filters[f"{name}_orderbooks_filter"] = {"market_ids": ids}
-    if "trades" in channels:
-        filters[f"{name}_trades_filter"] = {"market_ids": ids, "subaccount_ids": ["*"]}
+    """Build the JSON-RPC request for one market's channels."""
     params: dict[str, Any] = {
         "req": {
             # Never used twice on a connection: the node's clean-up goes by this name.
             "subscription_id": f"m{request_id}",
-            "filter": filters,
+            "filter": filters([market], channels),
         }
     }
     return _request(request_id, "subscribe", params)
@@ -77,6 +71,7 @@ class ChainWs(Reconnecting):
         super().__init__("chain-ws", endpoints, sink)
         self._markets = {market.market_id: market for market in markets}
         self._channels = channels
+        self._decode = plain.decode if EXTRAS.isdisjoint(channels) else full.decode
         self._pause_s = _PACE / subscribe_per_s
         self._return_s = return_s
         self._access = access or Access()
@@ -87,7 +82,7 @@ class ChainWs(Reconnecting):
 
     def decode(self, payload: bytes | memoryview) -> tuple[int, Block | Confirmed | Rejected]:
         """Decode a payload of this source (pipeline.Decoder)."""
-        return decoder.decode(payload)
+        return self._decode(payload)
 
     async def _session(self, endpoint: str) -> None:
         transport, listener = await websocket.connect(

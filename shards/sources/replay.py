@@ -56,9 +56,10 @@ _GONE: Final = ("lowest height is", "is not available", "pruned")
 class RpcReplay:
     """Lost blocks from CometBFT's ``block_results`` (decoders/block_results.py)."""
 
-    def __init__(self, rpc: Rpc) -> None:
+    def __init__(self, rpc: Rpc, *, with_extras: bool = False) -> None:
         self.name = f"rpc {rpc.endpoint}"
         self._rpc = rpc
+        self._with_extras = with_extras
 
     async def fetch(self, height: int) -> Block:
         """Fetch one block with its time."""
@@ -67,7 +68,8 @@ class RpcReplay:
             self._rpc.call("header", height=str(height)),
         )
         try:
-            return block_results.decode(results, block_time_ns(header))
+            ts_event = block_time_ns(header)
+            return block_results.decode(results, ts_event, with_extras=self._with_extras)
         except DecodeError as error:
             if any(text in error.reason for text in _GONE):
                 raise BlockGone(error.reason) from None
@@ -81,7 +83,10 @@ class RpcReplay:
 class EventProviderReplay:
     """Lost blocks from an event provider, which keeps them longer than most nodes do."""
 
-    def __init__(self, endpoint: str, access: Access | None = None) -> None:
+    def __init__(
+        self, endpoint: str, access: Access | None = None, *, with_extras: bool = False
+    ) -> None:
+        self._with_extras = with_extras
         self.name = f"event provider {endpoint}"
         self._endpoint = endpoint
         self._query: Any = stubs.load("exchange.event_provider_api_pb2")
@@ -98,7 +103,7 @@ class EventProviderReplay:
             answer, _ = await self._access.query(
                 self._endpoint, method, request, timeout_s=_TIMEOUT_S
             )
-            block = block_results.decode_raw(answer.raw_block)
+            block = block_results.decode_raw(answer.raw_block, with_extras=self._with_extras)
         except SourceError as error:
             if error.status in ("NOT_FOUND", "OUT_OF_RANGE"):
                 raise BlockGone(str(error)) from None

@@ -7,7 +7,7 @@ import pytest
 from click.testing import CliRunner
 
 from collector.cli import cli
-from shards import channels, frames
+from shards import catalogue, frames
 from shards.config import CHANNELS, SourceName
 from shards.errors import ConfigError
 
@@ -16,7 +16,7 @@ DOC = Path(__file__).parents[2] / "docs" / "operations.md"
 
 def documented() -> str:
     """The table as Markdown."""
-    head, *rows = channels.table()
+    head, *rows = catalogue.table()
     lines = [
         head,
         ["---"] * len(head),
@@ -32,7 +32,7 @@ def test_the_documents_table_is_the_catalogue() -> None:
 def test_the_command_prints_the_catalogue() -> None:
     result = CliRunner().invoke(cli, ["capabilities"])
     assert result.exit_code == 0
-    for row in channels.table()[1:]:
+    for row in catalogue.table()[1:]:
         for cell in row:
             assert (cell if cell != "-" else "not given") in result.stdout
 
@@ -40,23 +40,23 @@ def test_the_command_prints_the_catalogue() -> None:
 def test_its_json_is_plain_data() -> None:
     result = CliRunner().invoke(cli, ["capabilities", "--json"])
     rows = json.loads(result.stdout)
-    assert [row["channel"] for row in rows] == list(channels.NAMES)
+    assert [row["channel"] for row in rows] == list(catalogue.NAMES)
     assert {row["channel"] for row in rows if row["default"]} == set(CHANNELS)
-    assert rows[0]["sources"].keys() == set(channels.SOURCES)
+    assert rows[0]["sources"].keys() == set(catalogue.SOURCES)
 
 
 def test_every_channel_of_the_catalogue_has_a_kind_and_its_states_are_the_wires() -> None:
-    assert set(channels.NAMES) <= frames.CHANNELS.keys()
-    states = {channel.name for channel in channels.CATALOGUE if channel.is_state}
-    assert states == frames.STATES & set(channels.NAMES)
+    assert set(catalogue.NAMES) <= frames.CHANNELS.keys()
+    states = {channel.name for channel in catalogue.CATALOGUE if channel.is_state}
+    assert states == frames.STATES & set(catalogue.NAMES)
 
 
-@pytest.mark.parametrize("source", channels.SOURCES)
+@pytest.mark.parametrize("source", catalogue.SOURCES)
 def test_a_channel_that_the_source_does_not_give_is_refused_in_one_sentence(
     source: SourceName,
 ) -> None:
-    given = channels.given_by(source)
-    channels.check(given, source)
-    for name in set(channels.NAMES) - set(given):
+    given = catalogue.given_by(source)
+    catalogue.check(given, source)
+    for name in set(catalogue.NAMES) - set(given):
         with pytest.raises(ConfigError, match=f"--channel {name}: the source {source} does not"):
-            channels.check([name], source)
+            catalogue.check([name], source)

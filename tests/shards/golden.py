@@ -16,6 +16,13 @@ def read(name: str) -> Any:
 
 
 @functools.cache
+def orders() -> list[dict[str, Any]]:
+    """Read the blocks that were recorded with orders and oracle prices asked for too."""
+    with gzip.open(DIRECTORY / "node-v1.20.1-orders.jsonl.gz", "rt") as lines:
+        return [line for line in map(json.loads, lines) if line["kind"] == "block"]
+
+
+@functools.cache
 def recording() -> list[dict[str, Any]]:
     """Read all lines recorded from the node."""
     with gzip.open(DIRECTORY / "node-v1.20.1.jsonl.gz", "rt") as lines:

@@ -9,10 +9,15 @@ from typing import Any
 import msgspec
 import pytest
 
-from collector import Book, Subscriber, Trades
+from collector import Book, Subscriber
+from shards.catalogue import CATALOGUE
+from shards.events import Oracle, Orders, Pulse, Ticker, Trades
 from tests.system.running import Devnet, Running, collector
 
 pytestmark = pytest.mark.node
+
+CHANNELS = [part for channel in CATALOGUE for part in ("--channel", channel.name)]
+STREAMED = Trades | Ticker | Orders | Oracle | Pulse
 
 Facts = dict[tuple[str, str, int], Any]
 
@@ -22,7 +27,7 @@ def _facts(received: Iterable[Any]) -> Facts:
     facts: Facts = {}
     for one in received:
         event = one.event
-        if isinstance(event, Trades) or (isinstance(event, Book) and not event.is_snapshot):
+        if isinstance(event, STREAMED) or (isinstance(event, Book) and not event.is_snapshot):
             assert (one.topic, one.channel, event.height) not in facts, "published twice"
             bare = msgspec.structs.replace(event, ts_recv=0, source="chain-ws")
             facts[one.topic, one.channel, event.height] = bare
@@ -41,10 +46,12 @@ def test_both_chain_sources_publish_identical_frames_of_every_block(
     for folder in folders:
         folder.mkdir()
     with (
-        collector(folders[0], "--config", str(node.config(folders[0])), "--shards", "2") as ws,
+        collector(
+            folders[0], "--config", str(node.config(folders[0])), "--shards", "2", *CHANNELS
+        ) as ws,
         collector(
             folders[1],
-            *("--config", str(node.config(folders[1])), "--source", "chain-grpc"),
+            *("--config", str(node.config(folders[1])), "--source", "chain-grpc", *CHANNELS),
         ) as grpc,
     ):
         gathered = _gather([ws, grpc], seconds=15)
@@ -54,6 +61,9 @@ def test_both_chain_sources_publish_identical_frames_of_every_block(
     assert last - first > 10
     within = [{k: v for k, v in facts.items() if first <= k[2] <= last} for facts in (ours, theirs)]
     assert len(within[0]) > 50
+    assert {channel for _, channel, _ in within[0]} == {
+        *("book", "trades", "ticker", "orders", "oracle", "blocks")
+    }
     assert within[0] == within[1]
 
 

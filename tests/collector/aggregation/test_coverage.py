@@ -6,6 +6,7 @@ import msgspec
 import pytest
 
 from collector.aggregation.coverage import GRACE_S, SILENT_S, Coverage, MarketState
+from shards.chainfeed import CHAIN
 from shards.config import Market
 from shards.events import Gap
 from tests.shards.reported import market_report as row, report
@@ -194,3 +195,14 @@ def test_detail_has_a_row_for_every_market_with_the_counts_of_others() -> None:
     assert (first["height"], first["trades"]) == (9, 5)
     assert (second["shard"], second["state"], second["height"]) == (-1, "pending", 0)
     assert "trades" not in second
+
+
+def test_the_chains_own_feed_is_resumed_like_a_market_but_counts_as_none() -> None:
+    coverage = Coverage([*MARKETS, CHAIN])
+    coverage.report(report(row("chain", 10, 20), shard=0), NOW)
+    coverage.account(report(row("chain", 10, 20), shard=0))
+    assert coverage.chain_feed(NOW) == {"state": "live", "shard": 0, "height": 20}
+    assert sum(coverage.counts(NOW).values()) == len(MARKETS)
+    assert "chain" not in {row["market_id"] for row in coverage.detail(NOW, {})}
+    assert coverage.resume_points(["chain"])["chain"].last == 20
+    assert Coverage(MARKETS).chain_feed(NOW) is None

@@ -65,12 +65,38 @@ CATALOGUE: Final = (
         indexer="the same, from the indexer's book",
         lost="with the book",
     ),
+    Channel(
+        name="orders",
+        topic="orders.SYMBOL.",
+        is_state=False,
+        chain="every update of a resting order (L3) of every block, once; fills are in trades",
+        indexer="",
+        lost="replayed exactly; announced as missing where no node has the block any more",
+    ),
+    Channel(
+        name="oracle",
+        topic="oracle.SYMBOL.",
+        is_state=True,
+        chain="every price of every block, type and price as told; of pyth the EMA, by feed id",
+        indexer="",
+        lost="replayed from the oracles' own events",
+    ),
+    Channel(
+        name="blocks",
+        topic="blocks.chain.",
+        is_state=True,
+        chain="every block, once, in order, with the instant of its first payload",
+        indexer="",
+        lost="told when they are replayed, source replay",
+    ),
 )
 """In the order in which they are shown."""
 
 NAMES: Final = tuple(channel.name for channel in CATALOGUE)
 BOOKS: Final = frozenset({"book", "ticker"})
 """Channels that a book must be kept for."""
+EXTRAS: Final = frozenset({"orders", "oracle"})
+"""Channels that a block of the chain stream says beyond books and trades."""
 CHAIN_WIDE: Final = frozenset({"oracle", "blocks"})
 """Channels that belong to no market: one feed of the whole chain gives them."""
 

@@ -1,0 +1,40 @@
+"""What to ask the chain stream for: the same filters over its WebSocket and over gRPC."""
+
+from collections.abc import Collection, Iterable
+from typing import Final, TypeAlias
+
+from shards.catalogue import BOOKS
+from shards.config import Market
+
+Filters: TypeAlias = dict[str, dict[str, list[str]]]
+
+_EVERY: Final = ["*"]
+"""Only as the first element does the node read it as "all"."""
+_NO_SYMBOL: Final = ["-"]
+
+
+def filters(markets: Iterable[Market], channels: Collection[str]) -> Filters:
+    """
+    Name the filters of one subscription to some markets, by the request's own field names.
+
+    A filter that is left out means nothing of that kind, and without any the node refuses.
+    So where nothing is wanted but the blocks themselves, one is given that nothing matches.
+    """
+    found: Filters = {}
+    by_kind: dict[str, list[str]] = {}
+    for market in markets:
+        if market.type == "chain":
+            if "oracle" in channels:
+                found["oracle_price_filter"] = {"symbol": _EVERY}
+        else:
+            # Binary options travel with the derivatives.
+            kind = "spot" if market.type == "spot" else "derivative"
+            by_kind.setdefault(kind, []).append(market.market_id)
+    for kind, ids in by_kind.items():
+        if not BOOKS.isdisjoint(channels):
+            found[f"{kind}_orderbooks_filter"] = {"market_ids": ids}
+        if "trades" in channels:
+            found[f"{kind}_trades_filter"] = {"market_ids": ids, "subaccount_ids": _EVERY}
+        if "orders" in channels:
+            found[f"{kind}_orders_filter"] = {"market_ids": ids, "subaccount_ids": _EVERY}
+    return found or {"oracle_price_filter": {"symbol": _NO_SYMBOL}}
