@@ -1,5 +1,6 @@
 """The top of the screen: who is asked, how much is covered, how fast it flows. Pure."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from collector.dashboard.top.numbers import clock, duration, micros, rate, sparkline
@@ -8,6 +9,12 @@ from collector.dashboard.top.tones import MARKS
 from collector.dashboard.top.watched import Picture
 
 HEIGHT = 5
+_HOPS = (
+    ("recv_to_decoded", "decode"),
+    ("decoded_to_pushed", "push"),
+    ("push_to_aggregator", "to aggregator"),
+    ("aggregator_to_published", "publish"),
+)
 
 
 def headline(picture: Picture, width: int, *, paused: bool) -> list[Line]:
@@ -18,7 +25,7 @@ def headline(picture: Picture, width: int, *, paused: bool) -> list[Line]:
         lines += [
             fit(_coverage(picture, width), width),
             fit(_blocks(summary), width),
-            fit(_flow(picture), width),
+            fit(_flow(picture) + _budget(summary["latency_us"], width), width),
             fit(_states(summary["markets"]["states"]), width),
         ]
     return lines + [fit((), width)] * (HEIGHT - len(lines))
@@ -99,6 +106,16 @@ def _flow(picture: Picture) -> Line:
         Span(f"{frames['dropped']:,}", "warn" if frames["dropped"] else ""),
         Span(f"   {events['trades']:,} trades, {events['book_updates']:,} book changes", "label"),
     )
+
+
+def _budget(latency: Mapping[str, Mapping[str, float]], width: int) -> Line:
+    """Say where the time goes, hop by hop, on a screen that has room for it."""
+    if width < 150:
+        return ()
+    hops = [
+        f"{name} {micros(latency[hop]['p99']).strip()}" for hop, name in _HOPS if hop in latency
+    ]
+    return (Span(f"   p99 of hops: {', '.join(hops)}", "label"),)
 
 
 def _states(counts: dict[str, int]) -> Line:

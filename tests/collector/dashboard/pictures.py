@@ -38,7 +38,11 @@ def summary(**fields: Any) -> dict[str, Any]:
         "events": {"trades": 1_234, "book_updates": 56_789},
         "gaps": {"opened": 3, "closed": 3, "open": 0},
         "frames": {"published": 1_000, "dropped": 0},
-        "latency_us": {"recv_to_aggregator": {"p50": 123.4, "p99": 1_234.5}},
+        "latency_us": {
+            "recv_to_decoded": {"p50": 10.0, "p99": 45.0},
+            "aggregator_to_published": {"p50": 12.0, "p99": 67.0},
+            "recv_to_aggregator": {"p50": 123.4, "p99": 1_234.5},
+        },
         "processes": [
             process("coordinator"),
             process("aggregator"),

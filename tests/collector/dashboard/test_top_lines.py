@@ -111,6 +111,11 @@ def test_the_headline_at_80_columns() -> None:
     ]
 
 
+def test_a_wide_headline_has_the_budget_of_hops() -> None:
+    text = _texts(headline(_picture(), 200, paused=False), 200)[3]
+    assert text.endswith("book changes   p99 of hops: decode 45 µs, publish 67 µs")
+
+
 def test_the_headline_says_pause_and_halt() -> None:
     assert "PAUSED" in _texts(headline(_picture(), 80, paused=True), 80)[0]
     assert "THE CHAIN IS HALTED" in _texts(headline(_picture(halted=True), 80, paused=False), 80)[0]
