@@ -14,8 +14,9 @@ from typing import Any, Final, NoReturn
 import click
 
 from collector import __version__
-from collector.config import DEFAULT_PUBLISH
+from collector.config import DEFAULT_PUBLISH, DEFAULT_WEB
 from collector.dashboard.top.command import top
+from collector.dashboard.web.command import dashboard
 from collector.devnet.command import devnet
 from collector.reading.tail import tail
 from collector.verify.command import verify
@@ -38,6 +39,7 @@ def cli() -> None:
 
 
 cli.add_command(tail)
+cli.add_command(dashboard)
 cli.add_command(devnet)
 cli.add_command(verify)
 cli.add_command(top)
@@ -123,6 +125,14 @@ def _network_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option(
     "--metrics-markets", type=click.IntRange(0), metavar="N",
     help="How many markets get metrics of their own, a few series each.  [default: 300]",
+)  # fmt: skip
+@click.option(
+    "--web", is_flag=False, flag_value=DEFAULT_WEB, metavar="[HOST:PORT]",
+    help=f"Serve a web page that shows all of this live, by itself at {DEFAULT_WEB}.",
+)  # fmt: skip
+@click.option(
+    "--web-allow-remote", is_flag=True,
+    help="Allow --web at an address that other machines can reach. There is no password.",
 )  # fmt: skip
 @click.option(
     "--devnet-spot", type=click.IntRange(0), default=12, show_default=True,

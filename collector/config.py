@@ -8,6 +8,8 @@ from shards.config import CHANNELS, Endpoints, Market
 
 DEFAULT_PUBLISH: Final = "tcp://127.0.0.1:5590"
 """The aggregator's XPUB, unless told otherwise."""
+DEFAULT_WEB: Final = "127.0.0.1:5599"
+"""Where the web page is, unless told otherwise."""
 
 
 BUDGET: Final = "budget"
@@ -35,6 +37,14 @@ def requests_endpoint(publish: str) -> str:
     return f"tcp://{host}:{int(port) + 1}"
 
 
+def connectable(publish: str) -> str:
+    """Name the endpoint to connect to where one listens at a publish endpoint, perhaps a wildcard."""
+    for anywhere in ("tcp://0.0.0.0:", "tcp://*:"):
+        if publish.startswith(anywhere):
+            return f"tcp://127.0.0.1:{publish.removeprefix(anywhere)}"
+    return publish
+
+
 class AggregatorConfig(msgspec.Struct, frozen=True, kw_only=True):
     """Everything the aggregator's process needs to know."""
 
@@ -55,6 +65,8 @@ class AggregatorConfig(msgspec.Struct, frozen=True, kw_only=True):
     """Whether these are all the markets of the network: then trades can be proved whole."""
     channels: tuple[str, ...] = CHANNELS
     """What is collected."""
+    web: str = ""
+    """Where the web page is, for those who ask; empty without one."""
     publish_hwm: int = 20_000
     """Frames ZeroMQ queues for one slow subscriber before it loses some."""
     log_level: str = "INFO"

@@ -67,6 +67,8 @@ class StartOptions(msgspec.Struct, frozen=True, kw_only=True):
     duration_s: float | None = None
     min_coverage: float | None = None
     log_level: str = "INFO"
+    web: str = ""
+    """Where the page of `views` is; empty without one."""
 
 
 class Interrupted(BaseException):
@@ -127,8 +129,18 @@ class Coordinator:
         *,
         show: Callable[[dict[str, Any]], None],
         announce: Callable[[str], None],
+        views: Sequence[Child] = (),
     ) -> None:
+        """
+        Args:
+            options: What was asked for.
+            show: Takes each summary.
+            announce: Takes what is to be said once.
+            views: Processes that only look on, supervised with the rest.
+
+        """
         self._options = options
+        self._views = views
         self._show = show
         self._announce = announce
         self._summary: dict[str, Any] = {}
@@ -214,6 +226,7 @@ class Coordinator:
                     endpoints=endpoints,
                     every_market=every_market,
                     channels=options.channels or CHANNELS,
+                    web=options.web,
                     log_level=options.log_level,
                 ),
             )
@@ -229,6 +242,7 @@ class Coordinator:
             )
         if options.http:
             children.append(self._http(options.http, link))
+        children += self._views
         self._announce(_started(options, markets, parts))
         return Supervisor(children, options.file.supervision)
 
@@ -345,4 +359,5 @@ def _started(
         f"publishing on {', '.join(options.publish)}"
         f"{f', HTTP on {options.http}' if options.http else ''}\n"
         f"in another terminal: collector tail --connect {connect}"
+        + (f"\nin a browser: {options.web}" if options.web else "")
     )

@@ -8,9 +8,11 @@ from typing import Any
 import click
 
 from collector import networks
-from collector.config import DEFAULT_PUBLISH, requests_endpoint
+from collector.config import DEFAULT_PUBLISH, connectable, requests_endpoint
 from collector.coordinator import Coordinator, StartOptions
 from collector.dashboard.terminal import StatusBlock
+from collector.dashboard.web.command import missing
+from collector.supervisor import Child
 from shards.errors import ConfigError
 
 
@@ -22,6 +24,8 @@ def start(
     publish: tuple[str, ...],
     duration: float | None,
     summary: str | None,
+    web: str | None,
+    web_allow_remote: bool,
     **options: Any,
 ) -> int:
     """Run a collector as asked; return its exit code."""
@@ -40,6 +44,7 @@ def start(
     for name in ("http", "ready_coverage", "metrics_markets"):
         if options[name] is None:
             options[name] = getattr(file, name)
+    views, url = _web(web, endpoints[0], web_allow_remote, options["log_level"])
     asked = StartOptions(
         shards=shards,
         network=network,
@@ -48,13 +53,40 @@ def start(
         duration_s=duration,
         devnet_spot=options.pop("devnet_spot"),
         devnet_perp=options.pop("devnet_perp"),
+        web=url,
         **options,
     )
     with StatusBlock() as block:
-        code, found = Coordinator(asked, show=block.show, announce=block.announce).run()
+        coordinator = Coordinator(asked, show=block.show, announce=block.announce, views=views)
+        code, found = coordinator.run()
     if summary:
         _write(summary, found)
     return code
+
+
+def _web(
+    web: str | None, publish: str, allow_remote: bool, log_level: str
+) -> tuple[list[Child], str]:
+    """
+    Make the child that serves the web page, if there is to be one, and say where that will be.
+
+    Raises:
+        ConfigError: If it cannot be served there.
+
+    """
+    if web is None:
+        return [], ""
+    try:
+        from collector.dashboard.web import process
+    except ModuleNotFoundError as error:
+        raise ConfigError(f"--web: {missing(error)}") from None
+    with process.listen(web, option="--web", allow_remote=allow_remote) as listener:
+        # The address is settled here: each start of the child is to have the same one.
+        address, url = process.address_of(listener), process.url_of(listener)
+    config = process.WebConfig(
+        connect=connectable(publish), listen=address, allow_remote=allow_remote, log_level=log_level
+    )
+    return [Child("web", process.main, lambda: config)], url
 
 
 def _writable(summary: str | None) -> None:

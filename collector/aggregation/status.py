@@ -63,6 +63,7 @@ def summary(
         "shards": _shards(aggregator),
         "endpoints": msgspec.to_builtins(aggregator.config.endpoints),
         "publisher_epoch": aggregator.config.epoch,
+        "web": aggregator.config.web or None,
         "version": __version__,
     }
 

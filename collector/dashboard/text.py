@@ -38,6 +38,7 @@ def block_lines(summary: dict[str, Any], frames_per_s: float) -> list[str]:
         f"{frames['dropped']} dropped",
         f"latency   receive to aggregator p50 {latency['p50']:.0f} µs, "
         f"p99 {latency['p99']:.0f} µs, max {latency['max'] / 1000:.1f} ms",
+        *([f"page      {summary['web']}"] if summary.get("web") else []),
         "",
         f"{'process':<14}{'pid':>8}{'CPU %':>8}{'MB':>8}{'restarts':>10}",
     ]

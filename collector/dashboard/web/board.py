@@ -1,0 +1,171 @@
+"""
+What all who have the page open look at: one copy of it, versioned.
+
+Everything that is put on the board gets the version of that moment, so a client that names
+the last version it saw is told what came after it, whatever it missed in between: a slow
+client skips states, never collects them. Pure: instants come in as arguments.
+"""
+
+import math
+from collections import deque
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+from collector.dashboard.web.essentials import essentials
+
+EVENTS: Final = 300
+POINTS: Final = 3_600
+LIVE_POINTS: Final = 60
+"""Points told at once; who missed more asks for the history."""
+ACTIVITY_HALF_S: Final = 2.0
+"""Half-life of a market's activity once nothing more happens."""
+_EDGES: Final = (0.02, 0.3, 1.0, 3.0)
+"""Events a second that separate the levels of activity, 0 to 4."""
+
+Cell = tuple[str, int, int, str]
+"""State, level of activity, shard, reason: what the grid shows of a market."""
+
+
+class _Market:
+    """One market of the grid."""
+
+    __slots__ = ("cell", "count", "row", "speed", "version")
+
+    def __init__(self) -> None:
+        self.row: Mapping[str, Any] = {}
+        self.cell: Cell = ("pending", 0, -1, "")
+        self.count = -1
+        self.speed = 0.0
+        """Events a second, smoothed."""
+        self.version = 0
+
+    def take(self, row: Mapping[str, Any], elapsed_s: float) -> bool:
+        """Take a market's row; say whether the grid shows it differently now."""
+        self.row = row
+        count = row.get("trades", 0) + row.get("book_updates", 0)
+        if self.count >= 0 and elapsed_s > 0:
+            # A restarted aggregator counts from 0.
+            new = count - self.count if count >= self.count else count
+            fade = 0.5 ** (elapsed_s / ACTIVITY_HALF_S)
+            self.speed = self.speed * fade + new / elapsed_s * (1 - fade)
+        self.count = count
+        cell = (row["state"], level(self.speed), row["shard"], row.get("reason", ""))
+        changed = cell != self.cell
+        self.cell = cell
+        return changed
+
+
+def level(events_per_s: float) -> int:
+    """Return the level of activity, 0 (still) to 4."""
+    return sum(events_per_s >= edge for edge in _EDGES)
+
+
+class Board:
+    """The collector as the page shows it."""
+
+    def __init__(self) -> None:
+        self.version = 0
+        self._status: tuple[int, dict[str, Any]] = 0, {}
+        self._silent: tuple[int, int | None] = 0, None
+        self._listed: tuple[int, list[str]] = 0, []
+        self._markets: dict[str, _Market] = {}
+        self._taken_at = -math.inf
+        self._events: deque[tuple[int, dict[str, Any]]] = deque(maxlen=EVENTS)
+        self.last_event = 0
+        self._points: deque[tuple[int, dict[str, Any]]] = deque(maxlen=POINTS)
+
+    # ---- what comes in --------------------------------------------------------------
+
+    def answered(
+        self, status: Mapping[str, Any], rows: Iterable[Mapping[str, Any]], now: float
+    ) -> None:
+        """Take the summary and the markets' rows; ``now`` is monotonic seconds."""
+        self.version += 1
+        self._status = self.version, essentials(status)
+        if self._silent[1] is not None:
+            self._silent = self.version, None
+        elapsed_s, self._taken_at = now - self._taken_at, now
+        before, self._markets = self._markets, {}
+        for row in rows:
+            market = before.get(row["symbol"]) or _Market()
+            self._markets[row["symbol"]] = market
+            if market.take(row, elapsed_s):
+                market.version = self.version
+        if list(before) != list(self._markets):
+            # The grid refers to markets by their place in this list, so all are told anew.
+            self._listed = self.version, list(self._markets)
+            for market in self._markets.values():
+                market.version = self.version
+
+    def silent(self, since_ms: int) -> None:
+        """Take note that the collector does not answer, and since when (unix ms)."""
+        # Said again each time: a page that hears nothing at all knows that it is cut off.
+        self.version += 1
+        self._silent = self.version, since_ms
+
+    def events(self, entries: Iterable[dict[str, Any]], last: int) -> None:
+        """Take entries of the journal, oldest first; a last id below ours begins it anew."""
+        self.version += 1
+        if last < self.last_event:
+            self._events.clear()
+        self._events.extend((self.version, entry) for entry in entries)
+        self.last_event = last
+
+    def points(self, points: Iterable[dict[str, Any]]) -> None:
+        """Take points of the history, oldest first; those that are here already are skipped."""
+        self.version += 1
+        newest = self.last_point
+        self._points.extend((self.version, point) for point in points if point["ts"] > newest)
+
+    # ---- what is known --------------------------------------------------------------
+
+    @property
+    def last_point(self) -> int:
+        """When the newest point of the history begins, unix seconds; 0 without one."""
+        return int(self._points[-1][1]["ts"]) if self._points else 0
+
+    def history(self, since: float) -> list[dict[str, Any]]:
+        """Return the points from an instant on."""
+        return [point for _, point in self._points if point["ts"] >= since]
+
+    def market(self, symbol: str) -> Mapping[str, Any] | None:
+        """Return a market's row; None for one that is not collected."""
+        market = self._markets.get(symbol)
+        return market.row if market else None
+
+    def changes(self, seen: int) -> dict[str, Any]:
+        """Return what changed after a version; empty if nothing did."""
+        if seen == self.version:
+            return {}
+        found: dict[str, Any] = {}
+        for name, (version, value) in (
+            ("status", self._status),
+            ("silent_since", self._silent),
+            ("listing", self._listed),
+        ):
+            if version > seen:
+                found[name] = value
+        cells = [
+            (place, *market.cell)
+            for place, market in enumerate(self._markets.values())
+            if market.version > seen
+        ]
+        if cells:
+            found["cells"] = cells
+        if events := _newer(self._events, seen, EVENTS):
+            found["events"] = events
+        if points := _newer(self._points, seen, LIVE_POINTS):
+            found["points"] = points
+        return found
+
+
+def _newer(
+    kept: "deque[tuple[int, dict[str, Any]]]", seen: int, limit: int
+) -> list[dict[str, Any]]:
+    """Return the newest entries after a version, oldest first."""
+    found: list[dict[str, Any]] = []
+    for version, entry in reversed(kept):
+        if version <= seen or len(found) == limit:
+            break
+        found.append(entry)
+    return found[::-1]

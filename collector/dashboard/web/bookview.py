@@ -1,0 +1,114 @@
+"""One market as its page shows it: the top of its book, its last trades. Pure."""
+
+from typing import Any, Final
+
+import msgspec
+
+from shards.book import OrderBook
+from shards.events import Book, Trades
+
+LEVELS: Final = 100
+"""Levels of each side that are shown."""
+TRADES: Final = 60
+
+
+class ShownTrade(msgspec.Struct, frozen=True, gc=False):
+    """A trade, without who made it."""
+
+    trade_id: str
+    ts: int
+    """Block time, unix ms."""
+    side: str
+    price: str
+    quantity: str
+    kind: str
+
+
+class BookView:
+    """What those who have one market open look at; its version grows with every change."""
+
+    def __init__(self, symbol: str) -> None:
+        self.symbol = symbol
+        self.version = 1
+        self._book: tuple[int, dict[str, Any] | None] = 1, None
+        self._kept: OrderBook | None = None
+        self._trades: dict[str, tuple[int, ShownTrade]] = {}
+        self._trouble: tuple[int, str] = 0, ""
+
+    def book(self, book: OrderBook | None, event: Book | None = None) -> None:
+        """Take the book as it is now, after an event; None where it is out of order."""
+        self.version += 1
+        self._kept = book
+        before = self._book[1] or {}
+        self._book = (
+            self.version,
+            None
+            if book is None or event is None
+            else {
+                "sequence": book.sequence,
+                "height": event.height,
+                "source": event.source,
+                # A snapshot that was fetched has no block time: the last change's stands.
+                "ts": event.ts_event // 1_000_000 or before.get("ts", 0),
+            },
+        )
+
+    def trades(self, event: Trades) -> None:
+        """Take trades, live or from before; each is kept once, the newest by their ids."""
+        self.version += 1
+        for trade in event.trades:
+            if trade.trade_id not in self._trades:
+                self._trades[trade.trade_id] = (
+                    self.version,
+                    ShownTrade(
+                        trade.trade_id,
+                        event.ts_event // 1_000_000,
+                        trade.side,
+                        shorter(trade.price),
+                        shorter(trade.quantity),
+                        trade.execution_type,
+                    ),
+                )
+        newest = sorted(self._trades, key=_order)[-TRADES:]
+        self._trades = {trade_id: self._trades[trade_id] for trade_id in newest}
+
+    def trouble(self, text: str) -> None:
+        """Say why there is nothing to see, or (empty) that there is."""
+        if text != self._trouble[1]:
+            self.version += 1
+            self._trouble = self.version, text
+
+    def changes(self, seen: int) -> dict[str, Any]:
+        """Return what changed after a version: the book whole, trades that are new."""
+        if seen == self.version:
+            return {}
+        found: dict[str, Any] = {"symbol": self.symbol}
+        if self._book[0] > seen:
+            found["book"] = self._shown_book()
+        if self._trouble[0] > seen:
+            found["trouble"] = self._trouble[1]
+        if trades := [trade for version, trade in self._trades.values() if version > seen]:
+            found["trades"] = trades
+        return found
+
+    def _shown_book(self) -> dict[str, Any] | None:
+        """Sort the book only now that somebody looks."""
+        facts = self._book[1]
+        if facts is None or self._kept is None:
+            return None
+        bids, asks = self._kept.levels()
+        return facts | {
+            "bids": [(shorter(price), shorter(quantity)) for price, quantity in bids[:LEVELS]],
+            "asks": [(shorter(price), shorter(quantity)) for price, quantity in asks[:LEVELS]],
+            "levels": (len(bids), len(asks)),
+        }
+
+
+def shorter(amount: str) -> str:
+    """Leave out zeros that say nothing: 10.500000000000000000 is 10.5."""
+    return amount.rstrip("0").rstrip(".") if "." in amount else amount
+
+
+def _order(trade_id: str) -> tuple[int, ...]:
+    """Order trade ids, ``{height}_{n}``, as the chain made them."""
+    return tuple(int(part) for part in trade_id.split("_") if part.isdecimal())

@@ -1,0 +1,126 @@
+"""
+One browser's connection.
+
+It is told what changed since its last look, then nothing until it says that it has seen
+that, and not before a fifth of a second has passed. So whatever its speed, at most one
+message is on its way to it, made at the last moment: nothing is queued, and a slow client
+gets fewer and newer ones. A hidden tab simply asks less.
+
+::
+
+    page → server   {"seen": 12}                 all of message 12 is shown: more, please
+                    {"open": "INJ-USDT"}         a market's page is open (or null: none)
+    server → page   {"n": 13, "now": unix_ms, "status": …, "cells": …, "market": {…}, …}
+"""
+
+import asyncio
+import time
+from typing import Any, Final
+
+import msgspec
+from starlette.websockets import WebSocket
+
+from collector.dashboard.web.board import Board
+from collector.dashboard.web.bookview import BookView
+from collector.dashboard.web.watching import Watching
+
+TURN_S: Final = 0.2
+"""The shortest time between two messages to one client."""
+_TEXT_LIMIT: Final = 500
+_POLICY_VIOLATION: Final = 1008
+
+_encode: Final = msgspec.json.Encoder().encode
+
+
+class Said(msgspec.Struct, forbid_unknown_fields=True):
+    """What a page may say."""
+
+    seen: int | None = None
+    open: str | msgspec.UnsetType | None = msgspec.UNSET
+
+
+_decode: Final = msgspec.json.Decoder(Said).decode
+
+
+class Client:
+    """What one browser has been told, and what it has seen of that."""
+
+    def __init__(self, number: int, websocket: WebSocket, board: Board, watching: Watching) -> None:
+        self._number = number
+        self._websocket = websocket
+        self._board = board
+        self._watching = watching
+        self._due = asyncio.Event()
+        self._sent = 0
+        self._seen = 0
+        self._board_seen = 0
+        self._view: BookView | None = None
+        self._view_seen = 0
+        self._row: Any = None
+
+    def tell(self) -> None:
+        """Something may be new."""
+        self._due.set()
+
+    async def run(self) -> None:
+        """Serve until the browser goes."""
+        self.tell()
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                sending = tasks.create_task(self._send())
+                async for text in self._websocket.iter_text():
+                    if not self._hear(text):
+                        await self._websocket.close(_POLICY_VIOLATION)
+                        break
+                sending.cancel()
+        finally:
+            self._open(None)
+
+    def _hear(self, text: str) -> bool:
+        """Take what the page says; False if it is none of ours."""
+        try:
+            said = _decode(text[:_TEXT_LIMIT])
+        except msgspec.MsgspecError:
+            return False
+        if said.seen is not None:
+            self._seen = said.seen
+        if said.open is not msgspec.UNSET:
+            self._open(said.open)
+        self.tell()
+        return True
+
+    def _open(self, symbol: str | None) -> None:
+        if self._view is not None:
+            self._watching.leave(self._view.symbol, self._number)
+        self._view, self._view_seen, self._row = None, 0, None
+        if symbol is not None and self._board.market(symbol) is not None:
+            self._view = self._watching.enter(symbol, self._number, self.tell)
+
+    async def _send(self) -> None:
+        while True:
+            await self._due.wait()
+            self._due.clear()
+            if self._seen != self._sent:
+                # The page still has the last one before it; it will say so and wake us.
+                continue
+            if message := self.changes():
+                self._sent += 1
+                message["n"] = self._sent
+                message["now"] = time.time_ns() // 1_000_000
+                await self._websocket.send_text(_encode(message).decode())
+                await asyncio.sleep(TURN_S)
+
+    def changes(self) -> dict[str, Any]:
+        """Return what is new to this client, which then counts as told."""
+        found = self._board.changes(self._board_seen)
+        self._board_seen = self._board.version
+        if self._view is not None:
+            market = self._view.changes(self._view_seen)
+            self._view_seen = self._view.version
+            row = self._board.market(self._view.symbol)
+            if row != self._row:
+                self._row = row
+                market |= {"symbol": self._view.symbol, "row": row}
+            if market:
+                found["market"] = market
+        return found

@@ -1,0 +1,79 @@
+"""Keep the board up to date while anybody looks: one poll, whatever the number of clients."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from typing import Any, Final
+
+from collector.dashboard.web.asking import Asker
+from collector.dashboard.web.board import POINTS, Board
+
+log = logging.getLogger(__name__)
+
+EVERY_S: Final = 0.5
+_ANSWER_S: Final = 1.5
+_SHARE: Final = 20.0
+"""A poll rests so many times as long as its answers took, so that it costs the aggregator
+at most a twentieth of its time, however many markets there are."""
+_SLOWEST_S: Final = 2.0
+
+
+class Polling:
+    """Asks, and puts the answers on the board."""
+
+    def __init__(self, asker: Asker, board: Board, tell: Callable[[], None]) -> None:
+        self._asker = asker
+        self._board = board
+        self._tell = tell
+        self._answered_at = time.time()
+        self._past_at = 0.0
+        self._one_past = asyncio.Lock()
+
+    async def run(self, looked_at: asyncio.Event) -> None:
+        """Poll as long as somebody looks; never returns."""
+        while True:
+            await looked_at.wait()
+            began = time.monotonic()
+            try:
+                await self._once()
+                took_s = time.monotonic() - began
+            except TimeoutError:
+                self._board.silent(int(self._answered_at * 1000))
+                took_s = 0.0
+            self._tell()
+            await asyncio.sleep(min(_SLOWEST_S, max(EVERY_S - took_s, _SHARE * took_s)))
+
+    async def _once(self) -> None:
+        status = (await self._ask("status"))["status"]
+        rows = (await self._ask("markets"))["markets"]
+        self._board.answered(status, rows, time.monotonic())
+        self._answered_at = time.time()
+        if self._answered_at - self._past_at >= 1.0:
+            self._past_at = self._answered_at
+            await self.past()
+
+    async def past(self) -> None:
+        """
+        Ask for what has happened, and for how it stood, since the last time.
+
+        Raises:
+            TimeoutError: If the collector does not answer.
+
+        """
+        async with self._one_past:
+            await self._newer()
+
+    async def _newer(self) -> None:
+        board = self._board
+        found = await self._ask("events", after=board.last_event)
+        if found["events"] or found["last"] != board.last_event:
+            board.events(found["events"], found["last"])
+        since = max(board.last_point + 1, int(time.time()) - POINTS)
+        found = await self._ask("history", grain="second", since=since)
+        if found["points"]:
+            board.points(found["points"])
+
+    async def _ask(self, what: str, **fields: Any) -> dict[str, Any]:
+        answer, _ = await self._asker.ask(what, within_s=_ANSWER_S, **fields)
+        return answer

@@ -1,0 +1,130 @@
+"""The routes: the page and its files, the history, and the live connection."""
+
+import asyncio
+import contextlib
+import itertools
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Final
+
+import msgspec
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.gzip import GZipMiddleware
+from starlette.requests import Request
+from starlette.responses import FileResponse, Response
+from starlette.routing import Mount, Route, WebSocketRoute
+from starlette.staticfiles import StaticFiles
+from starlette.websockets import WebSocket, WebSocketDisconnect
+
+from collector.config import requests_endpoint
+from collector.dashboard.web.asking import Asker
+from collector.dashboard.web.board import Board
+from collector.dashboard.web.client import Client
+from collector.dashboard.web.guard import Guard
+from collector.dashboard.web.polling import Polling
+from collector.dashboard.web.watching import Watching
+
+STATIC: Final = Path(__file__).parent / "static"
+CLIENTS: Final = 100
+_TRY_AGAIN_LATER: Final = 1013
+_ANSWER_S: Final = 2.0
+_SPANS: Final = {"10m": 600, "1h": 3_600, "1d": 86_400, "1w": 604_800}
+_BY_SECOND_S: Final = 3_600
+
+
+class Page:
+    """All that is behind the page: the board, who looks at it, and what keeps it current."""
+
+    def __init__(self, connect: str, tasks: asyncio.TaskGroup) -> None:
+        self.board = Board()
+        self._asker = Asker(requests_endpoint(connect))
+        self.watching = Watching(connect, self._asker, tasks)
+        self._clients: dict[int, Client] = {}
+        self._numbers = itertools.count(1)
+        self._looked_at = asyncio.Event()
+        self._polling = Polling(self._asker, self.board, self._tell)
+        self._poll = tasks.create_task(self._polling.run(self._looked_at))
+
+    def close(self) -> None:
+        """Stop polling and close the sockets."""
+        self._poll.cancel()
+        self._asker.close()
+
+    def _tell(self) -> None:
+        for client in self._clients.values():
+            client.tell()
+
+    async def live(self, websocket: WebSocket) -> None:
+        """Serve one browser's live connection."""
+        await websocket.accept()
+        if len(self._clients) >= CLIENTS:
+            await websocket.close(_TRY_AGAIN_LATER, f"{CLIENTS} pages are open already")
+            return
+        number = next(self._numbers)
+        client = self._clients[number] = Client(number, websocket, self.board, self.watching)
+        self._looked_at.set()
+        try:
+            await client.run()
+        except* WebSocketDisconnect:
+            pass
+        finally:
+            del self._clients[number]
+            if not self._clients:
+                self._looked_at.clear()
+
+    async def history(self, request: Request) -> Response:
+        """Return how it stood over a span of time."""
+        span_s = _SPANS.get(request.query_params.get("span", "10m"))
+        if span_s is None:
+            return _json({"error": f"span must be one of {', '.join(_SPANS)}"}, 400)
+        since = int(time.time()) - span_s
+        if span_s <= _BY_SECOND_S:
+            # The first to come finds the board empty, or as the last to go left it. What is
+            # there is shown in any case: the banner says if the collector is away.
+            with contextlib.suppress(TimeoutError):
+                await self._polling.past()
+            return _json({"grain_s": 1, "points": self.board.history(since)})
+        try:
+            found, _ = await self._asker.ask(
+                "history", within_s=_ANSWER_S, grain="minute", since=since
+            )
+        except (TimeoutError, ValueError) as error:
+            return _json({"error": str(error) or "the collector does not answer"}, 503)
+        return _json({"grain_s": found["grain_s"], "points": found["points"]})
+
+
+async def _index(request: Request) -> Response:
+    return FileResponse(STATIC / "index.html", headers={"cache-control": "no-cache"})
+
+
+def _json(found: object, status: int = 200) -> Response:
+    return Response(
+        msgspec.json.encode(found), status, {"cache-control": "no-store"}, "application/json"
+    )
+
+
+class _Files(StaticFiles):
+    """The page's files; a browser asks each time whether they changed with an upgrade."""
+
+    def file_response(self, *args: object, **options: object) -> Response:
+        response = super().file_response(*args, **options)  # type: ignore[arg-type]
+        response.headers.setdefault("cache-control", "no-cache")
+        return response
+
+
+def application(page: Page, names: Iterable[str]) -> Starlette:
+    """Build what the HTTP server serves."""
+    return Starlette(
+        routes=[
+            Route("/", _index),
+            Route("/history", page.history),
+            WebSocketRoute("/live", page.live),
+            Mount("/static", _Files(directory=STATIC)),
+        ],
+        middleware=[
+            Middleware(Guard, names=frozenset(name.lower() for name in names)),
+            Middleware(GZipMiddleware, minimum_size=2_000, compresslevel=4),
+        ],
+    )

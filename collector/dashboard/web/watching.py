@@ -1,0 +1,115 @@
+"""Follow the markets whose pages are open: one subscriber a market, as long as somebody looks."""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable
+from typing import Any, Final
+
+from collector.dashboard.web.asking import Asker
+from collector.dashboard.web.bookview import BookView
+from collector.reading.bodies import decode_event, is_readable
+from collector.reading.received import Joined, Lost, Received, Unanswered
+from collector.reading.subscriber import Subscriber
+from shards.events import Book, Trades
+from shards.frames import topic
+
+log = logging.getLogger(__name__)
+
+MOST: Final = 32
+"""Markets followed at once, over all clients."""
+_ANSWER_S: Final = 2.0
+
+
+class Watch:
+    """One market that is followed."""
+
+    def __init__(self, view: BookView) -> None:
+        self.view = view
+        self.tell: dict[int, Callable[[], None]] = {}
+        """Whom to tell of changes, by client."""
+        self.task: asyncio.Task[None]
+
+
+class Watching:
+    """All markets that are followed."""
+
+    def __init__(self, connect: str, asker: Asker, tasks: asyncio.TaskGroup) -> None:
+        self._connect = connect
+        self._asker = asker
+        self._tasks = tasks
+        self._watches: dict[str, Watch] = {}
+
+    def __len__(self) -> int:
+        return len(self._watches)
+
+    def enter(self, symbol: str, client: int, tell: Callable[[], None]) -> BookView:
+        """Follow a market for a client, who is told of each change until he leaves."""
+        watch = self._watches.get(symbol)
+        if watch is None:
+            view = BookView(symbol)
+            if len(self._watches) >= MOST:
+                view.trouble(f"{MOST} other markets are open already; close one of those pages")
+                return view
+            watch = self._watches[symbol] = Watch(view)
+            watch.task = self._tasks.create_task(self._follow(watch))
+        watch.tell[client] = tell
+        return watch.view
+
+    def leave(self, symbol: str, client: int) -> None:
+        """Let a client go; with the last one the market is followed no more."""
+        watch = self._watches.get(symbol)
+        if watch is None:
+            return
+        watch.tell.pop(client, None)
+        if not watch.tell:
+            del self._watches[symbol]
+            watch.task.cancel()
+
+    async def _follow(self, watch: Watch) -> None:
+        view = watch.view
+        try:
+            with Subscriber(
+                self._connect,
+                markets=[view.symbol],
+                channels=["book", "trades"],
+                keep_books=True,
+                hwm=5_000,
+            ) as subscriber:
+                async for received in subscriber:
+                    await self._take(view, subscriber, received)
+                    for tell in watch.tell.values():
+                        tell()
+        except ValueError as error:
+            # A publisher of another version: the page says so instead of showing nonsense.
+            view.trouble(str(error))
+
+    async def _take(self, view: BookView, subscriber: Subscriber, received: Received) -> None:
+        match received.event:
+            case Book() as event:
+                view.book(subscriber.book(view.symbol), event)
+            case Trades() as event:
+                view.trades(event)
+            case Lost():
+                if received.channel == "book":
+                    view.book(None)
+            case Joined() as event:
+                view.trouble("")
+                await self._earlier(view, event)
+            case Unanswered():
+                view.trouble("the collector does not answer")
+            case _:
+                pass
+
+    async def _earlier(self, view: BookView, joined: Joined) -> None:
+        """Show the trades that the aggregator still has, for a subscriber begins with new ones."""
+        name = topic("trades", view.symbol)
+        wanted: dict[str, Any] = {
+            "topic": name, "publisher_epoch": joined.publisher_epoch, "after": 0,
+        }  # fmt: skip
+        with contextlib.suppress(TimeoutError, ValueError):
+            _, bodies = await self._asker.ask("replay", within_s=_ANSWER_S, **wanted)
+            for body in bodies:
+                event = decode_event(body) if is_readable(body) else None
+                if isinstance(event, Trades):
+                    view.trades(event)

@@ -1,0 +1,59 @@
+"""Where the page may be served, and by which names it may be asked for."""
+
+import socket
+
+import pytest
+
+from collector.dashboard.web.listening import is_ours, listen, url_of
+from shards.errors import ConfigError
+
+
+@pytest.mark.parametrize(
+    ("at", "expected"),
+    [
+        ("nowhere", "is not HOST:PORT"),
+        ("127.0.0.1:port", "is not HOST:PORT"),
+        ("127.0.0.1:70000", "is not HOST:PORT"),
+        ("::1:5599", "is not HOST:PORT"),
+        ("0.0.0.0:0", "can be reached from other machines"),
+        ("[::]:0", "can be reached from other machines"),
+        ("192.0.2.1:0", "can be reached from other machines"),
+    ],
+)
+def test_an_address_that_will_not_do_is_refused_in_a_sentence(at: str, expected: str) -> None:
+    with pytest.raises(ConfigError, match=expected):
+        listen(at, option="--listen", allow_remote=False)
+
+
+def test_an_address_in_use_is_said() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        at = f"127.0.0.1:{taken.getsockname()[1]}"
+        with pytest.raises(ConfigError, match="cannot listen on"):
+            listen(at, option="--listen", allow_remote=False)
+
+
+def test_the_url_is_one_that_this_machine_can_open() -> None:
+    with listen("0.0.0.0:0", option="--listen", allow_remote=True) as listener:
+        assert url_of(listener) == f"http://127.0.0.1:{listener.getsockname()[1]}/"
+    with listen("localhost:0", option="--listen", allow_remote=False) as listener:
+        assert url_of(listener).startswith(("http://127.0.0.1:", "http://[::1]:"))
+
+
+@pytest.mark.parametrize(
+    ("host", "ours"),
+    [
+        ("127.0.0.1:5599", True),
+        ("localhost:5599", True),
+        ("LocalHost", True),
+        ("[::1]:5599", True),
+        ("[::1]", True),
+        ("192.0.2.7:80", True),
+        ("page.example:443", True),
+        ("rebound.example:5599", False),
+        ("127.0.0.1.rebound.example:5599", False),
+        ("localhost.rebound.example", False),
+        ("", False),
+    ],
+)
+def test_foreign_names_are_not_ours(host: str, ours: bool) -> None:
+    assert is_ours(host, frozenset({"page.example"})) is ours
