@@ -14,6 +14,7 @@ from typing import Any, Final, NoReturn
 import click
 
 from collector import __version__
+from collector.activity import LEVELS
 from collector.config import DEFAULT_PUBLISH, DEFAULT_WEB
 from collector.dashboard.top.command import top
 from collector.dashboard.web.command import dashboard
@@ -74,6 +75,18 @@ def _network_options(command: Callable[..., Any]) -> Callable[..., Any]:
             multiple=True,
             type=click.Choice(_TYPES),
             help="Only markets of this type; may be repeated.",
+        ),
+        click.option(
+            "--min-activity",
+            type=click.Choice(LEVELS),
+            help="Only markets that are at least so active: active ones change, quiet ones have a "
+            "book or were traded, dead ones have neither.  [default: all]",
+        ),
+        click.option(
+            "--top",
+            type=click.IntRange(1),
+            metavar="N",
+            help="Only the N most active markets, by what is traded.  [default: all]",
         ),
     ):
         command = option(command)

@@ -1,9 +1,11 @@
 """What the parts of a collector are told when they start; where things listen by default."""
 
+from collections.abc import Mapping
 from typing import Final
 
 import msgspec
 
+from collector.activity import Evidence
 from shards.config import CHANNELS, Endpoints, Market
 
 DEFAULT_PUBLISH: Final = "tcp://127.0.0.1:5590"
@@ -67,6 +69,8 @@ class AggregatorConfig(msgspec.Struct, frozen=True, kw_only=True):
     """What is collected."""
     web: str = ""
     """Where the web page is, for those who ask; empty without one."""
+    assessed: Mapping[str, Evidence] = {}
+    """How active the markets were before they were collected, by market id."""
     publish_hwm: int = 20_000
     """Frames ZeroMQ queues for one slow subscriber before it loses some."""
     log_level: str = "INFO"

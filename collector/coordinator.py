@@ -24,7 +24,8 @@ from typing import Any, Final
 
 import msgspec
 
-from collector import discovery, networks, selection, sharding
+from collector import activity, assessing, discovery, networks, selection, sharding
+from collector.activity import Assessment, Level
 from collector.aggregation import process as aggregator_process
 from collector.asking import Asker
 from collector.binding import check_free
@@ -37,7 +38,7 @@ from collector.usage import Usage, Use
 from shards import catalogue, worker
 from shards.chainfeed import CHAIN
 from shards.config import CHANNELS, Endpoints, Market, ShardConfig, SourceName
-from shards.errors import EXIT_BELOW, EXIT_OK, ConfigError
+from shards.errors import EXIT_BELOW, EXIT_OK, ConfigError, SourceError
 from shards.sources.channels import Access
 
 log = logging.getLogger(__name__)
@@ -60,6 +61,8 @@ class StartOptions(msgspec.Struct, frozen=True, kw_only=True):
     http: str | None = None
     ready_coverage: float = 0.99
     metrics_markets: int = 300
+    min_activity: Level | None = None
+    top: int | None = None
     devnet_spot: int = 12
     devnet_perp: int = 4
     devnet_options: tuple[str, ...] = ()
@@ -166,9 +169,10 @@ class Coordinator:
                 access = Access(endpoints, str(folder / BUDGET))
                 stack.callback(access.close)
                 found = discovery.discover(endpoints, access)
-                markets = self._choose(found)
+                assessed = self._assess(endpoints, access, found)
+                markets = self._choose(found, assessed)
                 every = len(markets) >= len(discovery.active(found))
-                supervisor = self._compose(folder, endpoints, markets, every_market=every)
+                supervisor = self._compose(folder, endpoints, markets, assessed, every_market=every)
                 listing = Listing(endpoints, markets, access)
             except Interrupted:
                 log.info("stopped before anything ran")
@@ -191,10 +195,22 @@ class Coordinator:
             return stack.enter_context(node).endpoints()
         return networks.endpoints(options.network, options.file, options.source)
 
-    def _choose(self, found: list[Market]) -> list[Market]:
+    def _assess(self, endpoints: Endpoints, access: Access, found: list[Market]) -> Assessment:
+        """See how active the markets are; without that they can be collected too, but not chosen."""
+        try:
+            return assessing.assess(endpoints, access, found)
+        except SourceError as error:
+            sentence = f"cannot say how active the markets are: {error}"
+            if self._options.min_activity or self._options.top:
+                raise ConfigError(f"{sentence}; leave out --min-activity and --top") from None
+            log.warning("%s", sentence)
+            return {}
+
+    def _choose(self, found: list[Market], assessed: Assessment) -> list[Market]:
         options = self._options
         patterns = options.markets or options.file.markets
         chosen = selection.choose(found, patterns, options.types)
+        chosen = activity.choose(chosen, assessed, least=options.min_activity, top=options.top)
         if options.shards > len(chosen):
             raise ConfigError(
                 f"--shards {options.shards} is more than the {len(chosen)} markets chosen: "
@@ -203,15 +219,23 @@ class Coordinator:
         return chosen
 
     def _compose(
-        self, folder: Path, endpoints: Endpoints, markets: list[Market], *, every_market: bool
+        self,
+        folder: Path,
+        endpoints: Endpoints,
+        markets: list[Market],
+        assessed: Assessment,
+        *,
+        every_market: bool,
     ) -> Supervisor:
         options = self._options
         pull, link = f"ipc://{folder}/push", f"ipc://{folder}/link"
         if not catalogue.CHAIN_WIDE.isdisjoint(options.channels):
             # It is assigned, resumed and handed on like a market.
             markets = [*markets, CHAIN]
-        by_id = {market.market_id: market for market in markets}
-        parts = sharding.assign(list(by_id), shards=options.shards)
+        # What is most useful is subscribed, and its book fetched, first.
+        by_id = {m.market_id: m for m in activity.liveliest_first(markets, assessed)}
+        weights = activity.weights(markets, assessed)
+        parts = sharding.assign(list(by_id), shards=options.shards, weights=weights)
         children = [
             Child(
                 "aggregator",
@@ -223,6 +247,7 @@ class Coordinator:
                     link=link,
                     folder=str(folder),
                     markets=tuple(markets),
+                    assessed={m: assessed[m] for m in by_id if m in assessed},
                     endpoints=endpoints,
                     every_market=every_market,
                     channels=options.channels or CHANNELS,
@@ -243,7 +268,7 @@ class Coordinator:
         if options.http:
             children.append(self._http(options.http, link))
         children += self._views
-        self._announce(_started(options, markets, parts))
+        self._announce(_started(options, markets, assessed, parts))
         return Supervisor(children, options.file.supervision)
 
     def _http(self, http: str, link: str) -> Child:
@@ -350,12 +375,19 @@ class Coordinator:
 
 
 def _started(
-    options: StartOptions, markets: Sequence[Market], parts: Sequence[Sequence[str]]
+    options: StartOptions,
+    markets: Sequence[Market],
+    assessed: Assessment,
+    parts: Sequence[Sequence[str]],
 ) -> str:
     sizes = ", ".join(str(len(part)) for part in parts)
+    listed = [market for market in markets if market is not CHAIN]
+    counts = activity.count(listed, assessed) if assessed else {}
+    kinds = ", ".join(f"{number} {level}" for level, number in counts.items())
     connect = options.publish[0]
     return (
-        f"{sum(market is not CHAIN for market in markets)} markets of {options.network} over {len(parts)} shards ({sizes}); "
+        f"{len(listed)} markets of {options.network}"
+        f"{kinds and f' ({kinds})'} over {len(parts)} shards ({sizes}); "
         f"publishing on {', '.join(options.publish)}"
         f"{f', HTTP on {options.http}' if options.http else ''}\n"
         f"in another terminal: collector tail --connect {connect}"

@@ -66,13 +66,15 @@ def _ask(endpoint: str, access: "Access") -> Iterator[Market]:
         stub = service.QueryStub(channel)
         ask = functools.partial(access.blocking_query, endpoint, timeout_s=_TIMEOUT_S)
         for status in _STATUSES:
-            spot = ask(stub.SpotMarkets, query.QuerySpotMarketsRequest(status=status))
+            spot, _ = ask(stub.SpotMarkets, query.QuerySpotMarketsRequest(status=status))
             yield from (_spot(market, status) for market in spot.markets)
-            derivative = ask(
+            derivative, _ = ask(
                 stub.DerivativeMarkets, query.QueryDerivativeMarketsRequest(status=status)
             )
             yield from (_derivative(full.market, status) for full in derivative.markets)
-            binary = ask(stub.BinaryOptionsMarkets, query.QueryBinaryMarketsRequest(status=status))
+            binary, _ = ask(
+                stub.BinaryOptionsMarkets, query.QueryBinaryMarketsRequest(status=status)
+            )
             yield from (_binary(market, status) for market in binary.markets)
 
 

@@ -6,11 +6,12 @@ NAME. Either may be ``based_on`` a network known by name, and then keeps what it
 """
 
 from pathlib import Path
-from typing import Any, Final
+from typing import Annotated, Any, Final
 from urllib.parse import urlsplit
 
 import msgspec
 
+from collector.activity import Level
 from collector.config import Supervision
 from shards.config import Endpoints, Limits, SourceName
 from shards.errors import ConfigError
@@ -75,6 +76,8 @@ class File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     shards: int | None = None
     markets: tuple[str, ...] = ()
     publish: tuple[str, ...] = ()
+    min_activity: Level | None = None
+    top: Annotated[int, msgspec.Meta(ge=1)] | None = None
     http: str | None = None
     ready_coverage: float = 0.99
     metrics_markets: int = 300

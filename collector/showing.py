@@ -7,12 +7,14 @@ from typing import Any, Final
 
 import click
 
-from collector import discovery, networks, selection
+from collector import activity, assessing, discovery, networks, selection
+from collector.activity import Evidence, Level
 from collector.asking import Asker
 from collector.config import requests_endpoint
 from collector.dashboard.text import block_lines
 from shards import catalogue
-from shards.errors import ConfigError
+from shards.config import Endpoints, Market
+from shards.errors import ConfigError, SourceError
 
 _ANSWER_S = 5.0
 _NOTES: Final[tuple[tuple[str, Callable[[catalogue.Channel], bool]], ...]] = (
@@ -74,6 +76,8 @@ def show_markets(
     config: str | None,
     markets: tuple[str, ...],
     types: tuple[str, ...],
+    min_activity: Level | None,
+    top: int | None,
     connect: str | None,
     as_json: bool,
 ) -> None:
@@ -91,8 +95,8 @@ def show_markets(
             )
         file = networks.read(config) if config else networks.File()
         source = networks.source(network, file)
-        found = discovery.discover(networks.endpoints(network, file, source))
-        rows = [_row(m) for m in selection.choose(found, markets or ("*",), types)]
+        endpoints = networks.endpoints(network, file, source)
+        rows = _listed(endpoints, markets or ("*",), types, min_activity, top)
     if as_json:
         click.echo(json.dumps(rows))
         return
@@ -100,7 +104,31 @@ def show_markets(
         click.echo(line)
 
 
-def _row(market: Any) -> dict[str, Any]:
+def _listed(
+    endpoints: Endpoints,
+    patterns: tuple[str, ...],
+    types: tuple[str, ...],
+    least: Level | None,
+    top: int | None,
+) -> list[dict[str, Any]]:
+    """Ask a network for its markets and how active they are."""
+    from shards.sources.channels import Access
+
+    access = Access(endpoints)
+    found = discovery.discover(endpoints, access)
+    try:
+        assessed = assessing.assess(endpoints, access, found)
+    except SourceError as error:
+        if least or top:
+            raise ConfigError(f"cannot say how active the markets are: {error}") from None
+        assessed = {}
+    chosen = activity.choose(
+        selection.choose(found, patterns, types), assessed, least=least, top=top
+    )
+    return [_row(market, assessed.get(market.market_id)) for market in chosen]
+
+
+def _row(market: Market, evidence: Evidence | None) -> dict[str, Any]:
     return {
         "market_id": market.market_id,
         "ticker": market.ticker,
@@ -109,18 +137,25 @@ def _row(market: Any) -> dict[str, Any]:
         "status": market.status,
         "price_tick": market.price_tick,
         "quantity_tick": market.quantity_tick,
+        "activity": activity.level(evidence) if evidence is not None else None,
+        "volume": evidence.volume if evidence is not None else None,
+        "volume_blocks": evidence.blocks if evidence is not None else 0,
     }
 
 
 def _table(rows: list[dict[str, Any]]) -> list[str]:
     """Lay the rows out in columns, the wide market id last."""
     names: list[str] = [
-        name for name in ("symbol", "ticker", "type", "status") if rows and name in rows[0]
+        name
+        for name in ("symbol", "ticker", "type", "status", "activity")
+        if rows and name in rows[0]
     ]
     if rows and "state" in rows[0]:
         names += ["shard", "state", "height", "trades", "book_updates"]
     names.append("market_id")
-    cells = [names] + [[str(row.get(name, "")) for name in names] for row in rows]
+    cells = [names] + [
+        ["" if row.get(name) is None else str(row[name]) for name in names] for row in rows
+    ]
     widths = [max(len(line[i]) for line in cells) for i in range(len(names))]
     return [
         "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()

@@ -41,7 +41,7 @@ def start(
             raise ConfigError(f"--publish {error}") from None
     _writable(summary)
     options["source"] = options["source"] or networks.source(network, file)
-    for name in ("http", "ready_coverage", "metrics_markets"):
+    for name in ("min_activity", "top", "http", "ready_coverage", "metrics_markets"):
         if options[name] is None:
             options[name] = getattr(file, name)
     views, url = _web(web, endpoints[0], web_allow_remote, options["log_level"])

@@ -17,6 +17,7 @@ from collector.aggregation.coverage import Coverage, MarketState
 from collector.aggregation.history import History
 from collector.aggregation.journal import Entry, Journal
 from collector.aggregation.latency import Latencies
+from collector.aggregation.liveliness import Liveliness
 from collector.aggregation.proof import TradeProof
 from collector.aggregation.timeline import Timeline
 from collector.aggregation.transitions import Transitions
@@ -113,6 +114,7 @@ class Aggregator:
         self.journal = Journal(saved=entries)
         self.transitions = Transitions(self.journal, self.coverage)
         self.timeline = Timeline()
+        self.liveliness = Liveliness(config.assessed)
         self.links: dict[int, ShardLink] = {}
         self.lanes: dict[str, Lane] = {}
         self._market_of = {market.symbol: market for market in config.markets}

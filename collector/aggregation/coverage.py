@@ -254,8 +254,8 @@ class Coverage:
                 holes.append({"symbol": symbol, "heights": ranges})
         return holes
 
-    def detail(self, now: float, extra: Mapping[str, Mapping[str, int]]) -> list[dict[str, Any]]:
-        """Describe every market, with counts from elsewhere by market id."""
+    def detail(self, now: float, extra: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
+        """Describe every market, with what is known elsewhere, by market id."""
         rows = []
         for market_id, state in self.states.items():
             market = self._markets[market_id]

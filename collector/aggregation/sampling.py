@@ -22,6 +22,7 @@ class Sampler:
         if since := coverage.joined_from():
             aggregator.proof.settle(coverage.accounted(), since=since)
         aggregator.transitions.states(coverage.states, now, ts)
+        aggregator.liveliness.look(aggregator.counts(), now)
         aggregator.journal.settle()
         aggregator.timeline.add(self._sample(now, ts))
 

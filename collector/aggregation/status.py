@@ -162,4 +162,12 @@ def _sizes(histogram: Histogram) -> dict[str, float]:
 
 def markets(aggregator: Aggregator, now: float) -> list[dict[str, Any]]:
     """Describe every market: identity, state, height and counts."""
-    return aggregator.coverage.detail(now, aggregator.counts())
+    counts = aggregator.counts()
+    reports = [link.report for link in aggregator.links.values() if link.report is not None]
+    block_time_s = max((report.block_time_s for report in reports), default=0.0)
+    extra = {
+        market_id: counts.get(market_id, {})
+        | aggregator.liveliness.row(market_id, now, block_time_s)
+        for market_id in aggregator.coverage.states
+    }
+    return aggregator.coverage.detail(now, extra)

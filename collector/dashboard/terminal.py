@@ -13,11 +13,13 @@ import time
 from types import TracebackType
 from typing import Any, Final, Self
 
-from collector.dashboard.text import block_lines, one_line
+from collector.dashboard.text import block_lines, is_started, one_line, progress_line
 
 log = logging.getLogger(__name__)
 
 _LINE_EVERY_S: Final = 10.0
+_PROGRESS_EVERY_S: Final = 2.0
+_BAR: Final = 40
 
 
 class StatusBlock:
@@ -30,6 +32,8 @@ class StatusBlock:
         self._line_at = 0.0
         self._published = 0
         self._shown_at = 0.0
+        self._began = time.monotonic()
+        self._starting = True
         self._rate = 0.0
 
     def __enter__(self) -> Self:
@@ -72,13 +76,21 @@ class StatusBlock:
         """Show how things stand now."""
         now = time.monotonic()
         self._measure(summary, now)
+        if self._starting and is_started(summary):
+            self._starting = False
+            text = f"{progress_line(summary)} after {now - self._began:.1f} s"
+            self.announce(text)
         if self._live is not None:
             from rich.text import Text
 
-            self._live.update(Text("\n".join(block_lines(summary, self._rate))), refresh=True)
-        elif now - self._line_at >= _LINE_EVERY_S:
+            lines = block_lines(summary, self._rate)
+            if self._starting:
+                lines.insert(1, f"starting  {progress_line(summary, bar=_BAR)}")
+            self._live.update(Text("\n".join(lines)), refresh=True)
+        elif now - self._line_at >= (_PROGRESS_EVERY_S if self._starting else _LINE_EVERY_S):
             self._line_at = now
-            log.info("%s", one_line(summary, self._rate))
+            text = progress_line(summary) if self._starting else one_line(summary, self._rate)
+            log.info("%s", text)
 
     def _measure(self, summary: dict[str, Any], now: float) -> None:
         """Frames per second since the last summary that is at least a second old."""

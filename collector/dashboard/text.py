@@ -16,6 +16,21 @@ def one_line(summary: dict[str, Any], frames_per_s: float) -> str:
     )
 
 
+def is_started(summary: dict[str, Any]) -> bool:
+    """Say whether every market is live, or is not going to be."""
+    states = summary["markets"]["states"]
+    return not any(states.get(name) for name in ("pending", "syncing"))
+
+
+def progress_line(summary: dict[str, Any], *, bar: int = 0) -> str:
+    """Say how far a start is, with a bar of so many characters before it."""
+    markets = summary["markets"]
+    wanted = markets["requested"] - markets["inactive"]
+    done = bar * markets["live"] // max(1, wanted)
+    drawn = f"{'█' * done}{'░' * (bar - done)}  " if bar else ""
+    return f"{drawn}{markets['live']} of {wanted} markets live{_others(markets['states'])}"
+
+
 def block_lines(summary: dict[str, Any], frames_per_s: float) -> list[str]:
     """Lay the summary out as the block that a terminal shows."""
     markets, blocks, gaps = summary["markets"], summary["blocks"], summary["gaps"]

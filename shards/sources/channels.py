@@ -187,9 +187,17 @@ class Access:
         self.answered(endpoint, heard)
         return response, dict(heard)
 
-    def blocking_query(self, endpoint: str, method: Any, request: Any, *, timeout_s: float) -> Any:
+    def blocking_query(
+        self,
+        endpoint: str,
+        method: Any,
+        request: Any,
+        *,
+        timeout_s: float,
+        metadata: Metadata = (),
+    ) -> tuple[Any, dict[str, str]]:
         """
-        Make one call of a stub on a blocking channel, in its turn.
+        Make one call of a stub on a blocking channel, in its turn: as `query` does.
 
         Raises:
             SourceError: If it fails.
@@ -198,12 +206,13 @@ class Access:
         self.blocking_turn(endpoint)
         try:
             response, call = method.with_call(
-                request, timeout=timeout_s, metadata=self.metadata(endpoint)
+                request, timeout=timeout_s, metadata=(*metadata, *self.metadata(endpoint))
             )
         except grpc.RpcError as error:
             raise self.failed(endpoint, error) from None
-        self.answered(endpoint, call.initial_metadata())
-        return response
+        heard = call.initial_metadata()
+        self.answered(endpoint, heard)
+        return response, dict(heard)
 
     def close(self) -> None:
         """Let go of the buckets."""

@@ -1,6 +1,7 @@
 """The chain's v2 queries as protobuf: markets by status, and order books. Amounts times 10^18."""
 
 from collections.abc import Iterable, Sequence
+from fractions import Fraction
 from typing import Any, Final
 
 from shards.events import Level, Snapshot
@@ -63,17 +64,63 @@ def spot_markets(exchange: Exchange, request: Any) -> Any:
     )
 
 
-def derivative_markets(exchange: Exchange, request: Any) -> Any:
-    """Answer ``DerivativeMarkets``."""
+def full_spot_markets(exchange: Exchange, request: Any, height: int) -> Any:
+    """Answer ``FullSpotMarkets``: ``SpotMarkets`` with the best prices at a height."""
+    bare = spot_markets(exchange, request)
+    return query.QueryFullSpotMarketsResponse(
+        markets=[
+            query.FullSpotMarket(market=market, **_top(exchange, request, market.market_id, height))
+            for market in bare.markets
+        ]
+    )
+
+
+def _top(exchange: Exchange, request: Any, market_id: str, height: int) -> dict[str, Any]:
+    """Give the best prices where they are asked for; a side that is empty has none."""
+    if not request.with_mid_price_and_tob:
+        return {}
+    book = exchange.book_at(market_id, height)
+    best = {
+        name: scaled_text(side[0][0])
+        for name, side in (("best_buy_price", book.bids), ("best_sell_price", book.asks))
+        if side
+    }
+    if len(best) == 2:
+        best["mid_price"] = str(sum(map(int, best.values())) // 2)
+    return {"mid_price_and_tob": best}
+
+
+def volumes(exchange: Exchange, request: Any, height: int) -> Any:
+    """Answer ``AggregateMarketVolumes``: what was traded in the kept blocks up to a height."""
+    traded: dict[str, list[Fraction]] = {}
+    for number in range(exchange.oldest, height + 1):
+        for market_id, trade in exchange.trades_of(number):
+            volume = Fraction(trade.price) * Fraction(trade.quantity)
+            traded.setdefault(market_id, []).append(volume)
+    return query.QueryAggregateMarketVolumesResponse(
+        volumes=[
+            _market.MarketVolume(market_id=market_id, volume={"taker_volume": _amount(sum(each))})
+            for market_id, each in traded.items()
+            if not request.market_ids or market_id in request.market_ids
+        ]
+    )
+
+
+def _amount(value: Fraction | int) -> str:
+    return str(int(value * ONE))
+
+
+def derivative_markets(exchange: Exchange, request: Any, height: int) -> Any:
+    """Answer ``DerivativeMarkets``, with the best prices at a height where they are asked for."""
     return query.QueryDerivativeMarketsResponse(
         markets=[
-            _full_derivative(market)
+            _full_derivative(market, _top(exchange, request, market.market_id, height))
             for market in _selected(exchange, "derivative", request.status, request.market_ids)
         ]
     )
 
 
-def _full_derivative(market: SimMarket) -> Any:
+def _full_derivative(market: SimMarket, top: dict[str, Any]) -> Any:
     mark = scaled_text(market.price(market.kind.mid))
     described = _market.DerivativeMarket(
         oracle_base=market.kind.base,
@@ -95,7 +142,9 @@ def _full_derivative(market: SimMarket) -> Any:
         ),
         "funding_info": _market.PerpetualMarketFunding(cumulative_funding="0"),
     }
-    return query.FullDerivativeMarket(market=described, perpetual_info=perpetual, mark_price=mark)
+    return query.FullDerivativeMarket(
+        market=described, perpetual_info=perpetual, mark_price=mark, **top
+    )
 
 
 def binary_markets(exchange: Exchange, request: Any) -> Any:

@@ -32,6 +32,10 @@ class QueryServer(GrpcServer):
         return {
             _SERVICE: {
                 "SpotMarkets": unary(self._spot_markets, query.QuerySpotMarketsRequest),
+                "FullSpotMarkets": unary(self._full_spot, query.QueryFullSpotMarketsRequest),
+                "AggregateMarketVolumes": unary(
+                    self._volumes, query.QueryAggregateMarketVolumesRequest
+                ),
                 "DerivativeMarkets": unary(self._derivatives, query.QueryDerivativeMarketsRequest),
                 "BinaryOptionsMarkets": unary(self._binaries, query.QueryBinaryMarketsRequest),
                 "SpotOrderbook": unary(self._spot_book, query.QuerySpotOrderbookRequest),
@@ -45,9 +49,17 @@ class QueryServer(GrpcServer):
         await self._answered_at(context)
         return chain_proto.spot_markets(self._exchange, request)
 
+    async def _full_spot(self, request: Any, context: Any) -> Any:
+        height = await self._answered_at(context)
+        return chain_proto.full_spot_markets(self._exchange, request, height)
+
     async def _derivatives(self, request: Any, context: Any) -> Any:
-        await self._answered_at(context)
-        return chain_proto.derivative_markets(self._exchange, request)
+        height = await self._answered_at(context)
+        return chain_proto.derivative_markets(self._exchange, request, height)
+
+    async def _volumes(self, request: Any, context: Any) -> Any:
+        height = await self._answered_at(context)
+        return chain_proto.volumes(self._exchange, request, height)
 
     async def _binaries(self, request: Any, context: Any) -> Any:
         await self._answered_at(context)

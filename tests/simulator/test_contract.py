@@ -10,6 +10,7 @@ import json
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from decimal import Decimal
 from typing import Any
 
 import grpc
@@ -327,6 +328,46 @@ def test_discovery_finds_every_market(upstream: Any) -> None:
 def _get(url: str) -> Any:
     with urllib.request.urlopen(url, timeout=5) as answer:
         return json.loads(answer.read())
+
+
+def test_best_prices_and_volumes_can_be_had_of_the_past(
+    upstream: Any, query: Any, blocks: list[Block]
+) -> None:
+    height = blocks[-1].height
+    pinned = (("x-cosmos-block-height", str(height)),)
+    asked: dict[str, Any] = {"status": "Active", "with_mid_price_and_tob": True}
+    full: list[Any] = []
+    for method, request in (
+        (query.FullSpotMarkets, QUERY.QueryFullSpotMarketsRequest),
+        (query.DerivativeMarkets, QUERY.QueryDerivativeMarketsRequest),
+    ):
+        full += method(request(**asked), metadata=pinned).markets
+    for one in full[:6]:
+        spot = type(one) is QUERY.FullSpotMarket
+        book, top = (
+            _book(query, one.market.market_id, spot=spot, height=height),
+            one.mid_price_and_tob,
+        )
+        best = (top.best_buy_price, top.best_sell_price)
+        assert best == tuple(
+            str(int(Decimal(side[0][0]) * 10**18)) if side else ""
+            for side in (book.bids, book.asks)
+        )
+        assert bool(top.mid_price) == all(best)
+
+    def traded(at: int) -> dict[str, int]:
+        answer = query.AggregateMarketVolumes(
+            QUERY.QueryAggregateMarketVolumesRequest(),
+            metadata=(("x-cosmos-block-height", str(at)),),
+        )
+        return {
+            one.market_id: int(one.volume.maker_volume or 0) + int(one.volume.taker_volume or 0)
+            for one in answer.volumes
+        }
+
+    before, after = traded(blocks[0].height), traded(height)
+    moved = {m for m, volume in after.items() if volume != before.get(m, 0)}
+    assert moved == {market_id for block in blocks[1:] for market_id, _ in block.trades}
 
 
 def test_rpc_answers_the_same_over_http_and_websocket(upstream: Any, blocks: list[Block]) -> None:

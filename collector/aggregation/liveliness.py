@@ -1,0 +1,83 @@
+"""How active each market is while it is collected: by what was heard, and before that by evidence."""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import msgspec
+
+from collector import activity
+from collector.activity import NOTHING, Assessment, Level
+
+OF_LATE_S: Final = 300.0
+"""A market that changed within so long is active."""
+_RATE_S: Final = 60.0
+"""Time over which changes are averaged."""
+
+
+class _Heard(msgspec.Struct):
+    """What was heard of one market."""
+
+    changes: int = 0
+    """Book updates and trades."""
+    mark: tuple[int, int] = (0, 0)
+    """The book's sequence and the number of trades: what only moves with the market. A book
+    that is fetched anew is counted too, but changes nothing."""
+    changed_at: float | None = None
+    since: float = 0.0
+    """When we began to listen."""
+    rate: float = 0.0
+    """Changes a second, averaged."""
+
+
+class Liveliness:
+    """Levels and weights of the markets; instants are monotonic seconds."""
+
+    def __init__(self, assessed: Assessment) -> None:
+        self._assessed = assessed
+        self._heard: dict[str, _Heard] = {}
+        self._looked_at: float | None = None
+
+    def look(self, counts: Mapping[str, Mapping[str, int]], now: float) -> None:
+        """Take in the counts of trades and book updates by market id; about once a second."""
+        elapsed_s = now - self._looked_at if self._looked_at is not None else 0.0
+        self._looked_at = now
+        part = min(1.0, elapsed_s / _RATE_S)
+        for market_id, count in counts.items():
+            heard = self._heard.get(market_id)
+            if heard is None:
+                heard = self._heard[market_id] = _Heard(since=now)
+            changes = count["trades"] + count["book_updates"]
+            # Fewer than before: this aggregator's successor counts from 0.
+            new = max(0, changes - heard.changes)
+            heard.changes = changes
+            mark = (count.get("sequence", 0), count["trades"])
+            if mark != heard.mark:
+                if heard.mark != (0, 0):
+                    heard.changed_at = now
+                heard.mark = mark
+            if elapsed_s:
+                # Soon a good mean: the first minute is averaged over what there is of it.
+                share = max(part, min(1.0, elapsed_s / max(elapsed_s, now - heard.since)))
+                heard.rate += share * (new / elapsed_s - heard.rate)
+
+    def level(self, market_id: str, now: float) -> Level:
+        """Return how active a market is."""
+        heard = self._heard.get(market_id)
+        if heard is not None and heard.changed_at is not None:
+            return "active" if now - heard.changed_at <= OF_LATE_S else "quiet"
+        found = activity.level(self._assessed.get(market_id, NOTHING))
+        listened_s = now - heard.since if heard is not None else 0.0
+        # What was active before we came, and has been silent ever since, is so no more.
+        return "quiet" if found == "active" and listened_s > OF_LATE_S else found
+
+    def row(self, market_id: str, now: float, block_time_s: float) -> dict[str, Any]:
+        """Describe a market: its level, its pace, and what it weighs in a split."""
+        heard = self._heard.get(market_id, _Heard())
+        evidence = self._assessed.get(market_id, NOTHING)
+        return {
+            "activity": self.level(market_id, now),
+            "changes_per_s": round(heard.rate, 3),
+            "weight": round(activity.measured_weight(heard.rate * block_time_s), 2),
+            "volume": evidence.volume,
+            "volume_blocks": evidence.blocks,
+        }
