@@ -207,4 +207,4 @@ async def test_without_a_collector_it_waits_for_one() -> None:
     async with shown(endpoint) as top:
         await top.eventually(lambda: f"NO ANSWER from {endpoint} since" in top.text)
         await top.press("enter", "down", "s", "e", "escape")
-        assert "no market matches" in top.text
+        assert "Is a collector running" in top.text

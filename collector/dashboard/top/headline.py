@@ -28,6 +28,9 @@ def headline(picture: Picture, width: int, *, paused: bool) -> list[Line]:
             fit(_flow(picture) + _budget(summary["latency_us"], width), width),
             fit(_states(summary["markets"]["states"]), width),
         ]
+    elif picture.silent_since is not None:
+        hint = "Is a collector running ('collector start')? Does --connect name its endpoint?"
+        lines.append(fit((Span(hint),), width))
     return lines + [fit((), width)] * (HEIGHT - len(lines))
 
 
@@ -52,10 +55,9 @@ def _title(picture: Picture, width: int, *, paused: bool) -> Line:
 
 def _silence(picture: Picture) -> Line:
     since = picture.silent_since or picture.ts
-    words = "what follows is from then" if picture.answered else "is one running? 'collector start'"
     text = (
         f" NO ANSWER from {picture.endpoint} since {clock(since)} "
-        f"({duration(picture.ts - since)}); asking on; {words}"
+        f"({duration(picture.ts - since)}); asking on"
     )
     return (Span(printable(text)),)
 

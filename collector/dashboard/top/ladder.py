@@ -8,7 +8,7 @@ from collector.dashboard.top.numbers import aligned, clock, duration, rate, trim
 from collector.dashboard.top.rows import MarketRow
 from collector.dashboard.top.spans import Line, Span, fit, merged, printable, section, spread
 from collector.dashboard.top.tones import mark, tone_of
-from shards.events import Level
+from shards.events import Funding, Level
 
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
 
@@ -23,7 +23,7 @@ class Fill(NamedTuple):
 
 
 def market_lines(row: MarketRow, sequence: int, notice: str, width: int) -> list[Line]:
-    """Say in three lines how the market stands."""
+    """Say in three lines how the market stands; the third is its reason, or what else is known."""
     shard = f"shard {row.shard}" if row.shard >= 0 else "no shard"
     who = (
         Span(printable(row.symbol), "title"),
@@ -47,6 +47,13 @@ def market_lines(row: MarketRow, sequence: int, notice: str, width: int) -> list
         fit(how, width),
         fit((Span(said, "warn" if row.reason else "label"),), width),
     ]
+
+
+def funding_text(funding: Funding, ts: float) -> str:
+    """Say when the funding of a perpetual is applied next, and to which price."""
+    mark_price = f"mark price {trim(funding.mark_price)}   " if funding.mark_price else ""
+    left_s = max(0.0, funding.next_funding_timestamp - ts)
+    return f"{mark_price}funding in {duration(left_s)}, every {duration(funding.funding_interval)}"
 
 
 def ladder_lines(

@@ -9,7 +9,13 @@ from textual.containers import Horizontal
 from textual.widgets import Footer
 
 from collector.dashboard.top.canvas import Canvas
-from collector.dashboard.top.ladder import Fill, fill_lines, ladder_lines, market_lines
+from collector.dashboard.top.ladder import (
+    Fill,
+    fill_lines,
+    funding_text,
+    ladder_lines,
+    market_lines,
+)
 from collector.dashboard.top.numbers import clock
 from collector.dashboard.top.panels import Headline
 from collector.dashboard.top.rows import MarketRow
@@ -19,11 +25,11 @@ from collector.reading.lines import describe
 from collector.reading.received import Received
 from collector.reading.subscriber import Subscriber
 from shards.book import OrderBook
-from shards.events import Book, Trades
+from shards.events import Book, Funding, Trades
 
 _DRAW_S: Final = 0.33
 _FILLS: Final = 200
-_CHANNELS: Final = ("book", "trades", "gap")
+_CHANNELS: Final = ("book", "trades", "funding", "gap")
 
 
 class MarketPage(PictureScreen):
@@ -55,6 +61,7 @@ class MarketPage(PictureScreen):
         self.book: OrderBook | None = None
         self.fills: deque[Fill] = deque(maxlen=_FILLS)
         self._notice = ""
+        self._funding: Funding | None = None
         self._settled = False
         """Whether the book is drawn: from then on a pause holds this page too."""
 
@@ -88,7 +95,7 @@ class MarketPage(PictureScreen):
     def _open(self, row: MarketRow) -> None:
         self.row, self.book, self._settled = row, None, False
         self.fills.clear()
-        self._notice = "waiting for the book"
+        self._notice, self._funding = "waiting for the book", None
         self.run_worker(self._follow(row.symbol), exclusive=True)
         self._draw()
 
@@ -111,6 +118,8 @@ class MarketPage(PictureScreen):
                 Fill(event.ts_event / 1e9, trade.side, trade.price, trade.quantity)
                 for trade in event.trades
             ]
+        elif isinstance(event, Funding):
+            self._funding = event
         elif not isinstance(event, Book):
             self._notice = f"{clock(received.ts_sub / 1e9)}  {describe(event)}"
         elif event.is_snapshot:
@@ -121,8 +130,10 @@ class MarketPage(PictureScreen):
             return
         bids, asks = self.book.levels() if self.book else ([], [])
         sequence = self.book.sequence if self.book else 0
-        width = self.header.size.width
-        self.header.draw(market_lines(self.row, sequence, self._notice, width))
+        said = self._notice
+        if not said and self._funding:
+            said = funding_text(self._funding, self.top.picture.ts)
+        self.header.draw(market_lines(self.row, sequence, said, self.header.size.width))
         self.ladder.draw(ladder_lines(bids, asks, *self.ladder.size))
         self.trades.draw(fill_lines(self.fills, *self.trades.size))
         self._settled = self.book is not None

@@ -126,12 +126,13 @@ class Grid(Panel):
         cursor = self.cursor
         first = first_line(max(0, cursor) // shape.columns, self._first, shape.lines, room)
         self._first = first
+        chosen = self.rows[cursor] if cursor >= 0 else None
         counts = len(self.rows), len(self.picture.markets)
         self.draw(
             [
                 grid_title(*counts, self.order, self.text, shape, first, width, room),
                 *grid_lines(self.rows, cursor, shape, first, width, room),
-                market_line(self.rows[cursor] if cursor >= 0 else None, width),
+                market_line(chosen, width) if self.picture.answered else (),
             ]
         )
 

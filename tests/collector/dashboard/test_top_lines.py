@@ -1,12 +1,19 @@
 """What is drawn: every line as wide as the screen, nothing cut that matters at 80 columns."""
 
+import msgspec
 import pytest
 from rich.style import Style
 
 from collector.dashboard.top.events import event_lines
 from collector.dashboard.top.grid import first_line, grid_lines, layout, market_line
 from collector.dashboard.top.headline import HEIGHT, headline
-from collector.dashboard.top.ladder import Fill, fill_lines, ladder_lines, market_lines
+from collector.dashboard.top.ladder import (
+    Fill,
+    fill_lines,
+    funding_text,
+    ladder_lines,
+    market_lines,
+)
 from collector.dashboard.top.processes import process_lines
 from collector.dashboard.top.spans import (
     Line,
@@ -21,6 +28,7 @@ from collector.dashboard.top.spans import (
 )
 from collector.dashboard.top.tones import LIVE_MARKS, LOOKS, MARKS, STATES, mark, tone_of
 from collector.dashboard.top.watched import Picture, Watched
+from shards.events import Funding
 from tests.collector.dashboard.pictures import ENDPOINT, answers, event, market, point, row
 
 
@@ -132,7 +140,7 @@ def test_silence_fills_the_first_line(answered: bool) -> None:
     assert text == "bad"
     assert "NO ANSWER from tcp://127.0.0.1:5590 since " in plain(lines[0])
     assert "(1m05s)" in plain(lines[0])
-    assert ("is one running?" in plain(lines[0])) is not answered
+    assert ("Is a collector running" in plain(lines[1])) is not answered
 
 
 # -- the grid ------------------------------------------------------------------------------
@@ -277,6 +285,18 @@ def test_trades_are_newest_first() -> None:
     mean = Fill(0.0, "sell", "22.978607142857142857", "19.500000000000000000")
     assert _texts(fill_lines([mean], 41, 2), 41)[1].endswith("sell 19.5 22.978607142857142857")
     assert "none since" in _texts(fill_lines([], 40, 4), 40)[1]
+
+
+def test_a_perpetual_says_when_funding_is_applied() -> None:
+    state = Funding(
+        *("0xinj", 7, 0, 0, "query", "0", "0", 900, 4_600, 3_600),
+        hourly_rate_cap="0.1",
+        hourly_interest_rate="0.01",
+        mark_price="23.010000000000000000",
+    )
+    assert funding_text(state, 1_000.0) == "mark price 23.01   funding in 1h00m, every 1h00m"
+    unpriced = msgspec.structs.replace(state, mark_price="")
+    assert funding_text(unpriced, 4_700.0) == "funding in 0.0 s, every 1h00m"
 
 
 def test_a_market_says_how_it_stands() -> None:
