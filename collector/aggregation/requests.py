@@ -11,6 +11,7 @@ ask              who asks                    answer
 ``markets``      ``collector markets``       every market with its state
 ``events``       views                       what happened after entry ``after`` (journal.py)
 ``history``      views                       how it stood since ``since`` (timeline.py)
+``metrics``      the HTTP server             everything to make metrics of (measures.py)
 ``processes``    the coordinator             -, takes names, pids and restarts
 ===============  ==========================  ==============================================
 """
@@ -22,6 +23,7 @@ import msgspec
 
 from collector.aggregation import status
 from collector.aggregation.aggregator import Aggregator
+from collector.aggregation.measures import measure
 from collector.aggregation.processes import Processes
 from shards.reports import ReportRequest
 from shards.vitals import Watched
@@ -52,6 +54,10 @@ def answer(
             found = {"markets": status.markets(aggregator, now)}
         case "events" | "history":
             found = _past(asked, aggregator)
+        case "metrics":
+            wanted = asked.get("markets")
+            limit = wanted if isinstance(wanted, int) and wanted > 0 else 0
+            found = {"metrics": measure(aggregator, processes, watched, now, limit)}
         case "processes":
             rows = processes.tell(asked.get("processes", []))
             aggregator.transitions.processes(rows, time.time_ns())
