@@ -13,6 +13,7 @@ from bench import (
     compare,
     growth,
     overload,
+    page,
     peers,
     plots,
     results,
@@ -114,6 +115,14 @@ def test_stress() -> None:
     found = overload.overload(0.02, markets=8, share=0.5, every_s=0.5, flood=4)
     assert found.healed_s >= 0, found.said()
     assert not found.restarts
+
+
+def test_page() -> None:
+    """A turn of each side."""
+    found = page.measure(markets=8, shards=1, seconds=0.5, turns=1, tabs=2)
+    assert found.alone[0].updates > 0
+    assert found.bytes_per_s[0] > 0
+    assert [row[0] for row in found.rows()][:2] == ["latency p50, ms", "latency p99, ms"]
 
 
 def test_verdicts() -> None:

@@ -62,6 +62,7 @@ class Server:
         )
         self.processes = Processes()
         self._watched = Watched()
+        self._summary = requests.Summary(self.aggregator, self.processes, self._watched)
 
     def _socket(
         self, kind: zmq.SocketType, endpoints: tuple[str, ...], **options: int
@@ -124,7 +125,7 @@ class Server:
             except zmq.Again:
                 return
             if len(parts) == 1:
-                reply = requests.answer(parts[0], self.aggregator, self.processes, self._watched)
+                reply = requests.answer(parts[0], self.aggregator, self.processes, self._summary)
                 # Refused if the asker is gone or does not read: it will ask again.
                 with contextlib.suppress(zmq.ZMQError):
                     self._router.send_multipart([sender, *reply], zmq.NOBLOCK)

@@ -60,7 +60,6 @@ export class Charts {
   #plots = new Map();
   #span = "10m";
   #asked = 0;
-  #drawn = 0;
   #clock = 0;
 
   constructor() {
@@ -153,7 +152,6 @@ export class Charts {
       } else plot.plot.setData(data);
       if (plot.plot.cursor.left < 0 || plot.plot.cursor.left === undefined) plot.plot.setLegend({ idx: lastFull(data) });
     });
-    this.#drawn = performance.now();
   }
 
   #options(chart, series) {
@@ -171,7 +169,7 @@ export class Charts {
           : { range: (_, __, max) => [0, Math.max(max || 0, 1) * 1.1] },
       },
       axes: [
-        { ...axis, size: 22, space: 70 },
+        { ...axis, size: 22, space: 62, values: (_, splits, __, ___, step) => splits.map((ts) => format.tick(ts * 1_000, step)) },
         { ...axis, size: 58, space: 26, ...(chart.log ? { splits: powers } : {}), values: (_, splits) => splits.map((v) => (v === null ? "" : chart.axis(v))) },
       ],
       series: [
@@ -208,19 +206,19 @@ export class Charts {
     ctx.clip();
     ctx.textAlign = "center";
     ctx.font = `${10 * scale}px system-ui, sans-serif`;
-    let lastX = -Infinity;
+    const last = {};
     for (const { ts, kind } of this.#marks) {
       const x = plot.valToPos(ts, "x", true);
-      if (x < bbox.left || x > bbox.left + bbox.width || x - lastX < 2) continue;
-      lastX = x;
+      if (x < bbox.left || x > bbox.left + bbox.width || x - (last[kind] ?? -Infinity) < 2) continue;
+      last[kind] = x;
       ctx.strokeStyle = ctx.fillStyle = css(`--kind-${kind}`);
       ctx.lineWidth = scale;
       ctx.setLineDash([2 * scale, 2 * scale]);
       ctx.beginPath();
-      ctx.moveTo(x, bbox.top + 9 * scale);
+      ctx.moveTo(x, bbox.top + (kind === "gap" ? 9 : 19) * scale);
       ctx.lineTo(x, bbox.top + bbox.height);
       ctx.stroke();
-      ctx.fillText(KINDS[kind], x, bbox.top + 8 * scale);
+      ctx.fillText(KINDS[kind], x, bbox.top + (kind === "gap" ? 8 : 18) * scale);
     }
     ctx.restore();
   }

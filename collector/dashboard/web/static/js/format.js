@@ -33,8 +33,15 @@ export function age(ms) {
   return `${whole.format(s / 3_600)} h`;
 }
 
+const minute = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit" });
+
+/** A time on an axis whose labels are so many seconds apart. */
+export function tick(ms, step_s) {
+  if (step_s < 60) return clock.format(new Date(ms));
+  return (step_s < 86_400 ? minute : day).format(new Date(ms));
+}
+
 export const time = (ms) => clock.format(new Date(ms));
-export const dayTime = (ms) => `${day.format(new Date(ms))} ${clock.format(new Date(ms))}`;
 
 /** A decimal text with thousands set apart; its digits stay as the chain has them. */
 export function amount(text) {

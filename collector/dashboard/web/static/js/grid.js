@@ -2,13 +2,15 @@
 
 import { ACTIVITY, STATES, byId, make, put } from "./states.js";
 
-const NAMED = 90; // more than that are tiles; their names show when they are pointed at
+// More than fit with their names are tiles, whose names show when they are pointed at: that all
+// markets are in sight at once matters more.
+const NAMED = 56, NAMED_ON_A_PHONE = 27, TILES = 160;
+const phone = matchMedia("(max-width: 900px)");
 
 export class Grid {
   #symbols = [];
   #cells = [];
   #links = [];
-  #shown = null;
   #wanted = "";
   #state = null;
 
@@ -20,6 +22,7 @@ export class Grid {
       this.#wanted = target.value.trim().toUpperCase();
       this.#filter();
     });
+    phone.addEventListener("change", () => this.#filter());
     this.grid.addEventListener("keydown", (event) => this.#walk(event));
     for (const type of ["pointerover", "focusin"]) {
       this.grid.addEventListener(type, ({ target }) => this.#point(target.closest("a")));
@@ -104,8 +107,8 @@ export class Grid {
       link.parentElement.hidden = !fits;
       shown += fits;
     });
-    this.#shown = shown;
-    this.grid.dataset.size = shown > NAMED ? "tiles" : "named";
+    const named = phone.matches ? NAMED_ON_A_PHONE : NAMED;
+    this.grid.dataset.size = shown <= named ? "named" : shown <= TILES ? "tiles" : "small";
     if (shown === 0 && this.#symbols.length) put(this.pointed, "no market fits");
     else if (this.pointed.textContent === "no market fits") put(this.pointed, "");
   }

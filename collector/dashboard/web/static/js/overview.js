@@ -77,7 +77,7 @@ export class Overview {
       processes.map(({ name, pid, cpu_percent, rss_mb, restarts }) => {
         const shard = byName.get(name);
         return {
-          tone: rss_mb === 0 ? "bad" : restarts ? "warn" : "",
+          tone: !pid || rss_mb === 0 ? "bad" : restarts ? "warn" : "",
           cells: [
             name, pid ? String(pid) : "–", format.cpu(cpu_percent), format.megabytes(rss_mb), String(restarts),
             shard ? String(shard.markets) : "", shard?.blocks ? format.count(shard.blocks) : "", shard ? format.micros(shard.lag_us) : "",
