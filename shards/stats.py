@@ -6,7 +6,9 @@ upper edge overstates a value by at most 1/16. The edges are the same everywhere
 is adding.
 """
 
+from bisect import bisect_left
 from collections.abc import Sequence
+from itertools import accumulate
 
 import msgspec
 
@@ -55,40 +57,45 @@ class Histogram(msgspec.Struct, array_like=True):
 
     def merge(self, other: "Histogram") -> None:
         """Add another histogram's counts."""
-        for index, count in other.counts.items():
-            self.counts[index] = self.counts.get(index, 0) + count
+        counts = self.counts
+        if counts:
+            for index, count in other.counts.items():
+                counts[index] = counts.get(index, 0) + count
+        else:
+            counts.update(other.counts)
         self.number += other.number
         self.total += other.total
         self.maximum = max(self.maximum, other.maximum)
+
+    def _cumulated(self) -> tuple[list[int], list[int]]:
+        """Return the buckets in order, and how many values each and those before it hold."""
+        # All of it at the speed of C: a summary asks this of dozens of histograms.
+        buckets = sorted(self.counts)
+        return buckets, list(accumulate(map(self.counts.__getitem__, buckets)))
 
     def quantile(self, q: float) -> int:
         """Return the upper edge of the bucket that holds the q-quantile; 0 when empty."""
         return self.quantiles((q,))[0]
 
     def quantiles(self, wanted: Sequence[float]) -> list[int]:
-        """Return several quantiles, given in ascending order, in one pass."""
-        found: list[int] = []
+        """Return several quantiles."""
+        if not self.number:
+            return [0] * len(wanted)
+        buckets, cumulated = self._cumulated()
         ranks = [max(1, -int(-q * self.number // 1)) for q in wanted]
-        seen = 0
-        for index in sorted(self.counts):
-            seen += self.counts[index]
-            while len(found) < len(ranks) and seen >= ranks[len(found)]:
-                found.append(min(upper_edge(index), self.maximum))
-        return found + [0] * (len(ranks) - len(found))
+        return [
+            min(upper_edge(buckets[bisect_left(cumulated, rank)]), self.maximum) for rank in ranks
+        ]
 
     def below(self, limits: Sequence[int]) -> list[int]:
         """
-        Count the values below each of these limits, which ascend.
+        Count the values below each of these limits.
 
         Exact where a limit begins a bucket, as every power of two does.
         """
-        found: list[int] = []
-        seen = 0
-        for index in sorted(self.counts):
-            while len(found) < len(limits) and upper_edge(index) >= limits[len(found)]:
-                found.append(seen)
-            seen += self.counts[index]
-        return found + [seen] * (len(limits) - len(found))
+        buckets, cumulated = self._cumulated()
+        places = [bisect_left(buckets, bucket(limit)) for limit in limits]
+        return [cumulated[place - 1] if place else 0 for place in places]
 
     def summary_us(self) -> dict[str, float]:
         """Return p50, p90, p99, p999 and max in microseconds."""

@@ -13,6 +13,7 @@ from typing import Final
 
 import zmq
 
+from collector.aggregation.budget import Budgets
 from collector.aggregation.coverage import Coverage, MarketState
 from collector.aggregation.history import History
 from collector.aggregation.journal import Entry, Journal
@@ -123,11 +124,11 @@ class Aggregator:
         self._channels = ("gap", *(name for name in config.channels if name in _BEGUN))
         self._send = plain_send(publisher)
         self.latencies = Latencies()
+        self.budgets = Budgets()
         self.published = 0
         self.duplicates = 0
         self.fenced = 0
         """Frames refused: of an older process of a shard, or meant for another aggregator."""
-        self.subscribers = 0
 
     # ---- the data path --------------------------------------------------------------
 

@@ -10,7 +10,7 @@ Pure: instants come in as ``now`` (monotonic seconds).
 
 from collections import deque
 from collections.abc import Iterable, Mapping
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
@@ -18,7 +18,7 @@ from collector.aggregation.gaps import GapLife
 from shards.chainfeed import CHAIN
 from shards.config import Market
 from shards.events import Gap
-from shards.ledger import MarketLedger, Ranges
+from shards.ledger import MarketLedger
 from shards.reports import MarketReport, Report, ResumePoint
 
 SILENT_S: Final = 3.0
@@ -44,6 +44,14 @@ class MarketState(msgspec.Struct, array_like=True):
     """What former processes of its shard counted."""
     epoch: int = 0
     """Of the shard's process whose counts these are."""
+
+
+class Tally(NamedTuple):
+    """Blocks of one market; the rest of those due were received."""
+
+    due: int
+    replayed: int
+    missing: int
 
 
 class Coverage:
@@ -204,6 +212,17 @@ class Coverage:
         """The time-weighted mean of the coverage since the start."""
         return self._weighted / self._weight_s if self._weight_s else 0.0
 
+    def tally(self, state: MarketState) -> Tally:
+        """Count the blocks of one market that are due, and those that came otherwise than live."""
+        if not state.first:
+            return Tally(0, 0, 0)
+        behind = max(0, self._settled - state.last)
+        return Tally(
+            max(state.last, self._settled) - state.first + 1,
+            sum(last - first + 1 for first, last in state.replayed),
+            sum(last - first + 1 for first, last in state.missing) + behind,
+        )
+
     def blocks(self) -> dict[str, int]:
         """
         Add the ledgers up, one count for each block of each market.
@@ -217,10 +236,10 @@ class Coverage:
                 continue
             first = min(first or state.first, state.first)
             last = max(last, state.last)
-            owed = max(state.last, self._settled) - state.first + 1
-            due += owed
-            replayed += len(Ranges(state.replayed))
-            missing += len(Ranges(state.missing)) + max(0, self._settled - state.last)
+            tally = self.tally(state)
+            due += tally.due
+            replayed += tally.replayed
+            missing += tally.missing
         return {
             "first": first,
             "last": last,
@@ -232,9 +251,7 @@ class Coverage:
 
     def completeness(self) -> float:
         """Return (received + replayed) ÷ due; 0 before the first block."""
-        blocks = self.blocks()
-        due = blocks["due"]
-        return (blocks["received"] + blocks["replayed"]) / due if due else 0.0
+        return completeness(self.blocks())
 
     def gaps(self) -> dict[str, int]:
         """Count the gaps that were announced, of all markets."""
@@ -276,6 +293,12 @@ class Coverage:
                 }
             )
         return rows
+
+
+def completeness(blocks: Mapping[str, int]) -> float:
+    """Return (received + replayed) ÷ due of counted blocks; 0 before the first one."""
+    due = blocks["due"]
+    return (blocks["received"] + blocks["replayed"]) / due if due else 0.0
 
 
 def _update_state(state: MarketState, market: MarketReport, report: Report) -> None:

@@ -8,7 +8,7 @@ saved and taken up again by the next aggregator, so that its ids go on.
 Pure: instants come in as ``ts``, ns since the epoch.
 """
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Final, Literal, TypeAlias
@@ -46,6 +46,8 @@ class Journal:
         self._entries: deque[Entry] = deque(saved, maxlen=limit)
         self.last = self._entries[-1].id if self._entries else 0
         """Id of the newest entry, 0 without one."""
+        self.counts: Counter[str] = Counter()
+        """Entries by kind, since this journal began."""
         self._noted: dict[_Note, tuple[int, list[str]]] = {}
 
     def add(
@@ -60,6 +62,7 @@ class Journal:
     ) -> None:
         """Enter something at once."""
         self.last += 1
+        self.counts[kind] += 1
         self._entries.append(Entry(self.last, ts, kind, shard, symbol, text, reason))
 
     def note(

@@ -62,7 +62,6 @@ class Server:
         )
         self.processes = Processes()
         self._watched = Watched()
-        self._summary = requests.Summary(self.aggregator, self.processes, self._watched)
 
     def _socket(
         self, kind: zmq.SocketType, endpoints: tuple[str, ...], **options: int
@@ -125,7 +124,7 @@ class Server:
             except zmq.Again:
                 return
             if len(parts) == 1:
-                reply = requests.answer(parts[0], self.aggregator, self.processes, self._summary)
+                reply = requests.answer(parts[0], self.aggregator, self.processes, self._watched)
                 # Refused if the asker is gone or does not read: it will ask again.
                 with contextlib.suppress(zmq.ZMQError):
                     self._router.send_multipart([sender, *reply], zmq.NOBLOCK)

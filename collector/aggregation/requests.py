@@ -11,11 +11,11 @@ ask              who asks                    answer
 ``markets``      ``collector markets``       every market with its state
 ``events``       views                       what happened after entry ``after`` (journal.py)
 ``history``      views                       how it stood since ``since`` (timeline.py)
+``metrics``      the HTTP server             everything to make metrics of (measures.py)
 ``processes``    the coordinator             -, takes names, pids and restarts
 ===============  ==========================  ==============================================
 """
 
-import math
 import time
 from typing import Any, Final
 
@@ -23,6 +23,7 @@ import msgspec
 
 from collector.aggregation import status
 from collector.aggregation.aggregator import Aggregator
+from collector.aggregation.measures import measure
 from collector.aggregation.processes import Processes
 from shards.reports import ReportRequest
 from shards.vitals import Watched
@@ -32,33 +33,8 @@ _reports: Final = msgspec.msgpack.Decoder(ReportRequest)
 _encode: Final = msgspec.msgpack.Encoder().encode
 
 
-RECENT_S: Final = 0.6
-"""The coordinator has the summary built twice a second; views are content with that one."""
-
-
-class Summary:
-    """The summary, encoded: milliseconds to build, so whoever only looks gets the last one."""
-
-    def __init__(self, aggregator: Aggregator, processes: Processes, watched: Watched) -> None:
-        self._aggregator = aggregator
-        self._processes = processes
-        self._watched = watched
-        self._built: msgspec.Raw = msgspec.Raw()
-        self._built_at = -math.inf
-
-    def anew(self, now: float) -> msgspec.Raw:
-        """Build it."""
-        found = status.summary(self._aggregator, self._processes, self._watched, now)
-        self._built, self._built_at = msgspec.Raw(_encode(found)), now
-        return self._built
-
-    def recent(self, now: float) -> msgspec.Raw:
-        """Return one that is at most `RECENT_S` old."""
-        return self._built if now - self._built_at < RECENT_S else self.anew(now)
-
-
 def answer(
-    request: bytes, aggregator: Aggregator, processes: Processes, summary: Summary
+    request: bytes, aggregator: Aggregator, processes: Processes, watched: Watched
 ) -> list[bytes]:
     """Answer one request; one that cannot be understood gets an ``error`` in a sentence."""
     now = time.monotonic()
@@ -73,17 +49,21 @@ def answer(
         return [_encode({"id": None, "error": f"request not understood: {error}"})]
     match asked.get("ask"):
         case "status":
-            found: dict[str, Any] = {"status": summary.recent(now)}
+            found: dict[str, Any] = {"status": status.summary(aggregator, processes, watched, now)}
         case "markets":
             found = {"markets": status.markets(aggregator, now)}
         case "events" | "history":
             found = _past(asked, aggregator)
+        case "metrics":
+            wanted = asked.get("markets")
+            limit = wanted if isinstance(wanted, int) and wanted > 0 else 0
+            found = {"metrics": measure(aggregator, processes, watched, now, limit)}
         case "processes":
             rows = processes.tell(asked.get("processes", []))
             aggregator.transitions.processes(rows, time.time_ns())
             aggregator.processes({row.name: row.pid for row in rows})
             aggregator.coverage.statuses(asked.get("statuses", {}))
-            found = {"status": summary.anew(now)}
+            found = {"status": status.summary(aggregator, processes, watched, now)}
         case _:
             coverage = aggregator.coverage
             return aggregator.history.answer(

@@ -5,7 +5,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from collector.config import ServingConfig
-from collector.serving import probes
+from collector.serving import probes, scraping
 from collector.serving.view import Unanswered, View
 
 
@@ -14,6 +14,7 @@ def build(view: View, config: ServingConfig) -> Starlette:
     return Starlette(
         routes=[
             *probes.routes(view, config),
+            *scraping.routes(view, config),
         ],
         exception_handlers={Unanswered: _away, ValueError: _refused},
     )

@@ -8,6 +8,7 @@ Python: in the aggregator's loop, or in a thread beside it, frames would wait fo
 import asyncio
 import contextlib
 import faulthandler
+import gc
 import logging
 import multiprocessing
 import signal
@@ -69,6 +70,9 @@ async def serve(config: ServingConfig, heartbeat: Any, listener: socket.socket) 
     if parent is not None:
         loop.add_reader(parent.sentinel, stop)
     beating = asyncio.create_task(_beat(heartbeat))
+    # What is there now stays; a scrape's thousands of samples need not make it be looked at.
+    gc.collect()
+    gc.freeze()
     try:
         await server.serve([listener])
     finally:

@@ -1,8 +1,12 @@
 """What a running collector tells of itself while things go wrong."""
 
 import os
+import re
+import shutil
 import signal
+import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -17,6 +21,11 @@ from tests.system.http import get, get_json
 from tests.system.running import Running, collector, eventually, free_port_pair
 
 _WITHIN_S = 40.0
+_ROOT = Path(__file__).parents[2]
+_OPS = _ROOT / "ops"
+needs_promtool = pytest.mark.skipif(
+    shutil.which("promtool") is None, reason="promtool is not installed (Debian: prometheus)"
+)
 
 
 @pytest.fixture(scope="module")
@@ -174,7 +183,71 @@ def test_readiness_ends_with_a_cut_and_returns_when_it_is_healed(
 
 
 def test_probes_outlive_the_aggregator(running: Running, http: int) -> None:
-    os.kill(running.pid("aggregator"), signal.SIGKILL)
-    eventually(lambda: get(http, "/readyz")[0] == 503, within_s=_WITHIN_S, every_s=0.01)
-    assert get(http, "/healthz")[0] == 200
+    pid = running.pid("aggregator")
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        eventually(lambda: get(http, "/readyz")[0] == 503, within_s=_WITHIN_S)
+        assert get(http, "/healthz")[0] == 200
+        status, body = get(http, "/metrics")
+        assert status == 200
+        assert "collector_aggregator_up 0.0" in body
+    finally:
+        os.kill(pid, signal.SIGKILL)
     eventually(lambda: get(http, "/readyz")[0] == 200, within_s=_WITHIN_S)
+
+
+# ---- metrics ------------------------------------------------------------------------------
+
+
+def _families(http: int) -> set[str]:
+    """Return the names of all families that are served."""
+    status, body = get(http, "/metrics")
+    assert status == 200
+    return set(re.findall(r"^# TYPE (\w+)", body, re.MULTILINE))
+
+
+def _named(text: str) -> set[str]:
+    """Return the families that a text of ours speaks of."""
+    names = set(re.findall(r"\bcollector_[a-z0-9_]+", text))
+    return {re.sub(r"_(bucket|sum|count)$", "", name) for name in names}
+
+
+@needs_promtool
+def test_promtool_finds_nothing_to_complain_of(running: Running, http: int) -> None:
+    _, body = get(http, "/metrics")
+    done = subprocess.run(
+        ["promtool", "check", "metrics"], input=body, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+@needs_promtool
+@pytest.mark.parametrize(("what", "name"), [("rules", "alerts.yml"), ("config", "prometheus.yml")])
+def test_promtool_takes_what_we_ship(what: str, name: str) -> None:
+    command = ["promtool", "check", what, str(_OPS / name)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_every_metric_that_we_ship_a_use_of_is_served(running: Running, http: int) -> None:
+    shipped = "".join(path.read_text() for path in _OPS.iterdir())
+    assert _named(shipped) <= _families(http)
+
+
+def test_every_metric_that_is_served_is_documented(running: Running, http: int) -> None:
+    page = (_ROOT / "docs" / "operations.md").read_text()
+    assert _families(http) == set(re.findall(r"^\| `(collector_\w+)", page, re.MULTILINE))
+
+
+def test_metrics_say_what_the_status_says(running: Running, http: int) -> None:
+    running.await_live(_WITHIN_S)
+    spans = re.compile(r"^collector_block_span_seconds_count [1-9]", re.MULTILINE)
+    eventually(lambda: spans.search(get(http, "/metrics")[1]), within_s=_WITHIN_S)
+    _, body = get(http, "/metrics")
+    assert "collector_aggregator_up 1.0" in body
+    assert "collector_coverage_ratio 1.0" in body
+    assert 'collector_markets{state="live"} 6.0' in body
+    assert len(re.findall(r"^collector_market_live\{", body, re.MULTILINE)) == 6
+    restarts = 'collector_process_restarts_total{process="aggregator"}'
+    wanted = next(p["restarts"] for p in running.status()["processes"] if p["name"] == "aggregator")
+    assert f"{restarts} {float(wanted)}" in body

@@ -1,0 +1,89 @@
+"""
+The hops in figures, for the summary: over all shards, of each shard, of each channel.
+
+Made at most once a second, because dozens of histograms are some milliseconds, during which
+frames wait, and several may ask. Pure.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import msgspec
+
+from collector.aggregation.latency import Latencies, merged
+from shards.stats import Histogram, ShardStats
+
+_FRESH_S: Final = 1.0
+
+
+class Budget(msgspec.Struct):
+    """The figures, by hop."""
+
+    total: dict[str, Any] = {}
+    channels: dict[str, Any] = {}
+    shards: dict[int, dict[str, Any]] = {}
+
+
+class Budgets:
+    """The newest of them."""
+
+    def __init__(self) -> None:
+        self._made_at = float("-inf")
+        self._budget = Budget()
+
+    def of(self, latencies: Latencies, stats: Mapping[int, ShardStats], now: float) -> Budget:
+        """Return the budget of now (monotonic seconds), or of less than a second ago."""
+        if now - self._made_at >= _FRESH_S:
+            self._made_at = now
+            self._budget = _make(latencies, stats)
+        return self._budget
+
+
+def shard_hops(latencies: Latencies, shard: int, stats: ShardStats) -> dict[str, Histogram]:
+    """Return one shard's hops in the order of a frame's way; none before its first frame."""
+    hops = latencies.shards.get(shard)
+    if hops is None:
+        return {}
+    return {
+        "block_to_recv": hops.block_to_recv,
+        "recv_to_decoded": stats.recv_to_decoded,
+        "decoded_to_pushed": stats.decoded_to_pushed,
+        "push_to_aggregator": hops.push_to_aggregator,
+        "aggregator_to_published": hops.aggregator_to_published,
+    }
+
+
+def _make(latencies: Latencies, stats: Mapping[int, ShardStats]) -> Budget:
+    channels = latencies.recv_to_aggregator()
+    total = {
+        "block_to_recv": latencies.hop("block_to_recv"),
+        "recv_to_decoded": merged(found.recv_to_decoded for found in stats.values()),
+        "decoded_to_pushed": merged(found.decoded_to_pushed for found in stats.values()),
+        "push_to_aggregator": latencies.hop("push_to_aggregator"),
+        "aggregator_to_published": latencies.hop("aggregator_to_published"),
+        "recv_to_aggregator": merged(channels.values()),
+        "block_span": latencies.block_span,
+    }
+    shards = {}
+    for shard, found in stats.items():
+        hops = shard_hops(latencies, shard, found)
+        if hops:
+            hops["recv_to_aggregator"] = merged(latencies.recv_to_aggregator(shard).values())
+        shards[shard] = _figures(hops)
+    return Budget(
+        _figures(total),
+        {
+            channel: {"latency_us": _figures({"recv_to_aggregator": histogram})}
+            for channel, histogram in channels.items()
+        },
+        shards,
+    )
+
+
+def _figures(hops: Mapping[str, Histogram]) -> dict[str, Any]:
+    return {hop: latency_us(histogram) for hop, histogram in hops.items()}
+
+
+def latency_us(histogram: Histogram) -> dict[str, float]:
+    """Return a histogram's count and quantiles."""
+    return {"count": histogram.number} | histogram.summary_us()

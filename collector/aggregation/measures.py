@@ -1,0 +1,106 @@
+"""
+What metrics are made of: the summary, the histograms it sums up, and each market's counts.
+
+The aggregator only hands over what it has; text is made of it elsewhere (serving/metrics.py).
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+
+from collector.aggregation import status
+from collector.aggregation.aggregator import Aggregator
+from collector.aggregation.budget import shard_hops
+from collector.aggregation.processes import ProcessRow
+from shards.stats import Histogram, Vitals
+from shards.vitals import Watched
+
+
+class ShardMeasures(msgspec.Struct):
+    """One shard's histograms."""
+
+    hops: dict[str, Histogram]
+    channels: dict[str, Histogram]
+    """Receive to aggregator, by channel."""
+    batch_frames: Histogram
+
+
+class MarketMeasures(msgspec.Struct):
+    """One market's state and counts."""
+
+    symbol: str
+    state: str
+    height: int
+    missing: int
+    trades: int
+    book_updates: int
+    gaps: int
+    resyncs: int
+
+
+class Measures(msgspec.Struct):
+    """Everything at one instant."""
+
+    summary: dict[str, Any]
+    shards: dict[int, ShardMeasures]
+    block_span: Histogram
+    vitals: dict[str, Vitals]
+    """By process."""
+    journal: dict[str, int]
+    """Entries by kind."""
+    markets: list[MarketMeasures]
+
+
+def measure(
+    aggregator: Aggregator,
+    processes: Iterable[ProcessRow],
+    watched: Watched,
+    now: float,
+    markets: int,
+) -> Measures:
+    """Take everything, and of so many markets their counts."""
+    return Measures(
+        summary=status.summary(aggregator, processes, watched, now),
+        shards=_shards(aggregator),
+        block_span=aggregator.latencies.block_span,
+        vitals=status.vitals(aggregator, watched),
+        journal=dict(aggregator.journal.counts),
+        markets=_markets(aggregator, now, markets),
+    )
+
+
+def _shards(aggregator: Aggregator) -> dict[int, ShardMeasures]:
+    latencies = aggregator.latencies
+    found = {}
+    for number, link in sorted(aggregator.links.items()):
+        if link.report is not None:
+            stats = link.report.stats
+            hops = shard_hops(latencies, number, stats)
+            channels = latencies.recv_to_aggregator(number) if hops else {}
+            found[number] = ShardMeasures(hops, channels, stats.batch_frames)
+    return found
+
+
+def _markets(aggregator: Aggregator, now: float, limit: int) -> list[MarketMeasures]:
+    """Describe the first markets by symbol, so that the same ones keep their series."""
+    coverage = aggregator.coverage
+    counts = aggregator.counts()
+    symbols = sorted((coverage.symbol(market_id), market_id) for market_id in coverage.states)
+    found = []
+    for symbol, market_id in symbols[:limit]:
+        state = coverage.states[market_id]
+        row = counts.get(market_id, {})
+        found.append(
+            MarketMeasures(
+                symbol,
+                coverage.state_of(state, now),
+                state.last,
+                coverage.tally(state).missing,
+                row.get("trades", 0),
+                row.get("book_updates", 0),
+                state.gaps.opened,
+                state.earlier_resyncs + state.resyncs,
+            )
+        )
+    return found

@@ -1,0 +1,319 @@
+"""
+Metrics by Prometheus' conventions: base units, ``_total`` for counters, histograms as such.
+
+Made anew of the aggregator's measures at every scrape, so nothing is counted twice and nothing
+can drift. docs/operations.md has them all in a table. Pure.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Final
+
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    InfoMetricFamily,
+    Metric,
+)
+
+from collector.aggregation.measures import MarketMeasures, Measures, ShardMeasures
+from shards.stats import Histogram
+
+_STATES: Final = ("pending", "syncing", "live", "stale", "failed", "inactive")
+_KINDS: Final = ("state", "gap", "restart", "breaker", "halt", "connect", "move", "listing")
+_SECONDS: Final = [1 << bits for bits in range(10, 36)]
+"""Limits in ns, from a microsecond to half a minute: powers of two, where our buckets are exact."""
+_SECONDS_LE: Final = [f"{limit / 1e9:.12g}" for limit in _SECONDS]
+_SIZES: Final = [1 << bits for bits in range(1, 10)]
+_SIZES_LE: Final = [str(limit - 1) for limit in _SIZES]
+
+
+def up(answered: bool) -> Metric:
+    """Say whether the aggregator answered: what can be said when it did not."""
+    text = "Whether the aggregator answered this scrape; without it there is nothing else here."
+    return GaugeMetricFamily("collector_aggregator_up", text, int(answered))
+
+
+def families(measures: Measures) -> Iterator[Metric]:
+    """Yield every family of metrics."""
+    yield up(True)
+    yield from _whole(measures.summary)
+    yield from _trouble(measures)
+    yield from _shards(measures.summary["shards"])
+    yield from _latencies(measures)
+    yield from _processes(measures)
+    yield from _requests(measures.summary.get("requests", ()))
+    yield from _markets(measures.markets)
+
+
+def _gauge(name: str, text: str, value: float) -> Metric:
+    return GaugeMetricFamily(f"collector_{name}", text, value)
+
+
+def _labelled(
+    family: type[GaugeMetricFamily] | type[CounterMetricFamily],
+    name: str,
+    text: str,
+    labels: Sequence[str],
+    rows: Iterable[tuple[Sequence[Any], float]],
+) -> Metric:
+    made = family(f"collector_{name}", text, labels=labels)
+    for values, value in rows:
+        made.add_metric([str(label) for label in values], value)
+    return made
+
+
+def _whole(summary: Mapping[str, Any]) -> Iterator[Metric]:
+    """The collector as a whole."""
+    info = {"version": summary["version"]}
+    yield InfoMetricFamily("collector", "The program.", value=info)
+    coverage, clock = summary["coverage"], summary["clock"]
+    yield _gauge("coverage_ratio", "Markets live, of those that should be.", coverage["now"])
+    yield _gauge(
+        "coverage_mean_ratio", "The same, weighted by time since the start.", coverage["mean"]
+    )
+    yield _gauge(
+        "completeness_ratio",
+        "Blocks received or replayed, of those due, over all markets.",
+        summary["completeness"],
+    )
+    states = summary["markets"]["states"]
+    yield _labelled(
+        GaugeMetricFamily,
+        "markets",
+        "Markets by state.",
+        ["state"],
+        [((state,), states.get(state, 0)) for state in _STATES],
+    )
+    blocks = summary["blocks"]
+    yield _gauge("head_height", "Newest height of the chain.", blocks["head"])
+    yield _gauge("block_time_seconds", "Observed pace of the blocks.", summary["block_time_s"])
+    yield _gauge("chain_halted", "Whether the chain itself stands still.", int(summary["halted"]))
+    yield _labelled(
+        GaugeMetricFamily,
+        "ledger_blocks",
+        "Blocks due, one count for each of each market: by how they came. What is missing may "
+        "still be replayed.",
+        ["status"],
+        [((status,), blocks[status]) for status in ("received", "replayed", "missing")],
+    )
+    yield _gauge("clock_trusted", "Whether block times and our clock agree.", int(clock["trusted"]))
+    yield _labelled(
+        GaugeMetricFamily,
+        "clock_offset_seconds",
+        "Block time to our socket over the last blocks.",
+        ["stat"],
+        [((stat,), value / 1000) for stat, value in clock["offset_ms"].items()],
+    )
+
+
+def _trouble(measures: Measures) -> Iterator[Metric]:
+    """What came out, and what went wrong."""
+    summary = measures.summary
+    yield _labelled(
+        CounterMetricFamily,
+        "events",
+        "Published events by kind; both sides of a match are trades.",
+        ["event"],
+        [((name,), value) for name, value in summary["events"].items()],
+    )
+    frames = summary["frames"]
+    yield _labelled(
+        CounterMetricFamily,
+        "frames",
+        "Frames by what became of them.",
+        ["outcome"],
+        [((name,), frames[name]) for name in ("published", "duplicates", "fenced")],
+    )
+    gaps, proof = summary["gaps"], summary["trade_proof"]
+    yield _labelled(
+        CounterMetricFamily,
+        "gaps",
+        "Gaps announced, opened and closed.",
+        ["state"],
+        [((state,), gaps[state]) for state in ("opened", "closed")],
+    )
+    yield _gauge("gaps_open", "Gaps that are open now.", gaps["open"])
+    yield _labelled(
+        CounterMetricFamily,
+        "proved_blocks",
+        "Blocks whose trade ids were complete, or had holes; none where it cannot be proved.",
+        ["verdict"],
+        [((verdict,), proof.get(verdict, 0)) for verdict in ("whole", "holes")],
+    )
+    yield _labelled(
+        CounterMetricFamily,
+        "journal_entries",
+        "What changed, by kind.",
+        ["kind"],
+        [((kind,), measures.journal.get(kind, 0)) for kind in _KINDS],
+    )
+
+
+_OF_SHARDS: Final = (
+    (GaugeMetricFamily, "shard_markets", "Markets of the shard.", "markets"),
+    (GaugeMetricFamily, "shard_head_height", "Newest height that the shard has.", "blocks"),
+    (CounterMetricFamily, "shard_frames", "Frames that came from the shard.", "frames"),
+    (CounterMetricFamily, "shard_lost_frames", "Frames its sequence skipped.", "lost"),
+    (CounterMetricFamily, "shard_dropped_frames", "Frames dropped, had again.", "dropped"),
+    (CounterMetricFamily, "shard_payloads", "Payloads from the source.", "payloads"),
+    (CounterMetricFamily, "shard_connects", "Connections tried to the source.", "connects"),
+    (GaugeMetricFamily, "shard_backlog_bytes", "Frames not taken yet.", "backlog_bytes"),
+    (GaugeMetricFamily, "shard_held_blocks", "Blocks behind lost ones.", "held_blocks"),
+    (GaugeMetricFamily, "shard_pending_requests", "Books and subscriptions asked.", "requests"),
+)
+
+
+def _shards(shards: Sequence[Mapping[str, Any]]) -> Iterator[Metric]:
+    for family, name, text, field in _OF_SHARDS:
+        rows = [((shard["shard"],), shard[field]) for shard in shards]
+        yield _labelled(family, name, text, ["shard"], rows)
+    yield _labelled(
+        GaugeMetricFamily,
+        "endpoint_breaker_open",
+        "Whether the shard gives this endpoint a rest.",
+        ["shard", "endpoint"],
+        [
+            ((shard["shard"], endpoint["endpoint"]), int(endpoint["breaker"] != "closed"))
+            for shard in shards
+            for endpoint in shard["endpoints"]
+        ],
+    )
+
+
+def _latencies(measures: Measures) -> Iterator[Metric]:
+    hops = _histograms("hop_latency_seconds", "Hops of frames on their way.", ["hop", "shard"])
+    frames = _histograms(
+        "frame_latency_seconds", "Payload received to aggregator.", ["shard", "channel"]
+    )
+    sizes = _histograms("batch_frames", "Frames per batch.", ["shard"])
+    for number, shard in measures.shards.items():
+        _add_shard(hops, frames, sizes, str(number), shard)
+    span = _histograms(
+        "block_span_seconds", "A block's first receive to its last frame published.", []
+    )
+    _seconds(span, [], measures.block_span)
+    yield from (hops, frames, sizes, span)
+
+
+def _add_shard(
+    hops: HistogramMetricFamily,
+    frames: HistogramMetricFamily,
+    sizes: HistogramMetricFamily,
+    number: str,
+    shard: ShardMeasures,
+) -> None:
+    for hop, histogram in shard.hops.items():
+        _seconds(hops, [hop, number], histogram)
+    for channel, histogram in shard.channels.items():
+        _seconds(frames, [number, channel], histogram)
+    batches = shard.batch_frames
+    buckets = _buckets(_SIZES_LE, batches.below(_SIZES), batches.number)
+    sizes.add_metric([number], buckets, batches.total)
+
+
+def _histograms(name: str, text: str, labels: Sequence[str]) -> HistogramMetricFamily:
+    return HistogramMetricFamily(f"collector_{name}", text, labels=labels)
+
+
+def _seconds(family: HistogramMetricFamily, labels: Sequence[str], found: Histogram) -> None:
+    buckets = _buckets(_SECONDS_LE, found.below(_SECONDS), found.number)
+    family.add_metric(labels, buckets, found.total / 1e9)
+
+
+def _buckets(limits: Sequence[str], below: Sequence[int], number: int) -> Any:
+    return [*zip(limits, map(float, below), strict=True), ("+Inf", float(number))]
+
+
+_MIB: Final = 2**20
+_OF_PROCESSES: Final = (
+    ("process_resident_memory_bytes", "Resident memory.", "rss_mb", _MIB),
+    (
+        "process_proportional_memory_bytes",
+        "Memory with what is shared divided among the sharers; 0 until it was read.",
+        "pss_mb",
+        _MIB,
+    ),
+    ("process_threads", "Threads.", "threads", 1),
+    ("process_open_fds", "Open descriptors.", "fds", 1),
+)
+
+
+def _processes(measures: Measures) -> Iterator[Metric]:
+    processes = measures.summary["processes"]
+    for name, text, field, unit in _OF_PROCESSES:
+        rows = [((process["name"],), process[field] * unit) for process in processes]
+        yield _labelled(GaugeMetricFamily, name, text, ["process"], rows)
+    yield _labelled(
+        CounterMetricFamily,
+        "process_restarts",
+        "How often the process was restarted.",
+        ["process"],
+        [((process["name"],), process["restarts"]) for process in processes],
+    )
+    modes = (("user", "cpu_user_s"), ("system", "cpu_system_s"))
+    yield _labelled(
+        CounterMetricFamily,
+        "process_cpu_seconds",
+        "Processor time.",
+        ["process", "mode"],
+        [((p["name"], mode), p[field]) for p in processes for mode, field in modes],
+    )
+    kinds = (("voluntary", "switches_voluntary"), ("involuntary", "switches_involuntary"))
+    yield _labelled(
+        CounterMetricFamily,
+        "process_context_switches",
+        "Context switches.",
+        ["process", "kind"],
+        [((p["name"], kind), p[field]) for p in processes for kind, field in kinds],
+    )
+    lag = _histograms("event_loop_lag_seconds", "Lateness of the heartbeat.", ["process"])
+    pause = _histograms("gc_pause_seconds", "Pauses of the garbage collector.", ["process"])
+    for name, vitals in measures.vitals.items():
+        _seconds(lag, [name], vitals.lag)
+        _seconds(pause, [name], vitals.gc_pause)
+    yield from (lag, pause)
+
+
+def _requests(rows: Iterable[Mapping[str, Any]]) -> Iterator[Metric]:
+    labels = ["group", "host"]
+    found = [((row["group"], row["host"]), row) for row in rows]
+    yield _labelled(
+        CounterMetricFamily,
+        "requests",
+        "Queries made, all shards together.",
+        labels,
+        [(values, row["made"]) for values, row in found],
+    )
+    yield _labelled(
+        CounterMetricFamily,
+        "requests_refused",
+        "Queries answered with HTTP 429.",
+        labels,
+        [(values, row["refused"]) for values, row in found],
+    )
+    yield _labelled(
+        GaugeMetricFamily,
+        "requests_wait_seconds",
+        "How long the next query would wait for its turn.",
+        labels,
+        [(values, row["wait_s"]) for values, row in found],
+    )
+
+
+_OF_MARKETS: Final = (
+    (GaugeMetricFamily, "market_height", "Height through which it is accounted for.", "height"),
+    (GaugeMetricFamily, "market_missing_blocks", "Blocks due and not had.", "missing"),
+    (CounterMetricFamily, "market_trades", "Trades published.", "trades"),
+    (CounterMetricFamily, "market_book_updates", "Book updates published.", "book_updates"),
+    (CounterMetricFamily, "market_gaps", "Gaps opened.", "gaps"),
+    (CounterMetricFamily, "market_resyncs", "Books fetched anew after a gap.", "resyncs"),
+)
+
+
+def _markets(markets: Sequence[MarketMeasures]) -> Iterator[Metric]:
+    live = [((market.symbol,), int(market.state == "live")) for market in markets]
+    yield _labelled(GaugeMetricFamily, "market_live", "Whether it is live.", ["market"], live)
+    for family, name, text, field in _OF_MARKETS:
+        rows = [((market.symbol,), getattr(market, field)) for market in markets]
+        yield _labelled(family, name, text, ["market"], rows)

@@ -1,0 +1,44 @@
+"""``/metrics``: what Prometheus scrapes."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+from prometheus_client.core import Metric
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.registry import Collector
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from collector.aggregation.measures import Measures
+from collector.config import ServingConfig
+from collector.serving import metrics
+from collector.serving.view import Unanswered, View
+
+
+class _Found(Collector):
+    """Families in the form that the encoders take."""
+
+    def __init__(self, families: Iterable[Metric]) -> None:
+        self._families = families
+
+    def collect(self) -> Iterable[Metric]:
+        return self._families
+
+
+def routes(view: View, config: ServingConfig) -> list[Route]:
+    """Make the route."""
+
+    async def scrape(request: Request) -> Response:
+        families: Iterable[Metric]
+        try:
+            answer: Any = await view.ask("metrics", markets=config.metrics_markets)
+            families = metrics.families(msgspec.convert(answer["metrics"], Measures))
+        except Unanswered:
+            # A scrape that failed would hide who is away.
+            families = [metrics.up(False)]
+        encode, content_type = choose_encoder(request.headers.get("accept", ""))
+        return Response(encode(_Found(families)), headers={"content-type": content_type})
+
+    return [Route("/metrics", scrape)]
