@@ -5,8 +5,10 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
+import msgspec
+
 from collector.selection import with_symbols
-from shards.config import Endpoints, Market
+from shards.config import Endpoints, Market, MarketType
 from shards.decoders.chain_grpc import decimal_text
 from shards.errors import ConfigError, SourceError
 from shards.sources import stubs
@@ -79,45 +81,52 @@ def _ask(endpoint: str, access: "Access") -> Iterator[Market]:
 
 
 def _spot(market: Any, status: str) -> Market:
-    return Market(
-        market.market_id,
-        market.ticker,
-        "",
-        "spot",
-        status,
-        market.base_decimals,
-        market.quote_decimals,
-        decimal_text(market.min_price_tick_size),
-        decimal_text(market.min_quantity_tick_size),
+    named = _market(market, "spot", status)
+    return msgspec.structs.replace(
+        named, base_decimals=market.base_decimals, base_denom=market.base_denom
     )
 
 
 def _derivative(market: Any, status: str) -> Market:
-    return Market(
-        market.market_id,
-        market.ticker,
-        "",
-        "derivative",
-        status,
-        0,
-        market.quote_decimals,
-        decimal_text(market.min_price_tick_size),
-        decimal_text(market.min_quantity_tick_size),
+    return msgspec.structs.replace(
+        _market(market, "derivative", status),
+        oracle_type=_oracle_name(market.oracle_type),
+        oracle_base=market.oracle_base,
+        oracle_quote=market.oracle_quote,
     )
 
 
 def _binary(market: Any, status: str) -> Market:
+    return msgspec.structs.replace(
+        _market(market, "binary", status),
+        oracle_type=_oracle_name(market.oracle_type),
+        oracle_base=market.oracle_symbol,
+        oracle_quote=market.oracle_provider,
+    )
+
+
+def _market(market: Any, kind: MarketType, status: str) -> Market:
+    """Take over what all types of markets have."""
     return Market(
         market.market_id,
         market.ticker,
         "",
-        "binary",
+        kind,
         status,
-        0,
-        market.quote_decimals,
-        decimal_text(market.min_price_tick_size),
-        decimal_text(market.min_quantity_tick_size),
+        quote_decimals=market.quote_decimals,
+        price_tick=decimal_text(market.min_price_tick_size),
+        quantity_tick=decimal_text(market.min_quantity_tick_size),
+        quote_denom=market.quote_denom,
+        min_notional=decimal_text(market.min_notional),
+        maker_fee_rate=decimal_text(market.maker_fee_rate),
+        taker_fee_rate=decimal_text(market.taker_fee_rate),
     )
+
+
+def _oracle_name(number: int) -> str:
+    """Name an oracle type as the chain does; one that is newer than this code by its number."""
+    types: Any = stubs.load("injective.oracle.v1beta1.oracle_pb2").OracleType
+    return str(types.Name(number)) if number in types.values() else str(number)
 
 
 def active(markets: Sequence[Market]) -> list[Market]:

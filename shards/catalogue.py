@@ -82,6 +82,23 @@ CATALOGUE: Final = (
         lost="replayed from the oracles' own events",
     ),
     Channel(
+        name="funding",
+        topic="funding.SYMBOL.",
+        is_state=True,
+        chain="the chain's state as asked for every 5 s, when it changed; cumulative, so a payment "
+        "may be told late but is never missed",
+        indexer="",
+        lost="not replayed: the next answer has all of it",
+    ),
+    Channel(
+        name="markets",
+        topic="markets.SYMBOL.",
+        is_state=True,
+        chain="how the chain lists a market: at the start, and within 30 s of a change",
+        indexer="the same, from the chain's query",
+        lost="not concerned",
+    ),
+    Channel(
         name="blocks",
         topic="blocks.chain.",
         is_state=True,

@@ -24,6 +24,16 @@ class Market(msgspec.Struct, frozen=True):
     quote_decimals: int = 0
     price_tick: str = ""
     quantity_tick: str = ""
+    base_denom: str = ""
+    """Spot only."""
+    quote_denom: str = ""
+    min_notional: str = ""
+    maker_fee_rate: str = ""
+    taker_fee_rate: str = ""
+    oracle_type: str = ""
+    """Not of spot markets, as the two below."""
+    oracle_base: str = ""
+    oracle_quote: str = ""
 
 
 CHANNELS = ("book", "trades")

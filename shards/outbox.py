@@ -214,10 +214,12 @@ class Outbox:
         name = topic("oracle", symbol_of(event.symbol))
         self._tell(name, KIND_ORACLE, event, event.height, 0, late)
 
-    def funding(self, feed: Feed, event: Funding) -> None:
+    def funding(self, event: Funding) -> None:
         """Make the frame of a market's funding; a query's answer, so it tells no latency."""
-        name = topic("funding", self._lanes[feed.market_id].symbol)
-        self._tell(name, KIND_FUNDING, event, event.height, 0, late=True)
+        lane = self._lanes.get(event.market_id)
+        if lane is not None:
+            name = topic("funding", lane.symbol)
+            self._tell(name, KIND_FUNDING, event, event.height, 0, late=True)
 
     def _tell(
         self,
@@ -281,6 +283,7 @@ class Outbox:
         """
         first: dict[str, int] = {}
         gaps: dict[tuple[str, int], list[Record]] = {}
+        states: dict[str, Record] = {}
         count = 0
         for record in records:
             if record.kind == KIND_GAP:
@@ -288,12 +291,17 @@ class Outbox:
             if record.flags & KEYFRAME or record.kind == KIND_GAP:
                 continue
             count += 1
+            if record.kind == KIND_FUNDING:
+                # No block has it: it is told again as it stands.
+                states[record.topic] = self._states[record.topic]
+                continue
             symbol = "chain." if record.kind == KIND_ORACLE else record.topic.partition(".")[2]
             # A fetched book may be older or newer than the blocks around it.
             is_book = record.kind in _OF_BOOKS
             height = _BOOK_ALONE if is_book and record.flags & SNAPSHOT else record.height
             first[symbol] = min(first.get(symbol, height), height)
         self.records += [told[-1] for told in gaps.values() if not _opened_and_closed(told)]
+        self.records += states.values()
         lost_from = {
             market_id: first[symbol]
             for market_id, lane in self._lanes.items()

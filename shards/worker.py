@@ -30,12 +30,13 @@ import zmq
 
 from shards.config import ShardConfig
 from shards.errors import EXIT_CONFIG, ConfigError
-from shards.events import Cause
+from shards.events import Cause, Funding
 from shards.fetching import Fetcher
 from shards.frames import Record
 from shards.ledger import MarketLedger
 from shards.link import Link
 from shards.pipeline import Pipeline
+from shards.polling import FundingPoll
 from shards.push import Pusher
 from shards.reporting import make_report
 from shards.reports import Answer, Report
@@ -72,6 +73,12 @@ class Shard:
         self._access = Access(config.endpoints, config.budget)
         self._source = open_source(config, self, self._access)
         self._pipeline = self._new_pipeline({})
+        self._funding = FundingPoll(
+            config.endpoints.chain_grpc,
+            self._access,
+            markets=lambda: self._config.markets,
+            tell=self._tell_funding,
+        )
         self._fetcher: Fetcher | None = None
         self._watch: Watch | None = None
         self._batch_ts = 0
@@ -133,6 +140,8 @@ class Shard:
             tasks.create_task(self._watch.run())
             tasks.create_task(self._report())
             tasks.create_task(self._source.run())
+            if "funding" in self._config.channels:
+                tasks.create_task(self._funding.run())
 
     async def _ask_where_to_take_up(self) -> Answer:
         while True:
@@ -151,6 +160,7 @@ class Shard:
         """Close what was opened."""
         if self._fetcher is not None:
             await self._fetcher.aclose()
+        await self._funding.aclose()
         self._pusher.close()
         self._link.close()
         self._access.close()
@@ -178,6 +188,11 @@ class Shard:
     def disconnected(self, cause: Cause, reason: str) -> None:
         """Note that the connection is gone."""
         self._pipeline.disconnected(cause, time.time_ns(), reason)
+        self._settle()
+
+    def _tell_funding(self, changed: Iterable[Funding]) -> None:
+        for event in changed:
+            self._pipeline.outbox.funding(event)
         self._settle()
 
     def _settle(self) -> None:

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterable, Mapping
 from typing import Final
 
+import msgspec
 import zmq
 
 from collector.aggregation.budget import Budgets
@@ -18,6 +19,7 @@ from collector.aggregation.coverage import Coverage, MarketState
 from collector.aggregation.history import History
 from collector.aggregation.journal import Entry, Journal
 from collector.aggregation.latency import Latencies
+from collector.aggregation.listings import Listings
 from collector.aggregation.liveliness import Liveliness
 from collector.aggregation.proof import TradeProof
 from collector.aggregation.timeline import Timeline
@@ -30,6 +32,7 @@ from shards.frames import (
     KEYFRAME,
     KIND_BOOK,
     KIND_GAP,
+    KIND_MARKETS,
     KIND_TICKER,
     KIND_TRADES,
     SNAPSHOT,
@@ -40,6 +43,8 @@ from shards.push import plain_send
 from shards.reports import Answer, Report
 
 _SNDMORE: Final = int(zmq.SNDMORE)
+OWN_SHARD: Final = 0xFFFF
+"""In frames that the aggregator makes itself."""
 _BEGUN: Final = frozenset({"book", "trades", "ticker", "orders"})
 """Channels that every market has once it has joined; the others begin with their first frame."""
 _AGAIN: Final = 8
@@ -129,6 +134,10 @@ class Aggregator:
         self.duplicates = 0
         self.fenced = 0
         """Frames refused: of an older process of a shard, or meant for another aggregator."""
+        self._listings = Listings()
+        self._told = 0
+        """Frames of our own."""
+        self.listed(config.markets)
 
     # ---- the data path --------------------------------------------------------------
 
@@ -211,6 +220,34 @@ class Aggregator:
         elif link.frame_sequence >= report.frames or not report.kept:
             link.unaccounted = None
             self.coverage.account(report)
+
+    def listed(self, markets: Iterable[Market]) -> None:
+        """Tell what is new about how the chain lists these markets, if that is collected."""
+        if "markets" not in self.config.channels:
+            return
+        now = time.time_ns()
+        for event in self._listings.changed(markets, now):
+            name = frames.topic("markets", event.symbol)
+            lane = self.lanes.get(name) or self._open_lane(name)
+            lane.topic_sequence += 1
+            lane.count += 1
+            self._told += 1
+            numbers = (self.config.epoch, lane.topic_sequence, now, now)
+            ours = (OWN_SHARD, self.config.epoch, self._told)
+            body = frames.prefix(KIND_MARKETS, *numbers, *ours) + frames.encode(event)
+            self._send(lane.topic, _SNDMORE)
+            self._send(body)
+            self.published += 1
+            # It belongs to no height: nothing of the topic is ever missing.
+            self.history.add(name, lane.topic_sequence, 0, body, whole=True)
+
+    def statuses(self, statuses: Mapping[str, str]) -> None:
+        """Take the markets' statuses as the chain lists them now."""
+        self.coverage.statuses(statuses)
+        self.listed(
+            msgspec.structs.replace(market, status=statuses.get(market.market_id, market.status))
+            for market in self._market_of.values()
+        )
 
     def _forward(self, record: Record, header: BatchHeader, sequence: int, now: int) -> None:
         lane = self.lanes.get(record.topic)

@@ -62,7 +62,7 @@ def answer(
             rows = processes.tell(asked.get("processes", []))
             aggregator.transitions.processes(rows, time.time_ns())
             aggregator.processes({row.name: row.pid for row in rows})
-            aggregator.coverage.statuses(asked.get("statuses", {}))
+            aggregator.statuses(asked.get("statuses", {}))
             found = {"status": status.summary(aggregator, processes, watched, now)}
         case _:
             coverage = aggregator.coverage

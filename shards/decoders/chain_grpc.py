@@ -15,6 +15,7 @@ from shards.events import (
     Block,
     BookUpdate,
     Extras,
+    Funding,
     Level,
     Order,
     Price,
@@ -62,6 +63,29 @@ def snapshot(market_id: str, height: int, response: Any) -> Snapshot:
         _levels(response.buys_price_level),
         _levels(response.sells_price_level),
     )
+
+
+def funding(response: Any, height: int, ts_recv: int) -> list[Funding]:
+    """Decode the perpetual markets of a ``QueryDerivativeMarketsResponse``."""
+    return [
+        Funding(
+            full.market.market_id,
+            height,
+            0,
+            ts_recv,
+            "query",
+            decimal_text(full.perpetual_info.funding_info.cumulative_funding),
+            decimal_text(full.perpetual_info.funding_info.cumulative_price),
+            full.perpetual_info.funding_info.last_timestamp,
+            full.perpetual_info.market_info.next_funding_timestamp,
+            full.perpetual_info.market_info.funding_interval,
+            decimal_text(full.perpetual_info.market_info.hourly_funding_rate_cap),
+            decimal_text(full.perpetual_info.market_info.hourly_interest_rate),
+            decimal_text(full.mark_price) if full.mark_price else "",
+        )
+        for full in response.markets
+        if full.HasField("perpetual_info")
+    ]
 
 
 def _levels(levels: Iterable[Any]) -> list[Level]:

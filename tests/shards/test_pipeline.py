@@ -3,13 +3,14 @@
 import pytest
 
 from shards.config import Limits
+from shards.decoders import chain_ws
 from shards.errors import DecodeError
-from shards.events import Block, BookUpdate, Trade
+from shards.events import Block, BookUpdate, Funding, Trade
 from shards.feed import State
 from shards.frames import KEYFRAME, KIND_BOOK, KIND_GAP, KIND_TICKER, LATE, SNAPSHOT
 from shards.outbox import NeedReplay, NeedSnapshot, NeedSubscription
-from shards.pipeline import split
-from tests.shards.chain import FIRST, IDS
+from shards.pipeline import Pipeline, split
+from tests.shards.chain import FIRST, IDS, MARKETS
 from tests.shards.one_market import CHAIN, ONE, SECOND, gaps, hear, live, pipeline, state, subscribe
 from tests.shards.world import World
 
@@ -243,3 +244,15 @@ def test_a_missing_book_update_resyncs_the_book_while_the_blocks_go_on() -> None
     assert one.join(CHAIN.snapshot(ONE, later), SECOND)
     assert state(one) is State.LIVE
     assert gaps(one) == [("closed", "seq", height, height)]
+
+
+def test_funding_that_was_dropped_is_told_again_and_no_block_is() -> None:
+    made = Pipeline(MARKETS[:1], source="chain-ws", decoder=chain_ws.decode, channels=("funding",))
+    texts = ("0.1", "0.2", 3, 3600, 3600, "0.0", "0.0", "9.6")
+    made.outbox.funding(Funding(ONE, FIRST, 0, SECOND, "query", *texts))
+    made.outbox.funding(Funding("0xunknown", FIRST, 0, SECOND, "query", *texts))
+    [told] = made.take_records()
+    assert told.topic == f"funding.{MARKETS[0].symbol}."
+    assert made.dropped([told], SECOND) == 1
+    assert made.take_records() == [told]
+    assert made.due_replays(9) == []

@@ -1,16 +1,17 @@
 """The aggregator behind a real XPUB: what it refuses, what it repeats, when reports count."""
 
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import zmq
 
-from collector.aggregation.aggregator import Aggregator
+from collector.aggregation.aggregator import OWN_SHARD, Aggregator
 from collector.config import AggregatorConfig
 from shards import frames
-from shards.config import Endpoints, Market
-from shards.events import Book, Event, Gap, Ticker, Trade, Trades
+from shards.config import CHANNELS, Endpoints, Market
+from shards.events import Book, Event, Gap, Metadata, Ticker, Trade, Trades
 from shards.frames import (
     KEYFRAME,
     KIND_BOOK,
@@ -54,7 +55,9 @@ def gap(height: int) -> Record:
 class Bench:
     """An aggregator, its shards played by hand, and one subscriber of everything."""
 
-    def __init__(self, directory: Path, epoch: int = PUBLISHER) -> None:
+    def __init__(
+        self, directory: Path, epoch: int = PUBLISHER, channels: tuple[str, ...] = CHANNELS
+    ) -> None:
         self.context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self.publisher = self.context.socket(zmq.XPUB)
         self.publisher.bind(f"ipc://{directory}/publish")
@@ -72,8 +75,12 @@ class Bench:
             markets=(MARKET,),
             endpoints=Endpoints(),
             every_market=False,
+            channels=channels,
         )
         self.aggregator = Aggregator(config, self.publisher, saved=[])
+
+    def close(self) -> None:
+        self.context.destroy(linger=0)
 
     def batch(
         self, first: int, *records: Record, epoch: int = EPOCH, publisher: int = PUBLISHER
@@ -249,6 +256,28 @@ def test_a_new_aggregator_keeps_the_states_that_shards_tell_it_again(bench: Benc
     [found] = newest_state(bench)
     assert isinstance(found, Ticker)
     assert found.sequence == 5
+
+
+def test_markets_are_told_at_the_start_and_when_something_changed(tmp_path: Path) -> None:
+    with contextlib.closing(Bench(tmp_path, channels=("markets",))) as bench:
+        [first] = newest_state(bench, "markets.INJ-USDT.")
+        assert isinstance(first, Metadata)
+        assert (first.symbol, first.status) == ("INJ-USDT", "Active")
+        bench.published()
+        bench.aggregator.statuses({MARKET.market_id: "Active"})
+        assert bench.published() == []
+        bench.aggregator.statuses({MARKET.market_id: "Paused"})
+        [(frame, event)] = bench.published()
+        assert isinstance(event, Metadata)
+        assert event.status == "Paused"
+        assert (frame.shard, frame.topic_sequence, frame.frame_sequence) == (OWN_SHARD, 2, 2)
+        assert newest_state(bench, "markets.INJ-USDT.") == [event]
+
+
+def test_markets_are_not_told_where_that_was_not_asked_for(bench: Bench) -> None:
+    bench.aggregator.statuses({MARKET.market_id: "Paused"})
+    assert newest_state(bench, "markets.INJ-USDT.") == []
+    assert bench.published() == []
 
 
 # ---- keyframes ----------------------------------------------------------------------------

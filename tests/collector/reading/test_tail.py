@@ -14,6 +14,17 @@ import pytest
 from collector.reading.lines import text_line, trim
 from collector.reading.received import Lost, Received
 from shards.book import OrderBook
+from shards.events import (
+    Event,
+    Funding,
+    Metadata,
+    Oracle,
+    Order,
+    Orders,
+    Price,
+    Pulse,
+    Ticker,
+)
 from tests.collector.reading.scripted_publisher import (
     Script,
     ScriptedPublisher,
@@ -166,6 +177,46 @@ def test_a_loss_reads_as_one() -> None:
     lost = Lost("height", 5, 9, "the history does not reach back")
     line = text_line(Received("trades.X.", "trades", "X", lost))
     assert line.endswith("LOST height 5 to 9: the history does not reach back")
+
+
+@pytest.mark.parametrize(
+    ("event", "line"),
+    [
+        (
+            Ticker("0xa", 9, 7, 1, 2, "chain-ws", "10.50", "2.0", "", ""),
+            "9  #7  bid 2 @ 10.5, ask none",
+        ),
+        (
+            Orders(
+                *("0xa", 9, 1, 2, "chain-ws"),
+                [Order("0xh", "cancelled", "sell", "SELL", "10.50", "3.0", "2.0", "0xs", "inj1")],
+            ),
+            "9  cancelled sell 2 @ 10.5",
+        ),
+        (
+            Oracle("BTC", 9, 1, 2, "chain-ws", [Price("pyth", "9.50"), Price("stork", "9.60")]),
+            "9  pyth 9.5, stork 9.6",
+        ),
+        (Pulse(9, 1_000_000_000, 1_250_000_000, "replay"), "9  replay, 250 ms after its time"),
+        (
+            Metadata(
+                *("0xa", 2, "A/B", "A-B", "spot", "Paused", "a", "b", 18, 6),
+                *("0.10", "1.0", "5", "-0.1", "0.1", "", "", ""),
+            ),
+            "Paused, spot, price tick 0.1, quantity tick 1",
+        ),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_each_event_reads_as_a_line(event: Event, line: str) -> None:
+    assert text_line(Received("t.X.", "t", "X", event)).endswith(line)
+
+
+def test_funding_reads_with_what_is_due() -> None:
+    numbers = ("0.10", "0.2", 3, 3600, 3600, "0.0", "0.0", "9.60")
+    event = Funding("0xa", 9, 0, 2, "query", *numbers)
+    line = text_line(Received("funding.X.", "funding", "X", event))
+    assert re.search(r"9  cumulative 0\.1, next at \d\d:00:00, mark price 9\.6$", line)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,45 @@
+"""How the chain lists our markets, as far as subscribers were told. Pure."""
+
+from collections.abc import Iterable
+
+from shards.config import Market
+from shards.events import Metadata
+
+
+class Listings:
+    """Finds what is to be told of each market: at first all, then what has changed."""
+
+    def __init__(self) -> None:
+        self._told: dict[str, Market] = {}
+
+    def changed(self, markets: Iterable[Market], ts: int) -> list[Metadata]:
+        """Return what is new about these markets, and take it for told."""
+        events = []
+        for market in markets:
+            if market.type != "chain" and self._told.get(market.market_id) != market:
+                self._told[market.market_id] = market
+                events.append(_metadata(market, ts))
+        return events
+
+
+def _metadata(market: Market, ts: int) -> Metadata:
+    return Metadata(
+        market_id=market.market_id,
+        ts=ts,
+        ticker=market.ticker,
+        symbol=market.symbol,
+        type=market.type,
+        status=market.status,
+        base_denom=market.base_denom,
+        quote_denom=market.quote_denom,
+        base_decimals=market.base_decimals,
+        quote_decimals=market.quote_decimals,
+        price_tick=market.price_tick,
+        quantity_tick=market.quantity_tick,
+        min_notional=market.min_notional,
+        maker_fee_rate=market.maker_fee_rate,
+        taker_fee_rate=market.taker_fee_rate,
+        oracle_type=market.oracle_type,
+        oracle_base=market.oracle_base,
+        oracle_quote=market.oracle_quote,
+    )

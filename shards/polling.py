@@ -1,0 +1,91 @@
+"""
+Ask for what no stream tells: the funding of perpetual markets.
+
+Node v1.20.1 sends no funding on the chain stream (the filter for it is newer than the
+node), and its events would cost a whole ``block_results`` a block. The state is cumulative,
+so asking every few seconds misses no payment, only the instant of one.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Final
+
+import grpc.aio
+import msgspec
+
+from shards.config import Market
+from shards.decoders import chain_grpc
+from shards.errors import SourceError
+from shards.events import Funding
+from shards.sources import stubs
+from shards.sources.channels import Access
+
+log = logging.getLogger(__name__)
+
+_EVERY_S: Final = 5.0
+_TIMEOUT_S: Final = 5.0
+_HEIGHT: Final = "x-cosmos-block-height"
+
+
+class FundingPoll:
+    """One query for all perpetual markets of a shard, again and again; changes are told."""
+
+    def __init__(
+        self,
+        endpoints: Sequence[str],
+        access: Access,
+        *,
+        markets: Callable[[], Iterable[Market]],
+        tell: Callable[[Iterable[Funding]], None],
+    ) -> None:
+        self._endpoints = list(endpoints)
+        self._access = access
+        self._markets = markets
+        self._tell = tell
+        self._known: dict[str, Funding] = {}
+        self._query: Any = stubs.load("injective.exchange.v2.query_pb2")
+        self._service: Any = stubs.load("injective.exchange.v2.query_pb2_grpc")
+        self._channel: grpc.aio.Channel | None = None
+
+    async def run(self) -> None:
+        """Ask every five seconds; never return."""
+        while True:
+            ids = [market.market_id for market in self._markets() if market.type == "derivative"]
+            if ids:
+                try:
+                    self._tell(self._changed(await self._ask(ids)))
+                except SourceError as error:
+                    log.info("%s; trying again", error)
+                    await self.aclose()
+                    self._endpoints.append(self._endpoints.pop(0))
+            await asyncio.sleep(_EVERY_S)
+
+    async def _ask(self, market_ids: list[str]) -> list[Funding]:
+        endpoint = self._endpoints[0]
+        if self._channel is None:
+            self._channel = self._access.open_channel(endpoint)
+        answer, said = await self._access.query(
+            endpoint,
+            self._service.QueryStub(self._channel).DerivativeMarkets,
+            self._query.QueryDerivativeMarketsRequest(market_ids=market_ids),
+            timeout_s=_TIMEOUT_S,
+        )
+        return chain_grpc.funding(answer, int(said.get(_HEIGHT, 0)), time.time_ns())
+
+    def _changed(self, answered: Iterable[Funding]) -> list[Funding]:
+        """Keep what differs from what is known by more than when it was read."""
+        changed = []
+        for event in answered:
+            bare = msgspec.structs.replace(event, height=0, ts_recv=0)
+            if self._known.get(event.market_id) != bare:
+                self._known[event.market_id] = bare
+                changed.append(event)
+        return changed
+
+    async def aclose(self) -> None:
+        """Close the channel."""
+        channel, self._channel = self._channel, None
+        if channel is not None:
+            await channel.close()
