@@ -27,7 +27,7 @@ def market_lines(row: MarketRow, sequence: int, notice: str, width: int) -> list
     shard = f"shard {row.shard}" if row.shard >= 0 else "no shard"
     who = (
         Span(printable(row.symbol), "title"),
-        Span(f"  {printable(row.ticker)}  {row.type}  {row.status}", "label"),
+        Span(f"  {printable(row.ticker)}  {row.type}  {row.status}, {row.activity}", "label"),
     )
     state = (
         Span(f"{shard}  ", "label"),

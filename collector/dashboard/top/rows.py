@@ -15,7 +15,7 @@ class MarketRow(msgspec.Struct, frozen=True, gc=False):
 
     FROM_ANSWER: ClassVar = (
         *("market_id", "ticker", "symbol", "type", "status"),
-        *("shard", "state", "reason", "height"),
+        *("shard", "state", "reason", "height", "activity"),
     )
 
     market_id: str
@@ -27,6 +27,7 @@ class MarketRow(msgspec.Struct, frozen=True, gc=False):
     state: str
     reason: str
     height: int
+    activity: str
     sequence: int
     trades: int
     book_updates: int
@@ -38,6 +39,8 @@ class MarketRow(msgspec.Struct, frozen=True, gc=False):
     """Since its height last grew."""
 
 
+ACTIVITIES: Final = ("active", "quiet", "dead")
+"""What the collector says of a market over days, where `level` is about the last seconds."""
 _KEYS: Final[dict[str, Callable[[MarketRow], Any]]] = {
     "symbol": lambda row: 0,
     "state": lambda row: STATES.index(row.state) if row.state in STATES else -1,
@@ -58,7 +61,8 @@ def arranged(
 
     Args:
         patterns: Symbols, tickers, globs of either, or market ids: one must match.
-        text: Words that must all match: a state, ``shard:N``, a glob or part of the symbol.
+        text: Words that must all match: a state, an activity, ``shard:N``, a glob or part of the
+            symbol.
 
     """
     wanted = [symbol_pattern(pattern).lower() for pattern in patterns]
@@ -80,6 +84,8 @@ def _named(row: MarketRow, pattern: str) -> bool:
 def _matches(row: MarketRow, word: str) -> bool:
     if word in STATES:
         return row.state == word
+    if word in ACTIVITIES:
+        return row.activity == word
     if word.startswith("shard:"):
         return word[6:] in ("", str(row.shard))
     pattern = symbol_pattern(word)

@@ -83,7 +83,10 @@ class Overview(PictureScreen):
         self._processes = Processes(id="processes")
         self._side = Container(self._processes, Events(id="events"), id="side")
         self._body = Container(self.grid, self._side, id="body")
-        self._filter = Input(placeholder="a state, shard:N, part of a symbol, a glob", id="filter")
+        self._filter = Input(
+            placeholder="a state, active, quiet, dead, shard:N, part of a symbol, a glob",
+            id="filter",
+        )
         self._filter.cursor_blink = False
         self._heights: dict[Widget, int | str] = {}
 
@@ -207,7 +210,7 @@ _HELP = """\
 arrows, hjkl   choose a market; page up and down, home, end too
 enter          its page; there left and right go to its neighbours
 s              sort: symbol, state, activity, shard, age
-/              filter: a state, shard:N, part of a symbol, a glob; esc drops it
+/              filter: a state, active, quiet, dead, shard:N, part of a symbol
 v              names, marks only, or what fits
 p              pause: the screen stands still, asking goes on
 e   esc   q    all events, back, quit

@@ -20,6 +20,7 @@ def market(name: str, **fields: Any) -> dict[str, Any]:
         "state": "live",
         "reason": "",
         "height": 1_000,
+        "activity": "active",
         "sequence": 5,
         "trades": 0,
         "book_updates": 0,

@@ -106,7 +106,7 @@ ROWS = [
     row("BTC", state="stale", shard=1, age_s=40.0),
     row("ATOM", shard=0, level=3, per_s=9.0),
     row("INJ", shard=2, level=1, per_s=0.5),
-    row("OLD", state="inactive", status="Paused", shard=0, age_s=900.0),
+    row("OLD", state="inactive", status="Paused", shard=0, age_s=900.0, activity="dead"),
     row("INJ-PERP", state="syncing", shard=1, type="derivative", age_s=10.0),
 ]
 
@@ -138,6 +138,8 @@ def test_rows_go_by_each_order(order: str, symbols: str) -> None:
         ((), "shard:0", "ATOM OLD"),
         ((), "shard:", "ATOM BTC INJ-PERP INJ OLD"),
         ((), "shard:0 live", "ATOM"),
+        ((), "dead", "OLD"),
+        ((), "active inj", "INJ-PERP INJ"),
         ((), "nothing", ""),
         (("INJ*", "0xatom"), "", "ATOM INJ-PERP INJ"),
         (("inj/usdt",), "", "INJ"),
