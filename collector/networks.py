@@ -79,6 +79,8 @@ class File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     min_activity: Level | None = None
     top: Annotated[int, msgspec.Meta(ge=1)] | None = None
     http: str | None = None
+    web: str | None = None
+    web_allow_remote: bool = False
     ready_coverage: float = 0.99
     metrics_markets: int = 300
 

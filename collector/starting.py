@@ -44,7 +44,8 @@ def start(
     for name in ("min_activity", "top", "http", "ready_coverage", "metrics_markets"):
         if options[name] is None:
             options[name] = getattr(file, name)
-    views, url = _web(web, endpoints[0], web_allow_remote, options["log_level"])
+    web, remote = web or file.web, web_allow_remote or file.web_allow_remote
+    views, url = _web(web, endpoints[0], remote, options["log_level"])
     asked = StartOptions(
         shards=shards,
         network=network,

@@ -227,7 +227,7 @@ def test_a_server_that_is_gone_is_said_and_found_again(page: Browser, running: R
     page.run(
         "window.said = '';"
         "new MutationObserver(() => window.said += document.getElementById('banner').textContent)"
-        ".observe(document.getElementById('banner'), {childList: true})"
+        ".observe(document.getElementById('banner'), {childList: true, subtree: true})"
     )
     page.until("window.said.includes('lost its server') || document.body.dataset.link === 'lost'")
     page.until("document.body.dataset.link === 'live'")

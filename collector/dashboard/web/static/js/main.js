@@ -40,11 +40,12 @@ function tell() {
   const banner = byId("banner");
   const since = lostSince ?? silentSince;
   const text = {
-    lost: `This page has lost its server since ${format.time(since)} (${format.age(Date.now() - since)}). Trying again; what you see is from before.`,
-    silent: `The collector does not answer since ${format.time(since)} (${format.age(Date.now() - since)}). Asking again; what you see is from before.`,
+    lost: `This page has lost its server since ${format.time(since)}. Trying again; what you see is from before. `,
+    silent: `The collector does not answer since ${format.time(since)}. Asking again; what you see is from before. `,
   }[state] ?? "";
   banner.hidden = text === "";
-  put(banner, text);
+  put(banner.firstElementChild, text);
+  put(banner.lastElementChild, since === null ? "" : `(${format.age(Date.now() - since)})`);
   document.body.dataset.link = byId("link").dataset.link = state;
   put(byId("link"), { live: "● live", silent: "▲ no answer", lost: "✕ disconnected", connecting: "connecting …" }[state]);
 }
