@@ -25,9 +25,10 @@ class Fill(NamedTuple):
 def market_lines(row: MarketRow, sequence: int, notice: str, width: int) -> list[Line]:
     """Say in three lines how the market stands; the third is its reason, or what else is known."""
     shard = f"shard {row.shard}" if row.shard >= 0 else "no shard"
+    activity = "" if row.activity == "active" else f", {row.activity}"
     who = (
         Span(printable(row.symbol), "title"),
-        Span(f"  {printable(row.ticker)}  {row.type}  {row.status}, {row.activity}", "label"),
+        Span(f"  {printable(row.ticker)}  {row.type}  {row.status}{activity}", "label"),
     )
     state = (
         Span(f"{shard}  ", "label"),

@@ -302,5 +302,8 @@ def test_a_perpetual_says_when_funding_is_applied() -> None:
 def test_a_market_says_how_it_stands() -> None:
     lines = _texts(market_lines(row("INJ", trades=1_234), 0, "waiting for the book", 80), 80)
     assert lines[0].endswith("shard 0  ░ live")
+    assert lines[0].startswith("INJ-USDT  INJ/USDT  spot  Active  ")
+    quiet = market_lines(row("INJ", activity="quiet"), 0, "", 80)
+    assert "Active, quiet" in plain(quiet[0])
     assert lines[1] == ("block 1,000   age 0.5 s   sequence 5   changes 0   trades 1,234   0.0/s")
     assert lines[2] == "waiting for the book"
