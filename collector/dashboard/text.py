@@ -79,7 +79,7 @@ def _others(states: dict[str, int]) -> str:
 
 
 def trouble_lines(summary: dict[str, Any]) -> list[str]:
-    """List what is not as it should be: holes and endpoints that are given a rest."""
+    """List what is not as it should be: holes, endpoints that are given a rest, refusals."""
     lines = [
         f"hole      {hole['symbol']}: blocks "
         + ", ".join(f"{first}-{last}" for first, last in hole["heights"][:5])
@@ -94,5 +94,11 @@ def trouble_lines(summary: dict[str, Any]) -> list[str]:
     lines += [
         f"breaker   {endpoint} is {breaker}: {reason}"
         for (endpoint, breaker), reason in seen.items()
+    ]
+    lines += [
+        f"refused   {host['host']} answered {host['refused']} of {host['made']} requests "
+        f"with HTTP 429; the next waits {host['wait_s']:.1f} s"
+        for host in summary["requests"]
+        if host["refused"]
     ]
     return lines

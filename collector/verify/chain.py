@@ -10,7 +10,9 @@ from urllib.parse import urlsplit
 import grpc
 
 from collector.verify.block_results import ChainTrade, trades
+from shards.config import Endpoints
 from shards.sources import stubs
+from shards.sources.channels import Access
 
 _LIMIT: Final = 1_000_000
 """Levels per side; left out, the node answers twenty."""
@@ -49,7 +51,7 @@ class Chain:
         rpc: str,
         grpc_endpoint: str,
         *,
-        tls: bool = False,
+        network: Endpoints | None = None,
         max_rps: float = 50.0,
         patience_s: float = 60.0,
     ) -> None:
@@ -60,15 +62,10 @@ class Chain:
         self._http: http.client.HTTPConnection | None = None
         self._query: Any = stubs.load("injective.exchange.v2.query_pb2")
         service: Any = stubs.load("injective.exchange.v2.query_pb2_grpc")
-        options = (
-            ("grpc.max_receive_message_length", 256 << 20),
-            ("grpc.max_reconnect_backoff_ms", 1_000),
-        )
-        self._channel = (
-            grpc.secure_channel(grpc_endpoint, grpc.ssl_channel_credentials(), options)
-            if tls
-            else grpc.insecure_channel(grpc_endpoint, options)
-        )
+        # Only the way in is the collector's own: TLS, and whom to trust.
+        access = Access(network)
+        self._tls = access.ssl_context(rpc)
+        self._channel = access.open_blocking(grpc_endpoint)
         self._stub = service.QueryStub(self._channel)
 
     def greet(self) -> None:
@@ -157,9 +154,14 @@ class Chain:
     def _get(self, path: str) -> dict[str, Any]:
         if self._http is None:
             url = urlsplit(self.rpc)
-            secure = url.scheme == "https"
-            kind = http.client.HTTPSConnection if secure else http.client.HTTPConnection
-            self._http = kind(url.hostname or "", url.port, timeout=_TIMEOUT_S)
+            host = url.hostname or ""
+            self._http = (
+                http.client.HTTPConnection(host, url.port, timeout=_TIMEOUT_S)
+                if self._tls is None
+                else http.client.HTTPSConnection(
+                    host, url.port, timeout=_TIMEOUT_S, context=self._tls
+                )
+            )
         self._http.request("GET", urlsplit(self.rpc).path + path)
         answer = json.loads(self._http.getresponse().read())
         if "result" not in answer:

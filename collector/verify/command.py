@@ -165,6 +165,8 @@ def _chain(options: dict[str, Any]) -> Any:
     """Make the chain's client from the options, a configuration, or the collector's own word."""
     from contextlib import closing
 
+    import msgspec
+
     from collector.verify.chain import Chain
     from shards.errors import ConfigError
 
@@ -176,7 +178,9 @@ def _chain(options: dict[str, Any]) -> Any:
     chain = Chain(
         rpc,
         grpc,
-        tls=options["tls"] or (network.tls and not options["grpc"]),
+        network=msgspec.structs.replace(
+            network, tls=options["tls"] or (network.tls and not options["grpc"])
+        ),
         max_rps=options["max_rps"],
         patience_s=options["patience"],
     )

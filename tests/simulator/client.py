@@ -75,6 +75,15 @@ class Simulator:
         """Return what the servers counted."""
         return dict(self._ask("stats"))
 
+    def protocol_of(self, source: str) -> faults.Protocol:
+        """Name the server that a source of the collector reads."""
+        protocols: dict[str, faults.Protocol] = {
+            "chain-ws": "ws",
+            "chain-grpc": "stream",
+            "indexer-grpc": "indexer",
+        }
+        return protocols[source]
+
     def config(self, folder: Path, *, extra: str = "") -> Path:
         """Write a collector's configuration file that points here."""
         path = folder / "collector.toml"

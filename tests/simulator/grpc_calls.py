@@ -90,6 +90,8 @@ class StreamingServer(GrpcServer):
                 reason = f"more than {limit.limit} streams"
                 await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, reason)
         self.calls.add(call)
+        if cookie := self.set_cookie():
+            await context.send_initial_metadata(cookie)
         try:
             async for message in call.messages(context):
                 self.messages_sent += 1

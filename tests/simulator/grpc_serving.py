@@ -1,6 +1,7 @@
 """A gRPC server that can be stopped, restarted on its port, refuse, and be deaf."""
 
 import asyncio
+import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -66,6 +67,15 @@ class GrpcServer:
             await context.abort(grpc.StatusCode.UNAVAILABLE, reason)
         if self.mischief.find(faults.Deaf, self.protocol):
             await asyncio.Event().wait()
+
+    def cookie(self) -> str:
+        """Return the cookie that the balancer hands out now."""
+        return "lb=" + hashlib.sha256(str(self.mischief.cookie).encode()).hexdigest()
+
+    def set_cookie(self) -> list[tuple[str, str]]:
+        """Return what the balancer adds to an answer's initial metadata."""
+        changed = self.mischief.find(faults.CookieChange, self.protocol)
+        return [("set-cookie", f"{self.cookie()}; Path=/")] if changed else []
 
 
 def unary(method: Any, request: Any) -> grpc.RpcMethodHandler:

@@ -1,7 +1,7 @@
 """The chain's gRPC queries over a socket: pinned heights in and out, 20 levels by default."""
 
 import asyncio
-import hashlib
+import time
 from typing import Any, Final
 
 import grpc
@@ -25,6 +25,9 @@ class QueryServer(GrpcServer):
         super().__init__(mischief)
         self._exchange = exchange
         self.queries = 0
+        self.took_ms = 0
+        """From the first query to the last."""
+        self._first_at = 0.0
 
     def handlers(self) -> Handlers:
         """Return the queries that the collector makes."""
@@ -87,6 +90,9 @@ class QueryServer(GrpcServer):
         """Admit a call, say the height it is answered at, and return that."""
         await self.admit(context)
         self.queries += 1
+        now = time.monotonic()
+        self._first_at = self._first_at or now
+        self.took_ms = int(1_000 * (now - self._first_at))
         head = self._exchange.height - self._behind(context)
         asked = sent(context, HEIGHT) or "0"
         try:
@@ -104,10 +110,7 @@ class QueryServer(GrpcServer):
         if height < self._exchange.oldest - 1:
             gone = f"failed to load state at height {height}; version does not exist"
             await self._invalid(context, f"38: not found: {gone} (latest height: {head})")
-        metadata = [(HEIGHT, str(height))]
-        if self.mischief.find(faults.CookieChange, self.protocol):
-            metadata.append(("set-cookie", f"{self._cookie()}; Path=/"))
-        await context.send_initial_metadata(metadata)
+        await context.send_initial_metadata([(HEIGHT, str(height)), *self.set_cookie()])
         return height
 
     async def _invalid(self, context: Any, reason: str) -> None:
@@ -118,9 +121,6 @@ class QueryServer(GrpcServer):
         stale = self.mischief.find(faults.StaleSnapshot, self.protocol)
         moved = self.mischief.find(faults.CookieChange, self.protocol)
         behind = stale.behind if stale else 0
-        if moved and self._cookie() not in sent(context, "cookie"):
+        if moved and self.cookie() not in sent(context, "cookie"):
             behind = max(behind, moved.behind)
         return min(behind, self._exchange.height - self._exchange.oldest + 1)
-
-    def _cookie(self) -> str:
-        return "lb=" + hashlib.sha256(str(self.mischief.cookie).encode()).hexdigest()

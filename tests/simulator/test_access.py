@@ -3,22 +3,26 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
+from urllib.parse import urlsplit
 
 import pytest
 
 from collector import discovery
-from shards.config import Endpoints, Market
+from shards.config import CHANNELS, Endpoints, Market
 from shards.errors import ConfigError, SourceError
 from shards.sources.bucket import usage
+from shards.sources.chain_grpc import ChainGrpc
 from shards.sources.channels import Access
 from shards.sources.rpc import Rpc, latest_height
+from shards.sources.sink import Sink
 from shards.sources.snapshots import Snapshots
 from tests.simulator import faults
 from tests.simulator.client import Simulator, simulator
 from tests.simulator.venue import Options, Venue, running
+from tests.system.running import collector
 from tests.tls_proxy import Certificates, make_certificates, tls_before
 
 
@@ -90,6 +94,33 @@ async def test_a_server_that_the_authority_does_not_know_is_not_spoken_to(
             await asyncio.to_thread(discovery.discover, network, access, patience_s=0.0)
 
 
+@pytest.mark.parametrize("source", ["chain-ws", "chain-grpc"])
+def test_a_collector_reads_a_network_of_tls_alone(
+    exchange: Simulator, certificates: Certificates, tmp_path: Path, source: str
+) -> None:
+    with contextlib.ExitStack() as stack:
+
+        def secure(plain: str) -> str:
+            address = urlsplit(plain).netloc or plain
+            port = stack.enter_context(tls_before(address, certificates.demanding))
+            return f"127.0.0.1:{port}"
+
+        config = tmp_path / "collector.toml"
+        config.write_text(
+            "[networks.secured]\ntls = true\n"
+            f'chain_ws = ["wss://{secure(exchange.ws)}{urlsplit(exchange.ws).path}"]\n'
+            f'chain_stream = ["{secure(exchange.stream)}"]\n'
+            f'chain_grpc = ["{secure(exchange.grpc)}"]\n'
+            f'rpc = ["https://{secure(exchange.rpc)}"]\n'
+            f'ca = "{certificates.ca}"\ncertificate = "{certificates.certificate}"\n'
+            f'key = "{certificates.key}"\n'
+        )
+        options = ("--network", "secured", "--config", str(config), "--source", source)
+        with collector(tmp_path, *options) as it:
+            status = it.await_live(within_s=60)
+        assert status["markets"]["live"] == 4
+
+
 # ---- cookies --------------------------------------------------------------------------
 
 
@@ -108,6 +139,38 @@ async def test_who_sends_the_cookie_back_stays_on_one_backend(venue: Venue) -> N
     heights = [(await snapshots.fetch(_market(venue))).height for _ in range(4)]
     await snapshots.close()
     assert heights == [head - 5, head, head, head]
+
+
+async def test_a_stream_learns_the_cookie_and_queries_go_to_its_backend(venue: Venue) -> None:
+    await venue.inject(faults.CookieChange(behind=5))
+    access = Access()
+    heard = asyncio.Event()
+    sink = cast("Sink", _Heard(heard))
+    markets = [_market(venue)]
+    options: dict[str, Any] = {"channels": CHANNELS, "access": access}
+    stream = ChainGrpc([venue.stream.endpoint], markets, sink, **options)
+    reading = asyncio.create_task(stream.run())
+    while not heard.is_set():
+        await venue.make_block()
+        await asyncio.sleep(0.05)
+    snapshots = Snapshots([venue.queries.endpoint], access)
+    assert (await snapshots.fetch(markets[0])).height == venue.exchange.height
+    await snapshots.close()
+    reading.cancel()
+    await asyncio.wait([reading])
+
+
+class _Heard:
+    """A sink that only wants to know of the first payload."""
+
+    def __init__(self, heard: asyncio.Event) -> None:
+        self._heard = heard
+
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        return lambda *_: None
+
+    def receive(self, *_: object) -> None:
+        self._heard.set()
 
 
 async def test_without_cookies_each_call_may_land_elsewhere(venue: Venue) -> None:
@@ -136,6 +199,24 @@ async def test_a_refusal_makes_everyone_wait_and_then_go_on(venue: Venue, tmp_pa
     assert (found.host, found.made, found.refused) == ("127.0.0.1", 4, 1)
     for fetcher in fetchers:
         await fetcher.close()
+
+
+def test_four_shards_ask_no_more_than_a_host_allows_and_stop_at_a_refusal(
+    tmp_path: Path,
+) -> None:
+    with simulator("--markets", "60", "--block-time", "0.2", "--paused", "0") as venue:
+        config = str(venue.config(tmp_path, extra="requests_per_s = 30.0\n"))
+        # The first queries of all: those for the markets.
+        venue.inject(faults.Refuse(protocol="grpc", calls=2))
+        with collector(tmp_path, "--config", config, "--shards", "4") as it:
+            status = it.await_live(within_s=60)
+            stats = venue.stats()
+    (host,) = status["requests"]
+    assert (host["group"], host["host"], host["per_s"]) == ("chain", "127.0.0.1", 30.0)
+    assert host["refused"] == 2, "a storm, or nobody noticed"
+    assert host["made"] >= stats["queries"] >= 60
+    # Evenly spaced over all processes: so many cannot take less. (The first may come late.)
+    assert stats["queries_ms"] >= 0.8 * 1_000 * (stats["queries"] - 1) / 30.0
 
 
 async def test_the_rpcs_word_when_to_come_back_is_heeded(venue: Venue) -> None:

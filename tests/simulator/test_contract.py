@@ -333,7 +333,8 @@ def _get(url: str) -> Any:
 def test_best_prices_and_volumes_can_be_had_of_the_past(
     upstream: Any, query: Any, blocks: list[Block]
 ) -> None:
-    height = blocks[-1].height
+    # The node streams a block a moment before it can be asked for.
+    height = blocks[-2].height
     pinned = (("x-cosmos-block-height", str(height)),)
     asked: dict[str, Any] = {"status": "Active", "with_mid_price_and_tob": True}
     full: list[Any] = []
@@ -367,7 +368,7 @@ def test_best_prices_and_volumes_can_be_had_of_the_past(
 
     before, after = traded(blocks[0].height), traded(height)
     moved = {m for m, volume in after.items() if volume != before.get(m, 0)}
-    assert moved == {market_id for block in blocks[1:] for market_id, _ in block.trades}
+    assert moved == {market_id for block in blocks[1:-1] for market_id, _ in block.trades}
 
 
 def test_rpc_answers_the_same_over_http_and_websocket(upstream: Any, blocks: list[Block]) -> None:

@@ -18,6 +18,7 @@ from tests.system.running import Devnet, Running, collector
 pytestmark = pytest.mark.node
 
 CHANNELS = [part for channel in CATALOGUE for part in ("--channel", channel.name)]
+BLOCKS = 20
 STREAMED = Trades | Ticker | Orders | Oracle | Pulse
 
 Facts = dict[tuple[str, str, int], Any]
@@ -58,11 +59,11 @@ def test_both_chain_sources_publish_identical_frames_of_every_block(
             *("--config", str(node.config(folders[1])), "--source", "chain-grpc", *CHANNELS),
         ) as grpc,
     ):
-        gathered = _gather([ws, grpc], seconds=15)
+        gathered = _gather([ws, grpc], blocks=BLOCKS + 4)
     ours, theirs = (_facts(received) for received in gathered)
     first = max(_window(ours)[0], _window(theirs)[0]) + 1
     last = min(_window(ours)[1], _window(theirs)[1]) - 1
-    assert last - first > 10
+    assert last - first + 1 >= BLOCKS
     within = [{k: v for k, v in facts.items() if first <= k[2] <= last} for facts in (ours, theirs)]
     assert len(within[0]) > 50
     assert {channel for _, channel, _ in within[0]} == {
@@ -71,16 +72,26 @@ def test_both_chain_sources_publish_identical_frames_of_every_block(
     assert within[0] == within[1]
 
 
-def _gather(collectors: list[Running], *, seconds: float) -> list[list[Any]]:
-    """Read both collectors during the same time."""
+def _gather(collectors: list[Running], *, blocks: int) -> list[list[Any]]:
+    """Read both collectors during the same time, until they have had so many blocks in common."""
     for running in collectors:
         running.await_live()
     gathered: list[list[Any]] = [[] for _ in collectors]
-    deadline = time.monotonic() + seconds
+    heights: list[list[int]] = [[] for _ in collectors]
+    deadline = time.monotonic() + 90
     with contextlib.ExitStack() as stack:
         subscribers = [stack.enter_context(Subscriber(running.publish)) for running in collectors]
-        while time.monotonic() < deadline:
-            for subscriber, received in zip(subscribers, gathered, strict=True):
+        while not _have_in_common(heights, blocks):
+            assert time.monotonic() < deadline, "too few blocks"
+            for subscriber, received, seen in zip(subscribers, gathered, heights, strict=True):
                 if (one := subscriber.poll(0.02)) is not None:
                     received.append(one)
+                    if isinstance(one.event, STREAMED):
+                        seen.append(one.event.height)
     return gathered
+
+
+def _have_in_common(heights: list[list[int]], blocks: int) -> bool:
+    if not all(heights):
+        return False
+    return min(seen[-1] for seen in heights) - max(seen[0] for seen in heights) + 1 >= blocks

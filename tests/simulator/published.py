@@ -1,0 +1,123 @@
+"""What a collector publishes, held against the simulator's truth: all of it, once, in order."""
+
+from typing import Any, Final
+
+import msgpack
+import zmq
+
+from shards.events import ZERO, Snapshot
+from tests.simulator.client import Simulator
+from tests.system.running import Running, eventually
+
+_BOOK: Final = 1
+_TRADES: Final = 2
+
+
+class Published:
+    """What a subscriber hears, held against the truth."""
+
+    def __init__(self, endpoint: str) -> None:
+        self._socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.SUB)
+        self._socket.setsockopt(zmq.RCVHWM, 0)
+        self._socket.connect(endpoint)
+        self._socket.setsockopt_string(zmq.SUBSCRIBE, "")
+        self.trades: list[tuple[int, str, Any]] = []
+        """``(height, market_id, fields)``, in the order of publication."""
+        self.books: list[Any] = []
+        """Book events as they came, deltas and snapshots."""
+
+    def drain(self) -> int:
+        """Take in all that has come; return the highest height of it."""
+        highest = 0
+        while self._socket.poll(50):
+            _, body = self._socket.recv_multipart()
+            _, kind, *_, event = msgpack.unpackb(body)
+            if kind == _TRADES:
+                market_id, height = event[:2]
+                self.trades += [(height, market_id, tuple(trade)) for trade in event[5]]
+                highest = max(highest, height)
+            elif kind == _BOOK:
+                highest = max(highest, event[1])
+                self.books.append(event)
+        return highest
+
+    def close(self) -> None:
+        """Close the socket."""
+        self._socket.close(0)
+
+
+def _text(trade: Any) -> tuple[str, ...]:
+    return (trade.trade_id, trade.side, trade.price, trade.quantity, trade.fee)
+
+
+def await_heights(running: Running, published: Published, height: int) -> None:
+    """Wait until the collector is whole up to a height, and everything of it has come."""
+
+    def whole() -> bool:
+        # A ledger counts only once the frames before it have come through.
+        rows = running.markets()
+        return all(row["height"] >= height for row in rows if row["state"] != "inactive")
+
+    eventually(
+        lambda: running.live() and whole(),
+        within_s=60,
+        every_s=0.1,
+        what=lambda: f"whole up to {height}; log:\n{running.log}",
+    )
+    eventually(lambda: published.drain() >= height, within_s=10, what=f"frames up to {height}")
+
+
+def check_trades(venue: Simulator, published: Published, first: int, last: int) -> None:
+    """Each trade of some blocks once, in the chain's order, and nothing else."""
+    truth: dict[tuple[int, str], list[tuple[str, ...]]] = {}
+    for height in range(first, last + 1):
+        for market_id, trade in venue.block(height).trades:
+            truth.setdefault((height, market_id), []).append(_text(trade))
+    heard: dict[tuple[int, str], list[tuple[str, ...]]] = {}
+    for height, market_id, fields in published.trades:
+        if first <= height <= last:
+            heard.setdefault((height, market_id), []).append(fields[:5])
+    assert heard == truth
+    assert heard
+
+
+def check_books(
+    venue: Simulator, published: Published, first: int, last: int, *, whole: bool = True
+) -> None:
+    """
+    Each change once, in order, and with the levels that make the book what it is.
+
+    Where updates were kept from us (`whole` is false) a book may have been fetched anew instead.
+    """
+    truth: dict[str, list[tuple[int, int]]] = {}
+    for height in range(first, last + 1):
+        for update in venue.block(height).updates:
+            truth.setdefault(update.market_id, []).append((height, update.sequence))
+    assert truth
+    by_market: dict[str, list[Any]] = {}
+    for event in published.books:
+        if first <= event[1] <= last:
+            by_market.setdefault(event[0], []).append(event)
+    assert by_market.keys() <= truth.keys() or not whole
+    for market_id, changes in truth.items():
+        heard = by_market.get(market_id, [])
+        if whole:
+            assert [(event[1], event[2]) for event in heard if not event[6]] == changes
+        book = _built(venue.book(market_id, first - 1), heard)
+        after = venue.book(market_id, last)
+        assert book == (after.sequence, dict(after.bids), dict(after.asks))
+
+
+def _built(start: Snapshot, heard: list[Any]) -> tuple[int, dict[str, str], dict[str, str]]:
+    """Build a book from what was published; a snapshot may close a hole in the sequence."""
+    sequence, bids, asks = start.sequence, dict(start.bids), dict(start.asks)
+    for _, _, number, _, _, _, is_snapshot, its_bids, its_asks in heard:
+        if is_snapshot:
+            bids, asks = dict(its_bids), dict(its_asks)
+        else:
+            assert number == sequence + 1
+            bids.update(its_bids)
+            asks.update(its_asks)
+        sequence = number
+    sides = [{p: q for p, q in side.items() if q != ZERO} for side in (bids, asks)]
+    return sequence, sides[0], sides[1]
