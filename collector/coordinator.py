@@ -36,8 +36,7 @@ from collector.serving import listening
 from collector.supervisor import Child, Supervisor
 from collector.usage import Usage, Use
 from shards import catalogue, worker
-from shards.chainfeed import CHAIN
-from shards.config import CHANNELS, Endpoints, Market, ShardConfig, SourceName
+from shards.config import CHAIN, CHANNELS, Endpoints, Market, ShardConfig, SourceName
 from shards.errors import EXIT_BELOW, EXIT_OK, ConfigError, SourceError
 from shards.sources.channels import Access
 

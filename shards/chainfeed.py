@@ -5,14 +5,8 @@ It is subscribed, watched, replayed and handed from process to process like a ma
 feed; it has no book.
 """
 
-from typing import Final
-
-from shards.config import Market
 from shards.events import Block, Oracle, Price, Pulse, Source
 from shards.feed import Feed
-
-CHAIN: Final = Market("chain", "chain", "chain", "chain")
-"""What stands for the chain where markets are listed, assigned and subscribed."""
 
 
 class ChainFeed(Feed):

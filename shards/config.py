@@ -36,6 +36,9 @@ class Market(msgspec.Struct, frozen=True):
     oracle_quote: str = ""
 
 
+CHAIN = Market("chain", "chain", "chain", "chain")
+"""What stands for the chain itself where markets are listed, assigned and subscribed."""
+
 CHANNELS = ("book", "trades")
 """What is collected unless something else is asked for (catalogue.py has all); gaps are always
 announced."""

@@ -15,8 +15,8 @@ from typing import TypeAlias
 import msgspec
 
 from shards.catalogue import BOOKS
-from shards.chainfeed import CHAIN, ChainFeed
-from shards.config import CHANNELS, Limits, Market
+from shards.chainfeed import ChainFeed
+from shards.config import CHAIN, CHANNELS, Limits, Market
 from shards.errors import DecodeError
 from shards.events import (
     Block,

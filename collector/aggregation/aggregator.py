@@ -26,8 +26,7 @@ from collector.aggregation.timeline import Timeline
 from collector.aggregation.transitions import Transitions
 from collector.config import AggregatorConfig
 from shards import frames
-from shards.chainfeed import CHAIN
-from shards.config import Market
+from shards.config import CHAIN, Market
 from shards.frames import (
     KEYFRAME,
     KIND_BOOK,

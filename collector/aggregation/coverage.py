@@ -15,8 +15,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from collector.aggregation.gaps import GapLife
-from shards.chainfeed import CHAIN
-from shards.config import Market
+from shards.config import CHAIN, Market
 from shards.events import Gap
 from shards.ledger import MarketLedger
 from shards.reports import MarketReport, Report, ResumePoint

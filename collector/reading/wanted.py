@@ -5,7 +5,7 @@ from difflib import get_close_matches
 from fnmatch import fnmatchcase
 
 from shards.catalogue import CHAIN_WIDE
-from shards.chainfeed import CHAIN
+from shards.config import CHAIN
 from shards.frames import CHANNELS, topic as topic_name
 
 _GLOB = frozenset("*?[")

@@ -2,7 +2,7 @@
 
 import json
 
-from shards.chainfeed import CHAIN
+from shards.config import CHAIN
 from shards.decoders import chain_ws_extras
 from shards.events import Block, Event, Extras, Gap, Oracle, Price, Pulse
 from shards.feed import State

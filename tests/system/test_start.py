@@ -120,8 +120,8 @@ def test_ctrl_c_during_boot_leaves_nothing(tmp_path: Path, delay_s: float) -> No
         ours = psutil.Process(running.process.pid)
         family = ours.children(recursive=True)
         code = running.stop(signal.SIGINT)
-        # In its first tenth of a second Python itself answers the signal.
-        assert code == 0 or delay_s < 0.3, running.log
+        # While it imports our modules, nothing runs yet and Python itself answers the signal.
+        assert code == 0 or "starting a devnet" not in running.log, running.log
         eventually(lambda: not alive(family), within_s=5, what="no process left")
         eventually(lambda: not running.leftovers(), within_s=5, what=running.leftovers)
 

@@ -6,8 +6,7 @@ import msgspec
 import pytest
 
 from collector.aggregation.coverage import GRACE_S, SILENT_S, Coverage, MarketState
-from shards.chainfeed import CHAIN
-from shards.config import Market
+from shards.config import CHAIN, Market
 from shards.events import Gap
 from tests.shards.reported import market_report as row, report
 
