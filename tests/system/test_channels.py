@@ -1,10 +1,14 @@
 """
 Every channel against an independent question to the real node: what is published is so.
 
-The answers are read here by plain arithmetic, not by the collector's decoders.
+The answers are read here by plain arithmetic, not by the collector's decoders. While the
+frames are gathered every shard is killed once, and then the aggregator: whoever takes up
+after them has to make up for it.
 """
 
 import json
+import os
+import signal
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -16,16 +20,18 @@ from typing import Any, TypeVar
 import grpc
 import pytest
 
-from collector import Subscriber
+from collector import Lost, Subscriber
 from shards.catalogue import CATALOGUE
-from shards.events import Funding, Metadata, Oracle, Orders, Pulse, Ticker, Trades
+from shards.events import Funding, Gap, Metadata, Oracle, Orders, Pulse, Ticker, Trades
 from shards.sources import stubs
 from tests.system.running import Devnet, collector
 
 pytestmark = pytest.mark.node
 
 CHANNELS = [part for channel in CATALOGUE for part in ("--channel", channel.name)]
-GATHER_S = 14.0
+GATHER_S = 18.0
+KILLS = {4.0: ("shard 0", "shard 1"), 10.0: ("aggregator",)}
+"""Seconds into the gathering, and who is killed then."""
 _T = TypeVar("_T")
 
 
@@ -76,6 +82,9 @@ class Published:
     def of(self, kind: type[_T], symbol: str = "") -> list[_T]:
         return [e for s, e in self._events if isinstance(e, kind) and symbol in ("", s)]
 
+    def gaps(self) -> list[tuple[str, Gap]]:
+        return [(symbol, event) for symbol, event in self._events if isinstance(event, Gap)]
+
 
 @pytest.fixture(scope="module")
 def published(node: Devnet, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Published]:
@@ -83,10 +92,14 @@ def published(node: Devnet, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     config = str(node.config(folder))
     with collector(folder, "--config", config, "--shards", "2", *CHANNELS) as running:
         running.await_live()
+        victims = {at: [running.pid(name) for name in names] for at, names in KILLS.items()}
         events: list[tuple[str, Any]] = []
-        deadline = time.monotonic() + GATHER_S
+        began = time.monotonic()
         with Subscriber(running.publish) as subscriber:
-            while time.monotonic() < deadline:
+            while (elapsed_s := time.monotonic() - began) < GATHER_S:
+                for at in [at for at in victims if elapsed_s >= at]:
+                    for pid in victims.pop(at):
+                        os.kill(pid, signal.SIGKILL)
                 if (one := subscriber.poll(0.1)) is not None:
                     events.append((one.symbol, one.event))
         yield Published(events)
@@ -95,6 +108,15 @@ def published(node: Devnet, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 @pytest.fixture(scope="module")
 def chain(node: Devnet) -> Chain:
     return Chain(node.grpc, node.rpc)
+
+
+def test_nothing_was_lost_although_everyone_was_killed(published: Published) -> None:
+    assert published.of(Lost) == []
+    causes = {gap.cause for gap in published.of(Gap)}
+    assert "crash" in causes
+    for symbol in {name for name, _ in published.gaps()}:
+        states = [gap.state for name, gap in published.gaps() if name == symbol]
+        assert states[-1] == "closed", symbol
 
 
 def test_blocks_are_the_chains_with_their_times(published: Published, chain: Chain) -> None:
