@@ -256,6 +256,71 @@ def capabilities(*, as_json: bool) -> None:
     show_capabilities(as_json=as_json)
 
 
+def _ordering(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add what every command has that changes a running collector."""
+    within = click.option(
+        "--within", type=click.FloatRange(0, min_open=True), metavar="SECONDS", default=60.0,
+        show_default=True, help="How long to wait until it is done.",
+    )  # fmt: skip
+    return _connect_option(within(command))
+
+
+def _order(kind: str, connect: str, within: float, **fields: Any) -> None:
+    from collector.ordering import order
+
+    try:
+        click.echo(order(connect, kind, within_s=within, **fields))
+    except ConfigError as error:
+        fail(kind, error)
+
+
+@cli.command()
+@click.argument("markets", nargs=-1, required=True, metavar="MARKET...")
+@_ordering
+def add(*, markets: tuple[str, ...], connect: str, within: float) -> None:
+    """
+    Have a running collector collect more markets.
+
+    MARKET is a ticker, a symbol, a glob of either, or a market id.
+    """
+    _order("add", connect, within, markets=markets)
+
+
+@cli.command()
+@click.argument("markets", nargs=-1, required=True, metavar="MARKET...")
+@_ordering
+def remove(*, markets: tuple[str, ...], connect: str, within: float) -> None:
+    """
+    Have a running collector let markets go.
+
+    MARKET is a ticker, a symbol, a glob of either, or a market id.
+    """
+    _order("remove", connect, within, markets=markets)
+
+
+@cli.command()
+@click.argument("shards", type=click.IntRange(1))
+@_ordering
+def scale(*, shards: int, connect: str, within: float) -> None:
+    """Have a running collector use so many shards, without losing a frame."""
+    _order("scale", connect, within, number=shards)
+
+
+@cli.command()
+@_ordering
+def rebalance(*, connect: str, within: float) -> None:
+    """Have a running collector move markets until its shards carry equal loads."""
+    _order("rebalance", connect, within)
+
+
+@cli.command()
+@click.argument("shard", type=click.IntRange(0))
+@_ordering
+def drain(*, shard: int, connect: str, within: float) -> None:
+    """Have a running collector move all markets of a shard to the others, and end it."""
+    _order("drain", connect, within, number=shard)
+
+
 def fail(command: str, error: ConfigError) -> NoReturn:
     """Say in one sentence what was wrong, and exit as configuration errors do."""
     click.echo(f"collector {command}: {error}", err=True)

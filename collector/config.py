@@ -47,6 +47,23 @@ def connectable(publish: str) -> str:
     return publish
 
 
+class Steering(msgspec.Struct, kw_only=True):
+    """What the coordinator tells the aggregator each time: where the markets belong."""
+
+    revision: int
+    """Of the assignment; grows."""
+    markets: list[Market] | None = None
+    """All of them; left out where the aggregator has this revision already."""
+    assignment: dict[str, int] = {}
+    """Beside the markets: the shard of each; one without a shard is not collected."""
+    every_market: bool
+    """Whether these are all the markets of the network: then trades can be proved whole."""
+    listed_through: int
+    """The head of the chain when it was last asked for its markets."""
+    answers: dict[str, dict[str, str]] = {}
+    """How far orders have got, by token."""
+
+
 class AggregatorConfig(msgspec.Struct, frozen=True, kw_only=True):
     """Everything the aggregator's process needs to know."""
 
@@ -63,6 +80,12 @@ class AggregatorConfig(msgspec.Struct, frozen=True, kw_only=True):
     markets: tuple[Market, ...]
     endpoints: Endpoints
     """Of the network, for those who ask."""
+    assignment: dict[str, int] = {}
+    """The shard of each market, by market id; without any it is the first that reports it."""
+    revision: int = 0
+    """Of the assignment."""
+    resume_within: int = 5_000
+    """Blocks after which a market that was removed and comes back begins anew."""
     every_market: bool
     """Whether these are all the markets of the network: then trades can be proved whole."""
     channels: tuple[str, ...] = CHANNELS
@@ -106,3 +129,14 @@ class Supervision(msgspec.Struct, frozen=True):
     crash_loop: int = 6
     """Starts within the window beyond which restarts are slow."""
     crash_loop_wait_s: float = 30.0
+    retire_within_s: float = 10.0
+    """A shard that is not needed any more is given so long to hand over its last frames."""
+    rebalance: bool = True
+    """Whether a shard that does too much gives markets to another by itself."""
+    cpu_budget_percent: float = 85.0
+    """Of one core; above it for `over_budget_s`, a shard does too much."""
+    lag_budget_s: float = 0.25
+    """The same for the lateness of its event loop."""
+    over_budget_s: float = 30.0
+    rebalance_rest_s: float = 120.0
+    """After a rebalance nothing moves by itself for so long."""

@@ -30,9 +30,12 @@ from collector.aggregation import process as aggregator_process
 from collector.asking import Asker
 from collector.binding import check_free
 from collector.config import BUDGET, AggregatorConfig, ServingConfig
+from collector.fleet import Fleet, Selection
+from collector.helm import Helm
 from collector.listing import Listing
 from collector.node import OwnDevnet
 from collector.serving import listening
+from collector.steering import Assignment
 from collector.supervisor import Child, Supervisor
 from collector.usage import Usage, Use
 from shards import catalogue, worker
@@ -43,6 +46,8 @@ from shards.sources.channels import Access
 log = logging.getLogger(__name__)
 
 _TURN_S: Final = 0.5
+_BUSY_S: Final = 0.1
+"""While an order is being carried out."""
 _DRAIN_S: Final = 5.0
 
 
@@ -169,15 +174,15 @@ class Coordinator:
                 stack.callback(access.close)
                 found = discovery.discover(endpoints, access)
                 assessed = self._assess(endpoints, access, found)
-                markets = self._choose(found, assessed)
-                every = len(markets) >= len(discovery.active(found))
-                supervisor = self._compose(folder, endpoints, markets, assessed, every_market=every)
-                listing = Listing(endpoints, markets, access)
+                fleet = self._fleet(found, assessed)
+                shard = self._shards(folder, endpoints, fleet)
+                supervisor = self._compose(folder, endpoints, fleet, assessed, shard)
+                helm = Helm(fleet, Listing(endpoints, access), supervisor, shard)
             except Interrupted:
                 log.info("stopped before anything ran")
                 return EXIT_OK, {}
             signals.booting = False
-            self._serve(supervisor, signals, f"ipc://{folder}/link", listing)
+            self._serve(supervisor, signals, f"ipc://{folder}/link", helm)
         return self._exit_code(), self._summary
 
     # ---- startup --------------------------------------------------------------------
@@ -205,6 +210,34 @@ class Coordinator:
             log.warning("%s", sentence)
             return {}
 
+    def _fleet(self, found: list[Market], assessed: Assessment) -> Fleet:
+        options = self._options
+        markets = self._choose(found, assessed)
+        if not catalogue.CHAIN_WIDE.isdisjoint(options.channels):
+            # It is assigned, resumed and handed on like a market.
+            markets, found = [*markets, CHAIN], [*found, CHAIN]
+        # What is most useful is subscribed, and its book fetched, first.
+        ids = [market.market_id for market in activity.liveliest_first(markets, assessed)]
+        weights = activity.weights(markets, assessed)
+        parts = sharding.assign(ids, shards=options.shards, weights=weights)
+        shard_of = {market_id: shard for shard, part in enumerate(parts) for market_id in part}
+        self._announce(_started(options, markets, assessed, parts))
+        return Fleet(
+            found,
+            Assignment(
+                frozenset(range(options.shards)),
+                {market_id: shard_of[market_id] for market_id in ids},
+            ),
+            Selection(
+                options.markets or options.file.markets,
+                options.types,
+                # Nobody knows yet how active a new market will be.
+                follows=not (options.min_activity or options.top),
+            ),
+            options.file.supervision,
+            weights=weights,
+        )
+
     def _choose(self, found: list[Market], assessed: Assessment) -> list[Market]:
         options = self._options
         patterns = options.markets or options.file.markets
@@ -221,20 +254,12 @@ class Coordinator:
         self,
         folder: Path,
         endpoints: Endpoints,
-        markets: list[Market],
+        fleet: Fleet,
         assessed: Assessment,
-        *,
-        every_market: bool,
+        shard: Callable[[int], Child],
     ) -> Supervisor:
         options = self._options
         pull, link = f"ipc://{folder}/push", f"ipc://{folder}/link"
-        if not catalogue.CHAIN_WIDE.isdisjoint(options.channels):
-            # It is assigned, resumed and handed on like a market.
-            markets = [*markets, CHAIN]
-        # What is most useful is subscribed, and its book fetched, first.
-        by_id = {m.market_id: m for m in activity.liveliest_first(markets, assessed)}
-        weights = activity.weights(markets, assessed)
-        parts = sharding.assign(list(by_id), shards=options.shards, weights=weights)
         children = [
             Child(
                 "aggregator",
@@ -245,29 +270,27 @@ class Coordinator:
                     pull=pull,
                     link=link,
                     folder=str(folder),
-                    markets=tuple(markets),
-                    assessed={m: assessed[m] for m in by_id if m in assessed},
+                    markets=tuple(fleet.markets),
+                    assessed={
+                        m.market_id: assessed[m.market_id]
+                        for m in fleet.markets
+                        if m.market_id in assessed
+                    },
+                    assignment=dict(fleet.assignment.wanted),
+                    revision=fleet.revision,
+                    resume_within=options.file.limits.replay_blocks,
                     endpoints=endpoints,
-                    every_market=every_market,
+                    every_market=fleet.every_market,
                     channels=options.channels or CHANNELS,
                     web=options.web,
                     log_level=options.log_level,
                 ),
             )
         ]
-        for number, part in enumerate(parts):
-            chosen = tuple(by_id[market_id] for market_id in part)
-            children.append(
-                Child(
-                    f"shard {number}",
-                    worker.main,
-                    self._shard_config(number, chosen, endpoints, folder),
-                )
-            )
+        children += [shard(number) for number in sorted(fleet.assignment.shards)]
         if options.http:
             children.append(self._http(options.http, link))
         children += self._views
-        self._announce(_started(options, markets, assessed, parts))
         return Supervisor(children, options.file.supervision)
 
     def _http(self, http: str, link: str) -> Child:
@@ -285,34 +308,31 @@ class Coordinator:
         )
         return Child("http", process.main, lambda: config)
 
-    def _shard_config(
-        self,
-        number: int,
-        markets: tuple[Market, ...],
-        endpoints: Endpoints,
-        folder: Path,
-    ) -> Callable[[], ShardConfig]:
+    def _shards(self, folder: Path, endpoints: Endpoints, fleet: Fleet) -> Callable[[int], Child]:
+        """Return what makes a shard's process, with the markets that it has at each start."""
         options = self._options
-        return lambda: ShardConfig(
-            shard=number,
-            epoch=time.time_ns(),
-            source=options.source,
-            endpoints=endpoints,
-            markets=markets,
-            channels=options.channels or CHANNELS,
-            per_market=options.per_market,
-            push=f"ipc://{folder}/push",
-            link=f"ipc://{folder}/link",
-            budget=str(folder / BUDGET),
-            limits=options.file.limits,
-            log_level=options.log_level,
-        )
+
+        def config(number: int) -> ShardConfig:
+            return ShardConfig(
+                shard=number,
+                epoch=time.time_ns(),
+                source=options.source,
+                endpoints=endpoints,
+                markets=fleet.of(number),
+                channels=options.channels or CHANNELS,
+                per_market=options.per_market,
+                push=f"ipc://{folder}/push",
+                link=f"ipc://{folder}/link",
+                budget=str(folder / BUDGET),
+                limits=options.file.limits,
+                log_level=options.log_level,
+            )
+
+        return lambda number: Child(f"shard {number}", worker.main, lambda: config(number))
 
     # ---- run ------------------------------------------------------------------------
 
-    def _serve(
-        self, supervisor: Supervisor, signals: _Signals, link: str, listing: Listing
-    ) -> None:
+    def _serve(self, supervisor: Supervisor, signals: _Signals, link: str, helm: Helm) -> None:
         options = self._options
         began = time.monotonic()
         # Not the public endpoint: if ours could not be bound, another collector answers there.
@@ -320,24 +340,23 @@ class Coordinator:
         try:
             while not signals.stop:
                 supervisor.reconcile()
-                self._ask(asker, supervisor, listing, within_s=0.2)
+                self._ask(asker, supervisor, helm, within_s=0.2)
                 if self._summary:
                     self._show(self._summary)
                 if options.duration_s is not None and time.monotonic() - began > options.duration_s:
                     break
                 multiprocessing.connection.wait(
-                    [*supervisor.sentinels(), signals.reader], timeout=_TURN_S
+                    [*supervisor.sentinels(), signals.reader],
+                    timeout=_BUSY_S if helm.is_busy else _TURN_S,
                 )
             # The last word is asked for while everything still runs.
-            self._ask(asker, supervisor, listing, within_s=2.0)
+            self._ask(asker, supervisor, helm, within_s=2.0)
         finally:
             self._shutdown(supervisor)
             asker.close()
 
-    def _ask(
-        self, asker: Asker, supervisor: Supervisor, listing: Listing, *, within_s: float
-    ) -> None:
-        """Tell the aggregator which processes there are and hear how things stand."""
+    def _ask(self, asker: Asker, supervisor: Supervisor, helm: Helm, *, within_s: float) -> None:
+        """Tell the aggregator what there is to be, and hear how things stand."""
         children = supervisor.children.values()
         pids = {"coordinator": os.getpid()} | {child.name: child.pid for child in children}
         uses = self._usage.read(pids, time.monotonic())
@@ -349,12 +368,11 @@ class Coordinator:
         for row in rows:
             row["use"] = uses.get(row["name"], Use())
         try:
-            answer = asker.ask(
-                "processes", within_s=within_s, processes=rows, statuses=listing.statuses()
-            )
+            answer = asker.ask("processes", within_s=within_s, processes=rows, **helm.fields())
         except TimeoutError:
             return
         self._summary = answer["status"]
+        helm.heed(answer, asker)
 
     def _shutdown(self, supervisor: Supervisor) -> None:
         """Shards first, so that the aggregator still takes what they have."""

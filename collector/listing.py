@@ -1,59 +1,65 @@
-"""Watch how the chain lists our markets, in a thread of its own: a query may take its time."""
+"""Ask the chain again and again which markets it lists, in a thread: a query may take its time."""
 
-import logging
 import threading
-import time
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Callable
+from typing import Final, NamedTuple
 
 from collector import discovery
 from shards.config import Endpoints, Market
 from shards.errors import ConfigError
 from shards.sources.channels import Access
 
-log = logging.getLogger(__name__)
+_FIRST_S: Final = 2.0
+_EVERY_S: Final = 15.0
 
-_EVERY_S: Final = 20.0
+
+class Listed(NamedTuple):
+    """All markets of the network, in whatever status."""
+
+    markets: list[Market]
+    through: int
+    """Head of the chain when it was asked: no later listing is missing up to there."""
 
 
 class Listing:
-    """The markets' statuses, asked for again every twenty seconds."""
+    """Looks every fifteen seconds, or when it is told to."""
 
-    def __init__(
-        self, endpoints: Endpoints, markets: Sequence[Market], access: Access | None = None
-    ) -> None:
+    def __init__(self, endpoints: Endpoints, access: Access | None = None) -> None:
         self._endpoints = endpoints
         self._access = access or Access(endpoints)
-        self._symbols = {market.market_id: market.symbol for market in markets}
-        self._statuses = {market.market_id: market.status for market in markets}
-        self._asked_at = time.monotonic()
+        self._due_at = 0.0
         self._asking: threading.Thread | None = None
+        self._listed: Listed | None = None
 
-    def statuses(self) -> dict[str, str]:
-        """Return the statuses as last known; ask for new ones if it is time."""
-        now = time.monotonic()
-        asking = self._asking is not None and self._asking.is_alive()
-        if not asking and now - self._asked_at > _EVERY_S:
-            self._asked_at = now
-            self._asking = threading.Thread(target=self._ask, daemon=True)
+    @property
+    def is_asking(self) -> bool:
+        """Whether an answer is awaited."""
+        return self._asking is not None
+
+    def look(self, head: int, *, now: float, at_once: bool = False) -> Listed | None:
+        """Return a new listing, once, if there is one; ask for the next if it is time."""
+        if self._asking is not None and self._asking.is_alive():
+            return None
+        if self._asking is not None:
+            self._asking.join()
+            self._asking = None
+            listed, self._listed = self._listed, None
+            return listed
+        if head and not self._due_at:
+            self._due_at = now + _FIRST_S
+        if at_once or (self._due_at and now >= self._due_at):
+            self._due_at = now + _EVERY_S
+            self._asking = threading.Thread(target=self._ask(head), daemon=True)
             self._asking.start()
-        return self._statuses
+        return None
 
-    def _ask(self) -> None:
-        try:
-            found = discovery.discover(self._endpoints, self._access, patience_s=0.0)
-        except ConfigError:
-            # The node is away; the shards will say more about that.
-            return
-        listed = {market.market_id: market.status for market in found}
-        # Neither active nor paused any more: demolished or expired.
-        statuses = {market_id: listed.get(market_id, "Gone") for market_id in self._statuses}
-        for market_id, status in statuses.items():
-            if status != self._statuses[market_id]:
-                log.warning(
-                    "%s is %s, it was %s",
-                    self._symbols[market_id],
-                    status,
-                    self._statuses[market_id],
-                )
-        self._statuses = statuses
+    def _ask(self, head: int) -> Callable[[], None]:
+        def ask() -> None:
+            try:
+                found = discovery.discover(self._endpoints, self._access, patience_s=0.0)
+            except ConfigError:
+                # The node is away; the shards will say more about that.
+                return
+            self._listed = Listed(found, head)
+
+        return ask

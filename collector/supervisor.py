@@ -38,6 +38,8 @@ class ChildState(msgspec.Struct, frozen=True):
     last_beat: float = 0.0
     """0 before the first."""
     aborted_at: float = 0.0
+    retired_at: float = 0.0
+    """It was asked to end for good."""
 
 
 class Start(msgspec.Struct, frozen=True):
@@ -59,20 +61,31 @@ class Kill(msgspec.Struct, frozen=True):
     name: str
 
 
+class Forget(msgspec.Struct, frozen=True):
+    """It has ended, as it was asked to: that was all."""
+
+    name: str
+
+
 class GiveUp(msgspec.Struct, frozen=True):
     """Stop everything: a restart cannot help."""
 
     name: str
 
 
-Action: TypeAlias = Start | Abort | Kill | GiveUp
+Action: TypeAlias = Start | Abort | Kill | Forget | GiveUp
 
 
 def plan(now: float, children: Iterable[ChildState], limits: Supervision) -> list[Action]:
     """Say what to do with each child; start, stop and kill nothing."""
     actions: list[Action] = []
     for child in children:
-        if not child.running:
+        if child.retired_at:
+            if not child.running:
+                actions.append(Forget(child.name))
+            elif now >= child.retired_at + limits.retire_within_s:
+                actions.append(Kill(child.name))
+        elif not child.running:
             if child.exit_code == EXIT_CONFIG:
                 return [GiveUp(child.name)]
             if child.exit_code is None or now >= child.exited_at + restart_wait_s(child, limits):
@@ -112,6 +125,7 @@ class Child:
         self._exit_code: int | None = None
         self._exited_at = 0.0
         self._aborted_at = 0.0
+        self._retired_at = 0.0
 
     @property
     def pid(self) -> int:
@@ -145,7 +159,8 @@ class Child:
             process.close()
             self._process = process = None
             self.ended = describe_exit(self._exit_code)
-            log.warning("%s ended: %s", self.name, self.ended)
+            level = logging.INFO if self._retired_at else logging.WARNING
+            log.log(level, "%s ended: %s", self.name, self.ended)
         return ChildState(
             self.name,
             tuple(self._starts),
@@ -154,7 +169,15 @@ class Child:
             self._exited_at,
             self._beat.value if self._beat is not None else 0.0,
             self._aborted_at,
+            self._retired_at,
         )
+
+    def retire(self, now: float) -> None:
+        """Ask it to end for good, if it was not asked yet."""
+        if not self._retired_at:
+            self._retired_at = now
+            self.signal(signal.SIGTERM, now)
+            self.signal(signal.SIGCONT, now)
 
     def signal(self, number: int, now: float) -> None:
         """Send a signal, if there is a process to take it."""
@@ -212,8 +235,18 @@ class Supervisor:
                     child.signal(signal.SIGABRT, now)
                 case Kill():
                     child.signal(signal.SIGKILL, now)
+                case Forget():
+                    del self.children[child.name]
                 case GiveUp():
                     raise ConfigError(f"{child.name} cannot run as configured; it said why above")
+
+    def add(self, child: Child) -> None:
+        """Keep one more child alive from now on."""
+        self.children[child.name] = child
+
+    def retire(self, name: str) -> None:
+        """Let a child end for good; it is forgotten once it has."""
+        self.children[name].retire(time.monotonic())
 
     def stop(self, names: Iterable[str], *, within_s: float) -> None:
         """End some children: SIGTERM, and SIGKILL for those that take too long."""

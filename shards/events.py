@@ -27,7 +27,16 @@ ZERO = "0.000000000000000000"
 Source = Literal["chain-ws", "chain-grpc", "indexer-grpc", "replay", "query"]
 Side = Literal["buy", "sell"]
 Cause = Literal[
-    "mute", "disconnect", "seq", "height", "crash", "drop", "slow-subscriber", "halt", "garbage"
+    "mute",
+    "disconnect",
+    "seq",
+    "height",
+    "crash",
+    "drop",
+    "slow-subscriber",
+    "halt",
+    "garbage",
+    "removed",
 ]
 
 

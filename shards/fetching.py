@@ -3,11 +3,11 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from shards.backoff import Backoff
 from shards.catalogue import EXTRAS
-from shards.config import ShardConfig
+from shards.config import Market, ShardConfig
 from shards.errors import SourceError
 from shards.outbox import NeedReplay, NeedSnapshot, NeedSubscription
 from shards.pipeline import Pipeline
@@ -36,7 +36,6 @@ class Fetcher:
         resubscribe: Callable[[str], None],
     ) -> None:
         self._limits = config.limits
-        self._markets = {market.market_id: market for market in config.markets}
         self._pipeline = pipeline
         self._pusher = pusher
         self._tasks = tasks
@@ -46,7 +45,7 @@ class Fetcher:
         self._snapshot_pace = Pace(self._limits.snapshot_per_s)
         self._snapshot_slots = asyncio.Semaphore(self._limits.snapshot_concurrency)
         self._fetching: set[str] = set()
-        self._replayer = Replayer(_replay_sources(config, access))
+        self._replayer = Replayer(_replay_sources(config, pipeline.markets, access))
         self._replay_pace = Pace(self._limits.replay_per_s)
         self._replay_due = asyncio.Event()
         self._backoffs: dict[str, Backoff] = {}
@@ -67,11 +66,12 @@ class Fetcher:
 
     async def _fetch_book(self, request: NeedSnapshot) -> None:
         """Fetch a market's book until one joins."""
-        market = self._markets[request.market_id]
+        market_id = request.market_id
         height = request.height
         backoff = Backoff(base_s=0.1, cap_s=5.0)
         try:
-            while self._pipeline.wants_snapshot(market.market_id):
+            while self._pipeline.wants_snapshot(market_id):
+                market = self._pipeline.markets[market_id]
                 try:
                     async with self._snapshot_slots:
                         await self._snapshot_pace.turn()
@@ -80,14 +80,14 @@ class Fetcher:
                     self._settle()
                 except SourceError as error:
                     log.info("%s; trying again", error)
-                if not self._pipeline.wants_snapshot(market.market_id):
+                if not self._pipeline.wants_snapshot(market_id):
                     break
                 if backoff.attempt > 2:
                     # The node has that height no more, or it will not join: the newest must do.
                     height = 0
                 await asyncio.sleep(0.05 + backoff.next_s())
         finally:
-            self._fetching.discard(market.market_id)
+            self._fetching.discard(market_id)
 
     async def _resubscribe(self, request: NeedSubscription) -> None:
         """Make one market's subscription anew, more and more slowly."""
@@ -127,7 +127,9 @@ class Fetcher:
         await self._replayer.aclose()
 
 
-def _replay_sources(config: ShardConfig, access: Access) -> list[ReplaySource]:
+def _replay_sources(
+    config: ShardConfig, markets: Mapping[str, Market], access: Access
+) -> list[ReplaySource]:
     """Make everything that lost blocks can be had from, the best first."""
     found = config.endpoints
     extras = not EXTRAS.isdisjoint(config.channels)
@@ -140,7 +142,6 @@ def _replay_sources(config: ShardConfig, access: Access) -> list[ReplaySource]:
         from shards.sources.indexer_replay import IndexerReplay
 
         sources += [
-            IndexerReplay(at, config.markets, Rpc(found.rpc[0], access), access)
-            for at in found.indexer
+            IndexerReplay(at, markets, Rpc(found.rpc[0], access), access) for at in found.indexer
         ]
     return sources

@@ -4,7 +4,7 @@ What the feeds of a shard say, on its way out: events become records, wants beco
 This is the `feed.Outlet` of all feeds. The pipeline hands both lists on.
 """
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable
 from typing import Final, TypeAlias
 
 import msgspec
@@ -84,7 +84,6 @@ class Outbox:
 
     def __init__(
         self,
-        markets: Sequence[Market],
         *,
         source: Source,
         limits: Limits,
@@ -95,20 +94,34 @@ class Outbox:
         self._source: Source = source
         self._limits = limits
         self._keyframe_every = limits.keyframe_every
-        self._lanes = {
-            market.market_id: _Lane(
-                market.symbol,
-                topic("book", market.symbol),
-                topic("trades", market.symbol),
-                topic("gap", market.symbol),
-            )
-            for market in markets
-        }
+        self._lanes: dict[str, _Lane] = {}
         self._channels = frozenset(channels)
         self._with_book = "book" in channels
         self._with_trades = "trades" in channels
         self._states: dict[str, Record] = {}
         """The newest frame of each topic that is a state, for a new aggregator."""
+
+    def add(self, market: Market) -> None:
+        """Be ready for the events of one more market."""
+        self._lanes[market.market_id] = _Lane(
+            market.symbol,
+            topic("book", market.symbol),
+            topic("trades", market.symbol),
+            topic("gap", market.symbol),
+        )
+
+    def remove(self, market_id: str) -> None:
+        """Nothing more will come of a market; what it has said already still goes out."""
+        lane = self._lanes.pop(market_id)
+        ours = tuple(
+            name
+            for name in self._states
+            if name.endswith(f".{lane.symbol}.")
+            # Prices have symbols of their own, and come with the chain's feed.
+            or (market_id == "chain" and name.startswith("oracle."))
+        )
+        for name in ours:
+            del self._states[name]
 
     # ---- events ---------------------------------------------------------------------
 

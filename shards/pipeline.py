@@ -66,27 +66,17 @@ class Pipeline:
     ) -> None:
         self._limits = limits or Limits()
         self._decode = decoder
-        held = max(64, 20_000 // max(1, len(markets)))
-        held = min(held, self._limits.held_blocks)
+        self._source: Source = source
+        self._with_book = not BOOKS.isdisjoint(channels)
+        self._with_ticker = "ticker" in channels
+        self.markets: dict[str, Market] = {}
+        """By market id; it changes while running, so do not keep a copy."""
         self.feeds: dict[str, Feed] = {}
-        self.outbox = Outbox(markets, source=source, limits=self._limits, channels=channels)
-        with_book = not BOOKS.isdisjoint(channels)
-        for market in markets:
-            ledger = (ledgers or {}).get(market.market_id) or MarketLedger()
-            is_chain = market.type == "chain"
-            feed = (ChainFeed if is_chain else Feed)(
-                market.market_id,
-                ledger,
-                self.outbox,
-                source=source,
-                held_limit=held,
-                with_book=with_book and not is_chain,
-                with_ticker="ticker" in channels and not is_chain,
-                with_extras=("oracle" if is_chain else "orders") in channels,
-            )
-            self.feeds[market.market_id] = feed
+        self._channels = frozenset(channels)
+        self.outbox = Outbox(source=source, limits=self._limits, channels=channels)
         self._subscriptions: dict[int, list[Feed]] = {}
         self._replayed: dict[int, _Replayed | None] = {}
+        self.add(markets, ledgers or {})
         self.head = 0
         """Highest block that any market has seen."""
         self.head_ts_event = 0
@@ -98,6 +88,45 @@ class Pipeline:
         self.ignored = 0
         """Messages of subscriptions that are no longer ours."""
 
+    # ---- which markets --------------------------------------------------------------
+
+    def add(self, markets: Sequence[Market], ledgers: Mapping[str, MarketLedger]) -> None:
+        """Make feeds for more markets; those with a ledger are to be resumed by the caller."""
+        held = max(64, 20_000 // max(1, len(self.feeds) + len(markets)))
+        held = min(held, self._limits.held_blocks)
+        # What an indexer gave of a lost block it gave for the markets that we had then.
+        self._replayed.clear()
+        for market in markets:
+            self.markets[market.market_id] = market
+            self.outbox.add(market)
+            is_chain = market.type == "chain"
+            self.feeds[market.market_id] = (ChainFeed if is_chain else Feed)(
+                market.market_id,
+                ledgers.get(market.market_id) or MarketLedger(),
+                self.outbox,
+                source=self._source,
+                held_limit=held,
+                with_book=self._with_book and not is_chain,
+                with_ticker=self._with_ticker and not is_chain,
+                with_extras=("oracle" if is_chain else "orders") in self._channels,
+            )
+
+    def remove(self, market_ids: Iterable[str]) -> None:
+        """Let markets go; what still comes of their subscriptions is ignored."""
+        for market_id in market_ids:
+            del self.markets[market_id]
+            self.outbox.remove(market_id)
+            self._release([self.feeds.pop(market_id)])
+
+    def _release(self, feeds: Sequence[Feed]) -> None:
+        """Take feeds out of the subscriptions that they are in."""
+        for subscription, owners in list(self._subscriptions.items()):
+            kept = [feed for feed in owners if feed not in feeds]
+            if not kept:
+                del self._subscriptions[subscription]
+            elif len(kept) < len(owners):
+                self._subscriptions[subscription] = kept
+
     # ---- what came from the source --------------------------------------------------
 
     def subscribed(self, subscription: int, market_ids: Iterable[str], ts: int) -> None:
@@ -105,12 +134,7 @@ class Pipeline:
         feeds = [self.feeds[market_id] for market_id in market_ids]
         for feed in feeds:
             feed.subscribed(ts)
-        for old, owners in list(self._subscriptions.items()):
-            kept = [feed for feed in owners if feed not in feeds]
-            if not kept:
-                del self._subscriptions[old]
-            elif len(kept) < len(owners):
-                self._subscriptions[old] = kept
+        self._release(feeds)
         self._subscriptions[subscription] = feeds
 
     def confirmed(self, subscription: int) -> None:
@@ -184,13 +208,19 @@ class Pipeline:
         for feed in self.feeds.values():
             feed.lose(cause, ts, reason)
 
-    def resume(self, ts: int, gaps: Mapping[str, Gap | None] | None = None) -> None:
-        """Take up the markets that a former process of this shard left behind, and their gaps."""
+    def resume(
+        self,
+        ts: int,
+        gaps: Mapping[str, Gap | None] | None = None,
+        market_ids: Iterable[str] | None = None,
+    ) -> None:
+        """Take up markets that another process left behind, and their gaps; all unless named."""
         left = gaps or {}
-        for feed in self.feeds.values():
+        for market_id in list(self.feeds) if market_ids is None else market_ids:
+            feed = self.feeds[market_id]
             if feed.ledger.first:
                 self.head = max(self.head, feed.ledger.last)
-                feed.resume(ts, left.get(feed.market_id))
+                feed.resume(ts, left.get(market_id))
 
     def mute_limit_s(self) -> float:
         """Return how long a subscription may go without a block."""
@@ -211,11 +241,13 @@ class Pipeline:
 
     def join(self, snapshot: Snapshot, ts_recv: int) -> bool:
         """Give a feed its snapshot; False if it is too old and another is needed."""
-        return self.feeds[snapshot.market_id].join(snapshot, ts_recv)
+        feed = self.feeds.get(snapshot.market_id)
+        return feed is None or feed.join(snapshot, ts_recv)
 
     def wants_snapshot(self, market_id: str) -> bool:
         """Say whether a snapshot of this market is still needed."""
-        return not self.feeds[market_id].sync.in_sync
+        feed = self.feeds.get(market_id)
+        return feed is not None and not feed.sync.in_sync
 
     def due_replays(self, limit: int) -> list[int]:
         """Return the lowest heights that are to be replayed and are not there yet."""

@@ -22,6 +22,7 @@ def make_report(
     halted: bool,
     lag_s: float,
     stats: ShardStats,
+    assignment: int,
 ) -> Report:
     """Describe the shard as it is now."""
     return Report(
@@ -48,6 +49,7 @@ def make_report(
         backlog_bytes=pusher.backlog_bytes,
         lag_us=lag_s * 1e6,
         stats=stats,
+        assignment=assignment,
     )
 
 

@@ -9,6 +9,7 @@ from typing import Final
 
 import msgspec
 
+from shards.config import Market
 from shards.events import Gap
 from shards.stats import ShardStats
 
@@ -68,6 +69,8 @@ class Report(msgspec.Struct, kw_only=True, gc=False):
     lag_us: float
     """Worst lateness of the event loop since the last report."""
     stats: ShardStats = msgspec.field(default_factory=ShardStats)
+    assignment: int = 0
+    """Version of the assignment that the shard has carried out; 0: what it was started with."""
 
 
 class ResumePoint(msgspec.Struct, array_like=True, gc=False):
@@ -81,6 +84,14 @@ class ResumePoint(msgspec.Struct, array_like=True, gc=False):
     """Open when that process died: its successor closes it."""
 
 
+class Assignment(msgspec.Struct, array_like=True, gc=False):
+    """All markets that a shard has to collect from now on, in place of those it had."""
+
+    version: int
+    """Grows; the shard repeats it in its reports once it has carried the assignment out."""
+    markets: list[Market]
+
+
 class Answer(msgspec.Struct, kw_only=True):
     """The aggregator's answer to a report."""
 
@@ -88,8 +99,11 @@ class Answer(msgspec.Struct, kw_only=True):
     publisher_epoch: int
     fenced: bool = False
     """A younger process has this shard's number: stop."""
+    assignment: Assignment | None = None
+    """Only where the shard's report names another version."""
     resume: dict[str, ResumePoint] = {}
-    """By market id; only in answer to a fresh report."""
+    """By market id, beside an assignment and in answer to a fresh report: where to take up a
+    market that the shard owns and does not collect yet."""
 
 
 class ReportRequest(msgspec.Struct, kw_only=True):

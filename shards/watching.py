@@ -35,7 +35,6 @@ class Watch:
         *,
         settle: Callable[[], None],
     ) -> None:
-        self._symbols = {market.market_id: market.symbol for market in config.markets}
         self._pipeline = pipeline
         self._pusher = pusher
         self._source = source
@@ -91,7 +90,9 @@ class Watch:
             return
         for feed in mute:
             log.warning(
-                "%s: no block for %.1f s; subscribing anew", self._symbols[feed.market_id], limit_s
+                "%s: no block for %.1f s; subscribing anew",
+                self._pipeline.markets[feed.market_id].symbol,
+                limit_s,
             )
             feed.lose("mute", time.time_ns(), f"no block for {limit_s:.1f} s")
             self._source.resubscribe(feed.market_id)

@@ -21,14 +21,14 @@ import logging
 import multiprocessing
 import signal
 import time
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import setproctitle
 import uvloop
 import zmq
 
-from shards.config import ShardConfig
+from shards.config import Market, ShardConfig
 from shards.errors import EXIT_CONFIG, ConfigError
 from shards.events import Cause, Funding
 from shards.fetching import Fetcher
@@ -39,7 +39,7 @@ from shards.pipeline import Pipeline
 from shards.polling import FundingPoll
 from shards.push import Pusher
 from shards.reporting import make_report
-from shards.reports import Answer, Report
+from shards.reports import Answer, Assignment, Report, ResumePoint
 from shards.sources import open_source
 from shards.sources.channels import Access
 from shards.stats import ShardStats
@@ -72,11 +72,13 @@ class Shard:
         )
         self._access = Access(config.endpoints, config.budget)
         self._source = open_source(config, self, self._access)
-        self._pipeline = self._new_pipeline({})
+        self._pipeline = self._new_pipeline(config.markets, {})
+        self._assignment = 0
+        """Version of the assignment that was carried out last."""
         self._funding = FundingPoll(
             config.endpoints.chain_grpc,
             self._access,
-            markets=lambda: self._config.markets,
+            markets=lambda: tuple(self._pipeline.markets.values()),
             tell=self._tell_funding,
         )
         self._fetcher: Fetcher | None = None
@@ -86,9 +88,11 @@ class Shard:
         self.watched = Watched()
         self._stats = ShardStats(vitals=self.watched.vitals, batch_frames=self._pusher.batch_frames)
 
-    def _new_pipeline(self, ledgers: dict[str, MarketLedger]) -> Pipeline:
+    def _new_pipeline(
+        self, markets: Sequence[Market], ledgers: dict[str, MarketLedger]
+    ) -> Pipeline:
         return Pipeline(
-            self._config.markets,
+            markets,
             source=self._config.source,
             decoder=self._source.decode,
             limits=self._config.limits,
@@ -102,12 +106,14 @@ class Shard:
         """Take up where the aggregator says, then collect for ever."""
         answer = await self._ask_where_to_take_up()
         self._pusher.kept_from = 1 + max((p.last for p in answer.resume.values()), default=-1)
-        self._pipeline = self._new_pipeline(
-            {
-                market_id: MarketLedger(point.first, point.last, point.replayed, point.missing)
-                for market_id, point in answer.resume.items()
-            }
-        )
+        if answer.assignment is not None:
+            # What we were started with may be an old story by now.
+            self._source.remove(list(self._pipeline.markets))
+            self._source.add(answer.assignment.markets)
+            self._assignment = answer.assignment.version
+            self._pipeline = self._new_pipeline(answer.assignment.markets, _ledgers(answer.resume))
+        else:
+            self._pipeline = self._new_pipeline(self._config.markets, _ledgers(answer.resume))
         async with asyncio.TaskGroup() as tasks:
             self._fetcher = Fetcher(
                 self._config,
@@ -192,7 +198,9 @@ class Shard:
 
     def _tell_funding(self, changed: Iterable[Funding]) -> None:
         for event in changed:
-            self._pipeline.outbox.funding(event)
+            # It may have been let go since it was asked for.
+            if event.market_id in self._pipeline.markets:
+                self._pipeline.outbox.funding(event)
         self._settle()
 
     def _settle(self) -> None:
@@ -234,10 +242,38 @@ class Shard:
     def _heed(self, answer: Answer) -> None:
         if answer.fenced:
             raise Fenced(f"shard {self._config.shard} was replaced by a younger process")
+        if answer.assignment is not None and answer.assignment.version != self._assignment:
+            self._carry_out(answer.assignment, answer.resume)
         if self._pusher.link(answer.publisher_epoch):
             self._pusher.flush()
             self._pipeline.keyframes(time.time_ns())
             self._settle()
+
+    def _carry_out(self, assignment: Assignment, resume: Mapping[str, ResumePoint]) -> None:
+        """Let markets go and take others; the rest is not touched."""
+        pipeline = self._pipeline
+        # What was made of those that go is pushed before they are forgotten.
+        self._settle()
+        wanted = {market.market_id: market for market in assignment.markets}
+        gone = [market_id for market_id in pipeline.markets if market_id not in wanted]
+        new = [market for market_id, market in wanted.items() if market_id not in pipeline.markets]
+        taken_up = {m.market_id: resume[m.market_id] for m in new if m.market_id in resume}
+        self._source.remove(gone)
+        pipeline.remove(gone)
+        pipeline.add(new, _ledgers(taken_up))
+        self._source.add(new)
+        if taken_up:
+            kept_from = 1 + max(point.last for point in taken_up.values())
+            self._pusher.kept_from = max(self._pusher.kept_from, kept_from)
+            gaps = {market_id: point.gap for market_id, point in taken_up.items()}
+            pipeline.resume(time.time_ns(), gaps, market_ids=taken_up)
+        self._assignment = assignment.version
+        if gone or new:
+            log.info(
+                "assignment changed: %d markets more, %d fewer, now %d",
+                len(new), len(gone), len(wanted),
+            )  # fmt: skip
+        self._settle()
 
     def _make_report(self, *, fresh: bool) -> Report:
         stats = self._stats
@@ -252,7 +288,15 @@ class Shard:
             halted=self._watch is not None and self._watch.halted,
             lag_s=self.watched.take_worst_s(),
             stats=stats,
+            assignment=self._assignment,
         )
+
+
+def _ledgers(resume: Mapping[str, ResumePoint]) -> dict[str, MarketLedger]:
+    return {
+        market_id: MarketLedger(point.first, point.last, point.replayed, point.missing)
+        for market_id, point in resume.items()
+    }
 
 
 # ---- the process ------------------------------------------------------------------------

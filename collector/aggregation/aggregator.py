@@ -15,18 +15,21 @@ import msgspec
 import zmq
 
 from collector.aggregation.budget import Budgets
-from collector.aggregation.coverage import Coverage, MarketState
+from collector.aggregation.coverage import NOBODY, UNOWNED, Coverage, MarketState
 from collector.aggregation.history import History
 from collector.aggregation.journal import Entry, Journal
 from collector.aggregation.latency import Latencies
 from collector.aggregation.listings import Listings
 from collector.aggregation.liveliness import Liveliness
+from collector.aggregation.orders import Orders
+from collector.aggregation.ownership import Ownership
 from collector.aggregation.proof import TradeProof
 from collector.aggregation.timeline import Timeline
 from collector.aggregation.transitions import Transitions
-from collector.config import AggregatorConfig
+from collector.config import AggregatorConfig, Steering
 from shards import frames
 from shards.config import CHAIN, Market
+from shards.events import Gap
 from shards.frames import (
     KEYFRAME,
     KIND_BOOK,
@@ -34,12 +37,13 @@ from shards.frames import (
     KIND_MARKETS,
     KIND_TICKER,
     KIND_TRADES,
+    LATE,
     SNAPSHOT,
     BatchHeader,
     Record,
 )
 from shards.push import plain_send
-from shards.reports import Answer, Report
+from shards.reports import Answer, MarketReport, Report
 
 _SNDMORE: Final = int(zmq.SNDMORE)
 OWN_SHARD: Final = 0xFFFF
@@ -53,11 +57,13 @@ _AGAIN: Final = 8
 class Lane:
     """One topic on its way out."""
 
-    __slots__ = ("count", "height", "market_id", "sequence", "topic", "topic_sequence")
+    __slots__ = ("count", "height", "market_id", "sequence", "shard", "topic", "topic_sequence")
 
     def __init__(self, topic: str, market_id: str) -> None:
         self.topic = topic.encode()
         self.market_id = market_id
+        self.shard = UNOWNED
+        """Whose frames are published."""
         self.topic_sequence = 0
         self.height = 0
         self.sequence = 0
@@ -69,6 +75,9 @@ class ShardLink:
     """What is known of one shard: its living process, its frames, its last report."""
 
     __slots__ = (
+        "accounted",
+        "accounts",
+        "assignment",
         "epoch",
         "frame_sequence",
         "frames",
@@ -90,6 +99,12 @@ class ShardLink:
         self.report: Report | None = None
         self.unaccounted: Report | None = None
         """A report whose frames have not all arrived."""
+        self.accounted: dict[str, MarketReport] = {}
+        """The markets in the newest report whose frames have all arrived."""
+        self.accounts = 0
+        """How many such reports there were."""
+        self.assignment = 0
+        """The version of the newest of them."""
 
     def begin(self, epoch: int, pid: int) -> None:
         """A younger process has taken over."""
@@ -99,6 +114,8 @@ class ShardLink:
         self.lost_through = 0
         self.report = None
         self.unaccounted = None
+        self.accounted = {}
+        self.accounts = 0
 
 
 class Aggregator:
@@ -115,17 +132,30 @@ class Aggregator:
         self.config = config
         self.coverage = Coverage(config.markets, saved)
         self.history = History(frames_per_topic=128, total_bytes=32 << 20)
-        self.proof = TradeProof(every_market=config.every_market)
+        through = 0 if config.assignment else None
+        self.proof = TradeProof(every_market=config.every_market, listed_through=through)
         self.journal = Journal(saved=entries)
         self.transitions = Transitions(self.journal, self.coverage)
         self.timeline = Timeline()
         self.liveliness = Liveliness(config.assessed)
         self.links: dict[int, ShardLink] = {}
         self.lanes: dict[str, Lane] = {}
+        self._lanes_of: dict[str, list[Lane]] = {}
         self._market_of = {market.symbol: market for market in config.markets}
         self._symbol_of = {market.market_id: market.symbol for market in config.markets}
         self._begun: set[str] = set()
         self._channels = ("gap", *(name for name in config.channels if name in _BEGUN))
+        self.ownership = Ownership(
+            self.coverage, version=config.epoch, resume_within=config.resume_within
+        )
+        self.orders = Orders()
+        self.revision = config.revision
+        """Of the assignment."""
+        self.unsaved = False
+        """Whether the ledger must be saved before anybody hears from us again."""
+        if config.assignment:
+            self.ownership.want(config.markets, config.assignment)
+            self.ownership.arriving.clear()
         self._send = plain_send(publisher)
         self.latencies = Latencies()
         self.budgets = Budgets()
@@ -180,22 +210,27 @@ class Aggregator:
             # What an older process still has on its way is fenced from here on.
             link.begin(report.epoch, report.pid)
             self.coverage.fresh(report.shard)
+            self.ownership.fresh(report.shard)
+        if not report.fresh:
+            link.report = report
+            link.unaccounted = report
+            self._begin_topics(report)
+            self.ownership.joined(report)
+            self.coverage.report(report, now)
+            self.transitions.report(report, now)
+            self._account(link)
         answer = Answer(id=0, publisher_epoch=self.config.epoch)
-        if report.fresh:
-            answer.resume = self.coverage.resume_points(self.coverage.states, again=again)
-            return answer
-        link.report = report
-        link.unaccounted = report
-        self._begin_topics(report)
-        self.coverage.report(report, now)
-        self.transitions.report(report, now)
-        self._account(link)
+        answer.assignment = self.ownership.assignment(report)
+        if report.fresh or answer.assignment is not None:
+            answer.resume = self.ownership.resume_points(report.shard, again=again)
         return answer
 
     def _begin_topics(self, report: Report) -> None:
         """Let late joiners see the quiet markets too, and from where on nothing is missing."""
         for market in report.markets:
-            if market.first and market.market_id not in self._begun:
+            owner = self.coverage.owner(market.market_id)
+            ours = market.first and owner in (report.shard, UNOWNED)
+            if ours and market.market_id not in self._begun:
                 self._begun.add(market.market_id)
                 complete_from = max(market.first, report.kept_from)
                 symbol = self._symbol_of[market.market_id]
@@ -205,9 +240,14 @@ class Aggregator:
 
     def processes(self, pids: Mapping[str, int]) -> None:
         """Hear from the coordinator who lives: a dead shard's last report is worth nothing."""
-        for number, link in self.links.items():
+        for number, link in list(self.links.items()):
             if link.pid and pids.get(f"shard {number}", 0) != link.pid:
                 self.coverage.silence(number)
+            if f"shard {number}" not in pids and self.ownership.loads().get(number) == 0:
+                # Stopped for good: it had nothing left to do.
+                del self.links[number]
+                self.ownership.stop(number)
+                self.transitions.stop(number)
 
     def _account(self, link: ShardLink) -> None:
         report = link.unaccounted
@@ -218,7 +258,11 @@ class Aggregator:
             link.unaccounted = None
         elif link.frame_sequence >= report.frames or not report.kept:
             link.unaccounted = None
+            link.accounted = {market.market_id: market for market in report.markets}
+            link.accounts += 1
+            link.assignment = report.assignment
             self.coverage.account(report)
+            self._change_hands(report)
 
     def listed(self, markets: Iterable[Market]) -> None:
         """Tell what is new about how the chain lists these markets, if that is collected."""
@@ -252,6 +296,9 @@ class Aggregator:
         lane = self.lanes.get(record.topic)
         if lane is None:
             lane = self._open_lane(record.topic)
+        if lane.shard != header.shard and lane.shard != UNOWNED:
+            self._hold_back(lane, record, header, sequence)
+            return
         if record.flags & KEYFRAME:
             self._keep_keyframe(lane, record, header, sequence, now)
             return
@@ -330,10 +377,104 @@ class Aggregator:
         )
 
     def _open_lane(self, topic: str) -> Lane:
-        symbol = topic.partition(".")[2].rstrip(".")
-        market = self._market_of.get(symbol)
+        channel, _, symbol = topic.partition(".")
+        # Prices have symbols of their own, and come with the chain's feed.
+        named = CHAIN.symbol if channel == "oracle" else symbol.rstrip(".")
+        market = self._market_of.get(named)
         lane = self.lanes[topic] = Lane(topic, market.market_id if market else "")
+        lane.shard = self._owner(lane)
+        if lane.market_id:
+            self._lanes_of.setdefault(lane.market_id, []).append(lane)
         return lane
+
+    # ---- markets that change hands --------------------------------------------------
+
+    def steer(self, steering: Steering) -> None:
+        """Take the coordinator's word on where the markets belong."""
+        if steering.markets is not None and steering.revision > self.revision:
+            self.revision = steering.revision
+            for market in steering.markets:
+                self._market_of[market.symbol] = market
+                self._symbol_of[market.market_id] = market.symbol
+            self.ownership.want(steering.markets, steering.assignment)
+            for market_id in self._lanes_of:
+                self._own_lanes(market_id)
+            self.unsaved = True
+        if steering.revision == self.revision:
+            self.proof.listed(steering.listed_through, every_market=steering.every_market)
+        self.orders.answer(steering.answers)
+
+    def _own_lanes(self, market_id: str) -> None:
+        for lane in self._lanes_of.get(market_id, ()):
+            lane.shard = self._owner(lane)
+
+    def _owner(self, lane: Lane) -> int:
+        """Say whose frames a lane carries."""
+        is_removed = lane.market_id and lane.market_id not in self.coverage.states
+        return NOBODY if is_removed else self.coverage.owner(lane.market_id)
+
+    def _change_hands(self, report: Report) -> None:
+        """Hand over what is ready for it, and forget what was let go."""
+        for market_id in self.ownership.left(report):
+            self._announce_end(market_id, self.links[report.shard])
+            self.ownership.end(market_id)
+            self._own_lanes(market_id)
+            self.unsaved = True
+        for market_id, join in list(self.ownership.joins.items()):
+            owner = self.links.get(self.coverage.owner(market_id))
+            newcomer = self.links.get(join.shard)
+            # The first report after a restart of ours may be older than the frames it counts.
+            if not owner or not newcomer or min(owner.accounts, newcomer.accounts) < 2:
+                continue
+            if not self.ownership.is_current(join.shard, newcomer.assignment):
+                continue
+            before, after = owner.accounted.get(market_id), newcomer.accounted.get(market_id)
+            book = self.lanes.get(frames.topic("book", self._symbol_of[market_id]))
+            sequence = book.sequence if book is not None else 0
+            if before and after and self.ownership.ready(market_id, before, after, sequence):
+                self._hand_over(market_id, newcomer)
+
+    def _hand_over(self, market_id: str, newcomer: ShardLink) -> None:
+        former = self.coverage.owner(market_id)
+        join = self.ownership.hand_over(market_id, newcomer.epoch)
+        self._own_lanes(market_id)
+        self.unsaved = True
+        now = time.time_ns()
+        for record, header, sequence in join.held:
+            self._forward(record, header, sequence, now)
+        if newcomer.report is not None:
+            self.coverage.report(newcomer.report, self.coverage.reported_at(join.shard))
+        self.journal.note(
+            "move",
+            f"shard {former} → shard {join.shard}",
+            ts=now,
+            shard=join.shard,
+            symbol=self._symbol_of[market_id],
+        )
+
+    def _announce_end(self, market_id: str, link: ShardLink) -> None:
+        """Tell subscribers that no block after this one will be had: a gap, until it comes back."""
+        state = self.coverage.states[market_id]
+        if not state.first:
+            return
+        ts = max(time.time_ns(), state.gaps.newest + 1)
+        gap = Gap(market_id, ts, "open", "removed", state.last + 1, 0, ts, "not collected any more")
+        name = frames.topic("gap", self._symbol_of[market_id])
+        event = frames.encode(gap)
+        record = Record(name, KIND_GAP, LATE, gap.first, ts, 1, 0, ts, event)
+        header = BatchHeader(
+            frames.VERSION, state.shard, link.epoch, self.config.epoch, 0, ts, False
+        )
+        self._forward(record, header, link.frame_sequence, ts)
+
+    def _hold_back(self, lane: Lane, record: Record, header: BatchHeader, sequence: int) -> None:
+        """Take a frame of a shard that does not own its market: held, or needed no more."""
+        join = self.ownership.joins.get(lane.market_id)
+        if join is not None and join.shard == header.shard:
+            join.hold(record, header, sequence)
+        else:
+            self.ownership.refuse(lane.market_id, header.shard, record)
+            self.duplicates += 1
 
     # ---- what it knows --------------------------------------------------------------
 

@@ -26,11 +26,18 @@ GRACE_S: Final = 2.0
 """A block is due in every market so long after the first market had it."""
 
 
+UNOWNED: Final = -1
+"""The first shard that reports such a market owns it."""
+NOBODY: Final = -2
+"""Such a market is not collected."""
+
+
 class MarketState(msgspec.Struct, array_like=True):
     """What is known of one market; encoded, it is the ledger that outlives the aggregator."""
 
     market_id: str
-    shard: int = -1
+    shard: int = UNOWNED
+    """Its owner, the shard whose word counts."""
     state: str = "pending"
     reason: str = ""
     first: int = 0
@@ -43,6 +50,10 @@ class MarketState(msgspec.Struct, array_like=True):
     """What former processes of its shard counted."""
     epoch: int = 0
     """Of the shard's process whose counts these are."""
+    since: int = 0
+    """The process that took it over from another shard answers for the blocks from here on."""
+    taken_by: int = 0
+    """Epoch of that process."""
 
 
 class Tally(NamedTuple):
@@ -57,12 +68,13 @@ class Coverage:
     """The state of every market over all shards."""
 
     def __init__(self, markets: Iterable[Market], saved: Iterable[MarketState] = ()) -> None:
-        self._markets = {market.market_id: market for market in markets}
-        self._status = {market.market_id: market.status for market in self._markets.values()}
-        self.states = {market_id: MarketState(market_id) for market_id in self._markets}
-        for state in saved:
-            if state.market_id in self.states:
-                self.states[state.market_id] = state
+        self._markets: dict[str, Market] = {}
+        self._status: dict[str, str] = {}
+        self.states: dict[str, MarketState] = {}
+        self._former = {state.market_id: state for state in saved}
+        """What is known of markets that are not collected any more."""
+        for market in markets:
+            self.add(market)
         self._reported_at: dict[int, float] = {}
         self._heads: deque[tuple[float, int]] = deque()
         self.head = max((state.last for state in self.states.values()), default=0)
@@ -70,6 +82,47 @@ class Coverage:
         self._weighted = 0.0
         self._weight_s = 0.0
         self._sampled_at: float | None = None
+
+    # ---- which markets --------------------------------------------------------------
+
+    def add(self, market: Market) -> None:
+        """Cover one more market; one that was covered before goes on with its ledger."""
+        market_id = market.market_id
+        self._markets[market_id] = market
+        self._status[market_id] = market.status
+        if market_id not in self.states:
+            self.states[market_id] = self._former.pop(market_id, MarketState(market_id))
+
+    def remove(self, market_id: str) -> None:
+        """Cover a market no more; its ledger is kept, in case that it comes back."""
+        self._former[market_id] = self.states.pop(market_id)
+
+    def own(self, market_id: str, shard: int, *, within: int) -> None:
+        """
+        Give a market that nobody owns to a shard.
+
+        Where its ledger ends further than `within` blocks behind the head, it begins a new one.
+        """
+        state = self.states[market_id]
+        if state.first and self.head - state.last > within:
+            state = self.states[market_id] = MarketState(market_id)
+        state.shard = shard
+        state.state = "pending"
+
+    def disown(self, market_id: str) -> None:
+        """Nobody collects this market any more."""
+        state = self.states[market_id]
+        state.shard, state.since = NOBODY, 0
+        state.state, state.reason = "inactive", "not collected any more"
+
+    def hand_over(self, market_id: str, shard: int, epoch: int) -> None:
+        """Let this process of another shard answer for the blocks after those that are accounted for."""
+        state = self.states[market_id]
+        state.shard, state.since, state.taken_by = shard, state.last + 1, epoch
+
+    def ledgers(self) -> list[MarketState]:
+        """Return what is to be saved."""
+        return [*self.states.values(), *self._former.values()]
 
     # ---- what comes in --------------------------------------------------------------
 
@@ -90,7 +143,7 @@ class Coverage:
         self._reported_at[report.shard] = now
         for market in report.markets:
             state = self.states.get(market.market_id)
-            if state is not None:
+            if state is not None and state.shard in (report.shard, UNOWNED):
                 _update_state(state, market, report)
         if report.head > self.head:
             self.head = report.head
@@ -100,12 +153,17 @@ class Coverage:
         """Take a shard's ledgers; only once all frames made before the report are here."""
         for market in report.markets:
             state = self.states.get(market.market_id)
-            if state is not None and market.first:
-                # A shard that resumes reports the whole ledger, its predecessors' included.
-                state.first = market.first
-                state.last = market.last
-                state.replayed = market.replayed
-                state.missing = market.missing
+            if state is None or not market.first or state.shard not in (report.shard, UNOWNED):
+                continue
+            if state.since and report.epoch == state.taken_by:
+                _continue_ledger(state, market)
+                continue
+            # A shard that resumes reports the whole ledger, its predecessors' included.
+            state.since = 0
+            state.first = market.first
+            state.last = market.last
+            state.replayed = market.replayed
+            state.missing = market.missing
 
     def gap(self, event: Gap) -> None:
         """Take a gap that is being announced."""
@@ -142,9 +200,18 @@ class Coverage:
         market = self._markets.get(market_id)
         return market.symbol if market is not None else market_id
 
+    def owner(self, market_id: str) -> int:
+        """Return the shard that owns a market, UNOWNED where any may, or NOBODY."""
+        state = self.states.get(market_id)
+        return state.shard if state is not None else UNOWNED
+
+    def reported_at(self, shard: int) -> float:
+        """Return when a shard last reported."""
+        return self._reported_at.get(shard, 0.0)
+
     def accounted(self) -> int:
         """Return the height through which every market's blocks are accounted for."""
-        return min((state.last for state in self.states.values() if state.first), default=0)
+        return min((state.last for state in self.states.values() if _collected(state)), default=0)
 
     def ahead(self) -> dict[str, int]:
         """Return, by symbol, the markets that are accounted for further than all are."""
@@ -215,9 +282,9 @@ class Coverage:
         """Count the blocks of one market that are due, and those that came otherwise than live."""
         if not state.first:
             return Tally(0, 0, 0)
-        behind = max(0, self._settled - state.last)
+        behind = max(0, self._settled - state.last) if _collected(state) else 0
         return Tally(
-            max(state.last, self._settled) - state.first + 1,
+            state.last + behind - state.first + 1,
             sum(last - first + 1 for first, last in state.replayed),
             sum(last - first + 1 for first, last in state.missing) + behind,
         )
@@ -263,7 +330,7 @@ class Coverage:
         holes: list[dict[str, Any]] = []
         for state in self.states.values():
             ranges = list(state.missing)
-            if state.first and self._settled > state.last:
+            if _collected(state) and self._settled > state.last:
                 ranges.append((state.last + 1, self._settled))
             if ranges:
                 symbol = self._markets[state.market_id].symbol
@@ -284,7 +351,7 @@ class Coverage:
                     "symbol": market.symbol,
                     "type": market.type,
                     "status": self._status[market_id],
-                    "shard": state.shard,
+                    "shard": max(state.shard, -1),
                     "state": self.state_of(state, now),
                     "reason": state.reason,
                     "height": state.last,
@@ -298,6 +365,25 @@ def completeness(blocks: Mapping[str, int]) -> float:
     """Return (received + replayed) ÷ due of counted blocks; 0 before the first one."""
     due = blocks["due"]
     return (blocks["received"] + blocks["replayed"]) / due if due else 0.0
+
+
+def _collected(state: MarketState) -> bool:
+    """Whether blocks of this market are due: it has joined, and was not let go since."""
+    return state.first > 0 and state.state != "inactive"
+
+
+def _continue_ledger(state: MarketState, market: MarketReport) -> None:
+    """Add what the new owner has to what the one before it accounted for."""
+    before = MarketLedger(
+        state.first, max(state.last, state.since - 1), state.replayed, state.missing
+    )
+    # Its own account of earlier blocks is of frames that were not needed.
+    before.rewind(state.since - 1)
+    for ranges, found in ((before.replayed, market.replayed), (before.missing, market.missing)):
+        for first, last in found:
+            ranges.add(max(first, state.since), last)
+    state.last = max(market.last, state.since - 1)
+    state.replayed, state.missing = list(before.replayed), list(before.missing)
 
 
 def _update_state(state: MarketState, market: MarketReport, report: Report) -> None:

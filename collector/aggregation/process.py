@@ -125,6 +125,9 @@ class Server:
                 return
             if len(parts) == 1:
                 reply = requests.answer(parts[0], self.aggregator, self.processes, self._watched)
+                if self.aggregator.unsaved:
+                    # Who owns what must outlive us before anybody acts on it.
+                    self._save_ledger()
                 # Refused if the asker is gone or does not read: it will ask again.
                 with contextlib.suppress(zmq.ZMQError):
                     self._router.send_multipart([sender, *reply], zmq.NOBLOCK)
@@ -152,10 +155,14 @@ class Server:
         while True:
             await asyncio.sleep(1.0)
             sampler.look(time.monotonic(), time.time_ns())
-            _save(self._ledger, self.aggregator.coverage.states.values())
+            self._save_ledger()
             if entered != self.aggregator.journal.last:
                 entered = self.aggregator.journal.last
                 _save(self._journal, self.aggregator.journal)
+
+    def _save_ledger(self) -> None:
+        self.aggregator.unsaved = False
+        _save(self._ledger, self.aggregator.coverage.ledgers())
 
 
 def _load(path: Path, saved: "msgspec.msgpack.Decoder[list[_T]]") -> list[_T]:

@@ -13,8 +13,14 @@ from typing import Any
 class TradeProof:
     """Counts the trades of each block until all its shards have accounted for it."""
 
-    def __init__(self, *, every_market: bool) -> None:
+    def __init__(self, *, every_market: bool, listed_through: int | None = None) -> None:
+        """
+        Args:
+            listed_through: See `listed`; None: the network's markets never change.
+
+        """
         self.every_market = every_market
+        self._listed_through = listed_through
         self.whole = 0
         self.holes: list[int] = []
         """Heights whose trades were not all received; the newest hundred."""
@@ -27,12 +33,23 @@ class TradeProof:
             counted, top = self._open.get(height, (0, -1))
             self._open[height] = (counted + count, max(top, highest))
 
+    def listed(self, through: int, *, every_market: bool) -> None:
+        """
+        Note whether these were all the markets of the network, up to this height.
+
+        Later blocks wait for the next look: a new market may have traded in them.
+        """
+        self.every_market = every_market
+        self._listed_through = through
+
     def settle(self, height: int, *, since: int) -> None:
         """
         Judge all blocks up to a height, now that every shard has accounted for them.
 
         Only from ``since`` on, the first block that every market had joined for.
         """
+        if self._listed_through is not None:
+            height = min(height, self._listed_through)
         if height <= self._settled:
             return
         # The first call only says where we begin: of the blocks before it some may be lost.
@@ -40,7 +57,7 @@ class TradeProof:
         self._settled = height
         for done in [h for h in self._open if h <= height]:
             counted, top = self._open.pop(done)
-            if done < since:
+            if done < since or not self.every_market:
                 continue
             if counted == top + 1:
                 self.whole += 1

@@ -12,7 +12,9 @@ ask              who asks                    answer
 ``events``       views                       what happened after entry ``after`` (journal.py)
 ``history``      views                       how it stood since ``since`` (timeline.py)
 ``metrics``      the HTTP server             everything to make metrics of (measures.py)
-``processes``    the coordinator             -, takes names, pids and restarts
+``order``        ``collector add``, …        how far the order has got (orders.py)
+``processes``    the coordinator             the summary, and what steering needs; takes names,
+                                             pids and restarts, and where markets belong
 ===============  ==========================  ==============================================
 """
 
@@ -25,6 +27,7 @@ from collector.aggregation import status
 from collector.aggregation.aggregator import Aggregator
 from collector.aggregation.measures import measure
 from collector.aggregation.processes import Processes
+from collector.config import Steering
 from shards.reports import ReportRequest
 from shards.vitals import Watched
 
@@ -63,13 +66,29 @@ def answer(
             aggregator.transitions.processes(rows, time.time_ns())
             aggregator.processes({row.name: row.pid for row in rows})
             aggregator.statuses(asked.get("statuses", {}))
-            found = {"status": status.summary(aggregator, processes, watched, now)}
+            found = _steer(asked, aggregator)
+            found["status"] = status.summary(aggregator, processes, watched, now)
+        case "order":
+            found = dict(aggregator.orders.ask(str(asked.get("token")), asked.get("order", {})))
         case _:
             coverage = aggregator.coverage
             return aggregator.history.answer(
                 asked, aggregator.config.epoch, coverage.accounted(), coverage.ahead()
             )
     return [_encode({"id": asked.get("id"), **found})]
+
+
+def _steer(asked: dict[str, Any], aggregator: Aggregator) -> dict[str, Any]:
+    """Take where the markets belong; say how far they are, and what was ordered."""
+    if "steering" in asked:
+        aggregator.steer(msgspec.convert(asked["steering"], Steering))
+    ownership = aggregator.ownership
+    return {
+        "revision": aggregator.revision,
+        "unsettled": ownership.unsettled(),
+        "loads": ownership.loads(),
+        "orders": aggregator.orders.open(),
+    }
 
 
 def _past(asked: dict[str, Any], aggregator: Aggregator) -> dict[str, Any]:

@@ -36,6 +36,7 @@ def summary(
             "inactive": counts.get("inactive", 0),
             "live": counts.get("live", 0),
             "states": counts,
+            "moving": len(aggregator.ownership.unsettled()),
         },
         "chain_feed": coverage.chain_feed(now),
         "coverage": {"now": coverage.coverage(now), "mean": coverage.mean},

@@ -48,6 +48,11 @@ class Transitions:
         self._halt(report)
         self.states((market.market_id for market in report.markets), now, report.ts)
 
+    def stop(self, shard: int) -> None:
+        """This shard is gone for good: its word on the chain counts no more."""
+        self._shards.pop(shard, None)
+        self._pids.pop(f"shard {shard}", None)
+
     def _connections(self, report: Report, shard: _Shard) -> None:
         if report.connects > shard.connects:
             in_use = [e.endpoint for e in report.endpoints if e.in_use]

@@ -9,7 +9,7 @@ Each call hears every block. Where a server knows no v2, v1beta1 is read instead
 import asyncio
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 import grpc
@@ -37,6 +37,25 @@ _OPTIONS: Final = (
     ("grpc.max_reconnect_backoff_ms", 1_000),
 )
 
+_ALL: Final = ""
+"""Name of the call that carries a whole group."""
+_NEXT: Final = "next"
+"""Name of the one that is to replace it."""
+_PATIENCE: Final = 16
+"""Blocks that a group's new call waits for those of the old one; then that one is dead."""
+
+
+class _Reading:
+    """One call on its way to the sink; one that replaces another waits until it can follow."""
+
+    def __init__(self, call: Any, market_ids: Sequence[str]) -> None:
+        self.call = call
+        self.market_ids = market_ids
+        self.subscription = 0
+        """0 while it waits."""
+        self.newest: bytes | None = None
+        self.held: list[tuple[bytes, int]] = []
+
 
 class ChainGrpc(Reconnecting):
     """Keeps the calls of a shard running."""
@@ -52,11 +71,14 @@ class ChainGrpc(Reconnecting):
         access: Access | None = None,
     ) -> None:
         super().__init__("chain-grpc", endpoints, sink)
-        self._markets = list(markets)
+        self._markets = {market.market_id: market for market in markets}
         self._access = access or Access()
         self._channels = channels
-        self._groups = [self._markets] if grouped else [[market] for market in self._markets]
-        self._calls: dict[str, Any] = {}
+        self._grouped = grouped
+        self._readings: dict[str, tuple[_Reading, asyncio.Task[None]]] = {}
+        """By market id; with grouped calls all of them under ""."""
+        self._changed = asyncio.Event()
+        self._ended: asyncio.Future[str] | None = None
         self._ids = 0
         self._use(2)
 
@@ -70,12 +92,17 @@ class ChainGrpc(Reconnecting):
             if version == 2
             else "/injective.stream.v1beta1.Stream/Stream"
         )
-        units = self._markets if version == 1 else []
-        self._decoder = StreamDecoder(self._query.StreamResponse.FromString, units)
+        self._decoder = self._new_decoder()
+
+    def _new_decoder(self) -> StreamDecoder:
+        units = list(self._markets.values()) if self._version == 1 else []
+        return StreamDecoder(self._query.StreamResponse.FromString, units)
 
     def decode(self, payload: bytes | memoryview) -> tuple[int, Block]:
         """Decode a payload of this source (pipeline.Decoder)."""
         return self._decoder.decode(payload)
+
+    # ---- a session ------------------------------------------------------------------
 
     async def _session(self, endpoint: str) -> None:
         channel = self._access.open_channel(endpoint, options=_OPTIONS)
@@ -84,50 +111,109 @@ class ChainGrpc(Reconnecting):
             request_serializer=self._query.StreamRequest.SerializeToString,
             response_deserializer=None,
         )
-        self._ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._ended = asyncio.get_running_loop().create_future()
         try:
             async with channel, asyncio.TaskGroup() as tasks:
-                readers = [
-                    tasks.create_task(self._keep_reading(endpoint, stream, group))
-                    for group in self._groups
-                ]
+                keeping = tasks.create_task(self._keep_reading(endpoint, stream))
                 reason = await self._ended
-                for reader in readers:
-                    reader.cancel()
+                keeping.cancel()
         finally:
-            self._calls.clear()
+            self._readings.clear()
         raise SourceError(endpoint, reason)
 
-    async def _keep_reading(self, endpoint: str, stream: Any, group: list[Market]) -> None:
-        """Read one group's call; a call that we ended ourselves is made anew."""
-        while not self._ended.done():
-            await self._access.turn(endpoint)
-            call = stream(self._request(group), metadata=self._access.metadata(endpoint))
-            for market in group:
-                self._calls[market.market_id] = call
-            try:
-                await self._read(endpoint, call, group)
-                self._end("the server ended the stream")
-            except asyncio.CancelledError:
-                if not call.cancelled() or self._ended.done():
-                    raise
-            except grpc.aio.AioRpcError as error:
-                self._refused(endpoint, error)
+    async def _keep_reading(self, endpoint: str, stream: Any) -> None:
+        """Have the calls that the markets need, also when these change; never returns."""
+        async with asyncio.TaskGroup() as tasks:
+            while True:
+                self._changed.clear()
+                for name in self._due():
+                    await self._access.turn(endpoint)
+                    # They may have changed while we waited for our turn.
+                    ids = list(self._markets) if self._grouped else [name]
+                    if self._changed.is_set() or not ids:
+                        break
+                    metadata = self._access.metadata(endpoint)
+                    reading = _Reading(stream(self._request(ids), metadata=metadata), ids)
+                    if name != _NEXT:
+                        self._take_over(reading)
+                    reader = tasks.create_task(self._read(endpoint, reading))
+                    self._readings[name] = reading, reader
+                await self._changed.wait()
 
-    async def _read(self, endpoint: str, call: Any, group: list[Market]) -> None:
-        self._ids += 1
-        subscription = self._ids
+    def _due(self) -> list[str]:
+        """
+        Name the calls that are to be made.
+
+        A group's call ends when the one for the markets as they are now can follow it.
+        """
+        if not self._grouped:
+            return list(self._markets.keys() - self._readings.keys())
+        self._stop(_NEXT)
+        if not self._markets:
+            self._stop(_ALL)
+            return []
+        return [_NEXT if _ALL in self._readings else _ALL]
+
+    def _stop(self, name: str) -> None:
+        reading, task = self._readings.pop(name, (None, None))
+        if reading is not None and task is not None:
+            task.cancel()
+            reading.call.cancel()
+
+    async def _read(self, endpoint: str, reading: _Reading) -> None:
         sink = self._sink
-        sink.subscribed(subscription, [market.market_id for market in group])
-        confirmed = False
-        async for payload in call:
-            ts_recv = time.time_ns()
-            if not confirmed:
-                confirmed = True
-                sink.confirmed(subscription)
-                # It came before the payload; nothing is waited for.
-                self._access.answered(endpoint, await call.initial_metadata())
-            sink.receive(payload, ts_recv, True, subscription)
+        answered = False
+        try:
+            async for payload in reading.call:
+                ts_recv = time.time_ns()
+                if not answered:
+                    answered = True
+                    # It came before the payload; nothing is waited for.
+                    self._access.answered(endpoint, await reading.call.initial_metadata())
+                if not reading.subscription:
+                    reading.held.append((payload, ts_recv))
+                    self._try_to_follow()
+                    continue
+                if reading.newest is None:
+                    sink.confirmed(reading.subscription)
+                reading.newest = payload
+                sink.receive(payload, ts_recv, True, reading.subscription)
+                if _NEXT in self._readings:
+                    self._try_to_follow()
+            self._end("the server ended the stream")
+        except grpc.aio.AioRpcError as error:
+            self._refused(endpoint, error)
+
+    def _take_over(self, reading: _Reading) -> None:
+        """From here on its markets hear this call, and no other."""
+        self._ids += 1
+        reading.subscription = self._ids
+        self._sink.subscribed(self._ids, [m for m in reading.market_ids if m in self._markets])
+
+    def _try_to_follow(self) -> None:
+        """
+        Let the new call of a group take over once the old one has brought all blocks before it.
+
+        Both begin and end somewhere between two blocks; what both bring is dropped by height.
+        """
+        new, task = self._readings[_NEXT]
+        if not new.held:
+            return
+        if _ALL in self._readings and len(new.held) < _PATIENCE:
+            old, _ = self._readings[_ALL]
+            first = self.decode(new.held[0][0])[1].height
+            reached = self.decode(old.newest)[1].height if old.newest is not None else 0
+            if reached < first - 1:
+                return
+        self._take_over(new)
+        self._sink.confirmed(new.subscription)
+        for payload, ts_recv in new.held:
+            self._sink.receive(payload, ts_recv, True, new.subscription)
+        new.newest = new.held[-1][0]
+        new.held.clear()
+        self._stop(_ALL)
+        del self._readings[_NEXT]
+        self._readings[_ALL] = new, task
 
     def _refused(self, endpoint: str, error: grpc.aio.AioRpcError) -> None:
         if error.code() is grpc.StatusCode.UNIMPLEMENTED and self._version == 2:
@@ -139,24 +225,40 @@ class ChainGrpc(Reconnecting):
         self._end(self._access.failed(endpoint, error).reason)
 
     def _end(self, reason: str) -> None:
-        if not self._ended.done():
+        if self._ended is not None and not self._ended.done():
             self._ended.set_result(reason)
 
-    def _request(self, group: list[Market]) -> Any:
+    def _request(self, market_ids: Sequence[str]) -> Any:
         request = self._query.StreamRequest()
+        group = [self._markets[market_id] for market_id in market_ids]
         for name, lists in filters(group, self._channels).items():
             for field, values in lists.items():
                 getattr(getattr(request, name), field).extend(values)
         return request
 
+    # ---- which markets --------------------------------------------------------------
+
+    def add(self, markets: Iterable[Market]) -> None:
+        """Collect more markets: by a call of their own, or by a new call for all."""
+        self._markets |= {market.market_id: market for market in markets}
+        self._decoder = self._new_decoder()
+        self._changed.set()
+
+    def remove(self, market_ids: Iterable[str]) -> None:
+        """Collect some markets no more."""
+        for market_id in market_ids:
+            del self._markets[market_id]
+            self._stop(market_id)
+        self._changed.set()
+
     def resubscribe(self, market_id: str) -> None:
         """Make the call that carries this market anew."""
-        call = self._calls.get(market_id)
-        if call is not None:
-            call.cancel()
+        # A group's new call has nothing to wait for: the old one is what is dead.
+        self._stop(_ALL if self._grouped else market_id)
+        self._changed.set()
 
     def reconnect(self, cause: Cause, reason: str) -> None:
         """Give the connection up; `run` makes another."""
-        if self._calls:
+        if self._readings:
             self._cause = cause
             self._end(reason)

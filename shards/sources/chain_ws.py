@@ -8,7 +8,8 @@ this source watches the blocks and calls `resubscribe` or `reconnect`.
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -79,6 +80,9 @@ class ChainWs(Reconnecting):
         self._listener: websocket.Listener | None = None
         self._ids = 0
         self._of_market: dict[str, int] = {}
+        self._due: deque[str] = deque()
+        """Markets whose subscription waits for its turn."""
+        self._is_due = asyncio.Event()
 
     def decode(self, payload: bytes | memoryview) -> tuple[int, Block | Confirmed | Rejected]:
         """Decode a payload of this source (pipeline.Decoder)."""
@@ -90,9 +94,11 @@ class ChainWs(Reconnecting):
         )
         self._transport, self._listener = transport, listener
         log.info("chain-ws connected to %s", endpoint)
+        self._due = deque(self._markets)
+        self._is_due.set()
         try:
             async with asyncio.TaskGroup() as tasks:
-                subscribing = tasks.create_task(self._subscribe_all())
+                subscribing = tasks.create_task(self._subscribe_due())
                 returning = tasks.create_task(self._look_for_better(endpoint))
                 reason = await listener.ended
                 subscribing.cancel()
@@ -103,10 +109,16 @@ class ChainWs(Reconnecting):
             transport.disconnect(graceful=False)
         raise SourceError(endpoint, reason)
 
-    async def _subscribe_all(self) -> None:
-        for sent, market in enumerate(self._markets.values(), start=1):
-            self._subscribe(market)
-            if sent % _PACE == 0:
+    async def _subscribe_due(self) -> None:
+        """Subscribe what is due, now and whenever markets are added; never returns."""
+        while True:
+            await self._is_due.wait()
+            self._is_due.clear()
+            while self._due:
+                for _ in range(min(_PACE, len(self._due))):
+                    market = self._markets.get(self._due.popleft())
+                    if market is not None and market.market_id not in self._of_market:
+                        self._subscribe(market)
                 await asyncio.sleep(self._pause_s)
 
     def _subscribe(self, market: Market) -> None:
@@ -134,15 +146,31 @@ class ChainWs(Reconnecting):
             log.info("chain-ws %s answers again: leaving %s", better, endpoint)
             self.reconnect("disconnect", f"returning to {better}")
 
+    def add(self, markets: Iterable[Market]) -> None:
+        """Subscribe more markets on the connection that is there, at the pace of the others."""
+        for market in markets:
+            self._markets[market.market_id] = market
+            self._due.append(market.market_id)
+        self._is_due.set()
+
+    def remove(self, market_ids: Iterable[str]) -> None:
+        """End some markets' subscriptions."""
+        for market_id in market_ids:
+            del self._markets[market_id]
+            self._unsubscribe(market_id)
+
     def resubscribe(self, market_id: str) -> None:
         """Replace one market's subscription on the connection that is there."""
-        if self._transport is None:
-            return
-        old = self._of_market.get(market_id)
-        if old is not None:
+        market = self._markets.get(market_id)
+        if market is not None:
+            self._unsubscribe(market_id)
+            self._subscribe(market)
+
+    def _unsubscribe(self, market_id: str) -> None:
+        old = self._of_market.pop(market_id, None)
+        if old is not None and self._transport is not None:
             self._ids += 1
             self._transport.send(WSMsgType.TEXT, unsubscribe_request(self._ids, old))
-        self._subscribe(self._markets[market_id])
 
     def reconnect(self, cause: Cause, reason: str) -> None:
         """Give the connection up; `run` makes another."""

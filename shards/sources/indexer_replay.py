@@ -1,7 +1,7 @@
 """Lost trades from the indexer, for blocks whose events no node has any more."""
 
 import functools
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping
 from typing import Any, Final
 
 from shards.config import Market
@@ -27,7 +27,11 @@ class IndexerReplay:
     """
 
     def __init__(
-        self, endpoint: str, markets: Sequence[Market], rpc: Rpc, access: Access | None = None
+        self,
+        endpoint: str,
+        markets: Mapping[str, Market],
+        rpc: Rpc,
+        access: Access | None = None,
     ) -> None:
         self.name = f"indexer {endpoint}"
         self._endpoint = endpoint
@@ -36,10 +40,7 @@ class IndexerReplay:
         self._channel = access.open_channel(endpoint)
         query = functools.partial(access.query, endpoint, timeout_s=_TIMEOUT_S)
         self._services = [
-            _Service(
-                query, self._channel, [m for m in markets if (m.type == "spot") == spot], spot=spot
-            )
-            for spot in (True, False)
+            _Service(query, self._channel, markets, spot=spot) for spot in (True, False)
         ]
 
     async def fetch(self, height: int) -> Block:
@@ -65,21 +66,26 @@ class IndexerReplay:
 class _Service:
     """The spot or the derivative half of the indexer; binary options are in the latter."""
 
-    def __init__(self, query: Any, channel: Any, markets: Sequence[Market], *, spot: bool) -> None:
+    def __init__(
+        self, query: Any, channel: Any, markets: Mapping[str, Market], *, spot: bool
+    ) -> None:
         self._ask = query
         name = "spot" if spot else "derivative"
         self._query: Any = stubs.load(f"exchange.injective_{name}_exchange_rpc_pb2")
         service: Any = stubs.load(f"exchange.injective_{name}_exchange_rpc_pb2_grpc")
         self._stub = getattr(service, f"Injective{name.title()}ExchangeRPCStub")(channel)
         self._decode = indexer.spot_trade if spot else indexer.derivative_trade
-        self._markets = {market.market_id: market for market in markets}
+        self._is_spot = spot
+        self._markets = markets
 
     async def trades(self, height: int, time_ms: int) -> AsyncIterator[tuple[str, Trade]]:
         """Yield our markets' trades of one block, page by page."""
         skip = 0
-        while self._markets:
+        # Asked for anew each time: they change while we run.
+        ours = [m.market_id for m in self._markets.values() if (m.type == "spot") == self._is_spot]
+        while ours:
             request = self._query.TradesV2Request(
-                market_ids=list(self._markets),
+                market_ids=ours,
                 start_time=time_ms - _AROUND_MS,
                 end_time=time_ms + _AROUND_MS,
                 limit=_PAGE,

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from typing import Protocol
 
+from shards.config import Market
 from shards.events import Block, Cause, Confirmed, Rejected
 from shards.sources.endpoints import EndpointPool
 
@@ -41,8 +42,14 @@ class Source(Protocol):
     async def run(self) -> None:
         """Connect, subscribe, and start over whenever that ends; never return."""
 
+    def add(self, markets: Iterable[Market]) -> None:
+        """Collect these markets too, without disturbing the others; also before `run`."""
+
+    def remove(self, market_ids: Iterable[str]) -> None:
+        """Collect these markets no more, without disturbing the others; also before `run`."""
+
     def resubscribe(self, market_id: str) -> None:
-        """Replace one market's subscription."""
+        """Replace one market's subscription; one that is not ours any more is no error."""
 
     def reconnect(self, cause: Cause, reason: str) -> None:
         """Give the connection up and make another."""

@@ -27,7 +27,7 @@ def venue() -> Iterator[Simulator]:
 
 
 async def test_the_trades_of_a_lost_block_equal_the_chains_record(venue: Simulator) -> None:
-    markets = discover(Endpoints(chain_grpc=(venue.grpc,)))
+    markets = {m.market_id: m for m in discover(Endpoints(chain_grpc=(venue.grpc,)))}
     rpc = Rpc(venue.rpc)
     chain = RpcReplay(rpc)
     indexer = IndexerReplay(venue.indexer, markets, rpc)
@@ -47,7 +47,7 @@ async def test_the_trades_of_a_lost_block_equal_the_chains_record(venue: Simulat
 
 async def test_a_block_that_nobody_can_date_is_gone(venue: Simulator) -> None:
     rpc = Rpc(venue.rpc)
-    indexer = IndexerReplay(venue.indexer, [], rpc)
+    indexer = IndexerReplay(venue.indexer, {}, rpc)
     with pytest.raises(BlockGone):
         await indexer.fetch(10**9)
     await indexer.aclose()

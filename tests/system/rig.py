@@ -26,9 +26,18 @@ class Rig:
     asks the node directly. Logs, configuration and capture stay in `folder`.
     """
 
-    def __init__(self, folder: Path, *, spot: int = 16, perp: int = 4, shards: int = 3) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        spot: int = 16,
+        perp: int = 4,
+        shards: int = 3,
+        source: str = "chain-ws",
+    ) -> None:
         self.folder = folder
         self._sizes = (spot, perp, shards)
+        self._source = source
         self._stack = contextlib.ExitStack()
 
     def __enter__(self) -> Self:
@@ -55,7 +64,16 @@ class Rig:
         config = self._write_config(endpoints.chain_stream, endpoints.chain_grpc)
         self.publish = f"tcp://127.0.0.1:{free_port_pair()}"
         self.requests = requests_endpoint(self.publish)
-        start = ("start", "--config", config, "--network", "local", "--shards", shards)
+        start: tuple[object, ...] = (
+            "start",
+            "--config",
+            config,
+            "--network",
+            "local",
+            "--shards",
+            shards,
+        )
+        start += ("--source", self._source)
         self.collector = stack.enter_context(
             self._process("collector", *start, "--publish", self.publish)
         )

@@ -1,0 +1,308 @@
+"""
+The shards and markets of one run as they are meant to be, order by order and listing by listing.
+
+Pure: what the aggregator, the chain and people say comes in; the assignment, and what to
+answer, comes out. The coordinator carries it out.
+"""
+
+from collections import deque
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from collector import selection, steering
+from collector.config import Supervision
+from collector.steering import SLACK, Assignment, Order
+from shards.config import Market
+from shards.errors import ConfigError
+from shards.frames import symbol_of
+
+
+class Selection(msgspec.Struct, frozen=True):
+    """Which markets this run collects, beyond what is ordered while it runs."""
+
+    patterns: tuple[str, ...] = ()
+    types: tuple[str, ...] = ()
+    follows: bool = True
+    """Whether markets that are listed later are taken too."""
+
+
+class Fleet:
+    """Where every market belongs, and the orders that change it, one after the other."""
+
+    def __init__(
+        self,
+        found: Sequence[Market],
+        assignment: Assignment,
+        selected: Selection,
+        limits: Supervision,
+        *,
+        weights: Mapping[str, float] | None = None,
+    ) -> None:
+        self.assignment = assignment
+        self.revision = 1
+        """Of the assignment; grows with every change."""
+        self.listed_through = 0
+        self.answers: dict[str, dict[str, str]] = {}
+        self.notes: deque[str] = deque()
+        """What happened, for the log."""
+        self._limits = limits
+        self._selected = selected
+        self._found = {market.market_id: market for market in found}
+        self._weights = dict(weights or {})
+        self._retired: set[str] = set()
+        """Markets of ours that the chain lists no more."""
+        self._gone: set[str] = set()
+        """Missing at the last look: gone if they are at the next one too."""
+        self._removed: set[str] = set()
+        self._order: Order | None = None
+        self._text = ""
+        self.wants_listing = False
+        """Whether the chain is to be asked for its markets now: an order names an unknown one."""
+        self._looked: str = ""
+        """Token of the order for which it was asked."""
+        self._over_since: dict[int, float] = {}
+        self._rests_until = 0.0
+
+    # ---- what there is --------------------------------------------------------------
+
+    @property
+    def markets(self) -> list[Market]:
+        """All markets of this run, those that the chain lists no more among them."""
+        return [self._found[m] for m in (*self.assignment.wanted, *self._retired)]
+
+    def of(self, shard: int) -> tuple[Market, ...]:
+        """Return the markets of one shard."""
+        wanted = self.assignment.wanted
+        return tuple(self._found[m] for m, owner in wanted.items() if owner == shard)
+
+    @property
+    def statuses(self) -> dict[str, str]:
+        """Return the markets' statuses by id."""
+        return {market.market_id: market.status for market in self.markets}
+
+    @property
+    def every_market(self) -> bool:
+        """Whether these are all the markets of the network."""
+        active = {m.market_id for m in self._found.values() if m.status == "Active"}
+        return active <= self.assignment.wanted.keys()
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether an order is being carried out."""
+        return self._order is not None
+
+    def _change(self, assignment: Assignment) -> bool:
+        if assignment == self.assignment:
+            return False
+        self.assignment = assignment
+        self.revision += 1
+        return True
+
+    # ---- what the chain lists -------------------------------------------------------
+
+    def listed(self, found: Sequence[Market], through: int) -> None:
+        """
+        Take a new listing of all markets, asked for when the chain's head was `through`.
+
+        New markets go to the shard with the least load. One that is missing twice is retired.
+        """
+        if not found:
+            # A node that knows no market at all is not to be believed.
+            return
+        named = self._named(found)
+        missing = {
+            market_id
+            for market_id in self.assignment.wanted.keys() - named.keys()
+            if self._found[market_id].type != "chain"
+        }
+        for market_id in missing & self._gone:
+            self._retire(market_id)
+        self._gone = missing
+        for market_id in (missing | self._retired) - named.keys():
+            named[market_id] = msgspec.structs.replace(self._found[market_id], status="Gone")
+        for market_id, market in named.items():
+            before = self._found.get(market_id)
+            if before is not None and before.status != market.status:
+                self.notes.append(f"{market.symbol} is {market.status}, it was {before.status}")
+        self._found |= named
+        self.listed_through = through
+        self._take_new()
+        self.wants_listing = False
+
+    def _named(self, found: Sequence[Market]) -> dict[str, Market]:
+        """Let every market keep its symbol, and give new ones a free one."""
+        taken = {market.symbol for market in self._found.values()}
+        named = {}
+        for market in found:
+            known = self._found.get(market.market_id)
+            if known is not None:
+                symbol = known.symbol
+            elif market.symbol in taken:
+                symbol = f"{symbol_of(market.ticker)}-{market.market_id[2:10]}"
+            else:
+                symbol = market.symbol
+            named[market.market_id] = msgspec.structs.replace(market, symbol=symbol)
+        return named
+
+    def _retire(self, market_id: str) -> None:
+        wanted = {m: s for m, s in self.assignment.wanted.items() if m != market_id}
+        if wanted:
+            self._retired.add(market_id)
+            self._change(Assignment(self.assignment.shards, wanted))
+            self.notes.append(f"{self._found[market_id].symbol} is not listed any more: retired")
+
+    def _take_new(self) -> None:
+        """Collect the markets that our selection takes in and nobody collects yet."""
+        if not self._selected.follows:
+            return
+        candidates = [
+            market
+            for market in self._found.values()
+            if market.status == "Active"
+            and market.market_id not in self.assignment.wanted
+            and market.market_id not in self._removed
+        ]
+        new = steering.chosen(candidates, self._selected.patterns, self._selected.types)
+        for market in new:
+            self._retired.discard(market.market_id)
+            self.notes.append(f"{market.symbol} is newly listed: collecting it")
+        if new:
+            ids = [market.market_id for market in new]
+            self._change(steering.place(self.assignment, ids, self._weights))
+
+    # ---- what people ask for --------------------------------------------------------
+
+    def order(self, orders: Sequence[Mapping[str, Any]], measured: Mapping[str, float]) -> None:
+        """Begin the next order, if none is being carried out; ``measured`` weighs the markets."""
+        for asked in orders:
+            if self._order is not None or self.wants_listing:
+                return
+            if asked["token"] in self.answers:
+                continue
+            try:
+                order = msgspec.convert(asked, Order)
+                self._text = self._begin(order, measured)
+                self._order = order
+                self._say(order, "moving")
+            except (ConfigError, msgspec.ValidationError) as error:
+                if asked.get("kind") == "add" and self._looked != asked["token"]:
+                    # Perhaps it was listed since we looked.
+                    self.wants_listing, self._looked = True, str(asked["token"])
+                    return
+                self.answers[str(asked["token"])] = {"state": "refused", "text": str(error)}
+
+    def _begin(self, order: Order, measured: Mapping[str, float]) -> str:
+        """Plan an order; return what is to be said when it is done."""
+        before = self.assignment
+        match order.kind:
+            case "add":
+                return self._add(order.markets)
+            case "remove":
+                return self._remove(order.markets)
+            case "scale":
+                after = steering.scale(before, order.number, self._weights)
+            case "drain":
+                after = steering.drain(before, order.number, self._weights)
+            case _:
+                after = steering.even(before, measured or self._weights, slack=SLACK)
+        number = len(steering.moved(before, after))
+        if not self._change(after):
+            return f"nothing to move: {self._sizes()}"
+        return f"moved {number} markets: {self._sizes()}"
+
+    def _add(self, patterns: Sequence[str]) -> str:
+        chosen = selection.choose(list(self._found.values()), patterns)
+        new = [m for m in chosen if m.market_id not in self.assignment.wanted]
+        if not new:
+            raise ConfigError(f"{_names(chosen)} is collected already")
+        ids = [market.market_id for market in new]
+        self._removed.difference_update(ids)
+        self._retired.difference_update(ids)
+        self._change(steering.place(self.assignment, ids, self._weights))
+        return f"added {_names(new)}: {self._sizes()}"
+
+    def _remove(self, patterns: Sequence[str]) -> str:
+        ours = [market for market in self.markets if market.type != "chain"]
+        chosen = selection.choose(ours, patterns)
+        ids = {market.market_id for market in chosen}
+        wanted = {m: s for m, s in self.assignment.wanted.items() if m not in ids}
+        if len(chosen) == len(ours):
+            raise ConfigError("no market would be left: stop the collector instead")
+        self._removed |= ids
+        self._retired -= ids
+        self.revision += 1
+        self.assignment = Assignment(self.assignment.shards, wanted)
+        return f"removed {_names(chosen)}: {self._sizes()}"
+
+    def _sizes(self) -> str:
+        sizes = self.assignment.sizes()
+        each = ", ".join(f"shard {shard}: {count}" for shard, count in sizes.items())
+        return f"{len(self.assignment.wanted)} markets, {each}"
+
+    def _say(self, order: Order, state: str) -> None:
+        self.answers[order.token] = {"state": state, "text": self._text}
+
+    def arrived(self, unsettled: Collection[str], running: Collection[int], revision: int) -> None:
+        """
+        Take how far the aggregator is: markets not where they belong yet, shards that run.
+
+        An order is done when it shows there.
+        """
+        if self._order is None or revision != self.revision or unsettled:
+            return
+        if set(running) == self.assignment.shards:
+            self._say(self._order, "done")
+            self.notes.append(self._text)
+            self._order = None
+
+    def spare(
+        self, running: Collection[int], counts: Mapping[int, int], revision: int
+    ) -> list[int]:
+        """Return the shards that run, but are not wanted and have no market left."""
+        if revision != self.revision:
+            return []
+        return [n for n in running if not counts.get(n) and n not in self.assignment.shards]
+
+    # ---- what the shards use --------------------------------------------------------
+
+    def over_budget(self, now: float, use: Mapping[int, tuple[float, float]]) -> int | None:
+        """
+        Return the shard that has been over its budget for long enough, if any.
+
+        ``use`` is each shard's CPU in percent and the lateness of its loop in seconds.
+        """
+        limits = self._limits
+        for shard, (cpu, lag_s) in use.items():
+            if cpu <= limits.cpu_budget_percent and lag_s <= limits.lag_budget_s:
+                self._over_since.pop(shard, None)
+            else:
+                self._over_since.setdefault(shard, now)
+        self._over_since = {s: at for s, at in self._over_since.items() if s in use}
+        if not limits.rebalance or self.is_busy or now < self._rests_until:
+            return None
+        late = [s for s, at in self._over_since.items() if now - at >= limits.over_budget_s]
+        return max(late, key=lambda s: use[s], default=None)
+
+    def ease(
+        self, hot: int, now: float, cpu: Mapping[int, float], measured: Mapping[str, float]
+    ) -> None:
+        """Let a shard that does too much give markets to another, if one has room."""
+        self._rests_until = now + self._limits.rebalance_rest_s
+        before = self.assignment
+        after = steering.ease(before, hot, cpu, measured)
+        number = len(steering.moved(before, after))
+        if self._change(after):
+            self.notes.append(f"shard {hot} does too much: moving {number} of its markets")
+        else:
+            self.notes.append(
+                f"shard {hot} does too much, and no other shard has room: "
+                "'collector scale' gives you more"
+            )
+
+
+def _names(markets: Sequence[Market]) -> str:
+    if len(markets) > 3:
+        return f"{len(markets)} markets"
+    return ", ".join(market.symbol for market in markets)

@@ -1,0 +1,109 @@
+"""A market changes hands: nothing missing, nothing twice, whatever dies in between."""
+
+import contextlib
+from collections.abc import Iterator
+
+import pytest
+
+from shards.events import Book, Gap, Trades
+from tests.collector.aggregation.moving import NAME, World
+
+CALM = ("block", "hear", "hear", "hear", "join", "push", "push", "report", "report")
+
+
+@pytest.fixture
+def world(request: pytest.FixtureRequest) -> Iterator[World]:
+    world = World(request.param)
+    yield world
+    world.close()
+
+
+def run(world: World, steps: int, *rare: str, to: int = 10_000) -> None:
+    """Take random steps; the rare ones one time in sixty each, once there is a ledger."""
+    while not world.aggregator.coverage.states[NAME].first:
+        getattr(world, world.rng.choice(CALM))()
+    for _ in range(steps):
+        step = world.rng.choice(CALM)
+        if rare and world.rng.random() < len(rare) / 60:
+            step = world.rng.choice(rare)
+        getattr(world, step)()
+    world.finish(to=to)
+
+
+def check(world: World) -> list[Gap]:
+    """Whatever a subscriber drops by height and by sequence, the rest is everything, in order."""
+    first = world.aggregator.coverage.states[NAME].first
+    height, sequence = first - 1, -1
+    trades: list[int] = []
+    gaps: list[Gap] = []
+    for event in world.published():
+        if isinstance(event, Trades) and event.height > height:
+            height = event.height
+            trades.append(height)
+        elif isinstance(event, Book) and (sequence < 0 or event.sequence > sequence):
+            # A whole book may not jump either: what it skips would be lost.
+            assert sequence < 0 or event.sequence == sequence + 1
+            sequence = event.sequence
+        elif isinstance(event, Gap):
+            gaps.append(event)
+    last = world.chain.head
+    assert trades == sorted(h for h in world.chain.trades if h >= first)
+    assert sequence == world.chain.sequence[last]
+    state = world.aggregator.coverage.states[NAME]
+    assert (state.shard, state.last, state.missing) == (world.wanted, last, [])
+    assert world.aggregator.ownership.unsettled() == []
+    return gaps
+
+
+@pytest.mark.parametrize("world", range(60), indirect=True)
+def test_a_market_moves_to_and_fro_and_no_gap_is_announced(world: World) -> None:
+    run(world, 600, "move")
+    assert check(world) == []
+    holders = [shard.number for shard in world.shards if shard.ledger is not None]
+    assert holders == [world.wanted], "the other one has let it go"
+
+
+@pytest.mark.parametrize("world", range(60), indirect=True)
+def test_a_market_moves_while_shards_die(world: World) -> None:
+    run(world, 600, "move", "kill_shard")
+    gaps = check(world)
+    opened = {gap.gap_id for gap in gaps if gap.state == "open"}
+    assert opened == {gap.gap_id for gap in gaps if gap.state == "closed"}
+
+
+@pytest.mark.parametrize("world", range(60), indirect=True)
+def test_a_market_moves_while_the_aggregator_dies(world: World) -> None:
+    run(world, 600, "move", "kill_aggregator")
+    check(world)
+
+
+@pytest.mark.parametrize("world", [3], indirect=True)
+def test_a_removed_market_comes_back_on_another_shard_and_nothing_is_missing(world: World) -> None:
+    run(world, 60, to=40)
+    before = world.aggregator.coverage.states[NAME].last
+    world.remove()
+    assert world.aggregator.ownership.unsettled() == [NAME]
+    world.finish(to=before + 10)
+    assert NAME not in world.aggregator.coverage.states
+    assert world.aggregator.coverage.coverage(1000.0) == 0.0
+    assert [shard.ledger for shard in world.shards] == [None, None]
+    world.move()
+    assert world.aggregator.ownership.unsettled() == [NAME], "until it is live"
+    world.finish()
+    gaps = check(world)
+    assert [(gap.state, gap.cause, gap.first) for gap in gaps] == [
+        ("open", "removed", before + 1),
+        ("closed", "removed", before + 1),
+    ]
+
+
+def test_a_removed_market_that_comes_back_late_begins_anew() -> None:
+    with contextlib.closing(World(3, resume_within=5)) as world:
+        run(world, 60, to=40)
+        world.remove()
+        world.finish(to=60)
+        world.move()
+        world.finish()
+        state = world.aggregator.coverage.states[NAME]
+        assert state.first > 60
+        assert state.missing == []

@@ -1,0 +1,209 @@
+"""Orders one after the other, listings, and the shard that does too much."""
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from collector.config import Supervision
+from collector.fleet import Fleet, Selection
+from collector.selection import with_symbols
+from collector.steering import Assignment
+from shards.config import Market
+
+TICKERS = ["INJ/USDT", "BTC/USDT", "ETH/USDT", "BTC/USDT PERP"]
+FOUND = with_symbols(
+    [
+        Market(f"0x{n:064x}", ticker, "", "derivative" if "PERP" in ticker else "spot")
+        for n, ticker in enumerate(TICKERS)
+    ]
+)
+NEW = Market(f"0x{77:064x}", "ATOM/USDT", "ATOM-USDT", "spot")
+LIMITS = Supervision(over_budget_s=30.0, rebalance_rest_s=100.0)
+
+
+def fleet(*patterns: str, shards: int = 2, markets: int = 4) -> Fleet:
+    wanted = {market.market_id: n % shards for n, market in enumerate(FOUND[:markets])}
+    selected = Selection(patterns)
+    return Fleet(FOUND, Assignment(frozenset(range(shards)), wanted), selected, LIMITS)
+
+
+def order(kind: str, **fields: Any) -> dict[str, Any]:
+    return {"token": f"{kind}-{fields}", "kind": kind, **fields}
+
+
+def settle(mine: Fleet) -> None:
+    """Everything is where it belongs."""
+    mine.arrived([], mine.assignment.shards, mine.revision)
+
+
+def symbols(mine: Fleet) -> set[str]:
+    return {market.symbol for market in mine.markets}
+
+
+# ---- orders -------------------------------------------------------------------------------
+
+
+def test_an_order_is_done_when_it_shows_and_the_next_one_waits_for_that() -> None:
+    mine = fleet()
+    first, second = order("scale", number=3), order("drain", number=0)
+    mine.order([first, second], {})
+    revision = mine.revision
+    assert mine.is_busy
+    assert mine.answers[first["token"]]["state"] == "moving"
+    mine.arrived([], [0, 1, 2], revision - 1)
+    mine.arrived(["0xmoving"], [0, 1, 2], revision)
+    mine.arrived([], [0, 1], revision)
+    assert mine.answers[first["token"]]["state"] == "moving", "not before it shows"
+    assert second["token"] not in mine.answers
+    settle(mine)
+    done = mine.answers[first["token"]]
+    assert done == {
+        "state": "done",
+        "text": "moved 1 markets: 4 markets, shard 0: 1, shard 1: 2, shard 2: 1",
+    }
+    mine.order([first, second], {})
+    assert mine.answers[second["token"]]["state"] == "moving"
+    assert mine.spare([0, 1, 2], {0: 1, 1: 2}, mine.revision) == [], "it still has a market"
+    assert mine.spare([0, 1, 2], {0: 0, 1: 2, 2: 2}, mine.revision) == [0]
+    assert mine.spare([0, 1, 2], {0: 0}, mine.revision - 1) == [], "that is of another assignment"
+
+
+@pytest.mark.parametrize(
+    ("asked", "why"),
+    [
+        (order("remove", markets=["*"]), "no market would be left"),
+        (order("remove", markets=["ATOM/USDT"]), "no market matches 'ATOM/USDT'"),
+        (order("add", markets=["INJ/USDT"]), "INJ-USDT is collected already"),
+        (order("drain", number=5), "there is no shard 5"),
+        (order("scale", number=9), "no more than the 4 markets"),
+        (order("dance"), "Invalid enum value 'dance'"),
+    ],
+)
+def test_what_cannot_be_is_refused_in_a_sentence(asked: dict[str, Any], why: str) -> None:
+    mine = fleet()
+    mine.order([asked], {})
+    if mine.wants_listing:
+        mine.listed(FOUND, 1)
+        mine.order([asked], {})
+    assert mine.answers[asked["token"]]["state"] == "refused"
+    assert why in mine.answers[asked["token"]]["text"]
+    assert (mine.revision, mine.is_busy) == (1, False)
+
+
+def test_a_market_that_was_listed_a_moment_ago_is_found_by_looking_again() -> None:
+    mine = fleet("INJ/USDT", shards=1, markets=1)
+    asked = order("add", markets=["atom/usdt"])
+    mine.order([asked], {})
+    assert mine.wants_listing
+    assert asked["token"] not in mine.answers
+    mine.listed([*FOUND, NEW], 50)
+    assert NEW.symbol not in symbols(mine), "the selection does not take it in"
+    mine.order([asked], {})
+    settle(mine)
+    assert mine.answers[asked["token"]]["text"] == "added ATOM-USDT: 2 markets, shard 0: 2"
+
+
+def test_what_was_removed_stays_away_until_it_is_added() -> None:
+    mine = fleet()
+    mine.order([order("remove", markets=["btc*"])], {})
+    settle(mine)
+    assert symbols(mine) == {"INJ-USDT", "ETH-USDT"}
+    assert not mine.every_market
+    mine.listed(FOUND, 10)
+    assert symbols(mine) == {"INJ-USDT", "ETH-USDT"}
+    mine.order([order("add", markets=["BTC-USDT"])], {})
+    assert symbols(mine) == {"INJ-USDT", "ETH-USDT", "BTC-USDT"}
+    assert mine.assignment.sizes() == {0: 2, 1: 1}
+
+
+def test_a_rebalance_goes_by_what_the_markets_bring() -> None:
+    mine = fleet()
+    weights = {market.market_id: 1.0 for market in FOUND} | {FOUND[0].market_id: 20.0}
+    mine.order([order("rebalance")], weights)
+    assert mine.of(0) == (FOUND[0],)
+    settle(mine)
+    again = order("rebalance", number=1)
+    mine.order([again], weights)
+    settle(mine)
+    assert mine.answers[again["token"]]["text"].startswith("nothing to move")
+
+
+# ---- listings -----------------------------------------------------------------------------
+
+
+def test_a_new_listing_goes_to_the_least_loaded_shard() -> None:
+    mine = fleet()
+    mine.order([order("remove", markets=["ETH/USDT"])], {})
+    settle(mine)
+    mine.listed([*FOUND, NEW], 99)
+    assert mine.assignment.wanted[NEW.market_id] == 0
+    assert mine.listed_through == 99
+    assert list(mine.notes)[-1] == "ATOM-USDT is newly listed: collecting it"
+
+
+@pytest.mark.parametrize(
+    ("patterns", "takes"), [((), True), (("*/USDT",), True), (("INJ/USDT",), False)]
+)
+def test_a_new_listing_is_taken_where_the_choice_of_markets_takes_it_in(
+    patterns: tuple[str, ...], takes: bool
+) -> None:
+    mine = fleet(*patterns)
+    mine.listed([*FOUND, NEW], 1)
+    assert (NEW.symbol in symbols(mine)) is takes
+    assert mine.every_market is takes, "the proof must not speak of markets that we do not collect"
+
+
+def test_markets_keep_their_symbols_when_another_takes_the_same_ticker() -> None:
+    mine = fleet()
+    twin = msgspec.structs.replace(NEW, ticker="INJ/USDT", symbol="INJ-USDT-00000000")
+    mine.listed([msgspec.structs.replace(FOUND[0], symbol="INJ-USDT-0"), *FOUND[1:], twin], 1)
+    assert symbols(mine) == {*(market.symbol for market in FOUND), "INJ-USDT-00000000"}
+
+
+def test_a_market_is_retired_when_it_is_missing_twice_and_comes_back_when_it_is_listed() -> None:
+    mine = fleet()
+    gone = FOUND[1].market_id
+    rest = [market for market in FOUND if market.market_id != gone]
+    mine.listed(rest, 1)
+    assert gone in mine.assignment.wanted
+    assert mine.statuses[gone] == "Gone"
+    mine.listed([], 2)
+    assert gone in mine.assignment.wanted, "nobody believes a node that knows no market at all"
+    mine.listed(rest, 3)
+    assert gone not in mine.assignment.wanted
+    assert mine.statuses[gone] == "Gone", "it is still shown"
+    assert mine.every_market
+    mine.listed(FOUND, 4)
+    assert gone in mine.assignment.wanted
+    assert len(mine.markets) == 4
+
+
+# ---- budgets ------------------------------------------------------------------------------
+
+
+def test_a_shard_is_relieved_after_long_enough_over_its_budget_and_then_all_rest() -> None:
+    mine = fleet()
+    hot, cool = (90.0, 0.0), (20.0, 0.0)
+    assert mine.over_budget(0.0, {0: hot, 1: cool}) is None
+    assert mine.over_budget(20.0, {0: (50.0, 0.0), 1: cool}) is None
+    assert mine.over_budget(25.0, {0: hot, 1: cool}) is None
+    assert mine.over_budget(54.0, {0: hot, 1: cool}) is None, "a good moment counts from there"
+    assert mine.over_budget(56.0, {0: hot, 1: cool}) == 0
+    mine.ease(0, 56.0, {0: 90.0, 1: 20.0}, {})
+    assert mine.assignment.sizes() == {0: 1, 1: 3}
+    assert mine.over_budget(100.0, {0: hot, 1: cool}) is None
+    assert mine.over_budget(157.0, {0: hot, 1: cool}) == 0
+
+
+def test_a_late_loop_counts_like_a_busy_one() -> None:
+    mine = fleet()
+    assert mine.over_budget(0.0, {0: (10.0, 0.6), 1: (10.0, 0.0)}) is None
+    assert mine.over_budget(31.0, {0: (10.0, 0.6), 1: (10.0, 0.0)}) == 0
+
+
+def test_where_no_shard_has_room_the_log_says_what_helps() -> None:
+    mine = fleet()
+    mine.ease(0, 0.0, {0: 90.0, 1: 88.0}, {})
+    assert "collector scale" in mine.notes[-1]
+    assert mine.revision == 1
