@@ -102,8 +102,9 @@ def _network_options(command: Callable[..., Any]) -> Callable[..., Any]:
 )
 @click.option(
     "--source",
-    type=click.Choice(["chain-ws", "chain-grpc"]),
-    help="Which upstream API to read: a node's WebSocket, or the chain stream over gRPC.  "
+    type=click.Choice(["chain-ws", "chain-grpc", "indexer-grpc"]),
+    help="Which upstream API to read: a node's WebSocket, the chain stream over gRPC, or the "
+    "indexer's streams.  "
     "[default: chain-ws; on mainnet and testnet chain-grpc]",
 )
 @click.option(

@@ -6,7 +6,7 @@ from typing import Final
 import msgspec
 
 from collector.activity import Evidence
-from shards.config import CHANNELS, Endpoints, Market
+from shards.config import CHANNELS, Endpoints, Market, SourceName
 
 DEFAULT_PUBLISH: Final = "tcp://127.0.0.1:5590"
 """The aggregator's XPUB, unless told otherwise."""
@@ -94,6 +94,8 @@ class AggregatorConfig(msgspec.Struct, frozen=True, kw_only=True):
     """Where the web page is, for those who ask; empty without one."""
     assessed: Mapping[str, Evidence] = {}
     """How active the markets were before they were collected, by market id."""
+    source: SourceName = "chain-ws"
+    """What the shards read; the indexer tells no blocks, so there are none to account for."""
     publish_hwm: int = 20_000
     """Frames ZeroMQ queues for one slow subscriber before it loses some."""
     log_level: str = "INFO"

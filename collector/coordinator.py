@@ -283,6 +283,7 @@ class Coordinator:
                     every_market=fleet.every_market,
                     channels=options.channels or CHANNELS,
                     web=options.web,
+                    source=options.source,
                     log_level=options.log_level,
                 ),
             )

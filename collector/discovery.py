@@ -1,4 +1,8 @@
-"""Ask the chain which markets there are: spot, derivative and binary, by the v2 queries."""
+"""
+Ask the chain which markets there are: spot, derivative and binary, by the v2 queries.
+
+Where no endpoint for those is configured, the indexer is asked instead (indexer_markets.py).
+"""
 
 import functools
 import time
@@ -7,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from collector import indexer_markets
 from collector.selection import with_symbols
 from shards.config import Endpoints, Market, MarketType
 from shards.decoders.chain_grpc import decimal_text
@@ -40,12 +45,14 @@ def discover(
     deadline = time.monotonic() + patience_s
     began = time.monotonic()
     tried = 0
-    reason = "no chain_grpc endpoint is configured"
-    while endpoints.chain_grpc:
-        for endpoint in endpoints.chain_grpc:
+    reason = "neither a chain_grpc nor an indexer endpoint is configured"
+    asked = endpoints.chain_grpc or endpoints.indexer
+    while asked:
+        for endpoint in asked:
             tried += 1
             try:
-                return with_symbols(list(_ask(endpoint, access)))
+                ask = _ask if endpoints.chain_grpc else indexer_markets.ask
+                return with_symbols(list(ask(endpoint, access)))
             except SourceError as error:
                 reason = error.reason
             if time.monotonic() > deadline:
@@ -54,7 +61,7 @@ def discover(
             break
         time.sleep(0.5)
     waited_s = time.monotonic() - began
-    where = ", ".join(endpoints.chain_grpc) or "nowhere"
+    where = ", ".join(asked) or "nowhere"
     raise ConfigError(
         f"the network cannot be reached: asked {where} for its markets {tried} times "
         f"in {waited_s:.0f} s, last answer {reason}; check the endpoint or --network"

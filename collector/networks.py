@@ -48,13 +48,6 @@ NETWORKS: Final = {
 
 _BASES: Final = ("mainnet", "testnet", "local")
 
-_STREAMS: Final = {
-    "chain-ws": "chain_ws",
-    "chain-grpc": "chain_stream",
-    "indexer-grpc": "indexer",
-}
-"""What each source reads."""
-
 _KINDS: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
     ("chain_ws", ("ws://", "wss://")),
     ("rpc", ("http://", "https://")),
@@ -64,6 +57,15 @@ _KINDS: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
     ("indexer", ()),
 )
 """The lists of endpoints, and how their URLs begin; the others are gRPC's host:port."""
+
+
+_NEEDED: Final[dict[SourceName, frozenset[str]]] = {
+    "chain-ws": frozenset(("chain_ws", "rpc", "chain_grpc")),
+    "chain-grpc": frozenset(("chain_stream", "rpc", "chain_grpc")),
+    # It lists the markets as well, where no chain_grpc does.
+    "indexer-grpc": frozenset(("indexer",)),
+}
+"""Which endpoints each source cannot do without."""
 
 
 class File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -174,9 +176,9 @@ def described(network: str, file: File) -> tuple[str, Endpoints]:
 def source(network: str, file: File) -> SourceName:
     """Return what is read on a network unless something else is asked for."""
     _, found = described(network, file)
-    if found.chain_ws or not found.chain_stream:
-        return "chain-ws"
-    return "chain-grpc"
+    if found.chain_stream and not found.chain_ws:
+        return "chain-grpc"
+    return "indexer-grpc" if found.indexer and not found.chain_ws else "chain-ws"
 
 
 def endpoints(network: str, file: File, source: SourceName) -> Endpoints:
@@ -200,7 +202,7 @@ def check(found: Endpoints, source: SourceName, place: str = "network") -> None:
         ConfigError: If one of them cannot be what it should be.
 
     """
-    needed = {_STREAMS[source], "rpc", "chain_grpc"}
+    needed = _NEEDED[source]
     for name, schemes in _KINDS:
         values: tuple[str, ...] = getattr(found, name)
         if not values and name in needed:

@@ -96,7 +96,9 @@ class BookSync:
         else:
             self.lose(observed_from=delta.height + 1)
 
-    def join(self, snapshot: Snapshot, ts_recv: int) -> list[Book] | None:
+    def join(
+        self, snapshot: Snapshot, ts_recv: int, source: Source = "chain-ws"
+    ) -> list[Book] | None:
         """
         Load a snapshot and apply what was buffered after it; return what to publish.
 
@@ -111,7 +113,7 @@ class BookSync:
         if snapshot.height and snapshot.height + 1 < self._observed_from:
             return None
         self.book.load(snapshot.sequence, snapshot.bids, snapshot.asks)
-        published = [self.whole(snapshot.height, 0, ts_recv)]
+        published = [self.whole(snapshot.height, 0, ts_recv, source)]
         self._buffer.clear()
         self.in_sync = True
         for delta in kept:

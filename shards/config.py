@@ -58,7 +58,8 @@ class Endpoints(msgspec.Struct, frozen=True, kw_only=True):
     events: tuple[str, ...] = ()
     """gRPC ``host:port`` of an event provider: lost blocks that the RPC has no more."""
     indexer: tuple[str, ...] = ()
-    """gRPC ``host:port`` of an indexer: trades of lost blocks that nobody else has any more."""
+    """gRPC ``host:port`` of an indexer: the source indexer-grpc, and for the others trades of
+    lost blocks that nobody else has any more."""
     tls: bool = False
     """Whether gRPC endpoints that do not say ``http://`` or ``https://`` themselves speak TLS."""
     ca: str = ""
@@ -106,6 +107,21 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     return_s: float = 30.0
     """How often a connection to a second-choice endpoint looks for the first."""
     report_s: float = 1.0
+    streams_per_connection: int = 50
+    """On indexer-grpc: calls on one connection. Over a server's limit they wait in silence;
+    where that is seen, there are fewer from then on."""
+    probe_s: float = 2.0
+    """How often the indexer is asked how far its books are."""
+    probe_grace_s: float = 2.0
+    """The indexer may be ahead of its own streams for so long."""
+    audit_s: float = 3.0
+    """How often the trades that came are compared with those that the indexer lists."""
+    audit_back_s: float = 10.0
+    """How far before the newest trade listed an audit begins: the indexer may list some late."""
+    trade_hold_s: float = 0.05
+    """How long a trade waits for others of its block, so that they go out in order."""
+    fresh_s: float = 15.0
+    """A market of which nobody could say for so long that it is up to date is stale."""
 
 
 class ShardConfig(msgspec.Struct, frozen=True, kw_only=True):

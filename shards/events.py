@@ -24,7 +24,10 @@ absolute one, and ZERO removes the level."""
 
 ZERO = "0.000000000000000000"
 
-Source = Literal["chain-ws", "chain-grpc", "indexer-grpc", "replay", "query"]
+Source = Literal["chain-ws", "chain-grpc", "indexer-grpc", "replay", "indexer-replay", "query"]
+"""``replay``: of a block that was lost, from the chain's record. ``indexer-replay``: trades
+that the indexer's streams did not bring, from its query."""
+
 Side = Literal["buy", "sell"]
 Cause = Literal[
     "mute",

@@ -303,7 +303,7 @@ class Feed:
         """Take a fetched snapshot; False if it is too old and another one is needed."""
         if self.sync.in_sync:
             return True
-        published = self.sync.join(snapshot, ts_recv)
+        published = self.sync.join(snapshot, ts_recv, self._source)
         if published is None:
             return False
         self.stats.resyncs += 1

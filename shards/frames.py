@@ -72,6 +72,8 @@ KEYFRAME: Final = 2
 """Record flag: for the aggregator's late joiners only, not to be published."""
 LATE: Final = 4
 """Record flag: replayed, or held back for something else: its latency says nothing."""
+BY_ID: Final = 8
+"""Record flag: trades that may come in any order and more than once; their ids tell them apart."""
 
 STATES: Final = frozenset({"ticker", "oracle", "funding", "markets", "blocks"})
 """Channels whose newest event is all there is to know: a late joiner is given it."""
@@ -210,6 +212,7 @@ def decode(body: bytes) -> tuple[Frame, Event | None]:
     return frame, None if events is None else events.decode(frame.event)
 
 
+decode_trades: Final = msgspec.msgpack.Decoder(Trades).decode
 decode_gap: Final = msgspec.msgpack.Decoder(Gap).decode
 _batches: Final = msgspec.msgpack.Decoder(list[Record])
 _headers: Final = msgspec.msgpack.Decoder(BatchHeader)

@@ -74,7 +74,7 @@ class MarketLedger:
     received, replayed or missing.
     """
 
-    __slots__ = ("first", "last", "missing", "replayed")
+    __slots__ = ("audited_to", "first", "last", "missing", "replayed")
 
     def __init__(
         self,
@@ -82,12 +82,16 @@ class MarketLedger:
         last: int = 0,
         replayed: Iterable[tuple[int, int]] = (),
         missing: Iterable[tuple[int, int]] = (),
+        audited_to: int = 0,
     ) -> None:
         self.first = first
         """0 while the market has not joined."""
         self.last = last
         self.replayed = Ranges(replayed)
         self.missing = Ranges(missing)
+        self.audited_to = audited_to
+        """On indexer-grpc, whose heights count no blocks: trades executed up to this instant
+        (ns) were compared with what is listed; 0 while there is no beginning."""
 
     @property
     def due(self) -> int:

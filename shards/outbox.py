@@ -5,10 +5,11 @@ This is the `feed.Outlet` of all feeds. The pipeline hands both lists on.
 """
 
 from collections.abc import Collection, Iterable
-from typing import Final, TypeAlias
+from typing import Final, Protocol, TypeAlias
 
 import msgspec
 
+from shards.booksync import BookSync
 from shards.config import CHANNELS, Limits, Market
 from shards.events import (
     Book,
@@ -24,6 +25,7 @@ from shards.events import (
 )
 from shards.feed import Feed
 from shards.frames import (
+    BY_ID,
     KEYFRAME,
     KIND_BLOCKS,
     KIND_BOOK,
@@ -42,6 +44,7 @@ from shards.frames import (
     symbol_of,
     topic,
 )
+from shards.ledger import MarketLedger
 
 _OF_BOOKS: Final = (KIND_BOOK, KIND_TICKER)
 _BOOK_ALONE: Final = 1 << 62
@@ -68,6 +71,17 @@ class NeedSubscription(msgspec.Struct, frozen=True):
 Request: TypeAlias = NeedSnapshot | NeedReplay | NeedSubscription
 
 
+class Speaker(Protocol):
+    """What is asked of a feed, of whichever kind, that has something to say."""
+
+    @property
+    def market_id(self) -> str: ...
+    @property
+    def sync(self) -> BookSync: ...
+    @property
+    def ledger(self) -> MarketLedger: ...
+
+
 class _Lane(msgspec.Struct, gc=False):
     """What the frames of one market need that does not change from frame to frame."""
 
@@ -92,6 +106,8 @@ class Outbox:
         self.records: list[Record] = []
         self.requests: list[Request] = []
         self._source: Source = source
+        # The indexer tells trades one by one, and some of them late.
+        self._trades_flags = BY_ID if source == "indexer-grpc" else 0
         self._limits = limits
         self._keyframe_every = limits.keyframe_every
         self._lanes: dict[str, _Lane] = {}
@@ -125,7 +141,7 @@ class Outbox:
 
     # ---- events ---------------------------------------------------------------------
 
-    def book(self, feed: Feed, event: Book, late: bool = False) -> None:
+    def book(self, feed: Speaker, event: Book, late: bool = False) -> None:
         """
         Make a book frame, and now and then a keyframe after it.
 
@@ -159,7 +175,7 @@ class Outbox:
         if lane.deltas >= self._keyframe_every and event.sequence == feed.sync.book.sequence:
             self.keyframe(feed, event.ts_recv)
 
-    def keyframe(self, feed: Feed, ts: int) -> None:
+    def keyframe(self, feed: Speaker, ts: int) -> None:
         """Make a frame of the whole book, for the aggregator's late joiners."""
         if not self._with_book:
             return
@@ -180,12 +196,12 @@ class Outbox:
             )
         )
 
-    def trades(self, feed: Feed, event: Trades, late: bool = False) -> None:
+    def trades(self, feed: Speaker, event: Trades, late: bool = False) -> None:
         """Make the trades frame of one block."""
         if not self._with_trades:
             # A replayed block has them all the same.
             return
-        flags = LATE if late else 0
+        flags = self._trades_flags | LATE if late else self._trades_flags
         self.records.append(
             Record(
                 self._lanes[feed.market_id].trades,
@@ -200,14 +216,14 @@ class Outbox:
             )
         )
 
-    def gap(self, feed: Feed, event: Gap) -> None:
+    def gap(self, feed: Speaker, event: Gap) -> None:
         """Make a gap frame; it keeps its place among the market's other frames."""
         name = self._lanes[feed.market_id].gap
         self.records.append(
             Record(name, KIND_GAP, LATE, event.first, event.gap_id, 1, 0, event.ts, encode(event))
         )
 
-    def ticker(self, feed: Feed, event: Ticker, late: bool = False) -> None:
+    def ticker(self, feed: Speaker, event: Ticker, late: bool = False) -> None:
         """Make a ticker frame."""
         name = topic("ticker", self._lanes[feed.market_id].symbol)
         self._tell(name, KIND_TICKER, event, event.height, event.sequence, late)
@@ -267,7 +283,7 @@ class Outbox:
 
     # ---- wants ------------------------------------------------------------------------
 
-    def want_snapshot(self, feed: Feed, height: int) -> None:
+    def want_snapshot(self, feed: Speaker, height: int) -> None:
         """Note that a feed needs its book fetched."""
         if feed.sync.in_sync:
             return
@@ -281,7 +297,7 @@ class Outbox:
         if not self.requests or self.requests[-1] != NeedReplay():
             self.requests.append(NeedReplay())
 
-    def want_subscription(self, feed: Feed) -> None:
+    def want_subscription(self, feed: Speaker) -> None:
         """Note that a feed's subscription is dead."""
         self.requests.append(NeedSubscription(feed.market_id))
 

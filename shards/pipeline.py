@@ -137,8 +137,8 @@ class Pipeline:
         self._release(feeds)
         self._subscriptions[subscription] = feeds
 
-    def confirmed(self, subscription: int) -> None:
-        """The source accepted a subscription, and its payloads do not say so."""
+    def confirmed(self, subscription: int, ts: int = 0) -> None:
+        """The source accepted a subscription (at ``ts``), and its payloads do not say so."""
         for feed in self._subscriptions.get(subscription, ()):
             feed.confirmed()
 
@@ -201,6 +201,12 @@ class Pipeline:
         self.head = block.height
         self.head_ts_event = block.ts_event
         self.head_at = ts_recv
+
+    def lost(self, subscription: int, cause: Cause, ts: int, reason: str) -> None:
+        """One subscription has ended; its markets are subscribed anew."""
+        for feed in self._subscriptions.pop(subscription, ()):
+            feed.lose(cause, ts, reason)
+            self.outbox.want_subscription(feed)
 
     def disconnected(self, cause: Cause, ts: int, reason: str = "") -> None:
         """The connection is gone, and with it every subscription."""

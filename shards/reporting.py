@@ -5,6 +5,8 @@ import time
 
 from shards.config import ShardConfig
 from shards.feed import Feed
+from shards.indexerfeed import IndexerFeed
+from shards.indexerpipeline import IndexerPipeline
 from shards.pipeline import Pipeline
 from shards.push import Pusher
 from shards.reports import EndpointReport, MarketReport, Report
@@ -14,7 +16,7 @@ from shards.stats import ShardStats
 
 def make_report(
     config: ShardConfig,
-    pipeline: Pipeline,
+    pipeline: Pipeline | IndexerPipeline,
     pusher: Pusher,
     endpoints: EndpointPool,
     *,
@@ -53,7 +55,7 @@ def make_report(
     )
 
 
-def _market(feed: Feed) -> MarketReport:
+def _market(feed: Feed | IndexerFeed) -> MarketReport:
     ledger, stats = feed.ledger, feed.stats
     return MarketReport(
         feed.market_id,
@@ -67,4 +69,5 @@ def _market(feed: Feed) -> MarketReport:
         stats.book_updates,
         stats.duplicates,
         stats.resyncs,
+        ledger.audited_to,
     )

@@ -28,6 +28,8 @@ class MarketReport(msgspec.Struct, array_like=True, gc=False):
     book_updates: int
     duplicates: int
     resyncs: int
+    audited_to: int = 0
+    """On indexer-grpc: the instant up to which its trades were compared, in ns."""
 
 
 class EndpointReport(msgspec.Struct, array_like=True, gc=False):
@@ -82,6 +84,8 @@ class ResumePoint(msgspec.Struct, array_like=True, gc=False):
     missing: list[tuple[int, int]]
     gap: Gap | None = None
     """Open when that process died: its successor closes it."""
+    audited_to: int = 0
+    """On indexer-grpc: its trades are to be listed again from this instant on, in ns."""
 
 
 class Assignment(msgspec.Struct, array_like=True, gc=False):

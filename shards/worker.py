@@ -5,9 +5,9 @@ One shard process: everything put together around one event loop.
 
     source ──payload──► pipeline ──records──► pusher ──► aggregator's PULL
                            │ ▲
-                  requests │ │ books, lost blocks
+                  requests │ │ books, lost blocks, listed trades
                            ▼ │
-                        fetcher       watch       reports ◄──► aggregator's ROUTER
+                          upkeep      reports ◄──► aggregator's ROUTER
 
 The data path, from the socket's callback to the send, is one synchronous call. Tasks
 exist for what is not per message: fetching, watching, reporting.
@@ -31,11 +31,9 @@ import zmq
 from shards.config import Market, ShardConfig
 from shards.errors import EXIT_CONFIG, ConfigError
 from shards.events import Cause, Funding
-from shards.fetching import Fetcher
 from shards.frames import Record
 from shards.ledger import MarketLedger
 from shards.link import Link
-from shards.pipeline import Pipeline
 from shards.polling import FundingPoll
 from shards.push import Pusher
 from shards.reporting import make_report
@@ -43,8 +41,8 @@ from shards.reports import Answer, Assignment, Report, ResumePoint
 from shards.sources import open_source
 from shards.sources.channels import Access
 from shards.stats import ShardStats
+from shards.upkeep import AnyPipeline, Upkeep, new_pipeline, open_upkeep
 from shards.vitals import Watched
-from shards.watching import Watch
 
 log = logging.getLogger(__name__)
 
@@ -81,8 +79,7 @@ class Shard:
             markets=lambda: tuple(self._pipeline.markets.values()),
             tell=self._tell_funding,
         )
-        self._fetcher: Fetcher | None = None
-        self._watch: Watch | None = None
+        self._upkeep: Upkeep | None = None
         self._batch_ts = 0
         self._batch_age = int(config.limits.batch_age_s * 1e9)
         self.watched = Watched()
@@ -90,15 +87,8 @@ class Shard:
 
     def _new_pipeline(
         self, markets: Sequence[Market], ledgers: dict[str, MarketLedger]
-    ) -> Pipeline:
-        return Pipeline(
-            markets,
-            source=self._config.source,
-            decoder=self._source.decode,
-            limits=self._config.limits,
-            channels=self._config.channels,
-            ledgers=ledgers,
-        )
+    ) -> AnyPipeline:
+        return new_pipeline(self._config, self._source, markets, ledgers)
 
     # ---- life -----------------------------------------------------------------------
 
@@ -115,21 +105,13 @@ class Shard:
         else:
             self._pipeline = self._new_pipeline(self._config.markets, _ledgers(answer.resume))
         async with asyncio.TaskGroup() as tasks:
-            self._fetcher = Fetcher(
+            self._upkeep = open_upkeep(
                 self._config,
                 self._pipeline,
                 self._pusher,
                 self._access,
-                tasks=tasks,
-                settle=self._settle,
-                resubscribe=self._source.resubscribe,
-            )
-            self._watch = Watch(
-                self._config,
-                self._pipeline,
-                self._pusher,
                 self._source,
-                self._access,
+                tasks=tasks,
                 settle=self._settle,
             )
             self._heed(answer)
@@ -142,8 +124,7 @@ class Shard:
             gc.freeze()
             # Frames are freed by their counts; looking for cycles every 700 of them finds none.
             gc.set_threshold(50_000, 20, 100)
-            tasks.create_task(self._fetcher.replay_lost())
-            tasks.create_task(self._watch.run())
+            tasks.create_task(self._upkeep.run())
             tasks.create_task(self._report())
             tasks.create_task(self._source.run())
             if "funding" in self._config.channels:
@@ -158,14 +139,16 @@ class Shard:
 
     async def drain(self) -> None:
         """Hand over what is there: the frames, then a last report."""
+        if self._upkeep is not None:
+            self._upkeep.flush()
         self._pusher.push(self._pipeline.take_records())
-        if self._watch is not None:
+        if self._upkeep is not None:
             await self._link.report(self._make_report(fresh=False), wait_s=1.0)
 
     async def aclose(self) -> None:
         """Close what was opened."""
-        if self._fetcher is not None:
-            await self._fetcher.aclose()
+        if self._upkeep is not None:
+            await self._upkeep.aclose()
         await self._funding.aclose()
         self._pusher.close()
         self._link.close()
@@ -189,7 +172,12 @@ class Shard:
 
     def confirmed(self, subscription: int) -> None:
         """Note that a subscription was accepted."""
-        self._pipeline.confirmed(subscription)
+        self._pipeline.confirmed(subscription, time.time_ns())
+
+    def lost(self, subscription: int, cause: Cause, reason: str) -> None:
+        """Note that one subscription has ended."""
+        self._pipeline.lost(subscription, cause, time.time_ns(), reason)
+        self._settle()
 
     def disconnected(self, cause: Cause, reason: str) -> None:
         """Note that the connection is gone."""
@@ -215,8 +203,8 @@ class Shard:
                 # Once per batch, of its oldest payload: the others waited less.
                 self._stats.recv_to_decoded.record(decoded - ts_recv)
                 self._stats.decoded_to_pushed.record(pushed - decoded)
-        if self._pipeline.has_requests and self._fetcher is not None:
-            self._fetcher.see_to()
+        if self._pipeline.has_requests and self._upkeep is not None:
+            self._upkeep.see_to()
 
     def _dropped(self, records: list[Record]) -> None:
         count = self._pipeline.dropped(records, time.time_ns())
@@ -278,14 +266,14 @@ class Shard:
     def _make_report(self, *, fresh: bool) -> Report:
         stats = self._stats
         stats.held_blocks = self._pipeline.held_blocks()
-        stats.requests = self._fetcher.waiting if self._fetcher is not None else 0
+        stats.requests = self._upkeep.waiting if self._upkeep is not None else 0
         return make_report(
             self._config,
             self._pipeline,
             self._pusher,
             self._source.endpoints,
             fresh=fresh,
-            halted=self._watch is not None and self._watch.halted,
+            halted=self._upkeep is not None and self._upkeep.halted,
             lag_s=self.watched.take_worst_s(),
             stats=stats,
             assignment=self._assignment,
@@ -294,7 +282,9 @@ class Shard:
 
 def _ledgers(resume: Mapping[str, ResumePoint]) -> dict[str, MarketLedger]:
     return {
-        market_id: MarketLedger(point.first, point.last, point.replayed, point.missing)
+        market_id: MarketLedger(
+            point.first, point.last, point.replayed, point.missing, point.audited_to
+        )
         for market_id, point in resume.items()
     }
 

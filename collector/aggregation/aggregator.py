@@ -29,8 +29,9 @@ from collector.aggregation.transitions import Transitions
 from collector.config import AggregatorConfig, Steering
 from shards import frames
 from shards.config import CHAIN, Market
-from shards.events import Gap
+from shards.events import Gap, number_of
 from shards.frames import (
+    BY_ID,
     KEYFRAME,
     KIND_BOOK,
     KIND_GAP,
@@ -42,6 +43,7 @@ from shards.frames import (
     BatchHeader,
     Record,
 )
+from shards.known import KnownTrades
 from shards.push import plain_send
 from shards.reports import Answer, MarketReport, Report
 
@@ -57,7 +59,16 @@ _AGAIN: Final = 8
 class Lane:
     """One topic on its way out."""
 
-    __slots__ = ("count", "height", "market_id", "sequence", "shard", "topic", "topic_sequence")
+    __slots__ = (
+        "count",
+        "height",
+        "known",
+        "market_id",
+        "sequence",
+        "shard",
+        "topic",
+        "topic_sequence",
+    )
 
     def __init__(self, topic: str, market_id: str) -> None:
         self.topic = topic.encode()
@@ -69,6 +80,8 @@ class Lane:
         self.sequence = 0
         """Of the book, or of the last gap."""
         self.count = 0
+        self.known: KnownTrades | None = None
+        """Only where trades are told apart by their ids."""
 
 
 class ShardLink:
@@ -130,10 +143,13 @@ class Aggregator:
         entries: Iterable[Entry] = (),
     ) -> None:
         self.config = config
-        self.coverage = Coverage(config.markets, saved)
+        tells_blocks = config.source != "indexer-grpc"
+        self.coverage = Coverage(config.markets, saved, tells_blocks=tells_blocks)
         self.history = History(frames_per_topic=128, total_bytes=32 << 20)
         through = 0 if config.assignment else None
-        self.proof = TradeProof(every_market=config.every_market, listed_through=through)
+        self.proof = TradeProof(
+            every_market=config.every_market, listed_through=through, tells_blocks=tells_blocks
+        )
         self.journal = Journal(saved=entries)
         self.transitions = Transitions(self.journal, self.coverage)
         self.timeline = Timeline()
@@ -310,10 +326,17 @@ class Aggregator:
                 return
             lane.sequence = record.sequence
         elif record.kind == KIND_TRADES:
-            if record.height <= lane.height:
+            if record.flags & BY_ID:
+                found = _unknown(lane, record)
+                if found is None:
+                    self.duplicates += 1
+                    return
+                record = found
+            elif record.height <= lane.height:
                 self.duplicates += 1
                 return
-            self.proof.add(record.height, record.count, record.sequence)
+            else:
+                self.proof.add(record.height, record.count, record.sequence)
         elif record.kind != KIND_GAP:
             if _is_known(lane, record):
                 self.duplicates += 1
@@ -501,3 +524,24 @@ def _is_known(lane: Lane, record: Record) -> bool:
         # Two of one height differ: the book was fetched anew in between.
         return record.sequence <= lane.sequence
     return record.height <= lane.height
+
+
+def _unknown(lane: Lane, record: Record) -> Record | None:
+    """
+    Leave out of a record the trades that went out before; None if all did.
+
+    A source that tells trades one by one brings some late, and a shard that takes over lists
+    again what its predecessor may have published: their heights say nothing, their ids do.
+    """
+    if lane.known is None:
+        lane.known = KnownTrades()
+    event = frames.decode_trades(record.event)
+    fresh = lane.known.take(event.trades)
+    if len(fresh) == len(event.trades):
+        return record
+    if not fresh:
+        return None
+    event = msgspec.structs.replace(event, trades=fresh)
+    return msgspec.structs.replace(
+        record, count=len(fresh), sequence=number_of(fresh[-1]), event=frames.encode(event)
+    )

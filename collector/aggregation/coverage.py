@@ -20,6 +20,8 @@ from shards.events import Gap
 from shards.ledger import MarketLedger
 from shards.reports import MarketReport, Report, ResumePoint
 
+_BLOCK_NS: Final = 1_000_000_000
+"""More than a block takes, where blocks are to be counted in time."""
 SILENT_S: Final = 3.0
 """A shard that has not reported for so long cannot vouch for its markets."""
 GRACE_S: Final = 2.0
@@ -54,6 +56,8 @@ class MarketState(msgspec.Struct, array_like=True):
     """The process that took it over from another shard answers for the blocks from here on."""
     taken_by: int = 0
     """Epoch of that process."""
+    audited_to: int = 0
+    """On indexer-grpc: the instant (ns) up to which its trades were compared."""
 
 
 class Tally(NamedTuple):
@@ -67,7 +71,15 @@ class Tally(NamedTuple):
 class Coverage:
     """The state of every market over all shards."""
 
-    def __init__(self, markets: Iterable[Market], saved: Iterable[MarketState] = ()) -> None:
+    def __init__(
+        self,
+        markets: Iterable[Market],
+        saved: Iterable[MarketState] = (),
+        *,
+        tells_blocks: bool = True,
+    ) -> None:
+        """``tells_blocks`` says whether the source does: without, none are accounted for."""
+        self.tells_blocks = tells_blocks
         self._markets: dict[str, Market] = {}
         self._status: dict[str, str] = {}
         self.states: dict[str, MarketState] = {}
@@ -164,6 +176,7 @@ class Coverage:
             state.last = market.last
             state.replayed = market.replayed
             state.missing = market.missing
+            state.audited_to = market.audited_to
 
     def gap(self, event: Gap) -> None:
         """Take a gap that is being announced."""
@@ -190,6 +203,7 @@ class Coverage:
                     list(ledger.replayed),
                     list(ledger.missing),
                     state.gaps.gap,
+                    max(0, state.audited_to - again * _BLOCK_NS),
                 )
         return points
 
@@ -298,7 +312,7 @@ class Coverage:
         """
         first = last = due = replayed = missing = 0
         for state in self.states.values():
-            if not state.first:
+            if not state.first or not self.tells_blocks:
                 continue
             first = min(first or state.first, state.first)
             last = max(last, state.last)
@@ -330,7 +344,7 @@ class Coverage:
         holes: list[dict[str, Any]] = []
         for state in self.states.values():
             ranges = list(state.missing)
-            if _collected(state) and self._settled > state.last:
+            if self.tells_blocks and _collected(state) and self._settled > state.last:
                 ranges.append((state.last + 1, self._settled))
             if ranges:
                 symbol = self._markets[state.market_id].symbol
@@ -384,6 +398,7 @@ def _continue_ledger(state: MarketState, market: MarketReport) -> None:
             ranges.add(max(first, state.since), last)
     state.last = max(market.last, state.since - 1)
     state.replayed, state.missing = list(before.replayed), list(before.missing)
+    state.audited_to = market.audited_to
 
 
 def _update_state(state: MarketState, market: MarketReport, report: Report) -> None:

@@ -13,14 +13,22 @@ from typing import Any
 class TradeProof:
     """Counts the trades of each block until all its shards have accounted for it."""
 
-    def __init__(self, *, every_market: bool, listed_through: int | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        every_market: bool,
+        listed_through: int | None = None,
+        tells_blocks: bool = True,
+    ) -> None:
         """
         Args:
             listed_through: See `listed`; None: the network's markets never change.
+            tells_blocks: Whether the source does; without, nothing is provable.
 
         """
         self.every_market = every_market
         self._listed_through = listed_through
+        self._tells_blocks = tells_blocks
         self.whole = 0
         self.holes: list[int] = []
         """Heights whose trades were not all received; the newest hundred."""
@@ -66,6 +74,8 @@ class TradeProof:
 
     def summary(self) -> dict[str, Any]:
         """Say whether it is provable, and what was proved so far."""
+        if not self._tells_blocks:
+            return {"provable": False, "reason": "not provable: the indexer tells no blocks"}
         if not self.every_market:
             return {"provable": False, "reason": "not provable: subset of the network's markets"}
         return {

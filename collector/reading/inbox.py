@@ -191,8 +191,11 @@ class Inbox:
         if verdict is False:
             self.duplicates += 1
             return
-        if verdict is not True:
+        if isinstance(verdict, Lost):
             self._lose(position, verdict, ts_sub)
+        elif verdict is not True:
+            # The others of these trades were delivered before.
+            event = verdict
         self.ready.append(position.hand_out(event, header, ts_sub, healed))
 
     def _hold(self, followed: _Followed, header: Header, body: bytes, ts_sub: int) -> None:

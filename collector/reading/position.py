@@ -11,6 +11,7 @@ channel  a fact is known already when                            a loss is seen 
 book     its sequence is not above ours                          a jump in sequence
 ticker   its sequence is not above ours                          heights out of reach
 trades   its height is not above ours; orders alike              heights out of reach
+         (an indexer's: each trade by its id, as some come late)
 gap      its (gap_id, state, first) was delivered                heights out of reach
 markets  all but its instant is as we know it                    heights out of reach
 others   its height is not above ours                            heights out of reach
@@ -29,8 +30,11 @@ from collector.reading.received import Lost, Received
 from collector.reading.wanted import split
 from shards.events import Book, Event, Gap, Metadata, Orders, Ticker, Trades
 from shards.frames import STATES
+from shards.known import KnownTrades
 
 _GAPS_KNOWN: Final = 256
+_BY_ID: Final = frozenset({"indexer-grpc", "indexer-replay"})
+"""Sources whose trades may come late, and those of one block in several frames."""
 
 
 class Position:
@@ -44,6 +48,7 @@ class Position:
         "fact",
         "floor",
         "in_sync",
+        "known",
         "linked",
         "overlaps",
         "publisher_epoch",
@@ -73,6 +78,8 @@ class Position:
         """Whether what comes is known to continue what was delivered."""
         self.starts_whole = self.channel == "book" or self.channel in STATES
         """Whether a late joiner is to be given the newest whole book, or state."""
+        self.known: KnownTrades | None = None
+        """Only where trades are told apart by their ids."""
         self._listed: Metadata | None = None
         self._gaps: deque[tuple[int, str, int, int]] = deque(maxlen=_GAPS_KNOWN)
 
@@ -98,12 +105,14 @@ class Position:
         self.complete = max(first, from_height - 1)
         return Lost("height", first, self.complete, _reason(restarted))
 
-    def admit(self, event: Event) -> bool | Lost:
-        """Say whether to deliver the event: no, yes, or yes after a loss."""
+    def admit(self, event: Event) -> bool | Lost | Trades:
+        """Say whether to deliver the event: no, yes, yes after a loss, or only these trades."""
         if type(event) is Book:
             if event.is_snapshot:
                 return self._admit_snapshot(event.sequence)
             return self._admit_delta(event.sequence)
+        if type(event) is Trades and event.source in _BY_ID:
+            return self._admit_by_id(event)
         if type(event) is Trades or type(event) is Orders:
             return self._admit_block(event.height)
         if type(event) is Gap:
@@ -114,6 +123,20 @@ class Position:
             return self._admit_state(event.sequence)
         assert not isinstance(event, Gap | Metadata)
         return self._admit_state(event.height)
+
+    def _admit_by_id(self, event: Trades) -> bool | Trades:
+        if self.overlaps and event.height <= self.floor:
+            return False
+        self.known = self.known or KnownTrades()
+        fresh = self.known.take(event.trades)
+        if not fresh:
+            return False
+        self.fact = max(self.fact, event.height)
+        self.complete = max(self.complete, event.height)
+        self.overlaps = False
+        if len(fresh) == len(event.trades):
+            return True
+        return msgspec.structs.replace(event, trades=fresh)
 
     def _admit_gap(self, event: Gap) -> bool:
         # An open gap is told again once it is known which heights it lacks.

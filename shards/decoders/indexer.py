@@ -1,36 +1,233 @@
 """
-Decode the indexer's trades, given as parsed protobuf objects, into the chain's own form.
+Decode the indexer's messages into the chain's own form.
 
 The indexer tells amounts as decimal text in the tokens' smallest units, execution types in
-camelCase, and the same ``trade_id`` as the chain (its V2 calls do).
+camelCase, instants in milliseconds, and the same ``trade_id`` as the chain (its V2 calls do).
+A sequence of 0 and an instant before 1970 stand for what it does not know.
 """
 
 import decimal
-from typing import Any, Final
+from collections.abc import Collection, Iterable, Iterator
+from functools import lru_cache
+from typing import Any, Final, Literal
 
+import msgspec
+
+from shards.catalogue import BOOKS
 from shards.config import Market
-from shards.events import Trade
+from shards.errors import DecodeError
+from shards.events import ZERO, BookUpdate, Level, Snapshot, Trade
+from shards.known import place_of
 
 # Wide enough for every amount: the default 28 digits would round some.
 _exact: Final = decimal.Context(prec=78)
-_UNIT: Final = decimal.Decimal(1).scaleb(-18)
+_PLACES: Final = 18
+_NO_FRACTION: Final = "0" * _PLACES
+
+
+Stream = Literal["book", "trades"]
+"""What one call of the indexer tells of a market."""
+STREAMS: Final[tuple[Stream, ...]] = ("book", "trades")
+
+
+PARTS: Final = 4
+BOOK: Final = 0
+TRADES: Final = 1
+SPOT_PROBE: Final = 2
+DERIVATIVE_PROBE: Final = 3
+"""A subscription's number modulo `PARTS`: a call of one market, or the probes of a service."""
+
+
+def streams_of(channels: Collection[str]) -> tuple[Stream, ...]:
+    """Name the streams that some channels are made of."""
+    wanted = {"book": not BOOKS.isdisjoint(channels), "trades": "trades" in channels}
+    return tuple(stream for stream in STREAMS if wanted[stream])
 
 
 def amount(text: str, places: int) -> str:
-    """Shift an amount by powers of ten and write it as the chain does, with 18 decimals."""
-    shifted = _exact.scaleb(_exact.create_decimal(text or "0"), places)
-    return format(shifted.quantize(_UNIT, rounding=decimal.ROUND_DOWN, context=_exact), "f")
+    """
+    Shift an amount by powers of ten and write it as the chain does, with 18 decimals.
+
+    Raises:
+        ValueError, ArithmeticError: If it is none.
+
+    """
+    sign = ""
+    if text[:1] == "-":
+        sign, text = "-", text[1:]
+    whole, _, fraction = text.partition(".")
+    digits = whole + fraction
+    if not (digits.isdigit() and digits.isascii()):
+        # An exponent, or nothing at all: an absent field is zero.
+        plain = _exact.create_decimal(text or "0")
+        if not plain.is_finite() or plain.is_signed() or plain.adjusted() > _exact.prec:
+            raise ValueError(f"no amount: {text!r}")
+        return amount(sign + format(plain, "f"), places)
+    point = len(whole) + places
+    if point <= 0:
+        digits = "0" * (1 - point) + digits
+        point = 1
+    kept = digits[:point].ljust(point, "0").lstrip("0") or "0"
+    rest = digits[point : point + _PLACES].ljust(_PLACES, "0")
+    if kept == "0" and rest == _NO_FRACTION:
+        return ZERO
+    return sign + kept + "." + rest
 
 
-def spot_trade(message: Any, market: Market) -> Trade:
+_price: Final = lru_cache(1 << 16)(amount)
+"""Prices come again and again, quantities hardly ever."""
+
+
+class Units(msgspec.Struct, frozen=True):
+    """By which powers of ten one market's amounts are shifted."""
+
+    price: int
+    quantity: int
+    quote: int
+
+    @classmethod
+    def of(cls, market: Market) -> "Units":
+        """Spot counts in units of both tokens; derivatives in units of the quote token alone."""
+        quote = market.quote_decimals
+        if market.type == "spot":
+            return cls(market.base_decimals - quote, -market.base_decimals, -quote)
+        return cls(-quote, 0, -quote)
+
+
+class Told(msgspec.Struct, frozen=True, gc=False):
+    """What one message of a stream says: a book's update or a trade, and the event's time."""
+
+    ts_event: int
+    update: BookUpdate | None = None
+    trade: Trade | None = None
+    height: int = 0
+    """Of the trade; an update does not tell its own."""
+    is_whole: bool = True
+    """False where the message is no plain update, so that the book must be fetched anew."""
+
+
+class Seen(msgspec.Struct, frozen=True, gc=False):
+    """How far a market's book has got at the indexer."""
+
+    market_id: str
+    sequence: int
+    height: int
+
+
+class IndexerDecoder:
+    """The messages of one service, spot or derivative; binary options are in the latter."""
+
+    def __init__(self, messages: Any, *, spot: bool) -> None:
+        """``messages`` is the generated module, ``exchange.injective_…_exchange_rpc_pb2``."""
+        self._update: Any = messages.StreamOrderbookUpdateResponse.FromString
+        self._streamed: Any = messages.StreamTradesV2Response.FromString
+        self._books: Any = messages.OrderbooksV2Response.FromString
+        self._trade = spot_trade if spot else derivative_trade
+
+    def book(self, payload: bytes | memoryview, market: Market, units: Units) -> Told:
+        """
+        Decode a ``StreamOrderbookUpdateResponse``.
+
+        Raises:
+            DecodeError: If it is none.
+
+        """
+        message = _parsed(self._update, payload, market)
+        changes = message.orderbook_level_updates
+        try:
+            update = BookUpdate(
+                market.market_id,
+                changes.sequence,
+                _changed(changes.buys, units),
+                _changed(changes.sells, units),
+            )
+        except (ArithmeticError, ValueError) as error:
+            raise DecodeError(market.market_id, f"a level cannot be read: {error!r}") from None
+        is_whole = message.operation_type == "update" and changes.sequence > 0
+        return Told(_ns(changes.updated_at), update, None, 0, is_whole)
+
+    def trade(self, payload: bytes | memoryview, market: Market, units: Units) -> Told:
+        """
+        Decode a ``StreamTradesV2Response``.
+
+        Raises:
+            DecodeError: If it is none.
+
+        """
+        message = _parsed(self._streamed, payload, market).trade
+        return self.past_trade(message, market, units)
+
+    def past_trade(self, message: Any, market: Market, units: Units) -> Told:
+        """Decode a trade of ``TradesV2``, or of a stream; raises DecodeError."""
+        try:
+            trade = self._trade(message, market, units)
+            return Told(_ns(message.executed_at), None, trade, place_of(trade)[0])
+        except (ArithmeticError, ValueError) as error:
+            raise DecodeError(market.market_id, f"a trade cannot be read: {error!r}") from None
+
+    def seen(self, payload: bytes | memoryview) -> Iterator[Seen]:
+        """
+        Read how far the books of an ``OrderbooksV2Response`` have got, and nothing else of it.
+
+        Raises:
+            DecodeError: If it is none.
+
+        """
+        for single in _parsed(self._books, payload, None).orderbooks:
+            yield Seen(single.market_id, single.orderbook.sequence, single.orderbook.height)
+
+
+def _parsed(parse: Any, payload: bytes | memoryview, market: Market | None) -> Any:
+    try:
+        return parse(bytes(payload))
+    # protobuf's error class differs between its implementations, and is not ours to import.
+    except Exception as error:  # noqa: BLE001
+        where = market.market_id if market else ""
+        raise DecodeError(where, f"not a message of the indexer: {error}") from None
+
+
+def _changed(levels: Iterable[Any], units: Units) -> list[Level]:
+    price, quantity = units.price, units.quantity
+    return [
+        (
+            _price(level.price, price),
+            amount(level.quantity, quantity) if level.is_active else ZERO,
+        )
+        for level in levels
+    ]
+
+
+def snapshot(market: Market, book: Any) -> Snapshot:
+    """
+    Decode a ``SpotLimitOrderbookV2`` or ``DerivativeLimitOrderbookV2``.
+
+    Raises:
+        DecodeError: If an amount cannot be read.
+
+    """
+    units = Units.of(market)
+    try:
+        sides = [
+            [
+                (amount(level.price, units.price), amount(level.quantity, units.quantity))
+                for level in side
+            ]
+            for side in (book.buys, book.sells)
+        ]
+    except (ArithmeticError, ValueError) as error:
+        raise DecodeError(market.market_id, f"a level cannot be read: {error!r}") from None
+    return Snapshot(market.market_id, max(0, book.height), book.sequence, *sides)
+
+
+def spot_trade(message: Any, market: Market, units: Units | None = None) -> Trade:
     """Decode an ``injective_spot_exchange_rpc.SpotTrade``."""
-    base, quote = market.base_decimals, market.quote_decimals
+    units = units or Units.of(market)
     return Trade(
         message.trade_id,
         "buy" if message.trade_direction == "buy" else "sell",
-        amount(message.price.price, base - quote),
-        amount(message.price.quantity, -base),
-        amount(message.fee, -quote),
+        amount(message.price.price, units.price),
+        amount(message.price.quantity, units.quantity),
+        amount(message.fee, units.quote),
         _execution_type(message.trade_execution_type),
         message.order_hash,
         message.subaccount_id,
@@ -39,26 +236,31 @@ def spot_trade(message: Any, market: Market) -> Trade:
     )
 
 
-def derivative_trade(message: Any, market: Market) -> Trade:
+def derivative_trade(message: Any, market: Market, units: Units | None = None) -> Trade:
     """Decode an ``injective_derivative_exchange_rpc.DerivativeTrade``."""
-    quote = market.quote_decimals
+    units = units or Units.of(market)
     delta = message.position_delta
     return Trade(
         message.trade_id,
         "buy" if delta.trade_direction == "buy" else "sell",
-        amount(delta.execution_price, -quote),
-        amount(delta.execution_quantity, 0),
-        amount(message.fee, -quote),
+        amount(delta.execution_price, units.price),
+        amount(delta.execution_quantity, units.quantity),
+        amount(message.fee, units.quote),
         _execution_type(message.trade_execution_type),
         message.order_hash,
         message.subaccount_id,
         message.fee_recipient,
         message.cid,
-        amount(delta.execution_margin, -quote),
-        amount(message.payout, -quote),
+        amount(delta.execution_margin, units.quote),
+        amount(message.payout, units.quote),
     )
 
 
 def _execution_type(name: str) -> str:
     """``limitFill`` is the chain's ``LimitFill``."""
     return name[:1].upper() + name[1:]
+
+
+def _ns(time_ms: int) -> int:
+    """Go's zero time is in the year 1: not known."""
+    return time_ms * 1_000_000 if time_ms > 0 else 0

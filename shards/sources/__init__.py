@@ -23,6 +23,17 @@ def open_source(config: ShardConfig, sink: Sink, access: "Access") -> Source:
             grouped=not config.per_market,
             access=access,
         )
+    if config.source == "indexer-grpc":
+        from shards.sources.indexer_grpc import IndexerGrpc
+
+        return IndexerGrpc(
+            config.endpoints.indexer,
+            config.markets,
+            sink,
+            access,
+            channels=config.channels,
+            limits=config.limits,
+        )
     from shards.sources.chain_ws import ChainWs
 
     return ChainWs(

@@ -1,7 +1,7 @@
 """Who receives what a source hears, and what a source offers: the two sides of the shell."""
 
 from collections.abc import Iterable
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from shards.config import Market
 from shards.events import Block, Cause, Confirmed, Rejected
@@ -27,6 +27,9 @@ class Sink(Protocol):
         where the payload names its own.
         """
 
+    def lost(self, subscription: int, cause: Cause, reason: str) -> None:
+        """One subscription has ended; the others go on."""
+
     def disconnected(self, cause: Cause, reason: str) -> None:
         """Every subscription is gone."""
 
@@ -35,9 +38,6 @@ class Source(Protocol):
     """One upstream API."""
 
     endpoints: EndpointPool
-
-    def decode(self, payload: bytes | memoryview) -> tuple[int, Block | Confirmed | Rejected]:
-        """Decode one of this source's payloads."""
 
     async def run(self) -> None:
         """Connect, subscribe, and start over whenever that ends; never return."""
@@ -53,3 +53,11 @@ class Source(Protocol):
 
     def reconnect(self, cause: Cause, reason: str) -> None:
         """Give the connection up and make another."""
+
+
+@runtime_checkable
+class BlockSource(Protocol):
+    """A source whose payloads are blocks (the indexer's are not)."""
+
+    def decode(self, payload: bytes | memoryview) -> tuple[int, Block | Confirmed | Rejected]:
+        """Decode one of this source's payloads."""

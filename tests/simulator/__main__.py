@@ -34,6 +34,7 @@ from tests.simulator.venue import Options, Venue, running
 @click.option("--wait-subscriptions", default=0, help="No block before so many subscriptions.")
 @click.option("--buffer", default=100, show_default=True, help="Blocks queued before eviction.")
 @click.option("--indexer-lag", default=0.0, show_default=True, help="Seconds behind the chain.")
+@click.option("--indexer-streams", default=0, help="Its streams per connection.  [default: any]")
 @click.option("--history", default=1_000, show_default=True, help="Blocks kept.")
 @click.option("--truth", type=click.Path(path_type=Path), help="Write every block here, as JSON.")
 @click.option("--json", "as_json", is_flag=True, help="Print the endpoints as one JSON line.")
@@ -59,6 +60,7 @@ def _options(given: dict[str, Any]) -> Options:
         activity=activity,
         block_time_s=given["block_time"] if given["speed"] == "paced" else 0.0,
         indexer_lag_s=given["indexer_lag"],
+        indexer_streams=given["indexer_streams"],
         **{name: given[name] for name in same},
     )
 

@@ -160,7 +160,7 @@ class SlowSnapshot(Base, frozen=True, kw_only=True, tag="slow-snapshot"):
 class StaleSnapshot(Base, frozen=True, kw_only=True, tag="stale-snapshot"):
     """Book queries that are not pinned are answered by a node so many blocks behind; its
     height header says so. Pinned ones beyond its head are refused. The RPC is as far behind
-    and refuses newer blocks."""
+    and refuses newer blocks; the indexer's queries of trades are answered from as far back."""
 
     behind: int = 5
 

@@ -28,6 +28,8 @@ class GrpcServer:
 
     def __init__(self, mischief: Mischief) -> None:
         self.mischief = mischief
+        self.streams_per_connection = 0
+        """HTTP/2's limit of streams, as proxies have one; 0 for none."""
         self._server: grpc.aio.Server | None = None
         self._port = 0
 
@@ -42,7 +44,9 @@ class GrpcServer:
 
     async def start(self) -> None:
         """Listen, on the port it had before if it had one."""
-        self._server = grpc.aio.server(options=_OPTIONS)
+        limit = self.streams_per_connection
+        limits = (("grpc.max_concurrent_streams", limit),) if limit else ()
+        self._server = grpc.aio.server(options=_OPTIONS + limits)
         for service, methods in self.handlers().items():
             handler = grpc.method_handlers_generic_handler(service, dict(methods))
             self._server.add_generic_rpc_handlers((handler,))

@@ -112,10 +112,10 @@ class Service:
             **self._common(market),
         )
 
-    def book(self, market_id: str, depth: int) -> Any:
-        """Return a whole book, or so many levels a side."""
+    def book(self, market_id: str, depth: int, height: int = 0) -> Any:
+        """Return a whole book, or so many levels a side, after a block; 0 is now."""
         market = self.exchange.by_id[market_id]
-        book: Snapshot = self.exchange.book_at(market_id)
+        book: Snapshot = self.exchange.book_at(market_id, height)
         time_ms = self.exchange.block(book.height).time_ms
         end = depth or None
         return self._book(
@@ -136,24 +136,24 @@ class Service:
             for price, quantity in levels
         ]
 
-    def orderbooks(self, request: Any) -> Any:
-        """Answer ``OrderbooksV2``; ids that are not known are left out."""
+    def orderbooks(self, request: Any, height: int) -> Any:
+        """Answer ``OrderbooksV2`` as of a block; ids that are not known are left out."""
         ids = list(request.market_ids) or [m.market_id for m in self.exchange.markets]
         kind = "Spot" if self.spot else "Derivative"
         single = getattr(self.pb, f"Single{kind}LimitOrderbookV2")
         return self.pb.OrderbooksV2Response(
             orderbooks=[
-                single(market_id=market_id, orderbook=self.book(market_id, request.depth))
+                single(market_id=market_id, orderbook=self.book(market_id, request.depth, height))
                 for market_id in ids
                 if self.has(market_id)
             ]
         )
 
-    def trades(self, request: Any) -> Any:
-        """Answer ``TradesV2``: the newest first, of all that is kept."""
+    def trades(self, request: Any, height: int) -> Any:
+        """Answer ``TradesV2`` as of a block: the newest first, of all that is kept."""
         found = [
             (market, trade, block.time_ms)
-            for block in self._kept(request.start_time, request.end_time)
+            for block in self._kept(request.start_time, request.end_time, height)
             for market_id, trade in reversed(block.trades)
             if self.has(market_id) and takes(request, market_id, trade)
             for market in [self.exchange.by_id[market_id]]
@@ -165,10 +165,10 @@ class Service:
             paging=_paging(self.pb, len(found), request.skip, len(page)),
         )
 
-    def _kept(self, start_ms: int, end_ms: int) -> Iterator[SimBlock]:
+    def _kept(self, start_ms: int, end_ms: int, newest: int) -> Iterator[SimBlock]:
         """Give the kept blocks of a time, the newest first; both ends belong to it."""
         exchange = self.exchange
-        for height in range(exchange.height, exchange.oldest - 1, -1):
+        for height in range(newest, exchange.oldest - 1, -1):
             block = exchange.block(height)
             if start_ms and block.time_ms < start_ms:
                 return

@@ -11,7 +11,7 @@ from typing import Any
 
 import grpc
 
-from tests.simulator import indexer_proto
+from tests.simulator import faults, indexer_proto
 from tests.simulator.exchange import Exchange, SimBlock
 from tests.simulator.grpc_calls import Call, StreamingServer
 from tests.simulator.grpc_serving import Handlers, streaming, unary
@@ -57,8 +57,8 @@ class IndexerServer(StreamingServer):
         methods = {
             "Markets": unary(self._admitted(service.markets), pb.MarketsRequest),
             "OrderbookV2": unary(self._orderbook(service), pb.OrderbookV2Request),
-            "OrderbooksV2": unary(self._admitted(service.orderbooks), pb.OrderbooksV2Request),
-            "TradesV2": unary(self._admitted(service.trades), pb.TradesV2Request),
+            "OrderbooksV2": unary(self._from_store(service.orderbooks), pb.OrderbooksV2Request),
+            "TradesV2": unary(self._from_store(service.trades), pb.TradesV2Request),
             "StreamOrderbookUpdate": streaming(
                 self._stream_books(service), pb.StreamOrderbookUpdateRequest
             ),
@@ -77,12 +77,31 @@ class IndexerServer(StreamingServer):
 
         return call
 
+    def _from_store(self, answer: Callable[[Any, int], Any]) -> Any:
+        """Answer from the database, which may be slow, or a replica that is behind."""
+
+        async def call(request: Any, context: Any) -> Any:
+            await self.admit(context)
+            found = answer(request, self._stored())
+            slow = self.mischief.find(faults.SlowSnapshot, self.protocol)
+            if slow:
+                await asyncio.sleep(slow.delay_s)
+            return found
+
+        return call
+
+    def _stored(self) -> int:
+        """Return the height that queries are answered at."""
+        stale = self.mischief.find(faults.StaleSnapshot, self.protocol)
+        exchange = self._exchange
+        return max(exchange.oldest, exchange.height - (stale.behind if stale else 0))
+
     def _orderbook(self, service: Service) -> Any:
         async def call(request: Any, context: Any) -> Any:
             await self.admit(context)
             if not service.has(request.market_id):
                 await context.abort(grpc.StatusCode.NOT_FOUND, "object not found")
-            book = service.book(request.market_id, request.depth)
+            book = service.book(request.market_id, request.depth, self._stored())
             return service.pb.OrderbookV2Response(orderbook=book)
 
         return call

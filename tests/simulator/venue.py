@@ -38,6 +38,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     """Blocks a server queues for a slow reader before it evicts it."""
     indexer_lag_s: float = 0.0
     """How much later the indexer's streams tell a block."""
+    indexer_streams: int = 0
+    """The indexer's limit of streams on one connection; beyond it calls wait in silence."""
     history: int = 1_000
     """Blocks that can be asked for again."""
 
@@ -81,6 +83,7 @@ class Venue:
         self.rpc = RpcServer(self.exchange, self.mischief)
         self.stream = StreamServer(self.exchange, self.mischief, buffer=options.buffer)
         self.indexer = IndexerServer(self.exchange, self.mischief, lag_s=options.indexer_lag_s)
+        self.indexer.streams_per_connection = options.indexer_streams
         self.servers: tuple[Server, ...] = (
             self.ws,
             self.stream,
@@ -131,19 +134,25 @@ class Venue:
 
     async def _turn(self, due: float) -> float:
         """Wait for the moment of the next block and return it."""
-        pause_s = self._halted_until - time.monotonic()
-        if pause_s > 0:
-            await asyncio.sleep(pause_s)
-            return time.monotonic()
         if not self.options.block_time_s:
             await asyncio.sleep(0)
+            await self._thawed()
             await self.ws.drained()
             await self.stream.drained()
             await self.indexer.drained()
             return due
         due = max(due + self.options.block_time_s, time.monotonic() - _MAX_STALL_S)
         await asyncio.sleep(due - time.monotonic())
-        return due
+        return await self._thawed() or due
+
+    async def _thawed(self) -> float:
+        """Wait while the chain is halted; return when that ended, 0 if it was not."""
+        thawed = 0.0
+        # In small steps: it may be healed meanwhile.
+        while (pause_s := self._halted_until - time.monotonic()) > 0:
+            await asyncio.sleep(min(pause_s, 0.05))
+            thawed = time.monotonic()
+        return thawed
 
     async def make_block(self) -> SimBlock:
         """Make one block now and send it to everyone."""

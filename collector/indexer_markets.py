@@ -1,0 +1,101 @@
+"""Ask the indexer which markets there are, where no endpoint of the chain is configured."""
+
+import functools
+import logging
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, Final
+
+from shards.config import Market, MarketType
+from shards.decoders.indexer import amount
+from shards.sources import stubs
+
+if TYPE_CHECKING:
+    from shards.sources.channels import Access
+
+log = logging.getLogger(__name__)
+
+_STATUSES: Final = ("active", "paused")
+"""In lower case here; the chain spells them with a capital."""
+_TIMEOUT_S: Final = 5.0
+_PAGE: Final = 100
+
+
+def ask(endpoint: str, access: "Access") -> Iterator[Market]:
+    """
+    Give all markets of an indexer, without symbols.
+
+    Raises:
+        SourceError: If a query fails.
+
+    """
+    with access.open_blocking(endpoint) as channel:
+        query = functools.partial(access.blocking_query, endpoint, timeout_s=_TIMEOUT_S)
+        yield from _spot(query, channel)
+        yield from _derivatives(query, channel)
+
+
+def _service(channel: Any, name: str) -> tuple[Any, Any]:
+    """Return the messages and the stub of a service."""
+    messages: Any = stubs.load(f"exchange.injective_{name}_exchange_rpc_pb2")
+    service: Any = stubs.load(f"exchange.injective_{name}_exchange_rpc_pb2_grpc")
+    return messages, getattr(service, f"Injective{name.title()}ExchangeRPCStub")(channel)
+
+
+def _spot(query: Callable[..., Any], channel: Any) -> Iterator[Market]:
+    messages, stub = _service(channel, "spot")
+    for status in _STATUSES:
+        answer, _ = query(stub.Markets, messages.MarketsRequest(market_status=status))
+        for market in answer.markets:
+            if not (market.HasField("base_token_meta") and market.HasField("quote_token_meta")):
+                _leave_out(market)
+                continue
+            base, quote = market.base_token_meta.decimals, market.quote_token_meta.decimals
+            yield _market(market, "spot", status, base, quote)
+
+
+def _derivatives(query: Callable[..., Any], channel: Any) -> Iterator[Market]:
+    messages, stub = _service(channel, "derivative")
+    for status in _STATUSES:
+        answer, _ = query(stub.Markets, messages.MarketsRequest(market_status=status))
+        yield from _quoted(answer.markets, "derivative", status)
+        skip = 0
+        while True:
+            request = messages.BinaryOptionsMarketsRequest(
+                market_status=status, skip=skip, limit=_PAGE
+            )
+            answer, _ = query(stub.BinaryOptionsMarkets, request)
+            yield from _quoted(answer.markets, "binary", status)
+            skip += len(answer.markets)
+            if not answer.markets or skip >= answer.paging.total:
+                break
+
+
+def _quoted(markets: Any, kind: MarketType, status: str) -> Iterator[Market]:
+    for market in markets:
+        if market.HasField("quote_token_meta"):
+            yield _market(market, kind, status, 0, market.quote_token_meta.decimals)
+        else:
+            _leave_out(market)
+
+
+def _leave_out(market: Any) -> None:
+    log.warning(
+        "%s (%s) is left out: the indexer does not know its tokens, so its amounts mean nothing; "
+        "with a chain_grpc endpoint configured it can be collected",
+        market.ticker,
+        market.market_id,
+    )
+
+
+def _market(market: Any, kind: MarketType, status: str, base: int, quote: int) -> Market:
+    return Market(
+        market.market_id,
+        market.ticker,
+        "",
+        kind,
+        status.capitalize(),
+        base,
+        quote,
+        amount(market.min_price_tick_size, base - quote),
+        amount(market.min_quantity_tick_size, -base),
+    )

@@ -1,0 +1,211 @@
+"""See to what the pipeline of an indexer's shard needs: books, audits, new streams, and time."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Final
+
+from shards.backoff import Backoff
+from shards.config import Limits, Market
+from shards.errors import DecodeError, SourceError
+from shards.indexerpipeline import IndexerPipeline
+from shards.outbox import NeedSnapshot, NeedSubscription
+from shards.push import Pusher
+from shards.sources.channels import Access
+from shards.sources.indexer_queries import IndexerQueries
+from shards.sources.indexer_service import Service
+from shards.sources.sink import Source
+
+log = logging.getLogger(__name__)
+
+_TICK_S: Final = 0.02
+_LOOK_S: Final = 0.25
+_BOOKS: Final = 20
+"""Whole books in one answer."""
+_AUDITED: Final = 100
+"""Markets in one audit."""
+_RETRY_S: Final = 0.5
+
+
+class IndexerUpkeep:
+    """The tasks beside the data path; each is slow, and none is per message."""
+
+    halted = False
+    """The indexer does not say whether the chain makes blocks."""
+
+    def __init__(
+        self,
+        pipeline: IndexerPipeline,
+        pusher: Pusher,
+        access: Access,
+        source: Source,
+        limits: Limits,
+        channels: Sequence[str],
+        *,
+        tasks: asyncio.TaskGroup,
+        settle: Callable[[], None],
+        first: str,
+    ) -> None:
+        """``first`` is the endpoint to ask while the source has none in use."""
+        self._pipeline = pipeline
+        self._pusher = pusher
+        self._source = source
+        self._limits = limits
+        self._with_trades = "trades" in channels
+        self._tasks = tasks
+        self._settle = settle
+        self._queries = IndexerQueries(
+            lambda: source.endpoints.current or first,
+            {spot: Service(spot=spot) for spot in (True, False)},
+            access,
+        )
+        self._wanted: set[str] = set()
+        """Markets whose book nobody is fetching yet."""
+        self._fetching: set[str] = set()
+        self._books_due = asyncio.Event()
+        self._slots = asyncio.Semaphore(limits.snapshot_concurrency)
+        self._backoffs: dict[str, tuple[int, Backoff]] = {}
+        """By market, with how often it had been live when it was subscribed last."""
+        self._waiting: set[str] = set()
+        self._audited_at: dict[str, float] = {}
+        """By the first market of a part."""
+
+    def see_to(self) -> None:
+        """Start on everything that the pipeline asks for now."""
+        for request in self._pipeline.take_requests():
+            if isinstance(request, NeedSnapshot):
+                if request.market_id not in self._fetching:
+                    self._wanted.add(request.market_id)
+                    self._books_due.set()
+            elif isinstance(request, NeedSubscription) and request.market_id not in self._waiting:
+                self._waiting.add(request.market_id)
+                self._tasks.create_task(self._resubscribe(request.market_id))
+
+    async def run(self) -> None:
+        """Keep at it; never returns."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._tick())
+            tasks.create_task(self._fetch_books())
+            if self._with_trades:
+                tasks.create_task(self._audit())
+
+    @property
+    def waiting(self) -> int:
+        """Books and subscriptions that are being asked for now."""
+        return len(self._wanted) + len(self._fetching) + len(self._waiting)
+
+    def flush(self) -> None:
+        """Let the trades go that wait for others of their block."""
+        for feed in self._pipeline.feeds.values():
+            feed.flush()
+
+    async def _tick(self) -> None:
+        """Let the feeds know how late it is."""
+        while True:
+            await asyncio.sleep(_TICK_S)
+            self._pipeline.tick(time.time_ns())
+            self._pusher.flush()
+            self._settle()
+
+    async def _resubscribe(self, market_id: str) -> None:
+        """Make one market's streams anew, more and more slowly while it does not go live."""
+        feed = self._pipeline.feeds.get(market_id)
+        lives, backoff = self._backoffs.get(market_id, (0, Backoff()))
+        if feed is not None and feed.lives > lives:
+            backoff.reset()
+        self._backoffs[market_id] = feed.lives if feed is not None else 0, backoff
+        await asyncio.sleep(backoff.next_s())
+        self._waiting.discard(market_id)
+        self._source.resubscribe(market_id)
+
+    # ---- books ----------------------------------------------------------------------
+
+    async def _fetch_books(self) -> None:
+        """Fetch whole books, many with one query; what does not join is asked for again."""
+        while True:
+            await self._books_due.wait()
+            self._books_due.clear()
+            # All that are asked for in one turn of the loop go together.
+            await asyncio.sleep(0)
+            for batch in self._batches():
+                self._tasks.create_task(self._fetch(batch))
+
+    def _batches(self) -> Iterator[list[Market]]:
+        wanted, self._wanted = self._wanted, set()
+        for spot in (True, False):
+            yield from _parts(self._pipeline.markets.values(), spot, _BOOKS, among=wanted)
+
+    async def _fetch(self, batch: list[Market]) -> None:
+        """Fetch the books of a batch until each has joined."""
+        backoff = Backoff(base_s=0.1, cap_s=5.0)
+        while batch:
+            self._fetching |= {market.market_id for market in batch}
+            await self._fetch_once(batch)
+            # One that has joined may be lost again while we are still busy with the others.
+            self._fetching -= {market.market_id for market in batch}
+            batch = [m for m in batch if self._pipeline.wants_snapshot(m.market_id)]
+            if batch:
+                await asyncio.sleep(0.05 + backoff.next_s())
+                batch = [m for m in batch if self._is_due(m.market_id)]
+
+    def _is_due(self, market_id: str) -> bool:
+        """Whether a book is wanted that nobody else is fetching by now."""
+        return market_id not in self._fetching and self._pipeline.wants_snapshot(market_id)
+
+    async def _fetch_once(self, batch: list[Market]) -> None:
+        try:
+            async with self._slots:
+                books = await self._queries.books(batch)
+        except SourceError as error:
+            log.info("order books: %s; trying again", error)
+            return
+        ts_recv = time.time_ns()
+        for book in books:
+            self._pipeline.join(book, ts_recv)
+        self._settle()
+
+    # ---- trades ---------------------------------------------------------------------
+
+    async def _audit(self) -> None:
+        """Compare the trades that came with those listed; at once where that is waited for."""
+        while True:
+            await asyncio.sleep(_LOOK_S)
+            for spot in (True, False):
+                for part in _parts(self._pipeline.markets.values(), spot, _AUDITED):
+                    await self._audit_part(spot, [market.market_id for market in part])
+
+    async def _audit_part(self, spot: bool, market_ids: list[str]) -> None:
+        pipeline, queries = self._pipeline, self._queries
+        due = self._audited_at.get(market_ids[0], 0.0) + self._limits.audit_s
+        if time.monotonic() < due and not pipeline.wants_audit(market_ids):
+            return
+        try:
+            if new := pipeline.unanchored(market_ids):
+                pipeline.anchored(new, await queries.newest_trade(spot, new))
+            begun = time.time_ns()
+            listed = await queries.trades(spot, market_ids, pipeline.audit_from(market_ids))
+            pipeline.audited(market_ids, listed, begun, time.time_ns())
+        except (SourceError, DecodeError) as error:
+            log.info("trades: %s; trying again", error)
+            await asyncio.sleep(_RETRY_S)
+            return
+        self._audited_at[market_ids[0]] = time.monotonic()
+        self._settle()
+
+    async def aclose(self) -> None:
+        """Close the connections that were made for queries."""
+        await self._queries.aclose()
+
+
+def _parts(
+    markets: Iterable[Market], spot: bool, size: int, among: set[str] | None = None
+) -> Iterator[list[Market]]:
+    """Cut the markets of one service into parts; only those among some ids, where given."""
+    of_service = [
+        market
+        for market in markets
+        if (market.type == "spot") == spot and (among is None or market.market_id in among)
+    ]
+    for start in range(0, len(of_service), size):
+        yield of_service[start : start + size]

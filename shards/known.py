@@ -1,0 +1,78 @@
+"""
+Which trades of one market are known, by their ids: for sources that may tell them late or twice.
+
+A height's numbers are the bits of one integer, so a market of many trades costs little. The
+newest heights are remembered; what lies below them counts as known, because a trade that is
+told twice would do more harm there than one that is told an hour late would do good.
+"""
+
+from collections.abc import Iterable
+from typing import Final
+
+from shards.events import Trade
+
+_HEIGHTS: Final = 4_096
+_NUMBERS: Final = 1 << 20
+"""More than a block can have; a bit stands for each."""
+
+
+def place_of(trade: Trade) -> tuple[int, int]:
+    """
+    Return a trade's height and its number there, which its id consists of.
+
+    Ids of old releases have a third part; it is folded into the number, which then only
+    tells trades apart.
+
+    Raises:
+        ValueError: If the id is not made of numbers, or not of such as a block can have.
+
+    """
+    height, number, *rest = trade.trade_id.split("_")
+    folded = int(number)
+    for part in rest:
+        folded = folded << 10 | int(part)
+    if not 0 <= folded < _NUMBERS:
+        raise ValueError(f"trade id {trade.trade_id}")
+    return int(height), folded
+
+
+class KnownTrades:
+    """The ids of one market's trades."""
+
+    __slots__ = ("_floor", "_limit", "_numbers")
+
+    def __init__(self, heights: int = _HEIGHTS) -> None:
+        self._numbers: dict[int, int] = {}
+        self._limit = heights
+        self._floor = 0
+
+    def __contains__(self, trade: Trade) -> bool:
+        height, number = place_of(trade)
+        return height < self._floor or bool(self._numbers.get(height, 0) >> number & 1)
+
+    def take(self, trades: Iterable[Trade]) -> list[Trade]:
+        """Return those that were not known, in their order, and know them from now on."""
+        fresh = []
+        for trade in trades:
+            if trade not in self:
+                self._add(*place_of(trade))
+                fresh.append(trade)
+        return fresh
+
+    def forget(self, trades: Iterable[Trade]) -> None:
+        """Know these no more: they were not delivered after all."""
+        for trade in trades:
+            height, number = place_of(trade)
+            if height in self._numbers:
+                self._numbers[height] &= ~(1 << number)
+
+    def _add(self, height: int, number: int) -> None:
+        numbers = self._numbers
+        numbers[height] = numbers.get(height, 0) | 1 << number
+        if len(numbers) > self._limit:
+            lowest = min(numbers)
+            del numbers[lowest]
+            self._floor = lowest + 1
+
+    def __repr__(self) -> str:
+        return f"<KnownTrades of {len(self._numbers)} heights from {self._floor}>"

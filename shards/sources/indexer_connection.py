@@ -1,0 +1,234 @@
+"""
+One connection to the indexer: the streams of some markets, and a probe that vouches for them.
+
+A stream of a quiet market says nothing, not even that it is there; and calls beyond the
+server's limit of streams on one connection wait without a word. Calls of one connection are
+let in one after the other, so a query that is made on it after them and answered has passed
+all of them: then they are served. That query is the probe. It shows how far the books are,
+which tells a quiet stream from a dead one; and if it gets no answer while the same query gets
+one elsewhere, this connection is full, or dead.
+"""
+
+import asyncio
+import logging
+import time
+from typing import Any, Final, Protocol
+
+import grpc.aio
+
+from shards.config import Limits
+from shards.decoders.indexer import Stream
+from shards.errors import SourceError
+from shards.sources.channels import Access
+from shards.sources.indexer_service import Service
+from shards.sources.sink import Sink
+
+log = logging.getLogger(__name__)
+
+PROBE_TIMEOUT_S: Final = 4.0
+_OPTIONS: Final = (
+    # Channels with equal options share one connection, and its limit of streams.
+    ("grpc.use_local_subchannel_pool", 1),
+    # The probes show a dead peer sooner; pings are for what lies between.
+    ("grpc.keepalive_time_ms", 60_000),
+    ("grpc.keepalive_timeout_ms", 20_000),
+    ("grpc.http2.max_pings_without_data", 0),
+    ("grpc.initial_reconnect_backoff_ms", 200),
+    ("grpc.max_reconnect_backoff_ms", 1_000),
+)
+
+
+class Owner(Protocol):
+    """What a connection asks of the source that has it."""
+
+    def number(self, stream: Stream) -> int:
+        """Return a new subscription's number."""
+
+    def answered(self, connection: "Connection") -> None:
+        """A probe was answered."""
+
+    async def judge(self, connection: "Connection", error: SourceError) -> bool:
+        """A probe failed: say whether the connection is to go on."""
+
+
+class Connection:
+    """A channel of its own; markets come and go while it runs."""
+
+    def __init__(
+        self,
+        endpoint: str,
+        service: Service,
+        owner: Owner,
+        sink: Sink,
+        access: Access,
+        limits: Limits,
+        *,
+        streams: tuple[Stream, ...],
+        probe: int,
+    ) -> None:
+        """``streams`` are those of each market, ``probe`` the subscription of the answers."""
+        self.endpoint = endpoint
+        self.service = service
+        self.markets: dict[str, dict[int, Any]] = {}
+        """By market id its calls, by subscription; none before they are opened."""
+        self.heard = 0
+        """Messages of streams."""
+        self._owner = owner
+        self._sink = sink
+        self._access = access
+        self._limits = limits
+        self._streams = streams
+        self._probe_id = probe
+        self._channel = access.open_channel(endpoint, options=_OPTIONS)
+        self._unconfirmed: set[int] = set()
+        self._news = asyncio.Event()
+        self._tasks: asyncio.TaskGroup
+        self._readers: set[asyncio.Task[None]] = set()
+        self.is_open = True
+
+    @property
+    def size(self) -> int:
+        """Streams that it has, or will have."""
+        return len(self.markets) * len(self._streams)
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether some streams are not known to be served."""
+        return bool(self._unconfirmed)
+
+    # ---- which markets --------------------------------------------------------------
+
+    def add(self, market_id: str) -> None:
+        """Open a market's streams as soon as it is their turn."""
+        self.markets[market_id] = {}
+        self._news.set()
+
+    def remove(self, market_id: str) -> None:
+        """End a market's streams; with the last one the connection is closed."""
+        for number, call in self.markets.pop(market_id, {}).items():
+            self._unconfirmed.discard(number)
+            call.cancel()
+        if not self.markets:
+            self.close()
+
+    def close(self) -> list[int]:
+        """End everything; return the subscriptions that there were."""
+        self.is_open = False
+        self._news.set()
+        numbers = [number for calls in self.markets.values() for number in calls]
+        for calls in self.markets.values():
+            for call in calls.values():
+                call.cancel()
+        self.markets = {}
+        self._unconfirmed.clear()
+        return numbers
+
+    # ---- life -----------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Serve until closed."""
+        try:
+            async with asyncio.TaskGroup() as self._tasks:
+                await self._serve()
+                for reader in self._readers:
+                    reader.cancel()
+        finally:
+            self.close()
+            await self._channel.close()
+
+    async def _serve(self) -> None:
+        # Before the server's limits are known everything would be let in, or so it seems.
+        served = await self._prove()
+        while self.is_open and self.markets:
+            if served:
+                await self._open_streams()
+                served = await self._prove()
+                await self._pause(self._limits.probe_s)
+            else:
+                await asyncio.sleep(min(1.0, self._limits.probe_s))
+                served = await self._prove()
+
+    async def _pause(self, pause_s: float) -> None:
+        try:
+            async with asyncio.timeout(pause_s):
+                await self._news.wait()
+        except TimeoutError:
+            return
+
+    async def _open_streams(self) -> None:
+        self._news.clear()
+        for market_id, calls in list(self.markets.items()):
+            if calls:
+                continue
+            for stream in self._streams:
+                await self._access.turn(self.endpoint)
+                if self.markets.get(market_id) is not calls:
+                    # It was taken away meanwhile.
+                    break
+                calls |= self._open(market_id, stream)
+
+    def _open(self, market_id: str, stream: Stream) -> dict[int, Any]:
+        number = self._owner.number(stream)
+        metadata = self._access.metadata(self.endpoint)
+        call = self.service.stream(self._channel, stream, market_id, metadata)
+        self._sink.subscribed(number, (market_id,))
+        self._unconfirmed.add(number)
+        reader = self._tasks.create_task(self._read(call, market_id, number))
+        self._readers.add(reader)
+        reader.add_done_callback(self._readers.discard)
+        return {number: call}
+
+    async def _read(self, call: Any, market_id: str, number: int) -> None:
+        receive = self._sink.receive
+        try:
+            async for payload in call:
+                self.heard += 1
+                receive(payload, time.time_ns(), True, number)
+            reason = "the indexer ended the stream"
+        except grpc.aio.AioRpcError as error:
+            reason = f"{error.code().name} {error.details()}"
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+            # So grpc says that the call was cancelled, by us or by the server.
+            reason = "CANCELLED"
+        if number in self.markets.get(market_id, {}):
+            self._unconfirmed.discard(number)
+            self._sink.lost(number, "disconnect", reason)
+
+    # ---- the probe ------------------------------------------------------------------
+
+    async def _prove(self) -> bool:
+        """Probe; say whether it was answered."""
+        opened = set(self._unconfirmed)
+        market_ids = list(self.markets)
+        if not market_ids:
+            return False
+        try:
+            payload = await self.ask(self._channel, market_ids)
+        except SourceError as error:
+            if self.is_open and not await self._owner.judge(self, error):
+                self.close()
+            return False
+        ts_recv = time.time_ns()
+        for number in opened & self._unconfirmed:
+            self._unconfirmed.discard(number)
+            self._sink.confirmed(number)
+        self._sink.receive(payload, ts_recv, True, self._probe_id)
+        self._owner.answered(self)
+        return True
+
+    async def ask(self, channel: grpc.aio.Channel, market_ids: list[str]) -> bytes:
+        """
+        Ask how far the books of some markets are.
+
+        Raises:
+            SourceError: If there is no answer.
+
+        """
+        method, request = self.service.sequences(channel, market_ids)
+        payload, _ = await self._access.query(
+            self.endpoint, method, request, timeout_s=PROBE_TIMEOUT_S
+        )
+        return bytes(payload)

@@ -1,0 +1,229 @@
+"""
+Source ``indexer-grpc``: the indexer's streams, a book's and a trades' call for each market.
+
+They are spread over connections, so many on each that no server's limit is reached; where
+one is lower than that, it is found out (indexer_connection.py), and there are fewer on each
+connection of that endpoint from then on. A stream that ends concerns its market alone. The
+endpoint is left when none of its connections gets an answer and no stream says anything.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final
+
+from shards.config import Limits, Market
+from shards.decoders.indexer import (
+    BOOK,
+    DERIVATIVE_PROBE,
+    PARTS,
+    SPOT_PROBE,
+    TRADES,
+    Stream,
+    streams_of,
+)
+from shards.errors import SourceError
+from shards.events import Cause
+from shards.sources.channels import Access
+from shards.sources.indexer_connection import Connection
+from shards.sources.indexer_service import Service
+from shards.sources.reconnecting import Reconnecting
+from shards.sources.sink import Sink
+
+log = logging.getLogger(__name__)
+
+_PART: Final[Mapping[Stream, int]] = {"book": BOOK, "trades": TRADES}
+_REFUSED_S: Final = 3.0
+"""An endpoint that refuses for so long is left,"""
+_SILENT_S: Final = 10.0
+"""and one that does not answer for so long."""
+
+
+class IndexerGrpc(Reconnecting):
+    """Keeps the connections of a shard."""
+
+    def __init__(
+        self,
+        endpoints: Sequence[str],
+        markets: Iterable[Market],
+        sink: Sink,
+        access: Access,
+        *,
+        channels: Sequence[str],
+        limits: Limits,
+    ) -> None:
+        super().__init__("indexer-grpc", endpoints, sink)
+        self.services = {spot: Service(spot=spot) for spot in (True, False)}
+        self._markets: dict[str, Market] = {}
+        self._access = access
+        self._limits = limits
+        self._streams = streams_of(channels)
+        self._learnt: dict[str, int] = {}
+        """By endpoint, where its limit of streams is lower than ours."""
+        self._numbers = 0
+        self._probes: dict[bool, int] = {}
+        self._connections: dict[Connection, asyncio.Task[None]] = {}
+        self._place_of: dict[str, Connection] = {}
+        self._tasks: asyncio.TaskGroup
+        self._ended: asyncio.Future[str] | None = None
+        self._good_at = 0.0
+        self._heard = 0
+        self.add(markets)
+
+    # ---- which markets --------------------------------------------------------------
+
+    def add(self, markets: Iterable[Market]) -> None:
+        """Collect these markets too, without disturbing the others; also before `run`."""
+        for market in markets:
+            self._markets[market.market_id] = market
+            if self._ended is not None:
+                self._place(market)
+
+    def remove(self, market_ids: Iterable[str]) -> None:
+        """Collect these markets no more, without disturbing the others; also before `run`."""
+        for market_id in market_ids:
+            self._markets.pop(market_id, None)
+            connection = self._place_of.pop(market_id, None)
+            if connection is not None:
+                connection.remove(market_id)
+
+    def resubscribe(self, market_id: str) -> None:
+        """Make a market's streams anew, on another connection than they were."""
+        market = self._markets.get(market_id)
+        if market is None or self._ended is None:
+            return
+        connection = self._place_of.pop(market_id, None)
+        if connection is not None:
+            connection.remove(market_id)
+        self._place(market, avoid=connection)
+
+    def _place(self, market: Market, avoid: Connection | None = None) -> None:
+        """Give a market a connection that has room, or a new one."""
+        service = self.services[market.type == "spot"]
+        room = self._per_connection() - len(self._streams)
+        for connection in self._connections:
+            if (
+                connection.is_open
+                and connection is not avoid
+                and connection.service is service
+                and connection.size <= room
+            ):
+                break
+        else:
+            connection = self._connect(service)
+        self._place_of[market.market_id] = connection
+        connection.add(market.market_id)
+
+    def _per_connection(self) -> int:
+        most = self._limits.streams_per_connection
+        return max(len(self._streams), self._learnt.get(self.endpoints.current, most))
+
+    def _connect(self, service: Service) -> Connection:
+        connection = Connection(
+            self.endpoints.current,
+            service,
+            self,
+            self._sink,
+            self._access,
+            self._limits,
+            streams=self._streams,
+            probe=self._probes[service.spot],
+        )
+        task = self._tasks.create_task(connection.run())
+        self._connections[connection] = task
+        task.add_done_callback(lambda _: self._connections.pop(connection, None))
+        return connection
+
+    # ---- life -----------------------------------------------------------------------
+
+    async def _session(self, endpoint: str) -> None:
+        self._good_at = time.monotonic()
+        async with asyncio.TaskGroup() as tasks:
+            self._tasks = tasks
+            self._ended = asyncio.get_running_loop().create_future()
+            try:
+                self._begin()
+                reason = await self._ended
+            finally:
+                self._ended = None
+                self._place_of.clear()
+                for connection, task in list(self._connections.items()):
+                    connection.close()
+                    task.cancel()
+        raise SourceError(endpoint, reason)
+
+    def _begin(self) -> None:
+        """Subscribe everything."""
+        for spot, part in ((True, SPOT_PROBE), (False, DERIVATIVE_PROBE)):
+            self._numbers += 1
+            self._probes[spot] = self._numbers * PARTS + part
+            self._sink.subscribed(self._probes[spot], ())
+        for market in self._markets.values():
+            self._place(market)
+
+    def reconnect(self, cause: Cause, reason: str) -> None:
+        """Give all connections up; `run` makes others."""
+        if self._ended is not None and not self._ended.done():
+            self._cause = cause
+            self._ended.set_result(reason)
+
+    # ---- what its connections ask (indexer_connection.Owner) -------------------------
+
+    def number(self, stream: Stream) -> int:
+        """Return a new subscription's number."""
+        self._numbers += 1
+        return self._numbers * PARTS + _PART[stream]
+
+    def answered(self, connection: Connection) -> None:
+        """A probe was answered."""
+        self._good_at = time.monotonic()
+        self.endpoints.succeeded()
+
+    async def judge(self, connection: Connection, error: SourceError) -> bool:
+        """A probe failed: say whether the connection is to go on."""
+        silent = error.status == "DEADLINE_EXCEEDED"
+        if silent and connection.size and await self._answers_elsewhere(connection):
+            if connection.is_waiting and connection.size > len(self._streams):
+                self._learn(connection)
+            self._replace(connection)
+            return False
+        heard = sum(one.heard for one in self._connections)
+        now = time.monotonic()
+        if heard != self._heard:
+            self._heard = heard
+            self._good_at = now
+        if now - self._good_at > (_SILENT_S if silent else _REFUSED_S):
+            self.reconnect("disconnect", error.reason)
+        return True
+
+    def _replace(self, connection: Connection) -> None:
+        """Close a connection and give its markets others."""
+        unopened = [market_id for market_id, calls in connection.markets.items() if not calls]
+        for number in connection.close():
+            self._sink.lost(number, "mute", "its connection gets no answer")
+        for market_id in unopened:
+            if market_id in self._markets:
+                self._place(self._markets[market_id])
+
+    async def _answers_elsewhere(self, connection: Connection) -> bool:
+        """Ask the same on a new connection."""
+        own = (("grpc.use_local_subchannel_pool", 1),)
+        async with self._access.open_channel(connection.endpoint, options=own) as channel:
+            try:
+                await connection.ask(channel, list(connection.markets))
+            except SourceError:
+                return False
+        return True
+
+    def _learn(self, connection: Connection) -> None:
+        """The server's limit of streams is lower than what this connection has."""
+        fewer = max(len(self._streams), connection.size // 2)
+        if fewer < self._per_connection():
+            self._learnt[connection.endpoint] = fewer
+            log.warning(
+                "%s serves fewer than %d streams on a connection: %d on each from now on",
+                connection.endpoint,
+                connection.size + 1,
+                fewer,
+            )

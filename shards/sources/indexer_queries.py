@@ -1,0 +1,102 @@
+"""Ask the indexer for whole books and past trades, at the endpoint that the streams come from."""
+
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from typing import Any, Final
+
+import grpc.aio
+
+from shards.config import Market
+from shards.decoders import indexer
+from shards.errors import DecodeError, SourceError
+from shards.events import Snapshot
+from shards.sources.channels import Access
+from shards.sources.indexer_service import Service
+
+_TIMEOUT_S: Final = 10.0
+_PAGE: Final = 100
+_MS: Final = 1_000_000
+
+
+class IndexerQueries:
+    """Queries on a connection of their own, so that no stream's limit can hold them up."""
+
+    def __init__(
+        self, endpoint: Callable[[], str], services: Mapping[bool, Service], access: Access
+    ) -> None:
+        """``endpoint`` says where to ask now, ``services`` are spot (True) and derivative."""
+        self._endpoint = endpoint
+        self._services = services
+        self._access = access
+        self._channels: dict[str, grpc.aio.Channel] = {}
+
+    def _channel(self) -> tuple[str, grpc.aio.Channel]:
+        endpoint = self._endpoint()
+        if endpoint not in self._channels:
+            own = (("grpc.use_local_subchannel_pool", 1),)
+            self._channels[endpoint] = self._access.open_channel(endpoint, options=own)
+        return endpoint, self._channels[endpoint]
+
+    async def books(self, markets: Iterable[Market]) -> list[Snapshot]:
+        """
+        Fetch the whole books of some markets of one service; those it does not know are left out.
+
+        Raises:
+            SourceError: If the query fails, or its answer cannot be read.
+
+        """
+        asked = {market.market_id: market for market in markets}
+        service = self._services[next(iter(asked.values())).type == "spot"]
+        endpoint, channel = self._channel()
+        answer = await self._ask(endpoint, service.books(channel, list(asked)))
+        try:
+            return [
+                indexer.snapshot(asked[single.market_id], single.orderbook)
+                for single in answer.orderbooks
+                if single.market_id in asked
+            ]
+        except DecodeError as error:
+            raise SourceError(endpoint, str(error)) from None
+
+    async def newest_trade(self, spot: bool, market_ids: Iterable[str]) -> int:
+        """Return when the newest listed trade of these markets was executed, 0 without any."""
+        endpoint, channel = self._channel()
+        query = self._services[spot].trades(channel, list(market_ids), start_ms=0, skip=0, limit=1)
+        answer = await self._ask(endpoint, query)
+        return max((trade.executed_at for trade in answer.trades), default=0) * _MS
+
+    async def trades(self, spot: bool, market_ids: Iterable[str], since: int) -> list[Any]:
+        """
+        Fetch all trades that some markets have had from an instant on, as messages.
+
+        Raises:
+            SourceError: If a query fails.
+
+        """
+        ids = list(market_ids)
+        return [trade async for trade in self._pages(self._services[spot], ids, since // _MS)]
+
+    async def _pages(self, service: Service, ids: list[str], start_ms: int) -> AsyncIterator[Any]:
+        skip = 0
+        while True:
+            endpoint, channel = self._channel()
+            query = service.trades(channel, ids, start_ms=start_ms, skip=skip, limit=_PAGE)
+            answer = await self._ask(endpoint, query)
+            for trade in answer.trades:
+                yield trade
+            # A server may give less than was asked for; what comes meanwhile only moves the
+            # pages back, so that some trades are seen twice.
+            skip += len(answer.trades)
+            total = answer.paging.total
+            if not answer.trades or (skip >= total if total else len(answer.trades) < _PAGE):
+                return
+
+    async def _ask(self, endpoint: str, query: tuple[Any, Any]) -> Any:
+        method, request = query
+        answer, _ = await self._access.query(endpoint, method, request, timeout_s=_TIMEOUT_S)
+        return answer
+
+    async def aclose(self) -> None:
+        """Close the channels."""
+        channels, self._channels = self._channels, {}
+        for channel in channels.values():
+            await channel.close()
