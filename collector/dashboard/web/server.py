@@ -48,8 +48,9 @@ class Page:
         self._poll = tasks.create_task(self._polling.run(self._looked_at))
 
     def close(self) -> None:
-        """Stop polling and close the sockets."""
+        """Stop polling and following, and close the sockets."""
         self._poll.cancel()
+        self.watching.close()
         self._asker.close()
 
     def _tell(self) -> None:

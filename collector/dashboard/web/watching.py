@@ -40,9 +40,6 @@ class Watching:
         self._tasks = tasks
         self._watches: dict[str, Watch] = {}
 
-    def __len__(self) -> int:
-        return len(self._watches)
-
     def enter(self, symbol: str, client: int, tell: Callable[[], None]) -> BookView:
         """Follow a market for a client, who is told of each change until he leaves."""
         watch = self._watches.get(symbol)
@@ -65,6 +62,12 @@ class Watching:
         if not watch.tell:
             del self._watches[symbol]
             watch.task.cancel()
+
+    def close(self) -> None:
+        """Follow nothing any more."""
+        for watch in self._watches.values():
+            watch.task.cancel()
+        self._watches.clear()
 
     async def _follow(self, watch: Watch) -> None:
         view = watch.view
