@@ -9,6 +9,7 @@ client skips states, never collects them. Pure: instants come in as arguments.
 import math
 from collections import deque
 from collections.abc import Iterable, Mapping
+from operator import itemgetter
 from typing import Any, Final
 
 from collector.dashboard.web.essentials import essentials
@@ -76,17 +77,20 @@ class Board:
 
     # ---- what comes in --------------------------------------------------------------
 
-    def answered(
-        self, status: Mapping[str, Any], rows: Iterable[Mapping[str, Any]], now: float
-    ) -> None:
-        """Take the summary and the markets' rows; ``now`` is monotonic seconds."""
+    def status(self, summary: Mapping[str, Any]) -> None:
+        """Take the summary."""
         self.version += 1
-        self._status = self.version, essentials(status)
+        self._status = self.version, essentials(summary)
+
+    def markets(self, rows: Iterable[Mapping[str, Any]], now: float) -> None:
+        """Take the markets' rows; ``now`` is monotonic seconds."""
+        self.version += 1
         if self._silent[1] is not None:
             self._silent = self.version, None
         elapsed_s, self._taken_at = now - self._taken_at, now
         before, self._markets = self._markets, {}
-        for row in rows:
+        # By name: the collector's order may change while it runs, a market's place should not.
+        for row in sorted(rows, key=itemgetter("symbol")):
             market = before.get(row["symbol"]) or _Market()
             self._markets[row["symbol"]] = market
             if market.take(row, elapsed_s):

@@ -27,7 +27,7 @@ class Polling:
         self._board = board
         self._tell = tell
         self._answered_at = time.time()
-        self._past_at = 0.0
+        self._second_at = 0.0
         self._one_past = asyncio.Lock()
 
     async def run(self, looked_at: asyncio.Event) -> None:
@@ -45,13 +45,14 @@ class Polling:
             await asyncio.sleep(min(_SLOWEST_S, max(EVERY_S - took_s, _SHARE * took_s)))
 
     async def _once(self) -> None:
-        status = (await self._ask("status"))["status"]
+        """Ask for the markets, and once a second for the rest."""
         rows = (await self._ask("markets"))["markets"]
-        self._board.answered(status, rows, time.monotonic())
+        self._board.markets(rows, time.monotonic())
         self._answered_at = time.time()
-        if self._answered_at - self._past_at >= 1.0:
-            self._past_at = self._answered_at
+        if self._answered_at - self._second_at >= 1.0:
+            self._board.status((await self._ask("status"))["status"])
             await self.past()
+            self._second_at = self._answered_at
 
     async def past(self) -> None:
         """

@@ -8,6 +8,7 @@ const BY_SECOND_S = 3_600;
 const REFRESH_MS = 60_000; // of spans that are shown by the minute
 const HOLE = 3; // grains without a point that break a line
 const NEAR = 6; // pixels from a mark at which it is read out
+const LEGEND = MARKED.map((kind) => `${KINDS[kind]} ${kind}`).join("  ");
 const SYNC = uPlot.sync("time");
 
 const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
@@ -70,6 +71,7 @@ export class Charts {
       return box;
     });
     this.#buttons();
+    put(byId("mark"), LEGEND);
     new ResizeObserver(() => this.#resize()).observe(this.room);
     document.addEventListener("themechange", () => this.#redraw());
   }
@@ -232,7 +234,7 @@ export class Charts {
       const away = Math.abs(plot.valToPos(mark.ts, "x") - left);
       if (away <= NEAR && (near === null || away < near.away)) near = { away, mark };
     }
-    put(byId("mark"), near ? `${KINDS[near.mark.kind]} ${format.time(near.mark.ts * 1_000)} ${near.mark.text}` : "");
+    put(byId("mark"), near ? `${KINDS[near.mark.kind]} ${format.time(near.mark.ts * 1_000)} ${near.mark.text}` : LEGEND);
   }
 
   #resize() {
