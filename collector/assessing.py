@@ -27,6 +27,8 @@ _HEIGHT: Final = "x-cosmos-block-height"
 _TIMEOUT_S: Final = 5.0
 _MINUTE: Final = (100, 30, 10, 3)
 """Blocks ago, a minute first; a node that is young or just synced knows less of its past."""
+_LONG_ENOUGH: Final = 30
+"""Blocks: that nothing changed in fewer says nothing."""
 _SPANS: Final = (144_000, 36_000, 6_000, 1_000)
 """Blocks over which volume is measured, a day first; nodes forget, some sooner than others."""
 _SINGLE: Final = 20
@@ -154,6 +156,7 @@ def _evidence(market_id: str, now: _Look, before: _Look | None, day: _Look | Non
     if before is not None:
         was = before.tops.get(market_id, top)
         moved = top != was or traded != before.volumes.get(market_id, 0)
+        moved = moved or (False if now.height - before.height >= _LONG_ENOUGH else None)
     volume, blocks = None, 0
     if day is not None and now.volumes:
         volume = float(Fraction(traded - day.volumes.get(market_id, 0), _ONE))

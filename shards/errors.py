@@ -26,12 +26,16 @@ class ConfigError(Exception):
 class SourceError(Exception):
     """A source failed: refused, cut, timed out, or answered with an error."""
 
-    def __init__(self, endpoint: str, reason: str, *, status: str = "") -> None:
+    def __init__(
+        self, endpoint: str, reason: str, *, status: str = "", refused: bool = False
+    ) -> None:
         super().__init__(f"{endpoint}: {reason}")
         self.endpoint = endpoint
         self.reason = reason
         self.status = status
         """The name of gRPC's status code, where it was a call."""
+        self.refused = refused
+        """The host is asked too often (HTTP 429)."""
 
 
 class FeedError(Exception):

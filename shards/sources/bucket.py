@@ -23,10 +23,15 @@ from typing import Final, NamedTuple
 import msgspec
 
 _LAYOUT: Final = struct.Struct("<ddddQQ")
+_PART: Final = 0.9
+"""Of what a host allows: a turn that is used late is nearer to the next."""
 _PAUSE_S: Final = 1.0
 """After a first refusal; each that comes soon after a pause doubles it."""
 _MOST_PAUSE_S: Final = 30.0
 _SOON_S: Final = 10.0
+"""After a pause: so long turns are further apart than usual."""
+_ASSUMED_PER_S: Final = 20.0
+"""What a host allows that refuses, though no limit of it is known."""
 _AHEAD_S: Final = 3600.0
 """No turn is further away; a file that says so is of another boot of the machine."""
 
@@ -63,7 +68,7 @@ class Bucket:
     """The turns at one host; without a path they are this process's alone."""
 
     def __init__(self, path: Path | None, per_s: float) -> None:
-        self._interval_s = 1.0 / per_s if per_s else 0.0
+        self._interval_s = 1.0 / (_PART * per_s) if per_s else 0.0
         self._per_s = per_s
         self._file = -1
         if path is None:
@@ -84,10 +89,16 @@ class Bucket:
                 return None
             state = self._read(now)
             wait_s = state.due - now
-            due = state.due + self._interval_s
+            due = state.due + self._apart_s(state)
             self._write(state._replace(due=due, per_s=self._per_s, made=state.made + 1))
-        # Without turns to keep them apart, all who wait would come back at once.
-        return wait_s if self._interval_s else wait_s * random.uniform(1.0, 1.5)
+        return wait_s
+
+    def _apart_s(self, state: _State) -> float:
+        """Return how far the next turn is from the one after it."""
+        if not state.resumed or state.due >= state.resumed + _SOON_S:
+            return self._interval_s
+        # Too fast it was: half the pace, and half of that after each pause that did not help.
+        return 2.0 * state.pause_s / (self._per_s or _ASSUMED_PER_S)
 
     def paused(self, now: float) -> bool:
         """Say whether the host has refused someone meanwhile: a turn taken before is void."""

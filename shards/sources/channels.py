@@ -37,6 +37,8 @@ _PUBLIC_PER_S: Final = {"chain": 20.0, "indexer": 50.0}
 _BUSY_S: Final = 0.001
 _BUSY_TURNS: Final = 50
 """Tries after which a bucket's holder must be stopped; one request too many harms less."""
+_TRIES: Final = 4
+"""Of a blocking query that the host refuses; whoever awaits one has a loop of his own."""
 _REFUSALS: Final = ("429", "too many requests", "rate limit")
 
 
@@ -120,12 +122,14 @@ class Access:
     ) -> SourceError:
         """A call failed: take note, and return the error to raise."""
         self._cookies[self._group(endpoint)].failed(host_of(endpoint))
-        if refused or retry_after_s or is_refusal(error):
+        refused = refused or is_refusal(error)
+        if refused or retry_after_s:
             self._bucket(endpoint).refused(time.monotonic(), retry_after_s)
         if isinstance(error, grpc.RpcError):
             status = status_of(error)
-            return SourceError(endpoint, f"{status} {error.details()}", status=status)
-        return SourceError(endpoint, str(error) or type(error).__name__)
+            reason = f"{status} {error.details()}"
+            return SourceError(endpoint, reason, status=status, refused=refused)
+        return SourceError(endpoint, str(error) or type(error).__name__, refused=refused)
 
     # ---- turns ----------------------------------------------------------------------
 
@@ -203,11 +207,22 @@ class Access:
             SourceError: If it fails.
 
         """
+        for _ in range(_TRIES - 1):
+            try:
+                return self._blocking_call(endpoint, method, request, timeout_s, metadata)
+            except SourceError as error:
+                if not error.refused:
+                    raise
+                # The next turn is after the pause that the host wants.
+        return self._blocking_call(endpoint, method, request, timeout_s, metadata)
+
+    def _blocking_call(
+        self, endpoint: str, method: Any, request: Any, timeout_s: float, metadata: Metadata
+    ) -> tuple[Any, dict[str, str]]:
         self.blocking_turn(endpoint)
+        sent = (*metadata, *self.metadata(endpoint))
         try:
-            response, call = method.with_call(
-                request, timeout=timeout_s, metadata=(*metadata, *self.metadata(endpoint))
-            )
+            response, call = method.with_call(request, timeout=timeout_s, metadata=sent)
         except grpc.RpcError as error:
             raise self.failed(endpoint, error) from None
         heard = call.initial_metadata()

@@ -67,7 +67,7 @@ def test_a_process_that_is_killed_anywhere_leaves_a_bucket_that_works(tmp_path: 
     first = bucket.take(now)
     assert first is not None
     assert first < 1.0
-    assert bucket.take(now) == pytest.approx(first + 0.05)
+    assert bucket.take(now) == pytest.approx(first + 1 / 18.0)
 
 
 def test_a_process_that_is_stopped_at_the_bucket_holds_nobody_up(tmp_path: Path) -> None:
@@ -90,7 +90,7 @@ def test_what_nobody_took_is_not_saved_up() -> None:
     bucket = Bucket(None, 10.0)
     assert bucket.take(100.0) == 0.0
     assert bucket.take(200.0) == 0.0
-    assert bucket.take(200.0) == pytest.approx(0.1)
+    assert bucket.take(200.0) == pytest.approx(1 / 9.0)
 
 
 @settings(max_examples=100, deadline=None)
@@ -148,8 +148,24 @@ def test_a_pause_is_never_shorter_than_was_demanded() -> None:
     bucket.refused(0.0, retry_after_s=7.0)
     wait_s = bucket.take(0.0)
     assert wait_s is not None
-    # Without a rate nothing else keeps those apart who come back.
-    assert 7.0 <= wait_s <= 10.5
+    assert wait_s == pytest.approx(7.0)
+
+
+@pytest.mark.parametrize("per_s", [0.0, 20.0])
+def test_after_a_pause_all_come_back_more_slowly_and_later_as_before(per_s: float) -> None:
+    bucket, now = Bucket(None, per_s), 0.0
+    apart = []
+    for _ in range(2):
+        bucket.refused(now)
+        first, second = bucket.take(now), bucket.take(now)
+        assert first is not None
+        assert second is not None
+        apart.append(second - first)
+        now += second
+    assert apart == pytest.approx([2 / 20.0, 4 / 20.0])
+    now += 60.0
+    assert bucket.take(now) == 0.0
+    assert bucket.take(now) == pytest.approx(1 / 18.0 if per_s else 0.0)
 
 
 def test_a_file_from_before_a_reboot_is_no_reason_to_wait(tmp_path: Path) -> None:

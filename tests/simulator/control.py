@@ -82,5 +82,6 @@ def stats(venue: Venue) -> dict[str, int]:
         "indexer_calls": len(venue.indexer.calls),
         "indexer_messages": venue.indexer.messages_sent,
         "queries": venue.queries.queries,
+        "queries_refused": venue.queries.refused,
         "queries_ms": venue.queries.took_ms,
     }

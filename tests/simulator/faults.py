@@ -176,6 +176,13 @@ class Refuse(Base, frozen=True, kw_only=True, tag="refuse"):
     """What ``Retry-After`` says, over HTTP; 0 for no such header."""
 
 
+class RateLimit(Base, frozen=True, kw_only=True, tag="rate-limit"):
+    """The balancer lets so many gRPC queries through in any second, and answers 429 to others."""
+
+    protocol: Protocol | Literal[""] = "grpc"
+    per_s: int = 20
+
+
 class CookieChange(Base, frozen=True, kw_only=True, tag="cookie-change"):
     """The balancer forgets its ``lb`` cookie and hands out another; whoever still sends the
     old one, or none, is served by a backend `behind` blocks behind."""
@@ -204,5 +211,6 @@ Fault: TypeAlias = (
     | SlowSnapshot
     | StaleSnapshot
     | Refuse
+    | RateLimit
     | CookieChange
 )

@@ -2,6 +2,8 @@
 
 import asyncio
 import hashlib
+import time
+from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -32,6 +34,9 @@ class GrpcServer:
         """HTTP/2's limit of streams, as proxies have one; 0 for none."""
         self._server: grpc.aio.Server | None = None
         self._port = 0
+        self._let_in: deque[float] = deque()
+        self.refused = 0
+        """Calls beyond a rate limit."""
 
     @property
     def endpoint(self) -> str:
@@ -64,13 +69,27 @@ class GrpcServer:
 
     async def admit(self, context: Any) -> None:
         """Let a call in, or refuse it, or never answer."""
-        status = self.mischief.refuse(self.protocol)
+        status = self.mischief.refuse(self.protocol) or (429 if self._too_many() else 0)
         if status:
             # What grpc makes of a bare HTTP answer (doc/http-grpc-status-mapping.md).
             reason = f"Received http2 header with status: {status}"
             await context.abort(grpc.StatusCode.UNAVAILABLE, reason)
         if self.mischief.find(faults.Deaf, self.protocol):
             await asyncio.Event().wait()
+
+    def _too_many(self) -> bool:
+        """Say whether this call is one too many within a second, and count it if not."""
+        limit = self.mischief.find(faults.RateLimit, self.protocol)
+        if limit is None:
+            return False
+        now = time.monotonic()
+        while self._let_in and self._let_in[0] <= now - 1.0:
+            self._let_in.popleft()
+        if len(self._let_in) >= limit.per_s:
+            self.refused += 1
+            return True
+        self._let_in.append(now)
+        return False
 
     def cookie(self) -> str:
         """Return the cookie that the balancer hands out now."""
