@@ -8,6 +8,7 @@ import contextlib
 import json
 import sys
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from typing import Final
 from urllib.parse import urlsplit
@@ -78,7 +79,7 @@ class Found(msgspec.Struct):
                 f"latency p{q * 100:g}, ms",
                 [_latency(stretch, q) for stretch in self.alone],
                 [_latency(stretch, q) for stretch in self.watched],
-                _pooled(self.watched, q) / _pooled(self.alone, q),
+                _pooled(self.watched, q) / max(_pooled(self.alone, q), 1e-9),
             )
             for q in (0.5, 0.99)
         ]
@@ -100,7 +101,8 @@ class Found(msgspec.Struct):
         name: str, alone: list[float], watched: list[float], ratio: float | None = None
     ) -> tuple[str, ...]:
         """Lay out one line; the ratio is that of the medians, unless it is known better."""
-        ratio = median(watched) / median(alone) if ratio is None else ratio
+        # In a short turn a process may use less than the kernel's clock can tell.
+        ratio = median(watched) / max(median(alone), 1e-9) if ratio is None else ratio
         return name, _spread(alone), _spread(watched), f"{ratio:.3f}"
 
 
@@ -110,7 +112,10 @@ def _latency(stretch: Stretch, q: float) -> float:
 
 def _pooled(stretches: list[Stretch], q: float) -> float:
     """Return a quantile over all turns of one side."""
-    return latency_ms([row for stretch in stretches for row in stretch.report["latency"]])(q)
+    counts: Counter[int] = Counter()
+    for stretch in stretches:
+        counts.update(dict(stretch.report["latency"]))
+    return latency_ms(counts.items())(q)
 
 
 def _spread(values: list[float]) -> str:
