@@ -5,7 +5,6 @@ Data goes to stdout, everything else to stderr. Exit codes: 0 fine, 1 bug, 2 usa
 3 configuration, 4 below what was demanded.
 """
 
-import logging
 import signal
 import sys
 from collections.abc import Callable
@@ -21,7 +20,7 @@ from collector.dashboard.web.command import dashboard
 from collector.devnet.command import devnet
 from collector.reading.tail import tail
 from collector.verify.command import verify
-from shards import catalogue
+from shards import catalogue, logs
 from shards.config import CHANNELS
 from shards.errors import EXIT_CONFIG, EXIT_OK, ConfigError
 
@@ -179,6 +178,10 @@ def _network_options(command: Callable[..., Any]) -> Callable[..., Any]:
     "--log-level", type=click.Choice(["DEBUG", "INFO", "WARNING", "ERROR"]), default="INFO",
     show_default=True, help="How much to log to stderr.",
 )  # fmt: skip
+@click.option(
+    "--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True,
+    help="How to log: for people, or one JSON object a line.",
+)  # fmt: skip
 def start(**options: Any) -> None:
     """
     Collect: split the markets over shards, publish their frames.
@@ -190,9 +193,7 @@ def start(**options: Any) -> None:
         signal.signal(number, lambda *_: sys.exit(EXIT_OK))
     from collector.starting import start as run
 
-    logging.basicConfig(
-        level=options["log_level"], format="%(asctime)s coordinator %(levelname)s %(message)s"
-    )
+    logs.configure("coordinator", level=options["log_level"], form=options["log_format"])
     try:
         sys.exit(run(**options))
     except ConfigError as error:
@@ -211,7 +212,7 @@ _connect_option = click.option(
 @cli.command()
 @_connect_option
 @click.option("--json", "as_json", is_flag=True, help="Print the whole summary as one JSON object.")
-@click.option("--watch", is_flag=True, help="Print again every second until Ctrl-C.")
+@click.option("--watch", is_flag=True, help="Show it anew every second until Ctrl-C.")
 def status(*, connect: str, as_json: bool, watch: bool) -> None:
     """Say how a running collector stands: coverage, blocks, gaps, latency, processes."""
     from collector.showing import show_status

@@ -6,7 +6,7 @@ from typing import Final
 import msgspec
 
 from collector.activity import Evidence
-from shards.config import CHANNELS, Endpoints, Market, SourceName
+from shards.config import CHANNELS, Endpoints, LogFormat, Market, SourceName
 
 DEFAULT_PUBLISH: Final = "tcp://127.0.0.1:5590"
 """The aggregator's XPUB, unless told otherwise."""
@@ -99,6 +99,7 @@ class AggregatorConfig(msgspec.Struct, frozen=True, kw_only=True):
     publish_hwm: int = 20_000
     """Frames ZeroMQ queues for one slow subscriber before it loses some."""
     log_level: str = "INFO"
+    log_format: LogFormat = "text"
 
 
 class ServingConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -115,6 +116,7 @@ class ServingConfig(msgspec.Struct, frozen=True, kw_only=True):
     metrics_markets: int = 300
     """How many markets have metrics of their own: each is a handful of series."""
     log_level: str = "INFO"
+    log_format: LogFormat = "text"
 
 
 class Supervision(msgspec.Struct, frozen=True):

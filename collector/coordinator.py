@@ -39,7 +39,15 @@ from collector.steering import Assignment
 from collector.supervisor import Child, Supervisor
 from collector.usage import Usage, Use
 from shards import catalogue, worker
-from shards.config import CHAIN, CHANNELS, Endpoints, Market, ShardConfig, SourceName
+from shards.config import (
+    CHAIN,
+    CHANNELS,
+    Endpoints,
+    LogFormat,
+    Market,
+    ShardConfig,
+    SourceName,
+)
 from shards.errors import EXIT_BELOW, EXIT_OK, ConfigError, SourceError
 from shards.sources.channels import Access
 
@@ -74,6 +82,7 @@ class StartOptions(msgspec.Struct, frozen=True, kw_only=True):
     duration_s: float | None = None
     min_coverage: float | None = None
     log_level: str = "INFO"
+    log_format: LogFormat = "text"
     web: str = ""
     """Where the page of `views` is; empty without one."""
 
@@ -285,6 +294,7 @@ class Coordinator:
                     web=options.web,
                     source=options.source,
                     log_level=options.log_level,
+                    log_format=options.log_format,
                 ),
             )
         ]
@@ -306,6 +316,7 @@ class Coordinator:
             ready_coverage=options.ready_coverage,
             metrics_markets=options.metrics_markets,
             log_level=options.log_level,
+            log_format=options.log_format,
         )
         return Child("http", process.main, lambda: config)
 
@@ -327,6 +338,7 @@ class Coordinator:
                 budget=str(folder / BUDGET),
                 limits=options.file.limits,
                 log_level=options.log_level,
+                log_format=options.log_format,
             )
 
         return lambda number: Child(f"shard {number}", worker.main, lambda: config(number))

@@ -1,8 +1,10 @@
 """What `collector status` and `collector markets` print."""
 
+import contextlib
 import json
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 import click
@@ -32,25 +34,56 @@ def _asker(connect: str) -> Asker:
 
 def show_status(connect: str, *, as_json: bool, watch: bool) -> None:
     """Print a running collector's summary, once or every second."""
-    before: tuple[float, int] | None = None
     with _asker(connect) as asker:
+        try:
+            summary = asker.ask("status", within_s=_ANSWER_S)["status"]
+        except TimeoutError as error:
+            raise ConfigError(str(error)) from None
+        if not watch:
+            click.echo(json.dumps(summary) if as_json else _lines(summary, 0.0))
+            return
+        with contextlib.suppress(KeyboardInterrupt):
+            _watch(asker, summary, as_json=as_json)
+
+
+def _watch(asker: Asker, summary: dict[str, Any], *, as_json: bool) -> None:
+    """Show it every second: redrawn in place on a terminal, one after the other elsewhere."""
+    with contextlib.ExitStack() as stack:
+        show = _plain if as_json or not sys.stdout.isatty() else stack.enter_context(_screen())
+        at, published = time.monotonic(), summary["frames"]["published"]
+        text = json.dumps(summary) if as_json else _lines(summary, 0.0)
         while True:
+            show(text)
+            time.sleep(1.0)
             try:
                 summary = asker.ask("status", within_s=_ANSWER_S)["status"]
             except TimeoutError as error:
-                raise ConfigError(str(error)) from None
-            now, published = time.monotonic(), summary["frames"]["published"]
-            rate = (published - before[1]) / (now - before[0]) if before else 0.0
-            before = now, published
-            if as_json:
-                click.echo(json.dumps(summary))
-            else:
-                if watch:
-                    click.clear()
-                click.echo("\n".join(block_lines(summary, rate)[1:]))
-            if not watch:
-                return
-            time.sleep(1.0)
+                # It is watched to see such things, and to see it come back.
+                text = json.dumps({"error": str(error)}) if as_json else str(error)
+                continue
+            now, new = time.monotonic(), summary["frames"]["published"]
+            rate = max(0, new - published) / (now - at)
+            at, published = now, new
+            text = json.dumps(summary) if as_json else _lines(summary, rate)
+
+
+def _lines(summary: dict[str, Any], rate: float) -> str:
+    return "\n".join(block_lines(summary, rate)[1:])
+
+
+def _plain(text: str) -> None:
+    click.echo(text)
+    sys.stdout.flush()
+
+
+@contextlib.contextmanager
+def _screen() -> Iterator[Callable[[str], None]]:
+    """Draw where the last picture was."""
+    from rich.live import Live
+    from rich.text import Text
+
+    with Live(auto_refresh=False, vertical_overflow="crop") as live:
+        yield lambda text: live.update(Text(text), refresh=True)
 
 
 def show_capabilities(*, as_json: bool) -> None:

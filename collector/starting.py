@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,7 @@ def start(
         if options[name] is None:
             options[name] = getattr(file, name)
     web, remote = web or file.web, web_allow_remote or file.web_allow_remote
-    views, url = _web(web, endpoints[0], remote, options["log_level"])
+    views, url = _web(web, endpoints[0], remote, options)
     asked = StartOptions(
         shards=shards,
         network=network,
@@ -57,7 +58,8 @@ def start(
         web=url,
         **options,
     )
-    with StatusBlock() as block:
+    # Lines for a program are not mixed with a picture for people.
+    with StatusBlock(live=asked.log_format == "text") as block:
         coordinator = Coordinator(asked, show=block.show, announce=block.announce, views=views)
         code, found = coordinator.run()
     if summary:
@@ -66,7 +68,7 @@ def start(
 
 
 def _web(
-    web: str | None, publish: str, allow_remote: bool, log_level: str
+    web: str | None, publish: str, allow_remote: bool, options: Mapping[str, Any]
 ) -> tuple[list[Child], str]:
     """
     Make the child that serves the web page, if there is to be one, and say where that will be.
@@ -85,7 +87,11 @@ def _web(
         # The address is settled here: each start of the child is to have the same one.
         address, url = process.address_of(listener), process.url_of(listener)
     config = process.WebConfig(
-        connect=connectable(publish), listen=address, allow_remote=allow_remote, log_level=log_level
+        connect=connectable(publish),
+        listen=address,
+        allow_remote=allow_remote,
+        log_level=options["log_level"],
+        log_format=options["log_format"],
     )
     return [Child("web", process.main, lambda: config)], url
 

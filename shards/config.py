@@ -1,9 +1,10 @@
 """What one shard is told when it starts: frozen, picklable, checked before the process exists."""
 
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import msgspec
 
+LogFormat: TypeAlias = Literal["text", "json"]
 SourceName = Literal["chain-ws", "chain-grpc", "indexer-grpc"]
 MarketType = Literal["spot", "derivative", "binary", "chain"]
 """``chain`` is the feed of the chain itself, which is handled like a market's (chainfeed.py)."""
@@ -144,3 +145,4 @@ class ShardConfig(msgspec.Struct, frozen=True, kw_only=True):
     """The folder of the hosts' token buckets, shared by all processes of a collector."""
     limits: Limits = Limits()
     log_level: str = "INFO"
+    log_format: LogFormat = "text"

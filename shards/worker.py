@@ -28,6 +28,7 @@ import setproctitle
 import uvloop
 import zmq
 
+from shards import logs
 from shards.config import Market, ShardConfig
 from shards.errors import EXIT_CONFIG, ConfigError
 from shards.events import Cause, Funding
@@ -342,10 +343,7 @@ def main(config: ShardConfig, heartbeat: Any) -> None:
     """Be the shard process: entry point of the spawned child."""
     faulthandler.enable()
     setproctitle.setproctitle(f"collector: shard {config.shard}")
-    logging.basicConfig(
-        level=config.log_level,
-        format=f"%(asctime)s shard {config.shard} %(levelname)s %(message)s",
-    )
+    logs.configure(f"shard {config.shard}", level=config.log_level, form=config.log_format)
     logging.getLogger("picows").setLevel(logging.WARNING)
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

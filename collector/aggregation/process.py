@@ -27,6 +27,7 @@ from collector.aggregation.processes import Processes
 from collector.aggregation.sampling import Sampler
 from collector.binding import bind
 from collector.config import AggregatorConfig, requests_endpoint
+from shards import logs
 from shards.errors import EXIT_CONFIG, ConfigError
 from shards.vitals import Watched
 
@@ -197,9 +198,7 @@ def main(config: AggregatorConfig, heartbeat: Any) -> None:
     """Be the aggregator's process: entry point of the spawned child."""
     faulthandler.enable()
     setproctitle.setproctitle("collector: aggregator")
-    logging.basicConfig(
-        level=config.log_level, format="%(asctime)s aggregator %(levelname)s %(message)s"
-    )
+    logs.configure("aggregator", level=config.log_level, form=config.log_format)
     parent = multiprocessing.parent_process()
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

@@ -25,7 +25,8 @@ _BAR: Final = 40
 class StatusBlock:
     """Shows each summary: redrawn in place on a terminal, a line now and then elsewhere."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, live: bool = True) -> None:
+        self._wanted = live
         self._live: Any = None
         self._terminal = -1
         self._printer: threading.Thread
@@ -37,7 +38,7 @@ class StatusBlock:
         self._rate = 0.0
 
     def __enter__(self) -> Self:
-        if sys.stderr.isatty():
+        if self._wanted and sys.stderr.isatty():
             from rich.console import Console
             from rich.live import Live
 

@@ -1,6 +1,6 @@
 """A summary in words and columns. Pure."""
 
-from typing import Any
+from typing import Any, Final
 
 
 def one_line(summary: dict[str, Any], frames_per_s: float) -> str:
@@ -54,6 +54,7 @@ def block_lines(summary: dict[str, Any], frames_per_s: float) -> list[str]:
         f"latency   receive to aggregator p50 {latency['p50']:.0f} µs, "
         f"p99 {latency['p99']:.0f} µs, max {latency['max'] / 1000:.1f} ms",
         *([f"page      {summary['web']}"] if summary.get("web") else []),
+        f"hops p99  {_hops(summary['latency_us'])}",
         "",
         f"{'process':<14}{'pid':>8}{'CPU %':>8}{'MB':>8}{'restarts':>10}",
     ]
@@ -63,6 +64,20 @@ def block_lines(summary: dict[str, Any], frames_per_s: float) -> list[str]:
         for p in summary["processes"]
     ]
     return lines + trouble_lines(summary)
+
+
+_HOPS: Final = (
+    ("recv_to_decoded", "decoded"),
+    ("decoded_to_pushed", "pushed"),
+    ("push_to_aggregator", "aggregator"),
+    ("aggregator_to_published", "published"),
+)
+
+
+def _hops(latency_us: dict[str, Any]) -> str:
+    """Say where the time goes."""
+    hops = [f"{name} {latency_us[hop]['p99'] / 1000:.2f}" for hop, name in _HOPS]
+    return f"received → {' → '.join(hops)} ms; a block {latency_us['block_span']['p99'] / 1000:.1f}"
 
 
 def _proof(proof: dict[str, Any]) -> str:
@@ -101,4 +116,7 @@ def trouble_lines(summary: dict[str, Any]) -> list[str]:
         for host in summary["requests"]
         if host["refused"]
     ]
+    clock = summary["clock"]
+    if clock["blocks"] and not clock["trusted"]:
+        lines.append(f"clock     {clock['reason']}")
     return lines

@@ -25,6 +25,7 @@ from collector.config import ServingConfig
 from collector.serving.app import build
 from collector.serving.listening import listen
 from collector.serving.view import View
+from shards import logs
 from shards.errors import EXIT_CONFIG, ConfigError
 
 log = logging.getLogger(__name__)
@@ -84,7 +85,7 @@ def main(config: ServingConfig, heartbeat: Any) -> None:
     """Be the HTTP server's process: entry point of the spawned child."""
     faulthandler.enable()
     setproctitle.setproctitle("collector: http")
-    logging.basicConfig(level=config.log_level, format="%(asctime)s http %(levelname)s %(message)s")
+    logs.configure("http", level=config.log_level, form=config.log_format)
     # Its start and end are our supervisor's to tell.
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
     try:

@@ -1,6 +1,8 @@
 """What a running collector tells of itself while things go wrong."""
 
+import json
 import os
+import pty
 import re
 import shutil
 import signal
@@ -18,7 +20,7 @@ from tests.proxy import FaultProxy
 from tests.simulator import faults
 from tests.simulator.client import Simulator, simulator
 from tests.system.http import get, get_json
-from tests.system.running import Running, collector, eventually, free_port_pair
+from tests.system.running import COLLECTOR, Running, collector, eventually, free_port_pair
 
 _WITHIN_S = 40.0
 _ROOT = Path(__file__).parents[2]
@@ -57,9 +59,8 @@ def running(
     config = venue.config(folder)
     upstream = str(urlsplit(venue.ws).port)
     config.write_text(config.read_text().replace(upstream, str(proxy.port)))
-    with collector(
-        folder, "--shards", "2", "--config", str(config), "--http", str(http)
-    ) as started:
+    options = ("--shards", "2", "--http", str(http), "--log-format", "json")
+    with collector(folder, "--config", str(config), *options) as started:
         started.await_live()
         yield started
 
@@ -194,6 +195,38 @@ def test_probes_outlive_the_aggregator(running: Running, http: int) -> None:
     finally:
         os.kill(pid, signal.SIGKILL)
     eventually(lambda: get(http, "/readyz")[0] == 200, within_s=_WITHIN_S)
+
+
+# ---- logs and status ----------------------------------------------------------------------
+
+
+def test_every_process_logs_json_lines(running: Running) -> None:
+    lines = [json.loads(line) for line in running.log.splitlines()]
+    assert {line["process"] for line in lines} >= {"coordinator", "shard 0", "shard 1"}
+    assert all(line.keys() >= {"ts", "level", "pid", "logger", "message"} for line in lines)
+
+
+def test_a_watched_status_is_redrawn_in_place_and_ends_with_control_c(running: Running) -> None:
+    command = [*COLLECTOR, "status", "--watch", "--connect", running.publish]
+    ours, theirs = pty.openpty()
+    with subprocess.Popen(command, stdin=theirs, stdout=theirs, start_new_session=True) as watching:
+        os.close(theirs)
+        seen = ""
+
+        def drawn_twice() -> bool:
+            nonlocal seen
+            seen += os.read(ours, 65_536).decode(errors="replace")
+            return seen.count("coverage 1.0") >= 2
+
+        try:
+            eventually(drawn_twice, within_s=_WITHIN_S, what=lambda: seen)
+            # Back to the first line of the picture before.
+            assert "\x1b[1A" in seen
+            watching.send_signal(signal.SIGINT)
+            assert watching.wait(_WITHIN_S) == 0
+        finally:
+            watching.kill()
+            os.close(ours)
 
 
 # ---- metrics ------------------------------------------------------------------------------

@@ -25,6 +25,8 @@ import uvloop
 from collector.config import connectable, requests_endpoint
 from collector.dashboard.web.listening import address_of, is_loopback, listen, url_of
 from collector.dashboard.web.server import Page, application
+from shards import logs
+from shards.config import LogFormat
 from shards.errors import ConfigError
 
 __all__ = ["WebConfig", "address_of", "listen", "main", "run", "serve", "url_of"]
@@ -44,6 +46,7 @@ class WebConfig(msgspec.Struct, frozen=True, kw_only=True):
     allow_remote: bool = False
     hosts: tuple[str, ...] = ()
     log_level: str = "INFO"
+    log_format: LogFormat = "text"
 
 
 class _Server(uvicorn.Server):
@@ -135,7 +138,7 @@ def main(config: WebConfig, heartbeat: Any) -> None:
     """Be the page's process under `collector start`: entry point of the spawned child."""
     faulthandler.enable()
     setproctitle.setproctitle("collector: web")
-    logging.basicConfig(level=config.log_level, format="%(asctime)s web %(levelname)s %(message)s")
+    logs.configure("web", level=config.log_level, form=config.log_format)
 
     def beat() -> None:
         heartbeat.value = time.monotonic()
