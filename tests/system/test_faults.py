@@ -61,7 +61,7 @@ def test_one_mute_subscription_is_found_and_healed_and_the_others_never_blink(
                 return bool(listener.drain().gaps("closed"))
 
             eventually(healed, within_s=15, every_s=0.02, what="a closed gap")
-            status = running.await_live(5)
+            status = running.await_live(15)
             (opened,), (closed,) = listener.gaps("open"), listener.gaps("closed")
             assert_every_trade_once(node, listener, opened.first, closed.last)
     log.info("found after %.1f s", opened.ts / 1e9 - muted_at)
@@ -90,7 +90,7 @@ def test_a_connection_that_goes_mute_as_a_whole_is_made_anew(node: Devnet, tmp_p
             closed = eventually(
                 lambda: listener.drain().gaps("closed"), within_s=15, what="a closed gap"
             )
-            status = running.await_live(5)
+            status = running.await_live(15)
             log.info("healed after %.1f s", closed[0].ts / 1e9 - muted_at)
             opened = listener.drain().gaps("open")
             last = status["blocks"]["last"]
@@ -125,7 +125,7 @@ def test_an_endpoint_that_refuses_is_tried_less_and_less_and_found_again_when_it
         attempts = len(proxy.refused)
         proxy.heal()
         healed_at = time.monotonic()
-        status = running.await_live(within_s=15)
+        status = running.await_live(within_s=30)
     log.info("%d attempts of two shards", attempts)
     log.info("recovered after %.1f s", time.monotonic() - healed_at)
     # The breakers alone would let the first four of each shard through in one instant.
@@ -149,7 +149,7 @@ def test_a_second_endpoint_takes_over_and_the_first_is_returned_to(
         eventually(
             lambda: f"connected to {second}" in running.log, within_s=20, what="the second one"
         )
-        status = running.await_live(within_s=5)
+        status = running.await_live(within_s=15)
         log.info("live on the second after %.1f s", time.monotonic() - cut_at)
         assert (status["completeness"], status["blocks"]["missing"]) == (1.0, 0)
         proxy.heal()
@@ -157,7 +157,7 @@ def test_a_second_endpoint_takes_over_and_the_first_is_returned_to(
         eventually(
             lambda: running.log.count(f"connected to {first}") == 2, within_s=20, what="return"
         )
-        status = running.await_live(within_s=5)
+        status = running.await_live(within_s=15)
         log.info("live on the first after %.1f s", time.monotonic() - healed_at)
     assert (status["completeness"], status["blocks"]["missing"]) == (1.0, 0)
 
