@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from collector import indexer_activity
 from collector.activity import Assessment, Evidence
 from shards.config import Endpoints, Market
 from shards.errors import SourceError
@@ -55,9 +56,11 @@ def assess(endpoints: Endpoints, access: "Access", markets: Sequence[Market]) ->
 
     """
     error = SourceError("chain_grpc", "no endpoint is configured")
-    for endpoint in endpoints.chain_grpc:
+    for endpoint in endpoints.chain_grpc or endpoints.indexer:
         try:
-            return _Assessor(endpoint, access).assess(markets)
+            if endpoints.chain_grpc:
+                return _Assessor(endpoint, access).assess(markets)
+            return indexer_activity.assess(endpoint, access, markets)
         except SourceError as failed:
             error = failed
     raise error

@@ -34,7 +34,7 @@ def ask(endpoint: str, access: "Access") -> Iterator[Market]:
         yield from _derivatives(query, channel)
 
 
-def _service(channel: Any, name: str) -> tuple[Any, Any]:
+def service(channel: Any, name: str) -> tuple[Any, Any]:
     """Return the messages and the stub of a service."""
     messages: Any = stubs.load(f"exchange.injective_{name}_exchange_rpc_pb2")
     service: Any = stubs.load(f"exchange.injective_{name}_exchange_rpc_pb2_grpc")
@@ -42,7 +42,7 @@ def _service(channel: Any, name: str) -> tuple[Any, Any]:
 
 
 def _spot(query: Callable[..., Any], channel: Any) -> Iterator[Market]:
-    messages, stub = _service(channel, "spot")
+    messages, stub = service(channel, "spot")
     for status in _STATUSES:
         answer, _ = query(stub.Markets, messages.MarketsRequest(market_status=status))
         for market in answer.markets:
@@ -54,7 +54,7 @@ def _spot(query: Callable[..., Any], channel: Any) -> Iterator[Market]:
 
 
 def _derivatives(query: Callable[..., Any], channel: Any) -> Iterator[Market]:
-    messages, stub = _service(channel, "derivative")
+    messages, stub = service(channel, "derivative")
     for status in _STATUSES:
         answer, _ = query(stub.Markets, messages.MarketsRequest(market_status=status))
         yield from _quoted(answer.markets, "derivative", status)

@@ -21,6 +21,8 @@ _CHANGE_BITS: Final = 6
 """2 to the power of this many different book changes per kind of market. Encoders render
 each once: that is what makes the simulator faster than what it tests."""
 
+_DAY_MS: Final = 86_400_000
+
 _LEAST: Final = 50
 """Blocks that are kept however many updates they have."""
 
@@ -207,6 +209,13 @@ class Exchange:
         if not self.oldest - 1 <= height <= self.height:
             raise KeyError(height)
         return self._books[market_id].at(height)
+
+    def changed_ms(self, market_id: str) -> int:
+        """Return the time of a book's last change, a day before the first block if none is kept."""
+        height = self._books[market_id].changed_at
+        if height < self.oldest:
+            return self.block(self.oldest).time_ms - _DAY_MS
+        return self.block(height).time_ms
 
     def sequence(self, market_id: str) -> int:
         """Return the newest sequence of a market's book."""

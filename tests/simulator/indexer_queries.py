@@ -116,7 +116,7 @@ class Service:
         """Return a whole book, or so many levels a side, after a block; 0 is now."""
         market = self.exchange.by_id[market_id]
         book: Snapshot = self.exchange.book_at(market_id, height)
-        time_ms = self.exchange.block(book.height).time_ms
+        time_ms = self.exchange.changed_ms(market_id)
         end = depth or None
         return self._book(
             buys=self._levels(market, book.bids[:end], time_ms),

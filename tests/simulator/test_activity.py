@@ -43,6 +43,15 @@ def test_the_list_of_markets_says_how_active_each_is(venue: Simulator, tmp_path:
     assert Counter(row["activity"] for row in least)["dead"] == 0
 
 
+def test_an_indexer_tells_it_too_where_there_is_nothing_else(
+    venue: Simulator, tmp_path: Path
+) -> None:
+    config = tmp_path / "collector.toml"
+    config.write_text(f'[network]\nindexer = ["{venue.indexer}"]\n')
+    rows = json.loads(run("markets", "--config", str(config), "--json").stdout)
+    assert {row["market_id"]: row["activity"] for row in rows if row["status"] == "Active"} == TRUTH
+
+
 @pytest.mark.parametrize("source", ["chain-ws", "chain-grpc"])
 def test_dead_and_quiet_markets_are_told_apart_and_none_is_stale(
     venue: Simulator, tmp_path: Path, source: str
