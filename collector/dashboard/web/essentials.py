@@ -13,10 +13,11 @@ _WHOLE: Final = (
     "events",
     "gaps",
     "frames",
+    "latency_us",
+    "clock",
     "publisher_epoch",
     "version",
 )
-_LATENCY: Final = ("recv_to_aggregator",)
 _PROCESS: Final = ("name", "pid", "cpu_percent", "rss_mb", "restarts")
 _SHARD: Final = ("shard", "markets", "blocks", "frames", "lag_us")
 _HOLES: Final = 20
@@ -27,7 +28,6 @@ _TROUBLES: Final = 20
 def essentials(summary: Mapping[str, Any]) -> dict[str, Any]:
     """Cut the summary down to what the page shows."""
     found = _some(summary, _WHOLE)
-    found["latency_us"] = _some(summary.get("latency_us", {}), _LATENCY)
     found["processes"] = [_some(process, _PROCESS) for process in summary["processes"]]
     found["shards"] = [_some(shard, _SHARD) for shard in summary["shards"]]
     found["breakers"] = _breakers(summary)

@@ -93,6 +93,7 @@ def test_it_shows_every_market_and_goes_on(page: Browser, running: Running) -> N
     rows = page.texts("#processes tbody th")
     assert {"aggregator", "shard 0", "shard 1", "web"} <= set(rows)
     page.until("document.querySelectorAll('#charts canvas').length === 5")
+    page.until("document.querySelectorAll('#hops tbody tr').length === 6")
     page.until("document.title.startsWith('● 12/12 live')")
 
 

@@ -78,7 +78,7 @@ export class MarketPage {
       ["sequence", book ? format.count(book.sequence) : "–", book ? `from ${book.source}` : ""],
       ["age of the book", book?.ts ? format.age(now - book.ts) : "–", book ? `${book.levels[0]} bids, ${book.levels[1]} asks` : ""],
       ["last trade", last ? format.amount(last.price) : "–", last ? `${format.age(now - last.ts)} ago` : ""],
-      ["counted", format.count(row.trades ?? 0), `trades, ${format.count(row.book_updates ?? 0)} book updates`],
+      ["trades", format.count(row.trades ?? 0), `${format.count(row.book_updates ?? 0)} book updates`],
     ]);
   }
 

@@ -4,6 +4,14 @@ import { byId, KINDS, make, put } from "./states.js";
 import * as format from "./format.js";
 
 const SHOWN_EVENTS = 200;
+const HOPS = {
+  block_to_recv: "block time → received",
+  recv_to_decoded: "received → decoded",
+  decoded_to_pushed: "decoded → pushed",
+  push_to_aggregator: "pushed → aggregator",
+  aggregator_to_published: "aggregator → published",
+  block_span: "a block, first byte → last frame",
+};
 
 /** A list of figures: name, value, remark, and whether that is as it should be. */
 export function figures(list, rows) {
@@ -58,6 +66,7 @@ export class Overview {
     ]);
     document.title = `${coverage.now < 1 ? "▲" : "●"} ${markets.live}/${wanted} live · collector`;
     this.#processes(status);
+    this.#hops(status);
     this.#troubles(status);
     put(byId("about"), `collector ${status.version}`);
   }
@@ -85,6 +94,18 @@ export class Overview {
         };
       }),
     );
+  }
+
+  #hops({ latency_us, clock }) {
+    const quantiles = ["p50", "p90", "p99", "p999", "max"];
+    table(
+      byId("hops"), ["", "p50", "p90", "p99", "p99.9", "max"],
+      Object.entries(HOPS).filter(([hop]) => latency_us[hop]?.count).map(([hop, name]) => ({
+        tone: hop === "block_to_recv" && clock && !clock.trusted ? "doubtful" : "",
+        cells: [name, ...quantiles.map((q) => format.micros(latency_us[hop][q]))],
+      })),
+    );
+    put(byId("clock"), clock && !clock.trusted && clock.blocks ? `The first line cannot be trusted: ${clock.reason}` : "");
   }
 
   #troubles({ breakers, holes, holed }) {
@@ -115,7 +136,7 @@ export function addEvents(list, events, symbol = null) {
 function line({ id, ts, kind, shard, symbol, text, reason }) {
   const who = symbol
     ? make("a", { href: `#/market/${encodeURIComponent(symbol)}`, text: symbol })
-    : make("span", { text: shard === null ? "" : `shard ${shard}` });
+    : make("span", { text: shard === null || text.startsWith(`shard ${shard}`) ? "" : `shard ${shard}:` });
   const what = make("span", { text: ` ${text}` });
   const why = make("span", { class: "why", text: reason ? ` ${reason}` : "" });
   return make(
