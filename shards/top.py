@@ -1,11 +1,10 @@
 """
 The best bid and ask of a book, followed through its changes without a look at all of it.
 
-Only where the best level itself goes away is its side searched for the next one; so a
-block that changes depth costs one comparison a level.
+Only where the best level itself goes away, or prices of unlike lengths meet, is its side
+searched; so a block that changes depth costs one comparison a level, in C.
 """
 
-from collections.abc import Collection
 from typing import TypeAlias
 
 from shards.book import OrderBook
@@ -14,67 +13,64 @@ from shards.events import ZERO, Level
 Best: TypeAlias = tuple[str, str, str, str]
 """``(bid price, bid quantity, ask price, ask quantity)``; empty texts for an empty side."""
 
+_NONE: Level = ("", "")
+
 
 class Top:
-    """Where the top of one book stands, and what was last told of it."""
+    """Where the top of one book stands."""
 
-    __slots__ = ("_ask", "_bid", "best")
+    __slots__ = ("best",)
 
     def __init__(self) -> None:
-        self._bid = self._ask = ""
-        self.best: Best = ("", "", "", "")
+        self.best: Best = (*_NONE, *_NONE)
 
     def load(self, book: OrderBook) -> None:
         """Look at a whole book: it was fetched, or changed unseen."""
-        self._bid, self._ask = _highest(book.bids), _lowest(book.asks)
-        self._look(book)
+        self.best = (*_highest(book.bids), *_lowest(book.asks))
 
     def follow(self, book: OrderBook, bids: list[Level], asks: list[Level]) -> bool:
         """Take what has just been applied to the book; say whether the best changed."""
-        if bids:
-            self._bid = self._follow_bids(book.bids, bids)
-        if asks:
-            self._ask = self._follow_asks(book.asks, asks)
         before = self.best
-        self._look(book)
+        bid, bid_quantity, ask, ask_quantity = before
+        if bids:
+            bid, bid_quantity = _bid_after(book, bid, bid_quantity, dict(bids))
+        if asks:
+            ask, ask_quantity = _ask_after(book, ask, ask_quantity, dict(asks))
+        self.best = (bid, bid_quantity, ask, ask_quantity)
         return self.best != before
 
-    def _look(self, book: OrderBook) -> None:
-        bid, ask = self._bid, self._ask
-        self.best = (
-            (bid, book.bids[bid], ask, book.asks[ask])
-            if bid and ask
-            else (bid, book.bids.get(bid, ""), ask, book.asks.get(ask, ""))
-        )
 
-    def _follow_bids(self, side: dict[str, str], changes: list[Level]) -> str:
-        # Texts of one length order as the numbers do (events.py), so lengths come first.
-        best, size, gone = self._bid, len(self._bid), False
-        for price, quantity in changes:
-            if quantity == ZERO:
-                gone = gone or price == best
-            elif (found := len(price)) > size or (found == size and price > best):
-                best, size, gone = price, found, False
-        return _highest(side) if gone else best
-
-    def _follow_asks(self, side: dict[str, str], changes: list[Level]) -> str:
-        best, size, gone = self._ask, len(self._ask), False
-        for price, quantity in changes:
-            if quantity == ZERO:
-                gone = gone or price == best
-            elif not size or (found := len(price)) < size or (found == size and price < best):
-                best, size, gone = price, len(price), False
-        return _lowest(side) if gone else best
+def _bid_after(book: OrderBook, price: str, quantity: str, changed: dict[str, str]) -> Level:
+    found = max(changed)
+    # Texts of one length order as the numbers do (events.py), and nearly always they are.
+    if len(found) == len(price) == max(map(len, changed)):
+        if found < price:
+            return price, quantity
+        if (now := changed[found]) != ZERO:
+            return found, now
+    return _highest(book.bids)
 
 
-def _highest(prices: Collection[str]) -> str:
-    """Return the highest price; empty where there is none."""
+def _ask_after(book: OrderBook, price: str, quantity: str, changed: dict[str, str]) -> Level:
+    found = min(changed)
+    if len(found) == len(price) == min(map(len, changed)):
+        if found > price:
+            return price, quantity
+        if (now := changed[found]) != ZERO:
+            return found, now
+    return _lowest(book.asks)
+
+
+def _highest(side: dict[str, str]) -> Level:
+    """Return the level with the highest price; empty texts where there is none."""
     # Two passes in C are three times as fast as one with a key function.
-    size = max(map(len, prices), default=0)
-    return max((price for price in prices if len(price) == size), default="")
+    size = max(map(len, side), default=0)
+    price = max((price for price in side if len(price) == size), default="")
+    return (price, side[price]) if price else _NONE
 
 
-def _lowest(prices: Collection[str]) -> str:
-    """Return the lowest price; empty where there is none."""
-    size = min(map(len, prices), default=0)
-    return min((price for price in prices if len(price) == size), default="")
+def _lowest(side: dict[str, str]) -> Level:
+    """Return the level with the lowest price; empty texts where there is none."""
+    size = min(map(len, side), default=0)
+    price = min((price for price in side if len(price) == size), default="")
+    return (price, side[price]) if price else _NONE
