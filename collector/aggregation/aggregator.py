@@ -21,6 +21,7 @@ from collector.aggregation.journal import Entry, Journal
 from collector.aggregation.latency import Latencies
 from collector.aggregation.listings import Listings
 from collector.aggregation.liveliness import Liveliness
+from collector.aggregation.markettimes import MarketTimes
 from collector.aggregation.orders import Orders
 from collector.aggregation.ownership import Ownership
 from collector.aggregation.proof import TradeProof
@@ -153,6 +154,7 @@ class Aggregator:
         self.journal = Journal(saved=entries)
         self.transitions = Transitions(self.journal, self.coverage)
         self.timeline = Timeline()
+        self.market_times = MarketTimes()
         self.liveliness = Liveliness(config.assessed)
         self.links: dict[int, ShardLink] = {}
         self.lanes: dict[str, Lane] = {}

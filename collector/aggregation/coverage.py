@@ -223,6 +223,10 @@ class Coverage:
         """Return when a shard last reported."""
         return self._reported_at.get(shard, 0.0)
 
+    def first(self, symbol: str) -> int:
+        """Return the height at which a market joined; 0 before that, and for an unknown one."""
+        return next((s.first for m, s in self.states.items() if self.symbol(m) == symbol), 0)
+
     def accounted(self) -> int:
         """Return the height through which every market's blocks are accounted for."""
         return min((state.last for state in self.states.values() if _collected(state)), default=0)

@@ -19,7 +19,7 @@ ask              who asks                    answer
 """
 
 import time
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import msgspec
 
@@ -91,15 +91,27 @@ def _steer(asked: dict[str, Any], aggregator: Aggregator) -> dict[str, Any]:
     }
 
 
+class _EventsRequest(msgspec.Struct, tag_field="ask", tag="events"):
+    after: int = 0
+
+
+class _HistoryRequest(msgspec.Struct, tag_field="ask", tag="history"):
+    grain: Literal["second", "minute"] = "second"
+    since: float = 0.0
+    symbol: str | None = None
+    """Of one market; without it, of the whole."""
+
+
 def _past(asked: dict[str, Any], aggregator: Aggregator) -> dict[str, Any]:
-    """Answer what was: the journal, or the points of a timeline."""
+    """Answer what was: the journal, or how it stood over time."""
     try:
-        if asked["ask"] == "history":
-            since = asked.get("since", 0)
-            return aggregator.timeline.answer(asked.get("grain", "second"), since)
-        after = asked.get("after", 0)
-        if not isinstance(after, int):
-            raise ValueError(f"after {after!r} is no entry's id")
-    except ValueError as error:
+        wanted = msgspec.convert(asked, _EventsRequest | _HistoryRequest)
+    except msgspec.ValidationError as error:
         return {"error": f"request not understood: {error}"}
-    return {"events": aggregator.journal.after(after), "last": aggregator.journal.last}
+    if isinstance(wanted, _EventsRequest):
+        return {"events": aggregator.journal.after(wanted.after), "last": aggregator.journal.last}
+    if wanted.symbol is None:
+        return aggregator.timeline.answer(wanted.grain, wanted.since)
+    first = aggregator.coverage.first(wanted.symbol)
+    times = aggregator.market_times
+    return times.answer(wanted.symbol, first, grain=wanted.grain, since=wanted.since)

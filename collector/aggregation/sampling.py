@@ -1,6 +1,7 @@
 """What the aggregator does once a second: weigh the coverage, notice changes, keep a point."""
 
 from collector.aggregation.aggregator import Aggregator
+from collector.aggregation.markettimes import Now
 from collector.aggregation.processes import Processes
 from collector.aggregation.timeline import Sample, Use
 
@@ -25,6 +26,15 @@ class Sampler:
         aggregator.liveliness.look(aggregator.counts(), now)
         aggregator.journal.settle()
         aggregator.timeline.add(self._sample(now, ts))
+        markets = [
+            Now(
+                coverage.symbol(state.market_id),
+                coverage.state_of(state, now),
+                coverage.tally(state).missing,
+            )
+            for state in coverage.states.values()
+        ]
+        aggregator.market_times.add(ts // 1_000_000_000, coverage.head, markets)
 
     def _sample(self, now: float, ts: int) -> Sample:
         aggregator = self._aggregator

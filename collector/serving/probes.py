@@ -56,7 +56,8 @@ def routes(view: View, config: ServingConfig) -> list[Route]:
 
     async def history(request: Request) -> Response:
         grain = request.query_params.get("grain", "second")
-        return json_response(await view.history(grain, number(request, "since")))
+        symbol = request.query_params.get("market")
+        return json_response(await view.history(grain, number(request, "since"), symbol))
 
     return [
         Route("/healthz", healthz),

@@ -59,9 +59,12 @@ class View:
         """Return ``{events, last}``: what the journal has after an entry."""
         return _pick(await self.ask("events", after=after), "events", "last")
 
-    async def history(self, grain: str = "second", since: float = 0) -> dict[str, Any]:
-        """Return ``{grain_s, points}``: how it stood, since an instant."""
-        return _pick(await self.ask("history", grain=grain, since=since), "grain_s", "points")
+    async def history(
+        self, grain: str = "second", since: float = 0, symbol: str | None = None
+    ) -> dict[str, Any]:
+        """Return how it stood since an instant, or how one market did."""
+        answer = await self.ask("history", grain=grain, since=since, symbol=symbol)
+        return {name: value for name, value in answer.items() if name != "id"}
 
     async def ask(self, what: str, **fields: Any) -> dict[str, Any]:
         """

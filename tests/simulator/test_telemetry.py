@@ -147,8 +147,25 @@ def test_the_timeline_has_a_point_for_each_second(running: Running, asker: Asker
 
 
 def test_a_request_that_makes_no_sense_is_answered_with_a_sentence(asker: Asker) -> None:
-    assert "neither" in asker.ask("history", within_s=10.0, grain="year")["error"]
-    assert "no entry's id" in asker.ask("events", within_s=10.0, after="x")["error"]
+    assert "'year' - at `$.grain`" in asker.ask("history", within_s=10.0, grain="year")["error"]
+    assert (
+        "`int`, got `str` - at `$.after`" in asker.ask("events", within_s=10.0, after="x")["error"]
+    )
+
+
+def test_a_market_has_a_timeline_of_its_own(running: Running, asker: Asker, http: int) -> None:
+    symbol = running.markets()[0]["symbol"]
+
+    def told() -> Any:
+        found = asker.ask("history", within_s=10.0, grain="second", since=0, symbol=symbol)
+        return found if "live" in found["state"] else None
+
+    found = eventually(told, within_s=_WITHIN_S)
+    lengths = {len(found[name]) for name in ("ts", "state", "missing", "completeness")}
+    assert len(lengths) == 1
+    assert found["completeness"][found["state"].index("live")] > 0
+    assert get_json(http, f"/history?market={symbol}")["state"][-1]
+    assert asker.ask("history", within_s=10.0, symbol="NO-SUCH")["ts"] == []
 
 
 def test_what_is_asked_for_over_http_is_what_the_aggregator_says(

@@ -94,6 +94,9 @@ class Outcome(msgspec.Struct):
     detect_s: float | None
     heal_s: float | None
     healed: bool
+    began_at: float = 0.0
+    ended_at: float = 0.0
+    """Unix seconds."""
 
 
 def measure(

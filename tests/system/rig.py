@@ -64,6 +64,7 @@ class Rig:
         config = self._write_config(endpoints.chain_stream, endpoints.chain_grpc)
         self.publish = f"tcp://127.0.0.1:{free_port_pair()}"
         self.requests = requests_endpoint(self.publish)
+        self.http = free_port_pair()
         start: tuple[object, ...] = (
             "start",
             "--config",
@@ -75,7 +76,7 @@ class Rig:
         )
         start += ("--source", self._source)
         self.collector = stack.enter_context(
-            self._process("collector", *start, "--publish", self.publish)
+            self._process("collector", *start, "--publish", self.publish, "--http", self.http)
         )
         self._node = ("--rpc", endpoints.rpc, "--grpc", endpoints.chain_grpc)
         self._verifying = stack

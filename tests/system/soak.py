@@ -6,6 +6,7 @@ every trade once, every book equal and no block missing, and the collector recov
 fault; with 4 otherwise.
 """
 
+import contextlib
 import random
 import signal
 import statistics
@@ -23,6 +24,7 @@ import msgspec
 from collector.asking import Asker
 from collector.verify.findings import Findings
 from tests.system.faults import FAULTS, Fault, Outcome, Watch, measure
+from tests.system.prometheus import is_installed, prometheus, report
 from tests.system.rig import Rig
 
 _READY_S = 60.0
@@ -34,10 +36,14 @@ class Result(msgspec.Struct):
 
     findings: Findings
     outcomes: list[Outcome]
+    scraped: bool = True
+    """Whether Prometheus saw each fault, and no counter went backwards."""
+    scrapes: str = ""
 
     @property
     def passed(self) -> bool:
-        return self.findings.equal and all(outcome.healed for outcome in self.outcomes)
+        healed = all(outcome.healed for outcome in self.outcomes)
+        return self.findings.equal and healed and self.scraped
 
 
 def soak(
@@ -48,10 +54,16 @@ def soak(
     every_s: float = 15.0,
     faults: Sequence[Fault] = FAULTS,
     books_every: int = 4,
+    scraped: bool = False,
 ) -> Result:
     """Run one soak; what the processes said stays in the folder."""
     rng = random.Random(seed)
-    with Rig(folder) as rig, Asker(rig.requests) as asker:
+    with (
+        Rig(folder) as rig,
+        Asker(rig.requests) as asker,
+        prometheus(folder, rig.http) if scraped else contextlib.nullcontext() as server,
+    ):
+        began_at = time.time()
         watch = Watch(asker)
         watch.until_whole(within_s=_READY_S)
         # Far longer than needed: it is told when to end.
@@ -61,7 +73,9 @@ def soak(
         rig.rpc.heal()
         watch.until_whole(within_s=_HEAL_S)
         findings = msgspec.convert(rig.verdict(verifier), Findings)
-    return Result(findings, outcomes)
+        if server is None:
+            return Result(findings, outcomes)
+        return Result(findings, outcomes, *report(server, outcomes, began_at))
 
 
 def _inject(
@@ -81,7 +95,9 @@ def _inject(
             return outcomes
         time.sleep(max(0.0, next_at - time.monotonic()))
         next_at = time.monotonic() + every_s
+        began_at = time.time()
         outcome = measure(fault, rig, watch, rng, heal_within_s=_HEAL_S)
+        outcome.began_at, outcome.ended_at = began_at, time.time()
         outcomes.append(outcome)
         _say(
             f"{time.strftime('%H:%M:%S', time.gmtime())} height {outcome.height:>5} "
@@ -129,21 +145,39 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 @click.option("--seed", default=1, show_default=True, help="The same seed gives the same faults.")
 @click.option("--every", default=15.0, show_default=True, help="Seconds from fault to fault.")
 @click.option("--fault", "names", multiple=True, help="Only this one; may be repeated.")
+@click.option("--prometheus", "scraped", is_flag=True, help="Let a real one scrape each second.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of tables.")
-def main(*, minutes: float, seed: int, every: float, names: tuple[str, ...], as_json: bool) -> None:
+def main(
+    *,
+    minutes: float,
+    seed: int,
+    every: float,
+    names: tuple[str, ...],
+    scraped: bool,
+    as_json: bool,
+) -> None:
     """Let a collector run through faults, and check that it lost nothing."""
     signal.signal(signal.SIGTERM, _interrupt)
     faults = [fault for fault in FAULTS if not names or fault.name in names]
     if not faults:
         raise click.UsageError(f"the faults are {', '.join(f.name for f in FAULTS)}")
+    if scraped and not is_installed():
+        raise click.UsageError("--prometheus needs one (Debian: apt-get install prometheus)")
     folder = Path(tempfile.mkdtemp(prefix="soak-"))
     _say(f"logs, configuration and capture: {folder}")
-    result = soak(folder, seconds=minutes * 60, seed=seed, every_s=every, faults=faults)
+    result = soak(
+        folder,
+        seconds=minutes * 60,
+        seed=seed,
+        every_s=every,
+        faults=faults,
+        scraped=scraped,
+    )
     if as_json:
         document: dict[str, Any] = {"passed": result.passed} | msgspec.to_builtins(result)
         click.echo(msgspec.json.encode(document).decode())
     else:
-        click.echo(f"{result.findings.table()}\n\n{table(result.outcomes)}")
+        click.echo(f"{result.findings.table()}\n\n{table(result.outcomes)}\n{result.scrapes}")
     sys.exit(0 if result.passed else 4)
 
 

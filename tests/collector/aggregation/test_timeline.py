@@ -93,9 +93,3 @@ def test_an_hour_of_seconds_is_kept_and_no_more() -> None:
     kept = points(timeline, "second")
     assert (len(kept), kept[0]["ts"]) == (SECONDS, MINUTE + 30)
     assert len(points(timeline, "minute")) == 60
-
-
-@pytest.mark.parametrize(("grain", "since"), [("hour", 0), ("second", "now"), (None, 0)])
-def test_what_cannot_be_understood_is_said(grain: object, since: object) -> None:
-    with pytest.raises(ValueError, match=r"neither|no number"):
-        Timeline().answer(grain, since)
