@@ -135,6 +135,8 @@ class Supervision(msgspec.Struct, frozen=True):
     crash_loop_wait_s: float = 30.0
     retire_within_s: float = 10.0
     """A shard that is not needed any more is given so long to hand over its last frames."""
+    listing_s: float = 15.0
+    """How often the chain is asked for its markets."""
     rebalance: bool = True
     """Whether a shard that does too much gives markets to another by itself."""
     cpu_budget_percent: float = 85.0

@@ -186,7 +186,9 @@ class Coordinator:
                 fleet = self._fleet(found, assessed)
                 shard = self._shards(folder, endpoints, fleet)
                 supervisor = self._compose(folder, endpoints, fleet, assessed, shard)
-                helm = Helm(fleet, Listing(endpoints, access), supervisor, shard)
+                every_s = self._options.file.supervision.listing_s
+                listing = Listing(endpoints, access, every_s=every_s)
+                helm = Helm(fleet, listing, supervisor, shard)
             except Interrupted:
                 log.info("stopped before anything ran")
                 return EXIT_OK, {}

@@ -10,7 +10,6 @@ from shards.errors import ConfigError
 from shards.sources.channels import Access
 
 _FIRST_S: Final = 2.0
-_EVERY_S: Final = 15.0
 
 
 class Listed(NamedTuple):
@@ -22,10 +21,13 @@ class Listed(NamedTuple):
 
 
 class Listing:
-    """Looks every fifteen seconds, or when it is told to."""
+    """Looks every so many seconds, or when it is told to."""
 
-    def __init__(self, endpoints: Endpoints, access: Access | None = None) -> None:
+    def __init__(
+        self, endpoints: Endpoints, access: Access | None = None, *, every_s: float
+    ) -> None:
         self._endpoints = endpoints
+        self._every_s = every_s
         self._access = access or Access(endpoints)
         self._due_at = 0.0
         self._asking: threading.Thread | None = None
@@ -46,9 +48,9 @@ class Listing:
             listed, self._listed = self._listed, None
             return listed
         if head and not self._due_at:
-            self._due_at = now + _FIRST_S
+            self._due_at = now + min(_FIRST_S, self._every_s)
         if at_once or (self._due_at and now >= self._due_at):
-            self._due_at = now + _EVERY_S
+            self._due_at = now + self._every_s
             self._asking = threading.Thread(target=self._ask(head), daemon=True)
             self._asking.start()
         return None

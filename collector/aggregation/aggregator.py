@@ -466,7 +466,9 @@ class Aggregator:
         self.unsaved = True
         now = time.time_ns()
         for record, header, sequence in join.held:
-            self._forward(record, header, sequence, now)
+            # The book that it began with says nothing new.
+            if not (record.kind == KIND_BOOK and record.flags & SNAPSHOT and self._has(record)):
+                self._forward(record, header, sequence, now)
         if newcomer.report is not None:
             self.coverage.report(newcomer.report, self.coverage.reported_at(join.shard))
         self.journal.note(
@@ -476,6 +478,11 @@ class Aggregator:
             shard=join.shard,
             symbol=self._symbol_of[market_id],
         )
+
+    def _has(self, book: Record) -> bool:
+        """Say whether what was published includes this book already."""
+        lane = self.lanes.get(book.topic)
+        return lane is not None and book.sequence <= lane.sequence
 
     def _announce_end(self, market_id: str, link: ShardLink) -> None:
         """Tell subscribers that no block after this one will be had: a gap, until it comes back."""

@@ -341,7 +341,11 @@ class Coverage:
         """Count the gaps that were announced, of all markets."""
         opened = sum(state.gaps.opened for state in self.states.values())
         closed = sum(state.gaps.closed for state in self.states.values())
-        return {"opened": opened, "closed": closed, "open": opened - closed}
+        # One that says that its market is let go is to stay open.
+        ended = sum(
+            s.gaps.opened - s.gaps.closed for s in self.states.values() if s.shard == NOBODY
+        )
+        return {"opened": opened, "closed": closed, "open": opened - closed - ended}
 
     def holes(self) -> list[dict[str, Any]]:
         """List what is missing, as ranges of heights per market."""

@@ -67,6 +67,10 @@ class Simulator:
         """Let a paused market go on."""
         self._ask("resume", market=market)
 
+    def delist(self, market: str) -> None:
+        """Demolish a market: it is listed no more."""
+        self._ask("delist", market=market)
+
     def list_market(self) -> dict[str, Any]:
         """Launch one more market and describe it."""
         return dict(self._ask("list"))

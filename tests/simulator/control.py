@@ -9,6 +9,7 @@ A fault is injected as it is (`faults`); everything else is a question:
     {"ask": "book", "market": "INJ0000/USDT", "height": 1018}   {"ok": {…}}    0 is now
     {"ask": "pause", "market": "INJ0000/USDT"}                  {"ok": {…}}    or "resume"
     {"ask": "list"}                                             {"ok": {…}}    a new market
+    {"ask": "delist", "market": "INJ0000/USDT"}                 {"ok": {…}}    "resume" undoes it
     {"ask": "stats"}                                            {"ok": {…}}
     {"ask": "heal"}                                             {"ok": 1021}   ends all faults
 """
@@ -54,6 +55,8 @@ async def _execute(venue: Venue, line: bytes) -> Any:
         case "pause" | "resume" as verb:
             status: Status = "Paused" if verb == "pause" else "Active"
             return describe(exchange.set_status(command["market"], status))
+        case "delist":
+            return describe(exchange.set_status(command["market"], "Demolished"))
         case "stats":
             return stats(venue)
         case "heal":

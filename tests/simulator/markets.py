@@ -13,7 +13,7 @@ from tests.simulator.amounts import text
 Activity = Literal["busy", "quiet", "dead"]
 """Busy ones change; a quiet one has a book that never changes; a dead one never had any."""
 
-Status = Literal["Active", "Paused"]
+Status = Literal["Active", "Paused", "Demolished"]
 
 
 class Kind(msgspec.Struct, frozen=True):
