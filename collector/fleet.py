@@ -126,6 +126,9 @@ class Fleet:
             before = self._found.get(market_id)
             if before is not None and before.status != market.status:
                 self.notes.append(f"{market.symbol} is {market.status}, it was {before.status}")
+        if any(_listed_anew(self._found.get(m), named.get(m)) for m in self.assignment.wanted):
+            # The aggregator hears of markets with a new revision; of statuses at every turn.
+            self.revision += 1
         self._found |= named
         self.listed_through = through
         self._take_new()
@@ -306,3 +309,10 @@ def _names(markets: Sequence[Market]) -> str:
     if len(markets) > 3:
         return f"{len(markets)} markets"
     return ", ".join(market.symbol for market in markets)
+
+
+def _listed_anew(before: Market | None, now: Market | None) -> bool:
+    """Say whether more than a market's status has changed, its ticks or fees."""
+    if before is None or now is None:
+        return False
+    return msgspec.structs.replace(before, status=now.status) != now

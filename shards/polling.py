@@ -53,6 +53,8 @@ class FundingPoll:
         """Ask every five seconds; never return."""
         while True:
             ids = [market.market_id for market in self._markets() if market.type == "derivative"]
+            # One that left and comes back is told again.
+            self._known = {name: self._known[name] for name in ids if name in self._known}
             if ids:
                 try:
                     self._tell(self._changed(await self._ask(ids)))

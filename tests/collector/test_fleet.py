@@ -179,6 +179,19 @@ def test_a_market_is_retired_when_it_is_missing_twice_and_comes_back_when_it_is_
     assert len(mine.markets) == 4
 
 
+def test_new_ticks_or_fees_are_passed_on_and_a_new_status_alone_is_not() -> None:
+    mine = fleet()
+    paused = msgspec.structs.replace(FOUND[0], status="Paused")
+    mine.listed([paused, *FOUND[1:]], 1)
+    assert (mine.revision, mine.statuses[paused.market_id]) == (1, "Paused")
+    dearer = msgspec.structs.replace(paused, taker_fee_rate="0.002")
+    mine.listed([dearer, *FOUND[1:]], 2)
+    assert mine.revision == 2
+    assert dearer in mine.markets
+    mine.listed([dearer, *FOUND[1:]], 3)
+    assert mine.revision == 2
+
+
 # ---- budgets ------------------------------------------------------------------------------
 
 
