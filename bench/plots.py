@@ -58,6 +58,20 @@ def throughput(rows: Sequence[tuple[int, int, float]]) -> None:
     _save(figure, "throughput-markets")
 
 
+def scale(rows: Sequence[tuple[int, float, float, float]]) -> None:
+    """Draw CPU per update, and the latency of a block that changes all, against markets."""
+    if not _possible():
+        return
+    figure, axes = _figure()
+    markets = [row[0] for row in rows]
+    axes.plot(markets, [row[1] for row in rows], marker="o", label="CPU an update, µs")
+    axes.plot(markets, [row[2] for row in rows], marker="o", label="latency p50, ms")
+    axes.plot(markets, [row[3] for row in rows], marker="o", label="latency p99, ms")
+    axes.set(title="one shard, every market changed", xlabel="markets", xscale="log", yscale="log")
+    axes.legend()
+    _save(figure, "scale")
+
+
 def latency(name: str, counts: Sequence[Sequence[int]]) -> None:
     """Draw a histogram of latencies, as a listener counts them."""
     if not _possible() or not counts:

@@ -20,6 +20,7 @@ from bench import (
     rig,
     rows_devnet,
     rows_load,
+    scale,
     sides,
     stress,
 )
@@ -53,7 +54,7 @@ def one_collector(started: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     def same(thing: Any) -> Iterator[Any]:
         yield thing
 
-    for module in (rows_load, peers, stress, overload):
+    for module in (rows_load, peers, scale, stress, overload):
         monkeypatch.setattr(module, "Feeder", lambda **_: same(started.feeder))
     monkeypatch.setattr(sides, "ours", lambda *_, **__: same(side))
     monkeypatch.setattr(rig, "live", lambda *_, **__: same(started))
@@ -115,6 +116,28 @@ def test_stress() -> None:
     found = overload.overload(0.02, markets=8, share=0.5, every_s=0.5, flood=4)
     assert found.healed_s >= 0, found.said()
     assert not found.restarts
+
+
+@pytest.mark.usefixtures("one_collector")
+def test_scale() -> None:
+    """A size of the table."""
+    found = scale.size(8, seconds=0.7)
+    assert found.coverage == 1.0
+    assert found.cpu_us >= 0
+    assert len(found.row()) == len(scale.HEAD)
+    assert scale.said([found])
+
+
+def test_as_many_markets_are_recommended_as_stay_in_time() -> None:
+    """Between two sizes along a line; none where even the first is late."""
+
+    def sized(markets: int, p99_ms: float, coverage: float = 1.0) -> scale.Scaled:
+        return scale.Scaled(markets, 1.0, coverage, 10.0, 0.1, 1.0, p99_ms, 40.0, 40.0)
+
+    assert scale.recommended([sized(100, 4.0), sized(300, 8.0), sized(1_000, 22.0)]) == 400
+    assert scale.recommended([sized(100, 4.0), sized(300, 8.0)]) == 300
+    assert scale.recommended([sized(100, 4.0), sized(300, 8.0, coverage=0.9)]) == 100
+    assert scale.recommended([sized(100, 40.0)]) == 0
 
 
 def test_page() -> None:
