@@ -88,14 +88,25 @@ def _leave_out(market: Any) -> None:
 
 
 def _market(market: Any, kind: MarketType, status: str, base: int, quote: int) -> Market:
+    """Take over what the indexer says; what only some types of markets have is empty elsewhere."""
+    oracle_base = "oracle_symbol" if kind == "binary" else "oracle_base"
+    oracle_quote = "oracle_provider" if kind == "binary" else "oracle_quote"
     return Market(
-        market.market_id,
-        market.ticker,
-        "",
-        kind,
-        status.capitalize(),
-        base,
-        quote,
-        amount(market.min_price_tick_size, base - quote),
-        amount(market.min_quantity_tick_size, -base),
+        market_id=market.market_id,
+        ticker=market.ticker,
+        symbol="",
+        type=kind,
+        status=status.capitalize(),
+        base_decimals=base,
+        quote_decimals=quote,
+        price_tick=amount(market.min_price_tick_size, base - quote),
+        quantity_tick=amount(market.min_quantity_tick_size, -base),
+        base_denom=getattr(market, "base_denom", ""),
+        quote_denom=market.quote_denom,
+        min_notional=amount(market.min_notional, -quote),
+        maker_fee_rate=amount(market.maker_fee_rate, 0),
+        taker_fee_rate=amount(market.taker_fee_rate, 0),
+        oracle_type=getattr(market, "oracle_type", ""),
+        oracle_base=getattr(market, oracle_base, ""),
+        oracle_quote=getattr(market, oracle_quote, ""),
     )

@@ -46,15 +46,17 @@ CATALOGUE: Final = (
         topic="book.SYMBOL.",
         is_state=False,
         chain="every change of every block, once, in order; sequence goes up by one",
-        indexer="every change that the indexer tells; where sequence jumps, a whole book",
-        lost="replayed exactly; a whole book where no node has the block any more",
+        indexer="every change that its stream brings, in order, without its height; what was missed "
+        "shows by sequence or at a query every 2 s, and a whole book follows",
+        lost="replayed exactly; where no node has the block any more, a whole book follows",
     ),
     Channel(
         name="trades",
         topic="trades.SYMBOL.",
         is_state=False,
         chain="every trade of every block, once, in the chain's order; ids without a hole",
-        indexer="every trade once; after a loss asked for by time; no proof that none is missing",
+        indexer="every trade once, held every 3 s against the indexer's list, which brings what its "
+        "stream did not; no proof by the chain",
         lost="replayed exactly, from an indexer where no node has the block any more",
     ),
     Channel(
@@ -95,7 +97,7 @@ CATALOGUE: Final = (
         topic="markets.SYMBOL.",
         is_state=True,
         chain="how the chain lists a market: at the start, and within 30 s of a change",
-        indexer="the same, from the chain's query",
+        indexer="the same, from the chain's query or else the indexer's",
         lost="not concerned",
     ),
     Channel(
