@@ -77,6 +77,7 @@ class File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     supervision: Supervision = Supervision()
     shards: int | None = None
     markets: tuple[str, ...] = ()
+    channels: tuple[str, ...] = ()
     publish: tuple[str, ...] = ()
     min_activity: Level | None = None
     top: Annotated[int, msgspec.Meta(ge=1)] | None = None

@@ -42,6 +42,7 @@ def start(
             raise ConfigError(f"--publish {error}") from None
     _writable(summary)
     options["source"] = options["source"] or networks.source(network, file)
+    options["channels"] = options["channels"] or file.channels
     for name in ("min_activity", "top", "http", "ready_coverage", "metrics_markets"):
         if options[name] is None:
             options[name] = getattr(file, name)

@@ -135,6 +135,8 @@ def check(channels: Iterable[str], source: SourceName) -> None:
     """
     given = given_by(source)
     for channel in channels:
+        if channel not in NAMES:
+            raise ConfigError(f"channel {channel!r}: there is none, only {', '.join(NAMES)}")
         if channel not in given:
             raise ConfigError(
                 f"--channel {channel}: the source {source} does not give it, only "

@@ -60,3 +60,8 @@ def test_a_channel_that_the_source_does_not_give_is_refused_in_one_sentence(
     for name in set(catalogue.NAMES) - set(given):
         with pytest.raises(ConfigError, match=f"--channel {name}: the source {source} does not"):
             catalogue.check([name], source)
+
+
+def test_a_channel_that_nobody_knows_is_refused_by_its_name() -> None:
+    with pytest.raises(ConfigError, match="channel 'books': there is none, only book, trades"):
+        catalogue.check(["books"], "chain-ws")
