@@ -195,6 +195,9 @@ class IndexerFeed:
         if delta is not None:
             self.stats.book_updates += 1
             self._outlet.book(self, delta)
+            if self._ahead is not None:
+                # It lags behind the query, but it speaks, and leaves nothing out.
+                self._ahead = self._ahead[0], ts_recv
             top = self._top
             if top is not None and top.follow(self.sync.book, delta.bids, delta.asks):
                 self._tell_top(top, told.ts_event, ts_recv)

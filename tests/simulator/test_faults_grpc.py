@@ -15,7 +15,7 @@ from shards.sources import stubs
 from shards.sources.rpc import Rpc, latest_height
 from tests.simulator import faults
 from tests.simulator.scripted import HEARD, blocks, eventually
-from tests.simulator.venue import Venue
+from tests.simulator.venue import Options, Venue, running
 
 QUERY: Any = stubs.load("injective.exchange.v2.query_pb2")
 QUERY_SERVICE: Any = stubs.load("injective.exchange.v2.query_pb2_grpc")
@@ -194,3 +194,50 @@ async def test_the_indexer_leaves_out_and_repeats(venue: Venue) -> None:
         heard = [(await call.read()).orderbook_level_updates.sequence - base for _ in range(5)]
         assert heard == [1, 3, 4, 4, 5]
         call.cancel()
+
+
+async def test_the_indexers_queries_may_come_from_a_replica_behind(venue: Venue) -> None:
+    await blocks(venue, 8)
+    market_id = venue.exchange.markets[0].market_id
+    async with grpc.aio.insecure_channel(venue.indexer.endpoint) as channel:
+        stub = SPOT_SERVICE.InjectiveSpotExchangeRPCStub(channel)
+
+        async def asked() -> tuple[int, int]:
+            books = await stub.OrderbooksV2(SPOT.OrderbooksV2Request(market_ids=[market_id]))
+            (single,) = books.orderbooks
+            trades = await stub.TradesV2(SPOT.TradesV2Request(limit=1))
+            return single.orderbook.height, int(trades.trades[0].trade_id.partition("_")[0])
+
+        height, newest = await asked()
+        assert height == venue.exchange.height
+        await venue.inject(faults.StaleSnapshot(behind=5))
+        behind, older = await asked()
+        assert behind == height - 5
+        assert older <= min(newest, behind)
+
+
+async def test_calls_beyond_the_indexers_limit_of_a_connection_wait_in_silence() -> None:
+    async with contextlib.AsyncExitStack() as stack:
+        limited = Options(indexer_streams=3)
+        venue = await stack.enter_async_context(running(limited, paced=False))
+        one, other = [
+            SPOT_SERVICE.InjectiveSpotExchangeRPCStub(
+                await stack.enter_async_context(
+                    grpc.aio.insecure_channel(
+                        venue.indexer.endpoint, [("grpc.use_local_subchannel_pool", 1)]
+                    )
+                )
+            )
+            for _ in range(2)
+        ]
+        await one.Markets(SPOT.MarketsRequest())
+        request = SPOT.StreamOrderbookUpdateRequest()
+        calls = [one.StreamOrderbookUpdate(request) for _ in range(5)]
+        await eventually(lambda: len(venue.indexer.calls) == 3)
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await one.Markets(SPOT.MarketsRequest(), timeout=0.5)
+        assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+        assert len(venue.indexer.calls) == 3
+        await other.Markets(SPOT.MarketsRequest())
+        for call in calls:
+            call.cancel()
