@@ -9,8 +9,8 @@ Pure: instants come in as ``now`` (monotonic seconds).
 """
 
 from collections import deque
-from collections.abc import Iterable, Mapping
-from typing import Any, Final, NamedTuple
+from collections.abc import Container, Iterable, Mapping
+from typing import Any, Final, NamedTuple, TypeAlias
 
 import msgspec
 
@@ -66,6 +66,10 @@ class Tally(NamedTuple):
     due: int
     replayed: int
     missing: int
+
+
+Glance: TypeAlias = tuple[str, str, int, str, int]
+"""Symbol, state, shard, reason, trades and book changes so far."""
 
 
 class Coverage:
@@ -359,12 +363,31 @@ class Coverage:
                 holes.append({"symbol": symbol, "heights": ranges})
         return holes
 
-    def detail(self, now: float, extra: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
-        """Describe every market, with what is known elsewhere, by market id."""
+    def glance(self, now: float, events: Mapping[str, int]) -> list[Glance]:
+        """Say what can be seen of every market at a glance; the events come by market id."""
+        return [
+            (
+                market.symbol,
+                self.state_of(state, now),
+                max(state.shard, -1),
+                state.reason,
+                events.get(market_id, 0),
+            )
+            for market_id, state in self.states.items()
+            if (market := self._markets[market_id]).type != "chain"
+        ]
+
+    def detail(
+        self,
+        now: float,
+        extra: Mapping[str, Mapping[str, Any]],
+        symbols: Container[str] | None = None,
+    ) -> list[dict[str, Any]]:
+        """Describe every market, or those, with what is known elsewhere, by market id."""
         rows = []
         for market_id, state in self.states.items():
             market = self._markets[market_id]
-            if market.type == "chain":
+            if market.type == "chain" or (symbols is not None and market.symbol not in symbols):
                 continue
             rows.append(
                 {

@@ -9,6 +9,7 @@ ask              who asks                    answer
 ``replay``       subscribers                 frames of one topic (history.py)
 ``status``       ``collector status``        the summary (status.py)
 ``markets``      ``collector markets``       every market with its state
+``grid``         views                       of every market, what a grid of them shows
 ``events``       views                       what happened after entry ``after`` (journal.py)
 ``history``      views                       how it stood since ``since`` (timeline.py)
 ``metrics``      the HTTP server             everything to make metrics of (measures.py)
@@ -53,8 +54,12 @@ def answer(
     match asked.get("ask"):
         case "status":
             found: dict[str, Any] = {"status": status.summary(aggregator, processes, watched, now)}
+        case "grid":
+            found = {"grid": status.grid(aggregator, now)}
         case "markets":
-            found = {"markets": status.markets(aggregator, now)}
+            symbols = asked.get("symbols")
+            only = set(map(str, symbols)) if isinstance(symbols, list) else None
+            found = {"markets": status.markets(aggregator, now, only)}
         case "events" | "history":
             found = _past(asked, aggregator)
         case "metrics":

@@ -23,6 +23,8 @@ ACTIVITY_HALF_S: Final = 2.0
 _EDGES: Final = (0.02, 0.3, 1.0, 3.0)
 """Events a second that separate the levels of activity, 0 to 4."""
 
+Row = tuple[str, str, int, str, int]
+"""Symbol, state, shard, reason, trades and book changes so far: what the aggregator says."""
 Cell = tuple[str, int, int, str]
 """State, level of activity, shard, reason: what the grid shows of a market."""
 
@@ -30,27 +32,25 @@ Cell = tuple[str, int, int, str]
 class _Market:
     """One market of the grid."""
 
-    __slots__ = ("cell", "count", "row", "speed", "version")
+    __slots__ = ("cell", "count", "speed", "version")
 
     def __init__(self) -> None:
-        self.row: Mapping[str, Any] = {}
         self.cell: Cell = ("pending", 0, -1, "")
         self.count = -1
         self.speed = 0.0
         """Events a second, smoothed."""
         self.version = 0
 
-    def take(self, row: Mapping[str, Any], elapsed_s: float) -> bool:
+    def take(self, row: Row, elapsed_s: float) -> bool:
         """Take a market's row; say whether the grid shows it differently now."""
-        self.row = row
-        count = row.get("trades", 0) + row.get("book_updates", 0)
+        _, state, shard, reason, count = row
         if self.count >= 0 and elapsed_s > 0:
             # A restarted aggregator counts from 0.
             new = count - self.count if count >= self.count else count
             fade = 0.5 ** (elapsed_s / ACTIVITY_HALF_S)
             self.speed = self.speed * fade + new / elapsed_s * (1 - fade)
         self.count = count
-        cell = (row["state"], level(self.speed), row["shard"], row.get("reason", ""))
+        cell = (state, level(self.speed), shard, reason)
         changed = cell != self.cell
         self.cell = cell
         return changed
@@ -82,17 +82,17 @@ class Board:
         self.version += 1
         self._status = self.version, essentials(summary)
 
-    def markets(self, rows: Iterable[Mapping[str, Any]], now: float) -> None:
-        """Take the markets' rows; ``now`` is monotonic seconds."""
+    def grid(self, rows: Iterable[Row], now: float) -> None:
+        """Take a row for each market; ``now`` is monotonic seconds."""
         self.version += 1
         if self._silent[1] is not None:
             self._silent = self.version, None
         elapsed_s, self._taken_at = now - self._taken_at, now
         before, self._markets = self._markets, {}
         # By name: the collector's order may change while it runs, a market's place should not.
-        for row in sorted(rows, key=itemgetter("symbol")):
-            market = before.get(row["symbol"]) or _Market()
-            self._markets[row["symbol"]] = market
+        for row in sorted(rows, key=itemgetter(0)):
+            market = before.get(row[0]) or _Market()
+            self._markets[row[0]] = market
             if market.take(row, elapsed_s):
                 market.version = self.version
         if list(before) != list(self._markets):
@@ -132,10 +132,8 @@ class Board:
         """Return the points from an instant on."""
         return [point for _, point in self._points if point["ts"] >= since]
 
-    def market(self, symbol: str) -> Mapping[str, Any] | None:
-        """Return a market's row; None for one that is not collected."""
-        market = self._markets.get(symbol)
-        return market.row if market else None
+    def __contains__(self, symbol: str) -> bool:
+        return symbol in self._markets
 
     def changes(self, seen: int) -> dict[str, Any]:
         """Return what changed after a version; empty if nothing did."""

@@ -1,5 +1,6 @@
 """One market as its page shows it: the top of its book, its last trades. Pure."""
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 import msgspec
@@ -34,6 +35,13 @@ class BookView:
         self._kept: OrderBook | None = None
         self._trades: dict[str, tuple[int, ShownTrade]] = {}
         self._trouble: tuple[int, str] = 0, ""
+        self._row: tuple[int, Mapping[str, Any]] = 0, {}
+
+    def row(self, row: Mapping[str, Any]) -> None:
+        """Take what the aggregator says of the market: state, height, counts."""
+        if row != self._row[1]:
+            self.version += 1
+            self._row = self.version, row
 
     def book(self, book: OrderBook | None, event: Book | None = None) -> None:
         """Take the book as it is now, after an event; None where it is out of order."""
@@ -85,6 +93,8 @@ class BookView:
         found: dict[str, Any] = {"symbol": self.symbol}
         if self._book[0] > seen:
             found["book"] = self._shown_book()
+        if self._row[0] > seen:
+            found["row"] = self._row[1]
         if self._trouble[0] > seen:
             found["trouble"] = self._trouble[1]
         if trades := [trade for version, trade in self._trades.values() if version > seen]:

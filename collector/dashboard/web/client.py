@@ -56,7 +56,6 @@ class Client:
         self._board_seen = 0
         self._view: BookView | None = None
         self._view_seen = 0
-        self._row: Any = None
 
     def tell(self) -> None:
         """Something may be new."""
@@ -92,8 +91,8 @@ class Client:
     def _open(self, symbol: str | None) -> None:
         if self._view is not None:
             self._watching.leave(self._view.symbol, self._number)
-        self._view, self._view_seen, self._row = None, 0, None
-        if symbol is not None and self._board.market(symbol) is not None:
+        self._view, self._view_seen = None, 0
+        if symbol is not None and symbol in self._board:
             self._view = self._watching.enter(symbol, self._number, self.tell)
 
     async def _send(self) -> None:
@@ -117,10 +116,6 @@ class Client:
         if self._view is not None:
             market = self._view.changes(self._view_seen)
             self._view_seen = self._view.version
-            row = self._board.market(self._view.symbol)
-            if row != self._row:
-                self._row = row
-                market |= {"symbol": self._view.symbol, "row": row}
             if market:
                 found["market"] = market
         return found

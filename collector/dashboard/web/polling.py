@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from collector.dashboard.web.asking import Asker
 from collector.dashboard.web.board import POINTS, Board
+from collector.dashboard.web.watching import Watching
 
 log = logging.getLogger(__name__)
 
@@ -22,9 +23,12 @@ _SLOWEST_S: Final = 2.0
 class Polling:
     """Asks, and puts the answers on the board."""
 
-    def __init__(self, asker: Asker, board: Board, tell: Callable[[], None]) -> None:
+    def __init__(
+        self, asker: Asker, board: Board, watching: Watching, tell: Callable[[], None]
+    ) -> None:
         self._asker = asker
         self._board = board
+        self._watching = watching
         self._tell = tell
         self._answered_at = time.time()
         self._second_at = 0.0
@@ -45,10 +49,11 @@ class Polling:
             await asyncio.sleep(min(_SLOWEST_S, max(EVERY_S - took_s, _SHARE * took_s)))
 
     async def _once(self) -> None:
-        """Ask for the markets, and once a second for the rest."""
-        rows = (await self._ask("markets"))["markets"]
-        self._board.markets(rows, time.monotonic())
+        """Ask for the grid and the markets that are open, and once a second for the rest."""
+        self._board.grid((await self._ask("grid"))["grid"], time.monotonic())
         self._answered_at = time.time()
+        if symbols := self._watching.symbols():
+            self._watching.rows((await self._ask("markets", symbols=symbols))["markets"])
         if self._answered_at - self._second_at >= 1.0:
             self._board.status((await self._ask("status"))["status"])
             await self.past()

@@ -44,7 +44,7 @@ class Page:
         self._clients: dict[int, Client] = {}
         self._numbers = itertools.count(1)
         self._looked_at = asyncio.Event()
-        self._polling = Polling(self._asker, self.board, self._tell)
+        self._polling = Polling(self._asker, self.board, self.watching, self._tell)
         self._poll = tasks.create_task(self._polling.run(self._looked_at))
 
     def close(self) -> None:

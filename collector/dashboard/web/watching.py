@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
 from collector.dashboard.web.asking import Asker
@@ -52,6 +52,16 @@ class Watching:
             watch.task = self._tasks.create_task(self._follow(watch))
         watch.tell[client] = tell
         return watch.view
+
+    def symbols(self) -> list[str]:
+        """Name the markets that are followed."""
+        return list(self._watches)
+
+    def rows(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Take what the aggregator says of them."""
+        for row in rows:
+            if watch := self._watches.get(row["symbol"]):
+                watch.view.row(row)
 
     def leave(self, symbol: str, client: int) -> None:
         """Let a client go; with the last one the market is followed no more."""

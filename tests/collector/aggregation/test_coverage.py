@@ -185,6 +185,19 @@ def test_a_restarted_aggregator_does_not_count_a_gap_that_it_is_told_again() -> 
     assert coverage.gaps() == {"opened": 2, "closed": 2, "open": 0}
 
 
+def test_a_glance_says_of_every_market_what_the_detail_says() -> None:
+    coverage = Coverage([*MARKETS[:2], CHAIN])
+    coverage.report(report(row(A, 1, 9), shard=4), NOW)
+    detail = coverage.detail(NOW, {})
+    glance = coverage.glance(NOW, {A: 7})
+    assert [row[:4] for row in glance] == [
+        (row["symbol"], row["state"], row["shard"], row["reason"]) for row in detail
+    ]
+    assert [row[4] for row in glance] == [7, 0]
+    symbol = detail[1]["symbol"]
+    assert coverage.detail(NOW, {}, {symbol}) == [detail[1]]
+
+
 def test_detail_has_a_row_for_every_market_with_the_counts_of_others() -> None:
     coverage = Coverage(MARKETS[:2])
     coverage.report(report(row(A, 1, 9), shard=4), NOW)

@@ -5,16 +5,13 @@ from typing import Any
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from collector.dashboard.web.board import EVENTS, LIVE_POINTS, POINTS, Board, level
+from collector.dashboard.web.board import EVENTS, LIVE_POINTS, POINTS, Board, Row, level
 
 STATUS: dict[str, Any] = {"processes": [], "shards": [], "holes": [], "version": "1"}
 
 
-def rows(*states: str, counted: int = 0) -> list[dict[str, Any]]:
-    return [
-        {"symbol": f"M{n}", "state": state, "shard": 0, "reason": "", "trades": counted}
-        for n, state in enumerate(states)
-    ]
+def rows(*states: str, counted: int = 0) -> list[Row]:
+    return [(f"M{n}", state, 0, "", counted) for n, state in enumerate(states)]
 
 
 def event(number: int) -> dict[str, Any]:
@@ -27,7 +24,7 @@ def point(ts: int) -> dict[str, Any]:
 
 def test_a_new_client_is_told_everything_once() -> None:
     board = Board()
-    board.markets(rows("live", "stale"), now=0.0)
+    board.grid(rows("live", "stale"), now=0.0)
     board.status(STATUS)
     board.events([event(1)], last=1)
     told = board.changes(0)
@@ -40,19 +37,19 @@ def test_a_new_client_is_told_everything_once() -> None:
 
 def test_only_cells_that_look_different_are_told() -> None:
     board = Board()
-    board.markets(rows("live", "live", "live"), now=0.0)
+    board.grid(rows("live", "live", "live"), now=0.0)
     seen = board.version
-    board.markets(rows("live", "stale", "live"), now=0.5)
+    board.grid(rows("live", "stale", "live"), now=0.5)
     assert [cell[:2] for cell in board.changes(seen)["cells"]] == [(1, "stale")]
     assert "listing" not in board.changes(seen)
 
 
 def test_a_slow_client_skips_what_came_and_went() -> None:
     board = Board()
-    board.markets(rows("live"), now=0.0)
+    board.grid(rows("live"), now=0.0)
     seen = board.version
     for n in range(1, 1001):
-        board.markets(rows("stale" if n % 2 else "live"), now=n / 2)
+        board.grid(rows("stale" if n % 2 else "live"), now=n / 2)
         board.events([event(n)], last=n)
         board.points([point(n)])
     told = board.changes(seen)
@@ -63,33 +60,33 @@ def test_a_slow_client_skips_what_came_and_went() -> None:
 
 def test_another_listing_is_told_with_all_its_cells() -> None:
     board = Board()
-    board.markets(rows("live"), now=0.0)
+    board.grid(rows("live"), now=0.0)
     seen = board.version
-    board.markets(rows("live", "pending"), now=0.5)
+    board.grid(rows("live", "pending"), now=0.5)
     told = board.changes(seen)
     assert told["listing"] == ["M0", "M1"]
     assert [cell[:2] for cell in told["cells"]] == [(0, "live"), (1, "pending")]
-    assert board.market("M1") is not None
-    board.markets(rows("live"), now=1.0)
-    assert board.market("M1") is None
+    assert "M1" in board
+    board.grid(rows("live"), now=1.0)
+    assert "M1" not in board
 
 
 def test_a_market_keeps_its_place_whatever_the_order_of_the_rows() -> None:
     board = Board()
-    board.markets(rows("live", "stale", "live"), now=0.0)
+    board.grid(rows("live", "stale", "live"), now=0.0)
     seen = board.version
-    board.markets(rows("live", "stale", "live")[::-1], now=0.5)
+    board.grid(rows("live", "stale", "live")[::-1], now=0.5)
     assert board.changes(seen) == {}
 
 
 def test_silence_is_told_until_the_collector_answers() -> None:
     board = Board()
-    board.markets(rows("live"), now=0.0)
+    board.grid(rows("live"), now=0.0)
     seen = board.version
     board.silent(1_000)
     assert board.changes(seen) == {"silent_since": 1_000}
     seen = board.version
-    board.markets(rows("live"), now=5.0)
+    board.grid(rows("live"), now=5.0)
     assert board.changes(seen)["silent_since"] is None
     assert "silent_since" not in board.changes(board.version)
 
@@ -99,7 +96,7 @@ def test_activity_brightens_with_events_and_fades_without() -> None:
     levels = []
     for n in range(20):
         counted = min(n, 10) * 4
-        board.markets(rows("live", counted=counted), now=n * 1.0)
+        board.grid(rows("live", counted=counted), now=n * 1.0)
         levels.append(board.changes(0)["cells"][0][2])
     assert levels[0] == 0
     assert levels[10] == 4
@@ -110,7 +107,7 @@ def test_activity_brightens_with_events_and_fades_without() -> None:
 def test_a_restarted_aggregator_counts_from_nothing_without_a_leap() -> None:
     board = Board()
     for n, counted in enumerate([1_000_000, 1_000_000, 0, 1, 2]):
-        board.markets(rows("live", counted=counted), now=float(n))
+        board.grid(rows("live", counted=counted), now=float(n))
     assert board.changes(0)["cells"][0][2] <= level(1.0)
 
 
@@ -152,11 +149,11 @@ def test_whenever_a_client_looks_it_ends_with_what_is(steps: list[tuple[list[str
     shown: dict[str, str] = {}
     listing: list[str] = []
     for number, (states, looks) in enumerate([*steps, (steps[-1][0], True)]):
-        board.markets(rows(*states), now=number * 0.5)
+        board.grid(rows(*states), now=number * 0.5)
         if not looks:
             continue
         told, seen = board.changes(seen), board.version
         if "listing" in told:
             listing, shown = told["listing"], {}
         shown |= {listing[cell[0]]: cell[1] for cell in told.get("cells", [])}
-        assert shown == {row["symbol"]: row["state"] for row in rows(*states)}
+        assert shown == {row[0]: row[1] for row in rows(*states)}
