@@ -18,6 +18,7 @@ from shards.sources.sink import Source
 log = logging.getLogger(__name__)
 
 _WATCH_S: Final = 0.25
+_ASK_S: Final = 5.0
 _BURST_S: Final = 1.0
 """How far apart the subscriptions may hear the first block after a silence."""
 
@@ -130,7 +131,9 @@ class Watch:
         """Return the height that the first RPC that answers has; it is asked first next time."""
         for rpc in list(self._rpcs):
             try:
-                return await latest_height(rpc)
-            except SourceError:
+                # Our turn at a host that refuses may be half a minute away.
+                async with asyncio.timeout(_ASK_S):
+                    return await latest_height(rpc)
+            except (SourceError, TimeoutError):
                 self._rpcs.append(self._rpcs.pop(0))
         return None

@@ -19,7 +19,7 @@ SIZES = [
     ("chain-ws", 300),
     ("chain-grpc", 300),
 ]
-_BLOCKS = 10
+_BLOCKS = 6
 
 
 class Rig(NamedTuple):
@@ -36,7 +36,7 @@ def rig(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
     source, markets = request.param
     folder: Path = tmp_path_factory.mktemp("collector")
     shares = ("--dead", "0.1", "--quiet", "0.3", "--paused", "0")
-    busy = ("--block-time", "0.25", "--touched", "0.5", "--matches", str(markets / 5))
+    busy = ("--block-time", "0.2", "--touched", "0.5", "--matches", str(markets / 5))
     with simulator("--markets", str(markets), *busy, *shares) as venue:
         config = str(venue.config(folder))
         options = ("--config", config, "--source", source, "--shards", "4")
