@@ -115,7 +115,12 @@ def _shards(aggregator: Aggregator, budget: Budget) -> list[dict[str, Any]]:
                 "batch_frames": _sizes(stats.batch_frames),
                 "latency_us": budget.shards.get(number, {}),
                 "endpoints": [
-                    {"endpoint": e.endpoint, "breaker": e.breaker, "reason": e.reason}
+                    {
+                        "endpoint": e.endpoint,
+                        "breaker": e.breaker,
+                        "reason": e.reason,
+                        "in_use": e.in_use,
+                    }
                     for e in (report.endpoints if report else ())
                 ],
             }

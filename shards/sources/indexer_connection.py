@@ -26,9 +26,10 @@ from shards.sources.sink import Sink
 log = logging.getLogger(__name__)
 
 PROBE_TIMEOUT_S: Final = 4.0
+OWN: Final = (("grpc.use_local_subchannel_pool", 1),)
+"""Channels with equal options share one connection, and its limit of streams, but for this."""
 _OPTIONS: Final = (
-    # Channels with equal options share one connection, and its limit of streams.
-    ("grpc.use_local_subchannel_pool", 1),
+    *OWN,
     # The probes show a dead peer sooner; pings are for what lies between.
     ("grpc.keepalive_time_ms", 60_000),
     ("grpc.keepalive_timeout_ms", 20_000),
@@ -206,7 +207,9 @@ class Connection:
         if not market_ids:
             return False
         try:
-            payload = await self.ask(self._channel, market_ids)
+            payload = await probe(
+                self._access, self.endpoint, self.service, self._channel, market_ids
+            )
         except SourceError as error:
             if self.is_open and not await self._owner.judge(self, error):
                 self.close()
@@ -219,16 +222,21 @@ class Connection:
         self._owner.answered(self)
         return True
 
-    async def ask(self, channel: grpc.aio.Channel, market_ids: list[str]) -> bytes:
-        """
-        Ask how far the books of some markets are.
 
-        Raises:
-            SourceError: If there is no answer.
+async def probe(
+    access: Access,
+    endpoint: str,
+    service: Service,
+    channel: grpc.aio.Channel,
+    market_ids: list[str],
+) -> bytes:
+    """
+    Ask how far the books of some markets are.
 
-        """
-        method, request = self.service.sequences(channel, market_ids)
-        payload, _ = await self._access.query(
-            self.endpoint, method, request, timeout_s=PROBE_TIMEOUT_S
-        )
-        return bytes(payload)
+    Raises:
+        SourceError: If there is no answer.
+
+    """
+    method, request = service.sequences(channel, market_ids)
+    payload, _ = await access.query(endpoint, method, request, timeout_s=PROBE_TIMEOUT_S)
+    return bytes(payload)

@@ -26,7 +26,7 @@ from shards.decoders.indexer import (
 from shards.errors import SourceError
 from shards.events import Cause
 from shards.sources.channels import Access
-from shards.sources.indexer_connection import Connection
+from shards.sources.indexer_connection import OWN, Connection, probe
 from shards.sources.indexer_service import Service
 from shards.sources.reconnecting import Reconnecting
 from shards.sources.sink import Sink
@@ -142,16 +142,37 @@ class IndexerGrpc(Reconnecting):
         async with asyncio.TaskGroup() as tasks:
             self._tasks = tasks
             self._ended = asyncio.get_running_loop().create_future()
+            returning = tasks.create_task(self._look_for_better(endpoint))
             try:
                 self._begin()
                 reason = await self._ended
             finally:
                 self._ended = None
+                returning.cancel()
                 self._place_of.clear()
                 for connection, task in list(self._connections.items()):
                     connection.close()
                     task.cancel()
         raise SourceError(endpoint, reason)
+
+    async def _look_for_better(self, endpoint: str) -> None:
+        """While on a second choice, return to the first as soon as it answers again."""
+        while True:
+            await asyncio.sleep(self._limits.return_s)
+            better = self.endpoints.preferred()
+            market = next(iter(self._markets.values()), None)
+            if better is None or market is None:
+                continue
+            service = self.services[market.type == "spot"]
+            async with self._access.open_channel(better, options=OWN) as channel:
+                try:
+                    await probe(self._access, better, service, channel, [market.market_id])
+                except SourceError as error:
+                    self.endpoints.probed(better, error.reason)
+                    continue
+            self.endpoints.probed(better)
+            log.info("indexer-grpc %s answers again: leaving %s", better, endpoint)
+            self.reconnect("disconnect", f"returning to {better}")
 
     def _begin(self) -> None:
         """Subscribe everything."""
@@ -208,10 +229,10 @@ class IndexerGrpc(Reconnecting):
 
     async def _answers_elsewhere(self, connection: Connection) -> bool:
         """Ask the same on a new connection."""
-        own = (("grpc.use_local_subchannel_pool", 1),)
-        async with self._access.open_channel(connection.endpoint, options=own) as channel:
+        endpoint, service = connection.endpoint, connection.service
+        async with self._access.open_channel(endpoint, options=OWN) as channel:
             try:
-                await connection.ask(channel, list(connection.markets))
+                await probe(self._access, endpoint, service, channel, list(connection.markets))
             except SourceError:
                 return False
         return True

@@ -10,6 +10,7 @@ from shards.decoders import indexer
 from shards.errors import DecodeError, SourceError
 from shards.events import Snapshot
 from shards.sources.channels import Access
+from shards.sources.indexer_connection import OWN
 from shards.sources.indexer_service import Service
 
 _TIMEOUT_S: Final = 10.0
@@ -32,8 +33,7 @@ class IndexerQueries:
     def _channel(self) -> tuple[str, grpc.aio.Channel]:
         endpoint = self._endpoint()
         if endpoint not in self._channels:
-            own = (("grpc.use_local_subchannel_pool", 1),)
-            self._channels[endpoint] = self._access.open_channel(endpoint, options=own)
+            self._channels[endpoint] = self._access.open_channel(endpoint, options=OWN)
         return endpoint, self._channels[endpoint]
 
     async def books(self, markets: Iterable[Market]) -> list[Snapshot]:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from tests.proxy import FaultProxy
 from tests.simulator import faults, heard
 from tests.simulator.client import Simulator, simulator
 from tests.system.listening import Listener
@@ -38,8 +39,18 @@ def test_three_hundred_markets_over_four_shards(tmp_path: Path) -> None:
             # Long enough for every market to have been judged a few times.
             for height in range(venue.head() + 3, venue.head() + 13, 3):
                 venue.await_height(height)
-                states = Counter(market["state"] for market in running.markets())
+                rows = running.markets()
+                states = Counter(market["state"] for market in rows)
                 assert states == {"live": status["markets"]["requested"]}
+            busy = {market["market_id"]: not market["quiet"] for market in venue.markets}
+            still = {"quiet": 90, "dead": 30}
+
+            def classified() -> bool:
+                found = [(busy[row["market_id"]], row["activity"]) for row in running.markets()]
+                others = Counter(activity for is_busy, activity in found if not is_busy)
+                return others == still and {a for is_busy, a in found if is_busy} == {"active"}
+
+            eventually(classified, within_s=60, every_s=0.5, what="every market classified right")
             status = running.status()
     assert status["gaps"] == {"opened": 0, "closed": 0, "open": 0}
     assert status["trade_proof"]["reason"] == "not provable: the indexer tells no blocks"
@@ -156,3 +167,33 @@ def test_markets_move_between_shards(tmp_path: Path) -> None:
                     what=lambda: f"{running.markets()}\n{running.log}",
                 )
                 check(venue, running, listener, first)
+
+
+def test_the_next_endpoint_is_taken_and_the_first_returned_to(tmp_path: Path) -> None:
+    with simulator("--markets", "8", "--block-time", "0.2", "--matches", "4") as venue:
+        host, _, port = venue.indexer.rpartition(":")
+        with FaultProxy(host, int(port)) as proxy:
+            first = f"127.0.0.1:{proxy.port}"
+            path = tmp_path / "collector.toml"
+            path.write_text(
+                f'[network]\nindexer = ["{first}", "{venue.indexer}"]\n{BRISK}return_s = 0.5\n'
+            )
+            options = ("--config", str(path), "--source", "indexer-grpc")
+            with collector(tmp_path, *options) as running, Listener(running) as listener:
+                running.await_live()
+                listen_on(venue, listener, blocks=4)
+                since = venue.head()
+                proxy.refuse()
+                proxy.cut()
+                eventually(lambda: in_use(running) == venue.indexer, within_s=60, what="the next")
+                running.await_live()
+                proxy.heal()
+                eventually(lambda: in_use(running) == first, within_s=30, what="the first again")
+                running.await_live()
+                check(venue, running, listener, since)
+
+
+def in_use(running: Running) -> str:
+    """Return the endpoint that a shard reads now."""
+    (shard,) = running.status().get("shards", [{"endpoints": []}])
+    return next((e["endpoint"] for e in shard["endpoints"] if e["in_use"]), "")
