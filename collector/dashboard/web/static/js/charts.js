@@ -162,7 +162,7 @@ export class Charts {
     return {
       width: this.room.firstChild.clientWidth,
       height: 112,
-      padding: [6, 6, 0, 0],
+      padding: [6, 22, 0, 0],
       cursor: { sync: { key: SYNC.key }, points: { size: 6 }, drag: { x: false, y: false } },
       legend: { live: true, markers: { fill: (plot, i) => plot.series[i].stroke(plot, i), width: 0 } },
       scales: {
