@@ -418,6 +418,7 @@ class Aggregator:
         """Take the coordinator's word on where the markets belong."""
         if steering.markets is not None and steering.revision > self.revision:
             self.revision = steering.revision
+            self._enter_listings(steering)
             for market in steering.markets:
                 self._market_of[market.symbol] = market
                 self._symbol_of[market.market_id] = market.symbol
@@ -428,6 +429,19 @@ class Aggregator:
         if steering.revision == self.revision:
             self.proof.listed(steering.listed_through, every_market=steering.every_market)
         self.orders.answer(steering.answers)
+
+    def _enter_listings(self, steering: Steering) -> None:
+        """Enter into the journal which markets come and go."""
+        before, after = self.ownership.wanted, steering.assignment
+        changes = (
+            ("collected from now on", after.keys() - before.keys(), after),
+            ("not collected any more", before.keys() - after.keys(), before),
+        )
+        symbols = {m.market_id: m.symbol for m in steering.markets or ()} | self._symbol_of
+        for text, market_ids, shards in changes:
+            for market_id in sorted(market_ids):
+                shard, symbol = shards[market_id], symbols[market_id]
+                self.journal.note("listing", text, ts=time.time_ns(), shard=shard, symbol=symbol)
 
     def _own_lanes(self, market_id: str) -> None:
         for lane in self._lanes_of.get(market_id, ()):

@@ -5,13 +5,17 @@ Random moves of markets between shards under traffic, and the verifier's word at
 the verifier found every trade once and every book equal, and no clean move announced a gap.
 """
 
+import contextlib
+import os
 import random
 import signal
+import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from subprocess import PIPE
 from typing import Any
 
 import click
@@ -21,7 +25,7 @@ from collector.asking import Asker
 from collector.verify.findings import Findings
 from tests.system.faults import Watch
 from tests.system.rig import Rig
-from tests.system.running import run
+from tests.system.running import COLLECTOR
 
 _READY_S = 60.0
 _DONE_S = 60.0
@@ -37,11 +41,13 @@ class Move(msgspec.Struct):
     done: bool
     gaps: int
     """Gaps announced meanwhile."""
+    killed: str = ""
+    """The process that was killed meanwhile."""
 
     @property
     def is_clean(self) -> bool:
         """Whether markets only changed hands."""
-        return not self.order.startswith(("add", "remove"))
+        return not self.order.startswith(("add", "remove")) and not self.killed
 
 
 class Result(msgspec.Struct):
@@ -59,10 +65,11 @@ class Result(msgspec.Struct):
 class Mover:
     """Gives orders to a running collector as a user would."""
 
-    def __init__(self, rig: Rig, asker: Asker, rng: random.Random) -> None:
+    def __init__(self, rig: Rig, asker: Asker, rng: random.Random, kills: float) -> None:
         self._rig = rig
         self._asker = asker
         self._rng = rng
+        self._kills = kills
         self._removed: list[str] = []
 
     def random(self) -> Move:
@@ -70,7 +77,7 @@ class Mover:
         rng = self._rng
         status = self._status()
         shards = [row["shard"] for row in status["shards"]]
-        symbols = sorted(row["symbol"] for row in self._asker.ask("markets", within_s=5)["markets"])
+        symbols = sorted(row["symbol"] for row in self._ask("markets"))
         kinds = ["scale", "scale", "remove"]
         kinds += ["drain"] if len(shards) > 1 else []
         kinds += ["add", "add"] if self._removed else []
@@ -94,17 +101,38 @@ class Mover:
         return [self.give("add", *removed)] if removed else []
 
     def give(self, *order: str) -> Move:
-        """Give one order and wait until it is done."""
+        """Give one order, perhaps let a process die of it, and wait until it is done."""
         before = self._status()["gaps"]["opened"]
         began = time.monotonic()
-        done = run(*order, "--connect", self._rig.publish, within_s=_DONE_S + 20)
+        command = [*COLLECTOR, *order, "--connect", self._rig.publish]
+        with subprocess.Popen(command, stdout=PIPE, stderr=PIPE, text=True) as giving:
+            victim = self._kill() if self._rng.random() < self._kills else ""
+            stdout, stderr = giving.communicate(timeout=_DONE_S + 20)
         seconds = time.monotonic() - began
         gaps = self._status()["gaps"]["opened"] - before
-        said = (done.stdout or done.stderr).strip()
-        return Move(" ".join(order), seconds, said, done.returncode == 0, gaps)
+        said = (stdout or stderr).strip()
+        return Move(" ".join(order), seconds, said, giving.returncode == 0, gaps, victim)
+
+    def _kill(self) -> str:
+        """Kill a shard or the aggregator somewhere in the middle of a move."""
+        time.sleep(self._rng.uniform(0.5, 3.0))
+        rows = self._status()["processes"]
+        victims = [row for row in rows if row["name"].startswith(("shard", "aggregator"))]
+        victim = self._rng.choice(victims)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(victim["pid"], signal.SIGKILL)
+        return str(victim["name"])
 
     def _status(self) -> Any:
-        return self._asker.ask("status", within_s=5.0)["status"]
+        return self._ask("status")
+
+    def _ask(self, what: str) -> Any:
+        """Ask until somebody answers: the aggregator may just have been killed."""
+        deadline = time.monotonic() + 30
+        while True:
+            with contextlib.suppress(TimeoutError):
+                return self._asker.ask(what, within_s=2.0)[what]
+            assert time.monotonic() < deadline, "nobody answers"
 
 
 def moves(
@@ -116,6 +144,7 @@ def moves(
     spot: int = 16,
     perp: int = 4,
     source: str = "chain-ws",
+    kills: float = 0.0,
 ) -> Result:
     """Give so many random orders; what the processes said stays in the folder."""
     rng = random.Random(seed)
@@ -124,12 +153,14 @@ def moves(
         watch = Watch(asker)
         watch.until_whole(within_s=_READY_S)
         verifier = rig.verify(duration_s=86_400, books_every=4)
-        mover = Mover(rig, asker, rng)
+        mover = Mover(rig, asker, rng, kills)
         given: list[Move] = []
         while len(given) < count and all(move.done for move in given):
             time.sleep(rng.uniform(0.0, pause_s))
             given.append(mover.random())
             _say(given[-1])
+            if given[-1].killed:
+                watch.until_whole(within_s=_READY_S)
         given += mover.restore()
         watch.until_whole(within_s=_READY_S)
         findings = msgspec.convert(rig.verdict(verifier), Findings)
@@ -151,7 +182,8 @@ def table(given: Sequence[Move]) -> str:
 
 
 def _say(move: Move) -> None:
-    failed = "" if move.done else "  NOT DONE"
+    failed = f"  {move.killed} killed" if move.killed else ""
+    failed += "" if move.done else "  NOT DONE"
     click.echo(f"{move.order[:40]:<40} {move.seconds:>5.1f} s  {move.said}{failed}", err=True)
 
 
@@ -161,12 +193,13 @@ def _say(move: Move) -> None:
 @click.option("--spot", default=16, show_default=True, help="Spot markets of the devnet.")
 @click.option("--perp", default=4, show_default=True, help="Perpetual markets of the devnet.")
 @click.option("--source", default="chain-ws", show_default=True)
-def main(*, count: int, seed: int, spot: int, perp: int, source: str) -> None:
+@click.option("--kills", default=0.0, show_default=True, help="Share of moves that cost a process.")
+def main(*, count: int, seed: int, spot: int, perp: int, source: str, kills: float) -> None:
     """Move markets about, and check that nothing was lost or doubled by it."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(130))
     folder = Path(tempfile.mkdtemp(prefix="moves-"))
     click.echo(f"logs, configuration and capture: {folder}", err=True)
-    result = moves(folder, count=count, seed=seed, spot=spot, perp=perp, source=source)
+    result = moves(folder, count=count, seed=seed, spot=spot, perp=perp, source=source, kills=kills)
     click.echo(f"{result.findings.table()}\n\n{table(result.moves)}")
     sys.exit(0 if result.passed else 4)
 

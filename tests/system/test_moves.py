@@ -12,11 +12,11 @@ from tests.system.running import Devnet, collector, eventually, run
 pytestmark = pytest.mark.node
 
 
-@pytest.mark.parametrize(("source", "seed"), [("chain-ws", 4), ("chain-grpc", 6)])
+@pytest.mark.parametrize(("source", "count", "seed"), [("chain-ws", 5, 4), ("chain-grpc", 3, 6)])
 def test_random_moves_lose_nothing_and_double_nothing(
-    tmp_path: Path, source: str, seed: int
+    tmp_path: Path, source: str, count: int, seed: int
 ) -> None:
-    result = moves(tmp_path, count=4, seed=seed, spot=8, perp=2, source=source)
+    result = moves(tmp_path, count=count, seed=seed, pause_s=0.2, spot=8, perp=2, source=source)
     said = f"{result.findings.table()}\n{table(result.moves)}\n{result.moves}"
     assert result.passed, said
     assert result.findings.trades.checked > 0
