@@ -119,10 +119,10 @@ class Position:
             return self._admit_gap(event)
         if type(event) is Metadata:
             return self._admit_metadata(event)
-        if type(event) is Ticker:
-            return self._admit_state(event.sequence)
         assert not isinstance(event, Gap | Metadata)
-        return self._admit_state(event.height)
+        # Its topic is in order: nothing before it is missing.
+        self.complete = max(self.complete, event.height)
+        return self._admit_state(event.sequence if type(event) is Ticker else event.height)
 
     def _admit_by_id(self, event: Trades) -> bool | Trades:
         if self.overlaps and event.height <= self.floor:

@@ -29,9 +29,9 @@ from tests.system.running import Devnet, collector
 pytestmark = pytest.mark.node
 
 CHANNELS = [part for channel in CATALOGUE for part in ("--channel", channel.name)]
-GATHER_S = 18.0
-KILLS = {4.0: ("shard 0", "shard 1"), 10.0: ("aggregator",)}
-"""Seconds into the gathering, and who is killed then."""
+SETTLED_S = 4.0
+"""After everyone is well again: subscribers ask once a second how far that is."""
+RECOVERED_S = 60.0
 _T = TypeVar("_T")
 
 
@@ -80,10 +80,14 @@ class Published:
         self._events = events
 
     def of(self, kind: type[_T], symbol: str = "") -> list[_T]:
-        return [e for s, e in self._events if isinstance(e, kind) and symbol in ("", s)]
+        return [
+            event
+            for topic, event in self._events
+            if isinstance(event, kind) and (not symbol or topic.endswith(f".{symbol}."))
+        ]
 
-    def gaps(self) -> list[tuple[str, Gap]]:
-        return [(symbol, event) for symbol, event in self._events if isinstance(event, Gap)]
+    def by_topic(self, kind: type[_T]) -> list[tuple[str, _T]]:
+        return [(topic, event) for topic, event in self._events if isinstance(event, kind)]
 
 
 @pytest.fixture(scope="module")
@@ -92,16 +96,25 @@ def published(node: Devnet, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     config = str(node.config(folder))
     with collector(folder, "--config", config, "--shards", "2", *CHANNELS) as running:
         running.await_live()
-        victims = {at: [running.pid(name) for name in names] for at, names in KILLS.items()}
         events: list[tuple[str, Any]] = []
-        began = time.monotonic()
         with Subscriber(running.publish) as subscriber:
-            while (elapsed_s := time.monotonic() - began) < GATHER_S:
-                for at in [at for at in victims if elapsed_s >= at]:
-                    for pid in victims.pop(at):
-                        os.kill(pid, signal.SIGKILL)
-                if (one := subscriber.poll(0.1)) is not None:
-                    events.append((one.symbol, one.event))
+
+            def gather(seconds: float) -> None:
+                deadline = time.monotonic() + seconds
+                while time.monotonic() < deadline:
+                    if (one := subscriber.poll(0.1)) is not None:
+                        events.append((one.topic, one.event))
+
+            gather(SETTLED_S)
+            for victims in (("shard 0", "shard 1"), ("aggregator",)):
+                for pid in [running.pid(name) for name in victims]:
+                    os.kill(pid, signal.SIGKILL)
+                deadline = time.monotonic() + RECOVERED_S
+                gather(1.0)
+                while not running.live():
+                    assert time.monotonic() < deadline, running.log
+                    gather(0.2)
+                gather(SETTLED_S)
         yield Published(events)
 
 
@@ -111,12 +124,12 @@ def chain(node: Devnet) -> Chain:
 
 
 def test_nothing_was_lost_although_everyone_was_killed(published: Published) -> None:
-    assert published.of(Lost) == []
+    assert published.by_topic(Lost) == []
     causes = {gap.cause for gap in published.of(Gap)}
     assert "crash" in causes
-    for symbol in {name for name, _ in published.gaps()}:
-        states = [gap.state for name, gap in published.gaps() if name == symbol]
-        assert states[-1] == "closed", symbol
+    told = published.by_topic(Gap)
+    for topic in {topic for topic, _ in told}:
+        assert [gap.state for name, gap in told if name == topic][-1] == "closed", topic
 
 
 def test_blocks_are_the_chains_with_their_times(published: Published, chain: Chain) -> None:

@@ -24,19 +24,24 @@ STREAMED = Trades | Ticker | Orders | Oracle | Pulse
 Facts = dict[tuple[str, str, int], Any]
 
 
-def _facts(received: Iterable[Any]) -> Facts:
-    """Key the published facts by topic and height, without the times and the source."""
+def _facts(received: Iterable[Any]) -> tuple[Facts, int]:
+    """
+    Key the published facts by topic and height, without the times and the source.
+
+    And the height through which states were given as they stood when we joined.
+    """
     facts: Facts = {}
+    joined = 0
     for one in received:
         event = one.event
         if one.healed and one.channel in STATES:
-            # How it stood when we joined: of a block that may be long gone.
+            joined = max(joined, getattr(event, "height", 0))
             continue
         if isinstance(event, STREAMED) or (isinstance(event, Book) and not event.is_snapshot):
             assert (one.topic, one.channel, event.height) not in facts, "published twice"
             bare = msgspec.structs.replace(event, ts_recv=0, source="chain-ws")
             facts[one.topic, one.channel, event.height] = bare
-    return facts
+    return facts, joined
 
 
 def _window(facts: Facts) -> tuple[int, int]:
@@ -60,8 +65,8 @@ def test_both_chain_sources_publish_identical_frames_of_every_block(
         ) as grpc,
     ):
         gathered = _gather([ws, grpc], blocks=BLOCKS + 4)
-    ours, theirs = (_facts(received) for received in gathered)
-    first = max(_window(ours)[0], _window(theirs)[0]) + 1
+    (ours, joined), (theirs, other_joined) = (_facts(received) for received in gathered)
+    first = max(_window(ours)[0], _window(theirs)[0], joined, other_joined) + 1
     last = min(_window(ours)[1], _window(theirs)[1]) - 1
     assert last - first + 1 >= BLOCKS
     within = [{k: v for k, v in facts.items() if first <= k[2] <= last} for facts in (ours, theirs)]
