@@ -223,11 +223,15 @@ class IndexerFeed:
         if self.sync.in_sync:
             return True
         before = self.sync.book.sequence
-        if snapshot.sequence < before:
-            # Another backend of the indexer, behind the one that we heard.
-            return False
-        published = self.sync.join(snapshot, ts_recv, "indexer-grpc")
+        # Another backend of the indexer may be behind the one that we heard; 0 is not known.
+        is_behind = snapshot.sequence < before
+        published = None if is_behind else self.sync.join(snapshot, ts_recv, "indexer-grpc")
         if published is None:
+            self.reason = (
+                "the indexer's books are behind its streams"
+                if snapshot.sequence
+                else "the indexer does not tell how far its book is"
+            )
             return False
         self.stats.resyncs += 1
         if before and snapshot.sequence > before:

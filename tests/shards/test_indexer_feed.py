@@ -181,6 +181,7 @@ def test_a_book_of_a_backend_behind_is_not_taken() -> None:
     one.subscribe()
     assert not one.join(6)
     assert not one.join(0), "0 stands for what is not known"
+    assert "does not tell" in one.pipeline.feeds[ONE].reason
     assert one.join(8)
 
 
