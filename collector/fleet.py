@@ -7,7 +7,7 @@ answer, comes out. The coordinator carries it out.
 
 from collections import deque
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -17,6 +17,9 @@ from collector.steering import SLACK, Assignment, Order
 from shards.config import Market
 from shards.errors import ConfigError
 from shards.frames import symbol_of
+
+_RELIEVED: Final = 0.8
+"""Of its budget; below, a shard counts as relieved. In between it is what it was."""
 
 
 class Selection(msgspec.Struct, frozen=True):
@@ -278,10 +281,11 @@ class Fleet:
         """
         limits = self._limits
         for shard, (cpu, lag_s) in use.items():
-            if cpu <= limits.cpu_budget_percent and lag_s <= limits.lag_budget_s:
-                self._over_since.pop(shard, None)
-            else:
+            part = max(cpu / limits.cpu_budget_percent, lag_s / limits.lag_budget_s)
+            if part > 1.0:
                 self._over_since.setdefault(shard, now)
+            elif part < _RELIEVED:
+                self._over_since.pop(shard, None)
         self._over_since = {s: at for s, at in self._over_since.items() if s in use}
         if not limits.rebalance or self.is_busy or now < self._rests_until:
             return None

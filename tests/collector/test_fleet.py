@@ -201,6 +201,7 @@ def test_a_shard_is_relieved_after_long_enough_over_its_budget_and_then_all_rest
     assert mine.over_budget(0.0, {0: hot, 1: cool}) is None
     assert mine.over_budget(20.0, {0: (50.0, 0.0), 1: cool}) is None
     assert mine.over_budget(25.0, {0: hot, 1: cool}) is None
+    assert mine.over_budget(40.0, {0: (80.0, 0.0), 1: cool}) is None
     assert mine.over_budget(54.0, {0: hot, 1: cool}) is None, "a good moment counts from there"
     assert mine.over_budget(56.0, {0: hot, 1: cool}) == 0
     mine.ease(0, 56.0, {0: 90.0, 1: 20.0}, {})
