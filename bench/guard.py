@@ -43,24 +43,31 @@ Counts = dict[str, float]
 
 def instructions() -> Counts:
     """Count machine instructions under callgrind; valgrind must be installed."""
+    made = list(parts())
+    counted = between_cuts("bench.guarded", len(made))
+    return {part.name: round(n / part.per) for part, n in zip(made, counted, strict=True)}
+
+
+def between_cuts(module: str, number: int) -> list[int]:
+    """Run a program that cuts at its calls of getloadavg; count so many works between two."""
     with tempfile.TemporaryDirectory() as folder:
         subprocess.run(
             [
                 *("valgrind", "--tool=callgrind", "--dump-before=getloadavg", "-q"),
                 f"--callgrind-out-file={folder}/counted",
-                *(sys.executable, "-m", "bench.guarded"),
+                *(sys.executable, "-m", module),
             ],
             env=os.environ | {"PYTHONHASHSEED": "0"},
             cwd=_ROOT,
             check=True,
         )
-        counted: Counts = {}
-        # Each part lies between two cuts: dumps 2, 4, 6, …
-        for number, part in enumerate(parts(), start=1):
-            dump = Path(folder, f"counted.{2 * number}").read_bytes()
+        counted = []
+        # Each work lies between two cuts: dumps 2, 4, 6, …
+        for cut in range(2, 2 * number + 1, 2):
+            dump = Path(folder, f"counted.{cut}").read_bytes()
             found = _TOTAL.search(dump)
             assert found, dump[:200]
-            counted[part.name] = round(int(found[1]) / part.per)
+            counted.append(int(found[1]))
     return counted
 
 

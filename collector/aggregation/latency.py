@@ -9,8 +9,8 @@ Where a frame's time goes: a budget of named hops, per shard, and per channel wh
                    └────────── recv_to_aggregator ──────────┘
                    └─ block_span: a block's first receive to its last frame published ─┘
 
-Counted per batch, per payload or per block, never per frame: what shares its instants needs one
-record. Replayed and resent frames are not counted. The two hops inside a shard come with
+Counted per batch or per block, never per frame: of a batch's frames, which are made within half a
+millisecond, the first and the last say what the others would. Replayed and resent frames are not counted. The two hops inside a shard come with
 its reports. Pure: instants come in, ns since the epoch.
 """
 
@@ -72,20 +72,18 @@ class Latencies:
         if hops is None:
             hops = self.shards[header.shard] = ShardHops()
         hops.push_to_aggregator.record(now - header.ts_push)
-        recent = hops.recent
-        stamp = kind = same = 0
-        for record in records:
-            if record.flags & LATE:
-                continue
-            if record.ts_recv != stamp or record.kind != kind:
-                if same:
-                    recent[kind].record(now - stamp, same)
-                stamp, kind, same = record.ts_recv, record.kind, 0
-            same += 1
-            if record.height > hops.height and record.ts_event:
-                self._begin_block(hops, record, now)
-        if same:
-            recent[kind].record(now - stamp, same)
+        # The oldest payload of the batch and the newest; the others lie between, evenly.
+        first, last = records[0], records[-1]
+        self._time(hops, first, now)
+        if last is not first:
+            self._time(hops, last, now)
+
+    def _time(self, hops: ShardHops, record: Record, now: int) -> None:
+        if record.flags & LATE:
+            return
+        hops.recent[record.kind].record(now - record.ts_recv)
+        if record.height > hops.height and record.ts_event:
+            self._begin_block(hops, record, now)
 
     def _begin_block(self, hops: ShardHops, record: Record, now: int) -> None:
         """Once a block and shard: its first frame says when we had it."""

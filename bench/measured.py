@@ -1,0 +1,147 @@
+"""
+What measuring costs the hot path: ``python -m bench.telemetry`` counts this, on against off.
+
+A shard's own code from payload to push, the aggregator's from batch to publication and a
+subscriber's inbox, over real sockets in one process. Off is the same without a record
+of latency or size anywhere.
+"""
+
+import gc
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Final
+
+import zmq
+
+from bench.content import Content, content
+from bench.stage import EPOCH, aggregator
+from shards.config import Endpoints, Limits, ShardConfig
+from shards.worker import Shard
+
+_SIZE: Final = {"markets": 20, "blocks": 16}
+WARM: Final = 6
+"""Blocks before it counts."""
+HALF: Final = 11
+"""So many blocks later payloads go alone."""
+CUTS: Final = 4
+"""Blocks in one batch, measured and not; then a batch for each payload, measured and not."""
+
+
+class _NoHistogram:
+    """Takes what is not to be counted."""
+
+    def record(self, value: int) -> None:
+        """Do nothing."""
+
+
+class _Unmeasured(Shard):
+    """A shard that measures nothing."""
+
+    def __init__(self, config: ShardConfig, context: "zmq.Context[zmq.Socket[bytes]]") -> None:
+        super().__init__(config, context)
+        pusher: Any = self._pusher
+        pusher.batch_frames = _NoHistogram()
+        # What is sent again is not measured by the aggregator.
+        pusher._resent_below = 1 << 62
+
+    def _settle(self) -> None:
+        self._batch_ts = 0
+        records = self._pipeline.take_records()
+        if records:
+            self._pusher.push(records)
+        if self._upkeep is not None:
+            self._upkeep.see_to()
+
+
+class Way:
+    """The whole way of a payload, in one process."""
+
+    def __init__(
+        self, made: Content, context: "zmq.Context[zmq.Socket[bytes]]", *, measured: bool
+    ) -> None:
+        name = f"inproc://{'measured' if measured else 'bare'}"
+        self.pull, publisher = context.socket(zmq.PULL), context.socket(zmq.XPUB)
+        self.subscriber = context.socket(zmq.SUB)
+        for socket in (self.pull, publisher, self.subscriber):
+            socket.setsockopt(zmq.LINGER, 0)
+        self.pull.bind(f"{name}/push")
+        publisher.bind(f"{name}/publish")
+        self.subscriber.setsockopt(zmq.SUBSCRIBE, b"")
+        self.subscriber.connect(f"{name}/publish")
+        publisher.recv()
+        self.aggregator = aggregator(made, publisher)
+        config = ShardConfig(
+            shard=0,
+            epoch=1,
+            source="chain-ws",
+            endpoints=Endpoints(chain_ws=("ws://127.0.0.1:1",), chain_grpc=("127.0.0.1:1",)),
+            markets=tuple(made.markets),
+            channels=("book", "trades"),
+            push=f"{name}/push",
+            link=f"{name}/link",
+            limits=Limits(),
+        )
+        self.shard = (Shard if measured else _Unmeasured)(config, context)
+        self._join(made)
+
+    def _join(self, made: Content) -> None:
+        """Let every market go live."""
+        shard, now = self.shard, time.time_ns()
+        for number, market in enumerate(made.markets, start=1):
+            shard.subscribed(number, (market.market_id,))
+            shard.receive(b'{"jsonrpc":"2.0","id":%d,"result":"success"}' % number, now, True)
+        self.block(made.opening)
+        for market in made.markets:
+            assert shard._pipeline.join(made.books[market.market_id], now)
+        shard._pipeline.take_requests()
+        if not shard._pusher.link(EPOCH):
+            raise AssertionError("the shard knows this aggregator already")
+        if isinstance(shard, _Unmeasured):
+            shard._pusher._resent_below = 1 << 62
+        self.block([])
+
+    def block(self, payloads: list[bytes], *, alone: bool = False) -> None:
+        """Take one block's payloads all the way: in one batch, or each alone."""
+        shard, now = self.shard, time.time_ns()
+        for number, payload in enumerate(payloads):
+            # By this clock no batch grows old, however slowly instructions are counted.
+            shard.receive(payload, now + number, alone)
+        shard._settle()
+        while self.pull.poll(0):
+            self.aggregator.receive(self.pull.recv(), self.pull.recv())
+        while self.subscriber.poll(0):
+            self.subscriber.recv_multipart()
+
+
+@contextmanager
+def ways() -> Iterator[tuple[list[Way], Content]]:
+    """Make both."""
+    made = content(**_SIZE)
+    with zmq.Context() as context:
+        made_ways = [Way(made, context, measured=measured) for measured in (True, False)]
+        try:
+            yield made_ways, made
+        finally:
+            context.destroy(linger=0)
+
+
+def main() -> None:
+    """Take the same blocks both ways, cut by calls that callgrind can see."""
+    gc.disable()
+    with ways() as (both, made):
+        # The first blocks fill caches and let the interpreter specialise its instructions.
+        for payloads in made.blocks[:WARM]:
+            for way in both:
+                way.block(payloads)
+        for alone, blocks in ((False, made.blocks[WARM:HALF]), (True, made.blocks[HALF:])):
+            for way in both:
+                os.getloadavg()
+                for payloads in blocks:
+                    way.block(payloads, alone=alone)
+                os.getloadavg()
+
+
+if __name__ == "__main__":
+    main()
