@@ -218,7 +218,8 @@ def follow(
     for height in sorted(h for h in told.keys() | traded.keys() if h <= last):
         block = told.get(height, [])
         for order in block:
-            if order.status == "cancelled":
+            # One that came and went within a block never rested.
+            if order.status == "cancelled" and order.order_hash in resting:
                 price, _ = resting.pop(order.order_hash)
                 levels[price] -= int(scaled(order.fillable))
         for trade in traded.get(height, []):
