@@ -270,6 +270,8 @@ class IndexerFeed:
     def _prove_book(self, ts: int) -> None:
         self._proved_at["book"] = ts
         self._probed = True
+        if "trades" not in self._streams and self.ledger.first:
+            self.ledger.last = max(self.ledger.last, self._head.height - 1)
         self._prove(ts)
 
     # ---- trades ---------------------------------------------------------------------

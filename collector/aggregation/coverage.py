@@ -302,7 +302,7 @@ class Coverage:
 
     def tally(self, state: MarketState) -> Tally:
         """Count the blocks of one market that are due, and those that came otherwise than live."""
-        if not state.first:
+        if not state.first or not self.tells_blocks:
             return Tally(0, 0, 0)
         behind = max(0, self._settled - state.last) if _collected(state) else 0
         return Tally(

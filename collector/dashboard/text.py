@@ -9,11 +9,18 @@ def one_line(summary: dict[str, Any], frames_per_s: float) -> str:
     blocks = summary["blocks"]
     return (
         f"{markets['live']}/{markets['requested'] - markets['inactive']} markets live, "
-        f"coverage {summary['coverage']['now']:.4f}, completeness {summary['completeness']:.6f}, "
+        f"coverage {summary['coverage']['now']:.4f}, completeness {completeness(summary)}, "
         f"block {blocks['head']}, {frames_per_s:.0f} frames/s, "
         f"latency p50 {latency['p50']:.0f} µs p99 {latency['p99']:.0f} µs"
         + ("; the chain is halted" if summary["halted"] else "")
     )
+
+
+def completeness(summary: dict[str, Any]) -> str:
+    """Say how complete the blocks are; of a source that tells none, that nobody can say."""
+    if summary["blocks"].get("provable", True):
+        return f"{summary['completeness']:.6f}"
+    return "not provable"
 
 
 def is_started(summary: dict[str, Any]) -> bool:
@@ -44,7 +51,7 @@ def block_lines(summary: dict[str, Any], frames_per_s: float) -> list[str]:
         + f"   coverage {summary['coverage']['now']:.4f} (mean {summary['coverage']['mean']:.4f})",
         f"blocks    head {blocks['head']}, every {summary['block_time_s']:.2f} s"
         + (", HALTED" if summary["halted"] else "")
-        + f"   completeness {summary['completeness']:.6f}"
+        + f"   completeness {completeness(summary)}"
         + f"   replayed {blocks['replayed']}, missing {blocks['missing']}",
         f"events    {events['trades']} trades, {events['book_updates']} book updates"
         f"   gaps {gaps['open']} open, {gaps['closed']} closed",

@@ -72,11 +72,12 @@ def _whole(summary: Mapping[str, Any]) -> Iterator[Metric]:
     yield _gauge(
         "coverage_mean_ratio", "The same, weighted by time since the start.", coverage["mean"]
     )
-    yield _gauge(
-        "completeness_ratio",
-        "Blocks received or replayed, of those due, over all markets.",
-        summary["completeness"],
-    )
+    if summary["blocks"].get("provable", True):
+        yield _gauge(
+            "completeness_ratio",
+            "Blocks received or replayed, of those due, over all markets.",
+            summary["completeness"],
+        )
     states = summary["markets"]["states"]
     yield _labelled(
         GaugeMetricFamily,

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from collector.dashboard.text import completeness
 from collector.dashboard.top.numbers import clock, duration, micros, rate, sparkline
 from collector.dashboard.top.spans import Line, Span, fit, printable, spread
 from collector.dashboard.top.tones import MARKS
@@ -75,7 +76,7 @@ def _coverage(picture: Picture, width: int) -> Line:
         Span(f"{coverage['now']:.4f}", "" if whole else "warn"),
         Span(f" mean {coverage['mean']:.4f}", "label"),
         Span("   completeness ", "label"),
-        Span(f"{summary['completeness']:.6f}"),
+        Span(completeness(summary)),
         Span("   "),
         Span(sparkline(values, room, top=1.0) if room > 7 else "", "spark"),
     )
