@@ -10,6 +10,7 @@ import contextlib
 import faulthandler
 import logging
 import multiprocessing
+import os
 import signal
 import socket
 import time
@@ -35,6 +36,8 @@ log = logging.getLogger(__name__)
 
 _BEAT_S: Final = 0.1
 _GOODBYE_S: Final = 2
+_NICE: Final = 10
+"""Where the machine is short of CPU, what collects goes before what looks on."""
 _MESSAGE_BYTES: Final = 4_096
 
 
@@ -124,6 +127,7 @@ def run(connect: str, at: str, *, allow_remote: bool, hosts: Iterable[str]) -> N
     with listen(at, option="--listen", allow_remote=allow_remote) as listener:
         _warn(listener)
         log.info("the page of %s is at %s", connect, url_of(listener))
+        os.nice(_NICE)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(serve(config, listener, beat=lambda: None))
 
@@ -137,6 +141,7 @@ def _warn(listener: socket.socket) -> None:
 def main(config: WebConfig, heartbeat: Any) -> None:
     """Be the page's process under `collector start`: entry point of the spawned child."""
     faulthandler.enable()
+    os.nice(_NICE)
     setproctitle.setproctitle("collector: web")
     logs.configure("web", level=config.log_level, form=config.log_format)
 
