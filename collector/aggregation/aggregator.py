@@ -266,6 +266,7 @@ class Aggregator:
                 del self.links[number]
                 self.ownership.stop(number)
                 self.transitions.stop(number)
+                self.latencies.stop(number)
 
     def _account(self, link: ShardLink) -> None:
         report = link.unaccounted
