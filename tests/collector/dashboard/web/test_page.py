@@ -118,6 +118,8 @@ def test_a_market_opens_by_keyboard_and_shows_its_book_live(page: Browser) -> No
     page.until("Number(document.getElementById('depth').dataset.levels) > 1")
     page.until("document.querySelector('#depth canvas') !== null")
     page.until("document.querySelectorAll('#trades tbody tr').length > 0")
+    # The market's row is asked for by itself, once a second.
+    page.until("document.querySelectorAll('#market-facts dt').length > 0")
     names = page.texts("#market-facts dt")
     assert {"height", "sequence", "age of the book", "last trade"} <= set(names)
     place = names.index("sequence")
