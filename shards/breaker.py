@@ -9,8 +9,7 @@ A circuit breaker per endpoint, with one probe when it is half open.
                                       └── failure: twice as long ──┘
 
 It opens for two seconds first, so that a server that is merely restarted is not kept
-waiting for; each failed probe doubles that, up to three: however long an outage was, who
-waits for its end (a readiness probe, say) hears of it within five.
+waiting for; each failed probe doubles that, up to ten.
 """
 
 from typing import Literal
@@ -32,7 +31,7 @@ class Breaker:
     )
 
     def __init__(
-        self, *, threshold: int = 4, open_s: float = 2.0, most_open_s: float = 3.0
+        self, *, threshold: int = 4, open_s: float = 2.0, most_open_s: float = 10.0
     ) -> None:
         self._threshold = threshold
         self._open_s = open_s

@@ -33,7 +33,7 @@ class EndpointPool:
             raise ValueError("a source needs at least one endpoint")
         self._breakers = {endpoint: Breaker() for endpoint in endpoints}
         # No longer than a breaker is open: the wait for that counts too, and should be all.
-        self._backoff = backoff or Backoff(cap_s=3.0)
+        self._backoff = backoff or Backoff(cap_s=10.0)
         self.current = ""
         self.attempts = 0
 

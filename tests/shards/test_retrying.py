@@ -101,7 +101,7 @@ STORIES: dict[str, list[tuple[float, str, object]]] = {
 
 @pytest.mark.parametrize("name", STORIES)
 def test_a_breaker_is(name: str) -> None:
-    breaker = Breaker(threshold=3, open_s=10, most_open_s=10)
+    breaker = Breaker(threshold=3, open_s=10)
     for now, step, expected in STORIES[name]:
         match step:
             case "fail":
