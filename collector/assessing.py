@@ -20,7 +20,7 @@ from shards.errors import SourceError
 from shards.sources import stubs
 
 if TYPE_CHECKING:
-    from shards.sources.channels import Access
+    from shards.sources.access import Access
 
 log = logging.getLogger(__name__)
 

@@ -49,7 +49,7 @@ from shards.config import (
     SourceName,
 )
 from shards.errors import EXIT_BELOW, EXIT_OK, ConfigError, SourceError
-from shards.sources.channels import Access
+from shards.sources.access import Access
 
 log = logging.getLogger(__name__)
 

@@ -20,7 +20,7 @@ from shards.sources import stubs
 
 if TYPE_CHECKING:
     # It loads grpc, a tenth of a second for those who only ask a running collector.
-    from shards.sources.channels import Access
+    from shards.sources.access import Access
 
 _STATUSES: Final = ("Active", "Paused")
 """Capitalised: the chain answers any other spelling with an empty list, not an error."""
@@ -39,7 +39,7 @@ def discover(
 
     """
     if access is None:
-        from shards.sources.channels import Access
+        from shards.sources.access import Access
 
         access = Access(endpoints)
     deadline = time.monotonic() + patience_s

@@ -17,7 +17,7 @@ from collector.indexer_markets import service
 from shards.config import Market
 
 if TYPE_CHECKING:
-    from shards.sources.channels import Access
+    from shards.sources.access import Access
 
 _TIMEOUT_S: Final = 5.0
 _BATCH: Final = 100

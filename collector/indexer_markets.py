@@ -10,7 +10,7 @@ from shards.decoders.indexer import amount
 from shards.sources import stubs
 
 if TYPE_CHECKING:
-    from shards.sources.channels import Access
+    from shards.sources.access import Access
 
 log = logging.getLogger(__name__)
 

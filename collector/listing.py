@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 from collector import discovery
 from shards.config import Endpoints, Market
 from shards.errors import ConfigError
-from shards.sources.channels import Access
+from shards.sources.access import Access
 
 _FIRST_S: Final = 2.0
 

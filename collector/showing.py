@@ -145,7 +145,7 @@ def _listed(
     top: int | None,
 ) -> list[dict[str, Any]]:
     """Ask a network for its markets and how active they are."""
-    from shards.sources.channels import Access
+    from shards.sources.access import Access
 
     access = Access(endpoints)
     found = discovery.discover(endpoints, access)

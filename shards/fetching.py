@@ -12,7 +12,7 @@ from shards.errors import SourceError
 from shards.outbox import NeedReplay, NeedSnapshot, NeedSubscription
 from shards.pipeline import Pipeline
 from shards.push import Pusher
-from shards.sources.channels import Access
+from shards.sources.access import Access
 from shards.sources.pace import Pace
 from shards.sources.replay import EventProviderReplay, Replayer, ReplaySource, RpcReplay
 from shards.sources.rpc import Rpc

@@ -12,7 +12,7 @@ from shards.errors import DecodeError, SourceError
 from shards.indexerpipeline import IndexerPipeline
 from shards.outbox import NeedSnapshot, NeedSubscription
 from shards.push import Pusher
-from shards.sources.channels import Access
+from shards.sources.access import Access
 from shards.sources.indexer_queries import IndexerQueries
 from shards.sources.indexer_service import Service
 from shards.sources.sink import Source

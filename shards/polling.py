@@ -20,7 +20,7 @@ from shards.decoders import chain_grpc
 from shards.errors import SourceError
 from shards.events import Funding
 from shards.sources import stubs
-from shards.sources.channels import Access
+from shards.sources.access import Access
 
 log = logging.getLogger(__name__)
 

@@ -15,7 +15,7 @@ from shards.indexerpipeline import IndexerPipeline
 from shards.ledger import MarketLedger
 from shards.pipeline import Pipeline
 from shards.push import Pusher
-from shards.sources.channels import Access
+from shards.sources.access import Access
 from shards.sources.sink import BlockSource, Source
 from shards.watching import Watch
 

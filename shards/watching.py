@@ -11,7 +11,7 @@ from shards.errors import SourceError
 from shards.feed import Feed
 from shards.pipeline import Pipeline
 from shards.push import Pusher
-from shards.sources.channels import Access
+from shards.sources.access import Access
 from shards.sources.rpc import Rpc, latest_height
 from shards.sources.sink import Source
 

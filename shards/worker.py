@@ -40,7 +40,7 @@ from shards.push import Pusher
 from shards.reporting import make_report
 from shards.reports import Answer, Assignment, Report, ResumePoint
 from shards.sources import open_source
-from shards.sources.channels import Access
+from shards.sources.access import Access
 from shards.stats import ShardStats
 from shards.upkeep import AnyPipeline, Upkeep, new_pipeline, open_upkeep
 from shards.vitals import Watched

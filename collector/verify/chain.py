@@ -12,7 +12,7 @@ import grpc
 from collector.verify.block_results import ChainTrade, trades
 from shards.config import Endpoints
 from shards.sources import stubs
-from shards.sources.channels import Access
+from shards.sources.access import Access
 
 _LIMIT: Final = 1_000_000
 """Levels per side; left out, the node answers twenty."""

@@ -7,7 +7,7 @@ from shards.sources.sink import Sink, Source
 
 if TYPE_CHECKING:
     # It loads grpc, which the aggregator, a reader of the token buckets, has no use for.
-    from shards.sources.channels import Access
+    from shards.sources.access import Access
 
 
 def open_source(config: ShardConfig, sink: Sink, access: "Access") -> Source:

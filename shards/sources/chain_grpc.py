@@ -20,7 +20,7 @@ from shards.decoders.chain_grpc import StreamDecoder
 from shards.errors import SourceError
 from shards.events import Block, Cause
 from shards.sources import stubs
-from shards.sources.channels import Access
+from shards.sources.access import Access
 from shards.sources.filters import filters
 from shards.sources.reconnecting import Reconnecting
 from shards.sources.sink import Sink

@@ -21,7 +21,7 @@ from shards.decoders import chain_ws as plain, chain_ws_extras as full
 from shards.errors import SourceError
 from shards.events import Block, Cause, Confirmed, Rejected
 from shards.sources import websocket
-from shards.sources.channels import Access
+from shards.sources.access import Access
 from shards.sources.filters import filters
 from shards.sources.reconnecting import Reconnecting
 from shards.sources.sink import Sink

@@ -19,7 +19,7 @@ import grpc.aio
 from shards.config import Limits
 from shards.decoders.indexer import Stream
 from shards.errors import SourceError
-from shards.sources.channels import Access
+from shards.sources.access import Access
 from shards.sources.indexer_service import Service
 from shards.sources.sink import Sink
 

@@ -25,7 +25,7 @@ from shards.decoders.indexer import (
 )
 from shards.errors import SourceError
 from shards.events import Cause
-from shards.sources.channels import Access
+from shards.sources.access import Access
 from shards.sources.indexer_connection import OWN, Connection, probe
 from shards.sources.indexer_service import Service
 from shards.sources.reconnecting import Reconnecting

@@ -9,7 +9,7 @@ from shards.config import Market
 from shards.decoders import indexer
 from shards.errors import DecodeError, SourceError
 from shards.events import Snapshot
-from shards.sources.channels import Access
+from shards.sources.access import Access
 from shards.sources.indexer_connection import OWN
 from shards.sources.indexer_service import Service
 

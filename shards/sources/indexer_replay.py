@@ -9,7 +9,7 @@ from shards.decoders import indexer
 from shards.errors import DecodeError, SourceError
 from shards.events import Block, Trade, number_of
 from shards.sources import stubs
-from shards.sources.channels import Access
+from shards.sources.access import Access
 from shards.sources.replay import BlockGone, block_time_ns
 from shards.sources.rpc import Rpc
 

@@ -12,7 +12,7 @@ from shards.decoders import block_results
 from shards.errors import DecodeError, SourceError
 from shards.events import Block
 from shards.sources import stubs
-from shards.sources.channels import Access
+from shards.sources.access import Access
 from shards.sources.rpc import Rpc
 
 log = logging.getLogger(__name__)

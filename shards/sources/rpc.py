@@ -13,7 +13,7 @@ from picows import WSMsgType, WSTransport
 
 from shards.errors import SourceError
 from shards.sources import websocket
-from shards.sources.channels import Access
+from shards.sources.access import Access
 
 _TIMEOUT_S: Final = 5.0
 

@@ -12,7 +12,7 @@ from shards.decoders import chain_grpc
 from shards.errors import SourceError
 from shards.events import Snapshot
 from shards.sources import stubs
-from shards.sources.channels import Access
+from shards.sources.access import Access
 
 _LIMIT: Final = 1_000_000
 """Levels per side. Left out, the node answers 20 and the book looks whole but is not."""

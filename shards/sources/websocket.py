@@ -20,7 +20,7 @@ from picows import (
 )
 
 from shards.errors import DecodeError, SourceError
-from shards.sources.channels import Access
+from shards.sources.access import Access
 
 _TEXT: Final = WSMsgType.TEXT
 _MAX_FRAME: Final = 64 << 20

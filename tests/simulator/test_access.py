@@ -13,9 +13,9 @@ import pytest
 from collector import discovery
 from shards.config import CHANNELS, Endpoints, Market
 from shards.errors import ConfigError, SourceError
+from shards.sources.access import Access
 from shards.sources.bucket import usage
 from shards.sources.chain_grpc import ChainGrpc
-from shards.sources.channels import Access
 from shards.sources.rpc import Rpc, latest_height
 from shards.sources.sink import Sink
 from shards.sources.snapshots import Snapshots
