@@ -75,6 +75,9 @@ class Pipeline:
         self._channels = frozenset(channels)
         self.outbox = Outbox(source=source, limits=self._limits, channels=channels)
         self._subscriptions: dict[int, list[Feed]] = {}
+        self._grouped: set[int] = set()
+        """Subscriptions made for several markets: their blocks name others too, even where one
+        market is all that is left of them here."""
         self._replayed: dict[int, _Replayed | None] = {}
         self.add(markets, ledgers or {})
         self.head = 0
@@ -124,6 +127,7 @@ class Pipeline:
             kept = [feed for feed in owners if feed not in feeds]
             if not kept:
                 del self._subscriptions[subscription]
+                self._grouped.discard(subscription)
             elif len(kept) < len(owners):
                 self._subscriptions[subscription] = kept
 
@@ -136,6 +140,8 @@ class Pipeline:
             feed.subscribed(ts)
         self._release(feeds)
         self._subscriptions[subscription] = feeds
+        if len(feeds) > 1:
+            self._grouped.add(subscription)
 
     def confirmed(self, subscription: int, ts: int = 0) -> None:
         """The source accepted a subscription (at ``ts``), and its payloads do not say so."""
@@ -162,7 +168,7 @@ class Pipeline:
         if type(message) is Block:
             if message.height > self.head:
                 self._advance(message, ts_recv)
-            if len(feeds) == 1:
+            if len(feeds) == 1 and subscription not in self._grouped:
                 feeds[0].receive(message, ts_recv)
             else:
                 self._receive_grouped(feeds, message, ts_recv)
@@ -211,6 +217,7 @@ class Pipeline:
     def disconnected(self, cause: Cause, ts: int, reason: str = "") -> None:
         """The connection is gone, and with it every subscription."""
         self._subscriptions.clear()
+        self._grouped.clear()
         for feed in self.feeds.values():
             feed.lose(cause, ts, reason)
 

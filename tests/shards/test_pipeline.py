@@ -7,7 +7,7 @@ from shards.decoders import chain_ws
 from shards.errors import DecodeError
 from shards.events import Block, BookUpdate, Funding, Trade
 from shards.feed import State
-from shards.frames import KEYFRAME, KIND_BOOK, KIND_GAP, KIND_TICKER, LATE, SNAPSHOT
+from shards.frames import KEYFRAME, KIND_BOOK, KIND_GAP, KIND_TICKER, KIND_TRADES, LATE, SNAPSHOT
 from shards.outbox import NeedReplay, NeedSnapshot, NeedSubscription
 from shards.pipeline import Pipeline, split
 from tests.shards.chain import FIRST, IDS, MARKETS
@@ -256,3 +256,37 @@ def test_funding_that_was_dropped_is_told_again_and_no_block_is() -> None:
     assert made.dropped([told], SECOND) == 1
     assert made.take_records() == [told]
     assert made.due_replays(9) == []
+
+
+# ---- markets that come and go -------------------------------------------------------------
+
+
+def test_the_last_market_of_a_group_hears_nothing_of_those_that_were_let_go() -> None:
+    group = Pipeline(MARKETS, source="chain-grpc", decoder=chain_ws.decode)
+    group.subscribed(1, IDS, SECOND)
+    group.receive(b'{"id":1,"result":"success"}', SECOND)
+    group.receive(CHAIN.payload(1, FIRST, IDS), SECOND)
+    group.remove(IDS[1:])
+    group.take_records()
+    for height in range(FIRST + 1, FIRST + 30):
+        group.receive(CHAIN.payload(1, height, IDS), height * SECOND)
+    records = [r for r in group.take_records() if r.kind == KIND_TRADES]
+    assert records
+    truth = {h: [t for m, t in CHAIN.whole(h).trades if m == ONE] for h in range(FIRST, FIRST + 30)}
+    assert {r.topic for r in records} == {f"trades.{MARKETS[0].symbol}."}
+    assert {r.height: r.count for r in records} == {
+        height: len(trades) for height, trades in truth.items() if trades and height > FIRST
+    }
+
+
+def test_a_market_that_is_let_go_is_ignored_and_may_come_back() -> None:
+    one = live()
+    one.remove([ONE])
+    assert not one.wants_snapshot(ONE)
+    assert one.join(CHAIN.snapshot(ONE, FIRST), SECOND), "nobody needs another one"
+    hear(one, FIRST + 1)
+    assert (one.take_records(), one.ignored) == ([], 1)
+    one.add(MARKETS[:1], {})
+    subscribe(one, 2, 3 * SECOND)
+    hear(one, FIRST + 2, subscription=2)
+    assert one.feeds[ONE].ledger.first == FIRST + 2
