@@ -29,7 +29,7 @@ def test_help_imports_nothing_heavy() -> None:
 
 
 def test_help_takes_little_cpu() -> None:
-    """Judged beside a bare interpreter: the budget is 150 ms where that takes 10 to 20."""
+    """Judged beside a bare interpreter: the budget is 150 ms where that takes 15."""
     code = (
         "import resource, subprocess, sys\n"
         "def cpu(*arguments):\n"
@@ -38,9 +38,11 @@ def test_help_takes_little_cpu() -> None:
         "    after = resource.getrusage(resource.RUSAGE_CHILDREN)\n"
         "    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime\n"
         "cpu('-m', 'collector', '--help')\n"
-        "print(min(cpu('-m', 'collector', '--help') for _ in range(3)))"
+        "print(*(min(cpu(*what) for _ in range(5)) for what in (['-m', 'collector', '--help'], ['-c', ''])))"
     )
-    assert float(_python(code)) < 0.150
+    help_s, bare_s = map(float, _python(code).split())
+    # A busy machine slows both.
+    assert help_s < 0.150 * max(1.0, bare_s / 0.015)
 
 
 def test_a_shard_loads_no_wallet_code() -> None:
