@@ -17,7 +17,7 @@ import grpc.aio
 
 from shards.config import Market
 from shards.decoders.chain_grpc import StreamDecoder
-from shards.errors import SourceError
+from shards.errors import DecodeError, SourceError
 from shards.events import Block, Cause
 from shards.sources import stubs
 from shards.sources.access import Access
@@ -181,6 +181,9 @@ class ChainGrpc(Reconnecting):
                 if _NEXT in self._readings:
                     self._try_to_follow()
             self._end("the server ended the stream")
+        except DecodeError as error:
+            self._cause = "garbage"
+            self._end(f"garbage: {error.reason}")
         except grpc.aio.AioRpcError as error:
             self._refused(endpoint, error)
 

@@ -3,12 +3,18 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from collector import Gap, Subscriber
 from tests.simulator import faults
 from tests.simulator.client import Simulator, simulator
 from tests.simulator.published import Published, await_heights, check_books, check_trades
-from tests.system.running import Running, collector
+from tests.system.running import Running, collector, eventually
+
+ONE = "INJ0000/USDT"
+# The trades' numbers are judged up to the last look at the listing.
+LIMITS = "[limits]\nmute_floor_s = 0.6\n[supervision]\nlisting_s = 1.0\n"
 
 
 @pytest.fixture(scope="module")
@@ -19,51 +25,107 @@ def venue() -> Iterator[Simulator]:
         yield running
 
 
+@pytest.fixture(scope="module", params=["chain-ws", "chain-grpc"])
+def source(request: pytest.FixtureRequest) -> str:
+    """Each of the sources that hear blocks; indexer-grpc has its own menu (test_indexer_faults)."""
+    return str(request.param)
+
+
 @pytest.fixture(scope="module")
-def running(venue: Simulator, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+def running(
+    venue: Simulator, source: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Running]:
     """A collector of it, everything live."""
     folder = tmp_path_factory.mktemp("collector")
-    config = venue.config(Path(folder), extra="[limits]\nmute_floor_s = 0.6\n")
-    with collector(folder, "--shards", "2", "--config", str(config)) as started:
+    config = venue.config(Path(folder), extra=LIMITS)
+    options = ("--shards", "2", "--source", source, "--config", str(config))
+    with collector(folder, *options) as started:
         started.await_live()
         yield started
 
 
-MISFORTUNES: list[faults.Fault] = [
-    faults.Mute(market="INJ0000/USDT", after=1),
-    faults.Mute(),
-    faults.HeightJump(after=1, blocks=4),
-    faults.Gap(market="INJ0000/USDT", blocks=3),
-    faults.Gap(market="INJ0000/USDT", what="updates", blocks=2),
-    faults.Duplicate(blocks=3),
-    faults.Reorder(blocks=5),
-    faults.Stall(blocks=4),
-    faults.Garbage(),
-    faults.Garbage(what="truncated"),
-    faults.Oversized(market="INJ0000/USDT"),
-    faults.BlockError(blocks=2),
-    faults.StreamError(market="INJ0000/USDT"),
-    faults.Disconnect(protocol="ws"),
-    faults.Stop(protocol="ws", for_s=1.0),
-    faults.Halt(for_s=1.5),
+RESYNC = faults.Gap(market=ONE, what="updates", blocks=2)
+"""Makes the collector fetch a book."""
+RECONNECT = faults.Disconnect()
+
+MENU: list[tuple[faults.Fault, ...]] = [
+    (faults.Mute(market=ONE, after=1),),
+    (faults.Mute(),),
+    (faults.HeightJump(after=1, blocks=4),),
+    (faults.Gap(market=ONE, blocks=3),),
+    (RESYNC,),
+    (faults.Duplicate(blocks=3),),
+    (faults.Reorder(blocks=5),),
+    (faults.Stall(blocks=4),),
+    (faults.Garbage(),),
+    (faults.Garbage(what="truncated"),),
+    (faults.Oversized(market=ONE),),
+    (faults.ClockSkew(),),
+    (faults.BlockError(blocks=2),),
+    (faults.StreamError(market=ONE),),
+    (RECONNECT,),
+    (faults.Stop(for_s=1.0),),
+    (faults.Deaf(), RECONNECT),
+    (faults.StreamLimit(limit=1), RECONNECT),
+    (faults.StreamLimit(limit=1, silent=True), RECONNECT),
+    (faults.Refuse(status=429), RECONNECT),
+    (faults.Refuse(status=503), RECONNECT),
+    (faults.SlowSnapshot(protocol="grpc"), RESYNC),
+    (faults.StaleSnapshot(), RESYNC),
+    (faults.CookieChange(), RESYNC),
+    (faults.Halt(for_s=1.5),),
 ]
+_OF_ONE_SERVER = faults.Disconnect | faults.Stop | faults.Deaf | faults.StreamLimit | faults.Refuse
 
 
-@pytest.mark.parametrize("fault", MISFORTUNES, ids=repr)
+def aimed(fault: faults.Fault, protocol: faults.Protocol) -> faults.Fault:
+    """Let a fault of a whole server be one of the server that is read."""
+    if isinstance(fault, _OF_ONE_SERVER):
+        return msgspec.structs.replace(fault, protocol=protocol)
+    return fault
+
+
+@pytest.mark.parametrize("together", MENU, ids=repr)
 def test_what_is_published_is_the_truth(
-    venue: Simulator, running: Running, fault: faults.Fault
+    venue: Simulator, source: str, running: Running, together: tuple[faults.Fault, ...]
 ) -> None:
     published = Published(running.publish)
     try:
         first = venue.head() + 3
         await_heights(running, published, first)
-        venue.inject(fault)
+        for fault in together:
+            venue.inject(aimed(fault, venue.protocol_of(source)))
         venue.await_height(venue.head() + 12)
         venue.heal()
         last = venue.head()
         await_heights(running, published, last)
     finally:
+        venue.heal()
         published.close()
     check_trades(venue, published, first, last)
-    whole = not isinstance(fault, faults.Gap) or fault.what == "blocks"
-    check_books(venue, published, first, last, whole=whole)
+    check_books(venue, published, first, last, whole=RESYNC not in together)
+
+
+def test_a_market_that_the_server_takes_for_another_is_announced(
+    venue: Simulator, source: str, running: Running
+) -> None:
+    """Its blocks come empty: what was kept back shows in its sequence, and in the trades' numbers."""
+    with Subscriber(running.publish, channels=["gap"]) as subscriber:
+        eventually(lambda: subscriber.poll(0.1), within_s=20, what="an answer")
+        holes = running.status()["trade_proof"]["holes"]
+        venue.inject(faults.WrongIds(market=ONE))
+        venue.await_height(venue.head() + 12)
+        venue.heal()
+
+        def told() -> bool:
+            received = subscriber.poll(0.1)
+            event = received.event if received is not None else None
+            return isinstance(event, Gap) and event.cause == "seq"
+
+        eventually(told, within_s=30, what="a gap in the book's sequence")
+        eventually(
+            lambda: running.status()["trade_proof"]["holes"] > holes,
+            within_s=30,
+            what="trades that are missing by their numbers",
+        )
+        eventually(running.live, within_s=30, what="all live")
