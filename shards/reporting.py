@@ -70,4 +70,5 @@ def _market(feed: Feed | IndexerFeed) -> MarketReport:
         stats.duplicates,
         stats.resyncs,
         ledger.audited_to,
+        feed.sync.book.sequence if feed.sync.in_sync else -1,
     )

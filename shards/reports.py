@@ -30,6 +30,8 @@ class MarketReport(msgspec.Struct, array_like=True, gc=False):
     resyncs: int
     audited_to: int = 0
     """On indexer-grpc: the instant up to which its trades were compared, in ns."""
+    sequence: int = -1
+    """Of its book; -1 while that is not in step."""
 
 
 class EndpointReport(msgspec.Struct, array_like=True, gc=False):

@@ -220,11 +220,14 @@ class Ownership:
         ``sequence`` is that of the published book, 0 where none was.
         """
         join = self.joins[market_id]
+        # A shard that never let go says nothing of a book that does not change: it stands
+        # where it stood, for all frames made before the report are here.
+        began = join.sequence if join.sequence >= 0 else newcomer.sequence
         return (
             (owner.state, newcomer.state) == ("live", "live")
             and join.has_joined
             and join.through <= self._coverage.states[market_id].last
-            and (not sequence or 0 <= join.sequence <= sequence)
+            and (not sequence or 0 <= began <= sequence)
         )
 
     def hand_over(self, market_id: str, epoch: int) -> Join:

@@ -13,6 +13,7 @@ def market_report(
     replayed: tuple[tuple[int, int], ...] = (),
     missing: tuple[tuple[int, int], ...] = (),
     resyncs: int = 0,
+    sequence: int = -1,
 ) -> MarketReport:
     """One market's row: its ledger and its state."""
     ledger = MarketLedger(first, last, replayed, missing)
@@ -20,6 +21,7 @@ def market_report(
         *(market_id, state, "", ledger.first, ledger.last),
         *(list(ledger.replayed), list(ledger.missing)),
         *(0, 0, 0, resyncs),
+        sequence=sequence,
     )
 
 

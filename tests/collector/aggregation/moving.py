@@ -138,7 +138,8 @@ class Shard:
         rows = []
         if self.ledger is not None and not self.is_fresh:
             state = "live" if self.is_live else "syncing"
-            rows = [market_report(NAME, self.ledger.first, self.ledger.last, state=state)]
+            ledger = self.ledger
+            rows = [market_report(NAME, ledger.first, ledger.last, state=state, sequence=self.book)]
         said = report(
             *rows,
             shard=self.number,

@@ -142,3 +142,27 @@ def test_a_move_that_is_taken_back_and_asked_for_again_forgets_no_frame(world: W
         owner.report(world.aggregator)
     world.finish()
     assert check(world) == []
+
+
+@pytest.mark.parametrize("world", [5], indirect=True)
+def test_a_market_whose_book_is_silent_returns_to_a_shard_that_never_let_go(world: World) -> None:
+    world.chain.changes.clear()
+    world.chain.sequence = [7] * len(world.chain.sequence)
+    run(world, 0, to=20)
+    owner, newcomer = world.shards
+    world.move()
+    for _ in range(4):
+        world.block()
+        newcomer.hear()
+        newcomer.join()
+        newcomer.push(world.aggregator, 10)
+        owner.hear()
+        owner.push(world.aggregator, 10)
+        if world.aggregator.ownership.joins:
+            owner.report(world.aggregator)
+        newcomer.report(world.aggregator)
+    assert not world.aggregator.ownership.joins, "it has changed hands"
+    # The former owner has not heard that it may let go, and is wanted again.
+    world.move()
+    world.finish()
+    assert check(world) == []
