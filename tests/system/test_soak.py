@@ -9,8 +9,11 @@ from tests.system.soak import soak, table
 
 pytestmark = pytest.mark.node
 
-_HOLDS_S = {"freeze": 5.0, "half-open": 5.0, "accept-then-close": 2.0, "slow subscriber": 3.0}
-"""Shorter than in a long soak, and without the shard that is stopped for half a minute."""
+_HOLDS_S = {"freeze": 10.0, "half-open": 10.0, "accept-then-close": 2.0, "slow subscriber": 3.0}
+"""
+Not shorter than it takes to be seen: silence is five block times, and after a node's restart
+the observed block time is longer for a while. Without the shard that is stopped for half a minute.
+"""
 
 
 def test_nothing_is_lost_doubled_or_altered_through_faults(tmp_path: Path) -> None:
