@@ -6,8 +6,8 @@ from typing import Final
 from shards.errors import SequenceGap
 from shards.events import ZERO, Level
 
-_UNLOOKED: Final = 256
-"""Deltas whose removed levels may be kept; a shard's books are looked at more often."""
+_LOOK: Final = 256 - 1
+"""Deltas between two looks for removed levels; a shard's books are looked at more often."""
 
 
 def _by_number(prices: Iterable[str], *, highest_first: bool) -> list[str]:
@@ -26,21 +26,21 @@ class OrderBook:
     removed ones are dropped when somebody looks, or after so many deltas.
     """
 
-    __slots__ = ("_asks", "_bids", "_unlooked", "market_id", "sequence")
+    __slots__ = ("_asks", "_bids", "_is_clean", "market_id", "sequence")
 
     def __init__(self, market_id: str) -> None:
         self.market_id = market_id
         self._bids: dict[str, str] = {}
         self._asks: dict[str, str] = {}
-        self._unlooked = 0
-        """Deltas since removed levels were last dropped."""
+        self._is_clean = True
+        """Whether no removed level is left."""
         self.sequence = 0
 
     def load(self, sequence: int, bids: Iterable[Level], asks: Iterable[Level]) -> None:
         """Replace everything by a snapshot."""
         self._bids = dict(bids)
         self._asks = dict(asks)
-        self._unlooked = 1
+        self._is_clean = False
         self.sequence = sequence
 
     def apply(self, sequence: int, bids: list[Level], asks: list[Level]) -> None:
@@ -56,29 +56,33 @@ class OrderBook:
         """
         if sequence != self.sequence + 1:
             raise SequenceGap(self.market_id, expected=self.sequence + 1, found=sequence)
+        self.change(sequence, bids, asks)
+
+    def change(self, sequence: int, bids: list[Level], asks: list[Level]) -> None:
+        """Do what `apply` does where it is known that the sequence follows."""
         self.sequence = sequence
         self._bids.update(bids)
         self._asks.update(asks)
-        self._unlooked += 1
-        if self._unlooked > _UNLOOKED:
+        self._is_clean = False
+        if not sequence & _LOOK:
             self._drop_removed()
 
     @property
     def bids(self) -> dict[str, str]:
         """Quantities by price, in no useful order."""
-        if self._unlooked:
+        if not self._is_clean:
             self._drop_removed()
         return self._bids
 
     @property
     def asks(self) -> dict[str, str]:
         """Quantities by price, in no useful order."""
-        if self._unlooked:
+        if not self._is_clean:
             self._drop_removed()
         return self._asks
 
     def _drop_removed(self) -> None:
-        self._unlooked = 0
+        self._is_clean = True
         for side in (self._bids, self._asks):
             for price in [price for price, quantity in side.items() if quantity == ZERO]:
                 del side[price]

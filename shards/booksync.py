@@ -50,44 +50,19 @@ class BookSync:
                 update is kept; ask for a snapshot.
 
         """
-        if self.in_sync:
-            book = self.book
-            try:
-                book.apply(update.sequence, update.bids, update.asks)
-            except SequenceGap:
-                if update.sequence <= book.sequence:
-                    return None
-                self.lose(observed_from=height)
-                self._keep(self._delta(update, height, ts_event, ts_recv, source))
-                raise
-            return Book(
-                self.market_id,
-                height,
-                update.sequence,
-                ts_event,
-                ts_recv,
-                source,
-                False,
-                update.bids,
-                update.asks,
-            )
-        self._keep(self._delta(update, height, ts_event, ts_recv, source))
+        sequence, bids, asks = update.sequence, update.bids, update.asks
+        delta = Book(self.market_id, height, sequence, ts_event, ts_recv, source, False, bids, asks)
+        book = self.book
+        if not self.in_sync:
+            self._keep(delta)
+        elif sequence == book.sequence + 1:
+            book.change(sequence, bids, asks)
+            return delta
+        elif sequence > book.sequence:
+            self.lose(observed_from=height)
+            self._keep(delta)
+            raise SequenceGap(self.market_id, expected=book.sequence + 1, found=sequence)
         return None
-
-    def _delta(
-        self, update: BookUpdate, height: int, ts_event: int, ts_recv: int, source: Source
-    ) -> Book:
-        return Book(
-            self.market_id,
-            height,
-            update.sequence,
-            ts_event,
-            ts_recv,
-            source,
-            False,
-            update.bids,
-            update.asks,
-        )
 
     def _keep(self, delta: Book) -> None:
         """Keep a delta until the snapshot is there."""

@@ -75,9 +75,9 @@ class Pipeline:
         self._channels = frozenset(channels)
         self.outbox = Outbox(source=source, limits=self._limits, channels=channels)
         self._subscriptions: dict[int, list[Feed]] = {}
-        self._grouped: set[int] = set()
-        """Subscriptions made for several markets: their blocks name others too, even where one
-        market is all that is left of them here."""
+        self._alone: dict[int, Feed] = {}
+        """Those made for one market: their blocks name no other. Of one made for several that
+        cannot be said, even where one market is all that is left of it here."""
         self._replayed: dict[int, _Replayed | None] = {}
         self.add(markets, ledgers or {})
         self.head = 0
@@ -126,10 +126,14 @@ class Pipeline:
         for subscription, owners in list(self._subscriptions.items()):
             kept = [feed for feed in owners if feed not in feeds]
             if not kept:
-                del self._subscriptions[subscription]
-                self._grouped.discard(subscription)
+                self._forget(subscription)
             elif len(kept) < len(owners):
                 self._subscriptions[subscription] = kept
+
+    def _forget(self, subscription: int) -> list[Feed]:
+        """Hear a subscription no more; say whose it was."""
+        self._alone.pop(subscription, None)
+        return self._subscriptions.pop(subscription, [])
 
     # ---- what came from the source --------------------------------------------------
 
@@ -140,8 +144,8 @@ class Pipeline:
             feed.subscribed(ts)
         self._release(feeds)
         self._subscriptions[subscription] = feeds
-        if len(feeds) > 1:
-            self._grouped.add(subscription)
+        if len(feeds) == 1:
+            self._alone[subscription] = feeds[0]
 
     def confirmed(self, subscription: int, ts: int = 0) -> None:
         """The source accepted a subscription (at ``ts``), and its payloads do not say so."""
@@ -161,17 +165,24 @@ class Pipeline:
         self.payloads += 1
         named, message = self._decode(payload)
         subscription = named or subscription
+        if type(message) is Block:
+            if message.height > self.head and subscription in self._subscriptions:
+                self._advance(message, ts_recv)
+            feed = self._alone.get(subscription)
+            if feed is not None:
+                feed.receive(message, ts_recv)
+                return
+        self._receive_other(subscription, message, ts_recv)
+
+    def _receive_other(
+        self, subscription: int, message: Block | Confirmed | Rejected, ts_recv: int
+    ) -> None:
+        """Take what does not belong to one market alone: a block of several, an answer."""
         feeds = self._subscriptions.get(subscription)
         if feeds is None:
             self._unaddressed(subscription, message)
-            return
-        if type(message) is Block:
-            if message.height > self.head:
-                self._advance(message, ts_recv)
-            if len(feeds) == 1 and subscription not in self._grouped:
-                feeds[0].receive(message, ts_recv)
-            else:
-                self._receive_grouped(feeds, message, ts_recv)
+        elif type(message) is Block:
+            self._receive_grouped(feeds, message, ts_recv)
         else:
             self._answered(feeds, message, ts_recv)
 
@@ -210,14 +221,14 @@ class Pipeline:
 
     def lost(self, subscription: int, cause: Cause, ts: int, reason: str) -> None:
         """One subscription has ended; its markets are subscribed anew."""
-        for feed in self._subscriptions.pop(subscription, ()):
+        for feed in self._forget(subscription):
             feed.lose(cause, ts, reason)
             self.outbox.want_subscription(feed)
 
     def disconnected(self, cause: Cause, ts: int, reason: str = "") -> None:
         """The connection is gone, and with it every subscription."""
         self._subscriptions.clear()
-        self._grouped.clear()
+        self._alone.clear()
         for feed in self.feeds.values():
             feed.lose(cause, ts, reason)
 

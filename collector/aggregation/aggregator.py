@@ -16,120 +16,43 @@ import zmq
 
 from collector.aggregation.budget import Budgets
 from collector.aggregation.coverage import NOBODY, UNOWNED, Coverage, MarketState
-from collector.aggregation.history import History
 from collector.aggregation.journal import Entry, Journal
+from collector.aggregation.lanes import Lane, is_known, unknown
 from collector.aggregation.latency import Latencies
+from collector.aggregation.links import ShardLink
 from collector.aggregation.listings import Listings
 from collector.aggregation.liveliness import Liveliness
 from collector.aggregation.markettimes import MarketTimes
 from collector.aggregation.orders import Orders
 from collector.aggregation.ownership import Ownership
 from collector.aggregation.proof import TradeProof
+from collector.aggregation.publishing import Publishing, middle_of
 from collector.aggregation.timeline import Timeline
 from collector.aggregation.transitions import Transitions
 from collector.config import AggregatorConfig, Steering
 from shards import frames
 from shards.config import CHAIN, Market
-from shards.events import Gap, number_of
+from shards.events import Gap
 from shards.frames import (
     BY_ID,
     KEYFRAME,
     KIND_BOOK,
     KIND_GAP,
     KIND_MARKETS,
-    KIND_TICKER,
     KIND_TRADES,
     LATE,
     SNAPSHOT,
     BatchHeader,
     Record,
 )
-from shards.known import KnownTrades
-from shards.push import plain_send
-from shards.reports import Answer, MarketReport, Report
+from shards.reports import Answer, Report
 
-_SNDMORE: Final = int(zmq.SNDMORE)
 OWN_SHARD: Final = 0xFFFF
 """In frames that the aggregator makes itself."""
 _BEGUN: Final = frozenset({"book", "trades", "ticker", "orders"})
 """Channels that every market has once it has joined; the others begin with their first frame."""
 _AGAIN: Final = 8
 """Blocks that a shard has again whose aggregator died with it; subscribers know them by height."""
-
-
-class Lane:
-    """One topic on its way out."""
-
-    __slots__ = (
-        "count",
-        "height",
-        "known",
-        "market_id",
-        "sequence",
-        "shard",
-        "topic",
-        "topic_sequence",
-    )
-
-    def __init__(self, topic: str, market_id: str) -> None:
-        self.topic = topic.encode()
-        self.market_id = market_id
-        self.shard = UNOWNED
-        """Whose frames are published."""
-        self.topic_sequence = 0
-        self.height = 0
-        self.sequence = 0
-        """Of the book, or of the last gap."""
-        self.count = 0
-        self.known: KnownTrades | None = None
-        """Only where trades are told apart by their ids."""
-
-
-class ShardLink:
-    """What is known of one shard: its living process, its frames, its last report."""
-
-    __slots__ = (
-        "accounted",
-        "accounts",
-        "assignment",
-        "epoch",
-        "frame_sequence",
-        "frames",
-        "lost",
-        "lost_through",
-        "pid",
-        "report",
-        "unaccounted",
-    )
-
-    def __init__(self) -> None:
-        self.epoch = 0
-        self.frame_sequence = 0
-        self.frames = 0
-        self.lost = 0
-        """Frames that a batch's sequence skipped; their blocks show up as missing."""
-        self.lost_through = 0
-        self.pid = 0
-        self.report: Report | None = None
-        self.unaccounted: Report | None = None
-        """A report whose frames have not all arrived."""
-        self.accounted: dict[str, MarketReport] = {}
-        """The markets in the newest report whose frames have all arrived."""
-        self.accounts = 0
-        """How many such reports there were."""
-        self.assignment = 0
-        """The version of the newest of them."""
-
-    def begin(self, epoch: int, pid: int) -> None:
-        """A younger process has taken over."""
-        self.epoch = epoch
-        self.pid = pid
-        self.frame_sequence = 0
-        self.lost_through = 0
-        self.report = None
-        self.unaccounted = None
-        self.accounted = {}
-        self.accounts = 0
 
 
 class Aggregator:
@@ -146,7 +69,8 @@ class Aggregator:
         self.config = config
         tells_blocks = config.source != "indexer-grpc"
         self.coverage = Coverage(config.markets, saved, tells_blocks=tells_blocks)
-        self.history = History(frames_per_topic=128, total_bytes=32 << 20)
+        self._publishing = Publishing(publisher, config.epoch)
+        self.history = self._publishing.history
         through = 0 if config.assignment else None
         self.proof = TradeProof(
             every_market=config.every_market, listed_through=through, tells_blocks=tells_blocks
@@ -174,10 +98,8 @@ class Aggregator:
         if config.assignment:
             self.ownership.want(config.markets, config.assignment)
             self.ownership.arriving.clear()
-        self._send = plain_send(publisher)
         self.latencies = Latencies()
         self.budgets = Budgets()
-        self.published = 0
         self.duplicates = 0
         self.fenced = 0
         """Frames refused: of an older process of a shard, or meant for another aggregator."""
@@ -208,9 +130,11 @@ class Aggregator:
         link.frames += len(records)
         if not header.resent:
             self.latencies.receive(records, header, now)
+        middle = middle_of(header, now)
         for record in records:
-            self._forward(record, header, sequence, now)
+            self._forward(record, header, sequence, middle)
             sequence += 1
+        self._publishing.flush()
         link.frame_sequence = sequence - 1
         if not header.resent:
             self.latencies.published(header.shard, now, time.time_ns())
@@ -291,17 +215,12 @@ class Aggregator:
         for event in self._listings.changed(markets, now):
             name = frames.topic("markets", event.symbol)
             lane = self.lanes.get(name) or self._open_lane(name)
-            lane.topic_sequence += 1
-            lane.count += 1
             self._told += 1
-            numbers = (self.config.epoch, lane.topic_sequence, now, now)
-            ours = (OWN_SHARD, self.config.epoch, self._told)
-            body = frames.prefix(KIND_MARKETS, *numbers, *ours) + frames.encode(event)
-            self._send(lane.topic, _SNDMORE)
-            self._send(body)
-            self.published += 1
             # It belongs to no height: nothing of the topic is ever missing.
-            self.history.add(name, lane.topic_sequence, 0, body, whole=True)
+            record = Record(name, KIND_MARKETS, SNAPSHOT, 0, 0, 1, 0, now, frames.encode(event))
+            middle = frames.middle(now, now, OWN_SHARD, self.config.epoch)
+            self._publishing.add(lane, record, middle, self._told)
+        self._publishing.flush()
 
     def statuses(self, statuses: Mapping[str, str]) -> None:
         """Take the markets' statuses as the chain lists them now."""
@@ -311,7 +230,7 @@ class Aggregator:
             for market in self._market_of.values()
         )
 
-    def _forward(self, record: Record, header: BatchHeader, sequence: int, now: int) -> None:
+    def _forward(self, record: Record, header: BatchHeader, sequence: int, middle: bytes) -> None:
         lane = self.lanes.get(record.topic)
         if lane is None:
             lane = self._open_lane(record.topic)
@@ -319,18 +238,19 @@ class Aggregator:
             self._hold_back(lane, record, header, sequence)
             return
         if record.flags & KEYFRAME:
-            self._keep_keyframe(lane, record, header, sequence, now)
+            self._keep_keyframe(lane, record, middle, sequence)
             return
-        if record.kind == KIND_BOOK:
+        kind = record.kind
+        if kind == KIND_BOOK:
             if record.sequence <= lane.sequence and not (
                 record.flags & SNAPSHOT and record.sequence == lane.sequence
             ):
                 self.duplicates += 1
                 return
             lane.sequence = record.sequence
-        elif record.kind == KIND_TRADES:
+        elif kind == KIND_TRADES:
             if record.flags & BY_ID:
-                found = _unknown(lane, record)
+                found = unknown(lane, record)
                 if found is None:
                     self.duplicates += 1
                     return
@@ -340,8 +260,8 @@ class Aggregator:
                 return
             else:
                 self.proof.add(record.height, record.count, record.sequence)
-        elif record.kind != KIND_GAP:
-            if _is_known(lane, record):
+        elif kind != KIND_GAP:
+            if is_known(lane, record):
                 self.duplicates += 1
                 return
             lane.sequence = record.sequence
@@ -349,58 +269,19 @@ class Aggregator:
             event = frames.decode_gap(record.event)
             self.coverage.gap(event)
             self.transitions.gap(event, header.shard)
-        lane.height = record.height
-        lane.topic_sequence += 1
-        lane.count += record.count
-        body = self._body(lane, record, header, sequence, now)
-        # XPUB never blocks: a subscriber whose queue is full loses this frame, alone,
-        # and sees it by the topic sequence.
-        self._send(lane.topic, _SNDMORE)
-        self._send(body)
-        self.published += 1
-        self.history.add(
-            record.topic,
-            lane.topic_sequence,
-            record.height,
-            body,
-            whole=bool(record.flags & SNAPSHOT),
-        )
+        self._publishing.add(lane, record, middle, sequence)
 
-    def _body(
-        self, lane: Lane, record: Record, header: BatchHeader, sequence: int, now: int
-    ) -> bytes:
-        prefix = frames.prefix(
-            record.kind,
-            self.config.epoch,
-            lane.topic_sequence,
-            now,
-            header.ts_push,
-            header.shard,
-            header.epoch,
-            sequence,
-        )
-        return prefix + record.event
-
-    def _keep_keyframe(
-        self, lane: Lane, record: Record, header: BatchHeader, sequence: int, now: int
-    ) -> None:
+    def _keep_keyframe(self, lane: Lane, record: Record, middle: bytes, sequence: int) -> None:
         """Remember a whole book, or a state, for late joiners; it stands for all up to now."""
         if record.kind == KIND_BOOK:
             if record.sequence < lane.sequence:
                 return
-        elif _is_known(lane, record):
+        elif is_known(lane, record):
             return
         else:
             lane.height = record.height
         lane.sequence = record.sequence
-        self.history.add(
-            record.topic,
-            lane.topic_sequence,
-            record.height,
-            self._body(lane, record, header, sequence, now),
-            published=False,
-            whole=True,
-        )
+        self._publishing.keep(lane, record, middle, sequence)
 
     def _open_lane(self, topic: str) -> Lane:
         channel, _, symbol = topic.partition(".")
@@ -483,7 +364,8 @@ class Aggregator:
         for record, header, sequence in join.held:
             # The book that it began with says nothing new.
             if not (record.kind == KIND_BOOK and record.flags & SNAPSHOT and self._has(record)):
-                self._forward(record, header, sequence, now)
+                self._forward(record, header, sequence, middle_of(header, now))
+        self._publishing.flush()
         if newcomer.report is not None:
             self.coverage.report(newcomer.report, self.coverage.reported_at(join.shard))
         self.journal.note(
@@ -512,7 +394,8 @@ class Aggregator:
         header = BatchHeader(
             frames.VERSION, state.shard, link.epoch, self.config.epoch, 0, ts, False
         )
-        self._forward(record, header, link.frame_sequence, ts)
+        self._forward(record, header, link.frame_sequence, middle_of(header, ts))
+        self._publishing.flush()
 
     def _hold_back(self, lane: Lane, record: Record, header: BatchHeader, sequence: int) -> None:
         """Take a frame of a shard that does not own its market: held, or needed no more."""
@@ -524,6 +407,11 @@ class Aggregator:
             self.duplicates += 1
 
     # ---- what it knows --------------------------------------------------------------
+
+    @property
+    def published(self) -> int:
+        """Frames published."""
+        return self._publishing.published
 
     def markets(self) -> Mapping[str, Market]:
         """Return the markets by symbol."""
@@ -548,32 +436,3 @@ class Aggregator:
             if lane.topic.startswith((b"book.", b"trades.")):
                 events[lane.market_id] = events.get(lane.market_id, 0) + lane.count
         return events
-
-
-def _is_known(lane: Lane, record: Record) -> bool:
-    """Say whether a topic that is neither book nor trades has had this fact, or a later one."""
-    if record.kind == KIND_TICKER:
-        # Two of one height differ: the book was fetched anew in between.
-        return record.sequence <= lane.sequence
-    return record.height <= lane.height
-
-
-def _unknown(lane: Lane, record: Record) -> Record | None:
-    """
-    Leave out of a record the trades that went out before; None if all did.
-
-    A source that tells trades one by one brings some late, and a shard that takes over lists
-    again what its predecessor may have published: their heights say nothing, their ids do.
-    """
-    if lane.known is None:
-        lane.known = KnownTrades()
-    event = frames.decode_trades(record.event)
-    fresh = lane.known.take(event.trades)
-    if len(fresh) == len(event.trades):
-        return record
-    if not fresh:
-        return None
-    event = msgspec.structs.replace(event, trades=fresh)
-    return msgspec.structs.replace(
-        record, count=len(fresh), sequence=number_of(fresh[-1]), event=frames.encode(event)
-    )

@@ -24,7 +24,7 @@ _Kept: TypeAlias = tuple[int, int, bytes, bool, bool]
 """topic_sequence, height, body, published, whole (a book can start from it)."""
 
 
-class _Topic:
+class KeptTopic:
     """The frames of one topic; `base` is the newest whole book that left them."""
 
     __slots__ = ("base", "bytes", "frames", "from_height", "last", "published", "whole")
@@ -41,13 +41,17 @@ class _Topic:
 
     def drop_oldest(self) -> int:
         """Give up the oldest frame, keep it as base if it is a whole book; say the bytes freed."""
-        before = self.bytes
         oldest = self.frames.popleft()
         topic_sequence, height, body, published, whole = oldest
         if published:
             self.published -= 1
             if height >= self.from_height:
                 self.from_height = height + 1
+        if not whole and self.base is None:
+            # Nearly all of them.
+            self.bytes -= len(body)
+            return len(body)
+        before = self.bytes
         if whole:
             self.bytes -= 0 if self.base is None else len(self.base[2])
             self.base = oldest
@@ -99,16 +103,19 @@ class History:
         self._frames_per_topic = frames_per_topic
         self._total_bytes = total_bytes
         self._evict_beyond = total_bytes
-        self._topics: dict[str, _Topic] = {}
+        self._topics: dict[str, KeptTopic] = {}
         self.bytes = 0
 
-    def begin(self, topic: str, from_height: int) -> None:
+    def begin(self, topic: str, from_height: int) -> KeptTopic:
         """
-        Declare a topic before its first frame, complete from a height on.
+        Declare a topic before its first frame, complete from a height on, if it is new.
 
         Without it a topic counts as complete from the height of its first frame.
         """
-        self._topics.setdefault(topic, _Topic(from_height))
+        kept = self._topics.get(topic)
+        if kept is None:
+            kept = self._topics[topic] = KeptTopic(from_height)
+        return kept
 
     def add(
         self,
@@ -128,19 +135,29 @@ class History:
             whole: The event is a whole book, a keyframe's or a published snapshot.
 
         """
-        kept = self._topics.get(topic)
-        if kept is None:
-            kept = self._topics[topic] = _Topic(height)
-        kept.frames.append((topic_sequence, height, body, published, whole))
+        self.remember(self.begin(topic, height), topic_sequence, height, body, published, whole)
+
+    def remember(
+        self,
+        kept: KeptTopic,
+        topic_sequence: int,
+        height: int,
+        body: bytes,
+        published: bool,
+        whole: bool,
+    ) -> None:
+        """Do what `add` does, for a topic that is at hand: once a frame, on the data path."""
+        frames = kept.frames
+        frames.append((topic_sequence, height, body, published, whole))
         size = len(body)
         kept.bytes += size
         self.bytes += size
-        if whole:
-            kept.whole = topic_sequence
         if published:
             kept.last = topic_sequence
             kept.published += 1
-        if len(kept.frames) > self._frames_per_topic:
+        if whole:
+            kept.whole = topic_sequence
+        if len(frames) > self._frames_per_topic:
             self.bytes -= kept.drop_oldest()
         if self.bytes > self._evict_beyond:
             self._evict()
@@ -168,7 +185,7 @@ class History:
             reply = {"publisher_epoch": publisher_epoch, "head": head, "topics": topics}
             reply["ahead"] = dict(ahead or {})
             return [_encode({"id": wanted.id} | reply)]
-        kept = self._topics.get(wanted.topic) or _Topic(head + 1)
+        kept = self._topics.get(wanted.topic) or KeptTopic(head + 1)
         bodies = _choose(kept, wanted, publisher_epoch)
         reply = {
             "id": wanted.id,
@@ -208,7 +225,7 @@ class _ReplayRequest(msgspec.Struct, tag_field="ask", tag="replay"):
     after: int
 
 
-def _choose(kept: _Topic, wanted: _ReplayRequest, publisher_epoch: int) -> list[bytes]:
+def _choose(kept: KeptTopic, wanted: _ReplayRequest, publisher_epoch: int) -> list[bytes]:
     """Choose what to send: what followed, the book as it stands, or all there is."""
     if wanted.publisher_epoch == publisher_epoch and kept.reaches(wanted.after):
         return kept.after(wanted.after)

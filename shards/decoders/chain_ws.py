@@ -129,29 +129,26 @@ def decode(payload: bytes | memoryview) -> tuple[int, Block | Confirmed | Reject
 
 
 def _block(block: _Block) -> Block:
-    ts_event = block.block_time * 1_000_000
-    if not (
-        block.spot_orderbook_updates
-        or block.spot_trades
-        or block.derivative_orderbook_updates
-        or block.derivative_trades
-    ):
-        # Most blocks of a one-market subscription: they must cost next to nothing.
-        return Block(block.block_height, ts_event, _NO_TRADES, _NO_UPDATES)
-    updates: list[BookUpdate] = []
-    if block.spot_orderbook_updates:
-        updates = _updates(block.spot_orderbook_updates)
-    if block.derivative_orderbook_updates:
-        updates += _updates(block.derivative_orderbook_updates)
-    trades: list[tuple[str, Trade]] = []
-    if block.spot_trades:
-        trades = [(trade.market_id, _spot(trade)) for trade in block.spot_trades]
-    if block.derivative_trades:
-        trades += [(trade.market_id, _derivative(trade)) for trade in block.derivative_trades]
-    if trades:
-        # The node collects them in a map, so they come in random order.
-        trades.sort(key=_number)
-    return Block(block.block_height, ts_event, trades, updates)
+    spot, derivative = block.spot_orderbook_updates, block.derivative_orderbook_updates
+    updates = _NO_UPDATES
+    if spot:
+        updates = [_update(update) for update in spot]
+    if derivative:
+        updates = [*updates, *map(_update, derivative)]
+    trades = _NO_TRADES
+    if block.spot_trades or block.derivative_trades:
+        trades = _trades(block)
+    # Most blocks of a one-market subscription are empty: they must cost next to nothing.
+    return Block(block.block_height, block.block_time * 1_000_000, trades, updates)
+
+
+def _trades(block: _Block) -> list[tuple[str, Trade]]:
+    spot, derivative = block.spot_trades or (), block.derivative_trades or ()
+    trades = [(trade.market_id, _spot(trade)) for trade in spot]
+    trades += [(trade.market_id, _derivative(trade)) for trade in derivative]
+    # The node collects them in a map, so they come in random order.
+    trades.sort(key=_number)
+    return trades
 
 
 def _number(of_market: tuple[str, Trade]) -> int:
@@ -163,20 +160,15 @@ def _number(of_market: tuple[str, Trade]) -> int:
         raise DecodeError(market_id, reason) from None
 
 
-def _updates(updates: list[_BookUpdate]) -> list[BookUpdate]:
-    found = []
-    for update in updates:
-        book = update.orderbook
-        bids, asks = book.buy_levels, book.sell_levels
-        found.append(
-            BookUpdate(
-                book.market_id,
-                update.seq,
-                list(map(_as_pair, bids)) if bids else _NOTHING,
-                list(map(_as_pair, asks)) if asks else _NOTHING,
-            )
-        )
-    return found
+def _update(update: _BookUpdate) -> BookUpdate:
+    book = update.orderbook
+    bids, asks = book.buy_levels, book.sell_levels
+    return BookUpdate(
+        book.market_id,
+        update.seq,
+        [*map(_as_pair, bids)] if bids else _NOTHING,
+        [*map(_as_pair, asks)] if asks else _NOTHING,
+    )
 
 
 def _spot(trade: _SpotTrade) -> Trade:

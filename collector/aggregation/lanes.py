@@ -1,0 +1,70 @@
+"""The topics on their way out: what each has published, so that each fact goes out once."""
+
+import msgspec
+
+from collector.aggregation.coverage import UNOWNED
+from collector.aggregation.history import KeptTopic
+from shards import frames
+from shards.events import number_of
+from shards.frames import KIND_TICKER, Record
+from shards.known import KnownTrades
+
+
+class Lane:
+    """One topic on its way out."""
+
+    __slots__ = (
+        "count",
+        "height",
+        "kept",
+        "known",
+        "market_id",
+        "sequence",
+        "shard",
+        "topic",
+        "topic_sequence",
+    )
+
+    def __init__(self, topic: str, market_id: str) -> None:
+        self.topic = topic.encode()
+        self.kept: KeptTopic | None = None
+        """Its newest frames, from the first one on (history.py)."""
+        self.market_id = market_id
+        self.shard = UNOWNED
+        """Whose frames are published."""
+        self.topic_sequence = 0
+        self.height = 0
+        self.sequence = 0
+        """Of the book, or of the last gap."""
+        self.count = 0
+        self.known: KnownTrades | None = None
+        """Only where trades are told apart by their ids."""
+
+
+def is_known(lane: Lane, record: Record) -> bool:
+    """Say whether a topic that is neither book nor trades has had this fact, or a later one."""
+    if record.kind == KIND_TICKER:
+        # Two of one height differ: the book was fetched anew in between.
+        return record.sequence <= lane.sequence
+    return record.height <= lane.height
+
+
+def unknown(lane: Lane, record: Record) -> Record | None:
+    """
+    Leave out of a record the trades that went out before; None if all did.
+
+    A source that tells trades one by one brings some late, and a shard that takes over lists
+    again what its predecessor may have published: their heights say nothing, their ids do.
+    """
+    if lane.known is None:
+        lane.known = KnownTrades()
+    event = frames.decode_trades(record.event)
+    fresh = lane.known.take(event.trades)
+    if len(fresh) == len(event.trades):
+        return record
+    if not fresh:
+        return None
+    event = msgspec.structs.replace(event, trades=fresh)
+    return msgspec.structs.replace(
+        record, count=len(fresh), sequence=number_of(fresh[-1]), event=frames.encode(event)
+    )
