@@ -1,19 +1,18 @@
 """The payloads of the benches: the tests' exchange, said as the node says it, and the recording."""
 
 import functools
-from typing import Any, Final
-
-import msgspec
+from collections.abc import Sequence
+from typing import Final
 
 from collector.selection import with_symbols
-from shards.config import Market
+from shards.config import CHANNELS, Market
 from shards.decoders import chain_ws
 from shards.frames import Record
 from shards.pipeline import Pipeline
-from shards.sources.chain_ws import subscribe_request
+from shards.sources.filters import filters
 from tests.shards import golden
-from tests.simulator import filters
 from tests.simulator.exchange import Activity, Exchange, SimBlock
+from tests.simulator.filters import Filter, from_json
 from tests.simulator.markets import ALL_BUSY
 from tests.simulator.ws_json import LevelsJson, WsBlock
 
@@ -22,7 +21,7 @@ STEP: Final = 650_000_000
 
 
 class Content:
-    """Some blocks of some markets, each market's subscription numbered from 1."""
+    """Some blocks of some markets, their subscriptions numbered from 1; one for each market."""
 
     def __init__(
         self,
@@ -32,7 +31,9 @@ class Content:
         levels: int = 16,
         touched: float = 1.0,
         matches: float = 0.0,
+        grouped: int = 1,
     ) -> None:
+        """``grouped``: how many markets share a subscription."""
         activity = Activity(touched=touched, levels=levels, matches=matches, shares=ALL_BUSY)
         self.exchange = Exchange(7, markets=markets, activity=activity)
         self.markets = as_markets(self.exchange)
@@ -40,7 +41,9 @@ class Content:
         books = {m.market_id: self.exchange.book_at(m.market_id) for m in self.markets}
         self.books = books
         self.made = [self.exchange.next_block() for _ in range(blocks)]
-        self._filters = [asked(market) for market in self.markets]
+        starts = range(0, markets, grouped)
+        self._groups = [self.markets[start : start + grouped] for start in starts]
+        self._filters = [asked(group) for group in self._groups]
         levels_json = LevelsJson()
         self.opening = self._say(self.start, levels_json)
         self.blocks = [self._say(block, levels_json) for block in self.made]
@@ -65,8 +68,8 @@ class Content:
 
     def _opened(self) -> tuple[Pipeline, list[Record]]:
         pipeline = Pipeline(self.markets, source="chain-ws", decoder=chain_ws.decode)
-        for number, market in enumerate(self.markets, start=1):
-            pipeline.subscribed(number, (market.market_id,), TS)
+        for number, group in enumerate(self._groups, start=1):
+            pipeline.subscribed(number, [market.market_id for market in group], TS)
             pipeline.receive(b'{"jsonrpc":"2.0","id":%d,"result":"success"}' % number, TS)
         for payload in self.opening:
             pipeline.receive(payload, TS)
@@ -94,10 +97,9 @@ def as_markets(exchange: Exchange) -> list[Market]:
     return with_symbols(found)
 
 
-def asked(market: Market) -> filters.Filter:
-    """Return the filter that the source asks for."""
-    request: dict[str, Any] = msgspec.json.decode(subscribe_request(1, market))
-    return filters.from_json(request["params"]["req"]["filter"])
+def asked(markets: Sequence[Market]) -> Filter:
+    """Return the filter that a source asks for."""
+    return from_json(filters(markets, CHANNELS))
 
 
 @functools.cache

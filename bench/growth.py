@@ -2,7 +2,8 @@
 Memory over a long time at a steady rate: ``python -m bench.growth --minutes 60 --rate 10000``.
 
 Each minute one row per process; at the end the growth after the first ten minutes: the
-median of the last five readings less the median of the first five after them.
+median of the last five readings less the median of the first five after them. It is that of
+the memory that is a process's own: PSS also moves when other programs come and go.
 """
 
 import statistics
@@ -27,6 +28,7 @@ class Reading(msgspec.Struct):
     updates_per_s: float
     pss: dict[str, float]
     rss: dict[str, float]
+    uss: dict[str, float]
     dropped: int
     gaps: int
 
@@ -41,24 +43,25 @@ def read(b: Bench, minute: float, updates_per_s: float) -> Reading:
         updates_per_s,
         {name: round(use.pss, 2) for name, use in found.items()},
         {name: round(use.rss, 2) for name, use in found.items()},
+        {name: round(use.uss, 2) for name, use in found.items()},
         status["frames"]["dropped"],
         status["gaps"]["opened"],
     )
 
 
 def growth(readings: list[Reading], settled: float = SETTLED) -> dict[str, float]:
-    """Return how much each process grew after it had settled, in MB of PSS."""
+    """Return how much each process grew after it had settled, in MB of its own memory."""
     later = [reading for reading in readings if reading.minute >= settled]
     if len(later) < 2:
         return {}
     some = min(5, len(later) // 2)
 
     def level(name: str, chosen: list[Reading]) -> float:
-        return statistics.median(reading.pss.get(name, 0.0) for reading in chosen)
+        return statistics.median(reading.uss.get(name, 0.0) for reading in chosen)
 
     return {
         name: round(level(name, later[-some:]) - level(name, later[:some]), 2)
-        for name in later[-1].pss
+        for name in later[-1].uss
     }
 
 
@@ -84,9 +87,9 @@ def watch(minutes: float, rate: float, markets: int, shards: int, every_s: float
 
 def say(reading: Reading) -> None:
     """Print one row."""
-    sizes = "  ".join(f"{n} {reading.rss[n]:.1f}/{pss:.2f}" for n, pss in reading.pss.items())
+    sizes = "  ".join(f"{n} {pss:.1f}/{reading.uss[n]:.2f}" for n, pss in reading.pss.items())
     print(
-        f"min {reading.minute:6.2f}  {reading.updates_per_s:8.0f} upd/s  RSS/PSS MB: {sizes}  "
+        f"min {reading.minute:6.2f}  {reading.updates_per_s:8.0f} upd/s  PSS/own MB: {sizes}  "
         f"dropped {reading.dropped}  gaps {reading.gaps}",
         flush=True,
     )
@@ -117,7 +120,7 @@ def keep(readings: list[Reading]) -> dict[str, Any]:
 def main(minutes: float, rate: float, markets: int, shards: int, every: float) -> None:
     """Watch every process's memory at a steady rate."""
     content = keep(watch(minutes, rate, markets, shards, every))
-    print(f"growth after minute {SETTLED}, MB of PSS: {content['growth_mb']}")
+    print(f"growth after minute {SETTLED}, MB of their own: {content['growth_mb']}")
     if content["growth_mb"]:
         verdict = "met" if content["within_budget"] else "NOT met"
         print(f"budget {BUDGET_MB} MB per shard: {verdict}")

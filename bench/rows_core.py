@@ -1,38 +1,71 @@
 """Budgets of the core alone, in this process: 3 and 7."""
 
+import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import TypeAlias
 
 from bench import bare
 from bench.budget import Line, Scale, budget
 from bench.content import TS, Content
 
 _ROUNDS = 9
+Receive: TypeAlias = Callable[[list[bytes]], None]
+"""Takes the payloads of one block."""
+Side: TypeAlias = tuple[Content, Callable[[], Receive]]
+"""What it is given, and how to start anew."""
 
 
-def _least(run: Callable[[], float], rounds: int) -> float:
-    """The quickest round says most about the code, least about the machine's other work."""
-    return min(run() for _ in range(rounds))
+def race(sides: Mapping[str, Side], rounds: int) -> dict[str, list[float]]:
+    """
+    Time the sides block by block, one right after the other: seconds of each block.
+
+    A machine that is slower for a while is so for all of them; whole rounds one after the
+    other are not comparable on a shared one.
+    """
+    times: dict[str, list[float]] = {name: [] for name in sides}
+    for _ in range(rounds):
+        ready = [(times[name], made.blocks, start()) for name, (made, start) in sides.items()]
+        for n in range(len(ready[0][1])):
+            for seconds, blocks, receive in ready:
+                began = time.perf_counter()
+                receive(blocks[n])
+                seconds.append(time.perf_counter() - began)
+    return times
 
 
-def _receive_s(made: Content) -> float:
-    pipeline = made.pipeline()
-    receive, take = pipeline.receive, pipeline.take_records
-    began = time.perf_counter()
-    for block in made.blocks:
-        for payload in block:
-            receive(payload, TS)
-        # As the worker does after each read of the socket.
-        take()
-    return time.perf_counter() - began
+def ratio(times: dict[str, list[float]], ours: str, theirs: str) -> float:
+    """Return the median over the blocks of one side's time over the other's."""
+    pairs = zip(times[ours], times[theirs], strict=True)
+    return statistics.median(mine / other for mine, other in pairs)
 
 
-def _decode_s(made: Content) -> float:
-    decode, payloads = bare.decode, made.payloads
-    began = time.perf_counter()
-    for payload in payloads:
-        decode(payload)
-    return time.perf_counter() - began
+def received(made: Content) -> Side:
+    """Return the side that does all that a shard's core does."""
+
+    def start() -> Receive:
+        pipeline = made.pipeline()
+        receive, take = pipeline.receive, pipeline.take_records
+
+        def block(payloads: list[bytes]) -> None:
+            for payload in payloads:
+                receive(payload, TS)
+            # As the worker does after each read of the socket.
+            take()
+
+        return block
+
+    return made, start
+
+
+def _decoded(made: Content) -> Side:
+    decode = bare.decode
+
+    def block(payloads: list[bytes]) -> None:
+        for payload in payloads:
+            decode(payload)
+
+    return made, lambda: block
 
 
 @budget("3")
@@ -41,11 +74,11 @@ def pipeline_over_decode(scale: Scale) -> list[Line]:
     made = Content(markets=20, blocks=scale.size(64, 4), levels=16)
     line = Line("3", "pipeline.receive / bare msgspec decode, 16 levels", [], 3.0)
     for _ in range(scale.runs):
-        ours, floor = 1e9, 1e9
-        for _ in range(scale.size(_ROUNDS, 1)):
-            ours, floor = min(ours, _receive_s(made)), min(floor, _decode_s(made))
-        line.values.append(ours / floor)
-        line.note = f"{ours * 1e6 / made.updates:.1f} / {floor * 1e6 / made.updates:.1f} µs"
+        sides = {"ours": received(made), "bare": _decoded(made)}
+        times = race(sides, scale.size(_ROUNDS, 1))
+        line.values.append(ratio(times, "ours", "bare"))
+        ours, floor = (statistics.median(times[name]) * 1e6 / 20 for name in sides)
+        line.note = f"{ours:.1f} / {floor:.1f} µs, medians"
     return [line]
 
 
@@ -57,11 +90,8 @@ def empty_over_one_update(scale: Scale) -> list[Line]:
     empty = Content(markets=20, blocks=blocks, touched=0.0)
     line = Line("7", "an empty block message / a one-update message", [], 0.25)
     for _ in range(scale.runs):
-        rounds = scale.size(_ROUNDS, 1)
-        nothing, update = (
-            _least(lambda: _receive_s(empty), rounds),
-            _least(lambda: _receive_s(full), rounds),
-        )
-        line.values.append((nothing / len(empty.payloads)) / (update / len(full.payloads)))
-        line.note = f"{nothing * 1e6 / len(empty.payloads):.2f} µs a message"
+        sides = {"empty": received(empty), "full": received(full)}
+        times = race(sides, scale.size(_ROUNDS, 1))
+        line.values.append(ratio(times, "empty", "full"))
+        line.note = f"{statistics.median(times['empty']) * 1e6 / 20:.2f} µs a message, median"
     return [line]

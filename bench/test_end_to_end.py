@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 from bench import (
     budgets,
     compare,
+    grouping,
     growth,
     overload,
     page,
@@ -23,6 +25,7 @@ from bench import (
     scale,
     sides,
     stress,
+    syscalls,
 )
 from bench.budget import Line, Scale
 from bench.rig import Bench, Feeder
@@ -138,6 +141,25 @@ def test_as_many_markets_are_recommended_as_stay_in_time() -> None:
     assert scale.recommended([sized(100, 4.0), sized(300, 8.0)]) == 300
     assert scale.recommended([sized(100, 4.0), sized(300, 8.0, coverage=0.9)]) == 100
     assert scale.recommended([sized(100, 40.0)]) == 0
+
+
+def test_grouping() -> None:
+    """Every size of a group gives figures; the larger, the fewer bytes."""
+    found = grouping.measure(blocks=2, rounds=1)
+    assert [row[0] for row in found] == list(grouping.SIZES)
+    assert found[0][3] > found[-1][3]
+
+
+@pytest.mark.usefixtures("one_collector")
+@pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
+def test_syscalls(monkeypatch: pytest.MonkeyPatch, started: Bench) -> None:
+    """Reads are counted, in every process."""
+    monkeypatch.setattr(syscalls, "Feeder", lambda **_: contextlib.nullcontext(started.feeder))
+    try:
+        found = syscalls.measure(40)
+    except PermissionError as error:
+        pytest.skip(str(error))
+    assert all(found.values())
 
 
 def test_page() -> None:

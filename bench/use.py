@@ -12,10 +12,13 @@ _MIB: Final = 1 << 20
 
 
 class Memory(msgspec.Struct, frozen=True):
-    """One process's memory in MiB; PSS shares out what several processes map."""
+    """One process's memory in MiB."""
 
     rss: float
     pss: float
+    """What several processes map is shared out among them: it falls when others come."""
+    uss: float
+    """What is this process's alone."""
 
 
 def cpu_s(pid: int) -> float:
@@ -30,13 +33,14 @@ def cpu_s(pid: int) -> float:
 
 
 def memory(pid: int) -> Memory:
-    """Return RSS and PSS of a process."""
-    sizes = {"Rss:": 0.0, "Pss:": 0.0}
+    """Return what a process holds."""
+    sizes = dict.fromkeys(("Rss:", "Pss:", "Private_Clean:", "Private_Dirty:"), 0.0)
     for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]:
         name, size, *_ = line.split()
         if name in sizes:
             sizes[name] = int(size) * 1024 / _MIB
-    return Memory(sizes["Rss:"], sizes["Pss:"])
+    rss, pss, clean, dirty = sizes.values()
+    return Memory(rss, pss, clean + dirty)
 
 
 def family(pid: int) -> dict[str, int]:
