@@ -20,7 +20,7 @@ from collector.config import DEFAULT_PUBLISH, requests_endpoint
 from collector.reading.bodies import load_or_apply
 from collector.reading.inbox import Inbox
 from collector.reading.received import Received
-from collector.reading.wanted import Wanted, symbol_pattern
+from collector.reading.wanted import Wanted, symbol_pattern, symbols_only
 from shards.book import OrderBook
 from shards.errors import SequenceGap
 from shards.events import Book
@@ -72,10 +72,13 @@ class Subscriber:
             keep_books: Whether to maintain the books that `book` returns.
             silent_s: Silence after which an `Unanswered` is handed out.
 
+        Raises:
+            ValueError: If a channel is unknown, a market is named by its id, or nothing is asked for.
+
         """
         self.connect = connect
         self.requests = requests_endpoint(connect) if requests is None else requests
-        self.inbox = Inbox(Wanted(markets, channels), silent_s=silent_s)
+        self.inbox = Inbox(Wanted(symbols_only(markets), channels), silent_s=silent_s)
         self.latency = Histogram()
         """From ``ts_pub`` to our read, ns: the last hop. Of the first frame of each read."""
         self._hwm = hwm

@@ -1,5 +1,6 @@
 """Which topics a subscriber wants: channels, and symbols by name or by glob."""
 
+import re
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
@@ -9,6 +10,7 @@ from shards.config import CHAIN
 from shards.frames import CHANNELS, topic as topic_name
 
 _GLOB = frozenset("*?[")
+_is_market_id = re.compile("0x[0-9a-fA-F]{64}").fullmatch
 
 
 def symbol_pattern(text: str) -> str:
@@ -20,6 +22,24 @@ def split(topic: str) -> tuple[str, str]:
     """Take ``channel.SYMBOL.`` apart; the symbol of something else is empty."""
     channel, _, rest = topic.partition(".")
     return channel, rest[:-1] if rest.endswith(".") else ""
+
+
+def symbols_only(markets: Iterable[str]) -> tuple[str, ...]:
+    """
+    Return the names of markets as they are, if topics can be made of them.
+
+    Raises:
+        ValueError: If one is a market id: topics name symbols, so nothing would ever come.
+
+    """
+    names = tuple(markets)
+    for name in names:
+        if _is_market_id(name):
+            raise ValueError(
+                f"{name[:10]}… is a market id, and topics name symbols: "
+                "use the symbol or the ticker that `collector markets` shows beside it"
+            )
+    return names
 
 
 class Wanted:

@@ -278,6 +278,7 @@ def test_a_foreign_message_of_another_shape_does_not_shift_the_parts() -> None:
     [
         ({"channels": ["books"]}, "unknown channel 'books'"),
         ({"markets": []}, "nothing to subscribe to"),
+        ({"markets": ["0x" + "ab" * 32]}, "is a market id"),
         ({"connect": "udp://x"}, "neither tcp"),
         ({"connect": "tcp://127.0.0.1:65535"}, "65534"),
     ],
