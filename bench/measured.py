@@ -1,9 +1,9 @@
 """
 What measuring costs the hot path: ``python -m bench.telemetry`` counts this, on against off.
 
-A shard's own code from payload to push, the aggregator's from batch to publication and a
-subscriber's inbox, over real sockets in one process. Off is the same without a record
-of latency or size anywhere.
+A shard's own code from payload to push and the aggregator's from batch to publication, over
+real sockets in one process. Off is the same without a record of latency or size anywhere.
+On, once in each series the report and the timeline take what was recorded, as they do every second.
 """
 
 import gc
@@ -11,29 +11,39 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Final
+from typing import Final, NamedTuple
 
 import zmq
 
 from bench.content import Content, content
 from bench.stage import EPOCH, aggregator
 from shards.config import Endpoints, Limits, ShardConfig
-from shards.worker import Shard
+from shards.worker import Shard, _batches
 
-_SIZE: Final = {"markets": 20, "blocks": 16}
-WARM: Final = 6
+_SIZE: Final = {"markets": 20, "blocks": 25}
+WARM: Final = 10
 """Blocks before it counts."""
-HALF: Final = 11
-"""So many blocks later payloads go alone."""
-CUTS: Final = 4
-"""Blocks in one batch, measured and not; then a batch for each payload, measured and not."""
+BLOCKS: Final = 5
+"""So many in each series."""
 
 
-class _NoHistogram:
-    """Takes what is not to be counted."""
+class Series(NamedTuple):
+    """Some blocks, batched alike."""
 
-    def record(self, value: int) -> None:
-        """Do nothing."""
+    name: str
+    alone: bool
+    """A batch for each payload, or one for all of a block."""
+    every: int
+    """Frames that pass until a batch is timed, as `Turns` has it at some pace."""
+
+
+SERIES: Final = (
+    Series("20 frames", alone=False, every=1),
+    Series("one frame, 100 a second", alone=True, every=16),
+    Series("one frame, 8 a second and fewer", alone=True, every=1),
+)
+"""Each is taken twice: measured and not."""
+CUTS: Final = 2 * len(SERIES)
 
 
 class _Unmeasured(Shard):
@@ -41,17 +51,15 @@ class _Unmeasured(Shard):
 
     def __init__(self, config: ShardConfig, context: "zmq.Context[zmq.Socket[bytes]]") -> None:
         super().__init__(config, context)
-        pusher: Any = self._pusher
-        pusher.batch_frames = _NoHistogram()
         # What is sent again is not measured by the aggregator.
-        pusher._resent_below = 1 << 62
+        self._pusher._resent_below = 1 << 62
 
     def _settle(self) -> None:
         self._batch_ts = 0
         records = self._pipeline.take_records()
         if records:
             self._pusher.push(records)
-        if self._upkeep is not None:
+        if self._pipeline.has_requests and self._upkeep is not None:
             self._upkeep.see_to()
 
 
@@ -102,12 +110,26 @@ class Way:
             shard._pusher._resent_below = 1 << 62
         self.block([])
 
+    def pace(self, every: int) -> None:
+        """Let so many frames pass until a batch is timed: by this clock the pace would say nothing."""
+        for turns in (
+            self.shard._turns,
+            *(h.turns for h in self.aggregator.latencies.shards.values()),
+        ):
+            turns.every, turns.due, turns._timed, turns._since = every, 0, 0, 1 << 62
+
+    def second(self) -> None:
+        """Do what is done with the records every second."""
+        if not isinstance(self.shard, _Unmeasured):
+            _batches(self.shard._sizes, Limits().batch_frames)
+            self.aggregator.latencies.take_recent(time.time_ns())
+
     def block(self, payloads: list[bytes], *, alone: bool = False) -> None:
         """Take one block's payloads all the way: in one batch, or each alone."""
         shard, now = self.shard, time.time_ns()
-        for number, payload in enumerate(payloads):
+        for payload in payloads:
             # By this clock no batch grows old, however slowly instructions are counted.
-            shard.receive(payload, now + number, alone)
+            shard.receive(payload, time.time_ns() if alone else now, alone)
         shard._settle()
         while self.pull.poll(0):
             self.aggregator.receive(self.pull.recv(), self.pull.recv())
@@ -135,11 +157,15 @@ def main() -> None:
         for payloads in made.blocks[:WARM]:
             for way in both:
                 way.block(payloads)
-        for alone, blocks in ((False, made.blocks[WARM:HALF]), (True, made.blocks[HALF:])):
+                way.second()
+        for number, series in enumerate(SERIES):
+            begin = WARM + number * BLOCKS
             for way in both:
+                way.pace(series.every)
                 os.getloadavg()
-                for payloads in blocks:
-                    way.block(payloads, alone=alone)
+                for payloads in made.blocks[begin : begin + BLOCKS]:
+                    way.block(payloads, alone=series.alone)
+                way.second()
                 os.getloadavg()
 
 

@@ -132,7 +132,6 @@ def latency_ms(counts: Iterable[tuple[int, int]]) -> Callable[[float], float]:
     """Return the quantiles of a listener's histogram."""
     histogram = Histogram()
     histogram.counts = dict(counts)
-    histogram.number = sum(histogram.counts.values())
     histogram.maximum = 1 << 62
     return lambda q: histogram.quantile(q) / 1e6
 

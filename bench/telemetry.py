@@ -9,9 +9,11 @@ import sys
 from typing import Final
 
 from bench.guard import between_cuts, has_callgrind
-from bench.measured import CUTS, HALF, WARM, ways
+from bench.measured import BLOCKS, CUTS, SERIES, ways
 
 LIMIT: Final = 0.03
+IDLE_PER_S: Final = 8
+"""Where a shard has no more batches a second all are timed; what that is of a core is another matter."""
 
 
 def main() -> int:
@@ -21,16 +23,21 @@ def main() -> int:
         return 3
     counted = between_cuts("bench.measured", CUTS)
     with ways() as (_, made):
-        updates = made.updates / len(made.blocks) * (HALF - WARM)
-    shares = []
-    for name, (on, off) in (("20 frames", counted[:2]), ("one frame", counted[2:])):
-        shares.append(on / off - 1.0)
+        updates = made.updates / len(made.blocks) * BLOCKS
+    judged = []
+    for series, on, off in zip(SERIES, counted[::2], counted[1::2], strict=True):
+        share = on / off - 1.0
         print(
-            f"batches of {name}: {on / updates:.0f} instructions an update from payload to "
-            f"publication measured, {off / updates:.0f} not: {shares[-1]:.2%}"
+            f"batches of {series.name}: {on / updates:.0f} instructions an update from payload to "
+            f"publication measured, {off / updates:.0f} not: {share:.2%}"
         )
-    print(f"limit {LIMIT:.0%}, for batches of 20; a batch of one is a shard with time to spare")
-    return 0 if shares[0] <= LIMIT else 4
+        if not series.alone or series.every > 1:
+            judged.append(share)
+    idle = IDLE_PER_S * (counted[-2] - counted[-1]) / updates
+    print(
+        f"limit {LIMIT:.0%} but for the last, where it is {idle / 1e6:.1f} M instructions a second"
+    )
+    return 0 if max(judged) <= LIMIT else 4
 
 
 if __name__ == "__main__":

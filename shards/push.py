@@ -27,7 +27,6 @@ import zmq
 from shards import frames
 from shards.config import Limits
 from shards.frames import BatchHeader, Record
-from shards.stats import Histogram
 
 
 def plain_send(socket: "zmq.Socket[bytes]") -> Any:
@@ -85,18 +84,11 @@ class Pusher:
         self._sent_bytes = 0
         self._header = BatchHeader(frames.VERSION, shard, epoch, 0, 0, 0, False)
         self._resent_below = 0
-        self.batch_frames = Histogram()
-        """Frames per batch."""
         self.frames = 0
         """Frames made so far; also the sequence of the last one."""
         self.dropped = 0
         self.kept_from = 0
         """Height from which all frames made are still kept; 0 while none was forgotten."""
-
-    @property
-    def ts_push(self) -> int:
-        """When the last batch was given to ZeroMQ."""
-        return self._header.ts_push
 
     @property
     def backlog_bytes(self) -> int:
@@ -130,8 +122,8 @@ class Pusher:
         self._resent_below = self.frames + 1
         return True
 
-    def push(self, records: list[Record]) -> None:
-        """Batch some frames and send what can be sent."""
+    def push(self, records: list[Record]) -> int:
+        """Batch some frames and send what can be sent; return when the last batch was given away."""
         size = self._limits.batch_frames
         for start in range(0, len(records), size):
             chunk = records if len(records) <= size else records[start : start + size]
@@ -143,10 +135,10 @@ class Pusher:
                 _encode(chunk),
             )
             self.frames += len(chunk)
-            self.batch_frames.record(len(chunk))
             self._unsent.append(batch)
             self._unsent_bytes += len(batch.payload)
         self.flush()
+        return self._header.ts_push
 
     def flush(self) -> None:
         """Send what waits until ZeroMQ refuses."""

@@ -9,12 +9,21 @@ is adding.
 from bisect import bisect_left
 from collections.abc import Sequence
 from itertools import accumulate
+from typing import Final
 
 import msgspec
 
 _SUB_BITS = 4
 _SUB = 1 << _SUB_BITS
 BUCKETS = (64 - _SUB_BITS + 1) * _SUB
+
+_TIMED_PER_S: Final = 8
+"""Batches that are timed in a second, where there are so many more."""
+_MOST: Final = 16
+"""Frames from one to the next, at most."""
+_SECOND_NS: Final = 1_000_000_000
+_QUIET_NS: Final = 4_000_000_000
+"""Where a share of the batches takes so long to be timed, all of them may be."""
 
 
 def bucket(value: int) -> int:
@@ -34,12 +43,16 @@ def upper_edge(index: int) -> int:
 
 
 class Histogram(msgspec.Struct, array_like=True):
-    """Counts of values per bucket, with their number, sum and maximum; travels as it is."""
+    """Counts of values per bucket, with their sum and maximum; travels as it is."""
 
     counts: dict[int, int] = {}
-    number: int = 0
     total: int = 0
     maximum: int = 0
+
+    @property
+    def number(self) -> int:
+        """How many values were counted."""
+        return sum(self.counts.values())
 
     def record(self, value: int, times: int = 1) -> None:
         """Count a value."""
@@ -47,11 +60,18 @@ class Histogram(msgspec.Struct, array_like=True):
             index = max(value, 0)
         else:
             shift = value.bit_length() - 5
-            index = (shift << _SUB_BITS) + (value >> shift)
+            index = (shift << 4) + (value >> shift)
         counts = self.counts
-        counts[index] = counts.get(index, 0) + times
-        self.number += times
+        if index in counts:
+            counts[index] += times
+        else:
+            counts[index] = times
         self.total += value * times
+        if value > self.maximum:
+            self.maximum = value
+
+    def stretch(self, value: int) -> None:
+        """Raise the maximum to a value that is not counted otherwise."""
         if value > self.maximum:
             self.maximum = value
 
@@ -63,7 +83,6 @@ class Histogram(msgspec.Struct, array_like=True):
                 counts[index] = counts.get(index, 0) + count
         else:
             counts.update(other.counts)
-        self.number += other.number
         self.total += other.total
         self.maximum = max(self.maximum, other.maximum)
 
@@ -79,10 +98,10 @@ class Histogram(msgspec.Struct, array_like=True):
 
     def quantiles(self, wanted: Sequence[float]) -> list[int]:
         """Return several quantiles."""
-        if not self.number:
-            return [0] * len(wanted)
         buckets, cumulated = self._cumulated()
-        ranks = [max(1, -int(-q * self.number // 1)) for q in wanted]
+        if not buckets:
+            return [0] * len(wanted)
+        ranks = [max(1, -int(-q * cumulated[-1] // 1)) for q in wanted]
         return [
             min(upper_edge(buckets[bisect_left(cumulated, rank)]), self.maximum) for rank in ranks
         ]
@@ -104,6 +123,43 @@ class Histogram(msgspec.Struct, array_like=True):
         return {name: value / 1000 for name, value in zip(names, found, strict=True)}
 
 
+class Turns:
+    """
+    Which batches are timed in full: all, or where there are many an even share of them.
+
+    To time a batch costs an eighth of the way of a lone frame. Of a shard that sends more than eight
+    batches a second those are timed with which a second, fourth, eighth or sixteenth frame comes:
+    evenly, whatever the batches hold, and never fewer than four a second.
+
+    The caller times a batch whose frame sequence has come to ``due``.
+    """
+
+    __slots__ = ("_since", "_timed", "due", "every")
+
+    def __init__(self) -> None:
+        self.due = 0
+        """The frame sequence with which a batch is timed."""
+        self.every = 1
+        """Frames from one to the next."""
+        self._timed = 0
+        self._since = 0
+
+    def take(self, sequence: int, now: int) -> None:
+        """Note that a batch is timed, and once a second how many frames are to pass from now on."""
+        self.due = sequence + self.every
+        self._timed += 1
+        elapsed = now - self._since
+        if elapsed < _SECOND_NS:
+            return
+        if elapsed > _QUIET_NS:
+            self.every = 1
+        elif self._timed > _TIMED_PER_S:
+            self.every = min(2 * self.every, _MOST)
+        elif self._timed < _TIMED_PER_S // 2:
+            self.every = max(self.every // 2, 1)
+        self._timed, self._since = 0, now
+
+
 class Vitals(msgspec.Struct, array_like=True):
     """How well a process has been since it began, in ns (vitals.py)."""
 
@@ -119,7 +175,7 @@ class ShardStats(msgspec.Struct):
     """Of a batch: from its first payload's receive until its last one is decoded."""
     decoded_to_pushed: Histogram = msgspec.field(default_factory=Histogram)
     batch_frames: Histogram = msgspec.field(default_factory=Histogram)
-    """Frames per batch."""
+    """Frames per batch, of every batch."""
     vitals: Vitals = msgspec.field(default_factory=Vitals)
     held_blocks: int = 0
     """Blocks that wait now until earlier ones are replayed."""

@@ -41,7 +41,7 @@ from shards.reporting import make_report
 from shards.reports import Answer, Assignment, Report, ResumePoint
 from shards.sources import open_source
 from shards.sources.access import Access
-from shards.stats import ShardStats
+from shards.stats import Histogram, ShardStats, Turns
 from shards.upkeep import AnyPipeline, Upkeep, new_pipeline, open_upkeep
 from shards.vitals import Watched
 
@@ -84,7 +84,10 @@ class Shard:
         self._batch_ts = 0
         self._batch_age = int(config.limits.batch_age_s * 1e9)
         self.watched = Watched()
-        self._stats = ShardStats(vitals=self.watched.vitals, batch_frames=self._pusher.batch_frames)
+        self._stats = ShardStats(vitals=self.watched.vitals)
+        self._turns = Turns()
+        self._sizes: dict[int, int] = {}
+        """How often so many frames were pushed at once."""
 
     def _new_pipeline(
         self, markets: Sequence[Market], ledgers: dict[str, MarketLedger]
@@ -197,15 +200,26 @@ class Shard:
         ts_recv, self._batch_ts = self._batch_ts, 0
         records = self._pipeline.take_records()
         if records:
-            decoded = time.time_ns()
-            self._pusher.push(records)
-            pushed = self._pusher.ts_push
-            if ts_recv and pushed >= decoded:
-                # Once per batch, of its oldest payload: the others waited less.
-                self._stats.recv_to_decoded.record(decoded - ts_recv)
-                self._stats.decoded_to_pushed.record(pushed - decoded)
+            if self._pusher.frames < self._turns.due:
+                self._pusher.push(records)
+            else:
+                self._push_timed(records, ts_recv)
+            try:
+                self._sizes[len(records)] += 1
+            except KeyError:
+                self._sizes[len(records)] = 1
         if self._pipeline.has_requests and self._upkeep is not None:
             self._upkeep.see_to()
+
+    def _push_timed(self, records: list[Record], ts_recv: int) -> None:
+        """Push a batch whose turn it is, and time it by its oldest payload: the others waited less."""
+        decoded = time.time_ns()
+        pushed = self._pusher.push(records)
+        # Otherwise no payload made it, or ZeroMQ did not take it.
+        if ts_recv and pushed >= decoded:
+            self._turns.take(self._pusher.frames, pushed)
+            self._stats.recv_to_decoded.record(decoded - ts_recv)
+            self._stats.decoded_to_pushed.record(pushed - decoded)
 
     def _dropped(self, records: list[Record]) -> None:
         count = self._pipeline.dropped(records, time.time_ns())
@@ -266,6 +280,7 @@ class Shard:
 
     def _make_report(self, *, fresh: bool) -> Report:
         stats = self._stats
+        stats.batch_frames = _batches(self._sizes, self._config.limits.batch_frames)
         stats.held_blocks = self._pipeline.held_blocks()
         stats.requests = self._upkeep.waiting if self._upkeep is not None else 0
         return make_report(
@@ -288,6 +303,18 @@ def _ledgers(resume: Mapping[str, ResumePoint]) -> dict[str, MarketLedger]:
         )
         for market_id, point in resume.items()
     }
+
+
+def _batches(sizes: Mapping[int, int], most: int) -> Histogram:
+    """Count frames per batch, knowing how many were pushed at once: whole batches, and a rest."""
+    counted = Histogram()
+    for frames, times in sizes.items():
+        full, rest = divmod(frames, most)
+        if full:
+            counted.record(most, full * times)
+        if rest:
+            counted.record(rest, times)
+    return counted
 
 
 # ---- the process ------------------------------------------------------------------------

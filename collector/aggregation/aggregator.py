@@ -128,15 +128,14 @@ class Aggregator:
             link.lost += sequence - link.frame_sequence - 1
             link.lost_through = sequence - 1
         link.frames += len(records)
-        if not header.resent:
-            self.latencies.receive(records, header, now)
+        timed = not header.resent and self.latencies.receive(records, header, sequence, now)
         middle = middle_of(header, now)
         for record in records:
             self._forward(record, header, sequence, middle)
             sequence += 1
         self._publishing.flush()
         link.frame_sequence = sequence - 1
-        if not header.resent:
+        if timed:
             self.latencies.published(header.shard, now, time.time_ns())
         if link.unaccounted is not None:
             self._account(link)
@@ -152,6 +151,7 @@ class Aggregator:
             # What an older process still has on its way is fenced from here on.
             link.begin(report.epoch, report.pid)
             self.coverage.fresh(report.shard)
+            self.latencies.fresh(report.shard)
             self.ownership.fresh(report.shard)
         if not report.fresh:
             link.report = report

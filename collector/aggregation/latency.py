@@ -10,8 +10,10 @@ Where a frame's time goes: a budget of named hops, per shard, and per channel wh
                    └─ block_span: a block's first receive to its last frame published ─┘
 
 Counted per batch or per block, never per frame: of a batch's frames, which are made within half a
-millisecond, the first and the last say what the others would. Replayed and resent frames are not counted. The two hops inside a shard come with
-its reports. Pure: instants come in, ns since the epoch.
+millisecond, the first and the last say what the others would. Where there are many small batches,
+an even share of them is timed (`Turns`), and whichever waited longest. Replayed and resent frames
+are not counted. The two hops inside a shard come with its reports. Pure: instants come in, ns since
+the epoch.
 """
 
 from collections import defaultdict, deque
@@ -19,7 +21,7 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 from shards.frames import CHANNELS, LATE, BatchHeader, Record
-from shards.stats import Histogram
+from shards.stats import Histogram, Turns
 
 _SPAN_OVER_NS: Final = 2_000_000_000
 """No frame of a block for so long: that was its last."""
@@ -34,15 +36,26 @@ class ShardHops:
     __slots__ = (
         "aggregator_to_published",
         "block_to_recv",
+        "came",
         "channels",
         "height",
+        "longest",
         "push_to_aggregator",
         "recent",
+        "span",
+        "turns",
     )
 
     def __init__(self) -> None:
         self.height = 0
         """Of its newest live frame."""
+        self.span = [0, 0]
+        """Of that block: first receive, last frame published."""
+        self.came = 0
+        """When its newest batch came."""
+        self.turns = Turns()
+        self.longest = 0
+        """The longest wait of any of its frames, ns."""
         self.recent: defaultdict[int, Histogram] = defaultdict(Histogram)
         """Receive to aggregator by kind of frame, since it was last taken."""
         self.channels: defaultdict[int, Histogram] = defaultdict(Histogram)
@@ -50,6 +63,14 @@ class ShardHops:
         self.block_to_recv = Histogram()
         self.push_to_aggregator = Histogram()
         self.aggregator_to_published = Histogram()
+
+    def end_span(self) -> None:
+        """
+        Let the block last until its last batch came, if that was not timed.
+
+        It is out as good as then: not timed are only batches of few frames.
+        """
+        self.span[1] = max(self.span[1], self.came)
 
 
 class Latencies:
@@ -66,46 +87,63 @@ class Latencies:
 
     # ---- the data path --------------------------------------------------------------
 
-    def receive(self, records: list[Record], header: BatchHeader, now: int) -> None:
-        """Count a batch that has just come."""
-        hops = self.shards.get(header.shard)
-        if hops is None:
+    def receive(self, records: list[Record], header: BatchHeader, sequence: int, now: int) -> bool:
+        """Look at a batch that has just come; say whether its publication is to be timed too."""
+        try:
+            hops = self.shards[header.shard]
+        except KeyError:
             hops = self.shards[header.shard] = ShardHops()
+        # The oldest payload of the batch.
+        first = records[0]
+        if first.height > hops.height:
+            self._begin_block(hops, first, now)
+        hops.came = now
+        if sequence >= hops.turns.due:
+            hops.turns.take(sequence, now)
+            self._time(hops, records, header, now)
+            return True
+        if now - first.ts_recv > hops.longest:
+            _stretch(hops, first, header, now)
+        return False
+
+    def _time(self, hops: ShardHops, records: list[Record], header: BatchHeader, now: int) -> None:
         hops.push_to_aggregator.record(now - header.ts_push)
         # The oldest payload of the batch and the newest; the others lie between, evenly.
         first, last = records[0], records[-1]
-        self._time(hops, first, now)
-        if last is not first:
-            self._time(hops, last, now)
-
-    def _time(self, hops: ShardHops, record: Record, now: int) -> None:
-        if record.flags & LATE:
-            return
-        hops.recent[record.kind].record(now - record.ts_recv)
-        if record.height > hops.height and record.ts_event:
-            self._begin_block(hops, record, now)
+        if not first.flags & LATE:
+            waited = now - first.ts_recv
+            hops.recent[first.kind].record(waited)
+            if waited > hops.longest:
+                hops.longest = waited
+        if last is not first and not last.flags & LATE:
+            hops.recent[last.kind].record(now - last.ts_recv)
+            if last.height > hops.height:
+                self._begin_block(hops, last, now)
 
     def _begin_block(self, hops: ShardHops, record: Record, now: int) -> None:
         """Once a block and shard: its first frame says when we had it."""
+        if record.flags & LATE or not record.ts_event:
+            return
+        hops.end_span()
         hops.height = record.height
         late = record.ts_recv - record.ts_event
         hops.block_to_recv.record(late)
         self.clock.hear(record.height, late)
-        span = self._spans.setdefault(record.height, [record.ts_recv, now])
-        span[0] = min(span[0], record.ts_recv)
+        hops.span = self._spans.setdefault(record.height, [record.ts_recv, now])
+        hops.span[0] = min(hops.span[0], record.ts_recv)
 
     def published(self, shard: int, came: int, now: int) -> None:
         """Count the same batch when its frames are out."""
         hops = self.shards[shard]
         hops.aggregator_to_published.record(now - came)
-        span = self._spans.get(hops.height)
-        if span is not None:
-            span[1] = now
+        hops.span[1] = now
 
     # ---- once a second --------------------------------------------------------------
 
     def take_recent(self, now: int) -> dict[int, Histogram]:
         """Return each shard's receive to aggregator since the last time; end old blocks."""
+        for hops in self.shards.values():
+            hops.end_span()
         for height in [h for h, (_, last) in self._spans.items() if now - last > _SPAN_OVER_NS]:
             first, last = self._spans.pop(height)
             self.block_span.record(last - first)
@@ -116,6 +154,11 @@ class Latencies:
                 hops.channels[kind].merge(histogram)
             hops.recent.clear()
         return taken
+
+    def fresh(self, shard: int) -> None:
+        """A younger process of a shard has begun, and counts its frames anew."""
+        if shard in self.shards:
+            self.shards[shard].turns.due = 0
 
     def stop(self, shard: int) -> None:
         """A shard is there no more: what it counted stays in the totals."""
@@ -146,6 +189,14 @@ class Latencies:
     def hop(self, name: str) -> Histogram:
         """Return one of a shard's hops, over all shards that ever were."""
         return merged(getattr(hops, name) for hops in (*self.shards.values(), self._stopped))
+
+
+def _stretch(hops: ShardHops, first: Record, header: BatchHeader, now: int) -> None:
+    """Note the longest wait so far of a batch that is not timed: its place is the maximum's alone."""
+    if not first.flags & LATE:
+        hops.longest = now - first.ts_recv
+        hops.recent[first.kind].stretch(now - first.ts_recv)
+        hops.push_to_aggregator.stretch(now - header.ts_push)
 
 
 class Clock:

@@ -5,7 +5,7 @@ import pytest
 from hdrh.histogram import HdrHistogram
 from hypothesis import given, settings, strategies as st
 
-from shards.stats import BUCKETS, Histogram, bucket, upper_edge
+from shards.stats import BUCKETS, Histogram, Turns, bucket, upper_edge
 
 VALUES = st.lists(st.integers(1, 10**9), min_size=1, max_size=100)
 
@@ -114,3 +114,26 @@ def test_an_empty_histogram_says_zero() -> None:
     assert Histogram().below([1, 2]) == [0, 0]
     assert Histogram().quantile(0.99) == 0
     assert set(Histogram().summary_us().values()) == {0}
+
+
+S = 1_000_000_000
+
+
+@pytest.mark.parametrize(("per_s", "every"), [(1, 1), (8, 1), (20, 4), (100, 16), (5_000, 16)])
+def test_more_batches_are_timed_the_less_there_are_of_them(per_s: int, every: int) -> None:
+    turns, timed = Turns(), []
+    for sequence in range(1, 20 * per_s + 1):
+        now = 100 * S + sequence * S // per_s
+        if sequence >= turns.due:
+            turns.take(sequence, now)
+            timed.append(sequence)
+    assert turns.every == every
+    assert {b - a for a, b in zip(timed[-4:], timed[-3:], strict=False)} == {every}
+
+
+def test_a_raised_maximum_counts_nothing() -> None:
+    histogram = Histogram()
+    histogram.record(1_000)
+    histogram.stretch(5_000)
+    histogram.stretch(10)
+    assert (histogram.number, histogram.total, histogram.maximum) == (1, 1_000, 5_000)

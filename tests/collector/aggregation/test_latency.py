@@ -29,7 +29,7 @@ def about(histogram: Histogram, nanoseconds: int, number: int) -> bool:
 def test_the_hops_of_a_batch_add_up_to_the_way_of_its_frames() -> None:
     latencies = Latencies()
     records = [record(7, RECV), record(7, RECV), record(7, RECV + 50 * US, KIND_TRADES)]
-    latencies.receive(records, header(), RECV + 400 * US)
+    latencies.receive(records, header(), 1, RECV + 400 * US)
     latencies.published(0, RECV + 400 * US, RECV + 450 * US)
     assert about(latencies.hop("push_to_aggregator"), 100 * US, 1)
     assert about(latencies.hop("aggregator_to_published"), 50 * US, 1)
@@ -42,20 +42,54 @@ def test_the_hops_of_a_batch_add_up_to_the_way_of_its_frames() -> None:
 
 def test_replayed_frames_say_nothing_about_latency() -> None:
     latencies = Latencies()
-    latencies.receive([record(7, RECV - 50 * S, flags=LATE)], header(), RECV)
+    latencies.receive([record(7, RECV - 50 * S, flags=LATE)], header(), 1, RECV)
     assert latencies.recv_to_aggregator() == {}
     assert latencies.hop("block_to_recv").number == 0
 
 
+def waits(latencies: Latencies, sequences: range, *, since: int = RECV, every: int = MS) -> None:
+    """Send batches of one frame, each pushed at once and waiting 100 µs, but one of them longer."""
+    for n, sequence in enumerate(sequences):
+        ts_recv = since + n * every
+        came = ts_recv + (7 * MS if sequence == sequences[-5] else 100 * US)
+        if latencies.receive([record(7, ts_recv)], header(0, came - US), sequence, came):
+            latencies.published(0, came, came + US)
+
+
+def test_of_many_small_batches_an_even_share_is_timed_and_the_longest_wait_is_of_all() -> None:
+    latencies = Latencies()
+    waits(latencies, range(1, 20_001))
+    timed = latencies.hop("push_to_aggregator").number
+    assert 20_000 / 16 <= timed < 20_000 / 16 + 2_100
+    assert latencies.hop("aggregator_to_published").number == timed
+    whole = latencies.recv_to_aggregator()["book"]
+    assert (whole.number, whole.maximum) == (timed, 7 * MS)
+    assert whole.quantile(0.5) == pytest.approx(100 * US, rel=1 / 16)
+    timed_already = whole.number
+    latencies.fresh(0)
+    assert latencies.receive([record(8, RECV)], header(), 1, RECV + MS)
+    assert latencies.recv_to_aggregator()["book"].number == timed_already + 1
+
+
+def test_a_shard_of_few_batches_has_each_timed_also_after_a_rush() -> None:
+    latencies = Latencies()
+    waits(latencies, range(1, 51), every=S // 5)
+    assert latencies.hop("push_to_aggregator").number == 50
+    waits(latencies, range(51, 5_051), since=RECV + 20 * S)
+    rush = latencies.hop("push_to_aggregator").number
+    waits(latencies, range(5_051, 5_151), since=RECV + 30 * S, every=S)
+    assert latencies.hop("push_to_aggregator").number >= rush + 100 - 2 * 16
+
+
 def test_what_was_taken_by_the_second_stays_in_the_total() -> None:
     latencies = Latencies()
-    latencies.receive([record(7, RECV)], header(0), RECV + MS)
-    latencies.receive([record(7, RECV)], header(1), RECV + 3 * MS)
+    latencies.receive([record(7, RECV)], header(0), 1, RECV + MS)
+    latencies.receive([record(7, RECV)], header(1), 1, RECV + 3 * MS)
     taken = latencies.take_recent(RECV)
     assert about(taken[0], MS, 1)
     assert about(taken[1], 3 * MS, 1)
     assert [histogram.number for histogram in latencies.take_recent(RECV).values()] == [0, 0]
-    latencies.receive([record(8, RECV)], header(1), RECV + MS)
+    latencies.receive([record(8, RECV)], header(1), 2, RECV + MS)
     assert latencies.recv_to_aggregator(1)["book"].number == 2
     latencies.stop(1)
     assert latencies.shards.keys() == {0}
@@ -65,11 +99,11 @@ def test_what_was_taken_by_the_second_stays_in_the_total() -> None:
 
 def test_a_block_spans_from_the_first_shard_that_had_it_to_the_last_frame_out() -> None:
     latencies = Latencies()
-    latencies.receive([record(7, RECV + 2 * MS)], header(0), RECV + 3 * MS)
+    latencies.receive([record(7, RECV + 2 * MS)], header(0), 1, RECV + 3 * MS)
     latencies.published(0, RECV + 3 * MS, RECV + 4 * MS)
-    latencies.receive([record(7, RECV)], header(1), RECV + 5 * MS)
+    latencies.receive([record(7, RECV)], header(1), 1, RECV + 5 * MS)
     latencies.published(1, RECV + 5 * MS, RECV + 6 * MS)
-    latencies.receive([record(7, RECV + 7 * MS)], header(0), RECV + 8 * MS)
+    latencies.receive([record(7, RECV + 7 * MS)], header(0), 1, RECV + 8 * MS)
     latencies.published(0, RECV + 8 * MS, RECV + 9 * MS)
     latencies.take_recent(RECV + S)
     assert latencies.block_span.number == 0
