@@ -30,11 +30,11 @@ from shards.decoders.indexer import (
 )
 from shards.errors import DecodeError
 from shards.events import Cause, Gap, Snapshot, Trade
-from shards.feed import State
 from shards.frames import KIND_TRADES, Record, decode_trades
 from shards.indexerfeed import Head, IndexerFeed
 from shards.ledger import MarketLedger
-from shards.outbox import Outbox, Request
+from shards.outbox import Outbox
+from shards.outgoing import Outgoing
 
 
 class _Reading(msgspec.Struct, gc=False):
@@ -48,7 +48,7 @@ class _Reading(msgspec.Struct, gc=False):
     units: Units | None = None
 
 
-class IndexerPipeline:
+class IndexerPipeline(Outgoing):
     """All markets of one shard."""
 
     block_time_s = 0.0
@@ -81,6 +81,9 @@ class IndexerPipeline:
         self.ignored = 0
         """Messages of subscriptions that are no longer ours."""
         self.add(markets, ledgers or {})
+
+    def _all(self) -> Mapping[str, IndexerFeed]:
+        return self.feeds
 
     # ---- which markets --------------------------------------------------------------
 
@@ -311,36 +314,6 @@ class IndexerPipeline:
             self.feeds[market_id].rewind(trades.get(market_id, ()), since.get(market_id, 0), ts)
         return count
 
-    def keyframes(self, ts: int) -> None:
-        """Give the aggregator every book and every state again: it is a new one."""
-        for feed in self.feeds.values():
-            if feed.sync.is_wanted and feed.sync.in_sync:
-                self.outbox.keyframe(feed, ts)
-        self.outbox.states()
-
-    # ---- out ------------------------------------------------------------------------
-
-    @property
-    def has_requests(self) -> bool:
-        """Whether `take_requests` would return anything."""
-        return bool(self.outbox.requests)
-
-    def take_records(self) -> list[Record]:
-        """Return the frames made since the last call, and forget them."""
-        outbox = self.outbox
-        records, outbox.records = outbox.records, []
-        return records
-
-    def take_requests(self) -> list[Request]:
-        """Return what has to be fetched, and forget it."""
-        outbox = self.outbox
-        requests, outbox.requests = outbox.requests, []
-        return requests
-
     def held_blocks(self) -> int:
         """Count the blocks that wait until earlier ones are replayed: here there are none."""
         return 0
-
-    def live(self) -> int:
-        """Count the live markets."""
-        return sum(feed.state is State.LIVE for feed in self.feeds.values())

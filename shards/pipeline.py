@@ -31,10 +31,11 @@ from shards.events import (
     Source,
     Trade,
 )
-from shards.feed import Feed, State
+from shards.feed import Feed
 from shards.frames import Record
 from shards.ledger import MarketLedger, Ranges
-from shards.outbox import Outbox, Request
+from shards.outbox import Outbox
+from shards.outgoing import Outgoing
 
 Decoder: TypeAlias = Callable[[bytes | memoryview], tuple[int, Block | Confirmed | Rejected]]
 
@@ -51,7 +52,7 @@ class _Replayed(msgspec.Struct, gc=False):
         return found or Block(block.height, block.ts_event, [], [], block.has_books)
 
 
-class Pipeline:
+class Pipeline(Outgoing):
     """All markets of one shard."""
 
     def __init__(
@@ -90,6 +91,9 @@ class Pipeline:
         self.payloads = 0
         self.ignored = 0
         """Messages of subscriptions that are no longer ours."""
+
+    def _all(self) -> Mapping[str, Feed]:
+        return self.feeds
 
     # ---- which markets --------------------------------------------------------------
 
@@ -318,39 +322,9 @@ class Pipeline:
             self.feeds[market_id].rewind(height, ts)
         return count
 
-    def keyframes(self, ts: int) -> None:
-        """Give the aggregator every book and every state again: it is a new one."""
-        for feed in self.feeds.values():
-            if feed.sync.is_wanted and feed.sync.in_sync:
-                self.outbox.keyframe(feed, ts)
-        self.outbox.states()
-
-    # ---- out ------------------------------------------------------------------------
-
-    @property
-    def has_requests(self) -> bool:
-        """Whether `take_requests` would return anything."""
-        return bool(self.outbox.requests)
-
-    def take_records(self) -> list[Record]:
-        """Return the frames made since the last call, and forget them."""
-        outbox = self.outbox
-        records, outbox.records = outbox.records, []
-        return records
-
-    def take_requests(self) -> list[Request]:
-        """Return what has to be fetched, and forget it."""
-        outbox = self.outbox
-        requests, outbox.requests = outbox.requests, []
-        return requests
-
     def held_blocks(self) -> int:
         """Count the blocks that wait until earlier ones are replayed."""
         return sum(feed.held for feed in self.feeds.values())
-
-    def live(self) -> int:
-        """Count the live markets."""
-        return sum(feed.state is State.LIVE for feed in self.feeds.values())
 
 
 def split(block: Block) -> dict[str, Block]:
