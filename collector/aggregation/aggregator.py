@@ -240,36 +240,38 @@ class Aggregator:
         if record.flags & KEYFRAME:
             self._keep_keyframe(lane, record, middle, sequence)
             return
-        kind = record.kind
-        if kind == KIND_BOOK:
-            if record.sequence <= lane.sequence and not (
-                record.flags & SNAPSHOT and record.sequence == lane.sequence
-            ):
+        if record.kind != KIND_BOOK:
+            found = self._unpublished(lane, record, header.shard)
+            if found is None:
                 self.duplicates += 1
                 return
-            lane.sequence = record.sequence
-        elif kind == KIND_TRADES:
-            if record.flags & BY_ID:
-                found = unknown(lane, record)
-                if found is None:
-                    self.duplicates += 1
-                    return
-                record = found
-            elif record.height <= lane.height:
-                self.duplicates += 1
-                return
-            else:
-                self.proof.add(record.height, record.count, record.sequence)
-        elif kind != KIND_GAP:
-            if is_known(lane, record):
-                self.duplicates += 1
-                return
+            record = found
+        elif record.sequence > lane.sequence or (
+            record.flags & SNAPSHOT and record.sequence == lane.sequence
+        ):
             lane.sequence = record.sequence
         else:
+            self.duplicates += 1
+            return
+        self._publishing.add(lane, record, middle, sequence)
+
+    def _unpublished(self, lane: Lane, record: Record, shard: int) -> Record | None:
+        """Return what of a record that is no book has not been published; note what it says."""
+        if record.kind == KIND_TRADES:
+            if record.flags & BY_ID:
+                return unknown(lane, record)
+            if record.height <= lane.height:
+                return None
+            self.proof.add(record.height, record.count, record.sequence)
+        elif record.kind == KIND_GAP:
             event = frames.decode_gap(record.event)
             self.coverage.gap(event)
-            self.transitions.gap(event, header.shard)
-        self._publishing.add(lane, record, middle, sequence)
+            self.transitions.gap(event, shard)
+        elif is_known(lane, record):
+            return None
+        else:
+            lane.sequence = record.sequence
+        return record
 
     def _keep_keyframe(self, lane: Lane, record: Record, middle: bytes, sequence: int) -> None:
         """Remember a whole book, or a state, for late joiners; it stands for all up to now."""
