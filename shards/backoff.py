@@ -30,6 +30,10 @@ class Backoff:
         self._attempt += 1
         return self._random.uniform(0.0, ceiling)
 
+    def brief_s(self, most_s: float) -> float:
+        """Return how long to wait where nobody is asked too often; counts as no attempt."""
+        return self._random.uniform(0.0, min(self._cap_s, most_s))
+
     def reset(self) -> None:
         """Data came: start over."""
         self._attempt = 0

@@ -9,10 +9,13 @@ A circuit breaker per endpoint, with one probe when it is half open.
                                       └── failure: twice as long ──┘
 
 It opens for two seconds first, so that a server that is merely restarted is not kept
-waiting for; each failed probe doubles that, up to ten.
+waiting for; each failed probe doubles that, up to ten. Where nobody answers at all, it opens for
+one and a half each time: such a probe costs no server anything, and soon shows that one is back.
 """
 
-from typing import Literal
+from typing import Final, Literal
+
+UNREACHABLE_S: Final = 1.5
 
 State = Literal["closed", "open", "half-open"]
 
@@ -21,6 +24,7 @@ class Breaker:
     """Decides whether an endpoint may be tried; time comes in as ``now`` (monotonic s)."""
 
     __slots__ = (
+        "_answered",
         "_most_open_s",
         "_open_s",
         "_open_until",
@@ -38,6 +42,8 @@ class Breaker:
         self._most_open_s = most_open_s
         self.failures = 0
         """In a row."""
+        self._answered = 0
+        """Those of them for which there was a server."""
         self._open_until = 0.0
         self._probing = False
         self.reason = ""
@@ -65,15 +71,17 @@ class Breaker:
 
     def succeeded(self) -> None:
         """Data came through the endpoint."""
-        self.failures = 0
+        self.failures = self._answered = 0
         self._probing = False
         self.reason = ""
 
-    def failed(self, now: float, reason: str) -> None:
+    def failed(self, now: float, reason: str, *, unreachable: bool = False) -> None:
         """The attempt failed; a failed probe opens the breaker again."""
         self.failures += 1
+        self._answered += not unreachable
         self._probing = False
         self.reason = reason
         if self.failures >= self._threshold:
-            longer = 2.0 ** min(self.failures - self._threshold, 16)
-            self._open_until = now + min(self._most_open_s, self._open_s * longer)
+            longer = 2.0 ** min(max(0, self._answered - self._threshold), 16)
+            open_s = UNREACHABLE_S if unreachable else self._open_s * longer
+            self._open_until = now + min(self._most_open_s, open_s)

@@ -27,7 +27,13 @@ class SourceError(Exception):
     """A source failed: refused, cut, timed out, or answered with an error."""
 
     def __init__(
-        self, endpoint: str, reason: str, *, status: str = "", refused: bool = False
+        self,
+        endpoint: str,
+        reason: str,
+        *,
+        status: str = "",
+        refused: bool = False,
+        unreachable: bool = False,
     ) -> None:
         super().__init__(f"{endpoint}: {reason}")
         self.endpoint = endpoint
@@ -36,6 +42,8 @@ class SourceError(Exception):
         """The name of gRPC's status code, where it was a call."""
         self.refused = refused
         """The host is asked too often (HTTP 429)."""
+        self.unreachable = unreachable
+        """Nobody answered: nothing listens there, or no way leads there."""
 
 
 class FeedError(Exception):

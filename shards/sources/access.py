@@ -7,6 +7,9 @@ WebSockets get their TLS context and headers here, and nobody asks a host before
 """
 
 import asyncio
+import errno
+import os
+import re
 import ssl
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -39,6 +42,9 @@ _BUSY_TURNS: Final = 50
 """Tries after which a bucket's holder must be stopped; one request too many harms less."""
 _TRIES: Final = 4
 """Of a blocking query that the host refuses; whoever awaits one has a loop of his own."""
+_UNREACHABLE: Final = frozenset(
+    {errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EHOSTDOWN, errno.ETIMEDOUT}
+)
 _REFUSALS: Final = ("429", "too many requests", "rate limit")
 
 
@@ -128,8 +134,10 @@ class Access:
         if isinstance(error, grpc.RpcError):
             status = status_of(error)
             reason = f"{status} {error.details()}"
-            return SourceError(endpoint, reason, status=status, refused=refused)
-        return SourceError(endpoint, str(error) or type(error).__name__, refused=refused)
+            away = is_unreachable(error)
+            return SourceError(endpoint, reason, status=status, refused=refused, unreachable=away)
+        reason = str(error) or type(error).__name__
+        return SourceError(endpoint, reason, refused=refused, unreachable=is_unreachable(error))
 
     # ---- turns ----------------------------------------------------------------------
 
@@ -260,6 +268,22 @@ def status_of(error: Exception) -> str:
     """Return the name of a gRPC error's status."""
     code = error.code() if isinstance(error, grpc.RpcError) else None
     return str(code.name) if code is not None else ""
+
+
+def is_unreachable(error: Exception) -> bool:
+    """
+    Say whether a call failed because no server answered: refused by the system, no route, silence.
+
+    A server that closes what it accepted, or answers with an error, has answered.
+    """
+    if isinstance(error, TimeoutError):
+        return True
+    if isinstance(error, grpc.RpcError):
+        details = str(error.details())
+        return any(os.strerror(number) in details for number in _UNREACHABLE)
+    # Of a host with several addresses the failures are told in one text, without a number.
+    numbers = {int(found) for found in re.findall(r"\[Errno (\d+)\]", str(error))}
+    return isinstance(error, OSError) and bool(numbers) and numbers <= _UNREACHABLE
 
 
 def is_refusal(error: Exception) -> bool:

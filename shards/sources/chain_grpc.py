@@ -78,7 +78,7 @@ class ChainGrpc(Reconnecting):
         self._readings: dict[str, tuple[_Reading, asyncio.Task[None]]] = {}
         """By market id; with grouped calls all of them under ""."""
         self._changed = asyncio.Event()
-        self._ended: asyncio.Future[str] | None = None
+        self._ended: asyncio.Future[SourceError] | None = None
         self._ids = 0
         self._use(2)
 
@@ -115,11 +115,15 @@ class ChainGrpc(Reconnecting):
         try:
             async with channel, asyncio.TaskGroup() as tasks:
                 keeping = tasks.create_task(self._keep_reading(endpoint, stream))
-                reason = await self._ended
+                error = await self._ended
                 keeping.cancel()
         finally:
+            # A call that is over keeps its channel alive, which would connect again once it
+            # can, for nobody; and cancelled tasks keep the call until the next full collection.
+            for reading, _ in self._readings.values():
+                reading.call = None
             self._readings.clear()
-        raise SourceError(endpoint, reason)
+        raise error
 
     async def _keep_reading(self, endpoint: str, stream: Any) -> None:
         """Have the calls that the markets need, also when these change; never returns."""
@@ -180,10 +184,10 @@ class ChainGrpc(Reconnecting):
                 sink.receive(payload, ts_recv, True, reading.subscription)
                 if _NEXT in self._readings:
                     self._try_to_follow()
-            self._end("the server ended the stream")
+            self._end(SourceError(endpoint, "the server ended the stream"))
         except DecodeError as error:
             self._cause = "garbage"
-            self._end(f"garbage: {error.reason}")
+            self._end(SourceError(endpoint, f"garbage: {error.reason}"))
         except grpc.aio.AioRpcError as error:
             self._refused(endpoint, error)
 
@@ -225,11 +229,11 @@ class ChainGrpc(Reconnecting):
                 "quantities are cut to the tokens' smallest units"
             )
             self._use(1)
-        self._end(self._access.failed(endpoint, error).reason)
+        self._end(self._access.failed(endpoint, error))
 
-    def _end(self, reason: str) -> None:
+    def _end(self, error: SourceError) -> None:
         if self._ended is not None and not self._ended.done():
-            self._ended.set_result(reason)
+            self._ended.set_result(error)
 
     def _request(self, market_ids: Sequence[str]) -> Any:
         request = self._query.StreamRequest()
@@ -264,4 +268,4 @@ class ChainGrpc(Reconnecting):
         """Give the connection up; `run` makes another."""
         if self._readings:
             self._cause = cause
-            self._end(reason)
+            self._end(SourceError(self.endpoints.current, reason))

@@ -2,8 +2,9 @@
 Which endpoint of a source to try next, and when: breakers, backoff, failover and return.
 
 Endpoints stand in order of preference. An attempt goes to the first of those that failed
-least and whose breaker allows it; when none does, we wait for the one that opens first. Backoff applies between attempts
-and is reset by data, not by a connection.
+least and whose breaker allows it; when none does, we wait for the one that opens first. Backoff
+applies between attempts and is reset by data, not by a connection. It is short, and grows no
+longer, where nobody answered: only a server can be asked too often.
 """
 
 import asyncio
@@ -13,7 +14,7 @@ from collections.abc import Sequence
 import msgspec
 
 from shards.backoff import Backoff
-from shards.breaker import Breaker
+from shards.breaker import UNREACHABLE_S, Breaker
 
 
 class EndpointState(msgspec.Struct, frozen=True):
@@ -34,12 +35,16 @@ class EndpointPool:
         self._breakers = {endpoint: Breaker() for endpoint in endpoints}
         # No longer than a breaker is open: the wait for that counts too, and should be all.
         self._backoff = backoff or Backoff(cap_s=10.0)
+        self._unreachable = False
+        """Whether the last failure was that nobody answered."""
         self.current = ""
         self.attempts = 0
 
     async def next(self) -> str:
         """Wait for the moment of the next attempt and return where it goes."""
-        if self._backoff.attempt:
+        if self._unreachable:
+            await asyncio.sleep(self._backoff.brief_s(UNREACHABLE_S))
+        elif self._backoff.attempt:
             await asyncio.sleep(self._backoff.next_s())
         else:
             self._backoff.next_s()
@@ -71,10 +76,11 @@ class EndpointPool:
             self._breakers[self.current].succeeded()
             self._backoff.reset()
 
-    def failed(self, reason: str) -> None:
-        """The current endpoint failed."""
+    def failed(self, reason: str, *, unreachable: bool = False) -> None:
+        """The current endpoint failed; `unreachable` where no server answered at all."""
+        self._unreachable = unreachable
         if self.current:
-            self._breakers[self.current].failed(time.monotonic(), reason)
+            self._breakers[self.current].failed(time.monotonic(), reason, unreachable=unreachable)
             self.current = ""
 
     def probed(self, endpoint: str, failure: str = "") -> None:

@@ -66,7 +66,7 @@ class IndexerGrpc(Reconnecting):
         self._connections: dict[Connection, asyncio.Task[None]] = {}
         self._place_of: dict[str, Connection] = {}
         self._tasks: asyncio.TaskGroup
-        self._ended: asyncio.Future[str] | None = None
+        self._ended: asyncio.Future[SourceError] | None = None
         self._good_at = 0.0
         self._heard = 0
         self.add(markets)
@@ -145,7 +145,7 @@ class IndexerGrpc(Reconnecting):
             returning = tasks.create_task(self._look_for_better(endpoint))
             try:
                 self._begin()
-                reason = await self._ended
+                error = await self._ended
             finally:
                 self._ended = None
                 returning.cancel()
@@ -153,7 +153,7 @@ class IndexerGrpc(Reconnecting):
                 for connection, task in list(self._connections.items()):
                     connection.close()
                     task.cancel()
-        raise SourceError(endpoint, reason)
+        raise error
 
     async def _look_for_better(self, endpoint: str) -> None:
         """While on a second choice, return to the first as soon as it answers again."""
@@ -185,9 +185,12 @@ class IndexerGrpc(Reconnecting):
 
     def reconnect(self, cause: Cause, reason: str) -> None:
         """Give all connections up; `run` makes others."""
+        self._leave(cause, SourceError(self.endpoints.current, reason))
+
+    def _leave(self, cause: Cause, error: SourceError) -> None:
         if self._ended is not None and not self._ended.done():
             self._cause = cause
-            self._ended.set_result(reason)
+            self._ended.set_result(error)
 
     # ---- what its connections ask (indexer_connection.Owner) -------------------------
 
@@ -215,7 +218,7 @@ class IndexerGrpc(Reconnecting):
             self._heard = heard
             self._good_at = now
         if now - self._good_at > (_SILENT_S if silent else _REFUSED_S):
-            self.reconnect("disconnect", error.reason)
+            self._leave("disconnect", error)
         return True
 
     def _replace(self, connection: Connection) -> None:

@@ -32,7 +32,7 @@ class Reconnecting(abc.ABC):
             try:
                 await self._session(endpoint)
             except SourceError as error:
-                self.endpoints.failed(error.reason)
+                self.endpoints.failed(error.reason, unreachable=error.unreachable)
                 cause, self._cause = self._cause, "disconnect"
                 self._sink.disconnected(cause, error.reason)
                 log.warning("%s %s: %s; reconnecting", self._name, error.endpoint, error.reason)

@@ -1,14 +1,25 @@
 """When to try again, and where: backoff, breaker and the pool of endpoints."""
 
 import asyncio
+import errno
+import gc
+import os
 import random
+import socket
 import time
+from collections.abc import Iterable, Iterator
 
 import pytest
 from hypothesis import given, settings, strategies as st
 
 from shards.backoff import Backoff
-from shards.breaker import Breaker
+from shards.breaker import UNREACHABLE_S, Breaker
+from shards.config import Market
+from shards.errors import SourceError
+from shards.events import Cause
+from shards.sources import websocket
+from shards.sources.access import is_unreachable
+from shards.sources.chain_grpc import ChainGrpc
 from shards.sources.endpoints import EndpointPool
 
 # ---- backoff ----------------------------------------------------------------------------
@@ -121,6 +132,19 @@ def test_a_breaker_is(name: str) -> None:
                 assert breaker.wait_s(now) == pytest.approx(expected), (now, step)
 
 
+def test_where_nobody_answers_a_breaker_opens_briefly_however_often() -> None:
+    breaker = Breaker(threshold=3, open_s=2)
+    for _ in range(20):
+        breaker.failed(0, "refused", unreachable=True)
+    assert breaker.wait_s(0) == UNREACHABLE_S
+    # Now there is a server, and it closes: it is given a rest as if that were its first failures.
+    waits = []
+    for _ in range(8):
+        breaker.failed(0, "closed")
+        waits.append(breaker.wait_s(0))
+    assert waits == [2, 2, 2, 4, 8, 10, 10, 10]
+
+
 # ---- the pool ---------------------------------------------------------------------------
 
 
@@ -197,3 +221,102 @@ async def test_only_data_resets_the_backoff() -> None:
 def test_a_pool_without_endpoints_is_refused() -> None:
     with pytest.raises(ValueError, match="at least one"):
         EndpointPool(())
+
+
+async def test_waits_stay_short_while_nobody_answers_and_do_not_count() -> None:
+    backoff = Backoff(base_s=100, cap_s=100, rng=random.Random(1))
+    endpoints = EndpointPool(("a",), backoff=backoff)
+    await endpoints.next()
+    for _ in range(2):
+        endpoints.failed("refused", unreachable=True)
+        await asyncio.wait_for(endpoints.next(), UNREACHABLE_S + 1)
+    assert backoff.attempt == 1
+
+
+# ---- who is not there ----------------------------------------------------------------------
+
+REFUSED = OSError(errno.ECONNREFUSED, os.strerror(errno.ECONNREFUSED))
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (REFUSED, True),
+        (OSError(f"Multiple exceptions: [Errno 111] {REFUSED}, [Errno 111] {REFUSED}"), True),
+        (OSError(errno.EHOSTUNREACH, "No route to host"), True),
+        (TimeoutError(), True),
+        (OSError(errno.ECONNRESET, "Connection reset by peer"), False),
+        (OSError("Multiple exceptions: [Errno 111] refused, [Errno 104] reset"), False),
+        (ValueError("no URL"), False),
+    ],
+)
+def test_unreachable_is_who_did_not_answer_at_all(error: Exception, expected: bool) -> None:
+    assert is_unreachable(error) is expected
+
+
+class Nobody:
+    """A sink that only notes how its source fails."""
+
+    def __init__(self, failures: int) -> None:
+        self._left = failures
+        self.failed = asyncio.Event()
+        """It has failed so often."""
+
+    def subscribed(self, subscription: int, market_ids: Iterable[str]) -> None: ...
+    def confirmed(self, subscription: int) -> None: ...
+    def receive(
+        self, payload: bytes | memoryview, ts_recv: int, last: bool, subscription: int = 0
+    ) -> None: ...
+    def lost(self, subscription: int, cause: Cause, reason: str) -> None: ...
+
+    def disconnected(self, cause: Cause, reason: str) -> None:
+        self._left -= 1
+        if not self._left:
+            self.failed.set()
+
+
+@pytest.fixture
+def closed_port() -> int:
+    """Return a port at which nobody listens."""
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
+
+
+@pytest.fixture
+def no_collections() -> Iterator[None]:
+    """Free only what nobody refers to, as a shard does for minutes."""
+    gc.disable()
+    yield
+    gc.enable()
+
+
+async def test_a_websocket_at_which_nobody_listens_is_unreachable(closed_port: int) -> None:
+    with pytest.raises(SourceError) as raised:
+        await websocket.connect(f"ws://127.0.0.1:{closed_port}/", lambda *_: None)
+    assert raised.value.unreachable
+
+
+@pytest.mark.usefixtures("no_collections")
+async def test_calls_that_failed_leave_no_channel_that_connects_when_the_server_is_back(
+    closed_port: int,
+) -> None:
+    market = Market("0x" + "1" * 64, "A/B", "A-B", "spot")
+    connected: list[asyncio.StreamWriter] = []
+    sink = Nobody(failures=5)
+    address = f"127.0.0.1:{closed_port}"
+    source = ChainGrpc([address], [market], sink, channels=("book", "trades"))
+    async with asyncio.timeout(30):
+        running = asyncio.create_task(source.run())
+        await sink.failed.wait()
+        assert source.endpoints.states()[0].reason.endswith("Connection refused")
+        async with await asyncio.start_server(
+            lambda _, writer: connected.append(writer), "127.0.0.1", closed_port
+        ):
+            # Each channel would try again within a second.
+            await asyncio.sleep(2.5)
+            assert len(connected) <= 1
+            for writer in connected:
+                writer.close()
+            running.cancel()
+            await asyncio.wait([running])

@@ -146,6 +146,10 @@ def test_the_timeline_has_a_point_for_each_second(running: Running, asker: Asker
     assert instants == sorted(instants)
 
 
+def _values(metrics: str, name: str) -> set[float]:
+    return {float(line.split()[-1]) for line in metrics.splitlines() if name in line}
+
+
 def test_a_request_that_makes_no_sense_is_answered_with_a_sentence(asker: Asker) -> None:
     assert "'year' - at `$.grain`" in asker.ask("history", within_s=10.0, grain="year")["error"]
     assert (
@@ -198,6 +202,25 @@ def test_readiness_ends_with_a_cut_and_returns_when_it_is_healed(
     finally:
         proxy.heal()
     eventually(ready, within_s=_WITHIN_S)
+
+
+def test_readiness_follows_a_cut_and_its_healing_within_five_seconds(
+    running: Running, http: int, proxy: FaultProxy
+) -> None:
+    def ready() -> bool:
+        return get(http, "/readyz")[0] == 200
+
+    eventually(ready, within_s=_WITHIN_S)
+    proxy.refuse()
+    proxy.cut()
+    try:
+        eventually(lambda: not ready(), within_s=5.0)
+        # Long enough for four attempts, and thus for the breakers to open.
+        opened = "breaker_open{"
+        eventually(lambda: _values(get(http, "/metrics")[1], opened) == {1.0}, within_s=_WITHIN_S)
+    finally:
+        proxy.heal()
+    eventually(ready, within_s=5.0)
 
 
 def test_probes_outlive_the_aggregator(running: Running, http: int) -> None:
