@@ -55,9 +55,10 @@ class Histogram(msgspec.Struct, array_like=True):
         return sum(self.counts.values())
 
     def record(self, value: int, times: int = 1) -> None:
-        """Count a value."""
+        """Count a value; a negative one, of clocks that differ or a timer that was early, as 0."""
         if value < _SUB:
-            index = max(value, 0)
+            # In the sum too: that is a counter, and must not fall.
+            index = value = max(value, 0)
         else:
             shift = value.bit_length() - 5
             index = (shift << 4) + (value >> shift)

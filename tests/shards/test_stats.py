@@ -60,6 +60,7 @@ def test_a_negative_latency_counts_as_nothing() -> None:
     histogram.record(-5)
     assert bucket(-5) == 0
     assert (histogram.number, histogram.quantile(0.5), histogram.maximum) == (1, 0, 0)
+    assert histogram.total == 0
 
 
 def test_a_value_may_be_recorded_many_times_at_once() -> None:
