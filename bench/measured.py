@@ -39,8 +39,8 @@ class Series(NamedTuple):
 
 SERIES: Final = (
     Series("20 frames", alone=False, every=1),
-    Series("one frame, 100 a second", alone=True, every=16),
-    Series("one frame, 8 a second and fewer", alone=True, every=1),
+    Series("one frame, 100 a second", alone=True, every=32),
+    Series("one frame, 6 a second and fewer", alone=True, every=1),
 )
 """Each is taken twice: measured and not."""
 CUTS: Final = 2 * len(SERIES)

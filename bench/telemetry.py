@@ -12,7 +12,7 @@ from bench.guard import between_cuts, has_callgrind
 from bench.measured import BLOCKS, CUTS, SERIES, ways
 
 LIMIT: Final = 0.03
-IDLE_PER_S: Final = 8
+IDLE_PER_S: Final = 6
 """Where a shard has no more batches a second all are timed; what that is of a core is another matter."""
 
 

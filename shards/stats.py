@@ -17,9 +17,9 @@ _SUB_BITS = 4
 _SUB = 1 << _SUB_BITS
 BUCKETS = (64 - _SUB_BITS + 1) * _SUB
 
-_TIMED_PER_S: Final = 8
+_TIMED_PER_S: Final = 6
 """Batches that are timed in a second, where there are so many more."""
-_MOST: Final = 16
+_MOST: Final = 32
 """Frames from one to the next, at most."""
 _SECOND_NS: Final = 1_000_000_000
 _QUIET_NS: Final = 4_000_000_000
@@ -128,9 +128,9 @@ class Turns:
     """
     Which batches are timed in full: all, or where there are many an even share of them.
 
-    To time a batch costs an eighth of the way of a lone frame. Of a shard that sends more than eight
-    batches a second those are timed with which a second, fourth, eighth or sixteenth frame comes:
-    evenly, whatever the batches hold, and never fewer than four a second.
+    To time a batch costs an eighth of the way of a lone frame. Of a shard that sends more than six
+    batches a second those are timed with which a second, fourth … thirty-second frame comes:
+    evenly, whatever the batches hold, and never fewer than three a second.
 
     The caller times a batch whose frame sequence has come to ``due``.
     """
@@ -147,12 +147,13 @@ class Turns:
 
     def take(self, sequence: int, now: int) -> None:
         """Note that a batch is timed, and once a second how many frames are to pass from now on."""
-        self.due = sequence + self.every
         self._timed += 1
-        elapsed = now - self._since
-        if elapsed < _SECOND_NS:
-            return
-        if elapsed > _QUIET_NS:
+        if now - self._since >= _SECOND_NS:
+            self._adapt(now)
+        self.due = sequence + self.every
+
+    def _adapt(self, now: int) -> None:
+        if now - self._since > _QUIET_NS:
             self.every = 1
         elif self._timed > _TIMED_PER_S:
             self.every = min(2 * self.every, _MOST)

@@ -316,7 +316,8 @@ async def test_calls_that_failed_leave_no_channel_that_connects_when_the_server_
             # Each channel would try again within a second.
             await asyncio.sleep(2.5)
             assert len(connected) <= 1
-            for writer in connected:
-                writer.close()
             running.cancel()
             await asyncio.wait([running])
+            for writer in connected:
+                writer.close()
+                await writer.wait_closed()
