@@ -10,7 +10,7 @@ Pure: instants come in as ``now`` (monotonic seconds).
 
 from collections import deque
 from collections.abc import Container, Iterable, Mapping
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import msgspec
 
@@ -58,14 +58,6 @@ class MarketState(msgspec.Struct, array_like=True):
     """Epoch of that process."""
     audited_to: int = 0
     """On indexer-grpc: the instant (ns) up to which its trades were compared."""
-
-
-class Tally(NamedTuple):
-    """Blocks of one market; the rest of those due were received."""
-
-    due: int
-    replayed: int
-    missing: int
 
 
 Glance: TypeAlias = tuple[str, str, int, str, int]
@@ -281,9 +273,7 @@ class Coverage:
 
     def coverage(self, now: float) -> float:
         """Return live ÷ (requested - inactive), 0 where there is nothing to cover."""
-        counts = self.counts(now)
-        wanted = sum(counts.values()) - counts.get("inactive", 0)
-        return counts.get("live", 0) / wanted if wanted else 0.0
+        return coverage(self.counts(now))
 
     def sample(self, now: float) -> None:
         """Weigh the coverage since the last sample into its mean."""
@@ -300,16 +290,17 @@ class Coverage:
         """The time-weighted mean of the coverage since the start."""
         return self._weighted / self._weight_s if self._weight_s else 0.0
 
-    def tally(self, state: MarketState) -> Tally:
-        """Count the blocks of one market that are due, and those that came otherwise than live."""
+    def missing(self, state: MarketState) -> int:
+        """Count the blocks of one market that are due and not there."""
         if not state.first or not self.tells_blocks:
-            return Tally(0, 0, 0)
-        behind = max(0, self._settled - state.last) if _collected(state) else 0
-        return Tally(
-            state.last + behind - state.first + 1,
-            sum(last - first + 1 for first, last in state.replayed),
-            sum(last - first + 1 for first, last in state.missing) + behind,
-        )
+            return 0
+        return self._behind(state) + (_size(state.missing) if state.missing else 0)
+
+    def _behind(self, state: MarketState) -> int:
+        """Count the blocks that are due in one market beyond its newest."""
+        behind = self._settled - state.last
+        # Of a market that was let go none is due.
+        return behind if behind > 0 and state.state != "inactive" else 0
 
     def blocks(self) -> dict[str, int]:
         """
@@ -324,10 +315,14 @@ class Coverage:
                 continue
             first = min(first or state.first, state.first)
             last = max(last, state.last)
-            tally = self.tally(state)
-            due += tally.due
-            replayed += tally.replayed
-            missing += tally.missing
+            behind = self._behind(state)
+            due += state.last + behind - state.first + 1
+            missing += behind
+            # Hardly ever; and this is asked several times a second.
+            if state.replayed:
+                replayed += _size(state.replayed)
+            if state.missing:
+                missing += _size(state.missing)
         return {
             "first": first,
             "last": last,
@@ -406,10 +401,20 @@ class Coverage:
         return rows
 
 
+def coverage(counts: Mapping[str, int]) -> float:
+    """Return live ÷ (requested - inactive) of counted states, 0 where there is nothing to cover."""
+    wanted = sum(counts.values()) - counts.get("inactive", 0)
+    return counts.get("live", 0) / wanted if wanted else 0.0
+
+
 def completeness(blocks: Mapping[str, int]) -> float:
     """Return (received + replayed) ÷ due of counted blocks; 0 before the first one."""
     due = blocks["due"]
     return (blocks["received"] + blocks["replayed"]) / due if due else 0.0
+
+
+def _size(ranges: Iterable[tuple[int, int]]) -> int:
+    return sum(last - first + 1 for first, last in ranges)
 
 
 def _collected(state: MarketState) -> bool:

@@ -96,7 +96,7 @@ def _markets(aggregator: Aggregator, now: float, limit: int) -> list[MarketMeasu
                 symbol,
                 coverage.state_of(state, now),
                 state.last,
-                coverage.tally(state).missing,
+                coverage.missing(state),
                 row.get("trades", 0),
                 row.get("book_updates", 0),
                 state.gaps.opened,

@@ -155,7 +155,8 @@ class Server:
         entered = self.aggregator.journal.last
         while True:
             await asyncio.sleep(1.0)
-            sampler.look(time.monotonic(), time.time_ns())
+            for _ in sampler.look(time.monotonic(), time.time_ns()):
+                await asyncio.sleep(0)
             self._save_ledger()
             if entered != self.aggregator.journal.last:
                 entered = self.aggregator.journal.last

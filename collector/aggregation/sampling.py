@@ -1,6 +1,9 @@
 """What the aggregator does once a second: weigh the coverage, notice changes, keep a point."""
 
+from collections.abc import Iterator
+
 from collector.aggregation.aggregator import Aggregator
+from collector.aggregation.coverage import coverage as covered
 from collector.aggregation.markettimes import Now
 from collector.aggregation.processes import Processes
 from collector.aggregation.timeline import Sample, Use
@@ -15,22 +18,29 @@ class Sampler:
         self._looked_at: float | None = None
         self._published = 0
 
-    def look(self, now: float, ts: int) -> None:
-        """Take one sample."""
+    def look(self, now: float, ts: int) -> Iterator[None]:
+        """
+        Take one sample, in steps: frames that come meanwhile need not wait for the rest.
+
+        Together the steps take milliseconds with hundreds of markets, each a part of one.
+        """
         aggregator = self._aggregator
         coverage = aggregator.coverage
         coverage.sample(now)
         if since := coverage.joined_from():
             aggregator.proof.settle(coverage.accounted(), since=since)
-        aggregator.transitions.states(coverage.states, now, ts)
+        aggregator.transitions.states(list(coverage.states), now, ts)
+        yield
         aggregator.liveliness.look(aggregator.counts(), now)
         aggregator.journal.settle()
+        yield
         aggregator.timeline.add(self._sample(now, ts))
+        yield
         markets = [
             Now(
                 coverage.symbol(state.market_id),
                 coverage.state_of(state, now),
-                coverage.tally(state).missing,
+                coverage.missing(state),
             )
             for state in coverage.states.values()
         ]
@@ -39,14 +49,15 @@ class Sampler:
     def _sample(self, now: float, ts: int) -> Sample:
         aggregator = self._aggregator
         coverage = aggregator.coverage
+        counts = coverage.counts(now)
         elapsed_s = now - self._looked_at if self._looked_at is not None else 1.0
         published = aggregator.published - self._published
         self._looked_at, self._published = now, aggregator.published
         return Sample(
             ts=ts // 1_000_000_000,
-            coverage=coverage.coverage(now),
+            coverage=covered(counts),
             completeness=coverage.completeness(),
-            live=coverage.counts(now).get("live", 0),
+            live=counts.get("live", 0),
             frames_per_s=published / max(elapsed_s, 0.001),
             processes={
                 row.name: Use(row.use.cpu_percent, row.use.rss_mb) for row in self._processes

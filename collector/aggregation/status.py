@@ -9,7 +9,7 @@ import msgspec
 from collector import __version__
 from collector.aggregation.aggregator import Aggregator
 from collector.aggregation.budget import Budget, latency_us
-from collector.aggregation.coverage import Glance, completeness
+from collector.aggregation.coverage import Glance, completeness, coverage as covered
 from collector.aggregation.processes import ProcessRow
 from collector.config import BUDGET
 from shards.sources.bucket import usage
@@ -39,7 +39,7 @@ def summary(
             "moving": len(aggregator.ownership.unsettled()),
         },
         "chain_feed": coverage.chain_feed(now),
-        "coverage": {"now": coverage.coverage(now), "mean": coverage.mean},
+        "coverage": {"now": covered(counts), "mean": coverage.mean},
         "completeness": completeness(blocks),
         "blocks": blocks | {"head": coverage.head, "provable": coverage.tells_blocks},
         "block_time_s": max((report.block_time_s for report in reports), default=0.0),
