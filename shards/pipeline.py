@@ -10,7 +10,7 @@ The pipeline of a shard: payloads in, records and requests out. No I/O, no clock
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 import msgspec
 
@@ -37,6 +37,8 @@ from shards.ledger import MarketLedger, Ranges
 from shards.outbox import Outbox
 from shards.outgoing import Outgoing
 
+_SLOWEST: Final = 3.0
+"""A block counts as at most so many block times."""
 Decoder: TypeAlias = Callable[[bytes | memoryview], tuple[int, Block | Confirmed | Rejected]]
 
 
@@ -217,8 +219,10 @@ class Pipeline(Outgoing):
         # A head that was taken over from a former process was not heard: it has no time.
         if self.head_at and block.height == self.head + 1:
             interval_s = (ts_recv - self.head_at) / 1e9
-            pace = self.block_time_s
-            self.block_time_s = interval_s if not pace else pace + 0.1 * (interval_s - pace)
+            pace = self.block_time_s or interval_s
+            # A node that was away, or a chain that halted, is no slower chain: what is mute
+            # afterwards must be found as soon as before. A slower one is known within blocks.
+            self.block_time_s = pace + 0.1 * (min(interval_s, _SLOWEST * pace) - pace)
         self.head = block.height
         self.head_ts_event = block.ts_event
         self.head_at = ts_recv

@@ -165,6 +165,28 @@ def test_a_subscription_without_blocks_for_five_block_times_is_mute() -> None:
     assert one.mute(heard + 6 * SECOND) == [one.feeds[ONE]]
 
 
+def test_an_outage_is_not_taken_for_the_pace_of_the_blocks() -> None:
+    """Else a subscription that goes mute soon after it would be found late."""
+    one = live()
+    hear(one, *range(FIRST + 1, FIRST + 30))
+    away = 60
+    assert one.head_at == (FIRST + 29) * SECOND
+    one.receive(CHAIN.payload(1, FIRST + 30, (ONE,)), (FIRST + 30 + away) * SECOND)
+    assert one.mute_limit_s() == pytest.approx(6.0)
+
+
+def test_a_slower_chain_is_known_within_blocks() -> None:
+    """The pace of the blocks is learnt, in time for nothing to be taken for mute."""
+    one = live()
+    hear(one, *range(FIRST + 1, FIRST + 10))
+    ts = one.head_at
+    for height in range(FIRST + 10, FIRST + 40):
+        ts += 4 * SECOND
+        assert one.mute(ts) == []
+        one.receive(CHAIN.payload(1, height, (ONE,)), ts)
+    assert one.block_time_s == pytest.approx(4.0, rel=0.2)
+
+
 def test_an_unconfirmed_subscription_has_longer() -> None:
     one = pipeline(limits=Limits(confirm_s=10))
     assert one.mute(10_000 * SECOND) == [], "not asked for yet"
