@@ -1,10 +1,14 @@
 """One devnet serves all system tests of a run: booting it is the dear part."""
 
+import signal
 from collections.abc import Iterator
 
 import pytest
 
 from tests.system.running import Devnet, devnet
+
+# A shell's background jobs ignore Ctrl-C, and so would every process that a test starts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
