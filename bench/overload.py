@@ -16,8 +16,9 @@ from bench.rig import Bench, Feeder
 from bench.throttle import throttled
 from bench.use import memory
 
-SHARE: Final = 0.05
-_HEAL_S: Final = 300.0
+SHARE: Final = 0.2
+"""With less the supervisor takes a shard for stuck: a second's work would take half a minute."""
+_HEAL_S: Final = 900.0
 _SLACK_MB: Final = 8.0
 
 

@@ -13,7 +13,7 @@ import click
 import msgspec
 
 from bench import plots, results, rig, sides
-from bench.overload import Overload, overload
+from bench.overload import SHARE, Overload, overload
 from bench.rig import Feeder
 from bench.rows_load import block_times_ms, latency_ms
 from bench.sides import median
@@ -96,7 +96,10 @@ def table(markets: tuple[int, ...], shards: tuple[int, ...], seconds: float) -> 
 @click.option("--sizes/--no-sizes", default=True, show_default=True, help="Measure the table.")
 @click.option("--markets", default=1_000, show_default=True, help="Markets in the overload.")
 @click.option("--shards", default=1, show_default=True, help="Shards in the overload.")
-def main(minutes: float, seconds: float, sizes: bool, markets: int, shards: int) -> None:
+@click.option("--share", default=SHARE, show_default=True, help="What they get of a core.")
+def main(
+    minutes: float, seconds: float, sizes: bool, markets: int, shards: int, share: float
+) -> None:
     """Load until something gives way; end with 1 if it does not give way as designed."""
     content: dict[str, Any] = {}
     if sizes:
@@ -106,7 +109,7 @@ def main(minutes: float, seconds: float, sizes: bool, markets: int, shards: int)
         content["sizes"] = msgspec.to_builtins(found)
     result: Overload | None = None
     if minutes:
-        result = overload(minutes, markets=markets, shards=shards)
+        result = overload(minutes, markets=markets, shards=shards, share=share)
         print(result.said())
         content["overload"] = msgspec.to_builtins(result) | {"passed": not result.failures()}
     results.save("stress", content)
