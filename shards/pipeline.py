@@ -222,7 +222,9 @@ class Pipeline(Outgoing):
             pace = self.block_time_s or interval_s
             # A node that was away, or a chain that halted, is no slower chain: what is mute
             # afterwards must be found as soon as before. A slower one is known within blocks.
-            self.block_time_s = pace + 0.1 * (min(interval_s, _SLOWEST * pace) - pace)
+            # Of blocks that come all at once the pace is nothing: then the floor says what counts.
+            most_s = max(_SLOWEST * pace, self._limits.mute_floor_s)
+            self.block_time_s = pace + 0.1 * (min(interval_s, most_s) - pace)
         self.head = block.height
         self.head_ts_event = block.ts_event
         self.head_at = ts_recv

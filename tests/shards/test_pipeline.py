@@ -187,6 +187,16 @@ def test_a_slower_chain_is_known_within_blocks() -> None:
     assert one.block_time_s == pytest.approx(4.0, rel=0.2)
 
 
+def test_the_pace_is_soon_known_again_after_blocks_that_came_all_at_once() -> None:
+    """A process that was stopped hears in one read what it missed."""
+    one = live()
+    for height in range(FIRST + 1, FIRST + 25):
+        one.receive(CHAIN.payload(1, height, (ONE,)), FIRST * SECOND + height)
+    assert one.block_time_s < 0.1
+    hear(one, *range(FIRST + 25, FIRST + 35))
+    assert one.block_time_s > 0.5
+
+
 def test_an_unconfirmed_subscription_has_longer() -> None:
     one = pipeline(limits=Limits(confirm_s=10))
     assert one.mute(10_000 * SECOND) == [], "not asked for yet"
