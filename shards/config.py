@@ -92,7 +92,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     keyframe_every: int = 64
     """Book deltas after which a market's whole book goes to the aggregator again."""
     held_blocks: int = 2_000
-    """Blocks one market may hold while earlier ones are being replayed."""
+    """Blocks one market may hold while earlier ones are being replayed; behind a hole of more
+    than that, what comes is replayed too. Of many markets each may hold fewer (20,000 in all)."""
     mute_blocks: float = 5.0
     """A subscription without a block for so many block times is dead."""
     mute_floor_s: float = 2.0

@@ -234,8 +234,6 @@ class Feed:
             self.reason = ""
         if self.replay_to or height > ledger.last + 1:
             self._hold(block, ts_recv)
-            if not self.replay_to:
-                self._replay(height - 1, ts_recv)
             return
         ledger.last = height
         self._publish(block, ts_recv, self._source)
@@ -283,19 +281,24 @@ class Feed:
     def _take_held(self, block: Block, ts_recv: int) -> None:
         if self.replay_to or block.height > self.ledger.last + 1:
             self._hold(block, ts_recv)
-            if not self.replay_to:
-                self._replay(block.height - 1, ts_recv)
         elif block.height == self.ledger.last + 1:
             self.ledger.last = block.height
             self._publish(block, ts_recv, self._source, late=True)
 
     def _hold(self, block: Block, ts_recv: int) -> None:
-        """Keep a block until the ones before it are there; if there are too many, lose them."""
-        if len(self._held) >= self._held_limit:
-            # They become part of the hole: the next block that comes shows it again.
+        """
+        Keep a block until the ones before it are there.
+
+        Of a hole that is too large for that, it becomes a part: it would only take up memory
+        until so many wait that none can be kept, and is replayed sooner than the hole is filled.
+        """
+        if block.height - self.ledger.last > self._held_limit:
             self._held.clear()
-        else:
-            self._held.append((block, ts_recv))
+            self._replay(block.height, ts_recv)
+            return
+        self._held.append((block, ts_recv))
+        if not self.replay_to:
+            self._replay(block.height - 1, ts_recv)
 
     # ---- the book -------------------------------------------------------------------
 

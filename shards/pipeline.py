@@ -81,6 +81,8 @@ class Pipeline(Outgoing):
         self._alone: dict[int, Feed] = {}
         """Those made for one market: their blocks name no other. Of one made for several that
         cannot be said, even where one market is all that is left of it here."""
+        self._heard_by: dict[str, int] = {}
+        """The subscription of each market that has one."""
         self._replayed: dict[int, _Replayed | None] = {}
         self.add(markets, ledgers or {})
         self.head = 0
@@ -129,17 +131,23 @@ class Pipeline(Outgoing):
 
     def _release(self, feeds: Sequence[Feed]) -> None:
         """Take feeds out of the subscriptions that they are in."""
-        for subscription, owners in list(self._subscriptions.items()):
-            kept = [feed for feed in owners if feed not in feeds]
-            if not kept:
-                self._forget(subscription)
-            elif len(kept) < len(owners):
+        for feed in feeds:
+            subscription = self._heard_by.pop(feed.market_id, None)
+            if subscription is None:
+                continue
+            kept = [other for other in self._subscriptions[subscription] if other is not feed]
+            if kept:
                 self._subscriptions[subscription] = kept
+            else:
+                self._forget(subscription)
 
     def _forget(self, subscription: int) -> list[Feed]:
         """Hear a subscription no more; say whose it was."""
         self._alone.pop(subscription, None)
-        return self._subscriptions.pop(subscription, [])
+        feeds = self._subscriptions.pop(subscription, [])
+        for feed in feeds:
+            self._heard_by.pop(feed.market_id, None)
+        return feeds
 
     # ---- what came from the source --------------------------------------------------
 
@@ -150,6 +158,8 @@ class Pipeline(Outgoing):
             feed.subscribed(ts)
         self._release(feeds)
         self._subscriptions[subscription] = feeds
+        for feed in feeds:
+            self._heard_by[feed.market_id] = subscription
         if len(feeds) == 1:
             self._alone[subscription] = feeds[0]
 
@@ -239,6 +249,7 @@ class Pipeline(Outgoing):
         """The connection is gone, and with it every subscription."""
         self._subscriptions.clear()
         self._alone.clear()
+        self._heard_by.clear()
         for feed in self.feeds.values():
             feed.lose(cause, ts, reason)
 

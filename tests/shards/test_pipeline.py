@@ -99,6 +99,31 @@ def test_of_a_hole_beyond_the_limit_only_the_newest_part_is_replayed() -> None:
     assert list(one.feeds[ONE].ledger.missing) == [(FIRST + 1, FIRST + 7)]
 
 
+def test_behind_a_hole_larger_than_what_may_be_held_nothing_is_held_until_it_is_nearly_filled() -> (
+    None
+):
+    one = pipeline(limits=Limits(held_blocks=4))
+    subscribe(one)
+    hear(one, FIRST)
+    assert one.join(CHAIN.snapshot(ONE, FIRST), SECOND)
+    held = []
+    newest = FIRST + 10
+    for height in range(FIRST + 1, FIRST + 20):
+        # The chain goes on at half the pace at which lost blocks are had.
+        if height % 2:
+            newest += 1
+            hear(one, newest)
+            held.append(one.held_blocks())
+        if one.due_replays(1) == [height]:
+            one.replay(height, CHAIN.whole(height), SECOND)
+    assert held[:5] == [0] * 5
+    assert 0 < max(held) <= 4
+    assert state(one) is State.LIVE
+    ledger = one.feeds[ONE].ledger
+    assert (ledger.last, ledger.due, list(ledger.missing)) == (newest, newest - FIRST + 1, [])
+    assert [gap[0] for gap in gaps(one)] == ["open", "closed"], "it is one hole"
+
+
 # ---- what the source says --------------------------------------------------------------------
 
 
