@@ -155,18 +155,41 @@ def _identity(trade: Trade) -> dict[str, Any]:
 
 
 def _update(update: BookUpdate, market: SimMarket, *, legacy: bool) -> dict[str, Any]:
-    def levels(side: list[Level]) -> list[dict[str, str]]:
-        if not legacy:
-            return [{"p": p, "q": q} for p, q in side]
-        price, quantity = market.price_shift, market.quantity_shift
-        return [{"p": shifted(p, price), "q": shifted(q, quantity)} for p, q in side]
-
+    by = (market.price_shift, market.quantity_shift) if legacy else (0, 0)
     book = {
         "market_id": _base64(update.market_id),
-        "buy_levels": levels(update.bids),
-        "sell_levels": levels(update.asks),
+        "buy_levels": _levels(update.bids, *by),
+        "sell_levels": _levels(update.asks, *by),
     }
     return {"seq": str(update.sequence), "orderbook": book}
+
+
+class _Levels:
+    """
+    Levels as JSON, those of a shared change rendered once.
+
+    A shard that has thousands of blocks again must not wait for the node that has them.
+    """
+
+    _KEPT: Final = 10_000
+
+    def __init__(self) -> None:
+        # By identity; the list is kept too, so that no other can take its place in memory.
+        self._made: dict[tuple[int, int, int], tuple[list[Level], msgspec.Raw]] = {}
+
+    def __call__(self, side: list[Level], price: int, quantity: int) -> msgspec.Raw:
+        """Return the levels, their texts moved by so many decimals."""
+        key = id(side), price, quantity
+        known = self._made.get(key)
+        if known is None:
+            if len(self._made) >= self._KEPT:
+                self._made.clear()
+            levels = [{"p": shifted(p, price), "q": shifted(q, quantity)} for p, q in side]
+            known = self._made[key] = side, msgspec.Raw(msgspec.json.encode(levels))
+        return known[1]
+
+
+_levels: Final = _Levels()
 
 
 def _base64(hexadecimal: str) -> str:
