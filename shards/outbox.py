@@ -6,6 +6,7 @@ This is the `feed.Outlet` of all feeds. The pipeline hands both lists on.
 
 from collections.abc import Collection, Iterable
 from typing import Final, Protocol, TypeAlias
+from zlib import crc32
 
 import msgspec
 
@@ -89,7 +90,10 @@ class _Lane(msgspec.Struct, gc=False):
     book: str
     trades: str
     gap: str
-    deltas: int = 0
+    first: int
+    """Where counting deltas begins after a fetched book: the keyframes of markets that all
+    change in each block shall not fall into one of them."""
+    deltas: int
     """Since the last keyframe."""
 
 
@@ -119,11 +123,14 @@ class Outbox:
 
     def add(self, market: Market) -> None:
         """Be ready for the events of one more market."""
+        first = crc32(market.symbol.encode()) % self._keyframe_every
         self._lanes[market.market_id] = _Lane(
             market.symbol,
             topic("book", market.symbol),
             topic("trades", market.symbol),
             topic("gap", market.symbol),
+            first,
+            first,
         )
 
     def remove(self, market_id: str) -> None:
@@ -154,7 +161,7 @@ class Outbox:
         flags = LATE if late else 0
         if event.is_snapshot:
             flags |= SNAPSHOT
-            lane.deltas = 0
+            lane.deltas = lane.first
         else:
             lane.deltas += 1
         self.records.append(
