@@ -67,8 +67,7 @@ class Load:
         await asyncio.sleep(due - time.monotonic())
         sent_at = time.time_ns()
         for connection, frames in bursts:
-            if frames:
-                connection._write(frames)
+            connection.send(frames)
         for server in self._streams:
             server.publish(block)
         self.marks[block.height] = (sent_at, len(block.updates))

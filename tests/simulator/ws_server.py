@@ -129,13 +129,16 @@ class Connection(WSListener):
                 for s in self.subscriptions.values()
                 if not s.is_dead
             ]
-        if not frames:
-            return 0
-        if len(self._backlog) >= server.buffer:
+        return len(frames) if self.send(b"".join(frames)) else 0
+
+    def send(self, burst: bytes) -> bool:
+        """Send what a block is to this connection; without room for it evict, and say False."""
+        if len(self._backlog) >= self._server.buffer:
             self._evict()
-            return 0
-        self._write(b"".join(frames))
-        return len(frames)
+            return False
+        if burst:
+            self._write(burst)
+        return True
 
     def _evict(self) -> None:
         for subscription in self.subscriptions.values():
