@@ -22,7 +22,7 @@ from shards.sources.snapshots import Snapshots
 from tests.simulator import faults
 from tests.simulator.client import Simulator, simulator
 from tests.simulator.venue import Options, Venue, running
-from tests.system.running import collector
+from tests.system.running import collector, eventually
 from tests.tls_proxy import Certificates, make_certificates, tls_before
 
 
@@ -226,8 +226,16 @@ def test_a_host_whose_limit_nobody_knows_is_found_out_without_a_storm(tmp_path: 
         with collector(tmp_path, "--config", config, "--shards", "4") as it:
             status = it.await_live(within_s=90)
             stats = venue.stats()
-    (host,) = status["requests"]
-    assert host["refused"] == stats["queries_refused"] > 0
+
+            def is_told() -> bool:
+                # Shards report once a second.
+                nonlocal status, stats
+                status, stats = it.status(), venue.stats()
+                (host,) = status["requests"]
+                return bool(host["refused"] == stats["queries_refused"])
+
+            eventually(is_told, within_s=10, what="every refusal counted")
+    assert stats["queries_refused"] > 0
     # What was under way together when it refused, a few times; a storm would be hundreds.
     assert stats["queries_refused"] < stats["queries"]
     assert status["completeness"] == 1.0
