@@ -6,7 +6,15 @@ from typing import Final
 import msgspec
 
 from collector.activity import Evidence
-from shards.config import CHANNELS, Endpoints, LogFormat, Market, SourceName
+from shards.config import (
+    CHANNELS,
+    Count,
+    Endpoints,
+    LogFormat,
+    Market,
+    Positive,
+    SourceName,
+)
 
 DEFAULT_PUBLISH: Final = "tcp://127.0.0.1:5590"
 """The aggregator's XPUB, unless told otherwise."""
@@ -122,27 +130,27 @@ class ServingConfig(msgspec.Struct, frozen=True, kw_only=True):
 class Supervision(msgspec.Struct, frozen=True):
     """How patient the supervisor is."""
 
-    start_within_s: float = 30.0
+    start_within_s: Positive = 30.0
     """A child that never beat is given so long."""
-    stall_after_s: float = 10.0
-    abort_grace_s: float = 2.0
+    stall_after_s: Positive = 10.0
+    abort_grace_s: Positive = 2.0
     """From SIGABRT to SIGKILL."""
-    restart_base_s: float = 0.1
-    restart_cap_s: float = 5.0
-    crash_window_s: float = 60.0
-    crash_loop: int = 6
+    restart_base_s: Positive = 0.1
+    restart_cap_s: Positive = 5.0
+    crash_window_s: Positive = 60.0
+    crash_loop: Count = 6
     """Starts within the window beyond which restarts are slow."""
-    crash_loop_wait_s: float = 30.0
-    retire_within_s: float = 10.0
+    crash_loop_wait_s: Positive = 30.0
+    retire_within_s: Positive = 10.0
     """A shard that is not needed any more is given so long to hand over its last frames."""
-    listing_s: float = 15.0
+    listing_s: Positive = 15.0
     """How often the chain is asked for its markets."""
     rebalance: bool = True
     """Whether a shard that does too much gives markets to another by itself."""
-    cpu_budget_percent: float = 85.0
+    cpu_budget_percent: Positive = 85.0
     """Of one core; above it for `over_budget_s`, a shard does too much."""
-    lag_budget_s: float = 0.25
+    lag_budget_s: Positive = 0.25
     """The same for the lateness of its event loop."""
-    over_budget_s: float = 30.0
-    rebalance_rest_s: float = 120.0
+    over_budget_s: Positive = 30.0
+    rebalance_rest_s: Positive = 120.0
     """After a rebalance nothing moves by itself for so long."""

@@ -13,7 +13,7 @@ import msgspec
 
 from collector.activity import Level
 from collector.config import Supervision
-from shards.config import Endpoints, Limits, SourceName
+from shards.config import Count, CountOrZero, Endpoints, Limits, SourceName
 from shards.errors import ConfigError
 from shards.sources import tls
 
@@ -75,17 +75,17 @@ class File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     networks: dict[str, Endpoints] = {}
     limits: Limits = Limits()
     supervision: Supervision = Supervision()
-    shards: int | None = None
+    shards: Count | None = None
     markets: tuple[str, ...] = ()
     channels: tuple[str, ...] = ()
     publish: tuple[str, ...] = ()
     min_activity: Level | None = None
-    top: Annotated[int, msgspec.Meta(ge=1)] | None = None
+    top: Count | None = None
     http: str | None = None
     web: str | None = None
     web_allow_remote: bool = False
-    ready_coverage: float = 0.99
-    metrics_markets: int = 300
+    ready_coverage: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.99
+    metrics_markets: CountOrZero = 300
 
 
 def read(path: str) -> File:

@@ -1,6 +1,6 @@
 """What one shard is told when it starts: frozen, picklable, checked before the process exists."""
 
-from typing import Literal, TypeAlias
+from typing import Annotated, Literal, TypeAlias
 
 import msgspec
 
@@ -8,6 +8,11 @@ LogFormat: TypeAlias = Literal["text", "json"]
 SourceName = Literal["chain-ws", "chain-grpc", "indexer-grpc"]
 MarketType = Literal["spot", "derivative", "binary", "chain"]
 """``chain`` is the feed of the chain itself, which is handled like a market's (chainfeed.py)."""
+
+Count: TypeAlias = Annotated[int, msgspec.Meta(ge=1)]
+CountOrZero: TypeAlias = Annotated[int, msgspec.Meta(ge=0)]
+Positive: TypeAlias = Annotated[float, msgspec.Meta(gt=0)]
+PositiveOrZero: TypeAlias = Annotated[float, msgspec.Meta(ge=0)]
 
 
 class Market(msgspec.Struct, frozen=True):
@@ -71,58 +76,58 @@ class Endpoints(msgspec.Struct, frozen=True, kw_only=True):
     """PEM file of its private key, where that is a file of its own."""
     cookies: bool = True
     """Whether the balancers' cookies are sent back to them."""
-    requests_per_s: float | None = None
+    requests_per_s: PositiveOrZero | None = None
     """What a host of the chain allows one address, all shards together; 0: no limit. Left
     out, 20 at the public endpoints and no limit elsewhere."""
-    indexer_requests_per_s: float | None = None
+    indexer_requests_per_s: PositiveOrZero | None = None
     """The same for a host of the indexer; left out, 50 at the public endpoints."""
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """Bounds and paces of a shard; the defaults are the measured best."""
 
-    batch_age_s: float = 0.0005
+    batch_age_s: PositiveOrZero = 0.0005
     """How long a frame may wait for others in its batch."""
-    batch_frames: int = 256
-    push_hwm: int = 1_000
+    batch_frames: Count = 256
+    push_hwm: Count = 1_000
     """Batches ZeroMQ may queue for the aggregator before it refuses more."""
-    backlog_bytes: int = 8 << 20
+    backlog_bytes: Count = 8 << 20
     """Pushed frames kept for a restarted aggregator, and refused ones for later."""
-    backlog_s: float = 60.0
-    keyframe_every: int = 64
+    backlog_s: PositiveOrZero = 60.0
+    keyframe_every: Count = 64
     """Book deltas after which a market's whole book goes to the aggregator again."""
-    held_blocks: int = 2_000
+    held_blocks: CountOrZero = 2_000
     """Blocks one market may hold while earlier ones are being replayed; behind a hole of more
     than that, what comes is replayed too. Of many markets each may hold fewer (20,000 in all)."""
-    mute_blocks: float = 5.0
+    mute_blocks: Positive = 5.0
     """A subscription without a block for so many block times is dead."""
-    mute_floor_s: float = 2.0
-    confirm_s: float = 10.0
+    mute_floor_s: Positive = 2.0
+    confirm_s: Positive = 10.0
     """How long a subscription may stay unconfirmed."""
-    subscribe_per_s: float = 500.0
-    snapshot_concurrency: int = 8
-    snapshot_per_s: float = 200.0
-    replay_concurrency: int = 4
-    replay_per_s: float = 40.0
-    replay_blocks: int = 5_000
+    subscribe_per_s: Positive = 500.0
+    snapshot_concurrency: Count = 8
+    snapshot_per_s: Positive = 200.0
+    replay_concurrency: Count = 4
+    replay_per_s: Positive = 40.0
+    replay_blocks: CountOrZero = 5_000
     """Lost blocks beyond which the rest of the hole is announced, not fetched."""
-    return_s: float = 30.0
+    return_s: Positive = 30.0
     """How often a connection to a second-choice endpoint looks for the first."""
-    report_s: float = 1.0
-    streams_per_connection: int = 50
+    report_s: Positive = 1.0
+    streams_per_connection: Count = 50
     """On indexer-grpc: calls on one connection. Over a server's limit they wait in silence;
     where that is seen, there are fewer from then on."""
-    probe_s: float = 2.0
+    probe_s: Positive = 2.0
     """How often the indexer is asked how far its books are."""
-    probe_grace_s: float = 2.0
+    probe_grace_s: PositiveOrZero = 2.0
     """The indexer may be ahead of its own streams for so long."""
-    audit_s: float = 3.0
+    audit_s: Positive = 3.0
     """How often the trades that came are compared with those that the indexer lists."""
-    audit_back_s: float = 10.0
+    audit_back_s: PositiveOrZero = 10.0
     """How far before the newest trade listed an audit begins: the indexer may list some late."""
-    trade_hold_s: float = 0.05
+    trade_hold_s: PositiveOrZero = 0.05
     """How long a trade waits for others of its block, so that they go out in order."""
-    fresh_s: float = 15.0
+    fresh_s: Positive = 15.0
     """A market of which nobody could say for so long that it is up to date is stale."""
 
 
