@@ -34,10 +34,12 @@ def peers(found: Sequence[tuple[str, float, float, dict[str, float]]]) -> None:
     axes.set(title="updates/s at saturation, 16 levels", xscale="log")
     _save(figure, "throughput-peers")
     figure, axes = _figure(1 + 0.45 * len(found))
+    colours: dict[str, str] = {}
     for name, _, _, processes in found[::-1]:
         left = 0.0
         for process, cost in processes.items():
-            axes.barh([name], [cost], left=left)
+            colour = colours.setdefault(process, f"C{len(colours)}")
+            axes.barh([name], [cost], left=left, color=colour)
             if cost > 2:
                 axes.text(left + cost / 2, name, process, ha="center", va="center", size=6)
             left += cost
@@ -52,10 +54,14 @@ def throughput(rows: Sequence[tuple[int, int, float]]) -> None:
     figure, axes = _figure()
     for shards in sorted({shards for _, shards, _ in rows}):
         points = [(markets, rate) for markets, n, rate in rows if n == shards]
-        axes.plot(*zip(*points, strict=True), marker="o", label=f"{shards} shards")
+        axes.plot(*zip(*points, strict=True), marker="o", label=_shards(shards))
     axes.set(title="updates/s at saturation", xlabel="markets", xscale="log", ylim=(0, None))
     axes.legend()
     _save(figure, "throughput-markets")
+
+
+def _shards(number: int) -> str:
+    return "1 shard" if number == 1 else f"{number} shards"
 
 
 def scale(rows: Sequence[tuple[int, float, float, float]]) -> None:
