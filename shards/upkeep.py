@@ -77,7 +77,8 @@ class BlockUpkeep:
         """Held blocks wait for those before them; they come again after the next start."""
 
     async def aclose(self) -> None:
-        """Close the fetcher's connections."""
+        """Close the connections of the fetcher and the watch."""
+        self._watch.close()
         await self._fetcher.aclose()
 
 

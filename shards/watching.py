@@ -64,6 +64,11 @@ class Watch:
             if mute := self._pipeline.mute(time.time_ns()):
                 await self._revive(mute)
 
+    def close(self) -> None:
+        """Drop the connections to those who were asked."""
+        for rpc in self._rpcs:
+            rpc.close()
+
     def _advance(self) -> None:
         """Some subscription has heard a new block."""
         self._seen = self._pipeline.head
@@ -107,9 +112,12 @@ class Watch:
         that stays away too for this long do the two views differ.
         """
         height = await self._height_elsewhere()
+        head = self._pipeline.head
+        if head > self._seen:
+            # A block came while we asked: it was late, as we may be.
+            return True
         if height is None:
             return False
-        head = self._pipeline.head
         if not head:
             # No block was heard yet: what the node showed at first stands in for one.
             if not self._shown_at_first:
