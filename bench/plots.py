@@ -30,8 +30,10 @@ def peers(found: Sequence[tuple[str, float, float, dict[str, float]]]) -> None:
         return
     names = [name for name, *_ in found][::-1]
     figure, axes = _figure(1 + 0.45 * len(found))
-    axes.barh(names, [rate for _, rate, _, _ in found][::-1])
-    axes.set(title="updates/s at saturation, 16 levels", xscale="log")
+    bars = axes.barh(names, [rate for _, rate, _, _ in found][::-1])
+    axes.bar_label(bars, fmt="{:,.0f}", padding=3)
+    axes.set(title="updates/s at saturation, 16 levels")
+    axes.margins(x=0.12)
     _save(figure, "throughput-peers")
     figure, axes = _figure(1 + 0.45 * len(found))
     colours: dict[str, str] = {}
