@@ -13,6 +13,7 @@ from shards.config import (
     LogFormat,
     Market,
     Positive,
+    PositiveOrZero,
     SourceName,
 )
 
@@ -133,14 +134,14 @@ class Supervision(msgspec.Struct, frozen=True):
     start_within_s: Positive = 30.0
     """A child that never beat is given so long."""
     stall_after_s: Positive = 10.0
-    abort_grace_s: Positive = 2.0
+    abort_grace_s: PositiveOrZero = 2.0
     """From SIGABRT to SIGKILL."""
-    restart_base_s: Positive = 0.1
+    restart_base_s: PositiveOrZero = 0.1
     restart_cap_s: Positive = 5.0
     crash_window_s: Positive = 60.0
     crash_loop: Count = 6
     """Starts within the window beyond which restarts are slow."""
-    crash_loop_wait_s: Positive = 30.0
+    crash_loop_wait_s: PositiveOrZero = 30.0
     retire_within_s: Positive = 10.0
     """A shard that is not needed any more is given so long to hand over its last frames."""
     listing_s: Positive = 15.0
@@ -151,6 +152,6 @@ class Supervision(msgspec.Struct, frozen=True):
     """Of one core; above it for `over_budget_s`, a shard does too much."""
     lag_budget_s: Positive = 0.25
     """The same for the lateness of its event loop."""
-    over_budget_s: Positive = 30.0
-    rebalance_rest_s: Positive = 120.0
+    over_budget_s: PositiveOrZero = 30.0
+    rebalance_rest_s: PositiveOrZero = 120.0
     """After a rebalance nothing moves by itself for so long."""

@@ -11,8 +11,9 @@ MarketType = Literal["spot", "derivative", "binary", "chain"]
 
 Count: TypeAlias = Annotated[int, msgspec.Meta(ge=1)]
 CountOrZero: TypeAlias = Annotated[int, msgspec.Meta(ge=0)]
-Positive: TypeAlias = Annotated[float, msgspec.Meta(gt=0)]
-PositiveOrZero: TypeAlias = Annotated[float, msgspec.Meta(ge=0)]
+# TOML knows an infinity; a wait that never ends is none that anybody means.
+Positive: TypeAlias = Annotated[float, msgspec.Meta(gt=0, le=1e9)]
+PositiveOrZero: TypeAlias = Annotated[float, msgspec.Meta(ge=0, le=1e9)]
 
 
 class Market(msgspec.Struct, frozen=True):
@@ -91,15 +92,16 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     batch_frames: Count = 256
     push_hwm: Count = 1_000
     """Batches ZeroMQ may queue for the aggregator before it refuses more."""
-    backlog_bytes: Count = 8 << 20
+    backlog_bytes: CountOrZero = 8 << 20
     """Pushed frames kept for a restarted aggregator, and refused ones for later."""
     backlog_s: PositiveOrZero = 60.0
     keyframe_every: Count = 64
     """Book deltas after which a market's whole book goes to the aggregator again."""
     held_blocks: CountOrZero = 2_000
-    """Blocks one market may hold while earlier ones are being replayed; behind a hole of more
-    than that, what comes is replayed too. Of many markets each may hold fewer (20,000 in all)."""
-    mute_blocks: Positive = 5.0
+    """How far behind the newest block a market may be and still hold what comes, while earlier
+    blocks are replayed; what comes behind a larger hole is replayed too. Where markets are many
+    it is less: 20,000 shared out among them, but 64 at least."""
+    mute_blocks: PositiveOrZero = 5.0
     """A subscription without a block for so many block times is dead."""
     mute_floor_s: Positive = 2.0
     confirm_s: Positive = 10.0
@@ -113,7 +115,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """Lost blocks beyond which the rest of the hole is announced, not fetched."""
     return_s: Positive = 30.0
     """How often a connection to a second-choice endpoint looks for the first."""
-    report_s: Positive = 1.0
+    report_s: Annotated[float, msgspec.Meta(ge=0.1, le=60)] = 1.0
     streams_per_connection: Count = 50
     """On indexer-grpc: calls on one connection. Over a server's limit they wait in silence;
     where that is seen, there are fewer from then on."""

@@ -106,6 +106,8 @@ class Feed:
         self._source: Source = source
         self._held_limit = held_limit
         self._held: list[tuple[Block, int]] = []
+        self._shown = 0
+        """Newest height that came behind a hole, held or not."""
         self._gap: Gap | None = None
         self._opened_at = 0
 
@@ -224,7 +226,7 @@ class Feed:
             ledger.begin(height)
             self.sync.lose(observed_from=height)
             self._outlet.want_snapshot(self, 0)
-        if height <= ledger.last:
+        if height <= ledger.last or height <= self._shown:
             # No sign of life: a server may repeat its last block for ever.
             self.stats.duplicates += 1
             return
@@ -233,6 +235,7 @@ class Feed:
             self.state = State.SYNCING
             self.reason = ""
         if self.replay_to or height > ledger.last + 1:
+            self._shown = height
             self._hold(block, ts_recv)
             return
         ledger.last = height
@@ -276,6 +279,9 @@ class Feed:
         held, self._held = self._held, []
         for block, ts_recv in held:
             self._take_held(block, ts_recv)
+        if not self.replay_to and self._shown > self.ledger.last:
+            # They were shown meanwhile, and let go.
+            self._replay(self._shown, ts)
         self._settle(ts)
 
     def _take_held(self, block: Block, ts_recv: int) -> None:
@@ -289,16 +295,15 @@ class Feed:
         """
         Keep a block until the ones before it are there.
 
-        Of a hole that is too large for that, it becomes a part: it would only take up memory
-        until so many wait that none can be kept, and is replayed sooner than the hole is filled.
+        Behind a hole too large for that it is let go, and had again: it would only take up
+        memory until so many wait that none can be kept.
         """
-        if block.height - self.ledger.last > self._held_limit:
-            self._held.clear()
-            self._replay(block.height, ts_recv)
-            return
         self._held.append((block, ts_recv))
         if not self.replay_to:
+            # What of the hole is not to be had at all no longer counts after this.
             self._replay(block.height - 1, ts_recv)
+        if block.height - self.ledger.last > self._held_limit:
+            self._held.clear()
 
     # ---- the book -------------------------------------------------------------------
 
@@ -376,9 +381,11 @@ class Feed:
         gap, self._gap = self._gap, None
         if gap is None:
             return
-        lost = [h for h in range(gap.first, self.ledger.last + 1) if h in self.ledger.missing]
-        if lost:
-            self._emit_gap(gap, "open", lost[0], lost[-1], ts, f"{len(lost)} blocks not to be had")
+        # By ranges: all markets of a hole of thousands of blocks come here in one call.
+        if lost := self.ledger.missing.within(gap.first, self.ledger.last):
+            count = sum(last - first + 1 for first, last in lost)
+            reason = f"{count} blocks not to be had"
+            self._emit_gap(gap, "open", lost[0][0], lost[-1][1], ts, reason)
             return
         self.stats.gaps_closed += 1
         self._emit_gap(gap, "closed", gap.first, self.ledger.last, ts, "")

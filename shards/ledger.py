@@ -49,6 +49,10 @@ class Ranges:
                 kept.append((last + 1, b))
         self._ranges = kept
 
+    def within(self, first: int, last: int) -> list[tuple[int, int]]:
+        """Return what of the heights from ``first`` to ``last`` is here."""
+        return [(max(a, first), min(b, last)) for a, b in self._ranges if a <= last and b >= first]
+
     def __contains__(self, height: int) -> bool:
         at = bisect_left(self._ranges, height, key=lambda r: r[1])
         return at < len(self._ranges) and self._ranges[at][0] <= height

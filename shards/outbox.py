@@ -91,8 +91,8 @@ class _Lane(msgspec.Struct, gc=False):
     trades: str
     gap: str
     first: int
-    """Where counting deltas begins after a fetched book: the keyframes of markets that all
-    change in each block shall not fall into one of them."""
+    """Where counting deltas begins after a whole book that many markets have at once: the
+    keyframes of markets that all change in each block shall not fall into one of them."""
     deltas: int
     """Since the last keyframe."""
 
@@ -181,13 +181,14 @@ class Outbox:
         # stand for deltas that are not sent yet.
         if lane.deltas >= self._keyframe_every and event.sequence == feed.sync.book.sequence:
             self.keyframe(feed, event.ts_recv)
+            lane.deltas = 0
 
     def keyframe(self, feed: Speaker, ts: int) -> None:
         """Make a frame of the whole book, for the aggregator's late joiners."""
         if not self._with_book:
             return
         lane = self._lanes[feed.market_id]
-        lane.deltas = 0
+        lane.deltas = lane.first
         event = feed.sync.whole(feed.ledger.last, 0, ts, self._source)
         self.records.append(
             Record(

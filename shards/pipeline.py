@@ -124,18 +124,22 @@ class Pipeline(Outgoing):
 
     def remove(self, market_ids: Iterable[str]) -> None:
         """Let markets go; what still comes of their subscriptions is ignored."""
+        gone = []
         for market_id in market_ids:
             del self.markets[market_id]
             self.outbox.remove(market_id)
-            self._release([self.feeds.pop(market_id)])
+            gone.append(self.feeds.pop(market_id))
+        self._release(gone)
 
     def _release(self, feeds: Sequence[Feed]) -> None:
         """Take feeds out of the subscriptions that they are in."""
+        leaving: dict[int, set[Feed]] = {}
         for feed in feeds:
             subscription = self._heard_by.pop(feed.market_id, None)
-            if subscription is None:
-                continue
-            kept = [other for other in self._subscriptions[subscription] if other is not feed]
+            if subscription is not None:
+                leaving.setdefault(subscription, set()).add(feed)
+        for subscription, gone in leaving.items():
+            kept = [feed for feed in self._subscriptions[subscription] if feed not in gone]
             if kept:
                 self._subscriptions[subscription] = kept
             else:

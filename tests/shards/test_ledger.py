@@ -29,6 +29,8 @@ def test_ranges_hold_what_a_set_would_hold(steps: list[tuple[str, int, int]]) ->
         assert members(ranges) == truth
         assert len(ranges) == len(truth)
         assert all((height in ranges) == (height in truth) for height in range(80))
+        between = {h for a, b in ranges.within(20, 40) for h in range(a, b + 1)}
+        assert between == truth & set(range(20, 41))
         rows = list(ranges)
         assert rows == sorted(rows)
         assert all(first <= last for first, last in rows)

@@ -1,11 +1,12 @@
 """The pipeline's rules one by one; test_pipeline_truth.py has them all at once."""
 
+import msgspec
 import pytest
 
 from shards.config import Limits
 from shards.decoders import chain_ws
 from shards.errors import DecodeError
-from shards.events import Block, BookUpdate, Funding, Trade
+from shards.events import Block, BookUpdate, Funding, Snapshot, Trade
 from shards.feed import State
 from shards.frames import KEYFRAME, KIND_BOOK, KIND_GAP, KIND_TICKER, KIND_TRADES, LATE, SNAPSHOT
 from shards.outbox import NeedReplay, NeedSnapshot, NeedSubscription
@@ -122,6 +123,46 @@ def test_behind_a_hole_larger_than_what_may_be_held_nothing_is_held_until_it_is_
     ledger = one.feeds[ONE].ledger
     assert (ledger.last, ledger.due, list(ledger.missing)) == (newest, newest - FIRST + 1, [])
     assert [gap[0] for gap in gaps(one)] == ["open", "closed"], "it is one hole"
+
+
+def test_a_hole_that_grows_beyond_what_is_replayed_gives_up_nothing_that_is_being_fetched() -> None:
+    one = pipeline(limits=Limits(held_blocks=2, replay_blocks=6))
+    subscribe(one)
+    hear(one, FIRST, FIRST + 10)
+    assert one.join(CHAIN.snapshot(ONE, FIRST + 10), SECOND)
+    ledger = one.feeds[ONE].ledger
+    assert list(ledger.missing) == [(FIRST + 1, FIRST + 3)]
+    for n in range(6):
+        # Fetching is no faster than the chain.
+        (due,) = one.due_replays(1)
+        hear(one, FIRST + 11 + n)
+        one.replay(due, CHAIN.whole(due), SECOND)
+    assert list(ledger.replayed) == [(FIRST + 4, FIRST + 9)]
+    assert next(iter(ledger.missing)) == (FIRST + 1, FIRST + 3)
+    while due_next := one.due_replays(1):
+        one.replay(due_next[0], CHAIN.whole(due_next[0]), SECOND)
+    assert (ledger.last, len(ledger.missing)) == (FIRST + 16, 3 + 1), "of seven, six are had"
+
+
+def test_a_block_that_is_repeated_behind_a_hole_is_held_once_and_is_no_sign_of_life() -> None:
+    one = live()
+    hear(one, FIRST + 2)
+    heard_at = one.feeds[ONE].heard_at
+    hear(one, *[FIRST + 2] * 10, FIRST + 1)
+    assert one.held_blocks() == 1
+    assert one.feeds[ONE].stats.duplicates == 11
+    assert one.feeds[ONE].heard_at == heard_at
+    one.replay(FIRST + 1, CHAIN.whole(FIRST + 1), SECOND)
+    assert state(one) is State.LIVE
+    assert one.feeds[ONE].ledger.last == FIRST + 2
+
+
+def test_where_nothing_is_replayed_a_block_in_hand_is_not_given_up_with_the_hole() -> None:
+    one = pipeline(limits=Limits(held_blocks=4, replay_blocks=0))
+    subscribe(one)
+    hear(one, FIRST, FIRST + 10)
+    ledger = one.feeds[ONE].ledger
+    assert (ledger.last, list(ledger.missing)) == (FIRST + 10, [(FIRST + 1, FIRST + 9)])
 
 
 # ---- what the source says --------------------------------------------------------------------
@@ -246,6 +287,39 @@ def test_a_keyframe_never_stands_for_deltas_that_follow_it() -> None:
             assert record.sequence == sent
         sent = record.sequence
     assert any(record.flags & KEYFRAME for record in books)
+
+
+def test_keyframes_of_markets_that_all_change_in_each_block_do_not_come_all_at_once() -> None:
+    limits = Limits(keyframe_every=8)
+    markets = [
+        msgspec.structs.replace(MARKETS[0], market_id=f"0x{n:064x}", symbol=f"M{n}")
+        for n in range(64)
+    ]
+    one = Pipeline(markets, source="chain-ws", decoder=chain_ws.decode, limits=limits)
+    sync = {market.market_id: one.feeds[market.market_id].sync for market in markets}
+
+    def keyframes_of(sequence: int) -> int:
+        for market_id, each in sync.items():
+            update = BookUpdate(market_id, sequence, [("1.0", "1.0")], [])
+            delta = each.receive(update, FIRST + sequence, 0, 0, "chain-ws")
+            assert delta is not None
+            one.outbox.book(one.feeds[market_id], delta)
+        return sum(bool(record.flags & KEYFRAME) for record in one.take_records())
+
+    for market_id, each in sync.items():
+        published = each.join(Snapshot(market_id, FIRST, 1, [], []), 0)
+        assert published is not None
+        for whole in published:
+            one.outbox.book(one.feeds[market_id], whole)
+    one.take_records()
+    first = [keyframes_of(sequence) for sequence in range(2, 10)]
+    assert sum(first) == len(markets)
+    assert max(first) < len(markets) / 2
+    one.keyframes(SECOND)
+    assert sum(bool(record.flags & KEYFRAME) for record in one.take_records()) == len(markets)
+    again = [keyframes_of(sequence) for sequence in range(10, 18)]
+    assert sum(again) == len(markets)
+    assert max(again) < len(markets) / 2, "a new aggregator has them all at once, and then no more"
 
 
 def test_a_new_aggregator_gets_every_book_that_is_in_step() -> None:
