@@ -116,8 +116,11 @@ def assert_every_trade_once(node: Devnet, listener: Listener, first: int, last: 
     assert due, f"no trade in the blocks {first} to {last}"
     eventually(
         lambda: not due - listener.drain().trades(first, last),
-        within_s=10,
-        what=f"every trade of the blocks {first} to {last}",
+        within_s=30,
+        what=lambda: (
+            f"every trade of the blocks {first} to {last}; still due "
+            f"{sorted(due - listener.trades(first, last))[:5]}"
+        ),
     )
     assert listener.trades(first, last) == due
 

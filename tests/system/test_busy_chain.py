@@ -134,8 +134,8 @@ def test_a_chain_that_halts_is_not_stale(busy: Devnet, tmp_path: Path) -> None:
             busy.process.send_signal(signal.SIGUSR2)
         eventually(
             lambda: look(halted=False) and running.status()["blocks"]["last"] > head + 8,
-            within_s=20,
-            what="blocks again",
+            within_s=40,
+            what=lambda: f"blocks again after {head}: {running.status()['blocks']}",
         )
         status = running.status()
     assert running.log.count(f"chain halted at height {head}") == 2
