@@ -77,10 +77,10 @@ class Endpoints(msgspec.Struct, frozen=True, kw_only=True):
     """PEM file of its private key, where that is a file of its own."""
     cookies: bool = True
     """Whether the balancers' cookies are sent back to them."""
-    requests_per_s: PositiveOrZero | None = None
+    requests_per_s: float | None = None
     """What a host of the chain allows one address, all shards together; 0: no limit. Left
     out, 20 at the public endpoints and no limit elsewhere."""
-    indexer_requests_per_s: PositiveOrZero | None = None
+    indexer_requests_per_s: float | None = None
     """The same for a host of the indexer; left out, 50 at the public endpoints."""
 
 
