@@ -80,9 +80,13 @@ def await_update(page: Browser) -> None:
 
 def test_the_page_is_announced_and_in_the_status(running: Running, address: str) -> None:
     assert f"in a browser: http://{address}/" in running.log
-    status = running.status()
-    assert status["web"] == f"http://{address}/"
-    assert "web" in {process["name"] for process in status["processes"]}
+    assert running.status()["web"] == f"http://{address}/"
+    # Markets may be live before the coordinator has told of every process.
+    eventually(
+        lambda: "web" in {process["name"] for process in running.status()["processes"]},
+        within_s=10,
+        what="the page's process in the status",
+    )
 
 
 def test_it_shows_every_market_and_goes_on(page: Browser, running: Running) -> None:
