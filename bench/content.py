@@ -4,12 +4,12 @@ import functools
 from collections.abc import Sequence
 from typing import Final
 
-from collector.selection import with_symbols
-from shards.config import CHANNELS, Market
-from shards.decoders import chain_ws
-from shards.frames import Record
-from shards.pipeline import Pipeline
-from shards.sources.filters import filters
+from collector.markets.selection import with_symbols
+from shards.adapters.injective_chain import ws_decoder
+from shards.adapters.injective_chain.filters import filters
+from shards.core.pipeline import Pipeline
+from shards.protocol.frames import Record
+from shards.protocol.settings import CHANNELS, Market
 from tests.shards import golden
 from tests.simulator.exchange import Activity, Exchange, SimBlock
 from tests.simulator.filters import Filter, from_json
@@ -67,7 +67,7 @@ class Content:
         return pipeline
 
     def _opened(self) -> tuple[Pipeline, list[Record]]:
-        pipeline = Pipeline(self.markets, source="chain-ws", decoder=chain_ws.decode)
+        pipeline = Pipeline(self.markets, source="chain-ws", decoder=ws_decoder.decode)
         for number, group in enumerate(self._groups, start=1):
             pipeline.subscribed(number, [market.market_id for market in group], TS)
             pipeline.receive(b'{"jsonrpc":"2.0","id":%d,"result":"success"}' % number, TS)

@@ -21,8 +21,8 @@ from picows import WSFrame, WSListener, WSMsgType, WSTransport, ws_connect
 
 from bench import bare
 from bench.tally import Tally, obey, say, until_told
-from shards.config import Market
-from shards.sources.chain_ws import subscribe_request
+from shards.adapters.injective_chain.ws_source import subscribe_request
+from shards.protocol.settings import Market
 
 _HEAD: Final = struct.Struct(">QQ")
 Consumer = Callable[[memoryview, Any, bool], None]

@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple
 from bench import bare
 from bench.content import TS, content
 from bench.stage import aggregator, batches, bodies, joined, publisher
-from shards.decoders import chain_ws
+from shards.adapters.injective_chain import ws_decoder
 
 _SIZE: Final = {"markets": 20, "blocks": 4}
 
@@ -32,7 +32,7 @@ def parts() -> "Iterator[Part]":
     """Yield everything that is counted."""
     made, quiet = content(**_SIZE), content(**_SIZE, touched=0.0)
     yield Part("yardstick", lambda: lambda: list(map(bare.decode, made.payloads)), made.updates)
-    yield Part("decode", lambda: lambda: list(map(chain_ws.decode, made.payloads)), made.updates)
+    yield Part("decode", lambda: lambda: list(map(ws_decoder.decode, made.payloads)), made.updates)
     yield Part("pipeline, an update", lambda: _pipeline(**_SIZE), made.updates)
     yield Part(
         "pipeline, an empty block", lambda: _pipeline(**_SIZE, touched=0.0), len(quiet.payloads)

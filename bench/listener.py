@@ -12,9 +12,9 @@ from typing import Any, Final
 import msgspec
 import zmq
 
-from collector.reading.bodies import read_header
-from shards.frames import KIND_BOOK, PREFIX_SIZE
-from shards.stats import Histogram
+from collector.client.frame_codec import read_header
+from shards.protocol.frames import KIND_BOOK, PREFIX_SIZE
+from shards.protocol.histograms import Histogram
 
 
 class _Head(msgspec.Struct, array_like=True, gc=False):

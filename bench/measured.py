@@ -17,7 +17,7 @@ import zmq
 
 from bench.content import Content, content
 from bench.stage import EPOCH, aggregator
-from shards.config import Endpoints, Limits, ShardConfig
+from shards.protocol.settings import Endpoints, Limits, ShardConfig
 from shards.worker import Shard, _batches
 
 _SIZE: Final = {"markets": 20, "blocks": 25}

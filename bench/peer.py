@@ -12,8 +12,8 @@ from typing import Any
 import msgspec
 
 from bench.tally import Tally, say, until_told
-from shards.config import Market
-from shards.sources.chain_ws import subscribe_request
+from shards.adapters.injective_chain.ws_source import subscribe_request
+from shards.protocol.settings import Market
 
 
 def network(options: dict[str, Any]) -> Any:

@@ -6,7 +6,7 @@ from importlib.util import find_spec
 from typing import Any
 
 from bench.results import FOLDER
-from shards.stats import upper_edge
+from shards.protocol.histograms import upper_edge
 
 
 def _figure(rows: float = 4.0) -> Any:

@@ -11,7 +11,7 @@ from bench.budget import Line, Scale, budget
 from bench.rig import Feeder
 from bench.sides import Side, Stretch, median
 from bench.use import memory
-from shards.stats import Histogram
+from shards.protocol.histograms import Histogram
 
 Start = Callable[[Feeder], AbstractContextManager[Side]]
 

@@ -9,13 +9,13 @@ import msgspec
 import zmq
 
 from bench.content import TS, Content
-from collector.aggregation.aggregator import Aggregator
-from collector.config import AggregatorConfig
-from collector.reading.inbox import Inbox
-from collector.reading.wanted import Wanted
-from shards import frames
-from shards.config import Endpoints
-from shards.frames import BatchHeader, Record
+from collector.aggregator.forwarder import Aggregator
+from collector.client.topic_filter import Wanted
+from collector.client.topic_sync import Inbox
+from collector.settings.parts import AggregatorConfig
+from shards.protocol import frames
+from shards.protocol.frames import BatchHeader, Record
+from shards.protocol.settings import Endpoints
 from tests.shards.reported import report
 
 EPOCH: Final = 1_000

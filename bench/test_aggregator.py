@@ -5,7 +5,7 @@ import pytest
 from bench.conftest import PerUpdate
 from bench.content import content
 from bench.stage import aggregator, batches, publisher
-from collector.aggregation.aggregator import Aggregator
+from collector.aggregator.forwarder import Aggregator
 
 pytestmark = pytest.mark.benchmark(group="aggregator")
 

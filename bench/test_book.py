@@ -4,7 +4,7 @@ import pytest
 
 from bench.conftest import PerUpdate
 from bench.content import content
-from shards.book import OrderBook
+from shards.protocol.order_book import OrderBook
 
 pytestmark = pytest.mark.benchmark(group="book")
 

@@ -8,7 +8,7 @@ import pytest
 from bench import bare
 from bench.conftest import PerUpdate
 from bench.content import content, recorded
-from shards.decoders import chain_ws
+from shards.adapters.injective_chain import ws_decoder
 
 pytestmark = pytest.mark.benchmark(group="decode, 16 levels an update")
 
@@ -19,7 +19,7 @@ def _all(decode: Any, payloads: list[bytes]) -> None:
 
 
 @pytest.mark.parametrize(
-    "decode", [bare.decode, chain_ws.decode, json.loads], ids=["bare msgspec", "ours", "json"]
+    "decode", [bare.decode, ws_decoder.decode, json.loads], ids=["bare msgspec", "ours", "json"]
 )
 def test_updates(per_update: PerUpdate, decode: Any) -> None:
     """A message with one update."""
@@ -28,7 +28,7 @@ def test_updates(per_update: PerUpdate, decode: Any) -> None:
 
 
 @pytest.mark.benchmark(group="decode, an empty block")
-@pytest.mark.parametrize("decode", [bare.decode, chain_ws.decode], ids=["bare msgspec", "ours"])
+@pytest.mark.parametrize("decode", [bare.decode, ws_decoder.decode], ids=["bare msgspec", "ours"])
 def test_empty_blocks(per_update: PerUpdate, decode: Any) -> None:
     """A message without any update: most messages of most markets."""
     made = content(touched=0.0)
@@ -37,7 +37,7 @@ def test_empty_blocks(per_update: PerUpdate, decode: Any) -> None:
 
 @pytest.mark.benchmark(group="decode, recorded blocks of the node")
 @pytest.mark.parametrize(
-    "decode", [bare.decode, chain_ws.decode, json.loads], ids=["bare msgspec", "ours", "json"]
+    "decode", [bare.decode, ws_decoder.decode, json.loads], ids=["bare msgspec", "ours", "json"]
 )
 def test_recording(per_update: PerUpdate, decode: Any) -> None:
     """What a real node said, all markets in one subscription, trades too."""

@@ -5,8 +5,8 @@ import pytest
 from bench.conftest import PerUpdate
 from bench.content import content
 from bench.stage import bodies
-from shards import frames
-from shards.events import Book
+from shards.protocol import frames
+from shards.protocol.events import Book
 
 pytestmark = pytest.mark.benchmark(group="frames")
 

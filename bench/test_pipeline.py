@@ -5,7 +5,7 @@ import pytest
 from bench import bare
 from bench.conftest import PerUpdate
 from bench.content import TS, Content, content
-from shards.pipeline import Pipeline
+from shards.core.pipeline import Pipeline
 
 pytestmark = pytest.mark.benchmark(group="pipeline, 16 levels an update")
 

@@ -7,7 +7,7 @@ import zmq
 
 from bench.conftest import PerUpdate
 from bench.content import content
-from shards.config import Limits
+from shards.protocol.settings import Limits
 from shards.push import Pusher
 
 pytestmark = pytest.mark.benchmark(group="push")

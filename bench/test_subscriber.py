@@ -5,7 +5,7 @@ import pytest
 from bench.conftest import PerUpdate
 from bench.content import TS, content
 from bench.stage import aggregator, batches, bodies, joined, publisher
-from collector.reading.inbox import Inbox
+from collector.client.topic_sync import Inbox
 
 pytestmark = pytest.mark.benchmark(group="subscriber")
 

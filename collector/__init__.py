@@ -14,16 +14,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collector.reading.received import (
+    from collector.client.received import (
         Event as Event,
         Joined as Joined,
         Lost as Lost,
         Received as Received,
         Unanswered as Unanswered,
     )
-    from collector.reading.subscriber import Subscriber as Subscriber
-    from shards.book import OrderBook as OrderBook
-    from shards.events import (
+    from collector.client.subscriber import Subscriber as Subscriber
+    from shards.protocol.events import (
         Book as Book,
         Funding as Funding,
         Gap as Gap,
@@ -37,29 +36,30 @@ if TYPE_CHECKING:
         Trade as Trade,
         Trades as Trades,
     )
+    from shards.protocol.order_book import OrderBook as OrderBook
 
 __version__ = "0.1.0"
 
 _HOMES = {
-    "Book": "shards.events",
-    "Event": "collector.reading.received",
-    "Funding": "shards.events",
-    "Gap": "shards.events",
-    "Joined": "collector.reading.received",
-    "Lost": "collector.reading.received",
-    "Metadata": "shards.events",
-    "Oracle": "shards.events",
-    "Order": "shards.events",
-    "OrderBook": "shards.book",
-    "Orders": "shards.events",
-    "Price": "shards.events",
-    "Pulse": "shards.events",
-    "Received": "collector.reading.received",
-    "Subscriber": "collector.reading.subscriber",
-    "Ticker": "shards.events",
-    "Trade": "shards.events",
-    "Trades": "shards.events",
-    "Unanswered": "collector.reading.received",
+    "Book": "shards.protocol.events",
+    "Event": "collector.client.received",
+    "Funding": "shards.protocol.events",
+    "Gap": "shards.protocol.events",
+    "Joined": "collector.client.received",
+    "Lost": "collector.client.received",
+    "Metadata": "shards.protocol.events",
+    "Oracle": "shards.protocol.events",
+    "Order": "shards.protocol.events",
+    "OrderBook": "shards.protocol.order_book",
+    "Orders": "shards.protocol.events",
+    "Price": "shards.protocol.events",
+    "Pulse": "shards.protocol.events",
+    "Received": "collector.client.received",
+    "Subscriber": "collector.client.subscriber",
+    "Ticker": "shards.protocol.events",
+    "Trade": "shards.protocol.events",
+    "Trades": "shards.protocol.events",
+    "Unanswered": "collector.client.received",
 }
 
 __all__ = [  # noqa: RUF022 - the same names as in _HOMES

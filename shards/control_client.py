@@ -7,8 +7,8 @@ from typing import Final
 import msgspec
 import zmq
 
-from shards import reports
-from shards.reports import Answer, Report
+from shards.protocol import control
+from shards.protocol.control import Answer, Report
 
 _POLL_S: Final = 0.005
 
@@ -31,7 +31,7 @@ class Link:
         number = next(self._ids)
         loop = asyncio.get_running_loop()
         deadline = loop.time() + wait_s
-        request = reports.encode(reports.ReportRequest(id=number, report=report))
+        request = control.encode(control.ReportRequest(id=number, report=report))
         sent = False
         while loop.time() < deadline:
             # Polling is cheap at this rate, and spares the socket's edge-triggered
@@ -50,7 +50,7 @@ class Link:
     @staticmethod
     def _answer(part: bytes) -> Answer | None:
         try:
-            return reports.decode_answer(part)
+            return control.decode_answer(part)
         except msgspec.DecodeError:
             return None
 

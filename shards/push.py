@@ -24,9 +24,9 @@ from typing import Any, Final
 import msgspec
 import zmq
 
-from shards import frames
-from shards.config import Limits
-from shards.frames import BatchHeader, Record
+from shards.protocol import frames
+from shards.protocol.frames import BatchHeader, Record
+from shards.protocol.settings import Limits
 
 
 def plain_send(socket: "zmq.Socket[bytes]") -> Any:

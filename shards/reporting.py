@@ -3,15 +3,15 @@
 import os
 import time
 
-from shards.config import ShardConfig
-from shards.feed import Feed
-from shards.indexerfeed import IndexerFeed
-from shards.indexerpipeline import IndexerPipeline
-from shards.pipeline import Pipeline
+from shards.adapters.injective_indexer.feed import IndexerFeed
+from shards.adapters.injective_indexer.pipeline import IndexerPipeline
+from shards.core.feed import Feed
+from shards.core.pipeline import Pipeline
+from shards.net.endpoints import EndpointPool
+from shards.protocol.control import EndpointReport, MarketReport, Report
+from shards.protocol.histograms import ShardStats
+from shards.protocol.settings import ShardConfig
 from shards.push import Pusher
-from shards.reports import EndpointReport, MarketReport, Report
-from shards.sources.endpoints import EndpointPool
-from shards.stats import ShardStats
 
 
 def make_report(

@@ -28,22 +28,22 @@ import setproctitle
 import uvloop
 import zmq
 
-from shards import logs
-from shards.config import Market, ShardConfig
-from shards.errors import EXIT_CONFIG, ConfigError
-from shards.events import Cause, Funding
-from shards.frames import Record
-from shards.ledger import MarketLedger
-from shards.link import Link
-from shards.polling import FundingPoll
+from shards.adapters.injective_chain.funding import FundingPoll
+from shards.adapters.registry import open_source
+from shards.adapters.upkeep import AnyPipeline, Upkeep, new_pipeline, open_upkeep
+from shards.control_client import Link
+from shards.net.access import Access
+from shards.protocol.control import Answer, Assignment, Report, ResumePoint
+from shards.protocol.errors import EXIT_CONFIG, ConfigError
+from shards.protocol.events import Cause, Funding
+from shards.protocol.frames import Record
+from shards.protocol.histograms import Histogram, ShardStats, Turns
+from shards.protocol.ledger import MarketLedger
+from shards.protocol.settings import Market, ShardConfig
 from shards.push import Pusher
 from shards.reporting import make_report
-from shards.reports import Answer, Assignment, Report, ResumePoint
-from shards.sources import open_source
-from shards.sources.access import Access
-from shards.stats import Histogram, ShardStats, Turns
-from shards.upkeep import AnyPipeline, Upkeep, new_pipeline, open_upkeep
-from shards.vitals import Watched
+from shards.runtime import logs
+from shards.runtime.loop_monitor import Watched
 
 log = logging.getLogger(__name__)
 

@@ -4,8 +4,8 @@ from collections.abc import Iterable
 
 import zmq
 
-from collector.config import requests_endpoint
-from shards.errors import ConfigError
+from collector.settings.parts import requests_endpoint
+from shards.protocol.errors import ConfigError
 
 
 def bind(socket: "zmq.Socket[bytes]", endpoint: str) -> None:

@@ -14,26 +14,26 @@ from typing import Final
 import msgspec
 import zmq
 
-from collector.aggregation.budget import Budgets
-from collector.aggregation.coverage import NOBODY, UNOWNED, Coverage, MarketState
-from collector.aggregation.journal import Entry, Journal
-from collector.aggregation.lanes import Lane, is_known, unknown
-from collector.aggregation.latency import Latencies
-from collector.aggregation.links import ShardLink
-from collector.aggregation.listings import Listings
-from collector.aggregation.liveliness import Liveliness
-from collector.aggregation.markettimes import MarketTimes
-from collector.aggregation.orders import Orders
-from collector.aggregation.ownership import Ownership
-from collector.aggregation.proof import TradeProof
-from collector.aggregation.publishing import Publishing, middle_of
-from collector.aggregation.timeline import Timeline
-from collector.aggregation.transitions import Transitions
-from collector.config import AggregatorConfig, Steering
-from shards import frames
-from shards.config import CHAIN, Market
-from shards.events import Gap
-from shards.frames import (
+from collector.aggregator.admin_commands import Orders
+from collector.aggregator.handover import Ownership
+from collector.aggregator.publisher import Publishing, middle_of
+from collector.aggregator.state.coverage import NOBODY, UNOWNED, Coverage, MarketState
+from collector.aggregator.state.listings import Listings
+from collector.aggregator.state.shard_sessions import ShardLink
+from collector.aggregator.state.trade_proof import TradeProof
+from collector.aggregator.telemetry.activity_meter import Liveliness
+from collector.aggregator.telemetry.change_detector import Transitions
+from collector.aggregator.telemetry.journal import Entry, Journal
+from collector.aggregator.telemetry.latency import Latencies
+from collector.aggregator.telemetry.latency_summary import Budgets
+from collector.aggregator.telemetry.market_time_series import MarketTimes
+from collector.aggregator.telemetry.time_series import Timeline
+from collector.aggregator.topic_state import Lane, is_known, unknown
+from collector.settings.parts import AggregatorConfig, Steering
+from shards.protocol import frames
+from shards.protocol.control import Answer, Report
+from shards.protocol.events import Gap
+from shards.protocol.frames import (
     BY_ID,
     KEYFRAME,
     KIND_BOOK,
@@ -45,7 +45,7 @@ from shards.frames import (
     BatchHeader,
     Record,
 )
-from shards.reports import Answer, Report
+from shards.protocol.settings import CHAIN, Market
 
 OWN_SHARD: Final = 0xFFFF
 """In frames that the aggregator makes itself."""

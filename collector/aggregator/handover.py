@@ -20,10 +20,10 @@ Pure: no I/O, no clock.
 from collections.abc import Iterable, Mapping
 from typing import Final
 
-from collector.aggregation.coverage import UNOWNED, Coverage
-from shards.config import Market
-from shards.frames import KEYFRAME, KIND_BOOK, SNAPSHOT, BatchHeader, Record
-from shards.reports import Assignment, MarketReport, Report, ResumePoint
+from collector.aggregator.state.coverage import UNOWNED, Coverage
+from shards.protocol.control import Assignment, MarketReport, Report, ResumePoint
+from shards.protocol.frames import KEYFRAME, KIND_BOOK, SNAPSHOT, BatchHeader, Record
+from shards.protocol.settings import Market
 
 _HELD_BYTES: Final = 4 << 20
 """Of one market, on its way to another shard. Beyond, all that is held is let go, and the

@@ -19,17 +19,17 @@ import setproctitle
 import uvloop
 import zmq
 
-from collector.aggregation import requests
-from collector.aggregation.aggregator import Aggregator
-from collector.aggregation.coverage import MarketState
-from collector.aggregation.journal import Entry
-from collector.aggregation.processes import Processes
-from collector.aggregation.sampling import Sampler
-from collector.binding import bind
-from collector.config import AggregatorConfig, requests_endpoint
-from shards import logs
-from shards.errors import EXIT_CONFIG, ConfigError
-from shards.vitals import Watched
+from collector.aggregator import requests
+from collector.aggregator.binding import bind
+from collector.aggregator.forwarder import Aggregator
+from collector.aggregator.state.coverage import MarketState
+from collector.aggregator.telemetry.journal import Entry
+from collector.aggregator.telemetry.process_table import Processes
+from collector.aggregator.telemetry.sampling import Sampler
+from collector.settings.parts import AggregatorConfig, requests_endpoint
+from shards.protocol.errors import EXIT_CONFIG, ConfigError
+from shards.runtime import logs
+from shards.runtime.loop_monitor import Watched
 
 log = logging.getLogger(__name__)
 

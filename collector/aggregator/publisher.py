@@ -10,10 +10,10 @@ from typing import Final
 
 import zmq
 
-from collector.aggregation.history import History
-from collector.aggregation.lanes import Lane
-from shards import frames
-from shards.frames import CHANNELS, SNAPSHOT, BatchHeader, Record
+from collector.aggregator.replay_buffer import History
+from collector.aggregator.topic_state import Lane
+from shards.protocol import frames
+from shards.protocol.frames import CHANNELS, SNAPSHOT, BatchHeader, Record
 from shards.push import plain_send
 
 _SNDMORE: Final = int(zmq.SNDMORE)

@@ -4,7 +4,7 @@ Answer what is asked at the ROUTER: one part in, a MessagePack map with ``ask`` 
 ===============  ==========================  ==============================================
 ask              who asks                    answer
 ===============  ==========================  ==============================================
-``report``       shards, once a second       `shards.reports.Answer`
+``report``       shards, once a second       `shards.protocol.control.Answer`
 ``topics``       subscribers                 last sequence of each topic (history.py)
 ``replay``       subscribers                 frames of one topic (history.py)
 ``status``       ``collector status``        the summary (status.py)
@@ -24,13 +24,13 @@ from typing import Any, Final, Literal
 
 import msgspec
 
-from collector.aggregation import status
-from collector.aggregation.aggregator import Aggregator
-from collector.aggregation.measures import measure
-from collector.aggregation.processes import Processes
-from collector.config import Steering
-from shards.reports import ReportRequest
-from shards.vitals import Watched
+from collector.aggregator.forwarder import Aggregator
+from collector.aggregator.telemetry import summary
+from collector.aggregator.telemetry.metrics_snapshot import measure
+from collector.aggregator.telemetry.process_table import Processes
+from collector.settings.parts import Steering
+from shards.protocol.control import ReportRequest
+from shards.runtime.loop_monitor import Watched
 
 _decode: Final = msgspec.msgpack.Decoder(dict[str, Any])
 _reports: Final = msgspec.msgpack.Decoder(ReportRequest)
@@ -53,13 +53,13 @@ def answer(
         return [_encode({"id": None, "error": f"request not understood: {error}"})]
     match asked.get("ask"):
         case "status":
-            found: dict[str, Any] = {"status": status.summary(aggregator, processes, watched, now)}
+            found: dict[str, Any] = {"status": summary.summary(aggregator, processes, watched, now)}
         case "grid":
-            found = {"grid": status.grid(aggregator, now)}
+            found = {"grid": summary.grid(aggregator, now)}
         case "markets":
             symbols = asked.get("symbols")
             only = set(map(str, symbols)) if isinstance(symbols, list) else None
-            found = {"markets": status.markets(aggregator, now, only)}
+            found = {"markets": summary.markets(aggregator, now, only)}
         case "events" | "history":
             found = _past(asked, aggregator)
         case "metrics":
@@ -72,7 +72,7 @@ def answer(
             aggregator.processes({row.name: row.pid for row in rows})
             aggregator.statuses(asked.get("statuses", {}))
             found = _steer(asked, aggregator)
-            found["status"] = status.summary(aggregator, processes, watched, now)
+            found["status"] = summary.summary(aggregator, processes, watched, now)
         case "order":
             found = dict(aggregator.orders.ask(str(asked.get("token")), asked.get("order", {})))
         case _:

@@ -2,12 +2,12 @@
 
 import msgspec
 
-from collector.aggregation.coverage import UNOWNED
-from collector.aggregation.history import KeptTopic
-from shards import frames
-from shards.events import number_of
-from shards.frames import KIND_TICKER, Record
-from shards.known import KnownTrades
+from collector.aggregator.replay_buffer import KeptTopic
+from collector.aggregator.state.coverage import UNOWNED
+from shards.protocol import frames
+from shards.protocol.events import number_of
+from shards.protocol.frames import KIND_TICKER, Record
+from shards.protocol.trade_ids import KnownTrades
 
 
 class Lane:

@@ -4,9 +4,9 @@ import time
 import uuid
 from typing import Any, Final
 
-from collector.asking import Asker
-from collector.config import requests_endpoint
-from shards.errors import ConfigError
+from collector.client.requests import Asker
+from collector.settings.parts import requests_endpoint
+from shards.protocol.errors import ConfigError
 
 _EVERY_S: Final = 0.2
 _ANSWER_S: Final = 5.0

@@ -13,16 +13,17 @@ from typing import Any, Final, NoReturn
 import click
 
 from collector import __version__
-from collector.activity import LEVELS
-from collector.config import DEFAULT_PUBLISH, DEFAULT_WEB
-from collector.dashboard.top.command import top
-from collector.dashboard.web.command import dashboard
+from collector.cli.tail import tail
 from collector.devnet.command import devnet
-from collector.reading.tail import tail
+from collector.markets.activity import LEVELS
+from collector.settings.parts import DEFAULT_PUBLISH, DEFAULT_WEB
+from collector.tui.command import top
 from collector.verify.command import verify
-from shards import catalogue, logs
-from shards.config import CHANNELS
-from shards.errors import EXIT_CONFIG, EXIT_OK, ConfigError
+from collector.web.command import dashboard
+from shards.protocol import channels
+from shards.protocol.errors import EXIT_CONFIG, EXIT_OK, ConfigError
+from shards.protocol.settings import CHANNELS
+from shards.runtime import logs
 
 _TYPES: Final = ("spot", "derivative", "binary")
 
@@ -115,7 +116,7 @@ def _network_options(command: Callable[..., Any]) -> Callable[..., Any]:
     "--channel",
     "channels",
     multiple=True,
-    type=click.Choice(catalogue.NAMES),
+    type=click.Choice(channels.NAMES),
     help="What to collect; may be repeated ('collector capabilities' says what each is). Gaps are "
     f"always announced.  [default: {', '.join(CHANNELS)}]",
 )
@@ -191,7 +192,7 @@ def start(**options: Any) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         # Until the coordinator takes over there is nothing to stop.
         signal.signal(number, lambda *_: sys.exit(EXIT_OK))
-    from collector.starting import start as run
+    from collector.cli.start import start as run
 
     logs.configure("coordinator", level=options["log_level"], form=options["log_format"])
     try:
@@ -215,7 +216,7 @@ _connect_option = click.option(
 @click.option("--watch", is_flag=True, help="Show it anew every second until Ctrl-C.")
 def status(*, connect: str, as_json: bool, watch: bool) -> None:
     """Say how a running collector stands: coverage, blocks, gaps, latency, processes."""
-    from collector.showing import show_status
+    from collector.cli.status import show_status
 
     try:
         show_status(connect, as_json=as_json, watch=watch)
@@ -235,7 +236,7 @@ def markets(**options: Any) -> None:
 
     Without --network, --config or --connect the collector at the default endpoint is asked.
     """
-    from collector.showing import show_markets
+    from collector.cli.status import show_markets
 
     context = click.get_current_context()
     default = click.core.ParameterSource.DEFAULT
@@ -253,7 +254,7 @@ def markets(**options: Any) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON array.")
 def capabilities(*, as_json: bool) -> None:
     """Say which source gives which channel, and what is guaranteed there."""
-    from collector.showing import show_capabilities
+    from collector.cli.status import show_capabilities
 
     show_capabilities(as_json=as_json)
 
@@ -268,7 +269,7 @@ def _ordering(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _order(kind: str, connect: str, within: float, **fields: Any) -> None:
-    from collector.ordering import order
+    from collector.cli.admin import order
 
     try:
         click.echo(order(connect, kind, within_s=within, **fields))

@@ -13,7 +13,7 @@ import time
 from types import TracebackType
 from typing import Any, Final, Self
 
-from collector.dashboard.text import block_lines, is_started, one_line, progress_line
+from collector.tui.summary_text import block_lines, is_started, one_line, progress_line
 
 log = logging.getLogger(__name__)
 

@@ -8,13 +8,13 @@ from typing import Any
 
 import click
 
-from collector import networks
-from collector.config import DEFAULT_PUBLISH, connectable, requests_endpoint
-from collector.coordinator import Coordinator, StartOptions
-from collector.dashboard.terminal import StatusBlock
-from collector.dashboard.web.command import missing
-from collector.supervisor import Child
-from shards.errors import ConfigError
+from collector.cli.progress import StatusBlock
+from collector.control.coordinator import Coordinator, StartOptions
+from collector.control.supervisor import Child
+from collector.markets import networks
+from collector.settings.parts import DEFAULT_PUBLISH, connectable, requests_endpoint
+from collector.web.command import missing
+from shards.protocol.errors import ConfigError
 
 
 def start(
@@ -81,7 +81,7 @@ def _web(
     if web is None:
         return [], ""
     try:
-        from collector.dashboard.web import process
+        from collector.web import process
     except ModuleNotFoundError as error:
         raise ConfigError(f"--web: {missing(error)}") from None
     with process.listen(web, option="--web", allow_remote=allow_remote) as listener:

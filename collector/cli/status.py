@@ -9,17 +9,17 @@ from typing import Any, Final
 
 import click
 
-from collector import activity, assessing, discovery, networks, selection
-from collector.activity import Evidence, Level
-from collector.asking import Asker
-from collector.config import requests_endpoint
-from collector.dashboard.text import block_lines
-from shards import catalogue
-from shards.config import Endpoints, Market
-from shards.errors import ConfigError, SourceError
+from collector.client.requests import Asker
+from collector.markets import activity, assessment, discovery, networks, selection
+from collector.markets.activity import Evidence, Level
+from collector.settings.parts import requests_endpoint
+from collector.tui.summary_text import block_lines
+from shards.protocol import channels
+from shards.protocol.errors import ConfigError, SourceError
+from shards.protocol.settings import Endpoints, Market
 
 _ANSWER_S = 5.0
-_NOTES: Final[tuple[tuple[str, Callable[[catalogue.Channel], bool]], ...]] = (
+_NOTES: Final[tuple[tuple[str, Callable[[channels.Channel], bool]], ...]] = (
     ("by default", lambda channel: channel.is_default),
     ("a state: late joiners get the newest", lambda channel: channel.is_state),
 )
@@ -89,9 +89,9 @@ def _screen() -> Iterator[Callable[[str], None]]:
 def show_capabilities(*, as_json: bool) -> None:
     """Print the catalogue of channels, a paragraph for each, or as plain data."""
     if as_json:
-        click.echo(json.dumps(catalogue.rows()))
+        click.echo(json.dumps(channels.rows()))
         return
-    for channel in catalogue.CATALOGUE:
+    for channel in channels.CATALOGUE:
         notes = [text for text, holds in _NOTES if holds(channel)]
         click.echo(f"{channel.name}  ({', '.join([channel.topic, *notes])})")
         cells = (
@@ -145,12 +145,12 @@ def _listed(
     top: int | None,
 ) -> list[dict[str, Any]]:
     """Ask a network for its markets and how active they are."""
-    from shards.sources.access import Access
+    from shards.net.access import Access
 
     access = Access(endpoints)
     found = discovery.discover(endpoints, access)
     try:
-        assessed = assessing.assess(endpoints, access, found)
+        assessed = assessment.assess(endpoints, access, found)
     except SourceError as error:
         if least or top:
             raise ConfigError(f"cannot say how active the markets are: {error}") from None

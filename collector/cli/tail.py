@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from collector.config import DEFAULT_PUBLISH
+from collector.settings.parts import DEFAULT_PUBLISH
 
 if TYPE_CHECKING:
-    from collector.reading.subscriber import Subscriber
+    from collector.client.subscriber import Subscriber
 
 _EXIT_CONFIG = 3
 _ANSWER_S = 5.0
@@ -75,10 +75,10 @@ def _tail(
     as_json: bool,
     connect: str,
 ) -> None:
-    from collector.config import requests_endpoint
-    from collector.reading.subscriber import Subscriber, ask
-    from collector.reading.wanted import Wanted, known_symbols
-    from shards.frames import CHANNELS
+    from collector.client.subscriber import Subscriber, ask
+    from collector.client.topic_filter import Wanted, known_symbols
+    from collector.settings.parts import requests_endpoint
+    from shards.protocol.frames import CHANNELS
 
     # What an oracle has a price of need not be a market.
     strict = "oracle" not in channels
@@ -93,8 +93,8 @@ def _tail(
 
 def _print(subscriber: "Subscriber", as_json: bool, count: int | None) -> None:
     """Print frames until there are enough; flush whenever the next one is not there yet."""
-    from collector.reading.lines import describe, json_line, text_line
-    from collector.reading.received import Joined, Unanswered
+    from collector.client.formatting import describe, json_line, text_line
+    from collector.client.received import Joined, Unanswered
 
     line = json_line if as_json else text_line
     write, flush, printed = sys.stdout.write, sys.stdout.flush, 0

@@ -1,1 +1,1 @@
-"""Reading what a collector publishes: a subscriber that heals itself, and `collector tail`."""
+"""Reading a running collector: the requests, the subscriber, and what it hands out."""

@@ -5,8 +5,8 @@ from typing import Any
 
 import msgspec
 
-from collector.reading.received import Joined, Lost, Received, Unanswered
-from shards.events import (
+from collector.client.received import Joined, Lost, Received, Unanswered
+from shards.protocol.events import (
     ZERO,
     Book,
     Funding,

@@ -6,10 +6,10 @@ from typing import Final, NamedTuple, TypeAlias
 
 import msgspec
 
-from shards.book import OrderBook
-from shards.errors import SequenceGap
-from shards.events import Book, Event, Orders, Trades
-from shards.frames import EVENTS, PREFIX_SIZE, VERSION
+from shards.protocol.errors import SequenceGap
+from shards.protocol.events import Book, Event, Orders, Trades
+from shards.protocol.frames import EVENTS, PREFIX_SIZE, VERSION
+from shards.protocol.order_book import OrderBook
 
 Header: TypeAlias = tuple[int, int, int, int, int, int, int]
 """publisher_epoch, topic_sequence, ts_pub, ts_push, shard, epoch, frame_sequence."""

@@ -9,7 +9,7 @@ from typing import Literal, TypeAlias
 
 import msgspec
 
-from shards import events
+from shards.protocol import events
 
 
 class Joined(msgspec.Struct, frozen=True, gc=False):

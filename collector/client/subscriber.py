@@ -16,16 +16,16 @@ from typing import Any, Final, Self
 import msgspec
 import zmq
 
-from collector.config import DEFAULT_PUBLISH, requests_endpoint
-from collector.reading.bodies import load_or_apply
-from collector.reading.inbox import Inbox
-from collector.reading.received import Received
-from collector.reading.wanted import Wanted, symbol_pattern, symbols_only
-from shards.book import OrderBook
-from shards.errors import SequenceGap
-from shards.events import Book
-from shards.frames import CHANNELS, PREFIX_SIZE, ts_pub_of
-from shards.stats import Histogram
+from collector.client.frame_codec import load_or_apply
+from collector.client.received import Received
+from collector.client.topic_filter import Wanted, symbol_pattern, symbols_only
+from collector.client.topic_sync import Inbox
+from collector.settings.parts import DEFAULT_PUBLISH, requests_endpoint
+from shards.protocol.errors import SequenceGap
+from shards.protocol.events import Book
+from shards.protocol.frames import CHANNELS, PREFIX_SIZE, ts_pub_of
+from shards.protocol.histograms import Histogram
+from shards.protocol.order_book import OrderBook
 
 _encode: Final = msgspec.msgpack.Encoder().encode
 _BATCH: Final = 256

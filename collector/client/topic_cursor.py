@@ -25,12 +25,12 @@ from typing import Final
 
 import msgspec
 
-from collector.reading.bodies import Header
-from collector.reading.received import Lost, Received
-from collector.reading.wanted import split
-from shards.events import Book, Event, Gap, Metadata, Orders, Ticker, Trades
-from shards.frames import STATES
-from shards.known import KnownTrades
+from collector.client.frame_codec import Header
+from collector.client.received import Lost, Received
+from collector.client.topic_filter import split
+from shards.protocol.events import Book, Event, Gap, Metadata, Orders, Ticker, Trades
+from shards.protocol.frames import STATES
+from shards.protocol.trade_ids import KnownTrades
 
 _GAPS_KNOWN: Final = 256
 _BY_ID: Final = frozenset({"indexer-grpc", "indexer-replay"})

@@ -5,9 +5,9 @@ from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
 
-from shards.catalogue import CHAIN_WIDE
-from shards.config import CHAIN
-from shards.frames import CHANNELS, topic as topic_name
+from shards.protocol.channels import CHAIN_WIDE
+from shards.protocol.frames import CHANNELS, topic as topic_name
+from shards.protocol.settings import CHAIN
 
 _GLOB = frozenset("*?[")
 _is_market_id = re.compile("0x[0-9a-fA-F]{64}").fullmatch

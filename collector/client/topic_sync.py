@@ -24,7 +24,7 @@ from typing import Any
 
 import msgspec
 
-from collector.reading.bodies import (
+from collector.client.frame_codec import (
     Header,
     compose,
     decode_event,
@@ -33,11 +33,11 @@ from collector.reading.bodies import (
     other_version,
     read_header,
 )
-from collector.reading.position import Position
-from collector.reading.received import Joined, Lost, Received, Unanswered
-from collector.reading.wanted import Wanted
-from shards.events import Event
-from shards.frames import VERSION
+from collector.client.received import Joined, Lost, Received, Unanswered
+from collector.client.topic_cursor import Position
+from collector.client.topic_filter import Wanted
+from shards.protocol.events import Event
+from shards.protocol.frames import VERSION
 
 
 class _TopicsReply(msgspec.Struct):

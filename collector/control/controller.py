@@ -13,11 +13,11 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from collector.asking import Asker
-from collector.config import Steering
-from collector.fleet import Fleet
-from collector.listing import Listing
-from collector.supervisor import Child, Supervisor
+from collector.client.requests import Asker
+from collector.control.desired_state import Fleet
+from collector.control.supervisor import Child, Supervisor
+from collector.markets.listing import Listing
+from collector.settings.parts import Steering
 
 log = logging.getLogger(__name__)
 

@@ -24,22 +24,26 @@ from typing import Any, Final
 
 import msgspec
 
-from collector import activity, assessing, discovery, networks, selection, sharding
-from collector.activity import Assessment, Level
-from collector.aggregation import process as aggregator_process
-from collector.asking import Asker
-from collector.binding import check_free
-from collector.config import BUDGET, AggregatorConfig, ServingConfig
-from collector.fleet import Fleet, Selection
-from collector.helm import Helm
-from collector.listing import Listing
-from collector.node import OwnDevnet
-from collector.serving import listening
-from collector.steering import Assignment
-from collector.supervisor import Child, Supervisor
-from collector.usage import Usage, Use
-from shards import catalogue, worker
-from shards.config import (
+from collector.aggregator import process as aggregator_process
+from collector.aggregator.binding import check_free
+from collector.client.requests import Asker
+from collector.control import initial_placement
+from collector.control.controller import Helm
+from collector.control.desired_state import Fleet, Selection
+from collector.control.embedded_node import OwnDevnet
+from collector.control.placement import Assignment
+from collector.control.process_usage import Usage, Use
+from collector.control.supervisor import Child, Supervisor
+from collector.http import listening
+from collector.markets import activity, assessment, discovery, networks, selection
+from collector.markets.activity import Assessment, Level
+from collector.markets.listing import Listing
+from collector.settings.parts import BUDGET, AggregatorConfig, ServingConfig
+from shards import worker
+from shards.net.access import Access
+from shards.protocol import channels as catalogue
+from shards.protocol.errors import EXIT_BELOW, EXIT_OK, ConfigError, SourceError
+from shards.protocol.settings import (
     CHAIN,
     CHANNELS,
     Endpoints,
@@ -48,8 +52,6 @@ from shards.config import (
     ShardConfig,
     SourceName,
 )
-from shards.errors import EXIT_BELOW, EXIT_OK, ConfigError, SourceError
-from shards.sources.access import Access
 
 log = logging.getLogger(__name__)
 
@@ -213,7 +215,7 @@ class Coordinator:
     def _assess(self, endpoints: Endpoints, access: Access, found: list[Market]) -> Assessment:
         """See how active the markets are; without that they can be collected too, but not chosen."""
         try:
-            return assessing.assess(endpoints, access, found)
+            return assessment.assess(endpoints, access, found)
         except SourceError as error:
             sentence = f"cannot say how active the markets are: {error}"
             if self._options.min_activity or self._options.top:
@@ -230,7 +232,7 @@ class Coordinator:
         # What is most useful is subscribed, and its book fetched, first.
         ids = [market.market_id for market in activity.liveliest_first(markets, assessed)]
         weights = activity.weights(markets, assessed)
-        parts = sharding.assign(ids, shards=options.shards, weights=weights)
+        parts = initial_placement.assign(ids, shards=options.shards, weights=weights)
         shard_of = {market_id: shard for shard, part in enumerate(parts) for market_id in part}
         self._announce(_started(options, markets, assessed, parts))
         return Fleet(
@@ -308,7 +310,7 @@ class Coordinator:
 
     def _http(self, http: str, link: str) -> Child:
         # Only here: it needs the extra.
-        from collector.serving import process
+        from collector.http import process
 
         options = self._options
         config = ServingConfig(

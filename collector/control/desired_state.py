@@ -11,12 +11,13 @@ from typing import Any, Final
 
 import msgspec
 
-from collector import selection, steering
-from collector.config import Supervision
-from collector.steering import SLACK, Assignment, Order
-from shards.config import Market
-from shards.errors import ConfigError
-from shards.frames import symbol_of
+from collector.control import placement
+from collector.control.placement import SLACK, Assignment, Order
+from collector.markets import selection
+from collector.settings.parts import Supervision
+from shards.protocol.errors import ConfigError
+from shards.protocol.frames import symbol_of
+from shards.protocol.settings import Market
 
 _RELIEVED: Final = 0.8
 """Of its budget; below, a shard counts as relieved. In between it is what it was."""
@@ -170,13 +171,13 @@ class Fleet:
             and market.market_id not in self.assignment.wanted
             and market.market_id not in self._removed
         ]
-        new = steering.chosen(candidates, self._selected.patterns, self._selected.types)
+        new = placement.chosen(candidates, self._selected.patterns, self._selected.types)
         for market in new:
             self._retired.discard(market.market_id)
             self.notes.append(f"{market.symbol} is newly listed: collecting it")
         if new:
             ids = [market.market_id for market in new]
-            self._change(steering.place(self.assignment, ids, self._weights))
+            self._change(placement.place(self.assignment, ids, self._weights))
 
     # ---- what people ask for --------------------------------------------------------
 
@@ -208,12 +209,12 @@ class Fleet:
             case "remove":
                 return self._remove(order.markets)
             case "scale":
-                after = steering.scale(before, order.number, self._weights)
+                after = placement.scale(before, order.number, self._weights)
             case "drain":
-                after = steering.drain(before, order.number, self._weights)
+                after = placement.drain(before, order.number, self._weights)
             case _:
-                after = steering.even(before, measured or self._weights, slack=SLACK)
-        number = len(steering.moved(before, after))
+                after = placement.even(before, measured or self._weights, slack=SLACK)
+        number = len(placement.moved(before, after))
         if not self._change(after):
             return f"nothing to move: {self._sizes()}"
         return f"moved {number} markets: {self._sizes()}"
@@ -226,7 +227,7 @@ class Fleet:
         ids = [market.market_id for market in new]
         self._removed.difference_update(ids)
         self._retired.difference_update(ids)
-        self._change(steering.place(self.assignment, ids, self._weights))
+        self._change(placement.place(self.assignment, ids, self._weights))
         return f"added {_names(new)}: {self._sizes()}"
 
     def _remove(self, patterns: Sequence[str]) -> str:
@@ -298,8 +299,8 @@ class Fleet:
         """Let a shard that does too much give markets to another, if one has room."""
         self._rests_until = now + self._limits.rebalance_rest_s
         before = self.assignment
-        after = steering.ease(before, hot, cpu, measured)
-        number = len(steering.moved(before, after))
+        after = placement.ease(before, hot, cpu, measured)
+        number = len(placement.moved(before, after))
         if self._change(after):
             self.notes.append(f"shard {hot} does too much: moving {number} of its markets")
         else:

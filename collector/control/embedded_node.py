@@ -9,8 +9,8 @@ from typing import Self
 import msgspec
 
 from collector.devnet.info import DevnetInfo
-from shards.config import Endpoints
-from shards.errors import ConfigError
+from shards.protocol.errors import ConfigError
+from shards.protocol.settings import Endpoints
 
 log = logging.getLogger(__name__)
 

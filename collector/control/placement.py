@@ -11,9 +11,9 @@ from typing import Final, Literal
 
 import msgspec
 
-from collector import selection
-from shards.config import Market
-from shards.errors import ConfigError
+from collector.markets import selection
+from shards.protocol.errors import ConfigError
+from shards.protocol.settings import Market
 
 SLACK: Final = 0.1
 """Measured loads that differ by less of their mean are even: it is not worth a move."""

@@ -18,8 +18,8 @@ from typing import Any, Final, TypeAlias
 
 import msgspec
 
-from collector.config import Supervision
-from shards.errors import EXIT_CONFIG, ConfigError
+from collector.settings.parts import Supervision
+from shards.protocol.errors import EXIT_CONFIG, ConfigError
 
 log = logging.getLogger(__name__)
 

@@ -4,9 +4,9 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 
-from collector.config import ServingConfig
-from collector.serving import probes, scraping
-from collector.serving.view import Unanswered, View
+from collector.http import probes, scraping
+from collector.http.view import Unanswered, View
+from collector.settings.parts import ServingConfig
 
 
 def build(view: View, config: ServingConfig) -> Starlette:

@@ -4,7 +4,7 @@ import importlib.util
 import socket
 from typing import Final
 
-from shards.errors import ConfigError
+from shards.protocol.errors import ConfigError
 
 _EXTRA: Final = ("starlette", "uvicorn", "prometheus_client")
 

@@ -16,8 +16,8 @@ from prometheus_client.core import (
     Metric,
 )
 
-from collector.aggregation.measures import MarketMeasures, Measures, ShardMeasures
-from shards.stats import Histogram
+from collector.aggregator.telemetry.metrics_snapshot import MarketMeasures, Measures, ShardMeasures
+from shards.protocol.histograms import Histogram
 
 _STATES: Final = ("pending", "syncing", "live", "stale", "failed", "inactive")
 _KINDS: Final = ("state", "gap", "restart", "breaker", "halt", "connect", "move", "listing")

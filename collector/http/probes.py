@@ -8,8 +8,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from collector.config import ServingConfig
-from collector.serving.view import Unanswered, View
+from collector.http.view import Unanswered, View
+from collector.settings.parts import ServingConfig
 
 _AWAY_S: Final = 30.0
 """An aggregator that has been away for so long will not be back by itself."""

@@ -21,12 +21,12 @@ import setproctitle
 import uvicorn
 import uvloop
 
-from collector.config import ServingConfig
-from collector.serving.app import build
-from collector.serving.listening import listen
-from collector.serving.view import View
-from shards import logs
-from shards.errors import EXIT_CONFIG, ConfigError
+from collector.http.app import build
+from collector.http.listening import listen
+from collector.http.view import View
+from collector.settings.parts import ServingConfig
+from shards.protocol.errors import EXIT_CONFIG, ConfigError
+from shards.runtime import logs
 
 log = logging.getLogger(__name__)
 

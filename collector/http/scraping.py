@@ -11,10 +11,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from collector.aggregation.measures import Measures
-from collector.config import ServingConfig
-from collector.serving import metrics
-from collector.serving.view import Unanswered, View
+from collector.aggregator.telemetry.metrics_snapshot import Measures
+from collector.http import metrics
+from collector.http.view import Unanswered, View
+from collector.settings.parts import ServingConfig
 
 
 class _Found(Collector):

@@ -13,8 +13,8 @@ from typing import Final, Literal
 
 import msgspec
 
-from shards.config import Market
-from shards.errors import ConfigError
+from shards.protocol.errors import ConfigError
+from shards.protocol.settings import Market
 
 Level = Literal["active", "quiet", "dead"]
 LEVELS: Final[tuple[Level, ...]] = ("active", "quiet", "dead")

@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from collector import indexer_activity
-from collector.activity import Assessment, Evidence
-from shards.config import Endpoints, Market
-from shards.errors import SourceError
-from shards.sources import stubs
+from collector.markets import indexer_activity
+from collector.markets.activity import Assessment, Evidence
+from shards.adapters import stubs
+from shards.protocol.errors import SourceError
+from shards.protocol.settings import Endpoints, Market
 
 if TYPE_CHECKING:
-    from shards.sources.access import Access
+    from shards.net.access import Access
 
 log = logging.getLogger(__name__)
 

@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from collector import indexer_markets
-from collector.selection import with_symbols
-from shards.config import Endpoints, Market, MarketType
-from shards.decoders.chain_grpc import decimal_text
-from shards.errors import ConfigError, SourceError
-from shards.sources import stubs
+from collector.markets import indexer_markets
+from collector.markets.selection import with_symbols
+from shards.adapters import stubs
+from shards.adapters.injective_chain.grpc_decoder import decimal_text
+from shards.protocol.errors import ConfigError, SourceError
+from shards.protocol.settings import Endpoints, Market, MarketType
 
 if TYPE_CHECKING:
     # It loads grpc, a tenth of a second for those who only ask a running collector.
-    from shards.sources.access import Access
+    from shards.net.access import Access
 
 _STATUSES: Final = ("Active", "Paused")
 """Capitalised: the chain answers any other spelling with an empty list, not an error."""
@@ -39,7 +39,7 @@ def discover(
 
     """
     if access is None:
-        from shards.sources.access import Access
+        from shards.net.access import Access
 
         access = Access(endpoints)
     deadline = time.monotonic() + patience_s

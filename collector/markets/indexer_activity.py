@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from collector.activity import Assessment, Evidence
-from collector.indexer_markets import service
-from shards.config import Market
+from collector.markets.activity import Assessment, Evidence
+from collector.markets.indexer_markets import service
+from shards.protocol.settings import Market
 
 if TYPE_CHECKING:
-    from shards.sources.access import Access
+    from shards.net.access import Access
 
 _TIMEOUT_S: Final = 5.0
 _BATCH: Final = 100

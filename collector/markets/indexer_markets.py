@@ -5,12 +5,12 @@ import logging
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Final
 
-from shards.config import Market, MarketType
-from shards.decoders.indexer import amount
-from shards.sources import stubs
+from shards.adapters import stubs
+from shards.adapters.injective_indexer.decoder import amount
+from shards.protocol.settings import Market, MarketType
 
 if TYPE_CHECKING:
-    from shards.sources.access import Access
+    from shards.net.access import Access
 
 log = logging.getLogger(__name__)
 

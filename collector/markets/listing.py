@@ -4,10 +4,10 @@ import threading
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
-from collector import discovery
-from shards.config import Endpoints, Market
-from shards.errors import ConfigError
-from shards.sources.access import Access
+from collector.markets import discovery
+from shards.net.access import Access
+from shards.protocol.errors import ConfigError
+from shards.protocol.settings import Endpoints, Market
 
 _FIRST_S: Final = 2.0
 

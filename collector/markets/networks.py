@@ -11,11 +11,11 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from collector.activity import Level
-from collector.config import Supervision
-from shards.config import Count, CountOrZero, Endpoints, Limits, SourceName
-from shards.errors import ConfigError
-from shards.sources import tls
+from collector.markets.activity import Level
+from collector.settings.parts import Supervision
+from shards.net import tls
+from shards.protocol.errors import ConfigError
+from shards.protocol.settings import Count, CountOrZero, Endpoints, Limits, SourceName
 
 LOCAL: Final = Endpoints(
     chain_ws=("ws://127.0.0.1:9998/injstream-ws",),

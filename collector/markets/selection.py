@@ -7,9 +7,9 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
-from shards.config import Market
-from shards.errors import ConfigError
-from shards.frames import symbol_of
+from shards.protocol.errors import ConfigError
+from shards.protocol.frames import symbol_of
+from shards.protocol.settings import Market
 
 
 def with_symbols(markets: Sequence[Market]) -> list[Market]:

@@ -5,8 +5,8 @@ from typing import Final
 
 import msgspec
 
-from collector.activity import Evidence
-from shards.config import (
+from collector.markets.activity import Evidence
+from shards.protocol.settings import (
     CHANNELS,
     Count,
     Endpoints,
@@ -24,7 +24,7 @@ DEFAULT_WEB: Final = "127.0.0.1:5599"
 
 
 BUDGET: Final = "budget"
-"""The token buckets' folder within the runtime folder (shards/sources/bucket.py)."""
+"""The token buckets' folder within the runtime folder (shards/net/token_bucket.py)."""
 
 
 def requests_endpoint(publish: str) -> str:

@@ -8,13 +8,13 @@ from typing import ClassVar
 from textual.app import App
 from textual.binding import Binding, BindingType
 
-from collector.config import requests_endpoint
-from collector.dashboard.top.market_screen import MarketPage
-from collector.dashboard.top.panels import Grid
-from collector.dashboard.top.polling import poll
-from collector.dashboard.top.rows import MarketRow
-from collector.dashboard.top.screens import EventLog, Help, Overview, PictureScreen
-from collector.dashboard.top.watched import Picture, Watched
+from collector.settings.parts import requests_endpoint
+from collector.tui.market_screen import MarketPage
+from collector.tui.panels import Grid
+from collector.tui.polling import poll
+from collector.tui.rows import MarketRow
+from collector.tui.screens import EventLog, Help, Overview, PictureScreen
+from collector.tui.view_model import Picture, Watched
 
 
 class Top(App[None]):

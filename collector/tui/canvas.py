@@ -9,8 +9,8 @@ from textual.geometry import Region
 from textual.strip import Strip
 from textual.widget import Widget
 
-from collector.dashboard.top.spans import Line, change
-from collector.dashboard.top.tones import LOOKS
+from collector.tui.spans import Line, change
+from collector.tui.tones import LOOKS
 
 
 class Canvas(Widget):

@@ -5,7 +5,7 @@ import sys
 
 import click
 
-from collector.config import DEFAULT_PUBLISH
+from collector.settings.parts import DEFAULT_PUBLISH
 
 _EXIT_CONFIG = 3
 
@@ -38,7 +38,7 @@ def top(connect: str, markets: tuple[str, ...]) -> None:
     # Textual draws on stderr.
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         raise _Failure("this is not a terminal: in a pipe 'collector status' says how things stand")
-    from collector.dashboard.top.running import run
+    from collector.tui.running import run
 
     try:
         run(connect, markets)

@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from collector.dashboard.top.numbers import clock
-from collector.dashboard.top.spans import Line, Span, clip, fit, printable, section
+from collector.tui.numbers import clock
+from collector.tui.spans import Line, Span, clip, fit, printable, section
 
 _TONES: Final = {
     "state": "",

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from collector.dashboard.top.numbers import duration, rate
-from collector.dashboard.top.rows import MarketRow
-from collector.dashboard.top.spans import Line, Span, clip, fit, merged, printable, section
-from collector.dashboard.top.tones import mark, tone_of
+from collector.tui.numbers import duration, rate
+from collector.tui.rows import MarketRow
+from collector.tui.spans import Line, Span, clip, fit, merged, printable, section
+from collector.tui.tones import mark, tone_of
 
 _NAME = 20
 """Columns for a symbol at most."""

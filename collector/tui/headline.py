@@ -3,11 +3,11 @@
 from collections.abc import Mapping
 from typing import Any
 
-from collector.dashboard.text import completeness
-from collector.dashboard.top.numbers import clock, duration, micros, rate, sparkline
-from collector.dashboard.top.spans import Line, Span, fit, printable, spread
-from collector.dashboard.top.tones import MARKS
-from collector.dashboard.top.watched import Picture
+from collector.tui.numbers import clock, duration, micros, rate, sparkline
+from collector.tui.spans import Line, Span, fit, printable, spread
+from collector.tui.summary_text import completeness
+from collector.tui.tones import MARKS
+from collector.tui.view_model import Picture
 
 HEIGHT = 5
 _HOPS = (

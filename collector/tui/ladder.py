@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from decimal import Decimal
 from typing import NamedTuple
 
-from collector.dashboard.top.numbers import aligned, clock, duration, rate, trim
-from collector.dashboard.top.rows import MarketRow
-from collector.dashboard.top.spans import Line, Span, fit, merged, printable, section, spread
-from collector.dashboard.top.tones import mark, tone_of
-from shards.events import Funding, Level
+from collector.tui.numbers import aligned, clock, duration, rate, trim
+from collector.tui.rows import MarketRow
+from collector.tui.spans import Line, Span, fit, merged, printable, section, spread
+from collector.tui.tones import mark, tone_of
+from shards.protocol.events import Funding, Level
 
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
 

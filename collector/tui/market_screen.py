@@ -8,24 +8,24 @@ from textual.binding import Binding, BindingType
 from textual.containers import Horizontal
 from textual.widgets import Footer
 
-from collector.dashboard.top.canvas import Canvas
-from collector.dashboard.top.ladder import (
+from collector.client.formatting import describe
+from collector.client.received import Received
+from collector.client.subscriber import Subscriber
+from collector.tui.canvas import Canvas
+from collector.tui.ladder import (
     Fill,
     fill_lines,
     funding_text,
     ladder_lines,
     market_lines,
 )
-from collector.dashboard.top.numbers import clock
-from collector.dashboard.top.panels import Headline
-from collector.dashboard.top.rows import MarketRow
-from collector.dashboard.top.screens import PictureScreen
-from collector.dashboard.top.watched import Picture
-from collector.reading.lines import describe
-from collector.reading.received import Received
-from collector.reading.subscriber import Subscriber
-from shards.book import OrderBook
-from shards.events import Book, Funding, Trades
+from collector.tui.numbers import clock
+from collector.tui.panels import Headline
+from collector.tui.rows import MarketRow
+from collector.tui.screens import PictureScreen
+from collector.tui.view_model import Picture
+from shards.protocol.events import Book, Funding, Trades
+from shards.protocol.order_book import OrderBook
 
 _DRAW_S: Final = 0.33
 _FILLS: Final = 200

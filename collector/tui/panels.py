@@ -6,9 +6,9 @@ from typing import Final
 from textual import events
 from textual.message import Message
 
-from collector.dashboard.top.canvas import Canvas
-from collector.dashboard.top.events import event_lines
-from collector.dashboard.top.grid import (
+from collector.tui.canvas import Canvas
+from collector.tui.events import event_lines
+from collector.tui.grid import (
     VIEWS,
     Layout,
     first_line,
@@ -17,10 +17,10 @@ from collector.dashboard.top.grid import (
     layout,
     market_line,
 )
-from collector.dashboard.top.headline import headline
-from collector.dashboard.top.processes import process_lines
-from collector.dashboard.top.rows import ORDERS, MarketRow, arranged
-from collector.dashboard.top.watched import Picture
+from collector.tui.headline import headline
+from collector.tui.processes import process_lines
+from collector.tui.rows import ORDERS, MarketRow, arranged
+from collector.tui.view_model import Picture
 
 _FRAME: Final = 2
 """Lines of the grid that are not cells: its title, and the one about the chosen market."""

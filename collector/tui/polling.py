@@ -10,7 +10,7 @@ import msgspec
 import zmq
 import zmq.asyncio
 
-from collector.dashboard.top.watched import Answers, Watched
+from collector.tui.view_model import Answers, Watched
 
 EVERY_S: Final = 0.5
 """A killed shard shall be seen within two seconds, and a screen be redrawn at most thrice in one."""

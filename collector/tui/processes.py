@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
-from collector.dashboard.top.numbers import megabytes, micros, sparkline
-from collector.dashboard.top.spans import Line, Span, clip, fit, printable, section
-from collector.dashboard.top.watched import Picture
+from collector.tui.numbers import megabytes, micros, sparkline
+from collector.tui.spans import Line, Span, clip, fit, printable, section
+from collector.tui.view_model import Picture
 
 _NAME = 11
 _BLOCK = 11

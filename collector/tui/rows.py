@@ -6,8 +6,8 @@ from typing import Any, ClassVar, Final
 
 import msgspec
 
-from collector.dashboard.top.tones import STATES
-from collector.reading.wanted import symbol_pattern
+from collector.client.topic_filter import symbol_pattern
+from collector.tui.tones import STATES
 
 
 class MarketRow(msgspec.Struct, frozen=True, gc=False):

@@ -4,7 +4,7 @@ import asyncio
 import signal
 from collections.abc import Sequence
 
-from collector.dashboard.top.app import Top
+from collector.tui.app import Top
 
 
 def run(connect: str, patterns: Sequence[str]) -> None:

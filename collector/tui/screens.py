@@ -10,13 +10,13 @@ from textual.screen import ModalScreen, Screen
 from textual.widget import Widget
 from textual.widgets import Footer, Input, Static
 
-from collector.dashboard.top.grid import VIEWS
-from collector.dashboard.top.panels import Events, Grid, Headline, Panel, Processes
-from collector.dashboard.top.rows import ORDERS
-from collector.dashboard.top.watched import Picture
+from collector.tui.grid import VIEWS
+from collector.tui.panels import Events, Grid, Headline, Panel, Processes
+from collector.tui.rows import ORDERS
+from collector.tui.view_model import Picture
 
 if TYPE_CHECKING:
-    from collector.dashboard.top.app import Top
+    from collector.tui.app import Top
 
 _PROCESSES, _EVENTS, _GRID = 6, 4, 3
 """Lines of each on a small screen: of processes at most, of the others at least."""

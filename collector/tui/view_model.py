@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import msgspec
 
-from collector.dashboard.top.rows import MarketRow
+from collector.tui.rows import MarketRow
 
 _SMOOTH_S: Final = 10.0
 """How long a market's activity takes to fade."""

@@ -25,7 +25,7 @@ from typing import BinaryIO, Final
 
 import msgspec
 
-from collector.reading.received import Lost, Received
+from collector.client.received import Lost, Received
 
 _LENGTH: Final = struct.Struct(">I")
 _KINDS: Final = {"book": 1, "trades": 2, "gap": 3}

@@ -10,9 +10,9 @@ from urllib.parse import urlsplit
 import grpc
 
 from collector.verify.block_results import ChainTrade, trades
-from shards.config import Endpoints
-from shards.sources import stubs
-from shards.sources.access import Access
+from shards.adapters import stubs
+from shards.net.access import Access
+from shards.protocol.settings import Endpoints
 
 _LIMIT: Final = 1_000_000
 """Levels per side; left out, the node answers twenty."""

@@ -5,14 +5,14 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from collector.config import DEFAULT_PUBLISH
+from collector.settings.parts import DEFAULT_PUBLISH
 
 if TYPE_CHECKING:
     import threading
 
     from collector.verify.chain import Chain
     from collector.verify.findings import Findings
-    from shards.config import Endpoints
+    from shards.protocol.settings import Endpoints
 
 _EXIT_CONFIG = 3
 _EXIT_DIFFERS = 4
@@ -113,7 +113,7 @@ def verify(**options: Any) -> None:
         raise click.UsageError("--capture and --record exclude each other")
     from collector.verify.capture import CaptureError
     from collector.verify.chain import Unreachable
-    from shards.errors import ConfigError
+    from shards.protocol.errors import ConfigError
 
     try:
         findings = _run(options)
@@ -168,7 +168,7 @@ def _chain(options: dict[str, Any]) -> Any:
     import msgspec
 
     from collector.verify.chain import Chain
-    from shards.errors import ConfigError
+    from shards.protocol.errors import ConfigError
 
     network = _network(options)
     rpc = options["rpc"] or next(iter(network.rpc), "")
@@ -192,11 +192,11 @@ def _network(options: dict[str, Any]) -> "Endpoints":
     """Find out where the node is, as far as the options do not say it all."""
     import msgspec
 
-    from collector import networks
-    from collector.asking import Asker
-    from collector.config import requests_endpoint
-    from shards.config import Endpoints
-    from shards.errors import ConfigError
+    from collector.client.requests import Asker
+    from collector.markets import networks
+    from collector.settings.parts import requests_endpoint
+    from shards.protocol.errors import ConfigError
+    from shards.protocol.settings import Endpoints
 
     if options["config"]:
         return networks.read(options["config"]).network or networks.LOCAL

@@ -6,10 +6,10 @@ from typing import Any, BinaryIO, Final
 
 import msgspec
 
-from collector.asking import Asker
-from collector.reading.received import Joined
-from collector.reading.subscriber import Subscriber
-from collector.reading.wanted import Wanted, known_symbols
+from collector.client.received import Joined
+from collector.client.requests import Asker
+from collector.client.subscriber import Subscriber
+from collector.client.topic_filter import Wanted, known_symbols
 from collector.verify import capture
 from collector.verify.capture import Begin, End, Market
 from collector.verify.chain import Chain, Unreachable

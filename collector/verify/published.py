@@ -9,8 +9,8 @@ from typing import Any, NamedTuple, TypeAlias
 
 import msgspec
 
-from collector.reading.received import Lost as LostEvent, Received
-from shards.events import Book as BookEvent, Gap as GapEvent, Trades as TradesEvent
+from collector.client.received import Lost as LostEvent, Received
+from shards.protocol.events import Book as BookEvent, Gap as GapEvent, Trades as TradesEvent
 
 KIND_BOOK, KIND_TRADES, KIND_GAP = 1, 2, 3
 

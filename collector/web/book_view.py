@@ -5,8 +5,8 @@ from typing import Any, Final
 
 import msgspec
 
-from shards.book import OrderBook
-from shards.events import Book, Trades
+from shards.protocol.events import Book, Trades
+from shards.protocol.order_book import OrderBook
 
 LEVELS: Final = 100
 """Levels of each side that are shown."""

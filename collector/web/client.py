@@ -20,9 +20,9 @@ from typing import Any, Final
 import msgspec
 from starlette.websockets import WebSocket
 
-from collector.dashboard.web.board import Board
-from collector.dashboard.web.bookview import BookView
-from collector.dashboard.web.watching import Watching
+from collector.web.book_view import BookView
+from collector.web.market_watch import Watching
+from collector.web.view_model import Board
 
 TURN_S: Final = 0.2
 """The shortest time between two messages to one client."""

@@ -6,8 +6,8 @@ from typing import NoReturn
 
 import click
 
-from collector.config import DEFAULT_PUBLISH, DEFAULT_WEB
-from shards.errors import EXIT_CONFIG, ConfigError
+from collector.settings.parts import DEFAULT_PUBLISH, DEFAULT_WEB
+from shards.protocol.errors import EXIT_CONFIG, ConfigError
 
 
 @click.command()
@@ -47,7 +47,7 @@ def dashboard(*, connect: str, listen: str, allow_remote: bool, hosts: tuple[str
     """
     logging.basicConfig(level="INFO", format="%(asctime)s dashboard %(levelname)s %(message)s")
     try:
-        from collector.dashboard.web.process import run
+        from collector.web.process import run
     except ModuleNotFoundError as error:
         _fail(missing(error))
     try:

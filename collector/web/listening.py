@@ -4,8 +4,8 @@ import ipaddress
 import socket
 from typing import Final
 
-from collector.config import DEFAULT_WEB
-from shards.errors import ConfigError
+from collector.settings.parts import DEFAULT_WEB
+from shards.protocol.errors import ConfigError
 
 _BACKLOG: Final = 64
 

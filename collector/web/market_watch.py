@@ -6,13 +6,13 @@ import logging
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
-from collector.dashboard.web.asking import Asker
-from collector.dashboard.web.bookview import BookView
-from collector.reading.bodies import decode_event, is_readable
-from collector.reading.received import Joined, Lost, Received, Unanswered
-from collector.reading.subscriber import Subscriber
-from shards.events import Book, Trades
-from shards.frames import topic
+from collector.client.frame_codec import decode_event, is_readable
+from collector.client.received import Joined, Lost, Received, Unanswered
+from collector.client.subscriber import Subscriber
+from collector.web.asking import Asker
+from collector.web.book_view import BookView
+from shards.protocol.events import Book, Trades
+from shards.protocol.frames import topic
 
 log = logging.getLogger(__name__)
 

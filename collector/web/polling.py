@@ -6,9 +6,9 @@ import time
 from collections.abc import Callable
 from typing import Any, Final
 
-from collector.dashboard.web.asking import Asker
-from collector.dashboard.web.board import POINTS, Board
-from collector.dashboard.web.watching import Watching
+from collector.web.asking import Asker
+from collector.web.market_watch import Watching
+from collector.web.view_model import POINTS, Board
 
 log = logging.getLogger(__name__)
 

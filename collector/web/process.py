@@ -23,12 +23,12 @@ import setproctitle
 import uvicorn
 import uvloop
 
-from collector.config import connectable, requests_endpoint
-from collector.dashboard.web.listening import address_of, is_loopback, listen, url_of
-from collector.dashboard.web.server import Page, application
-from shards import logs
-from shards.config import LogFormat
-from shards.errors import ConfigError
+from collector.settings.parts import connectable, requests_endpoint
+from collector.web.listening import address_of, is_loopback, listen, url_of
+from collector.web.server import Page, application
+from shards.protocol.errors import ConfigError
+from shards.protocol.settings import LogFormat
+from shards.runtime import logs
 
 __all__ = ["WebConfig", "address_of", "listen", "main", "run", "serve", "url_of"]
 

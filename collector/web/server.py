@@ -18,13 +18,13 @@ from starlette.routing import Mount, Route, WebSocketRoute
 from starlette.staticfiles import StaticFiles
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from collector.config import requests_endpoint
-from collector.dashboard.web.asking import Asker
-from collector.dashboard.web.board import Board
-from collector.dashboard.web.client import Client
-from collector.dashboard.web.guard import Guard
-from collector.dashboard.web.polling import Polling
-from collector.dashboard.web.watching import Watching
+from collector.settings.parts import requests_endpoint
+from collector.web.asking import Asker
+from collector.web.client import Client
+from collector.web.host_check import Guard
+from collector.web.market_watch import Watching
+from collector.web.polling import Polling
+from collector.web.view_model import Board
 
 STATIC: Final = Path(__file__).parent / "static"
 CLIENTS: Final = 100

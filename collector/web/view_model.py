@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from operator import itemgetter
 from typing import Any, Final
 
-from collector.dashboard.web.essentials import essentials
+from collector.web.summary_subset import essentials
 
 EVENTS: Final = 300
 POINTS: Final = 3_600

@@ -3,9 +3,9 @@
 from collections.abc import Iterable
 from typing import Protocol, runtime_checkable
 
-from shards.config import Market
-from shards.events import Block, Cause, Confirmed, Rejected
-from shards.sources.endpoints import EndpointPool
+from shards.net.endpoints import EndpointPool
+from shards.protocol.events import Block, Cause, Confirmed, Rejected
+from shards.protocol.settings import Market
 
 
 class Sink(Protocol):

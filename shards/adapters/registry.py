@@ -2,18 +2,18 @@
 
 from typing import TYPE_CHECKING
 
-from shards.config import ShardConfig
-from shards.sources.sink import Sink, Source
+from shards.adapters.interface import Sink, Source
+from shards.protocol.settings import ShardConfig
 
 if TYPE_CHECKING:
     # It loads grpc, which the aggregator, a reader of the token buckets, has no use for.
-    from shards.sources.access import Access
+    from shards.net.access import Access
 
 
 def open_source(config: ShardConfig, sink: Sink, access: "Access") -> Source:
     """Make the source that a shard reads; only that one's libraries are loaded."""
     if config.source == "chain-grpc":
-        from shards.sources.chain_grpc import ChainGrpc
+        from shards.adapters.injective_chain.grpc_source import ChainGrpc
 
         return ChainGrpc(
             config.endpoints.chain_stream,
@@ -24,7 +24,7 @@ def open_source(config: ShardConfig, sink: Sink, access: "Access") -> Source:
             access=access,
         )
     if config.source == "indexer-grpc":
-        from shards.sources.indexer_grpc import IndexerGrpc
+        from shards.adapters.injective_indexer.source import IndexerGrpc
 
         return IndexerGrpc(
             config.endpoints.indexer,
@@ -34,7 +34,7 @@ def open_source(config: ShardConfig, sink: Sink, access: "Access") -> Source:
             channels=config.channels,
             limits=config.limits,
         )
-    from shards.sources.chain_ws import ChainWs
+    from shards.adapters.injective_chain.ws_source import ChainWs
 
     return ChainWs(
         config.endpoints.chain_ws,

@@ -9,15 +9,15 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol, TypeAlias
 
-from shards.config import Market, ShardConfig
-from shards.fetching import Fetcher
-from shards.indexerpipeline import IndexerPipeline
-from shards.ledger import MarketLedger
-from shards.pipeline import Pipeline
+from shards.adapters.injective_chain.liveness import Watch
+from shards.adapters.injective_chain.recovery import Fetcher
+from shards.adapters.injective_indexer.pipeline import IndexerPipeline
+from shards.adapters.interface import BlockSource, Source
+from shards.core.pipeline import Pipeline
+from shards.net.access import Access
+from shards.protocol.ledger import MarketLedger
+from shards.protocol.settings import Market, ShardConfig
 from shards.push import Pusher
-from shards.sources.access import Access
-from shards.sources.sink import BlockSource, Source
-from shards.watching import Watch
 
 AnyPipeline: TypeAlias = Pipeline | IndexerPipeline
 
@@ -98,7 +98,7 @@ def new_pipeline(
             channels=config.channels,
             ledgers=dict(ledgers),
         )
-    from shards.sources import stubs
+    from shards.adapters import stubs
 
     return IndexerPipeline(
         markets,
@@ -125,7 +125,7 @@ def open_upkeep(
     """Make what a pipeline needs beside it."""
     if isinstance(pipeline, IndexerPipeline):
         # Its stubs are of no use to anyone else.
-        from shards.indexerkeeping import IndexerUpkeep
+        from shards.adapters.injective_indexer.reconciliation import IndexerUpkeep
 
         return IndexerUpkeep(
             pipeline,

@@ -6,9 +6,9 @@ and the first one kept must be S + 1. One that is older than what was seen of th
 cannot be joined and must be fetched again.
 """
 
-from shards.book import OrderBook
-from shards.errors import SequenceGap
-from shards.events import Book, BookUpdate, Snapshot, Source
+from shards.protocol.errors import SequenceGap
+from shards.protocol.events import Book, BookUpdate, Snapshot, Source
+from shards.protocol.order_book import OrderBook
 
 _BUFFERED = 4_096
 """Updates kept while a snapshot is on its way; beyond, the oldest go and it is asked anew."""

@@ -5,8 +5,8 @@ It is subscribed, watched, replayed and handed from process to process like a ma
 feed; it has no book.
 """
 
-from shards.events import Block, Oracle, Price, Pulse, Source
-from shards.feed import Feed
+from shards.core.feed import Feed
+from shards.protocol.events import Block, Oracle, Price, Pulse, Source
 
 
 class ChainFeed(Feed):

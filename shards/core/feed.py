@@ -21,9 +21,10 @@ from typing import Literal, Protocol
 
 import msgspec
 
-from shards.booksync import BookSync
-from shards.errors import SequenceGap
-from shards.events import (
+from shards.core.book_sync import BookSync
+from shards.core.top_of_book import Top
+from shards.protocol.errors import SequenceGap
+from shards.protocol.events import (
     Block,
     Book,
     Cause,
@@ -37,9 +38,8 @@ from shards.events import (
     Ticker,
     Trades,
 )
-from shards.ledger import MarketLedger
-from shards.stats import FeedStats
-from shards.top import Top
+from shards.protocol.histograms import FeedStats
+from shards.protocol.ledger import MarketLedger
 
 
 class State(Enum):

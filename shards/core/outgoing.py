@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from typing import Protocol
 
-from shards.feed import State
-from shards.frames import Record
-from shards.outbox import Outbox, Request, Speaker
+from shards.core.feed import State
+from shards.core.record_builder import Outbox, Request, Speaker
+from shards.protocol.frames import Record
 
 
 class _Feed(Speaker, Protocol):

@@ -14,11 +14,13 @@ from typing import Final, TypeAlias
 
 import msgspec
 
-from shards.catalogue import BOOKS
-from shards.chainfeed import ChainFeed
-from shards.config import CHAIN, CHANNELS, Limits, Market
-from shards.errors import DecodeError
-from shards.events import (
+from shards.core.chain_feed import ChainFeed
+from shards.core.feed import Feed
+from shards.core.outgoing import Outgoing
+from shards.core.record_builder import Outbox
+from shards.protocol.channels import BOOKS
+from shards.protocol.errors import DecodeError
+from shards.protocol.events import (
     Block,
     BookUpdate,
     Cause,
@@ -31,11 +33,9 @@ from shards.events import (
     Source,
     Trade,
 )
-from shards.feed import Feed
-from shards.frames import Record
-from shards.ledger import MarketLedger, Ranges
-from shards.outbox import Outbox
-from shards.outgoing import Outgoing
+from shards.protocol.frames import Record
+from shards.protocol.ledger import MarketLedger, Ranges
+from shards.protocol.settings import CHAIN, CHANNELS, Limits, Market
 
 _SLOWEST: Final = 3.0
 """A block counts as at most so many block times."""

@@ -10,9 +10,9 @@ from zlib import crc32
 
 import msgspec
 
-from shards.booksync import BookSync
-from shards.config import CHANNELS, Limits, Market
-from shards.events import (
+from shards.core.book_sync import BookSync
+from shards.core.feed import Feed
+from shards.protocol.events import (
     Book,
     Funding,
     Gap,
@@ -24,8 +24,7 @@ from shards.events import (
     Trades,
     number_of,
 )
-from shards.feed import Feed
-from shards.frames import (
+from shards.protocol.frames import (
     BY_ID,
     KEYFRAME,
     KIND_BLOCKS,
@@ -45,7 +44,8 @@ from shards.frames import (
     symbol_of,
     topic,
 )
-from shards.ledger import MarketLedger
+from shards.protocol.ledger import MarketLedger
+from shards.protocol.settings import CHANNELS, Limits, Market
 
 _OF_BOOKS: Final = (KIND_BOOK, KIND_TICKER)
 _BOOK_ALONE: Final = 1 << 62

@@ -7,8 +7,8 @@ searched; so a block that changes depth costs one comparison a level, in C.
 
 from typing import TypeAlias
 
-from shards.book import OrderBook
-from shards.events import ZERO, Level
+from shards.protocol.events import ZERO, Level
+from shards.protocol.order_book import OrderBook
 
 Best: TypeAlias = tuple[str, str, str, str]
 """``(bid price, bid quantity, ask price, ask quantity)``; empty texts for an empty side."""

@@ -20,11 +20,11 @@ from urllib.parse import urlsplit
 import grpc
 import grpc.aio
 
-from shards.config import Endpoints
-from shards.errors import SourceError
-from shards.sources import tls
-from shards.sources.bucket import Bucket, bucket_name
-from shards.sources.cookies import Cookies
+from shards.net import tls
+from shards.net.cookies import Cookies
+from shards.net.token_bucket import Bucket, bucket_name
+from shards.protocol.errors import SourceError
+from shards.protocol.settings import Endpoints
 
 Group = Literal["chain", "indexer"]
 Metadata = tuple[tuple[str, str], ...]

@@ -13,8 +13,8 @@ from collections.abc import Sequence
 
 import msgspec
 
-from shards.backoff import Backoff
-from shards.breaker import UNREACHABLE_S, Breaker
+from shards.net.backoff import Backoff
+from shards.net.circuit_breaker import UNREACHABLE_S, Breaker
 
 
 class EndpointState(msgspec.Struct, frozen=True):

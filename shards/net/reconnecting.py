@@ -4,10 +4,10 @@ import abc
 import logging
 from collections.abc import Sequence
 
-from shards.errors import SourceError
-from shards.events import Cause
-from shards.sources.endpoints import EndpointPool
-from shards.sources.sink import Sink
+from shards.adapters.interface import Sink
+from shards.net.endpoints import EndpointPool
+from shards.protocol.errors import SourceError
+from shards.protocol.events import Cause
 
 log = logging.getLogger(__name__)
 

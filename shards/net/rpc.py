@@ -11,9 +11,9 @@ from typing import Any, Final
 import msgspec
 from picows import WSMsgType, WSTransport
 
-from shards.errors import SourceError
-from shards.sources import websocket
-from shards.sources.access import Access
+from shards.net import websocket
+from shards.net.access import Access
+from shards.protocol.errors import SourceError
 
 _TIMEOUT_S: Final = 5.0
 

@@ -4,8 +4,8 @@ import ssl
 from pathlib import Path
 from typing import Any
 
-from shards.config import Endpoints
-from shards.errors import ConfigError
+from shards.protocol.errors import ConfigError
+from shards.protocol.settings import Endpoints
 
 
 def ssl_context(network: Endpoints, place: str = "network") -> ssl.SSLContext:

@@ -19,8 +19,8 @@ from picows import (
     ws_connect,
 )
 
-from shards.errors import DecodeError, SourceError
-from shards.sources.access import Access
+from shards.net.access import Access
+from shards.protocol.errors import DecodeError, SourceError
 
 _TEXT: Final = WSMsgType.TEXT
 _MAX_FRAME: Final = 64 << 20

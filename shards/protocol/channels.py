@@ -10,8 +10,8 @@ from typing import Final
 
 import msgspec
 
-from shards.config import CHANNELS, SourceName
-from shards.errors import ConfigError
+from shards.protocol.errors import ConfigError
+from shards.protocol.settings import CHANNELS, SourceName
 
 SOURCES: Final[tuple[SourceName, ...]] = ("chain-ws", "chain-grpc", "indexer-grpc")
 

@@ -9,9 +9,9 @@ from typing import Final
 
 import msgspec
 
-from shards.config import Market
-from shards.events import Gap
-from shards.stats import ShardStats
+from shards.protocol.events import Gap
+from shards.protocol.histograms import ShardStats
+from shards.protocol.settings import Market
 
 
 class MarketReport(msgspec.Struct, array_like=True, gc=False):

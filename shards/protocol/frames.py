@@ -29,7 +29,7 @@ from typing import Final
 
 import msgspec
 
-from shards.events import (
+from shards.protocol.events import (
     Book,
     Event,
     Funding,

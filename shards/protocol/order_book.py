@@ -3,8 +3,8 @@
 from collections.abc import Iterable
 from typing import Final
 
-from shards.errors import SequenceGap
-from shards.events import ZERO, Level
+from shards.protocol.errors import SequenceGap
+from shards.protocol.events import ZERO, Level
 
 _LOOK: Final = 256 - 1
 """Deltas between two looks for removed levels; a shard's books are looked at more often."""

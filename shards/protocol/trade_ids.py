@@ -9,7 +9,7 @@ told twice would do more harm there than one that is told an hour late would do 
 from collections.abc import Iterable
 from typing import Final
 
-from shards.events import Trade
+from shards.protocol.events import Trade
 
 _HEIGHTS: Final = 4_096
 _NUMBERS: Final = 1 << 20

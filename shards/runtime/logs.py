@@ -13,7 +13,7 @@ from typing import Final, TextIO, TypeAlias
 
 import msgspec
 
-from shards.config import LogFormat
+from shards.protocol.settings import LogFormat
 
 _BURST: Final = 10
 """So many lines of a kind are written …"""

@@ -8,7 +8,7 @@ import gc
 import time
 from typing import Any
 
-from shards.stats import Vitals
+from shards.protocol.histograms import Vitals
 
 
 class Watched:

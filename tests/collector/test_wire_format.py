@@ -10,9 +10,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from shards import frames
-from shards.book import OrderBook
-from shards.events import (
+from shards.protocol import frames
+from shards.protocol.events import (
     ZERO,
     Book,
     Funding,
@@ -27,7 +26,8 @@ from shards.events import (
     Trade,
     Trades,
 )
-from tests.collector.reading.scripted_publisher import (
+from shards.protocol.order_book import OrderBook
+from tests.collector.client.scripted_publisher import (
     ScriptedPublisher,
     delta,
     gap,

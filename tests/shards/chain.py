@@ -11,9 +11,9 @@ import random
 from dataclasses import dataclass, field
 from typing import Any
 
-from shards.config import Market
-from shards.decoders import chain_ws
-from shards.events import ZERO, Block, Level, Snapshot
+from shards.adapters.injective_chain import ws_decoder
+from shards.protocol.events import ZERO, Block, Level, Snapshot
+from shards.protocol.settings import Market
 
 FIRST = 100
 MARKETS = tuple(
@@ -98,7 +98,7 @@ class Chain:
 
     def whole(self, height: int) -> Block:
         """Return the whole block, as a replay has it."""
-        block = chain_ws.decode(self.payload(0, height, IDS))[1]
+        block = ws_decoder.decode(self.payload(0, height, IDS))[1]
         assert isinstance(block, Block)
         return block
 

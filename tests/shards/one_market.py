@@ -1,10 +1,10 @@
 """A pipeline of one market and what is done to it."""
 
-from shards.config import Limits
-from shards.decoders import chain_ws
-from shards.feed import State
-from shards.ledger import MarketLedger
-from shards.pipeline import Pipeline
+from shards.adapters.injective_chain import ws_decoder
+from shards.core.feed import State
+from shards.core.pipeline import Pipeline
+from shards.protocol.ledger import MarketLedger
+from shards.protocol.settings import Limits
 from tests.shards.chain import FIRST, IDS, MARKETS, Chain
 from tests.shards.reader import Reader
 
@@ -18,7 +18,7 @@ def pipeline(ledger: MarketLedger | None = None, limits: Limits | None = None) -
     return Pipeline(
         MARKETS[:1],
         source="chain-ws",
-        decoder=chain_ws.decode,
+        decoder=ws_decoder.decode,
         limits=limits,
         ledgers={ONE: ledger} if ledger else None,
     )

@@ -4,9 +4,9 @@ from collections.abc import Iterable
 
 import msgspec
 
-from shards.book import OrderBook
-from shards.events import Book, Gap, Ticker, Trades
-from shards.frames import (
+from shards.core.top_of_book import Best, Top
+from shards.protocol.events import Book, Gap, Ticker, Trades
+from shards.protocol.frames import (
     KEYFRAME,
     KIND_BOOK,
     KIND_GAP,
@@ -15,7 +15,7 @@ from shards.frames import (
     SNAPSHOT,
     Record,
 )
-from shards.top import Best, Top
+from shards.protocol.order_book import OrderBook
 
 _book = msgspec.msgpack.Decoder(Book)
 _trades = msgspec.msgpack.Decoder(Trades)

@@ -1,7 +1,7 @@
 """Reports as a shard makes them."""
 
-from shards.ledger import MarketLedger
-from shards.reports import MarketReport, Report
+from shards.protocol.control import MarketReport, Report
+from shards.protocol.ledger import MarketLedger
 
 
 def market_report(

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 import zmq
 
-from shards import frames
-from shards.config import Limits
-from shards.frames import BatchHeader, Record
+from shards.protocol import frames
+from shards.protocol.frames import BatchHeader, Record
+from shards.protocol.settings import Limits
 from shards.push import Pusher
 
 WAIT_MS = 5_000

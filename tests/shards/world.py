@@ -4,14 +4,14 @@ A shard's surroundings, played by hand: the node, the queue to the aggregator, t
 Every action is a method; `heal` ends all faults and gives every answer that is owed.
 """
 
-from shards.config import Limits
-from shards.decoders import chain_ws
-from shards.events import Block
-from shards.feed import State
-from shards.frames import Record
-from shards.ledger import MarketLedger, Ranges
-from shards.outbox import NeedReplay, NeedSnapshot, NeedSubscription
-from shards.pipeline import Pipeline
+from shards.adapters.injective_chain import ws_decoder
+from shards.core.feed import State
+from shards.core.pipeline import Pipeline
+from shards.core.record_builder import NeedReplay, NeedSnapshot, NeedSubscription
+from shards.protocol.events import Block
+from shards.protocol.frames import Record
+from shards.protocol.ledger import MarketLedger, Ranges
+from shards.protocol.settings import Limits
 from tests.shards.chain import FIRST, IDS, MARKETS, Chain
 from tests.shards.reader import Reader
 
@@ -57,7 +57,7 @@ class World:
         return Pipeline(
             MARKETS,
             source="chain-ws",
-            decoder=chain_ws.decode,
+            decoder=ws_decoder.decode,
             limits=self.limits,
             channels=("book", "trades", "ticker"),
             ledgers={m: MarketLedger(*ledger) for m, ledger in ledgers.items() if ledger[0]},

@@ -7,7 +7,7 @@ from typing import Final
 
 import msgspec
 
-from shards.events import ZERO, BookUpdate, Level, Snapshot
+from shards.protocol.events import ZERO, BookUpdate, Level, Snapshot
 from tests.simulator.markets import SimMarket
 
 DEPTH = 60

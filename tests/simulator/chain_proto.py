@@ -4,8 +4,8 @@ from collections.abc import Iterable, Sequence
 from fractions import Fraction
 from typing import Any, Final
 
-from shards.events import Level, Snapshot
-from shards.sources import stubs
+from shards.adapters import stubs
+from shards.protocol.events import Level, Snapshot
 from tests.simulator.amounts import ONE, scaled_text
 from tests.simulator.exchange import Exchange
 from tests.simulator.markets import SimMarket

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import msgspec
 
-from shards.events import Block, Snapshot
+from shards.protocol.events import Block, Snapshot
 from tests.simulator import faults
 
 _ROOT: Final = Path(__file__).parents[2]

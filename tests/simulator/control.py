@@ -18,7 +18,7 @@ from typing import Any, Final
 
 import msgspec
 
-from shards.events import Block
+from shards.protocol.events import Block
 from tests.simulator import faults
 from tests.simulator.exchange import SimBlock
 from tests.simulator.markets import Status

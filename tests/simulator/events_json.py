@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import msgspec
 
-from shards.events import BookUpdate, Level, Trade
+from shards.protocol.events import BookUpdate, Level, Trade
 from tests.simulator.amounts import shifted
 from tests.simulator.exchange import SimBlock
 from tests.simulator.markets import Markets, SimMarket

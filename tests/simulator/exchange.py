@@ -12,7 +12,7 @@ from typing import Final
 
 import msgspec
 
-from shards.events import Block, BookUpdate, Snapshot, Trade
+from shards.protocol.events import Block, BookUpdate, Snapshot, Trade
 from tests.simulator.books import BookHistory, Change, make_changes, opening
 from tests.simulator.markets import ALL_BUSY, Kind, Shares, SimMarket, Status, make_markets
 from tests.simulator.trading import Execution, Matching

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
-from shards.events import Trade
+from shards.protocol.events import Trade
 from tests.simulator.markets import Markets, SimMarket
 
 LISTS: Final = {

@@ -6,7 +6,7 @@ from typing import Any
 import msgpack
 import zmq
 
-from shards.events import ZERO, BookUpdate, Trade
+from shards.protocol.events import ZERO, BookUpdate, Trade
 from tests.simulator.client import Simulator
 
 _BOOK, _TRADES, _GAP = 1, 2, 3

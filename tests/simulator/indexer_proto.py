@@ -6,7 +6,7 @@ Spot and derivative messages have the same tags, but for the trades themselves.
 
 from collections.abc import Iterator
 
-from shards.events import ZERO, BookUpdate, Level, Trade
+from shards.protocol.events import ZERO, BookUpdate, Level, Trade
 from tests.simulator.amounts import in_token_units
 from tests.simulator.markets import SimMarket
 from tests.simulator.protowire import number, string, submessage, zigzag

@@ -8,8 +8,8 @@ spot or of derivatives, which serve binary options as well.
 from collections.abc import Iterator
 from typing import Any, Final
 
-from shards.events import Level, Snapshot, Trade
-from shards.sources import stubs
+from shards.adapters import stubs
+from shards.protocol.events import Level, Snapshot, Trade
 from tests.simulator import indexer_proto
 from tests.simulator.amounts import in_token_units
 from tests.simulator.chain_proto import QUOTE

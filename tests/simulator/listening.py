@@ -7,7 +7,7 @@ from typing import Any, Final
 import msgspec
 from picows import WSMsgType
 
-from shards.sources import websocket
+from shards.net import websocket
 
 EVERYTHING: Final = {
     "spot_orderbooks_filter": {"market_ids": ["*"]},

@@ -7,7 +7,7 @@ from typing import Final, Literal, TypeAlias
 
 import msgspec
 
-from shards.config import MarketType
+from shards.protocol.settings import MarketType
 from tests.simulator.amounts import text
 
 Activity = Literal["busy", "quiet", "dead"]

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 
 import msgspec
 
-from shards.config import Market
+from shards.protocol.settings import Market
 from tests.simulator.events_json import block_results
 from tests.simulator.exchange import Activity, Exchange, SimBlock
 from tests.simulator.filters import Filter, from_json

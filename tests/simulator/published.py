@@ -5,7 +5,7 @@ from typing import Any, Final
 import msgpack
 import zmq
 
-from shards.events import ZERO, Snapshot
+from shards.protocol.events import ZERO, Snapshot
 from tests.simulator.client import Simulator
 from tests.system.running import Running, eventually
 

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import grpc
 
-from shards.events import Snapshot
+from shards.protocol.events import Snapshot
 from tests.simulator import chain_proto, faults
 from tests.simulator.exchange import Exchange
 from tests.simulator.grpc_serving import GrpcServer, Handlers, sent, unary

@@ -8,9 +8,9 @@ from typing import Any
 import msgspec
 from picows import WSMsgType
 
-from shards.decoders import chain_ws
-from shards.events import Block
-from shards.sources import websocket
+from shards.adapters.injective_chain import ws_decoder
+from shards.net import websocket
+from shards.protocol.events import Block
 from tests.simulator import faults
 from tests.simulator.exchange import Activity
 from tests.simulator.listening import EVERYTHING, subscribe
@@ -57,7 +57,7 @@ async def listening(venue: Venue, *subscriptions: Any) -> AsyncIterator[Client]:
     pending: list[Client] = []
 
     def receive(payload: memoryview | bytes, ts_recv: int, last: bool) -> None:
-        pending[0].heard.append(chain_ws.decode(payload))
+        pending[0].heard.append(ws_decoder.decode(payload))
         pending[0].news.set()
 
     client = Client(*await websocket.connect(venue.ws.url, receive))

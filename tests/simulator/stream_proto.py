@@ -8,7 +8,7 @@ made once and a subscription costs a join. test_golden compares the bytes with t
 import random
 from collections.abc import Iterable
 
-from shards.events import BookUpdate, Level, Trade
+from shards.protocol.events import BookUpdate, Level, Trade
 from tests.simulator.amounts import scaled_text
 from tests.simulator.exchange import SimBlock
 from tests.simulator.filters import Filter, Names, TradesWanted

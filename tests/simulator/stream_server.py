@@ -5,7 +5,7 @@ from typing import Any, Final
 
 import grpc
 
-from shards.sources import stubs
+from shards.adapters import stubs
 from tests.simulator.exchange import Exchange, SimBlock
 from tests.simulator.filters import Filter, from_proto
 from tests.simulator.grpc_calls import Call, StreamingServer

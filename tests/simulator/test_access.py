@@ -10,15 +10,15 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from collector import discovery
-from shards.config import CHANNELS, Endpoints, Market
-from shards.errors import ConfigError, SourceError
-from shards.sources.access import Access
-from shards.sources.bucket import usage
-from shards.sources.chain_grpc import ChainGrpc
-from shards.sources.rpc import Rpc, latest_height
-from shards.sources.sink import Sink
-from shards.sources.snapshots import Snapshots
+from collector.markets import discovery
+from shards.adapters.injective_chain.grpc_source import ChainGrpc
+from shards.adapters.injective_chain.snapshots import Snapshots
+from shards.adapters.interface import Sink
+from shards.net.access import Access
+from shards.net.rpc import Rpc, latest_height
+from shards.net.token_bucket import usage
+from shards.protocol.errors import ConfigError, SourceError
+from shards.protocol.settings import CHANNELS, Endpoints, Market
 from tests.simulator import faults
 from tests.simulator.client import Simulator, simulator
 from tests.simulator.venue import Options, Venue, running

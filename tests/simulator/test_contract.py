@@ -17,13 +17,13 @@ import grpc
 import msgspec
 import pytest
 
-from collector.discovery import discover
-from shards.config import Endpoints
-from shards.decoders import block_results, chain_grpc, chain_ws
-from shards.events import ZERO, Block, Snapshot
-from shards.sources import stubs
-from shards.sources.replay import RpcReplay
-from shards.sources.rpc import Rpc, latest_height
+from collector.markets.discovery import discover
+from shards.adapters import stubs
+from shards.adapters.injective_chain import block_results, grpc_decoder, ws_decoder
+from shards.adapters.injective_chain.replay import RpcReplay
+from shards.net.rpc import Rpc, latest_height
+from shards.protocol.events import ZERO, Block, Snapshot
+from shards.protocol.settings import Endpoints
 from tests.shards import golden
 from tests.simulator.listening import EVERYTHING, count, listen, subscribe
 
@@ -48,7 +48,7 @@ def recorded(upstream: Any) -> list[bytes]:
 @pytest.fixture(scope="module")
 def blocks(recorded: list[bytes]) -> list[Block]:
     """The same, decoded."""
-    decoded = [chain_ws.decode(payload) for payload in recorded[1:]]
+    decoded = [ws_decoder.decode(payload) for payload in recorded[1:]]
     assert {request_id for request_id, _ in decoded} == {7}
     return [block for _, block in decoded if isinstance(block, Block)]
 
@@ -207,7 +207,7 @@ def test_a_wildcard_counts_only_in_the_first_place_and_ids_must_be_exact(upstrea
     wrong = {name: {"market_ids": market_ids} for name in list(EVERYTHING)[:2]}
     heard = asyncio.run(listen(upstream.ws, [subscribe(1, "a", wrong)], count(6)))
     for payload in heard[1:]:
-        _, block = chain_ws.decode(payload)
+        _, block = ws_decoder.decode(payload)
         assert isinstance(block, Block)
         assert not block.updates
 
@@ -242,7 +242,7 @@ def _book(
         request(market_id=market_id, limit=limit), metadata=metadata, timeout=5
     )
     answered = dict(call.initial_metadata())["x-cosmos-block-height"]
-    return chain_grpc.snapshot(market_id, int(answered), response)
+    return grpc_decoder.snapshot(market_id, int(answered), response)
 
 
 def test_a_pinned_query_is_the_book_that_the_stream_builds(

@@ -2,7 +2,7 @@
 
 import pytest
 
-from shards.events import ZERO
+from shards.protocol.events import ZERO
 from tests.simulator.exchange import Activity, Exchange
 from tests.simulator.markets import ALL_BUSY
 

@@ -8,11 +8,11 @@ from typing import Any
 import msgspec
 import pytest
 
-from collector.discovery import discover
-from shards.config import Endpoints
-from shards.errors import SourceError
-from shards.events import Block, Rejected
-from shards.sources import websocket
+from collector.markets.discovery import discover
+from shards.net import websocket
+from shards.protocol.errors import SourceError
+from shards.protocol.events import Block, Rejected
+from shards.protocol.settings import Endpoints
 from tests.simulator import faults
 from tests.simulator.client import simulator
 from tests.simulator.listening import EVERYTHING, subscribe

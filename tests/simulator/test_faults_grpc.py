@@ -10,9 +10,9 @@ import grpc
 import grpc.aio
 import pytest
 
-from shards.errors import SourceError
-from shards.sources import stubs
-from shards.sources.rpc import Rpc, latest_height
+from shards.adapters import stubs
+from shards.net.rpc import Rpc, latest_height
+from shards.protocol.errors import SourceError
 from tests.simulator import faults
 from tests.simulator.scripted import HEARD, blocks, eventually
 from tests.simulator.venue import Options, Venue, running

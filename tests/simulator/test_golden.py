@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from shards.decoders import block_results, chain_ws
-from shards.events import Block, Trade
-from shards.sources import stubs
+from shards.adapters import stubs
+from shards.adapters.injective_chain import block_results, ws_decoder
+from shards.protocol.events import Block, Trade
 from tests.shards import golden
 from tests.simulator.events_json import Events
 from tests.simulator.exchange import SimBlock
@@ -44,7 +44,7 @@ MARKETS = _markets()
 
 
 def _decoded(line: dict[str, Any]) -> Block:
-    block = chain_ws.decode(line["ws"].encode())[1]
+    block = ws_decoder.decode(line["ws"].encode())[1]
     assert isinstance(block, Block)
     return block
 

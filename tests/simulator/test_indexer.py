@@ -7,8 +7,8 @@ from typing import Any
 import grpc
 import pytest
 
-from shards.events import ZERO, BookUpdate, Trade
-from shards.sources import stubs
+from shards.adapters import stubs
+from shards.protocol.events import ZERO, BookUpdate, Trade
 from tests.simulator import indexer_proto
 from tests.simulator.client import Simulator
 from tests.simulator.markets import Kind, SimMarket

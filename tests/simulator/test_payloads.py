@@ -1,28 +1,28 @@
 """The payloads that benches measure are what the decoders expect."""
 
-from shards.decoders import block_results, chain_ws
-from shards.events import Block
-from shards.sources import stubs
+from shards.adapters import stubs
+from shards.adapters.injective_chain import block_results, ws_decoder
+from shards.protocol.events import Block
 from tests.simulator import payloads
 
 STREAM = stubs.load("injective.stream.v2.query_pb2")
 
 
 def test_one_update_has_as_many_levels_as_asked_for() -> None:
-    _, block = chain_ws.decode(payloads.one_update_payload(16))
+    _, block = ws_decoder.decode(payloads.one_update_payload(16))
     assert isinstance(block, Block)
     assert [len(u.bids) + len(u.asks) for u in block.updates] == [16]
 
 
 def test_an_empty_payload_has_nothing_in_it() -> None:
-    request_id, block = chain_ws.decode(payloads.empty_payload())
+    request_id, block = ws_decoder.decode(payloads.empty_payload())
     assert isinstance(block, Block)
     assert (request_id, block.trades, block.updates) == (1, [], [])
 
 
 def test_a_market_s_payloads_follow_one_another() -> None:
     exchange = payloads.busy_exchange(3, matches=2.0)
-    heard = [chain_ws.decode(p)[1] for p in payloads.market_payloads(exchange, 10, market=1)]
+    heard = [ws_decoder.decode(p)[1] for p in payloads.market_payloads(exchange, 10, market=1)]
     truth = [exchange.block(exchange.height - 9 + n) for n in range(10)]
     for block, true in zip(heard, truth, strict=True):
         assert isinstance(block, Block)
@@ -35,7 +35,7 @@ def test_a_market_s_payloads_follow_one_another() -> None:
 def test_a_shard_hears_each_block_once_per_market() -> None:
     exchange = payloads.busy_exchange(30, matches=5.0)
     for said in payloads.shard_payloads(exchange, 5):
-        decoded = [chain_ws.decode(payload) for payload in said]
+        decoded = [ws_decoder.decode(payload) for payload in said]
         assert [request_id for request_id, _ in decoded] == list(range(1, 31))
         assert len({block.height for _, block in decoded if isinstance(block, Block)}) == 1
 

@@ -6,8 +6,8 @@ from typing import Any
 import grpc
 import pytest
 
-from shards.decoders.chain_grpc import decimal_text
-from shards.sources import stubs
+from shards.adapters import stubs
+from shards.adapters.injective_chain.grpc_decoder import decimal_text
 from tests.simulator.client import Simulator
 
 STREAM: Any = stubs.load("injective.stream.v2.query_pb2")

@@ -14,8 +14,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from collector.asking import Asker
-from collector.config import requests_endpoint
+from collector.client.requests import Asker
+from collector.settings.parts import requests_endpoint
 from tests.proxy import FaultProxy
 from tests.simulator import faults
 from tests.simulator.client import Simulator, simulator

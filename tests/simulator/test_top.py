@@ -12,12 +12,12 @@ import pytest
 from textual.pilot import Pilot
 
 from collector import Subscriber
-from collector.dashboard.top.app import Top
-from collector.dashboard.top.canvas import Canvas
-from collector.dashboard.top.market_screen import MarketPage
-from collector.dashboard.top.panels import Events, Grid
-from collector.dashboard.top.spans import plain
-from collector.reading.lines import trim
+from collector.client.formatting import trim
+from collector.tui.app import Top
+from collector.tui.canvas import Canvas
+from collector.tui.market_screen import MarketPage
+from collector.tui.panels import Events, Grid
+from collector.tui.spans import plain
 from tests.simulator.client import simulator
 from tests.system.running import Running, collector, free_port_pair
 

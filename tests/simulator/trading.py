@@ -7,7 +7,7 @@ from typing import Final, Literal
 import bech32
 import msgspec
 
-from shards.events import Side, Trade
+from shards.protocol.events import Side, Trade
 from tests.simulator.amounts import ONE, scaled, text
 from tests.simulator.markets import SimMarket
 

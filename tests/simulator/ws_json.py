@@ -9,7 +9,7 @@ import functools
 import random
 from typing import Final
 
-from shards.events import BookUpdate, Level, Trade
+from shards.protocol.events import BookUpdate, Level, Trade
 from tests.simulator.exchange import SimBlock
 from tests.simulator.filters import Filter, Names, TradesWanted
 from tests.simulator.markets import Markets, SimMarket

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import msgspec
 import zmq
 
-from collector.asking import Asker
+from collector.client.requests import Asker
 from tests.system.rig import Rig
 
 _POLL_S = 0.15

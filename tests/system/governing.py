@@ -2,7 +2,7 @@
 Change a devnet's market as a real chain does: a proposal, and a vote on it.
 
 A program of its own: signing needs all of injective-py, and the tests' own process has
-loaded its stubs without the rest (shards/sources/stubs.py).
+loaded its stubs without the rest (shards/adapters/stubs.py).
 """
 
 import asyncio

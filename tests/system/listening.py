@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, Self
 
-from collector.reading.received import Joined, Lost, Received
-from collector.reading.subscriber import Subscriber
+from collector.client.received import Joined, Lost, Received
+from collector.client.subscriber import Subscriber
 from collector.verify.amounts import scaled
 from collector.verify.chain import Chain, ChainBook
-from shards.events import Book, Gap, Level, Trades
+from shards.protocol.events import Book, Gap, Level, Trades
 from tests.system.running import Devnet, Running, eventually
 
 

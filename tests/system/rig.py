@@ -11,8 +11,8 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from collector.config import requests_endpoint
 from collector.devnet.info import DevnetInfo
+from collector.settings.parts import requests_endpoint
 from tests.proxy import FaultProxy
 from tests.system.running import free_port_pair
 

@@ -15,8 +15,8 @@ from typing import IO, Any, Final, TypeVar
 
 import psutil
 
-from collector.asking import Asker
-from collector.config import requests_endpoint
+from collector.client.requests import Asker
+from collector.settings.parts import requests_endpoint
 
 _T = TypeVar("_T")
 

@@ -21,7 +21,7 @@ from typing import Any
 import click
 import msgspec
 
-from collector.asking import Asker
+from collector.client.requests import Asker
 from collector.verify.findings import Findings
 from tests.system.faults import FAULTS, Fault, Outcome, Watch, measure
 from tests.system.prometheus import is_installed, prometheus, report

@@ -21,9 +21,9 @@ import grpc
 import pytest
 
 from collector import Lost, Subscriber
-from shards.catalogue import CATALOGUE
-from shards.events import Funding, Gap, Metadata, Oracle, Orders, Pulse, Ticker, Trades
-from shards.sources import stubs
+from shards.adapters import stubs
+from shards.protocol.channels import CATALOGUE
+from shards.protocol.events import Funding, Gap, Metadata, Oracle, Orders, Pulse, Ticker, Trades
 from tests.system.running import Devnet, collector
 
 pytestmark = pytest.mark.node

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from shards.events import Gap
+from shards.protocol.events import Gap
 from tests.proxy import FaultProxy
 from tests.system.listening import (
     Listener,

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from collector.reading.subscriber import Subscriber
-from shards.events import Book, Gap
+from collector.client.subscriber import Subscriber
+from shards.protocol.events import Book, Gap
 from tests.system.moves import moves, table
 from tests.system.running import Devnet, collector, eventually, run
 

@@ -10,9 +10,9 @@ import msgspec
 import pytest
 
 from collector import Book, Subscriber
-from shards.catalogue import CATALOGUE
-from shards.events import Oracle, Orders, Pulse, Ticker, Trades
-from shards.frames import STATES
+from shards.protocol.channels import CATALOGUE
+from shards.protocol.events import Oracle, Orders, Pulse, Ticker, Trades
+from shards.protocol.frames import STATES
 from tests.system.running import Devnet, Running, collector
 
 pytestmark = pytest.mark.node

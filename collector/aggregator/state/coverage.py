@@ -14,11 +14,11 @@ from typing import Any, Final, TypeAlias
 
 import msgspec
 
-from collector.aggregation.gaps import GapLife
-from shards.config import CHAIN, Market
-from shards.events import Gap
-from shards.ledger import MarketLedger
-from shards.reports import MarketReport, Report, ResumePoint
+from collector.aggregator.state.gap_log import GapLife
+from shards.protocol.control import MarketReport, Report, ResumePoint
+from shards.protocol.events import Gap
+from shards.protocol.ledger import MarketLedger
+from shards.protocol.settings import CHAIN, Market
 
 _BLOCK_NS: Final = 1_000_000_000
 """More than a block takes, where blocks are to be counted in time."""

@@ -2,7 +2,7 @@
 
 import msgspec
 
-from shards.events import Gap
+from shards.protocol.events import Gap
 
 
 class GapLife(msgspec.Struct, array_like=True):

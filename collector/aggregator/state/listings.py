@@ -2,8 +2,8 @@
 
 from collections.abc import Iterable
 
-from shards.config import Market
-from shards.events import Metadata
+from shards.protocol.events import Metadata
+from shards.protocol.settings import Market
 
 
 class Listings:

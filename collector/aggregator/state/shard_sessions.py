@@ -1,6 +1,6 @@
 """What the aggregator knows of each shard: its living process, its frames, its last report."""
 
-from shards.reports import MarketReport, Report
+from shards.protocol.control import MarketReport, Report
 
 
 class ShardLink:

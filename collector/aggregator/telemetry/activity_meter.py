@@ -5,8 +5,8 @@ from typing import Any, Final
 
 import msgspec
 
-from collector import activity
-from collector.activity import NOTHING, Assessment, Level
+from collector.markets import activity
+from collector.markets.activity import NOTHING, Assessment, Level
 
 OF_LATE_S: Final = 300.0
 """A market that changed within so long is active."""

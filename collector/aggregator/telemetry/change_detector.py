@@ -7,11 +7,11 @@ compared with what it was. Pure: ``now`` is monotonic seconds, ``ts`` ns since t
 
 from collections.abc import Iterable
 
-from collector.aggregation.coverage import Coverage
-from collector.aggregation.journal import Journal
-from collector.aggregation.processes import ProcessRow
-from shards.events import Gap
-from shards.reports import Report
+from collector.aggregator.state.coverage import Coverage
+from collector.aggregator.telemetry.journal import Journal
+from collector.aggregator.telemetry.process_table import ProcessRow
+from shards.protocol.control import Report
+from shards.protocol.events import Gap
 
 
 class _Shard:

@@ -20,8 +20,8 @@ from collections import defaultdict, deque
 from collections.abc import Iterable
 from typing import Any, Final
 
-from shards.frames import CHANNELS, LATE, BatchHeader, Record
-from shards.stats import Histogram, Turns
+from shards.protocol.frames import CHANNELS, LATE, BatchHeader, Record
+from shards.protocol.histograms import Histogram, Turns
 
 _SPAN_OVER_NS: Final = 2_000_000_000
 """No frame of a block for so long: that was its last."""

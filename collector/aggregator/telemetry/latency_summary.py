@@ -10,8 +10,8 @@ from typing import Any, Final
 
 import msgspec
 
-from collector.aggregation.latency import Latencies, merged
-from shards.stats import Histogram, ShardStats
+from collector.aggregator.telemetry.latency import Latencies, merged
+from shards.protocol.histograms import Histogram, ShardStats
 
 _FRESH_S: Final = 1.0
 

@@ -9,7 +9,7 @@ from array import array
 from collections.abc import Iterable
 from typing import Any, Final, NamedTuple
 
-from collector.aggregation.timeline import MINUTES, SECONDS
+from collector.aggregator.telemetry.time_series import MINUTES, SECONDS
 
 _STATES: Final = ("", "pending", "syncing", "live", "stale", "failed", "inactive")
 """By code; 0 where the market was not collected."""

@@ -9,12 +9,12 @@ from typing import Any
 
 import msgspec
 
-from collector.aggregation import status
-from collector.aggregation.aggregator import Aggregator
-from collector.aggregation.budget import shard_hops
-from collector.aggregation.processes import ProcessRow
-from shards.stats import Histogram, Vitals
-from shards.vitals import Watched
+from collector.aggregator.forwarder import Aggregator
+from collector.aggregator.telemetry import summary as status
+from collector.aggregator.telemetry.latency_summary import shard_hops
+from collector.aggregator.telemetry.process_table import ProcessRow
+from shards.protocol.histograms import Histogram, Vitals
+from shards.runtime.loop_monitor import Watched
 
 
 class ShardMeasures(msgspec.Struct):

@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from collector.usage import Use
+from collector.control.process_usage import Use
 
 
 class ProcessRow(msgspec.Struct, kw_only=True):

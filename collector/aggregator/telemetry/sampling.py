@@ -2,11 +2,11 @@
 
 from collections.abc import Iterator
 
-from collector.aggregation.aggregator import Aggregator
-from collector.aggregation.coverage import coverage as covered
-from collector.aggregation.markettimes import Now
-from collector.aggregation.processes import Processes
-from collector.aggregation.timeline import Sample, Use
+from collector.aggregator.forwarder import Aggregator
+from collector.aggregator.state.coverage import coverage as covered
+from collector.aggregator.telemetry.market_time_series import Now
+from collector.aggregator.telemetry.process_table import Processes
+from collector.aggregator.telemetry.time_series import Sample, Use
 
 
 class Sampler:

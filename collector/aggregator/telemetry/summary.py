@@ -7,14 +7,14 @@ from typing import Any
 import msgspec
 
 from collector import __version__
-from collector.aggregation.aggregator import Aggregator
-from collector.aggregation.budget import Budget, latency_us
-from collector.aggregation.coverage import Glance, completeness, coverage as covered
-from collector.aggregation.processes import ProcessRow
-from collector.config import BUDGET
-from shards.sources.bucket import usage
-from shards.stats import Histogram, ShardStats, Vitals
-from shards.vitals import Watched
+from collector.aggregator.forwarder import Aggregator
+from collector.aggregator.state.coverage import Glance, completeness, coverage as covered
+from collector.aggregator.telemetry.latency_summary import Budget, latency_us
+from collector.aggregator.telemetry.process_table import ProcessRow
+from collector.settings.parts import BUDGET
+from shards.net.token_bucket import usage
+from shards.protocol.histograms import Histogram, ShardStats, Vitals
+from shards.runtime.loop_monitor import Watched
 
 
 def summary(

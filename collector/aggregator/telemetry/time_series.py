@@ -10,8 +10,8 @@ from typing import Any, Final
 
 import msgspec
 
-from collector.aggregation.latency import merged
-from shards.stats import Histogram
+from collector.aggregator.telemetry.latency import merged
+from shards.protocol.histograms import Histogram
 
 SECONDS: Final = 3_600
 MINUTES: Final = 7 * 24 * 60

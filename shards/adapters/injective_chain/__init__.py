@@ -1,1 +1,1 @@
-"""Decoders: payload bytes to events. Pure: no I/O, no clock, no state."""
+"""The chain itself: its stream over WebSocket and gRPC, its queries, and its record of past blocks."""

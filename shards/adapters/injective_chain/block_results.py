@@ -16,9 +16,9 @@ from typing import Annotated, Any, Final
 import bech32
 import msgspec
 
-from shards.decoders import block_results_extras
-from shards.errors import DecodeError
-from shards.events import ZERO, Block, BookUpdate, Level, Trade
+from shards.adapters.injective_chain import block_results_extras
+from shards.protocol.errors import DecodeError
+from shards.protocol.events import ZERO, Block, BookUpdate, Level, Trade
 
 _SPOT: Final = "injective.exchange.v2.EventBatchSpotExecution"
 _DERIVATIVE: Final = "injective.exchange.v2.EventBatchDerivativeExecution"

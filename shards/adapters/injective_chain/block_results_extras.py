@@ -10,9 +10,9 @@ from typing import Any, Final, TypeAlias
 
 import msgspec
 
-from shards.decoders import orders
-from shards.decoders.chain_ws_extras import OrderInfo
-from shards.events import Extras, Order, Price, in_order
+from shards.adapters.injective_chain import order_fields
+from shards.adapters.injective_chain.ws_extras_decoder import OrderInfo
+from shards.protocol.events import Extras, Order, Price, in_order
 
 Attributes: TypeAlias = dict[str, str]
 Prices: TypeAlias = list[tuple[str, Price]]
@@ -91,7 +91,9 @@ def _new(said: _LimitOrder) -> str:
 
 
 def _update(said: _LimitOrder, status: str) -> Order:
-    return orders.order(orders.hexadecimal(said.order_hash), status, said.order_type, said)
+    return order_fields.order(
+        order_fields.hexadecimal(said.order_hash), status, said.order_type, said
+    )
 
 
 def _cancelled(said: Attributes) -> list[tuple[str, Order]]:

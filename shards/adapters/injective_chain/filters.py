@@ -3,8 +3,8 @@
 from collections.abc import Collection, Iterable
 from typing import Final, TypeAlias
 
-from shards.catalogue import BOOKS
-from shards.config import Market
+from shards.protocol.channels import BOOKS
+from shards.protocol.settings import Market
 
 Filters: TypeAlias = dict[str, dict[str, list[str]]]
 

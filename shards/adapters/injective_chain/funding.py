@@ -15,12 +15,12 @@ from typing import Any, Final
 import grpc.aio
 import msgspec
 
-from shards.config import Market
-from shards.decoders import chain_grpc
-from shards.errors import SourceError
-from shards.events import Funding
-from shards.sources import stubs
-from shards.sources.access import Access
+from shards.adapters import stubs
+from shards.adapters.injective_chain import grpc_decoder
+from shards.net.access import Access
+from shards.protocol.errors import SourceError
+from shards.protocol.events import Funding
+from shards.protocol.settings import Market
 
 log = logging.getLogger(__name__)
 
@@ -74,7 +74,7 @@ class FundingPoll:
             self._query.QueryDerivativeMarketsRequest(market_ids=market_ids),
             timeout_s=_TIMEOUT_S,
         )
-        return chain_grpc.funding(answer, int(said.get(_HEIGHT, 0)), time.time_ns())
+        return grpc_decoder.funding(answer, int(said.get(_HEIGHT, 0)), time.time_ns())
 
     def _changed(self, answered: Iterable[Funding]) -> list[Funding]:
         """Keep what differs from what is known by more than when it was read."""

@@ -8,10 +8,9 @@ decimal text that the chain prints elsewhere (events.py).
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
-from shards.config import Market
-from shards.decoders import orders
-from shards.errors import DecodeError
-from shards.events import (
+from shards.adapters.injective_chain import order_fields
+from shards.protocol.errors import DecodeError
+from shards.protocol.events import (
     Block,
     BookUpdate,
     Extras,
@@ -24,6 +23,7 @@ from shards.events import (
     in_order,
     number_of,
 )
+from shards.protocol.settings import Market
 
 _REMEMBERED: Final = 10_000
 """Texts kept: some hundred prices of each of a shard's markets, a megabyte or two."""
@@ -151,11 +151,11 @@ class StreamDecoder:
     def _order(self, update: Any) -> tuple[str, Order]:
         market_id, said = update.order.market_id, update.order.order
         units = self._units.get(market_id, _HUMAN)
-        info, order_type = said.order_info, orders.type_name(said.order_type)
+        info, order_type = said.order_info, order_fields.type_name(said.order_type)
         margin = getattr(said, "margin", None)
         return market_id, Order(
             _hash(update.order_hash),
-            orders.status_name(update.status),
+            order_fields.status_name(update.status),
             "buy" if "BUY" in order_type else "sell",
             order_type,
             units.price(info.price),

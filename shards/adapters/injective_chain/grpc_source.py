@@ -15,15 +15,15 @@ from typing import Any, Final
 import grpc
 import grpc.aio
 
-from shards.config import Market
-from shards.decoders.chain_grpc import StreamDecoder
-from shards.errors import DecodeError, SourceError
-from shards.events import Block, Cause
-from shards.sources import stubs
-from shards.sources.access import Access
-from shards.sources.filters import filters
-from shards.sources.reconnecting import Reconnecting
-from shards.sources.sink import Sink
+from shards.adapters import stubs
+from shards.adapters.injective_chain.filters import filters
+from shards.adapters.injective_chain.grpc_decoder import StreamDecoder
+from shards.adapters.interface import Sink
+from shards.net.access import Access
+from shards.net.reconnecting import Reconnecting
+from shards.protocol.errors import DecodeError, SourceError
+from shards.protocol.events import Block, Cause
+from shards.protocol.settings import Market
 
 log = logging.getLogger(__name__)
 

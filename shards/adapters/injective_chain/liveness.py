@@ -6,14 +6,14 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from shards.config import ShardConfig
-from shards.errors import SourceError
-from shards.feed import Feed
-from shards.pipeline import Pipeline
+from shards.adapters.interface import Source
+from shards.core.feed import Feed
+from shards.core.pipeline import Pipeline
+from shards.net.access import Access
+from shards.net.rpc import Rpc, latest_height
+from shards.protocol.errors import SourceError
+from shards.protocol.settings import ShardConfig
 from shards.push import Pusher
-from shards.sources.access import Access
-from shards.sources.rpc import Rpc, latest_height
-from shards.sources.sink import Source
 
 log = logging.getLogger(__name__)
 

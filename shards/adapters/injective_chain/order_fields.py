@@ -3,7 +3,7 @@
 import base64
 from typing import Any, Final
 
-from shards.events import Order
+from shards.protocol.events import Order
 
 STATUSES: Final = {1: "booked", 2: "matched", 3: "cancelled"}
 TYPES: Final = (

@@ -5,18 +5,23 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 
-from shards.backoff import Backoff
-from shards.catalogue import EXTRAS
-from shards.config import Market, ShardConfig
-from shards.errors import SourceError
-from shards.outbox import NeedReplay, NeedSnapshot, NeedSubscription
-from shards.pipeline import Pipeline
+from shards.adapters.injective_chain.replay import (
+    EventProviderReplay,
+    Replayer,
+    ReplaySource,
+    RpcReplay,
+)
+from shards.adapters.injective_chain.snapshots import Snapshots
+from shards.core.pipeline import Pipeline
+from shards.core.record_builder import NeedReplay, NeedSnapshot, NeedSubscription
+from shards.net.access import Access
+from shards.net.backoff import Backoff
+from shards.net.rate_limiter import Pace
+from shards.net.rpc import Rpc
+from shards.protocol.channels import EXTRAS
+from shards.protocol.errors import SourceError
+from shards.protocol.settings import Market, ShardConfig
 from shards.push import Pusher
-from shards.sources.access import Access
-from shards.sources.pace import Pace
-from shards.sources.replay import EventProviderReplay, Replayer, ReplaySource, RpcReplay
-from shards.sources.rpc import Rpc
-from shards.sources.snapshots import Snapshots
 
 log = logging.getLogger(__name__)
 
@@ -139,7 +144,7 @@ def _replay_sources(
     sources += [EventProviderReplay(at, access, with_extras=extras) for at in found.events]
     if found.indexer:
         # Its stubs are of no use to anyone else.
-        from shards.sources.indexer_replay import IndexerReplay
+        from shards.adapters.injective_indexer.replay import IndexerReplay
 
         sources += [
             IndexerReplay(at, markets, Rpc(found.rpc[0], access), access) for at in found.indexer

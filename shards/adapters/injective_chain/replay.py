@@ -8,12 +8,12 @@ from typing import Any, Final, Protocol
 
 import msgspec
 
-from shards.decoders import block_results
-from shards.errors import DecodeError, SourceError
-from shards.events import Block
-from shards.sources import stubs
-from shards.sources.access import Access
-from shards.sources.rpc import Rpc
+from shards.adapters import stubs
+from shards.adapters.injective_chain import block_results
+from shards.net.access import Access
+from shards.net.rpc import Rpc
+from shards.protocol.errors import DecodeError, SourceError
+from shards.protocol.events import Block
 
 log = logging.getLogger(__name__)
 

@@ -6,13 +6,13 @@ from typing import Any, Final
 
 import grpc.aio
 
-from shards.breaker import Breaker
-from shards.config import Market
-from shards.decoders import chain_grpc
-from shards.errors import SourceError
-from shards.events import Snapshot
-from shards.sources import stubs
-from shards.sources.access import Access
+from shards.adapters import stubs
+from shards.adapters.injective_chain import grpc_decoder
+from shards.net.access import Access
+from shards.net.circuit_breaker import Breaker
+from shards.protocol.errors import SourceError
+from shards.protocol.events import Snapshot
+from shards.protocol.settings import Market
 
 _LIMIT: Final = 1_000_000
 """Levels per side. Left out, the node answers 20 and the book looks whole but is not."""
@@ -84,7 +84,7 @@ class Snapshots:
                 server.endpoint, f"order book of {market.symbol}: {error.reason}"
             ) from None
         server.breaker.succeeded()
-        return chain_grpc.snapshot(market.market_id, int(answered.get(_HEIGHT, height)), response)
+        return grpc_decoder.snapshot(market.market_id, int(answered.get(_HEIGHT, height)), response)
 
     async def close(self) -> None:
         """Close the channels."""

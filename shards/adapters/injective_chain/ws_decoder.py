@@ -10,8 +10,17 @@ from typing import Annotated, Final
 
 import msgspec
 
-from shards.errors import DecodeError
-from shards.events import ZERO, Block, BookUpdate, Confirmed, Level, Rejected, Trade, number_of
+from shards.protocol.errors import DecodeError
+from shards.protocol.events import (
+    ZERO,
+    Block,
+    BookUpdate,
+    Confirmed,
+    Level,
+    Rejected,
+    Trade,
+    number_of,
+)
 
 _Height = Annotated[int, msgspec.Meta(ge=1, lt=1 << 62)]
 _Milliseconds = Annotated[int, msgspec.Meta(ge=0, lt=1 << 43)]

@@ -9,9 +9,9 @@ from typing import Final
 
 import msgspec
 
-from shards.decoders import chain_ws, orders
-from shards.errors import DecodeError
-from shards.events import Block, Confirmed, Extras, Order, Price, Rejected, in_order
+from shards.adapters.injective_chain import order_fields, ws_decoder
+from shards.protocol.errors import DecodeError
+from shards.protocol.events import Block, Confirmed, Extras, Order, Price, Rejected, in_order
 
 
 class OrderInfo(msgspec.Struct, gc=False):
@@ -70,7 +70,7 @@ def decode(payload: bytes | memoryview) -> tuple[int, Block | Confirmed | Reject
         DecodeError: If the payload is not what the node's format says.
 
     """
-    request_id, message = chain_ws.decode(payload)
+    request_id, message = ws_decoder.decode(payload)
     if type(message) is not Block:
         return request_id, message
     try:
@@ -89,6 +89,6 @@ def decode(payload: bytes | memoryview) -> tuple[int, Block | Confirmed | Reject
 
 def _order(update: _OrderUpdate) -> tuple[str, Order]:
     said = update.order.order
-    order_type = orders.type_name(said.order_type)
-    status = orders.status_name(update.status)
-    return update.order.market_id, orders.order(update.order_hash, status, order_type, said)
+    order_type = order_fields.type_name(said.order_type)
+    status = order_fields.status_name(update.status)
+    return update.order.market_id, order_fields.order(update.order_hash, status, order_type, said)

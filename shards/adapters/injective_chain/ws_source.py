@@ -15,16 +15,16 @@ from typing import Any, Final
 import msgspec
 from picows import WSMsgType, WSTransport
 
-from shards.catalogue import EXTRAS
-from shards.config import CHANNELS, Market
-from shards.decoders import chain_ws as plain, chain_ws_extras as full
-from shards.errors import SourceError
-from shards.events import Block, Cause, Confirmed, Rejected
-from shards.sources import websocket
-from shards.sources.access import Access
-from shards.sources.filters import filters
-from shards.sources.reconnecting import Reconnecting
-from shards.sources.sink import Sink
+from shards.adapters.injective_chain import ws_decoder as plain, ws_extras_decoder as full
+from shards.adapters.injective_chain.filters import filters
+from shards.adapters.interface import Sink
+from shards.net import websocket
+from shards.net.access import Access
+from shards.net.reconnecting import Reconnecting
+from shards.protocol.channels import EXTRAS
+from shards.protocol.errors import SourceError
+from shards.protocol.events import Block, Cause, Confirmed, Rejected
+from shards.protocol.settings import CHANNELS, Market
 
 log = logging.getLogger(__name__)
 

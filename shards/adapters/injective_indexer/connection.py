@@ -16,12 +16,12 @@ from typing import Any, Final, Protocol
 
 import grpc.aio
 
-from shards.config import Limits
-from shards.decoders.indexer import Stream
-from shards.errors import SourceError
-from shards.sources.access import Access
-from shards.sources.indexer_service import Service
-from shards.sources.sink import Sink
+from shards.adapters.injective_indexer.decoder import Stream
+from shards.adapters.injective_indexer.service import Service
+from shards.adapters.interface import Sink
+from shards.net.access import Access
+from shards.protocol.errors import SourceError
+from shards.protocol.settings import Limits
 
 log = logging.getLogger(__name__)
 

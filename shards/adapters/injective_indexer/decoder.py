@@ -13,11 +13,11 @@ from typing import Any, Final, Literal
 
 import msgspec
 
-from shards.catalogue import BOOKS
-from shards.config import Market
-from shards.errors import DecodeError
-from shards.events import ZERO, BookUpdate, Level, Snapshot, Trade
-from shards.known import place_of
+from shards.protocol.channels import BOOKS
+from shards.protocol.errors import DecodeError
+from shards.protocol.events import ZERO, BookUpdate, Level, Snapshot, Trade
+from shards.protocol.settings import Market
+from shards.protocol.trade_ids import place_of
 
 # Wide enough for every amount: the default 28 digits would round some.
 _exact: Final = decimal.Context(prec=78)

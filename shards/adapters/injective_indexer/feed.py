@@ -21,16 +21,16 @@ from typing import Final, Literal, Protocol
 
 import msgspec
 
-from shards.booksync import BookSync
-from shards.config import Limits
-from shards.decoders.indexer import Stream, Told
-from shards.errors import SequenceGap
-from shards.events import Book, BookUpdate, Cause, Gap, Snapshot, Ticker, Trade, Trades
-from shards.feed import State
-from shards.known import KnownTrades, place_of
-from shards.ledger import MarketLedger
-from shards.stats import FeedStats
-from shards.top import Top
+from shards.adapters.injective_indexer.decoder import Stream, Told
+from shards.core.book_sync import BookSync
+from shards.core.feed import State
+from shards.core.top_of_book import Top
+from shards.protocol.errors import SequenceGap
+from shards.protocol.events import Book, BookUpdate, Cause, Gap, Snapshot, Ticker, Trade, Trades
+from shards.protocol.histograms import FeedStats
+from shards.protocol.ledger import MarketLedger
+from shards.protocol.settings import Limits
+from shards.protocol.trade_ids import KnownTrades, place_of
 
 _SECOND: Final = 1_000_000_000
 

@@ -17,8 +17,7 @@ from typing import Any
 
 import msgspec
 
-from shards.config import Limits, Market
-from shards.decoders.indexer import (
+from shards.adapters.injective_indexer.decoder import (
     PARTS,
     SPOT_PROBE,
     STREAMS,
@@ -28,13 +27,14 @@ from shards.decoders.indexer import (
     Units,
     streams_of,
 )
-from shards.errors import DecodeError
-from shards.events import Cause, Gap, Snapshot, Trade
-from shards.frames import KIND_TRADES, Record, decode_trades
-from shards.indexerfeed import Head, IndexerFeed
-from shards.ledger import MarketLedger
-from shards.outbox import Outbox
-from shards.outgoing import Outgoing
+from shards.adapters.injective_indexer.feed import Head, IndexerFeed
+from shards.core.outgoing import Outgoing
+from shards.core.record_builder import Outbox
+from shards.protocol.errors import DecodeError
+from shards.protocol.events import Cause, Gap, Snapshot, Trade
+from shards.protocol.frames import KIND_TRADES, Record, decode_trades
+from shards.protocol.ledger import MarketLedger
+from shards.protocol.settings import Limits, Market
 
 
 class _Reading(msgspec.Struct, gc=False):

@@ -5,13 +5,13 @@ from typing import Any, Final
 
 import grpc.aio
 
-from shards.config import Market
-from shards.decoders import indexer
-from shards.errors import DecodeError, SourceError
-from shards.events import Snapshot
-from shards.sources.access import Access
-from shards.sources.indexer_connection import OWN
-from shards.sources.indexer_service import Service
+from shards.adapters.injective_indexer import decoder
+from shards.adapters.injective_indexer.connection import OWN
+from shards.adapters.injective_indexer.service import Service
+from shards.net.access import Access
+from shards.protocol.errors import DecodeError, SourceError
+from shards.protocol.events import Snapshot
+from shards.protocol.settings import Market
 
 _TIMEOUT_S: Final = 10.0
 _PAGE: Final = 100
@@ -50,7 +50,7 @@ class IndexerQueries:
         answer = await self._ask(endpoint, service.books(channel, list(asked)))
         try:
             return [
-                indexer.snapshot(asked[single.market_id], single.orderbook)
+                decoder.snapshot(asked[single.market_id], single.orderbook)
                 for single in answer.orderbooks
                 if single.market_id in asked
             ]

@@ -6,16 +6,16 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final
 
-from shards.backoff import Backoff
-from shards.config import Limits, Market
-from shards.errors import DecodeError, SourceError
-from shards.indexerpipeline import IndexerPipeline
-from shards.outbox import NeedSnapshot, NeedSubscription
+from shards.adapters.injective_indexer.pipeline import IndexerPipeline
+from shards.adapters.injective_indexer.queries import IndexerQueries
+from shards.adapters.injective_indexer.service import Service
+from shards.adapters.interface import Source
+from shards.core.record_builder import NeedSnapshot, NeedSubscription
+from shards.net.access import Access
+from shards.net.backoff import Backoff
+from shards.protocol.errors import DecodeError, SourceError
+from shards.protocol.settings import Limits, Market
 from shards.push import Pusher
-from shards.sources.access import Access
-from shards.sources.indexer_queries import IndexerQueries
-from shards.sources.indexer_service import Service
-from shards.sources.sink import Source
 
 log = logging.getLogger(__name__)
 

@@ -4,14 +4,14 @@ import functools
 from collections.abc import AsyncIterator, Mapping
 from typing import Any, Final
 
-from shards.config import Market
-from shards.decoders import indexer
-from shards.errors import DecodeError, SourceError
-from shards.events import Block, Trade, number_of
-from shards.sources import stubs
-from shards.sources.access import Access
-from shards.sources.replay import BlockGone, block_time_ns
-from shards.sources.rpc import Rpc
+from shards.adapters import stubs
+from shards.adapters.injective_chain.replay import BlockGone, block_time_ns
+from shards.adapters.injective_indexer import decoder
+from shards.net.access import Access
+from shards.net.rpc import Rpc
+from shards.protocol.errors import DecodeError, SourceError
+from shards.protocol.events import Block, Trade, number_of
+from shards.protocol.settings import Market
 
 _PAGE: Final = 100
 _TIMEOUT_S: Final = 5.0
@@ -74,7 +74,7 @@ class _Service:
         self._query: Any = stubs.load(f"exchange.injective_{name}_exchange_rpc_pb2")
         service: Any = stubs.load(f"exchange.injective_{name}_exchange_rpc_pb2_grpc")
         self._stub = getattr(service, f"Injective{name.title()}ExchangeRPCStub")(channel)
-        self._decode = indexer.spot_trade if spot else indexer.derivative_trade
+        self._decode = decoder.spot_trade if spot else decoder.derivative_trade
         self._is_spot = spot
         self._markets = markets
 

@@ -5,8 +5,8 @@ from typing import Any
 
 import grpc.aio
 
-from shards.decoders.indexer import Stream
-from shards.sources import stubs
+from shards.adapters import stubs
+from shards.adapters.injective_indexer.decoder import Stream
 
 _METHODS: dict[Stream, str] = {"book": "StreamOrderbookUpdate", "trades": "StreamTradesV2"}
 

@@ -13,8 +13,8 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
-from shards.config import Limits, Market
-from shards.decoders.indexer import (
+from shards.adapters.injective_indexer.connection import OWN, Connection, probe
+from shards.adapters.injective_indexer.decoder import (
     BOOK,
     DERIVATIVE_PROBE,
     PARTS,
@@ -23,13 +23,13 @@ from shards.decoders.indexer import (
     Stream,
     streams_of,
 )
-from shards.errors import SourceError
-from shards.events import Cause
-from shards.sources.access import Access
-from shards.sources.indexer_connection import OWN, Connection, probe
-from shards.sources.indexer_service import Service
-from shards.sources.reconnecting import Reconnecting
-from shards.sources.sink import Sink
+from shards.adapters.injective_indexer.service import Service
+from shards.adapters.interface import Sink
+from shards.net.access import Access
+from shards.net.reconnecting import Reconnecting
+from shards.protocol.errors import SourceError
+from shards.protocol.events import Cause
+from shards.protocol.settings import Limits, Market
 
 log = logging.getLogger(__name__)
 

@@ -11,13 +11,13 @@ from collections.abc import Iterator
 import msgspec
 import zmq
 
-from collector.aggregation.aggregator import Aggregator
-from collector.aggregation.coverage import MarketState
-from collector.config import AggregatorConfig, Steering
-from shards import frames
-from shards.config import Endpoints, Market
-from shards.events import Book, Gap, Trade, Trades
-from shards.frames import (
+from collector.aggregator.forwarder import Aggregator
+from collector.aggregator.state.coverage import MarketState
+from collector.settings.parts import AggregatorConfig, Steering
+from shards.protocol import frames
+from shards.protocol.control import Answer, ResumePoint
+from shards.protocol.events import Book, Gap, Trade, Trades
+from shards.protocol.frames import (
     KEYFRAME,
     KIND_BOOK,
     KIND_GAP,
@@ -26,8 +26,8 @@ from shards.frames import (
     BatchHeader,
     Record,
 )
-from shards.ledger import MarketLedger
-from shards.reports import Answer, ResumePoint
+from shards.protocol.ledger import MarketLedger
+from shards.protocol.settings import Endpoints, Market
 from tests.shards.reported import market_report, report
 
 MARKET = Market("0x" + "a" * 64, "INJ/USDT", "INJ-USDT", "spot")

@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 import zmq
 
-from collector.aggregation.aggregator import OWN_SHARD, Aggregator
-from collector.config import AggregatorConfig
-from shards import frames
-from shards.config import CHANNELS, Endpoints, Market
-from shards.events import Book, Event, Gap, Metadata, Ticker, Trade, Trades
-from shards.frames import (
+from collector.aggregator.forwarder import OWN_SHARD, Aggregator
+from collector.settings.parts import AggregatorConfig
+from shards.protocol import frames
+from shards.protocol.control import Report
+from shards.protocol.events import Book, Event, Gap, Metadata, Ticker, Trade, Trades
+from shards.protocol.frames import (
     KEYFRAME,
     KIND_BOOK,
     KIND_GAP,
@@ -22,7 +22,7 @@ from shards.frames import (
     BatchHeader,
     Record,
 )
-from shards.reports import Report
+from shards.protocol.settings import CHANNELS, Endpoints, Market
 from tests.shards.reported import market_report, report
 
 MARKET = Market("0x" + "a" * 64, "INJ/USDT", "INJ-USDT", "spot")

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from shards.events import Book, Gap, Trades
-from tests.collector.aggregation.moving import NAME, World
+from shards.protocol.events import Book, Gap, Trades
+from tests.collector.aggregator.moving import NAME, World
 
 CALM = ("block", "hear", "hear", "hear", "join", "push", "push", "report", "report")
 

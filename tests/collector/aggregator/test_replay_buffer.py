@@ -6,7 +6,7 @@ import msgspec
 import pytest
 from hypothesis import given, strategies as st
 
-from collector.aggregation.history import History
+from collector.aggregator.replay_buffer import History
 
 EPOCH = 7
 BOOK = "book.INJ-USDT."

@@ -6,17 +6,17 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from collector.cli import cli
-from shards import catalogue, frames
-from shards.config import CHANNELS, SourceName
-from shards.errors import ConfigError
+from collector.cli.main import cli
+from shards.protocol import channels, frames
+from shards.protocol.errors import ConfigError
+from shards.protocol.settings import CHANNELS, SourceName
 
-DOC = Path(__file__).parents[2] / "docs" / "operations.md"
+DOC = Path(__file__).parents[3] / "docs" / "operations.md"
 
 
 def documented() -> str:
     """The table as Markdown."""
-    head, *rows = catalogue.table()
+    head, *rows = channels.table()
     lines = [
         head,
         ["---"] * len(head),
@@ -32,7 +32,7 @@ def test_the_documents_table_is_the_catalogue() -> None:
 def test_the_command_prints_the_catalogue() -> None:
     result = CliRunner().invoke(cli, ["capabilities"])
     assert result.exit_code == 0
-    for row in catalogue.table()[1:]:
+    for row in channels.table()[1:]:
         for cell in row:
             assert (cell if cell != "-" else "not given") in result.stdout
 
@@ -40,28 +40,28 @@ def test_the_command_prints_the_catalogue() -> None:
 def test_its_json_is_plain_data() -> None:
     result = CliRunner().invoke(cli, ["capabilities", "--json"])
     rows = json.loads(result.stdout)
-    assert [row["channel"] for row in rows] == list(catalogue.NAMES)
+    assert [row["channel"] for row in rows] == list(channels.NAMES)
     assert {row["channel"] for row in rows if row["default"]} == set(CHANNELS)
-    assert rows[0]["sources"].keys() == set(catalogue.SOURCES)
+    assert rows[0]["sources"].keys() == set(channels.SOURCES)
 
 
 def test_every_channel_of_the_catalogue_has_a_kind_and_its_states_are_the_wires() -> None:
-    assert set(catalogue.NAMES) <= frames.CHANNELS.keys()
-    states = {channel.name for channel in catalogue.CATALOGUE if channel.is_state}
-    assert states == frames.STATES & set(catalogue.NAMES)
+    assert set(channels.NAMES) <= frames.CHANNELS.keys()
+    states = {channel.name for channel in channels.CATALOGUE if channel.is_state}
+    assert states == frames.STATES & set(channels.NAMES)
 
 
-@pytest.mark.parametrize("source", catalogue.SOURCES)
+@pytest.mark.parametrize("source", channels.SOURCES)
 def test_a_channel_that_the_source_does_not_give_is_refused_in_one_sentence(
     source: SourceName,
 ) -> None:
-    given = catalogue.given_by(source)
-    catalogue.check(given, source)
-    for name in set(catalogue.NAMES) - set(given):
+    given = channels.given_by(source)
+    channels.check(given, source)
+    for name in set(channels.NAMES) - set(given):
         with pytest.raises(ConfigError, match=f"--channel {name}: the source {source} does not"):
-            catalogue.check([name], source)
+            channels.check([name], source)
 
 
 def test_a_channel_that_nobody_knows_is_refused_by_its_name() -> None:
     with pytest.raises(ConfigError, match="channel 'books': there is none, only book, trades"):
-        catalogue.check(["books"], "chain-ws")
+        channels.check(["books"], "chain-ws")

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 import pytest
 
-from collector.cli import cli
+from collector.cli.main import cli
 from tests.system.running import Devnet, collector, free_port_pair, run
 
 EXIT_USAGE, EXIT_CONFIG = 2, 3
@@ -21,7 +21,7 @@ def _python(code: str) -> str:
 
 def test_help_imports_nothing_heavy() -> None:
     code = (
-        "import sys, collector.cli\n"
+        "import sys, collector.cli.main\n"
         "heavy = {'grpc', 'pyinjective', 'zmq', 'uvloop', 'picows', 'rich', 'asyncio', 'textual'}\n"
         "print(sorted(heavy & set(sys.modules)))"
     )
@@ -48,7 +48,7 @@ def test_help_takes_little_cpu() -> None:
 def test_a_shard_loads_no_wallet_code() -> None:
     code = (
         "import sys, shards.worker\n"
-        "from shards.sources import stubs\n"
+        "from shards.adapters import stubs\n"
         "stubs.load('injective.exchange.v2.query_pb2_grpc')\n"
         "print(sorted({'web3', 'aiohttp', 'eth_account', 'rich', 'click'} & set(sys.modules)))"
     )
@@ -147,7 +147,9 @@ def test_top_says_what_it_needs() -> None:
     done = run("top")
     assert done.returncode == EXIT_CONFIG
     assert "this is not a terminal" in done.stderr
-    without = "import sys; sys.modules['textual'] = None; from collector.cli import main; main()"
+    without = (
+        "import sys; sys.modules['textual'] = None; from collector.cli.main import main; main()"
+    )
     done = subprocess.run(
         [sys.executable, "-c", without, "top"], capture_output=True, text=True, check=False
     )

@@ -11,10 +11,9 @@ from contextlib import contextmanager
 
 import pytest
 
-from collector.reading.lines import text_line, trim
-from collector.reading.received import Lost, Received
-from shards.book import OrderBook
-from shards.events import (
+from collector.client.formatting import text_line, trim
+from collector.client.received import Lost, Received
+from shards.protocol.events import (
     Event,
     Funding,
     Metadata,
@@ -25,7 +24,8 @@ from shards.events import (
     Pulse,
     Ticker,
 )
-from tests.collector.reading.scripted_publisher import (
+from shards.protocol.order_book import OrderBook
+from tests.collector.client.scripted_publisher import (
     Script,
     ScriptedPublisher,
     delta,
@@ -37,7 +37,7 @@ from tests.collector.reading.scripted_publisher import (
     trades,
 )
 
-TAIL = [sys.executable, "-c", "from collector.reading.tail import tail; tail()"]
+TAIL = [sys.executable, "-c", "from collector.cli.tail import tail; tail()"]
 INJ, PERP = "INJ-USDT", "INJ-USDT-PERP"
 MARKETS = [
     {"market_id": market_id(symbol), "ticker": symbol.replace("-", "/", 1), "symbol": symbol}
@@ -165,7 +165,7 @@ def test_a_market_may_be_named_by_ticker_glob_or_id(pattern: str) -> None:
 
 def test_help_needs_no_zeromq() -> None:
     code = (
-        "import sys; from collector.reading.tail import tail; tail(['--help'], standalone_mode=False);"
+        "import sys; from collector.cli.tail import tail; tail(['--help'], standalone_mode=False);"
         "assert not {'zmq', 'asyncio'} & set(sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=20)

@@ -15,10 +15,10 @@ from typing import Any
 import msgspec
 import zmq
 
-from collector.aggregation.history import History
-from shards import frames
-from shards.book import OrderBook
-from shards.events import ZERO, Book, Gap, Level, Ticker, Trade, Trades
+from collector.aggregator.replay_buffer import History
+from shards.protocol import frames
+from shards.protocol.events import ZERO, Book, Gap, Level, Ticker, Trade, Trades
+from shards.protocol.order_book import OrderBook
 
 Event = Book | Trades | Gap | Ticker
 CHANNELS: dict[type[Event], str] = {

@@ -11,11 +11,11 @@ import pytest
 import uvloop
 
 from collector import Book, Gap, Joined, Lost, Received, Subscriber, Trades, Unanswered
-from collector.aggregation.history import History
-from collector.config import DEFAULT_PUBLISH, requests_endpoint
-from collector.reading.bodies import load_or_apply
-from shards.book import OrderBook
-from tests.collector.reading.scripted_publisher import (
+from collector.aggregator.replay_buffer import History
+from collector.client.frame_codec import load_or_apply
+from collector.settings.parts import DEFAULT_PUBLISH, requests_endpoint
+from shards.protocol.order_book import OrderBook
+from tests.collector.client.scripted_publisher import (
     Script,
     ScriptedPublisher,
     delta,

@@ -2,7 +2,7 @@
 
 import pytest
 
-from collector.reading.wanted import Wanted, known_symbols
+from collector.client.topic_filter import Wanted, known_symbols
 
 MARKETS = [{"market_id": "0xa", "symbol": "INJ-USDT"}]
 

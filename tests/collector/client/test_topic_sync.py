@@ -7,15 +7,15 @@ import msgspec
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from collector.aggregation.history import History
-from collector.reading.bodies import load_or_apply
-from collector.reading.inbox import Inbox
-from collector.reading.received import Joined, Lost, Received, Unanswered
-from collector.reading.wanted import Wanted
-from shards.book import OrderBook
-from shards.errors import SequenceGap
-from shards.events import Book, Gap, Ticker, Trades
-from tests.collector.reading.scripted_publisher import (
+from collector.aggregator.replay_buffer import History
+from collector.client.frame_codec import load_or_apply
+from collector.client.received import Joined, Lost, Received, Unanswered
+from collector.client.topic_filter import Wanted
+from collector.client.topic_sync import Inbox
+from shards.protocol.errors import SequenceGap
+from shards.protocol.events import Book, Gap, Ticker, Trades
+from shards.protocol.order_book import OrderBook
+from tests.collector.client.scripted_publisher import (
     Event,
     Script,
     delta,

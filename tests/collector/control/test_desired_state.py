@@ -5,11 +5,11 @@ from typing import Any
 import msgspec
 import pytest
 
-from collector.config import Supervision
-from collector.fleet import Fleet, Selection
-from collector.selection import with_symbols
-from collector.steering import Assignment
-from shards.config import Market
+from collector.control.desired_state import Fleet, Selection
+from collector.control.placement import Assignment
+from collector.markets.selection import with_symbols
+from collector.settings.parts import Supervision
+from shards.protocol.settings import Market
 
 TICKERS = ["INJ/USDT", "BTC/USDT", "ETH/USDT", "BTC/USDT PERP"]
 FOUND = with_symbols(

@@ -5,7 +5,7 @@ import random
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from collector.sharding import assign
+from collector.control.initial_placement import assign
 
 
 def market_ids(count: int, seed: int = 1) -> list[str]:

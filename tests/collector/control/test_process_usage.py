@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from collector.usage import Usage
+from collector.control.process_usage import Usage
 
 _PROGRAM = "import sys; kept = bytearray(b'1') * 60_000_000; print(1, flush=True); sys.stdin.read()"
 

@@ -8,9 +8,9 @@ from contextlib import contextmanager
 import psutil
 import pytest
 
-from collector.config import Supervision
-from collector.supervisor import Child, Supervisor
-from shards.errors import ConfigError
+from collector.control.supervisor import Child, Supervisor
+from collector.settings.parts import Supervision
+from shards.protocol.errors import ConfigError
 from tests.collector import children
 from tests.system.running import eventually
 

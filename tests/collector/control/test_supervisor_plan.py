@@ -2,8 +2,7 @@
 
 import pytest
 
-from collector.config import Supervision
-from collector.supervisor import (
+from collector.control.supervisor import (
     Abort,
     Action,
     ChildState,
@@ -14,7 +13,8 @@ from collector.supervisor import (
     plan,
     restart_wait_s,
 )
-from shards.errors import EXIT_CONFIG
+from collector.settings.parts import Supervision
+from shards.protocol.errors import EXIT_CONFIG
 
 LIMITS = Supervision()
 NOW = 1_000.0

@@ -4,8 +4,8 @@ import socket
 
 import pytest
 
-from collector.serving.listening import address, check, listen
-from shards.errors import ConfigError
+from collector.http.listening import address, check, listen
+from shards.protocol.errors import ConfigError
 
 
 @pytest.mark.parametrize(

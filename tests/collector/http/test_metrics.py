@@ -4,8 +4,8 @@ from prometheus_client.exposition import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
-from collector.serving import metrics
-from shards.stats import Histogram
+from collector.http import metrics
+from shards.protocol.histograms import Histogram
 
 
 def test_a_histogram_is_exact_at_its_limits() -> None:

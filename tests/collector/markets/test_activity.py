@@ -3,11 +3,11 @@
 import pytest
 from hypothesis import given, strategies as st
 
-from collector import activity
-from collector.activity import LEVELS, Evidence, Level
-from collector.aggregation.liveliness import OF_LATE_S, Liveliness
-from shards.config import Market
-from shards.errors import ConfigError
+from collector.aggregator.telemetry.activity_meter import OF_LATE_S, Liveliness
+from collector.markets import activity
+from collector.markets.activity import LEVELS, Evidence, Level
+from shards.protocol.errors import ConfigError
+from shards.protocol.settings import Market
 
 BUSY = Evidence(has_book=True, moved=True, volume=100.0, blocks=1000)
 STILL = Evidence(has_book=True, moved=False, volume=0.0, blocks=1000)

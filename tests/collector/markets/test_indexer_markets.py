@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from collector import indexer_markets
-from shards.sources import stubs
+from collector.markets import indexer_markets
+from shards.adapters import stubs
 
 SPOT: Any = stubs.load("exchange.injective_spot_exchange_rpc_pb2")
 DERIVATIVE: Any = stubs.load("exchange.injective_derivative_exchange_rpc_pb2")

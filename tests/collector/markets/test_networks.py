@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from collector import networks
-from collector.networks import NETWORKS, File
-from shards.config import Endpoints, SourceName
-from shards.errors import ConfigError
+from collector.markets import networks
+from collector.markets.networks import NETWORKS, File
+from shards.protocol.errors import ConfigError
+from shards.protocol.settings import Endpoints, SourceName
 
 OWN = Endpoints(chain_ws=("ws://a:1/x",), chain_grpc=("a:2",), rpc=("http://a:3",))
 

@@ -2,10 +2,10 @@
 
 import pytest
 
-from collector.selection import choose, with_symbols
-from shards.config import Market, MarketType
-from shards.errors import ConfigError
-from shards.frames import symbol_of
+from collector.markets.selection import choose, with_symbols
+from shards.protocol.errors import ConfigError
+from shards.protocol.frames import symbol_of
+from shards.protocol.settings import Market, MarketType
 
 
 def market(n: int, ticker: str, kind: MarketType = "spot", status: str = "Active") -> Market:

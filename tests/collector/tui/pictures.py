@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from collector.dashboard.top.rows import MarketRow
-from collector.dashboard.top.watched import Answers
+from collector.tui.rows import MarketRow
+from collector.tui.view_model import Answers
 
 ENDPOINT = "tcp://127.0.0.1:5590"
 

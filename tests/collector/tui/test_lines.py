@@ -4,18 +4,18 @@ import msgspec
 import pytest
 from rich.style import Style
 
-from collector.dashboard.top.events import event_lines
-from collector.dashboard.top.grid import first_line, grid_lines, layout, market_line
-from collector.dashboard.top.headline import HEIGHT, headline
-from collector.dashboard.top.ladder import (
+from collector.tui.events import event_lines
+from collector.tui.grid import first_line, grid_lines, layout, market_line
+from collector.tui.headline import HEIGHT, headline
+from collector.tui.ladder import (
     Fill,
     fill_lines,
     funding_text,
     ladder_lines,
     market_lines,
 )
-from collector.dashboard.top.processes import process_lines
-from collector.dashboard.top.spans import (
+from collector.tui.processes import process_lines
+from collector.tui.spans import (
     Line,
     Span,
     change,
@@ -26,10 +26,10 @@ from collector.dashboard.top.spans import (
     printable,
     spread,
 )
-from collector.dashboard.top.tones import LIVE_MARKS, LOOKS, MARKS, STATES, mark, tone_of
-from collector.dashboard.top.watched import Picture, Watched
-from shards.events import Funding
-from tests.collector.dashboard.pictures import ENDPOINT, answers, event, market, point, row
+from collector.tui.tones import LIVE_MARKS, LOOKS, MARKS, STATES, mark, tone_of
+from collector.tui.view_model import Picture, Watched
+from shards.protocol.events import Funding
+from tests.collector.tui.pictures import ENDPOINT, answers, event, market, point, row
 
 
 def _texts(lines: list[Line], width: int) -> list[str]:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from collector.dashboard.top.numbers import (
+from collector.tui.numbers import (
     aligned,
     duration,
     megabytes,

@@ -2,9 +2,9 @@
 
 import pytest
 
-from collector.dashboard.top.rows import ORDERS, arranged
-from collector.dashboard.top.watched import EVENTS, HISTORY, Watched, level
-from tests.collector.dashboard.pictures import ENDPOINT, answers, event, market, point, row
+from collector.tui.rows import ORDERS, arranged
+from collector.tui.view_model import EVENTS, HISTORY, Watched, level
+from tests.collector.tui.pictures import ENDPOINT, answers, event, market, point, row
 
 
 def _watched() -> Watched:

@@ -135,10 +135,17 @@ def test_it_shares_no_decoding_with_the_data_path() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     loaded = set(done.stdout.split())
-    assert not [m for m in loaded if m.startswith("shards.decoders")]
-    assert not loaded & {"shards.feed", "shards.pipeline", "shards.booksync", "shards.ledger"}
+    assert not [m for m in loaded if m.startswith("shards.adapters")]
+    assert not loaded & {
+        "shards.core.feed",
+        "shards.core.pipeline",
+        "shards.core.book_sync",
+        "shards.protocol.ledger",
+    }
     own = [Path(p).read_text() for p in Path("collector/verify").glob("*.py")]
-    assert not any("shards.book" in text or "shards.decoders" in text for text in own)
+    assert not any(
+        "shards.protocol.order_book" in text or "shards.adapters" in text for text in own
+    )
 
 
 def test_importing_the_command_is_cheap() -> None:
@@ -148,9 +155,9 @@ def test_importing_the_command_is_cheap() -> None:
 
 
 def test_a_recorded_body_is_the_published_one() -> None:
-    from collector.reading.received import Received
-    from shards.events import Gap
-    from shards.frames import prefix
+    from collector.client.received import Received
+    from shards.protocol.events import Gap
+    from shards.protocol.frames import prefix
 
     event = Gap("0x1", 1, "open", "mute", 5, 0, 7)
     import io

@@ -2,9 +2,9 @@
 
 import pytest
 
-from collector.dashboard.web.bookview import LEVELS, TRADES, BookView, shorter
-from shards.book import OrderBook
-from shards.events import Book, Trade, Trades
+from collector.web.book_view import LEVELS, TRADES, BookView, shorter
+from shards.protocol.events import Book, Trade, Trades
+from shards.protocol.order_book import OrderBook
 
 
 def amount(number: int) -> str:

@@ -4,8 +4,8 @@ import socket
 
 import pytest
 
-from collector.dashboard.web.listening import is_ours, listen, url_of
-from shards.errors import ConfigError
+from collector.web.listening import is_ours, listen, url_of
+from shards.protocol.errors import ConfigError
 
 
 @pytest.mark.parametrize(

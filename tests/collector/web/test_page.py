@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.collector.dashboard.web.browser import DESKTOP, PHONE, Browser, chromium
+from tests.collector.web.browser import DESKTOP, PHONE, Browser, chromium
 from tests.simulator import faults
 from tests.simulator.client import Simulator, simulator
 from tests.system.running import Running, collector, eventually, free_port_pair

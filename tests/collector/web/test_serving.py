@@ -13,7 +13,7 @@ import psutil
 import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from tests.collector.dashboard.web.serving import Dashboard, dashboard
+from tests.collector.web.serving import Dashboard, dashboard
 from tests.simulator.client import simulator
 from tests.system.running import Running, collector, eventually, free_port_pair, run
 
@@ -252,7 +252,7 @@ def test_without_the_extra_one_sentence_says_what_to_install(command: tuple[str,
         "import sys\n"
         "sys.modules['uvicorn'] = None\n"
         f"sys.argv = ['collector', *{command!r}]\n"
-        "from collector.cli import main\n"
+        "from collector.cli.main import main\n"
         "main()"
     )
     done = subprocess.run(

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from collector.dashboard.web.board import EVENTS, LIVE_POINTS, POINTS, Board, Row, level
+from collector.web.view_model import EVENTS, LIVE_POINTS, POINTS, Board, Row, level
 
 STATUS: dict[str, Any] = {"processes": [], "shards": [], "holes": [], "version": "1"}
 

@@ -10,16 +10,16 @@ from collections.abc import Callable
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from shards.decoders import block_results, chain_ws_extras
-from shards.errors import DecodeError
-from shards.events import Block, Confirmed, Rejected
+from shards.adapters.injective_chain import block_results, ws_extras_decoder
+from shards.protocol.errors import DecodeError
+from shards.protocol.events import Block, Confirmed, Rejected
 from tests.shards import golden
 
 
 def _answered(payload: bytes) -> bool:
     """Decode a WebSocket message; say whether it was one."""
     try:
-        number, message = chain_ws_extras.decode(payload)
+        number, message = ws_extras_decoder.decode(payload)
     except DecodeError:
         return False
     assert isinstance(number, int)

@@ -3,10 +3,10 @@
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from shards import booksync
-from shards.booksync import BookSync
-from shards.errors import SequenceGap
-from shards.events import Book, BookUpdate, Snapshot
+from shards.core import book_sync
+from shards.core.book_sync import BookSync
+from shards.protocol.errors import SequenceGap
+from shards.protocol.events import Book, BookUpdate, Snapshot
 from tests.shards.chain import FIRST, IDS, Chain
 
 MARKET = IDS[0]
@@ -112,7 +112,7 @@ def test_a_missing_update_ends_the_trust_and_the_later_one_is_kept() -> None:
 
 
 def test_a_buffer_that_overflows_starts_over_later(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(booksync, "_BUFFERED", 3)
+    monkeypatch.setattr(book_sync, "_BUFFERED", 3)
     sync = BookSync(MARKET)
     sync.lose(observed_from=100)
     for n in range(4):

@@ -2,12 +2,12 @@
 
 import json
 
-from shards.config import CHAIN
-from shards.decoders import chain_ws_extras
-from shards.events import Block, Event, Extras, Gap, Oracle, Price, Pulse
-from shards.feed import State
-from shards.frames import EVENTS, KEYFRAME, Record
-from shards.pipeline import Pipeline
+from shards.adapters.injective_chain import ws_extras_decoder
+from shards.core.feed import State
+from shards.core.pipeline import Pipeline
+from shards.protocol.events import Block, Event, Extras, Gap, Oracle, Price, Pulse
+from shards.protocol.frames import EVENTS, KEYFRAME, Record
+from shards.protocol.settings import CHAIN
 
 MS = 1_000_000
 
@@ -20,7 +20,7 @@ def payload(height: int, *prices: tuple[str, str]) -> bytes:
 
 def pipeline(*channels: str) -> Pipeline:
     """A pipeline of the chain's feed alone, confirmed and live at height 10."""
-    made = Pipeline([CHAIN], source="chain-ws", decoder=chain_ws_extras.decode, channels=channels)
+    made = Pipeline([CHAIN], source="chain-ws", decoder=ws_extras_decoder.decode, channels=channels)
     made.subscribed(1, [CHAIN.market_id], 1)
     made.receive(b'{"id":1,"result":"success"}', 1)
     made.receive(payload(10), 10 * MS)

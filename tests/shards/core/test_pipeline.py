@@ -3,14 +3,22 @@
 import msgspec
 import pytest
 
-from shards.config import Limits
-from shards.decoders import chain_ws
-from shards.errors import DecodeError
-from shards.events import Block, BookUpdate, Funding, Snapshot, Trade
-from shards.feed import State
-from shards.frames import KEYFRAME, KIND_BOOK, KIND_GAP, KIND_TICKER, KIND_TRADES, LATE, SNAPSHOT
-from shards.outbox import NeedReplay, NeedSnapshot, NeedSubscription
-from shards.pipeline import Pipeline, split
+from shards.adapters.injective_chain import ws_decoder
+from shards.core.feed import State
+from shards.core.pipeline import Pipeline, split
+from shards.core.record_builder import NeedReplay, NeedSnapshot, NeedSubscription
+from shards.protocol.errors import DecodeError
+from shards.protocol.events import Block, BookUpdate, Funding, Snapshot, Trade
+from shards.protocol.frames import (
+    KEYFRAME,
+    KIND_BOOK,
+    KIND_GAP,
+    KIND_TICKER,
+    KIND_TRADES,
+    LATE,
+    SNAPSHOT,
+)
+from shards.protocol.settings import Limits
 from tests.shards.chain import FIRST, IDS, MARKETS
 from tests.shards.one_market import CHAIN, ONE, SECOND, gaps, hear, live, pipeline, state, subscribe
 from tests.shards.world import World
@@ -295,7 +303,7 @@ def test_keyframes_of_markets_that_all_change_in_each_block_do_not_come_all_at_o
         msgspec.structs.replace(MARKETS[0], market_id=f"0x{n:064x}", symbol=f"M{n}")
         for n in range(64)
     ]
-    one = Pipeline(markets, source="chain-ws", decoder=chain_ws.decode, limits=limits)
+    one = Pipeline(markets, source="chain-ws", decoder=ws_decoder.decode, limits=limits)
     sync = {market.market_id: one.feeds[market.market_id].sync for market in markets}
 
     def keyframes_of(sequence: int) -> int:
@@ -378,7 +386,9 @@ def test_a_missing_book_update_resyncs_the_book_while_the_blocks_go_on() -> None
 
 
 def test_funding_that_was_dropped_is_told_again_and_no_block_is() -> None:
-    made = Pipeline(MARKETS[:1], source="chain-ws", decoder=chain_ws.decode, channels=("funding",))
+    made = Pipeline(
+        MARKETS[:1], source="chain-ws", decoder=ws_decoder.decode, channels=("funding",)
+    )
     texts = ("0.1", "0.2", 3, 3600, 3600, "0.0", "0.0", "9.6")
     made.outbox.funding(Funding(ONE, FIRST, 0, SECOND, "query", *texts))
     made.outbox.funding(Funding("0xunknown", FIRST, 0, SECOND, "query", *texts))
@@ -393,7 +403,7 @@ def test_funding_that_was_dropped_is_told_again_and_no_block_is() -> None:
 
 
 def test_the_last_market_of_a_group_hears_nothing_of_those_that_were_let_go() -> None:
-    group = Pipeline(MARKETS, source="chain-grpc", decoder=chain_ws.decode)
+    group = Pipeline(MARKETS, source="chain-grpc", decoder=ws_decoder.decode)
     group.subscribed(1, IDS, SECOND)
     group.receive(b'{"id":1,"result":"success"}', SECOND)
     group.receive(CHAIN.payload(1, FIRST, IDS), SECOND)

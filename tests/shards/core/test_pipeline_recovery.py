@@ -3,11 +3,11 @@
 import msgspec
 import pytest
 
-from shards.events import Gap
-from shards.feed import State
-from shards.frames import KIND_GAP, SNAPSHOT
-from shards.ledger import MarketLedger
-from shards.outbox import NeedSnapshot
+from shards.core.feed import State
+from shards.core.record_builder import NeedSnapshot
+from shards.protocol.events import Gap
+from shards.protocol.frames import KIND_GAP, SNAPSHOT
+from shards.protocol.ledger import MarketLedger
 from tests.shards.chain import FIRST
 from tests.shards.one_market import CHAIN, ONE, SECOND, gaps, hear, live, pipeline, state, subscribe
 

@@ -8,8 +8,8 @@ from collections.abc import Callable
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings, strategies as st
 
-from shards.config import Limits
-from shards.feed import Feed
+from shards.core.feed import Feed
+from shards.protocol.settings import Limits
 from tests.shards.chain import MARKETS
 from tests.shards.reader import Received
 from tests.shards.world import World, heights_of

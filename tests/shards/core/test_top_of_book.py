@@ -4,9 +4,9 @@ from decimal import Decimal
 
 from hypothesis import given, settings, strategies as st
 
-from shards.book import OrderBook
-from shards.events import ZERO, Level
-from shards.top import Top
+from shards.core.top_of_book import Top
+from shards.protocol.events import ZERO, Level
+from shards.protocol.order_book import OrderBook
 
 # Of unlike lengths, so that the order of texts alone would be wrong; few, so that they meet.
 PRICES = [

@@ -2,7 +2,7 @@
 
 import pytest
 
-from shards.sources.cookies import Cookies
+from shards.net.cookies import Cookies
 
 
 def test_a_cookie_is_sent_back_without_what_was_only_said_to_us() -> None:

@@ -12,15 +12,15 @@ from collections.abc import Iterable, Iterator
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from shards.backoff import Backoff
-from shards.breaker import UNREACHABLE_S, Breaker
-from shards.config import Market
-from shards.errors import SourceError
-from shards.events import Cause
-from shards.sources import websocket
-from shards.sources.access import is_unreachable
-from shards.sources.chain_grpc import ChainGrpc
-from shards.sources.endpoints import EndpointPool
+from shards.adapters.injective_chain.grpc_source import ChainGrpc
+from shards.net import websocket
+from shards.net.access import is_unreachable
+from shards.net.backoff import Backoff
+from shards.net.circuit_breaker import UNREACHABLE_S, Breaker
+from shards.net.endpoints import EndpointPool
+from shards.protocol.errors import SourceError
+from shards.protocol.events import Cause
+from shards.protocol.settings import Market
 
 # ---- backoff ----------------------------------------------------------------------------
 
@@ -181,7 +181,7 @@ async def test_the_preferred_endpoint_is_probed_once_its_time_has_passed(
     endpoints.succeeded()
     assert endpoints.preferred() is None
     later = time.monotonic() + 11
-    monkeypatch.setattr("shards.sources.endpoints.time.monotonic", lambda: later)
+    monkeypatch.setattr("shards.net.endpoints.time.monotonic", lambda: later)
     assert endpoints.preferred() == "a"
     endpoints.probed("a", "refused")
     assert endpoints.preferred() is None

@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from shards.sources.bucket import Bucket, bucket_name, usage
+from shards.net.token_bucket import Bucket, bucket_name, usage
 
 _TAKER = """
 import sys, time
 from pathlib import Path
-from shards.sources.bucket import Bucket
+from shards.net.token_bucket import Bucket
 
 bucket = Bucket(Path(sys.argv[1]), float(sys.argv[2]))
 sys.stdin.readline()

@@ -5,8 +5,8 @@ import msgspec
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from shards import frames
-from shards.events import (
+from shards.protocol import frames
+from shards.protocol.events import (
     Book,
     Event,
     Funding,
@@ -21,7 +21,7 @@ from shards.events import (
     Trade,
     Trades,
 )
-from shards.frames import BatchHeader, Record
+from shards.protocol.frames import BatchHeader, Record
 
 UINT64 = st.integers(0, 2**64 - 1)
 BOOK = Book("0xa", 100, 7, 1, 2, "chain-ws", True, [("9.5", "1")], [("10.5", "2")])

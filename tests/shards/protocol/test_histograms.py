@@ -5,7 +5,7 @@ import pytest
 from hdrh.histogram import HdrHistogram
 from hypothesis import given, settings, strategies as st
 
-from shards.stats import BUCKETS, Histogram, Turns, bucket, upper_edge
+from shards.protocol.histograms import BUCKETS, Histogram, Turns, bucket, upper_edge
 
 VALUES = st.lists(st.integers(1, 10**9), min_size=1, max_size=100)
 

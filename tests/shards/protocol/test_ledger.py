@@ -3,7 +3,7 @@
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from shards.ledger import MarketLedger, Ranges
+from shards.protocol.ledger import MarketLedger, Ranges
 
 HEIGHTS = st.integers(1, 60)
 STEPS = st.lists(st.tuples(st.sampled_from(["add", "discard"]), HEIGHTS, st.integers(-2, 12)))

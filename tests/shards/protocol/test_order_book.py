@@ -6,9 +6,9 @@ from decimal import Decimal
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from shards.book import OrderBook
-from shards.errors import SequenceGap
-from shards.events import ZERO, Level
+from shards.protocol.errors import SequenceGap
+from shards.protocol.events import ZERO, Level
+from shards.protocol.order_book import OrderBook
 from tests.shards.chain import text
 
 # Few prices over many magnitudes: the same levels are hit again, and text order is not

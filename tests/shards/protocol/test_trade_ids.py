@@ -3,8 +3,8 @@
 import pytest
 from hypothesis import given, strategies as st
 
-from shards.events import ZERO, Trade
-from shards.known import KnownTrades, place_of
+from shards.protocol.events import ZERO, Trade
+from shards.protocol.trade_ids import KnownTrades, place_of
 
 
 def trade(name: str) -> Trade:

@@ -5,7 +5,7 @@ import json
 import logging
 import sys
 
-from shards.logs import Floods, Handler, JsonFormatter
+from shards.runtime.logs import Floods, Handler, JsonFormatter
 
 KIND = ("shards.x", logging.INFO, "it flaps: %s")
 

@@ -5,9 +5,9 @@ from typing import Literal
 import msgspec
 import pytest
 
-from collector.aggregation.coverage import GRACE_S, SILENT_S, Coverage, MarketState
-from shards.config import CHAIN, Market
-from shards.events import Gap
+from collector.aggregator.state.coverage import GRACE_S, SILENT_S, Coverage, MarketState
+from shards.protocol.events import Gap
+from shards.protocol.settings import CHAIN, Market
 from tests.shards.reported import market_report as row, report
 
 A, B, C = (f"0x{n:064x}" for n in (1, 2, 3))

@@ -2,7 +2,7 @@
 
 from hypothesis import given, strategies as st
 
-from collector.aggregation.proof import TradeProof
+from collector.aggregator.state.trade_proof import TradeProof
 
 
 def begun(settled: int = 9) -> TradeProof:

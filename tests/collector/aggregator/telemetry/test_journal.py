@@ -3,13 +3,13 @@
 import msgspec
 import pytest
 
-from collector.aggregation.coverage import Coverage
-from collector.aggregation.journal import TOGETHER, Entry, Journal
-from collector.aggregation.processes import ProcessRow
-from collector.aggregation.transitions import Transitions
-from shards.config import Market
-from shards.events import Gap
-from shards.reports import EndpointReport, Report
+from collector.aggregator.state.coverage import Coverage
+from collector.aggregator.telemetry.change_detector import Transitions
+from collector.aggregator.telemetry.journal import TOGETHER, Entry, Journal
+from collector.aggregator.telemetry.process_table import ProcessRow
+from shards.protocol.control import EndpointReport, Report
+from shards.protocol.events import Gap
+from shards.protocol.settings import Market
 from tests.shards.reported import market_report, report
 
 MARKETS = [Market(f"0x{n:064x}", f"T{n}/USDT", f"T{n}-USDT", "spot") for n in range(8)]

@@ -2,9 +2,9 @@
 
 import pytest
 
-from collector.aggregation.latency import Clock, Latencies
-from shards.frames import KIND_BOOK, KIND_TRADES, LATE, VERSION, BatchHeader, Record
-from shards.stats import Histogram
+from collector.aggregator.telemetry.latency import Clock, Latencies
+from shards.protocol.frames import KIND_BOOK, KIND_TRADES, LATE, VERSION, BatchHeader, Record
+from shards.protocol.histograms import Histogram
 
 US = 1_000
 MS = 1_000_000

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from collector.aggregation.markettimes import MarketTimes, Now
-from collector.aggregation.timeline import SECONDS
+from collector.aggregator.telemetry.market_time_series import MarketTimes, Now
+from collector.aggregator.telemetry.time_series import SECONDS
 
 MINUTE = 1_800_000_000 // 60 * 60
 

@@ -5,8 +5,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from collector.aggregation.timeline import SECONDS, Sample, Timeline, Use
-from shards.stats import Histogram
+from collector.aggregator.telemetry.time_series import SECONDS, Sample, Timeline, Use
+from shards.protocol.histograms import Histogram
 
 MINUTE = 1_800_000_000 // 60 * 60
 

@@ -8,16 +8,16 @@ from typing import Any
 import bech32
 import pytest
 
-from shards.decoders import block_results, chain_ws
-from shards.errors import DecodeError
-from shards.events import ZERO, Block, BookUpdate
+from shards.adapters.injective_chain import block_results, ws_decoder
+from shards.protocol.errors import DecodeError
+from shards.protocol.events import ZERO, Block, BookUpdate
 from tests.shards import golden
 
 TIME = 1_795_342_258_619_000_000
 
 
 def streamed(line: dict[str, Any]) -> Block:
-    block = chain_ws.decode(line["ws"].encode())[1]
+    block = ws_decoder.decode(line["ws"].encode())[1]
     assert isinstance(block, Block)
     return block
 

@@ -10,13 +10,13 @@ import grpc
 import grpc.aio
 import pytest
 
-from shards.decoders import chain_ws
-from shards.errors import SourceError
-from shards.events import Block
-from shards.sources import stubs
-from shards.sources.replay import BlockGone, EventProviderReplay, Replayer
+from shards.adapters import stubs
+from shards.adapters.injective_chain import ws_decoder
+from shards.adapters.injective_chain.replay import BlockGone, EventProviderReplay, Replayer
+from shards.protocol.errors import SourceError
+from shards.protocol.events import Block
 
-GOLDEN = Path(__file__).parents[1] / "golden" / "node-v1.20.1.jsonl.gz"
+GOLDEN = Path(__file__).parents[3] / "golden" / "node-v1.20.1.jsonl.gz"
 
 
 def _recorded() -> dict[int, dict[str, Any]]:
@@ -74,7 +74,7 @@ async def test_a_block_of_the_event_provider_equals_the_streamed_one(provider: s
     trades = 0
     for height, row in _recorded().items():
         block = await replay.fetch(height)
-        _, streamed = chain_ws.decode(row["ws"].encode())
+        _, streamed = ws_decoder.decode(row["ws"].encode())
         assert isinstance(streamed, Block)
         assert block.trades == streamed.trades
         assert block.ts_event == streamed.ts_event

@@ -7,10 +7,15 @@ from typing import Any
 
 import pytest
 
-from shards.decoders import block_results, chain_grpc, chain_ws, chain_ws_extras
-from shards.events import Block, Extras, Order, Price
-from shards.pipeline import split
-from shards.sources import stubs
+from shards.adapters import stubs
+from shards.adapters.injective_chain import (
+    block_results,
+    grpc_decoder,
+    ws_decoder,
+    ws_extras_decoder,
+)
+from shards.core.pipeline import split
+from shards.protocol.events import Block, Extras, Order, Price
 from tests.shards import golden
 
 STREAM: Any = stubs.load("injective.stream.v2.query_pb2")
@@ -19,7 +24,7 @@ HEXADECIMAL = "0x" + base64.b64decode(HASH).hex()
 
 
 def streamed(line: dict[str, Any]) -> Block:
-    block = chain_ws_extras.decode(line["ws"].encode())[1]
+    block = ws_extras_decoder.decode(line["ws"].encode())[1]
     assert isinstance(block, Block)
     return block
 
@@ -33,7 +38,7 @@ def extras_of(line: dict[str, Any]) -> Extras:
 @pytest.mark.parametrize("line", golden.orders(), ids=lambda line: str(line["height"]))
 def test_all_three_forms_of_a_block_give_the_same(line: dict[str, Any]) -> None:
     stream = streamed(line)
-    decoder = chain_grpc.StreamDecoder(STREAM.StreamResponse.FromString)
+    decoder = grpc_decoder.StreamDecoder(STREAM.StreamResponse.FromString)
     assert decoder.decode(base64.b64decode(line["grpc_b64"]))[1].extras == stream.extras
     answer = golden.block_results(line)
     assert block_results.decode(answer, 0, with_extras=True).extras == stream.extras
@@ -67,7 +72,7 @@ def test_the_recording_has_every_status_side_and_kind_of_market() -> None:
 
 def test_books_and_trades_do_not_depend_on_what_else_was_asked_for() -> None:
     for line in golden.orders():
-        block, plain = streamed(line), chain_ws.decode(line["ws"].encode())[1]
+        block, plain = streamed(line), ws_decoder.decode(line["ws"].encode())[1]
         assert isinstance(plain, Block)
         assert (plain.trades, plain.updates) == (block.trades, block.updates)
         assert plain.extras is None

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from shards.book import OrderBook
-from shards.decoders import chain_grpc, chain_ws
-from shards.decoders.chain_grpc import decimal_text
-from shards.events import Block, BookUpdate, Level
-from shards.sources import stubs
+from shards.adapters import stubs
+from shards.adapters.injective_chain import grpc_decoder, ws_decoder
+from shards.adapters.injective_chain.grpc_decoder import decimal_text
+from shards.protocol.events import Block, BookUpdate, Level
+from shards.protocol.order_book import OrderBook
 from tests.shards import golden
 
 WHOLE = st.integers(-(10**60), 10**60)
@@ -81,7 +81,7 @@ def test_grpc_and_websocket_tell_every_recorded_block_in_the_same_texts() -> Non
     response = stubs.load("injective.stream.v2.query_pb2").StreamResponse
     for line in golden.blocks():
         message = response.FromString(base64.b64decode(line["grpc_b64"]))
-        block = chain_ws.decode(line["ws"].encode())[1]
+        block = ws_decoder.decode(line["ws"].encode())[1]
         assert isinstance(block, Block)
         assert (message.block_height, message.block_time * 10**6) == (block.height, block.ts_event)
         # Both put the markets in an order of their own.
@@ -103,7 +103,7 @@ def recorded_snapshots() -> list[Any]:
         response = query.QuerySpotOrderbookResponse.FromString(
             base64.b64decode(line["response_b64"])
         )
-        rows.append(chain_grpc.snapshot(line["market_id"], line["height"], response))
+        rows.append(grpc_decoder.snapshot(line["market_id"], line["height"], response))
     return rows
 
 
@@ -113,7 +113,7 @@ def test_levels_of_every_size_are_the_exact_decimals(amounts: list[tuple[int, in
     response = query.QuerySpotOrderbookResponse()
     for price, quantity in amounts:
         response.buys_price_level.add(p=str(price), q=str(quantity))
-    bids = chain_grpc.snapshot("0x00", 1, response).bids
+    bids = grpc_decoder.snapshot("0x00", 1, response).bids
     with localcontext(prec=100):
         exact = [tuple(Decimal(amount).scaleb(-18) for amount in level) for level in amounts]
     assert [(Decimal(price), Decimal(quantity)) for price, quantity in bids] == exact
@@ -133,7 +133,7 @@ def test_recorded_snapshots_keep_market_height_sequence_and_levels() -> None:
 def test_recorded_updates_lead_from_one_recorded_snapshot_to_the_next() -> None:
     updates: dict[str, list[BookUpdate]] = {}
     for line in golden.blocks():
-        block = chain_ws.decode(line["ws"].encode())[1]
+        block = ws_decoder.decode(line["ws"].encode())[1]
         assert isinstance(block, Block)
         for update in block.updates:
             updates.setdefault(update.market_id, []).append(update)

@@ -10,12 +10,12 @@ import pytest
 import zmq
 from picows import WSFrame, WSListener, WSMsgType, WSTransport, ws_create_server
 
-from shards.config import Endpoints, ShardConfig
+from shards.adapters.injective_chain.liveness import Watch
+from shards.adapters.interface import Sink
+from shards.adapters.registry import open_source
+from shards.net.access import Access
+from shards.protocol.settings import Endpoints, ShardConfig
 from shards.push import Pusher
-from shards.sources import open_source
-from shards.sources.access import Access
-from shards.sources.sink import Sink
-from shards.watching import Watch
 from tests.shards.chain import FIRST
 from tests.shards.one_market import hear, live
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from shards.decoders import chain_ws
-from shards.errors import DecodeError
-from shards.events import ZERO, Block, BookUpdate, Confirmed, Level, Rejected
+from shards.adapters.injective_chain import ws_decoder
+from shards.protocol.errors import DecodeError
+from shards.protocol.events import ZERO, Block, BookUpdate, Confirmed, Level, Rejected
 from tests.shards import golden
 
 
@@ -16,7 +16,7 @@ def decoded(payload: str | bytes | dict[str, Any]) -> Block:
     """Decode what must be a block."""
     if isinstance(payload, dict):
         payload = json.dumps(payload)
-    block = chain_ws.decode(payload.encode() if isinstance(payload, str) else payload)[1]
+    block = ws_decoder.decode(payload.encode() if isinstance(payload, str) else payload)[1]
     assert isinstance(block, Block)
     return block
 
@@ -98,7 +98,7 @@ def test_books_of_the_nodes_own_fixture_are_decoded() -> None:
 
 def test_a_block_may_stand_in_a_memoryview() -> None:
     payload = golden.blocks()[0]["ws"].encode()
-    assert chain_ws.decode(memoryview(payload)) == chain_ws.decode(payload)
+    assert ws_decoder.decode(memoryview(payload)) == ws_decoder.decode(payload)
 
 
 def test_the_documented_empty_block_is_a_block_with_nothing_in_it() -> None:
@@ -109,7 +109,7 @@ def test_the_documented_empty_block_is_a_block_with_nothing_in_it() -> None:
 @pytest.mark.parametrize("name", ["ws_subscribe_ack", "ws_unsubscribe_ack"])
 def test_the_documented_answers_confirm(name: str) -> None:
     answer = golden.read(f"{name}.json")
-    assert chain_ws.decode(json.dumps(answer).encode()) == (answer["id"], Confirmed())
+    assert ws_decoder.decode(json.dumps(answer).encode()) == (answer["id"], Confirmed())
 
 
 LISTS = [
@@ -164,7 +164,7 @@ def test_trades_are_put_into_the_chains_order_by_number_not_by_text() -> None:
 @pytest.mark.parametrize("last", ["x", "5_", "5_²", "5_" + "9" * 5_000])
 def test_a_trade_id_without_a_number_is_an_error_that_names_the_market(last: str) -> None:
     with pytest.raises(DecodeError, match="does not end in a number") as error:
-        chain_ws.decode(block_of(spot("5_0"), spot(last)))
+        ws_decoder.decode(block_of(spot("5_0"), spot(last)))
     assert error.value.market_id == "0x1"
 
 
@@ -202,7 +202,7 @@ ERRORS: dict[str, tuple[dict[str, Any], tuple[int, Rejected]]] = {
 @pytest.mark.parametrize("name", ERRORS)
 def test_an_error_is_a_rejection_of_its_subscription(name: str) -> None:
     answer, expected = ERRORS[name]
-    assert chain_ws.decode(json.dumps({"jsonrpc": "2.0"} | answer).encode()) == expected
+    assert ws_decoder.decode(json.dumps({"jsonrpc": "2.0"} | answer).encode()) == expected
 
 
 WRONG: dict[str, Callable[[], bytes]] = {
@@ -231,5 +231,5 @@ WRONG: dict[str, Callable[[], bytes]] = {
 @pytest.mark.parametrize("name", WRONG)
 def test_what_is_not_of_the_format_is_a_decode_error(name: str) -> None:
     with pytest.raises(DecodeError) as error:
-        chain_ws.decode(WRONG[name]())
+        ws_decoder.decode(WRONG[name]())
     assert error.value.market_id == ""

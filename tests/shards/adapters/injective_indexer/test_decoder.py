@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from shards.config import Market
-from shards.decoders.indexer import IndexerDecoder, Units, amount, snapshot
-from shards.errors import DecodeError
-from shards.events import ZERO, Snapshot
-from shards.sources import stubs
+from shards.adapters import stubs
+from shards.adapters.injective_indexer.decoder import IndexerDecoder, Units, amount, snapshot
+from shards.protocol.errors import DecodeError
+from shards.protocol.events import ZERO, Snapshot
+from shards.protocol.settings import Market
 from tests.shards import golden
 
 INJ = Market("0x06", "INJ/USDT", "INJ-USDT", "spot", "Active", 18, 6)

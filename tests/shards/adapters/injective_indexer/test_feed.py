@@ -4,15 +4,15 @@ from typing import Any
 
 import msgspec
 
-from shards.config import Limits, Market
-from shards.decoders.indexer import BOOK, PARTS, SPOT_PROBE, TRADES
-from shards.events import Gap, Snapshot, Trades
-from shards.feed import State
-from shards.frames import KIND_BOOK, KIND_GAP, KIND_TRADES, Record
-from shards.indexerpipeline import IndexerPipeline
-from shards.ledger import MarketLedger
-from shards.outbox import NeedSnapshot, NeedSubscription
-from shards.sources import stubs
+from shards.adapters import stubs
+from shards.adapters.injective_indexer.decoder import BOOK, PARTS, SPOT_PROBE, TRADES
+from shards.adapters.injective_indexer.pipeline import IndexerPipeline
+from shards.core.feed import State
+from shards.core.record_builder import NeedSnapshot, NeedSubscription
+from shards.protocol.events import Gap, Snapshot, Trades
+from shards.protocol.frames import KIND_BOOK, KIND_GAP, KIND_TRADES, Record
+from shards.protocol.ledger import MarketLedger
+from shards.protocol.settings import Limits, Market
 
 ONE = "0x06"
 MARKET = Market(ONE, "INJ/USDT", "INJ-USDT", "spot", "Active", 18, 6)

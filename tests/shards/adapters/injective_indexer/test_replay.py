@@ -7,14 +7,14 @@ import msgspec
 import pytest
 from hypothesis import given, strategies as st
 
-from collector.discovery import discover
-from shards.config import Endpoints
-from shards.decoders.indexer import amount
-from shards.feed import State
-from shards.outbox import NeedSnapshot
-from shards.sources.indexer_replay import IndexerReplay
-from shards.sources.replay import BlockGone, RpcReplay
-from shards.sources.rpc import Rpc
+from collector.markets.discovery import discover
+from shards.adapters.injective_chain.replay import BlockGone, RpcReplay
+from shards.adapters.injective_indexer.decoder import amount
+from shards.adapters.injective_indexer.replay import IndexerReplay
+from shards.core.feed import State
+from shards.core.record_builder import NeedSnapshot
+from shards.net.rpc import Rpc
+from shards.protocol.settings import Endpoints
 from tests.shards.chain import FIRST
 from tests.shards.one_market import CHAIN, ONE, SECOND, hear, live, state
 from tests.simulator.client import Simulator, simulator

@@ -1,0 +1,1 @@
+"""What the aggregator knows of markets and shards. Pure."""

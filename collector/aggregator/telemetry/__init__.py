@@ -1,0 +1,1 @@
+"""What the aggregator measures and remembers about itself and its shards."""

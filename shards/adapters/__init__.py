@@ -1,0 +1,1 @@
+"""One folder per upstream, behind one interface."""

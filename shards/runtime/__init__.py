@@ -1,0 +1,1 @@
+"""One way to be a child process: its logs, its heartbeat, how well its loop runs."""
