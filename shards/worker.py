@@ -15,17 +15,11 @@ exist for what is not per message: fetching, watching, reporting.
 
 import asyncio
 import contextlib
-import faulthandler
-import gc
 import logging
-import multiprocessing
-import signal
 import time
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from typing import Any, Final
+from typing import Final
 
-import setproctitle
-import uvloop
 import zmq
 
 from shards.adapters.injective_chain.funding import FundingPoll
@@ -34,7 +28,7 @@ from shards.adapters.upkeep import AnyPipeline, Upkeep, new_pipeline, open_upkee
 from shards.control_client import Link
 from shards.net.access import Access
 from shards.protocol.control import Answer, Assignment, Report, ResumePoint
-from shards.protocol.errors import EXIT_CONFIG, ConfigError
+from shards.protocol.errors import Fenced
 from shards.protocol.events import Cause, Funding
 from shards.protocol.frames import Record
 from shards.protocol.histograms import Histogram, ShardStats, Turns
@@ -42,23 +36,25 @@ from shards.protocol.ledger import MarketLedger
 from shards.protocol.settings import Market, ShardConfig
 from shards.push import Pusher
 from shards.reporting import make_report
-from shards.runtime import logs
+from shards.runtime import child
+from shards.runtime.child import Heartbeat, Life
 from shards.runtime.loop_monitor import Watched
 
 log = logging.getLogger(__name__)
 
-_BEAT_S: Final = 0.1
 _REPORT_POLL_S: Final = 0.1
-
-
-class Fenced(Exception):
-    """A younger process has this shard's number."""
 
 
 class Shard:
     """The running parts of a shard. It is the sink of its source."""
 
-    def __init__(self, config: ShardConfig, context: "zmq.Context[zmq.Socket[bytes]]") -> None:
+    def __init__(
+        self,
+        config: ShardConfig,
+        context: "zmq.Context[zmq.Socket[bytes]]",
+        watched: Watched | None = None,
+    ) -> None:
+        """``watched`` knows how well this process's loop runs, for the reports."""
         self._config = config
         self._link = Link(context, config.link)
         self._pusher = Pusher(
@@ -83,8 +79,8 @@ class Shard:
         self._upkeep: Upkeep | None = None
         self._batch_ts = 0
         self._batch_age = int(config.limits.batch_age_s * 1e9)
-        self.watched = Watched()
-        self._stats = ShardStats(vitals=self.watched.vitals)
+        self._watched = watched or Watched()
+        self._stats = ShardStats(vitals=self._watched.vitals)
         self._turns = Turns()
         self._sizes: dict[int, int] = {}
         """How often so many frames were pushed at once."""
@@ -123,11 +119,7 @@ class Shard:
                 time.time_ns(), {name: point.gap for name, point in answer.resume.items()}
             )
             self._settle()
-            # What is there now stays; the garbage collector need not look at it again.
-            gc.collect()
-            gc.freeze()
-            # Frames are freed by their counts; looking for cycles every 700 of them finds none.
-            gc.set_threshold(50_000, 20, 100)
+            child.settle_heap()
             tasks.create_task(self._upkeep.run())
             tasks.create_task(self._report())
             tasks.create_task(self._source.run())
@@ -290,7 +282,7 @@ class Shard:
             self._source.endpoints,
             fresh=fresh,
             halted=self._upkeep is not None and self._upkeep.halted,
-            lag_s=self.watched.take_worst_s(),
+            lag_s=self._watched.take_worst_s(),
             stats=stats,
             assignment=self._assignment,
         )
@@ -321,9 +313,9 @@ def _batches(sizes: Mapping[int, int], most: int) -> Histogram:
 
 
 @contextlib.asynccontextmanager
-async def _open(config: ShardConfig) -> AsyncIterator[Shard]:
+async def _open(config: ShardConfig, watched: Watched) -> AsyncIterator[Shard]:
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-    shard = Shard(config, context)
+    shard = Shard(config, context, watched)
     try:
         yield shard
     finally:
@@ -331,52 +323,24 @@ async def _open(config: ShardConfig) -> AsyncIterator[Shard]:
         context.term()
 
 
-async def _beat(heartbeat: Any, shard: Shard) -> None:
-    """Show the supervisor that the loop turns, and notice when it does so late."""
-    while True:
-        due = time.monotonic() + _BEAT_S
-        heartbeat.value = time.monotonic()
-        await asyncio.sleep(_BEAT_S)
-        shard.watched.late(time.monotonic() - due)
-
-
-async def run(config: ShardConfig, heartbeat: Any, stop: asyncio.Event) -> None:
+async def run(config: ShardConfig, life: Life) -> None:
     """Run a shard until told to stop, then drain it."""
-    async with _open(config) as shard, asyncio.TaskGroup() as tasks:
-        beating = tasks.create_task(_beat(heartbeat, shard))
+    async with _open(config, life.watched) as shard, asyncio.TaskGroup() as tasks:
         serving = tasks.create_task(shard.serve())
-        stopping = tasks.create_task(stop.wait())
+        stopping = tasks.create_task(life.stop.wait())
         await asyncio.wait((serving, stopping), return_when=asyncio.FIRST_COMPLETED)
         if stopping.done():
             serving.cancel()
             await shard.drain()
-            beating.cancel()
 
 
-async def _supervised(config: ShardConfig, heartbeat: Any) -> None:
-    loop = asyncio.get_running_loop()
-    stop = asyncio.Event()
-    loop.add_signal_handler(signal.SIGTERM, stop.set)
-    # A terminal's Ctrl-C reaches the whole group; the coordinator drains us in its time.
-    loop.add_signal_handler(signal.SIGINT, lambda: None)
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        # Orphans stop: the other end of this pipe closes however the parent died.
-        loop.add_reader(parent.sentinel, stop.set)
-    await run(config, heartbeat, stop)
-
-
-def main(config: ShardConfig, heartbeat: Any) -> None:
-    """Be the shard process: entry point of the spawned child."""
-    faulthandler.enable()
-    setproctitle.setproctitle(f"collector: shard {config.shard}")
-    logs.configure(f"shard {config.shard}", level=config.log_level, form=config.log_format)
+def main(config: ShardConfig, heartbeat: Heartbeat) -> None:
+    """Be the shard's process: entry point of the spawned child."""
     logging.getLogger("picows").setLevel(logging.WARNING)
-    try:
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(_supervised(config, heartbeat))
-    except* ConfigError as errors:
-        log.error("%s", errors.exceptions[0])
-        raise SystemExit(EXIT_CONFIG) from None
-    except* Fenced as errors:
-        log.warning("%s", errors.exceptions[0])
+    child.run(
+        f"shard {config.shard}",
+        lambda life: run(config, life),
+        heartbeat,
+        log_level=config.log_level,
+        log_format=config.log_format,
+    )

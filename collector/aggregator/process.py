@@ -2,21 +2,15 @@
 
 import asyncio
 import contextlib
-import faulthandler
-import gc
 import logging
 import multiprocessing
 import shutil
-import signal
 import time
-from collections.abc import Callable, Iterable
-from multiprocessing.connection import Connection
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
 import msgspec
-import setproctitle
-import uvloop
 import zmq
 
 from collector.aggregator import requests
@@ -27,15 +21,14 @@ from collector.aggregator.telemetry.journal import Entry
 from collector.aggregator.telemetry.process_table import Processes
 from collector.aggregator.telemetry.sampling import Sampler
 from collector.settings.parts import AggregatorConfig, requests_endpoint
-from shards.protocol.errors import EXIT_CONFIG, ConfigError
-from shards.runtime import logs
-from shards.runtime.loop_monitor import Watched
+from shards.protocol.errors import ConfigError
+from shards.runtime import child
+from shards.runtime.child import Heartbeat, Life
 
 log = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
 
-_BEAT_S: Final = 0.1
 _BATCHES: Final = 64
 """Batches taken in one go, so that requests and timers get their turn."""
 _ledger: Final = msgspec.msgpack.Decoder(list[MarketState])
@@ -45,9 +38,9 @@ _journal: Final = msgspec.msgpack.Decoder(list[Entry])
 class Server:
     """The sockets around an `Aggregator`."""
 
-    def __init__(self, config: AggregatorConfig, heartbeat: Any) -> None:
+    def __init__(self, config: AggregatorConfig, life: Life) -> None:
         self._config = config
-        self._heartbeat = heartbeat
+        self._life = life
         self._ledger = Path(config.folder) / "ledger"
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._pull = self._socket(zmq.PULL, (config.pull,), RCVHWM=1_000)
@@ -62,7 +55,6 @@ class Server:
             entries=_load(self._journal, _journal),
         )
         self.processes = Processes()
-        self._watched = Watched()
 
     def _socket(
         self, kind: zmq.SocketType, endpoints: tuple[str, ...], **options: int
@@ -79,7 +71,7 @@ class Server:
                 raise
         return socket
 
-    async def run(self, stop: asyncio.Event) -> None:
+    async def run(self) -> None:
         """Serve until told to stop."""
         loop = asyncio.get_running_loop()
         readers = (
@@ -89,19 +81,16 @@ class Server:
         )
         for socket, drain in readers:
             loop.add_reader(socket.FD, drain)
-        gc.collect()
-        gc.freeze()
-        self._watched.watch_gc()
-        # Frames are freed by their counts; looking for cycles every 700 of them finds none.
-        gc.set_threshold(50_000, 20, 100)
+        # A send on a socket may eat the edge that its descriptor would have shown.
+        self._life.each_beat += [drain for _, drain in readers]
+        child.settle_heap()
         try:
             async with asyncio.TaskGroup() as tasks:
-                beat = tasks.create_task(self._beat([drain for _, drain in readers]))
                 second = tasks.create_task(self._every_second())
-                await stop.wait()
-                beat.cancel()
+                await self._life.stop.wait()
                 second.cancel()
         finally:
+            self._life.each_beat.clear()
             for socket, _ in readers:
                 loop.remove_reader(socket.FD)
             self._publisher.close(linger=500)
@@ -125,7 +114,9 @@ class Server:
             except zmq.Again:
                 return
             if len(parts) == 1:
-                reply = requests.answer(parts[0], self.aggregator, self.processes, self._watched)
+                reply = requests.answer(
+                    parts[0], self.aggregator, self.processes, self._life.watched
+                )
                 if self.aggregator.unsaved:
                     # Who owns what must outlive us before anybody acts on it.
                     self._save_ledger()
@@ -139,16 +130,6 @@ class Server:
         with contextlib.suppress(zmq.Again):
             while True:
                 self._publisher.recv(zmq.NOBLOCK)
-
-    async def _beat(self, drains: list[Callable[[], None]]) -> None:
-        while True:
-            due = time.monotonic() + _BEAT_S
-            self._heartbeat.value = time.monotonic()
-            # A send on a socket may eat the edge that its descriptor would have shown.
-            for drain in drains:
-                drain()
-            await asyncio.sleep(_BEAT_S)
-            self._watched.late(time.monotonic() - due)
 
     async def _every_second(self) -> None:
         sampler = Sampler(self.aggregator, self.processes)
@@ -184,29 +165,22 @@ def _save(path: Path, rows: Iterable[object]) -> None:
     part.replace(path)
 
 
-async def serve(config: AggregatorConfig, heartbeat: Any, parent: Connection | int | None) -> None:
-    """Run the aggregator until SIGTERM or the parent's death."""
-    loop = asyncio.get_running_loop()
-    stop = asyncio.Event()
-    loop.add_signal_handler(signal.SIGTERM, stop.set)
-    loop.add_signal_handler(signal.SIGINT, lambda: None)
-    if parent is not None:
-        loop.add_reader(parent, stop.set)
-    await Server(config, heartbeat).run(stop)
+async def serve(config: AggregatorConfig, life: Life) -> None:
+    """Run the aggregator until told to stop."""
+    await Server(config, life).run()
 
 
-def main(config: AggregatorConfig, heartbeat: Any) -> None:
+def main(config: AggregatorConfig, heartbeat: Heartbeat) -> None:
     """Be the aggregator's process: entry point of the spawned child."""
-    faulthandler.enable()
-    setproctitle.setproctitle("collector: aggregator")
-    logs.configure("aggregator", level=config.log_level, form=config.log_format)
     parent = multiprocessing.parent_process()
     try:
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(serve(config, heartbeat, parent.sentinel if parent else None))
-    except ConfigError as error:
-        log.error("%s", error)
-        raise SystemExit(EXIT_CONFIG) from None
+        child.run(
+            "aggregator",
+            lambda life: serve(config, life),
+            heartbeat,
+            log_level=config.log_level,
+            log_format=config.log_format,
+        )
     finally:
         if parent is not None and not parent.is_alive():
             # Nobody else is left to remove it.

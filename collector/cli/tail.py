@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 import click
 
 from collector.settings.parts import DEFAULT_PUBLISH
+from shards.protocol.errors import EXIT_CONFIG
 
 if TYPE_CHECKING:
     from collector.client.subscriber import Subscriber
 
-_EXIT_CONFIG = 3
 _ANSWER_S = 5.0
 
 
@@ -115,4 +115,4 @@ def _print(subscriber: "Subscriber", as_json: bool, count: int | None) -> None:
 class _Failure(click.ClickException):
     """One sentence for the person at the terminal."""
 
-    exit_code = _EXIT_CONFIG
+    exit_code = EXIT_CONFIG

@@ -9,8 +9,7 @@ import msgspec
 
 from collector.devnet.config import DevnetConfig, Ports, Traffic
 from collector.devnet.info import DevnetInfo
-
-EXIT_CONFIG = 3
+from shards.protocol.errors import EXIT_CONFIG
 
 
 @click.command()

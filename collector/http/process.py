@@ -7,30 +7,18 @@ Python: in the aggregator's loop, or in a thread beside it, frames would wait fo
 
 import asyncio
 import contextlib
-import faulthandler
-import gc
 import logging
-import multiprocessing
-import signal
 import socket
-import time
 from collections.abc import Iterator
-from typing import Any, Final
 
-import setproctitle
 import uvicorn
-import uvloop
 
 from collector.http.app import build
 from collector.http.listening import listen
 from collector.http.view import View
 from collector.settings.parts import ServingConfig
-from shards.protocol.errors import EXIT_CONFIG, ConfigError
-from shards.runtime import logs
-
-log = logging.getLogger(__name__)
-
-_BEAT_S: Final = 0.1
+from shards.runtime import child
+from shards.runtime.child import Heartbeat, Life
 
 
 class _Server(uvicorn.Server):
@@ -41,15 +29,8 @@ class _Server(uvicorn.Server):
         yield
 
 
-async def _beat(heartbeat: Any) -> None:
-    while True:
-        heartbeat.value = time.monotonic()
-        await asyncio.sleep(_BEAT_S)
-
-
-async def serve(config: ServingConfig, heartbeat: Any, listener: socket.socket) -> None:
-    """Serve until SIGTERM or the parent's death."""
-    loop = asyncio.get_running_loop()
+async def serve(config: ServingConfig, listener: socket.socket, life: Life) -> None:
+    """Serve until told to stop."""
     view = View(config.requests)
     server = _Server(
         uvicorn.Config(
@@ -61,39 +42,33 @@ async def serve(config: ServingConfig, heartbeat: Any, listener: socket.socket) 
         )
     )
 
-    def stop() -> None:
+    async def end() -> None:
+        await life.stop.wait()
         server.should_exit = True
 
-    loop.add_signal_handler(signal.SIGTERM, stop)
-    # A terminal's Ctrl-C reaches the whole group; the coordinator ends us in its time.
-    loop.add_signal_handler(signal.SIGINT, lambda: None)
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        loop.add_reader(parent.sentinel, stop)
-    beating = asyncio.create_task(_beat(heartbeat))
-    # What is there now stays; a scrape's thousands of samples need not make it be looked at.
-    gc.collect()
-    gc.freeze()
+    ending = asyncio.create_task(end())
+    # A scrape's thousands of samples need not make the garbage collector look at all the rest.
+    child.settle_heap()
     try:
         await server.serve([listener])
     finally:
-        beating.cancel()
+        ending.cancel()
         await view.aclose()
 
 
-def main(config: ServingConfig, heartbeat: Any) -> None:
+async def _listen_and_serve(config: ServingConfig, life: Life) -> None:
+    with listen(config.http) as listener:
+        await serve(config, listener, life)
+
+
+def main(config: ServingConfig, heartbeat: Heartbeat) -> None:
     """Be the HTTP server's process: entry point of the spawned child."""
-    faulthandler.enable()
-    setproctitle.setproctitle("collector: http")
-    logs.configure("http", level=config.log_level, form=config.log_format)
     # Its start and end are our supervisor's to tell.
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
-    try:
-        with (
-            listen(config.http) as listener,
-            asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
-        ):
-            runner.run(serve(config, heartbeat, listener))
-    except ConfigError as error:
-        log.error("%s", error)
-        raise SystemExit(EXIT_CONFIG) from None
+    child.run(
+        "http",
+        lambda life: _listen_and_serve(config, life),
+        heartbeat,
+        log_level=config.log_level,
+        log_format=config.log_format,
+    )

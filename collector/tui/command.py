@@ -6,8 +6,7 @@ import sys
 import click
 
 from collector.settings.parts import DEFAULT_PUBLISH
-
-_EXIT_CONFIG = 3
+from shards.protocol.errors import EXIT_CONFIG
 
 
 @click.command("top")
@@ -49,4 +48,4 @@ def top(connect: str, markets: tuple[str, ...]) -> None:
 class _Failure(click.ClickException):
     """One sentence for the person at the terminal."""
 
-    exit_code = _EXIT_CONFIG
+    exit_code = EXIT_CONFIG

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from collector.settings.parts import DEFAULT_PUBLISH
+from shards.protocol.errors import EXIT_BELOW, EXIT_CONFIG
 
 if TYPE_CHECKING:
     import threading
@@ -13,9 +14,6 @@ if TYPE_CHECKING:
     from collector.verify.chain import Chain
     from collector.verify.findings import Findings
     from shards.protocol.settings import Endpoints
-
-_EXIT_CONFIG = 3
-_EXIT_DIFFERS = 4
 
 
 @click.command("verify")
@@ -125,7 +123,7 @@ def verify(**options: Any) -> None:
         click.echo(json.dumps(findings.as_dict()))
     else:
         click.echo(findings.table())
-    sys.exit(0 if findings.equal else _EXIT_DIFFERS)
+    sys.exit(0 if findings.equal else EXIT_BELOW)
 
 
 def _run(options: dict[str, Any]) -> "Findings":
@@ -212,4 +210,4 @@ def _network(options: dict[str, Any]) -> "Endpoints":
 
 def _fail(sentence: str) -> NoReturn:
     click.echo(f"collector verify: {sentence}", err=True)
-    sys.exit(_EXIT_CONFIG)
+    sys.exit(EXIT_CONFIG)

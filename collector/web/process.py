@@ -7,34 +7,27 @@ with it, it is started again and the collector collects.
 
 import asyncio
 import contextlib
-import faulthandler
 import logging
-import multiprocessing
 import os
-import signal
 import socket
-import time
-from collections.abc import Callable, Iterable, Iterator
-from multiprocessing.connection import Connection
-from typing import Any, Final
+from collections.abc import Iterable, Iterator
+from typing import Final
 
 import msgspec
-import setproctitle
 import uvicorn
-import uvloop
 
 from collector.settings.parts import connectable, requests_endpoint
 from collector.web.listening import address_of, is_loopback, listen, url_of
 from collector.web.server import Page, application
-from shards.protocol.errors import ConfigError
+from shards.protocol.errors import EXIT_BUG, ConfigError
 from shards.protocol.settings import LogFormat
-from shards.runtime import logs
+from shards.runtime import child
+from shards.runtime.child import Heartbeat, Life
 
 __all__ = ["WebConfig", "address_of", "listen", "main", "run", "serve", "url_of"]
 
 log = logging.getLogger(__name__)
 
-_BEAT_S: Final = 0.1
 _GOODBYE_S: Final = 2
 _NICE: Final = 10
 """Where the machine is short of CPU, what collects goes before what looks on."""
@@ -60,15 +53,8 @@ class _Server(uvicorn.Server):
         yield
 
 
-async def serve(
-    config: WebConfig,
-    listener: socket.socket,
-    *,
-    beat: Callable[[], None],
-    parent: Connection | int | None = None,
-) -> None:
-    """Serve the page until SIGTERM, SIGINT or the parent's death."""
-    loop = asyncio.get_running_loop()
+async def serve(config: WebConfig, listener: socket.socket, life: Life) -> None:
+    """Serve the page until told to stop."""
     async with asyncio.TaskGroup() as tasks:
         page = Page(config.connect, tasks)
         server = _Server(
@@ -87,28 +73,16 @@ async def serve(
             )
         )
 
-        def stop() -> None:
+        async def end() -> None:
+            await life.stop.wait()
             server.should_exit = True
 
-        loop.add_signal_handler(signal.SIGTERM, stop)
-        if parent is None:
-            loop.add_signal_handler(signal.SIGINT, stop)
-        else:
-            # Ctrl-C reaches the whole group; the coordinator says when it is our turn.
-            loop.add_signal_handler(signal.SIGINT, lambda: None)
-            loop.add_reader(parent, stop)
-        beating = tasks.create_task(_beat(beat))
+        ending = tasks.create_task(end())
         try:
             await server.serve(sockets=[listener])
         finally:
-            beating.cancel()
+            ending.cancel()
             page.close()
-
-
-async def _beat(beat: Callable[[], None]) -> None:
-    while True:
-        beat()
-        await asyncio.sleep(_BEAT_S)
 
 
 def run(connect: str, at: str, *, allow_remote: bool, hosts: Iterable[str]) -> None:
@@ -128,8 +102,7 @@ def run(connect: str, at: str, *, allow_remote: bool, hosts: Iterable[str]) -> N
         _warn(listener)
         log.info("the page of %s is at %s", connect, url_of(listener))
         os.nice(_NICE)
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(serve(config, listener, beat=lambda: None))
+        child.run_loop(lambda life: serve(config, listener, life))
 
 
 def _warn(listener: socket.socket) -> None:
@@ -138,25 +111,21 @@ def _warn(listener: socket.socket) -> None:
         log.warning("other machines can see the page at %s: there is no password", host)
 
 
-def main(config: WebConfig, heartbeat: Any) -> None:
+async def _listen_and_serve(config: WebConfig, life: Life) -> None:
+    with listen(config.listen, option="--web", allow_remote=config.allow_remote) as listener:
+        _warn(listener)
+        await serve(config, listener, life)
+
+
+def main(config: WebConfig, heartbeat: Heartbeat) -> None:
     """Be the page's process under `collector start`: entry point of the spawned child."""
-    faulthandler.enable()
     os.nice(_NICE)
-    setproctitle.setproctitle("collector: web")
-    logs.configure("web", level=config.log_level, form=config.log_format)
-
-    def beat() -> None:
-        heartbeat.value = time.monotonic()
-
-    parent = multiprocessing.parent_process()
-    try:
-        with listen(config.listen, option="--web", allow_remote=config.allow_remote) as listener:
-            _warn(listener)
-            with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-                sentinel = parent.sentinel if parent else None
-                runner.run(serve(config, listener, beat=beat, parent=sentinel))
-    except ConfigError as error:
-        # Not the exit code of configuration errors, which would stop the whole collector:
-        # the page must not be able to do that. It is tried again.
-        log.error("%s", error)
-        raise SystemExit(1) from None
+    child.run(
+        "web",
+        lambda life: _listen_and_serve(config, life),
+        heartbeat,
+        log_level=config.log_level,
+        log_format=config.log_format,
+        # Not the code that would stop the whole collector: a page must not be able to do that.
+        exit_config=EXIT_BUG,
+    )

@@ -7,6 +7,7 @@ error               what to do
 ``ConfigError``     stop with exit code 3; a restart would not help
 ``SourceError``     reconnect to the source, with backoff
 ``FeedError``       resync one market; the others are not concerned
+``Fenced``          end in peace: another process does this one's work
 anything else       a bug: let the process die with its traceback
 ==================  =====================================================
 """
@@ -44,6 +45,10 @@ class SourceError(Exception):
         """The host is asked too often (HTTP 429)."""
         self.unreachable = unreachable
         """Nobody answered: nothing listens there, or no way leads there."""
+
+
+class Fenced(Exception):
+    """A younger process has this shard's number."""
 
 
 class FeedError(Exception):

@@ -4,8 +4,10 @@ How well a process is: how late its event loop runs, how long its garbage collec
 The lateness is the heartbeat's own: what makes it late makes frames late too.
 """
 
+import contextlib
 import gc
 import time
+from collections.abc import Iterator
 from typing import Any
 
 from shards.protocol.histograms import Vitals
@@ -29,9 +31,14 @@ class Watched:
         worst_s, self._worst_s = self._worst_s, 0.0
         return worst_s
 
-    def watch_gc(self) -> None:
-        """Count the garbage collector's pauses from now on."""
+    @contextlib.contextmanager
+    def gc_pauses(self) -> Iterator[None]:
+        """Count the garbage collector's pauses for the length of the block."""
         gc.callbacks.append(self._collected)
+        try:
+            yield
+        finally:
+            gc.callbacks.remove(self._collected)
 
     def _collected(self, phase: str, info: dict[str, Any]) -> None:
         if phase == "start":

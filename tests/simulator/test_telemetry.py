@@ -312,6 +312,18 @@ def test_every_metric_that_is_served_is_documented(running: Running, http: int) 
     assert _families(http) == set(re.findall(r"^\| `(collector_\w+)", page, re.MULTILINE))
 
 
+def test_the_garbage_collectors_pauses_are_measured_in_shards_too(
+    running: Running, http: int
+) -> None:
+    counts = re.compile(
+        r'^collector_gc_pause_seconds_count\{process="([^"]+)"\} [1-9]', re.MULTILINE
+    )
+    measured = {"aggregator", "shard 0", "shard 1"}
+    eventually(
+        lambda: set(counts.findall(get(http, "/metrics")[1])) == measured, within_s=_WITHIN_S
+    )
+
+
 def test_metrics_say_what_the_status_says(running: Running, http: int) -> None:
     running.await_live(_WITHIN_S)
     spans = re.compile(r"^collector_block_span_seconds_count [1-9]", re.MULTILINE)

@@ -1,0 +1,188 @@
+"""
+One way to be a process of the collector: a loop, a heartbeat, signals, exit codes.
+
+::
+
+    main(config, heartbeat)            the entry point that a process is started with
+      └─ run("shard 0", body, …)       names the process, its logs, its stack traces
+           └─ body(life)               what this process does, until `life.stop` is set
+
+A body returns when it has drained. How it ends decides what the supervisor does:
+
+====================  =========  =====================================================
+the body              exit code  the supervisor
+====================  =========  =====================================================
+returns               0          starts it again, unless it asked for the end
+raises `ConfigError`  3          stops everything: a restart would not help
+raises `Fenced`       0          starts it again: another process had taken its place
+raises anything else  1          starts it again; the traceback is in the log
+====================  =========  =====================================================
+"""
+
+import asyncio
+import faulthandler
+import gc
+import logging
+import multiprocessing
+import signal
+import sys
+import time
+from collections.abc import Callable, Coroutine, Iterator
+from typing import Any, Final, Protocol, TypeAlias
+
+import setproctitle
+import uvloop
+
+from shards.protocol.errors import EXIT_CONFIG, EXIT_OK, ConfigError, Fenced
+from shards.protocol.settings import LogFormat
+from shards.runtime import logs
+from shards.runtime.loop_monitor import Watched
+
+log = logging.getLogger(__name__)
+
+_BEAT_S: Final = 0.1
+
+
+class Heartbeat(Protocol):
+    """A double in memory that is shared with the supervisor: when the loop last turned."""
+
+    value: float
+    """Monotonic seconds; 0 before the first beat."""
+
+
+class Life:
+    """What a body is given: when to stop, and how well its loop runs."""
+
+    def __init__(self, heartbeat: Heartbeat | None = None) -> None:
+        self.stop = asyncio.Event()
+        """Set by SIGTERM and by the parent's death; without a parent by SIGINT and SIGHUP too."""
+        self.watched = Watched()
+        """How late the loop runs, how long the garbage collector pauses."""
+        self.each_beat: list[Callable[[], None]] = []
+        """Called ten times a second, from inside the loop."""
+        self._heartbeat = heartbeat
+
+    async def beat(self) -> None:
+        """Show for ever that the loop turns, and notice when it does so late."""
+        while True:
+            due = time.monotonic() + _BEAT_S
+            if self._heartbeat is not None:
+                self._heartbeat.value = time.monotonic()
+            for call in self.each_beat:
+                call()
+            await asyncio.sleep(_BEAT_S)
+            self.watched.late(time.monotonic() - due)
+
+
+Body: TypeAlias = Callable[[Life], Coroutine[Any, Any, None]]
+
+
+def run(
+    name: str,
+    body: Body,
+    heartbeat: Heartbeat | None = None,
+    *,
+    log_level: str,
+    log_format: LogFormat,
+    exit_config: int = EXIT_CONFIG,
+) -> None:
+    """
+    Be a supervised process from its first line to its exit code.
+
+    Args:
+        name: As the process list and the log show it.
+        body: What it does, until `Life.stop` is set.
+        heartbeat: Where the supervisor looks for signs of life.
+        log_level: From which level on it logs.
+        log_format: How it logs.
+        exit_config: The exit code for a configuration error; 1 where nothing depends on this
+            process, so that it is tried again instead of ending everything.
+
+    Raises:
+        SystemExit: With the exit code, unless that is 0.
+
+    """
+    setproctitle.setproctitle(f"collector: {name}")
+    logs.configure(name, level=log_level, form=log_format)
+    if sys.stderr is not None:
+        # The supervisor's SIGABRT makes a stuck process print where it is stuck.
+        faulthandler.enable()
+    try:
+        run_loop(body, heartbeat)
+    except Exception as error:
+        code = _judge(error, exit_config)
+        if code is None:
+            raise
+        if code != EXIT_OK:
+            raise SystemExit(code) from None
+
+
+def run_loop(body: Body, heartbeat: Heartbeat | None = None) -> None:
+    """Run a body in a loop of its own, with this process's signals; for what no one supervises."""
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_live(body, heartbeat))
+
+
+async def _live(body: Body, heartbeat: Heartbeat | None) -> None:
+    life = Life(heartbeat)
+    _heed_signals(life.stop)
+    with life.watched.gc_pauses():
+        async with asyncio.TaskGroup() as tasks:
+            beating = tasks.create_task(life.beat())
+            try:
+                await body(life)
+            finally:
+                beating.cancel()
+
+
+def _heed_signals(stop: asyncio.Event) -> None:
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGTERM, stop.set)
+    parent = multiprocessing.parent_process()
+    # A terminal's Ctrl-C, or its end, reaches the whole group; the coordinator drains its
+    # children in its own order.
+    from_terminal = stop.set if parent is None else _ignore
+    for number in (signal.SIGINT, signal.SIGHUP):
+        # Under nohup SIGHUP is ignored, and stays so.
+        if signal.getsignal(number) != signal.SIG_IGN:
+            loop.add_signal_handler(number, from_terminal)
+    if parent is not None:
+        # Orphans stop: the other end of this pipe closes however the parent died.
+        loop.add_reader(parent.sentinel, stop.set)
+
+
+def _ignore() -> None:
+    pass
+
+
+def settle_heap() -> None:
+    """
+    Keep what exists now, for good, out of the garbage collector's way; rarely look at the rest.
+
+    Call it when everything is set up. Frames are freed by their reference counts: looking for
+    cycles after every 700 of them, as is the default, finds none.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)
+
+
+def _judge(error: Exception, exit_config: int) -> int | None:
+    """Say in one line what ended the process and return the exit code; None for a bug."""
+    leaves = list(_leaves(error))
+    if all(isinstance(leaf, ConfigError) for leaf in leaves):
+        log.error("%s", leaves[0])
+        return exit_config
+    if all(isinstance(leaf, Fenced) for leaf in leaves):
+        log.warning("%s", leaves[0])
+        return EXIT_OK
+    return None
+
+
+def _leaves(error: BaseException) -> Iterator[BaseException]:
+    """Yield what a tree of exception groups is made of."""
+    if isinstance(error, BaseExceptionGroup):
+        for part in error.exceptions:
+            yield from _leaves(part)
+    else:
+        yield error
