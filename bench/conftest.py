@@ -6,6 +6,8 @@ from typing import Any, Protocol
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
+from tests import needs
+
 ROUNDS = 15
 
 
@@ -36,3 +38,8 @@ def per_update(benchmark: BenchmarkFixture) -> PerUpdate:
         return found
 
     return time_it
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """End with what this machine could not prove, and how it could."""
+    needs.summarize(terminalreporter)

@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -29,6 +28,7 @@ from bench import (
 )
 from bench.budget import Line, Scale
 from bench.rig import Bench, Feeder
+from tests.needs import STRACE
 
 TINY = Scale(runs=1, seconds=0.3, tiny=True)
 
@@ -151,7 +151,7 @@ def test_grouping() -> None:
 
 
 @pytest.mark.usefixtures("one_collector")
-@pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
+@STRACE.required()
 def test_syscalls(monkeypatch: pytest.MonkeyPatch, started: Bench) -> None:
     """Reads are counted, in every process."""
     monkeypatch.setattr(syscalls, "Feeder", lambda **_: contextlib.nullcontext(started.feeder))

@@ -3,6 +3,7 @@
 import pytest
 
 from bench import guard
+from tests.needs import VALGRIND
 
 
 def _check(count: str) -> None:
@@ -11,7 +12,7 @@ def _check(count: str) -> None:
     assert not guard.exceeded(count, guard.COUNTS[count]())
 
 
-@pytest.mark.skipif(not guard.has_callgrind(), reason="valgrind is not installed")
+@VALGRIND.required()
 def test_instructions() -> None:
     """Machine instructions, C code included."""
     _check("instructions")

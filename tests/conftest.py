@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests import needs
 from tests.system.running import Devnet, devnet
 
 # A shell's background jobs ignore Ctrl-C, and so would every process that a test starts.
@@ -16,3 +17,8 @@ def node() -> Iterator[Devnet]:
     """A devnet of 12 spot and 4 perpetual markets, two of them quiet, under normal traffic."""
     with devnet("--quiet-markets", "2", "--block-time", "0.5") as running:
         yield running
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """End with what this machine could not prove, and how it could."""
+    needs.summarize(terminalreporter)

@@ -37,6 +37,7 @@ from tests.collector.client.scripted_publisher import (
     ticker,
     trades,
 )
+from tests.needs import NODE_JS
 
 ROOT = Path(__file__).parents[2]
 DOC = (ROOT / "docs" / "wire-format.md").read_text()
@@ -197,13 +198,11 @@ def test_the_python_reader_reads_every_kind() -> None:
 
 @pytest.mark.network
 def test_the_node_reader_prints_the_same(tmp_path: Path) -> None:
-    node, npm = shutil.which("node"), shutil.which("npm")
-    if node is None or npm is None:
-        pytest.skip("no node or no npm on this machine")
+    NODE_JS.require()
     for name in ("package.json", "subscriber.mjs"):
         shutil.copy(EXAMPLES / name, tmp_path)
     install = subprocess.run(
-        [npm, "install", "--no-audit", "--no-fund"],
+        ["npm", "install", "--no-audit", "--no-fund"],
         cwd=tmp_path,
         capture_output=True,
         text=True,
@@ -212,4 +211,4 @@ def test_the_node_reader_prints_the_same(tmp_path: Path) -> None:
     )
     if install.returncode != 0:
         pytest.skip(f"npm install failed: {install.stderr[-300:]}")
-    assert output_of([node, str(tmp_path / "subscriber.mjs")]) == EXPECTED
+    assert output_of(["node", str(tmp_path / "subscriber.mjs")]) == EXPECTED

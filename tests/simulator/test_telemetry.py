@@ -4,7 +4,6 @@ import json
 import os
 import pty
 import re
-import shutil
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ import pytest
 
 from collector.client.requests import Asker
 from collector.settings.parts import requests_endpoint
+from tests.needs import PROMTOOL
 from tests.proxy import FaultProxy
 from tests.simulator import faults
 from tests.simulator.client import Simulator, simulator
@@ -25,9 +25,6 @@ from tests.system.running import COLLECTOR, Running, collector, eventually, free
 _WITHIN_S = 40.0
 _ROOT = Path(__file__).parents[2]
 _OPS = _ROOT / "ops"
-needs_promtool = pytest.mark.skipif(
-    shutil.which("promtool") is None, reason="promtool is not installed (Debian: prometheus)"
-)
 
 
 @pytest.fixture(scope="module")
@@ -285,7 +282,7 @@ def _named(text: str) -> set[str]:
     return {re.sub(r"_(bucket|sum|count)$", "", name) for name in names}
 
 
-@needs_promtool
+@PROMTOOL.required()
 def test_promtool_finds_nothing_to_complain_of(running: Running, http: int) -> None:
     _, body = get(http, "/metrics")
     done = subprocess.run(
@@ -294,7 +291,7 @@ def test_promtool_finds_nothing_to_complain_of(running: Running, http: int) -> N
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
-@needs_promtool
+@PROMTOOL.required()
 @pytest.mark.parametrize(("what", "name"), [("rules", "alerts.yml"), ("config", "prometheus.yml")])
 def test_promtool_takes_what_we_ship(what: str, name: str) -> None:
     command = ["promtool", "check", what, str(_OPS / name)]

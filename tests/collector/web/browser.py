@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
-import pytest
 from selenium import webdriver
 from selenium.webdriver.chrome.options import Options
 from selenium.webdriver.chrome.service import Service
 
+from tests.needs import BROWSER
 from tests.system.running import eventually
 
 DESKTOP: Final = (1280, 800)
@@ -79,15 +79,13 @@ class Browser:
 @contextlib.contextmanager
 def chromium(folder: Path) -> Iterator[Browser]:
     """Run a browser for the length of the block; skip the test where there is none."""
-    program, its_driver = shutil.which("chromium"), shutil.which("chromedriver")
-    if program is None or its_driver is None:
-        pytest.skip("needs chromium and chromedriver: apt-get install chromium chromium-driver")
+    BROWSER.require()
     options = Options()
-    options.binary_location = program
+    options.binary_location = str(shutil.which("chromium"))
     for flag in (*_FLAGS, f"--user-data-dir={folder}"):
         options.add_argument(flag)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = webdriver.Chrome(options=options, service=Service(its_driver))
+    driver = webdriver.Chrome(options=options, service=Service(shutil.which("chromedriver")))
     try:
         yield Browser(driver)
     finally:
