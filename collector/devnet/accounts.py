@@ -42,15 +42,10 @@ def accounts() -> list[Account]:
 
 
 def _account(name: str, number: int) -> Account:
-    # Straight from injective-py's own dependencies: importing injective-py itself takes 0.6 s
-    # and 50 MB, and the keeper needs nothing else of it.
-    import ecdsa
-    import sha3
+    from collector.devnet.keys import Key
 
-    key = hashlib.sha256(f"collector devnet {name}".encode()).digest()
-    signing = ecdsa.SigningKey.from_string(key, curve=ecdsa.SECP256k1)
-    public = signing.get_verifying_key().to_string("uncompressed")[1:]
-    return Account(name, number, key.hex(), sha3.keccak_256(public).digest()[12:])
+    secret = hashlib.sha256(f"collector devnet {name}".encode()).digest()
+    return Account(name, number, secret.hex(), Key(secret).ethereum)
 
 
 def bech32(address: bytes, *, prefix: str) -> str:

@@ -47,9 +47,8 @@ def need_client() -> None:
 
     """
     try:
-        import ecdsa  # noqa: F401  (injective-py itself takes 0.6 s to import)
-        import grpc  # noqa: F401
-        import sha3  # noqa: F401
+        import Crypto  # noqa: F401
+        import ecdsa  # noqa: F401
     except ImportError as exc:
         raise DevnetError(f"{_MISSING} ({exc})") from exc
 

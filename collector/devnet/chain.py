@@ -2,19 +2,19 @@
 
 import logging
 import re
+from typing import Any, Final
 
 import grpc
-from google.protobuf.message import Message
-from pyinjective import PrivateKey, Transaction
-from pyinjective.proto.cosmos.base.v1beta1.coin_pb2 import Coin
-from pyinjective.proto.cosmos.tx.v1beta1 import service_pb2, service_pb2_grpc
 
 from collector.devnet.accounts import Account
+from collector.devnet.keys import Key
+from collector.devnet.protos import PROTOS
+from collector.devnet.transaction import Fee, Transaction
 
 log = logging.getLogger("collector.devnet")
 
-_GAS = 2_000_000_000
-_GAS_PRICE = 160_000_000
+_tx: Final = PROTOS.package("cosmos.tx.v1beta1")
+_FEE: Final = Fee(gas=2_000_000_000, gas_price=160_000_000)
 _EXPIRES_AFTER = 20
 """Blocks; a transaction that was lost frees its sequence number by then."""
 _WRONG_SEQUENCE = 32
@@ -33,15 +33,14 @@ class Sender:
     def __init__(self, account: Account, channel: grpc.aio.Channel, chain_id: str) -> None:
         self.account = account
         self.sequence = 0
-        self._key = PrivateKey.from_hex(account.key_hex)
-        self._public_key = self._key.to_public_key()
+        self._key = Key(bytes.fromhex(account.key_hex))
         self._chain_id = chain_id
-        self._service = service_pb2_grpc.ServiceStub(channel)
+        self._service = PROTOS.stub("cosmos.tx.v1beta1.Service", channel)
 
-    async def send(self, message: Message, *, height: int) -> bool:
+    async def send(self, message: Any, *, height: int) -> bool:
         """Say whether the node took the message; `height` is the last block's."""
-        request = service_pb2.BroadcastTxRequest(
-            tx_bytes=self._sign(message, height), mode=service_pb2.BROADCAST_MODE_SYNC
+        request = _tx.BroadcastTxRequest(
+            tx_bytes=self._sign(message, height), mode="BROADCAST_MODE_SYNC"
         )
         try:
             answer = await self._service.BroadcastTx(request, timeout=_TIMEOUT_S)
@@ -67,17 +66,11 @@ class Sender:
         log.info("%s: sequence %d from now on", self.account.name, self.sequence)
         return True
 
-    def _sign(self, message: Message, height: int) -> bytes:
+    def _sign(self, message: Any, height: int) -> bytes:
         transaction = Transaction(
-            msgs=(message,),
-            account_num=self.account.number,
+            message,
+            fee=_FEE,
             sequence=self.sequence,
-            chain_id=self._chain_id,
-            fee=[Coin(denom="inj", amount=str(_GAS * _GAS_PRICE))],
-            gas=_GAS,
             timeout_height=height + _EXPIRES_AFTER,
         )
-        document = transaction.get_sign_doc(self._public_key)
-        signature = self._key.sign(document.SerializeToString())
-        signed: bytes = transaction.get_tx_data(signature, self._public_key)
-        return signed
+        return transaction.signed(self._key, account=self.account.number, chain_id=self._chain_id)

@@ -2,14 +2,15 @@
 
 from collections.abc import Iterable, Sequence
 from decimal import Decimal
-
-from pyinjective.proto.injective.exchange.v2 import order_pb2, tx_pb2
-from pyinjective.proto.injective.oracle.v1beta1 import tx_pb2 as oracle_pb2
+from typing import Any, Final
 
 from collector.devnet.accounts import Account
 from collector.devnet.flow import Batch, Order
 from collector.devnet.markets import Market
+from collector.devnet.protos import PROTOS
 
+_exchange: Final = PROTOS.package("injective.exchange.v2")
+_oracle: Final = PROTOS.package("injective.oracle.v1beta1")
 _SCALE = 18
 """The chain's decimals travel as whole numbers of 10^-18."""
 
@@ -28,9 +29,9 @@ class Translator:
         self._ticks = [(scaled(m.price_tick), scaled(m.quantity_tick)) for m in markets]
         self._run = run
 
-    def batch(self, batch: Batch, account: Account) -> tx_pb2.MsgBatchUpdateOrders:
+    def batch(self, batch: Batch, account: Account) -> Any:
         """Give the one message that does all of the batch."""
-        message = tx_pb2.MsgBatchUpdateOrders(sender=account.address)
+        message = _exchange.MsgBatchUpdateOrders(sender=account.address)
         for number in batch.clears:
             # Only with a list of markets to clear may the message name a subaccount.
             message.subaccount_id = account.subaccount_id
@@ -57,17 +58,17 @@ class Translator:
             self._add(message, order, account)
         return message
 
-    def _add(self, message: tx_pb2.MsgBatchUpdateOrders, order: Order, account: Account) -> None:
+    def _add(self, message: Any, order: Order, account: Account) -> None:
         market = self._markets[order.market]
         price_tick, quantity_tick = self._ticks[order.market]
         price, quantity = order.price * price_tick, order.quantity * quantity_tick
-        info = order_pb2.OrderInfo(
+        info = _exchange.OrderInfo(
             subaccount_id=account.subaccount_id,
             price=str(price),
             quantity=str(quantity),
             cid=self._run + order.cid,
         )
-        side = order_pb2.OrderType.BUY if order.is_buy else order_pb2.OrderType.SELL
+        side = "BUY" if order.is_buy else "SELL"
         is_market = order.kind == "market"
         if market.type == "spot":
             spot = (
@@ -84,11 +85,9 @@ class Translator:
         margin = str(price * quantity // 10**_SCALE)
         derivative.add(market_id=market.market_id, order_info=info, order_type=side, margin=margin)
 
-    def oracle(
-        self, prices: Iterable[tuple[int, int]], account: Account
-    ) -> oracle_pb2.MsgRelayPriceFeedPrice:
+    def oracle(self, prices: Iterable[tuple[int, int]], account: Account) -> Any:
         """Give the message that sets the oracle prices of perpetual markets, in ticks."""
-        message = oracle_pb2.MsgRelayPriceFeedPrice(sender=account.address)
+        message = _oracle.MsgRelayPriceFeedPrice(sender=account.address)
         for number, ticks in prices:
             market = self._markets[number]
             message.base.append(market.base)

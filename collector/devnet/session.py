@@ -119,7 +119,7 @@ def _start_keeper(config: DevnetConfig) -> subprocess.Popen[bytes]:
 def _need_extra() -> None:
     missing = [
         name
-        for name in ("injective_core", "pyinjective", "grpc")
+        for name in ("injective_core", "ecdsa", "Crypto")
         if importlib.util.find_spec(name) is None
     ]
     if missing:

@@ -16,13 +16,13 @@ from typing import NamedTuple
 
 import grpc
 import msgspec
-from pyinjective.proto.injective.stream.v2 import query_pb2, query_pb2_grpc
 
 from collector.devnet.accounts import MAKERS, TAKERS, accounts
 from collector.devnet.chain import Sender
 from collector.devnet.flow import Batch, Flow
 from collector.devnet.markets import Market
 from collector.devnet.messages import Translator
+from collector.devnet.protos import PROTOS
 from collector.devnet.trading import PLANS, TraderConfig
 
 log = logging.getLogger("collector.devnet")
@@ -94,11 +94,10 @@ class Trader:
     async def _blocks(self, channel: grpc.aio.Channel) -> AsyncIterator[Block]:
         """Give the blocks as they come; end when they stop coming, for whatever reason."""
         takers = [account.subaccount_id for account in self._accounts[MAKERS:-1]]
-        trades = query_pb2.TradesFilter(subaccount_ids=takers)
-        request = query_pb2.StreamRequest(
-            spot_trades_filter=trades, derivative_trades_filter=trades
-        )
-        call = query_pb2_grpc.StreamStub(channel).StreamV2(request)
+        stream = PROTOS.package("injective.stream.v2")
+        trades = stream.TradesFilter(subaccount_ids=takers)
+        request = stream.StreamRequest(spot_trades_filter=trades, derivative_trades_filter=trades)
+        call = PROTOS.stub("injective.stream.v2.Stream", channel).StreamV2(request)
         # A subscriber the node has dropped hears nothing ever again, and no error either.
         patience_s = 10 * self._config.block_time_s + 5
         try:

@@ -15,7 +15,7 @@ import msgspec
 
 from collector.markets import indexer_activity
 from collector.markets.activity import Assessment, Evidence
-from shards.adapters import stubs
+from shards.adapters.messages import INJECTIVE
 from shards.protocol.errors import SourceError
 from shards.protocol.settings import Endpoints, Market
 
@@ -72,13 +72,12 @@ class _Assessor:
     def __init__(self, endpoint: str, access: "Access") -> None:
         self._endpoint = endpoint
         self._access = access
-        self._query: Any = stubs.load("injective.exchange.v2.query_pb2")
-        self._service: Any = stubs.load("injective.exchange.v2.query_pb2_grpc")
+        self._query: Any = INJECTIVE.package("injective.exchange.v2")
 
     def assess(self, markets: Sequence[Market]) -> Assessment:
         """Take the looks and compare them."""
         with self._access.open_blocking(self._endpoint) as channel:
-            self._stub = self._service.QueryStub(channel)
+            self._stub = INJECTIVE.stub("injective.exchange.v2.Query", channel)
             now = self._look(0)
             if now.height <= _MINUTE[0]:
                 # A chain that is not a minute old says nothing of what its markets will be.

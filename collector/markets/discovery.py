@@ -13,8 +13,8 @@ import msgspec
 
 from collector.markets import indexer_markets
 from collector.markets.selection import with_symbols
-from shards.adapters import stubs
 from shards.adapters.injective_chain.grpc_decoder import decimal_text
+from shards.adapters.messages import INJECTIVE
 from shards.protocol.errors import ConfigError, SourceError
 from shards.protocol.settings import Endpoints, Market, MarketType
 
@@ -69,10 +69,9 @@ def discover(
 
 
 def _ask(endpoint: str, access: "Access") -> Iterator[Market]:
-    query: Any = stubs.load("injective.exchange.v2.query_pb2")
-    service: Any = stubs.load("injective.exchange.v2.query_pb2_grpc")
+    query: Any = INJECTIVE.package("injective.exchange.v2")
     with access.open_blocking(endpoint) as channel:
-        stub = service.QueryStub(channel)
+        stub = INJECTIVE.stub("injective.exchange.v2.Query", channel)
         ask = functools.partial(access.blocking_query, endpoint, timeout_s=_TIMEOUT_S)
         for status in _STATUSES:
             spot, _ = ask(stub.SpotMarkets, query.QuerySpotMarketsRequest(status=status))
@@ -132,8 +131,7 @@ def _market(market: Any, kind: MarketType, status: str) -> Market:
 
 def _oracle_name(number: int) -> str:
     """Name an oracle type as the chain does; one that is newer than this code by its number."""
-    types: Any = stubs.load("injective.oracle.v1beta1.oracle_pb2").OracleType
-    return str(types.Name(number)) if number in types.values() else str(number)
+    return INJECTIVE.enum("injective.oracle.v1beta1.OracleType").get(number, str(number))
 
 
 def active(markets: Sequence[Market]) -> list[Market]:

@@ -5,8 +5,8 @@ import logging
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Final
 
-from shards.adapters import stubs
 from shards.adapters.injective_indexer.decoder import amount
+from shards.adapters.messages import INJECTIVE
 from shards.protocol.settings import Market, MarketType
 
 if TYPE_CHECKING:
@@ -36,9 +36,9 @@ def ask(endpoint: str, access: "Access") -> Iterator[Market]:
 
 def service(channel: Any, name: str) -> tuple[Any, Any]:
     """Return the messages and the stub of a service."""
-    messages: Any = stubs.load(f"exchange.injective_{name}_exchange_rpc_pb2")
-    service: Any = stubs.load(f"exchange.injective_{name}_exchange_rpc_pb2_grpc")
-    return messages, getattr(service, f"Injective{name.title()}ExchangeRPCStub")(channel)
+    package = f"injective_{name}_exchange_rpc"
+    stub = INJECTIVE.stub(f"{package}.Injective{name.title()}ExchangeRPC", channel)
+    return INJECTIVE.package(package), stub
 
 
 def _spot(query: Callable[..., Any], channel: Any) -> Iterator[Market]:

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import grpc
 
 from collector.verify.block_results import ChainTrade, trades
-from shards.adapters import stubs
+from shards.adapters.messages import INJECTIVE
 from shards.net.access import Access
 from shards.protocol.settings import Endpoints
 
@@ -60,13 +60,12 @@ class Chain:
         self._interval_s = 1.0 / max_rps
         self._next_at = 0.0
         self._http: http.client.HTTPConnection | None = None
-        self._query: Any = stubs.load("injective.exchange.v2.query_pb2")
-        service: Any = stubs.load("injective.exchange.v2.query_pb2_grpc")
+        self._query: Any = INJECTIVE.package("injective.exchange.v2")
         # Only the way in is the collector's own: TLS, and whom to trust.
         access = Access(network)
         self._tls = access.ssl_context(rpc)
         self._channel = access.open_blocking(grpc_endpoint)
-        self._stub = service.QueryStub(self._channel)
+        self._stub = INJECTIVE.stub("injective.exchange.v2.Query", self._channel)
 
     def greet(self) -> None:
         """

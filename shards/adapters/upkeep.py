@@ -98,12 +98,12 @@ def new_pipeline(
             channels=config.channels,
             ledgers=dict(ledgers),
         )
-    from shards.adapters import stubs
+    from shards.adapters.messages import INJECTIVE
 
     return IndexerPipeline(
         markets,
         messages={
-            name == "spot": stubs.load(f"exchange.injective_{name}_exchange_rpc_pb2")
+            name == "spot": INJECTIVE.package(f"injective_{name}_exchange_rpc")
             for name in ("spot", "derivative")
         },
         channels=config.channels,
@@ -124,7 +124,7 @@ def open_upkeep(
 ) -> Upkeep:
     """Make what a pipeline needs beside it."""
     if isinstance(pipeline, IndexerPipeline):
-        # Its stubs are of no use to anyone else.
+        # Of no use to the other sources.
         from shards.adapters.injective_indexer.reconciliation import IndexerUpkeep
 
         return IndexerUpkeep(

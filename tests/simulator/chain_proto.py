@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from fractions import Fraction
 from typing import Any, Final
 
-from shards.adapters import stubs
+from shards.adapters.messages import INJECTIVE
 from shards.protocol.events import Level, Snapshot
 from tests.simulator.amounts import ONE, scaled_text
 from tests.simulator.exchange import Exchange
@@ -19,8 +19,8 @@ _FEES: Final = {
     "relayer_fee_share_rate": str(ONE * 4 // 10),
 }
 
-query: Final[Any] = stubs.load("injective.exchange.v2.query_pb2")
-_market: Final[Any] = stubs.load("injective.exchange.v2.market_pb2")
+query: Final[Any] = INJECTIVE.package("injective.exchange.v2")
+_market: Final[Any] = INJECTIVE.package("injective.exchange.v2")
 
 
 def _common(market: SimMarket) -> dict[str, Any]:

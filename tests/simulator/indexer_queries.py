@@ -8,7 +8,7 @@ spot or of derivatives, which serve binary options as well.
 from collections.abc import Iterator
 from typing import Any, Final
 
-from shards.adapters import stubs
+from shards.adapters.messages import INJECTIVE
 from shards.protocol.events import Level, Snapshot, Trade
 from tests.simulator import indexer_proto
 from tests.simulator.amounts import in_token_units
@@ -25,7 +25,7 @@ class Service:
 
     def __init__(self, exchange: Exchange, *, spot: bool) -> None:
         name = "spot" if spot else "derivative"
-        self.pb: Any = stubs.load(f"exchange.injective_{name}_exchange_rpc_pb2")
+        self.pb: Any = INJECTIVE.package(f"injective_{name}_exchange_rpc")
         self.name = f"injective_{name}_exchange_rpc.Injective{name.title()}ExchangeRPC"
         self.spot = spot
         self.exchange = exchange

@@ -5,7 +5,7 @@ from typing import Any, Final
 
 import grpc
 
-from shards.adapters import stubs
+from shards.adapters.messages import INJECTIVE
 from tests.simulator.exchange import Exchange, SimBlock
 from tests.simulator.filters import Filter, from_proto
 from tests.simulator.grpc_calls import Call, StreamingServer
@@ -13,7 +13,7 @@ from tests.simulator.grpc_serving import Handlers, streaming
 from tests.simulator.mischief import Mischief
 from tests.simulator.stream_proto import LevelsProto, ProtoBlock
 
-_query: Final[Any] = stubs.load("injective.stream.v2.query_pb2")
+_query: Final[Any] = INJECTIVE.package("injective.stream.v2")
 
 
 class _StreamCall(Call):

@@ -18,17 +18,16 @@ import msgspec
 import pytest
 
 from collector.markets.discovery import discover
-from shards.adapters import stubs
 from shards.adapters.injective_chain import block_results, grpc_decoder, ws_decoder
 from shards.adapters.injective_chain.replay import RpcReplay
+from shards.adapters.messages import INJECTIVE
 from shards.net.rpc import Rpc, latest_height
 from shards.protocol.events import ZERO, Block, Snapshot
 from shards.protocol.settings import Endpoints
 from tests.shards import golden
 from tests.simulator.listening import EVERYTHING, count, listen, subscribe
 
-QUERY: Any = stubs.load("injective.exchange.v2.query_pb2")
-SERVICE: Any = stubs.load("injective.exchange.v2.query_pb2_grpc")
+QUERY: Any = INJECTIVE.package("injective.exchange.v2")
 BLOCKS = 14
 
 
@@ -57,7 +56,7 @@ def blocks(recorded: list[bytes]) -> list[Block]:
 def query(upstream: Any) -> Iterator[Any]:
     """A stub of the chain's queries."""
     with grpc.insecure_channel(upstream.grpc) as channel:
-        yield SERVICE.QueryStub(channel)
+        yield INJECTIVE.stub("injective.exchange.v2.Query", channel)
 
 
 def test_heights_are_contiguous(blocks: list[Block]) -> None:

@@ -4,32 +4,31 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, Final
 
 import grpc
 import grpc.aio
 import pytest
 
-from shards.adapters import stubs
+from shards.adapters.messages import INJECTIVE
 from shards.net.rpc import Rpc, latest_height
 from shards.protocol.errors import SourceError
 from tests.simulator import faults
 from tests.simulator.scripted import HEARD, blocks, eventually
 from tests.simulator.venue import Options, Venue, running
 
-QUERY: Any = stubs.load("injective.exchange.v2.query_pb2")
-QUERY_SERVICE: Any = stubs.load("injective.exchange.v2.query_pb2_grpc")
-STREAM: Any = stubs.load("injective.stream.v2.query_pb2")
-STREAM_SERVICE: Any = stubs.load("injective.stream.v2.query_pb2_grpc")
-SPOT: Any = stubs.load("exchange.injective_spot_exchange_rpc_pb2")
-SPOT_SERVICE: Any = stubs.load("exchange.injective_spot_exchange_rpc_pb2_grpc")
+QUERY: Any = INJECTIVE.package("injective.exchange.v2")
+QUERIES: Final = "injective.exchange.v2.Query"
+STREAM: Any = INJECTIVE.package("injective.stream.v2")
+SPOT: Any = INJECTIVE.package("injective_spot_exchange_rpc")
+SPOT_RPC: Final = "injective_spot_exchange_rpc.InjectiveSpotExchangeRPC"
 
 
 @pytest.fixture
 async def query(venue: Venue) -> AsyncIterator[Any]:
     """A stub of the chain's queries."""
     async with grpc.aio.insecure_channel(venue.queries.endpoint) as channel:
-        yield QUERY_SERVICE.QueryStub(channel)
+        yield INJECTIVE.stub(QUERIES, channel)
 
 
 async def ask_book(query: Any, venue: Venue, **metadata: str) -> tuple[int, int, dict[str, str]]:
@@ -94,7 +93,7 @@ async def test_all_servers_stop_and_come_back_where_they_were(venue: Venue, quer
     # A pool of its own: the other channel's is backing off after the refusal.
     options = [("grpc.use_local_subchannel_pool", 1)]
     async with grpc.aio.insecure_channel(venue.queries.endpoint, options) as channel:
-        await ask_book(QUERY_SERVICE.QueryStub(channel), venue)
+        await ask_book(INJECTIVE.stub(QUERIES, channel), venue)
     async with streaming(venue) as call:
         await blocks(venue, 1)
         assert (await call.read()).block_height == venue.exchange.height
@@ -121,7 +120,7 @@ async def streaming(venue: Venue) -> AsyncIterator[Any]:
     """Open a gRPC chain stream; wait until the server has it."""
     books = STREAM.OrderbookFilter(market_ids=["*"])
     async with grpc.aio.insecure_channel(venue.stream.endpoint) as channel:
-        call = STREAM_SERVICE.StreamStub(channel).StreamV2(
+        call = INJECTIVE.stub("injective.stream.v2.Stream", channel).StreamV2(
             STREAM.StreamRequest(spot_orderbooks_filter=books)
         )
         await eventually(lambda: venue.stream.calls)
@@ -184,7 +183,7 @@ async def test_a_mute_grpc_stream_stays_open(venue: Venue) -> None:
 async def test_the_indexer_leaves_out_and_repeats(venue: Venue) -> None:
     market_id = venue.exchange.markets[0].market_id
     async with grpc.aio.insecure_channel(venue.indexer.endpoint) as channel:
-        stub = SPOT_SERVICE.InjectiveSpotExchangeRPCStub(channel)
+        stub = INJECTIVE.stub(SPOT_RPC, channel)
         call = stub.StreamOrderbookUpdate(SPOT.StreamOrderbookUpdateRequest(market_ids=[market_id]))
         await eventually(lambda: venue.indexer.calls)
         base = venue.exchange.sequence(market_id)
@@ -200,7 +199,7 @@ async def test_the_indexers_queries_may_come_from_a_replica_behind(venue: Venue)
     await blocks(venue, 8)
     market_id = venue.exchange.markets[0].market_id
     async with grpc.aio.insecure_channel(venue.indexer.endpoint) as channel:
-        stub = SPOT_SERVICE.InjectiveSpotExchangeRPCStub(channel)
+        stub = INJECTIVE.stub(SPOT_RPC, channel)
 
         async def asked() -> tuple[int, int]:
             books = await stub.OrderbooksV2(SPOT.OrderbooksV2Request(market_ids=[market_id]))
@@ -221,12 +220,13 @@ async def test_calls_beyond_the_indexers_limit_of_a_connection_wait_in_silence()
         limited = Options(indexer_streams=3)
         venue = await stack.enter_async_context(running(limited, paced=False))
         one, other = [
-            SPOT_SERVICE.InjectiveSpotExchangeRPCStub(
+            INJECTIVE.stub(
+                SPOT_RPC,
                 await stack.enter_async_context(
                     grpc.aio.insecure_channel(
                         venue.indexer.endpoint, [("grpc.use_local_subchannel_pool", 1)]
                     )
-                )
+                ),
             )
             for _ in range(2)
         ]

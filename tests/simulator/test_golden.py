@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from shards.adapters import stubs
 from shards.adapters.injective_chain import block_results, ws_decoder
+from shards.adapters.messages import INJECTIVE
 from shards.protocol.events import Block, Trade
 from tests.shards import golden
 from tests.simulator.events_json import Events
@@ -20,7 +20,7 @@ from tests.simulator.stream_proto import LevelsProto, ProtoBlock
 from tests.simulator.trading import Execution
 from tests.simulator.ws_json import LevelsJson, WsBlock
 
-STREAM: Any = stubs.load("injective.stream.v2.query_pb2")
+STREAM: Any = INJECTIVE.package("injective.stream.v2")
 META = next(line for line in golden.recording() if line["kind"] == "meta")
 
 

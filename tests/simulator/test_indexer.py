@@ -7,16 +7,14 @@ from typing import Any
 import grpc
 import pytest
 
-from shards.adapters import stubs
+from shards.adapters.messages import INJECTIVE
 from shards.protocol.events import ZERO, BookUpdate, Trade
 from tests.simulator import indexer_proto
 from tests.simulator.client import Simulator
 from tests.simulator.markets import Kind, SimMarket
 
-SPOT: Any = stubs.load("exchange.injective_spot_exchange_rpc_pb2")
-SPOT_SERVICE: Any = stubs.load("exchange.injective_spot_exchange_rpc_pb2_grpc")
-DERIVATIVE: Any = stubs.load("exchange.injective_derivative_exchange_rpc_pb2")
-DERIVATIVE_SERVICE: Any = stubs.load("exchange.injective_derivative_exchange_rpc_pb2_grpc")
+SPOT: Any = INJECTIVE.package("injective_spot_exchange_rpc")
+DERIVATIVE: Any = INJECTIVE.package("injective_derivative_exchange_rpc")
 
 AAVE = SimMarket(market_id="0xa", ticker="AAVE/USDT", type="spot", kind=Kind("AAVE", 18, 3, 3, 1))
 PERP = SimMarket(market_id="0xb", ticker="P", type="derivative", kind=Kind("BTC", 0, 0, 4, 1))
@@ -76,14 +74,16 @@ def test_a_level_of_quantity_zero_is_inactive() -> None:
 def spot(healthy: Simulator) -> Iterator[Any]:
     """A stub of the spot service."""
     with grpc.insecure_channel(healthy.indexer) as channel:
-        yield SPOT_SERVICE.InjectiveSpotExchangeRPCStub(channel)
+        yield INJECTIVE.stub("injective_spot_exchange_rpc.InjectiveSpotExchangeRPC", channel)
 
 
 @pytest.fixture
 def derivative(healthy: Simulator) -> Iterator[Any]:
     """A stub of the derivative service."""
     with grpc.insecure_channel(healthy.indexer) as channel:
-        yield DERIVATIVE_SERVICE.InjectiveDerivativeExchangeRPCStub(channel)
+        yield INJECTIVE.stub(
+            "injective_derivative_exchange_rpc.InjectiveDerivativeExchangeRPC", channel
+        )
 
 
 def test_an_update_follows_the_book_that_was_asked_for(spot: Any, healthy: Simulator) -> None:

@@ -1,11 +1,11 @@
 """The payloads that benches measure are what the decoders expect."""
 
-from shards.adapters import stubs
 from shards.adapters.injective_chain import block_results, ws_decoder
+from shards.adapters.messages import INJECTIVE
 from shards.protocol.events import Block
 from tests.simulator import payloads
 
-STREAM = stubs.load("injective.stream.v2.query_pb2")
+STREAM = INJECTIVE.package("injective.stream.v2")
 
 
 def test_one_update_has_as_many_levels_as_asked_for() -> None:

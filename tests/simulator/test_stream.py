@@ -6,14 +6,12 @@ from typing import Any
 import grpc
 import pytest
 
-from shards.adapters import stubs
 from shards.adapters.injective_chain.grpc_decoder import decimal_text
+from shards.adapters.messages import INJECTIVE
 from tests.simulator.client import Simulator
 
-STREAM: Any = stubs.load("injective.stream.v2.query_pb2")
-SERVICE: Any = stubs.load("injective.stream.v2.query_pb2_grpc")
-LEGACY: Any = stubs.load("injective.stream.v1beta1.query_pb2")
-LEGACY_SERVICE: Any = stubs.load("injective.stream.v1beta1.query_pb2_grpc")
+STREAM: Any = INJECTIVE.package("injective.stream.v2")
+LEGACY: Any = INJECTIVE.package("injective.stream.v1beta1")
 
 
 @pytest.fixture(params=["simulator", pytest.param("node", marks=pytest.mark.node)])
@@ -27,7 +25,7 @@ def endpoint(request: pytest.FixtureRequest) -> str:
 def stub(endpoint: str) -> Iterator[Any]:
     """A stub of the stream."""
     with grpc.insecure_channel(endpoint) as channel:
-        yield SERVICE.StreamStub(channel)
+        yield INJECTIVE.stub("injective.stream.v2.Stream", channel)
 
 
 def _everything() -> Any:
@@ -86,7 +84,9 @@ def test_unknown_ids_are_accepted_in_silence(stub: Any) -> None:
 
 def test_stream_and_truth_agree(healthy: Simulator) -> None:
     with grpc.insecure_channel(healthy.stream) as channel:
-        call = SERVICE.StreamStub(channel).StreamV2(_everything(), timeout=30)
+        call = INJECTIVE.stub("injective.stream.v2.Stream", channel).StreamV2(
+            _everything(), timeout=30
+        )
         blocks = _take(call, 6)
     for block in blocks:
         truth = healthy.block(block.block_height)
@@ -105,7 +105,9 @@ def test_stream_and_truth_agree(healthy: Simulator) -> None:
 
 def test_the_old_stream_is_not_served(healthy: Simulator) -> None:
     with grpc.insecure_channel(healthy.stream) as channel:
-        call = LEGACY_SERVICE.StreamStub(channel).Stream(LEGACY.StreamRequest(), timeout=10)
+        call = INJECTIVE.stub("injective.stream.v1beta1.Stream", channel).Stream(
+            LEGACY.StreamRequest(), timeout=10
+        )
         with pytest.raises(grpc.RpcError) as caught:
             next(call)
     assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED

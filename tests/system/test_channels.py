@@ -21,7 +21,7 @@ import grpc
 import pytest
 
 from collector import Lost, Subscriber
-from shards.adapters import stubs
+from collector.devnet.protos import PROTOS
 from shards.protocol.channels import CATALOGUE
 from shards.protocol.events import Funding, Gap, Metadata, Oracle, Orders, Pulse, Ticker, Trades
 from tests.system.running import Devnet, collector
@@ -47,12 +47,10 @@ class Chain:
         self._channel = grpc.insecure_channel(grpc_endpoint)
         self._rpc = rpc
         self._query: dict[str, Any] = {
-            name: stubs.load(f"injective.{name}.query_pb2")
-            for name in ("exchange.v2", "oracle.v1beta1")
+            name: PROTOS.package(f"injective.{name}") for name in ("exchange.v2", "oracle.v1beta1")
         }
         self._stubs: dict[str, Any] = {
-            name: stubs.load(f"injective.{name}.query_pb2_grpc").QueryStub(self._channel)
-            for name in self._query
+            name: PROTOS.stub(f"injective.{name}.Query", self._channel) for name in self._query
         }
 
     def ask(self, module: str, method: str, height: int, **fields: object) -> Any:

@@ -15,8 +15,8 @@ from typing import Any, Final
 import grpc.aio
 import msgspec
 
-from shards.adapters import stubs
 from shards.adapters.injective_chain import grpc_decoder
+from shards.adapters.messages import INJECTIVE
 from shards.net.access import Access
 from shards.protocol.errors import SourceError
 from shards.protocol.events import Funding
@@ -45,8 +45,7 @@ class FundingPoll:
         self._markets = markets
         self._tell = tell
         self._known: dict[str, Funding] = {}
-        self._query: Any = stubs.load("injective.exchange.v2.query_pb2")
-        self._service: Any = stubs.load("injective.exchange.v2.query_pb2_grpc")
+        self._query: Any = INJECTIVE.package("injective.exchange.v2")
         self._channel: grpc.aio.Channel | None = None
 
     async def run(self) -> None:
@@ -70,7 +69,7 @@ class FundingPoll:
             self._channel = self._access.open_channel(endpoint)
         answer, said = await self._access.query(
             endpoint,
-            self._service.QueryStub(self._channel).DerivativeMarkets,
+            INJECTIVE.stub("injective.exchange.v2.Query", self._channel).DerivativeMarkets,
             self._query.QueryDerivativeMarketsRequest(market_ids=market_ids),
             timeout_s=_TIMEOUT_S,
         )

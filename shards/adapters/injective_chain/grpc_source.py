@@ -15,10 +15,10 @@ from typing import Any, Final
 import grpc
 import grpc.aio
 
-from shards.adapters import stubs
 from shards.adapters.injective_chain.filters import filters
 from shards.adapters.injective_chain.grpc_decoder import StreamDecoder
 from shards.adapters.interface import Sink
+from shards.adapters.messages import INJECTIVE
 from shards.net.access import Access
 from shards.net.reconnecting import Reconnecting
 from shards.protocol.errors import DecodeError, SourceError
@@ -85,13 +85,9 @@ class ChainGrpc(Reconnecting):
     def _use(self, version: int) -> None:
         """Read this version of the chain stream from now on."""
         self._version = version
-        name = "v2" if version == 2 else "v1beta1"
-        self._query: Any = stubs.load(f"injective.stream.{name}.query_pb2")
-        self._method = (
-            "/injective.stream.v2.Stream/StreamV2"
-            if version == 2
-            else "/injective.stream.v1beta1.Stream/Stream"
-        )
+        name, self._method = ("v2", "StreamV2") if version == 2 else ("v1beta1", "Stream")
+        self._package = f"injective.stream.{name}"
+        self._query: Any = INJECTIVE.package(self._package)
         self._decoder = self._new_decoder()
 
     def _new_decoder(self) -> StreamDecoder:
@@ -106,11 +102,7 @@ class ChainGrpc(Reconnecting):
 
     async def _session(self, endpoint: str) -> None:
         channel = self._access.open_channel(endpoint, options=_OPTIONS)
-        stream = channel.unary_stream(
-            self._method,
-            request_serializer=self._query.StreamRequest.SerializeToString,
-            response_deserializer=None,
-        )
+        stream = INJECTIVE.stub(f"{self._package}.Stream", channel).raw(self._method)
         self._ended = asyncio.get_running_loop().create_future()
         try:
             async with channel, asyncio.TaskGroup() as tasks:

@@ -143,7 +143,7 @@ def _replay_sources(
     ]
     sources += [EventProviderReplay(at, access, with_extras=extras) for at in found.events]
     if found.indexer:
-        # Its stubs are of no use to anyone else.
+        # Of no use to anyone else.
         from shards.adapters.injective_indexer.replay import IndexerReplay
 
         sources += [

@@ -8,8 +8,8 @@ from typing import Any, Final, Protocol
 
 import msgspec
 
-from shards.adapters import stubs
 from shards.adapters.injective_chain import block_results
+from shards.adapters.messages import INJECTIVE
 from shards.net.access import Access
 from shards.net.rpc import Rpc
 from shards.protocol.errors import DecodeError, SourceError
@@ -89,11 +89,10 @@ class EventProviderReplay:
         self._with_extras = with_extras
         self.name = f"event provider {endpoint}"
         self._endpoint = endpoint
-        self._query: Any = stubs.load("exchange.event_provider_api_pb2")
-        service: Any = stubs.load("exchange.event_provider_api_pb2_grpc")
+        self._query: Any = INJECTIVE.package("event_provider_api")
         self._access = access or Access()
         self._channel = self._access.open_channel(endpoint)
-        self._stub = service.EventProviderAPIStub(self._channel)
+        self._stub = INJECTIVE.stub("event_provider_api.EventProviderAPI", self._channel)
 
     async def fetch(self, height: int) -> Block:
         """Fetch one block with its time."""

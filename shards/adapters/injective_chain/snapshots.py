@@ -6,8 +6,8 @@ from typing import Any, Final
 
 import grpc.aio
 
-from shards.adapters import stubs
 from shards.adapters.injective_chain import grpc_decoder
+from shards.adapters.messages import INJECTIVE
 from shards.net.access import Access
 from shards.net.circuit_breaker import Breaker
 from shards.protocol.errors import SourceError
@@ -41,16 +41,16 @@ class Snapshots:
     def __init__(self, endpoints: Sequence[str], access: Access | None = None) -> None:
         self._endpoints = endpoints
         self._access = access or Access()
-        self._query: Any = stubs.load("injective.exchange.v2.query_pb2")
+        self._query: Any = INJECTIVE.package("injective.exchange.v2")
         self._servers: list[_Server] = []
 
     def _server(self) -> _Server:
         """Return the first server that may be asked, or the one that may be soonest."""
         if not self._servers:
-            service: Any = stubs.load("injective.exchange.v2.query_pb2_grpc")
             for endpoint in self._endpoints:
                 channel = self._access.open_channel(endpoint)
-                self._servers.append(_Server(endpoint, channel, service.QueryStub(channel)))
+                stub = INJECTIVE.stub("injective.exchange.v2.Query", channel)
+                self._servers.append(_Server(endpoint, channel, stub))
         now = time.monotonic()
         for server in self._servers:
             if server.breaker.allows(now):

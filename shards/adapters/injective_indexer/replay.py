@@ -4,9 +4,9 @@ import functools
 from collections.abc import AsyncIterator, Mapping
 from typing import Any, Final
 
-from shards.adapters import stubs
 from shards.adapters.injective_chain.replay import BlockGone, block_time_ns
 from shards.adapters.injective_indexer import decoder
+from shards.adapters.messages import INJECTIVE
 from shards.net.access import Access
 from shards.net.rpc import Rpc
 from shards.protocol.errors import DecodeError, SourceError
@@ -71,9 +71,9 @@ class _Service:
     ) -> None:
         self._ask = query
         name = "spot" if spot else "derivative"
-        self._query: Any = stubs.load(f"exchange.injective_{name}_exchange_rpc_pb2")
-        service: Any = stubs.load(f"exchange.injective_{name}_exchange_rpc_pb2_grpc")
-        self._stub = getattr(service, f"Injective{name.title()}ExchangeRPCStub")(channel)
+        package = f"injective_{name}_exchange_rpc"
+        self._query: Any = INJECTIVE.package(package)
+        self._stub = INJECTIVE.stub(f"{package}.Injective{name.title()}ExchangeRPC", channel)
         self._decode = decoder.spot_trade if spot else decoder.derivative_trade
         self._is_spot = spot
         self._markets = markets

@@ -48,9 +48,9 @@ def test_help_takes_little_cpu() -> None:
 def test_a_shard_loads_no_wallet_code() -> None:
     code = (
         "import sys, shards.worker\n"
-        "from shards.adapters import stubs\n"
-        "stubs.load('injective.exchange.v2.query_pb2_grpc')\n"
-        "print(sorted({'web3', 'aiohttp', 'eth_account', 'rich', 'click'} & set(sys.modules)))"
+        "from shards.adapters.messages import INJECTIVE\n"
+        "INJECTIVE.package('injective.exchange.v2').QuerySpotMarketsRequest\n"
+        "print(sorted({'pyinjective', 'web3', 'aiohttp', 'eth_account', 'rich', 'click'} & set(sys.modules)))"
     )
     assert _python(code).strip() == "[]"
 

@@ -26,7 +26,7 @@ def test_more_idle_markets_than_markets_is_a_usage_error(idle):
     assert "--quiet-markets" in result.output
 
 
-@pytest.mark.parametrize("package", ["injective_core", "pyinjective"])
+@pytest.mark.parametrize("package", ["injective_core", "ecdsa", "Crypto"])
 def test_missing_extra_is_said_in_one_sentence(package):
     code = (
         f"import sys; sys.modules[{package!r}] = None\n"
@@ -49,7 +49,7 @@ def test_a_missing_package_is_an_error_for_whoever_imports_it(monkeypatch):
 def test_importing_the_command_is_cheap():
     code = "import sys, collector.devnet.command; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    heavy = {"grpc", "pyinjective", "ecdsa", "asyncio", "injective_core"}
+    heavy = {"grpc", "google", "ecdsa", "Crypto", "asyncio", "injective_core"}
     assert not heavy & set(done.stdout.split())
 
 

@@ -3,10 +3,10 @@
 from typing import Any
 
 from collector.markets import indexer_markets
-from shards.adapters import stubs
+from shards.adapters.messages import INJECTIVE
 
-SPOT: Any = stubs.load("exchange.injective_spot_exchange_rpc_pb2")
-DERIVATIVE: Any = stubs.load("exchange.injective_derivative_exchange_rpc_pb2")
+SPOT: Any = INJECTIVE.package("injective_spot_exchange_rpc")
+DERIVATIVE: Any = INJECTIVE.package("injective_derivative_exchange_rpc")
 
 
 def text(number: str) -> str:

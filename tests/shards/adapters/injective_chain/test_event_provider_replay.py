@@ -10,9 +10,9 @@ import grpc
 import grpc.aio
 import pytest
 
-from shards.adapters import stubs
 from shards.adapters.injective_chain import ws_decoder
 from shards.adapters.injective_chain.replay import BlockGone, EventProviderReplay, Replayer
+from shards.adapters.messages import INJECTIVE
 from shards.protocol.errors import SourceError
 from shards.protocol.events import Block
 
@@ -30,7 +30,7 @@ class _Provider:
 
     def __init__(self, recorded: dict[int, dict[str, Any]]) -> None:
         self._recorded = recorded
-        self._pb: Any = stubs.load("exchange.event_provider_api_pb2")
+        self._pb: Any = INJECTIVE.package("event_provider_api")
 
     async def GetABCIBlockEventsAtHeight(self, request: Any, context: Any) -> Any:
         row = self._recorded.get(request.height)
@@ -49,7 +49,7 @@ class _Provider:
 @pytest.fixture
 async def provider() -> AsyncIterator[str]:
     service = _Provider(_recorded())
-    pb: Any = stubs.load("exchange.event_provider_api_pb2")
+    pb: Any = INJECTIVE.package("event_provider_api")
     handler = grpc.unary_unary_rpc_method_handler(
         service.GetABCIBlockEventsAtHeight,
         request_deserializer=pb.GetABCIBlockEventsAtHeightRequest.FromString,

@@ -7,18 +7,18 @@ from typing import Any
 
 import pytest
 
-from shards.adapters import stubs
 from shards.adapters.injective_chain import (
     block_results,
     grpc_decoder,
     ws_decoder,
     ws_extras_decoder,
 )
+from shards.adapters.messages import INJECTIVE
 from shards.core.pipeline import split
 from shards.protocol.events import Block, Extras, Order, Price
 from tests.shards import golden
 
-STREAM: Any = stubs.load("injective.stream.v2.query_pb2")
+STREAM: Any = INJECTIVE.package("injective.stream.v2")
 HASH = "Cf8fZTGWhOKTTVI5sis6EtBoqiRIxqTBo7Wce23qm8U="
 HEXADECIMAL = "0x" + base64.b64decode(HASH).hex()
 

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from shards.adapters import stubs
 from shards.adapters.injective_chain import grpc_decoder, ws_decoder
 from shards.adapters.injective_chain.grpc_decoder import decimal_text
+from shards.adapters.messages import INJECTIVE
 from shards.protocol.events import Block, BookUpdate, Level
 from shards.protocol.order_book import OrderBook
 from tests.shards import golden
@@ -78,7 +78,7 @@ def trades_of(message: Any) -> dict[str, tuple[str, ...]]:
 
 
 def test_grpc_and_websocket_tell_every_recorded_block_in_the_same_texts() -> None:
-    response = stubs.load("injective.stream.v2.query_pb2").StreamResponse
+    response = INJECTIVE.package("injective.stream.v2").StreamResponse
     for line in golden.blocks():
         message = response.FromString(base64.b64decode(line["grpc_b64"]))
         block = ws_decoder.decode(line["ws"].encode())[1]
@@ -96,7 +96,7 @@ def test_grpc_and_websocket_tell_every_recorded_block_in_the_same_texts() -> Non
 
 
 def recorded_snapshots() -> list[Any]:
-    query = stubs.load("injective.exchange.v2.query_pb2")
+    query = INJECTIVE.package("injective.exchange.v2")
     rows = []
     for line in golden.snapshots():
         # Spot and derivative answers have the same fields and numbers.
@@ -109,7 +109,7 @@ def recorded_snapshots() -> list[Any]:
 
 @given(st.lists(st.tuples(st.integers(0, 10**30), st.integers(0, 10**30)), max_size=20))
 def test_levels_of_every_size_are_the_exact_decimals(amounts: list[tuple[int, int]]) -> None:
-    query: Any = stubs.load("injective.exchange.v2.query_pb2")
+    query: Any = INJECTIVE.package("injective.exchange.v2")
     response = query.QuerySpotOrderbookResponse()
     for price, quantity in amounts:
         response.buys_price_level.add(p=str(price), q=str(quantity))

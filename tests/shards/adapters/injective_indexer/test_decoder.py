@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from shards.adapters import stubs
 from shards.adapters.injective_indexer.decoder import IndexerDecoder, Units, amount, snapshot
+from shards.adapters.messages import INJECTIVE
 from shards.protocol.errors import DecodeError
 from shards.protocol.events import ZERO, Snapshot
 from shards.protocol.settings import Market
@@ -18,7 +18,7 @@ PERP = Market("0x17", "BTC/USDT PERP", "BTC-USDT-PERP", "derivative", "Active", 
 
 
 def messages(name: str) -> Any:
-    return stubs.load(f"exchange.injective_{name}_exchange_rpc_pb2")
+    return INJECTIVE.package(f"injective_{name}_exchange_rpc")
 
 
 DECODERS = {spot: IndexerDecoder(messages(n), spot=spot) for n, spot in (("spot", True), ("derivative", False))}  # fmt: skip

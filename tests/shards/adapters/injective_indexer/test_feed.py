@@ -4,9 +4,9 @@ from typing import Any
 
 import msgspec
 
-from shards.adapters import stubs
 from shards.adapters.injective_indexer.decoder import BOOK, PARTS, SPOT_PROBE, TRADES
 from shards.adapters.injective_indexer.pipeline import IndexerPipeline
+from shards.adapters.messages import INJECTIVE
 from shards.core.feed import State
 from shards.core.record_builder import NeedSnapshot, NeedSubscription
 from shards.protocol.events import Gap, Snapshot, Trades
@@ -16,8 +16,8 @@ from shards.protocol.settings import Limits, Market
 
 ONE = "0x06"
 MARKET = Market(ONE, "INJ/USDT", "INJ-USDT", "spot", "Active", 18, 6)
-SPOT: Any = stubs.load("exchange.injective_spot_exchange_rpc_pb2")
-DERIVATIVE: Any = stubs.load("exchange.injective_derivative_exchange_rpc_pb2")
+SPOT: Any = INJECTIVE.package("injective_spot_exchange_rpc")
+DERIVATIVE: Any = INJECTIVE.package("injective_derivative_exchange_rpc")
 SECOND = 1_000_000_000
 PROBE_ID = PARTS + SPOT_PROBE
 LIMITS = Limits(probe_grace_s=2.0, audit_back_s=10.0, trade_hold_s=0.05, fresh_s=15.0)

@@ -1,0 +1,161 @@
+"""
+The messages of the chain and the indexer, and the calls of their services, without an SDK.
+
+What the product speaks lies beside this module as one compressed ``FileDescriptorSet``
+(`python -m tests.make_descriptors` makes it from an installed injective-py). Its pool is a
+private one: in protobuf's default pool the same names collide with those of an injective-py
+that a user has in the same process, as soon as the two differ by a field.
+"""
+
+import threading
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+from google.protobuf import message_factory
+from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
+from google.protobuf.descriptor_pool import DescriptorPool
+
+INJECTIVE_SET: Final = Path(__file__).with_name("descriptors.binpb.zz")
+
+
+class Messages:
+    """The messages of some sets of ``.proto`` files; the files are read at the first use."""
+
+    def __init__(self, *sets: Path) -> None:
+        """Take the files' descriptors from these sets; a later one may build on the earlier."""
+        self._sets = sets
+        self._pool: DescriptorPool | None = None
+        # Two threads that came first together would make classes that do not know each other.
+        self._reading = threading.Lock()
+
+    @property
+    def pool(self) -> DescriptorPool:
+        """Everything that is described."""
+        if self._pool is None:
+            with self._reading:
+                if self._pool is None:
+                    self._pool = _read(self._sets)
+        return self._pool
+
+    def message(self, name: str) -> Any:
+        """
+        Return a message's class by its full name, as ``injective.stream.v2.StreamRequest``.
+
+        Raises:
+            KeyError: If there is no such message.
+
+        """
+        return message_factory.GetMessageClass(self.pool.FindMessageTypeByName(name))
+
+    def package(self, name: str) -> "Package":
+        """Return the messages of a package, as ``injective.stream.v2``, as attributes."""
+        return Package(self, name)
+
+    def enum(self, name: str) -> dict[int, str]:
+        """
+        Return the names of an enum's numbers.
+
+        Raises:
+            KeyError: If there is no such enum.
+
+        """
+        found = self.pool.FindEnumTypeByName(name)
+        return {value.number: value.name for value in found.values}
+
+    def stub(self, service: str, channel: Any) -> "Stub":
+        """
+        Return the calls of a service, as ``injective.stream.v2.Stream``, over any channel.
+
+        Raises:
+            KeyError: If there is no such service.
+
+        """
+        return Stub(self.pool.FindServiceByName(service), channel)
+
+
+class Package:
+    """One package's messages: ``package.StreamRequest(…)``."""
+
+    def __init__(self, messages: Messages, name: str) -> None:
+        self._messages = messages
+        self._name = name
+
+    def __getattr__(self, name: str) -> Any:
+        """Look a message up; only at its first use."""
+        try:
+            found = self._messages.message(f"{self._name}.{name}")
+        except KeyError:
+            raise AttributeError(f"no message {name} in {self._name}") from None
+        setattr(self, name, found)
+        return found
+
+
+class Stub:
+    """One service's calls over a channel, blocking or not: ``stub.SpotMarkets(request)``."""
+
+    def __init__(self, service: ServiceDescriptor, channel: Any) -> None:
+        self._service = service
+        self._channel = channel
+
+    def __getattr__(self, name: str) -> Any:
+        """Make a method's call; only at its first use."""
+        if name.startswith("__"):
+            raise AttributeError(name)
+        made = self._call(name, parsed=True)
+        setattr(self, name, made)
+        return made
+
+    def raw(self, name: str) -> Any:
+        """Return a method's call whose answers stay bytes."""
+        return self._call(name, parsed=False)
+
+    def _call(self, name: str, *, parsed: bool) -> Any:
+        method: MethodDescriptor | None = self._service.methods_by_name.get(name)
+        if method is None:
+            raise AttributeError(f"no method {name} in {self._service.full_name}")
+        request, response = map(
+            message_factory.GetMessageClass, (method.input_type, method.output_type)
+        )
+        # Nothing that we speak to streams requests.
+        open_ = self._channel.unary_stream if method.server_streaming else self._channel.unary_unary
+        return open_(
+            f"/{self._service.full_name}/{name}",
+            request_serializer=request.SerializeToString,
+            response_deserializer=response.FromString if parsed else None,
+        )
+
+
+def _read(sets: tuple[Path, ...]) -> DescriptorPool:
+    pool = DescriptorPool()
+    for path in sets:
+        for file in files_of(zlib.decompress(path.read_bytes())):
+            pool.AddSerializedFile(file)
+    return pool
+
+
+def files_of(descriptor_set: bytes) -> Iterator[bytes]:
+    """
+    Yield the files of a serialized ``FileDescriptorSet``, each after those it imports.
+
+    By hand, as ``descriptor_pb2`` takes longer to import than all else here together.
+    """
+    at = 0
+    while at < len(descriptor_set):
+        # Field 1, length-delimited, and nothing else: a tag, a varint, so many bytes.
+        assert descriptor_set[at] == 0x0A
+        size = shift = 0
+        more = True
+        while more:
+            at += 1
+            size |= (descriptor_set[at] & 0x7F) << shift
+            shift += 7
+            more = descriptor_set[at] >= 0x80
+        at += 1
+        yield descriptor_set[at : at + size]
+        at += size
+
+
+INJECTIVE: Final = Messages(INJECTIVE_SET)
+"""The chain's streams and queries, the indexer's two exchange services, the event provider."""
