@@ -28,7 +28,7 @@ from collector.aggregator.telemetry.latency import Latencies
 from collector.aggregator.telemetry.latency_summary import Budgets
 from collector.aggregator.telemetry.market_time_series import MarketTimes
 from collector.aggregator.telemetry.time_series import Timeline
-from collector.aggregator.topic_state import Lane, is_known, unknown
+from collector.aggregator.topic_state import Lane, is_known, is_new_book, unknown
 from collector.settings.parts import AggregatorConfig, Steering
 from shards.protocol import frames
 from shards.protocol.control import Answer, Report
@@ -246,9 +246,7 @@ class Aggregator:
                 self.duplicates += 1
                 return
             record = found
-        elif record.sequence > lane.sequence or (
-            record.flags & SNAPSHOT and record.sequence == lane.sequence
-        ):
+        elif is_new_book(lane, record):
             lane.sequence = record.sequence
         else:
             self.duplicates += 1

@@ -33,7 +33,7 @@ owner has to come that far itself."""
 class Join:
     """A market that its wanted shard has, but does not own yet."""
 
-    __slots__ = ("bytes", "has_joined", "held", "sequence", "shard", "through")
+    __slots__ = ("bytes", "has_joined", "height", "held", "sequence", "shard", "through")
 
     def __init__(self, shard: int, refused: "Refused | None" = None) -> None:
         self.shard = shard
@@ -44,24 +44,30 @@ class Join:
         """Height that the owner has to reach."""
         self.sequence = refused.sequence if refused is not None else -1
         """The same of the book; -1 while nothing of the newcomer's book is here."""
+        self.height = refused.book_height if refused is not None else 0
+        """Of the newest book frame held."""
 
     def hold(self, record: Record, header: BatchHeader, sequence: int) -> None:
         """Keep one frame for the moment when the newcomer owns the market."""
         if record.kind == KIND_BOOK:
             if record.flags & SNAPSHOT:
                 # Nobody can say from a whole book what led to it: the owner has to say that.
-                if not record.flags & KEYFRAME or self.sequence < 0:
+                if began_again(record, self.sequence, self.height):
+                    self.sequence = record.sequence
+                elif not record.flags & KEYFRAME or self.sequence < 0:
                     self.sequence = max(self.sequence, record.sequence)
             elif self.sequence < 0:
                 self.sequence = record.sequence - 1
+            self.height = max(self.height, record.height)
         self.held.append((record, header, sequence))
         self.bytes += len(record.event)
         if self.bytes > _HELD_BYTES:
             refused = Refused()
+            refused.sequence = self.sequence
             for lost, _, _ in self.held:
                 refused.add(lost)
             self.through = max(self.through, refused.height)
-            self.sequence = max(self.sequence, refused.sequence)
+            self.sequence = refused.sequence
             self.held.clear()
             self.bytes = 0
 
@@ -69,17 +75,26 @@ class Join:
 class Refused:
     """How far the frames of one market go that a shard has sent in vain."""
 
-    __slots__ = ("height", "sequence")
+    __slots__ = ("book_height", "height", "sequence")
 
     def __init__(self) -> None:
         self.height = 0
         self.sequence = -1
+        self.book_height = 0
 
     def add(self, record: Record) -> None:
         """Refuse one more."""
         self.height = max(self.height, record.height)
         if record.kind == KIND_BOOK:
-            self.sequence = max(self.sequence, record.sequence)
+            again = began_again(record, self.sequence, self.book_height)
+            self.sequence = record.sequence if again else max(self.sequence, record.sequence)
+            self.book_height = max(self.book_height, record.height)
+
+
+def began_again(record: Record, sequence: int, height: int) -> bool:
+    """Say whether a whole book shows that its sequence began again after this one."""
+    is_whole = bool(record.flags & SNAPSHOT)
+    return is_whole and record.sequence < sequence and record.height > height > 0
 
 
 class Ownership:

@@ -6,7 +6,7 @@ from collector.aggregator.replay_buffer import KeptTopic
 from collector.aggregator.state.coverage import UNOWNED
 from shards.protocol import frames
 from shards.protocol.events import number_of
-from shards.protocol.frames import KIND_TICKER, Record
+from shards.protocol.frames import KIND_BOOK, KIND_TICKER, SNAPSHOT, Record
 from shards.protocol.trade_ids import KnownTrades
 
 
@@ -14,6 +14,7 @@ class Lane:
     """One topic on its way out."""
 
     __slots__ = (
+        "began_at",
         "count",
         "height",
         "kept",
@@ -36,16 +37,35 @@ class Lane:
         self.height = 0
         self.sequence = 0
         """Of the book, or of the last gap."""
+        self.began_at = 0
+        """Height of the whole book with which the book's sequence began again; 0 if it never did."""
         self.count = 0
         self.known: KnownTrades | None = None
         """Only where trades are told apart by their ids."""
+
+
+def is_new_book(lane: Lane, record: Record) -> bool:
+    """
+    Say whether a book topic has not had this change or whole book; a ticker alike.
+
+    The sequence decides. A whole book of a later block whose sequence is not above ours shows
+    that the sequence began again: from then on only what is of later blocks is new.
+    """
+    if record.sequence > lane.sequence:
+        return record.height >= lane.began_at or not record.height
+    if not record.flags & SNAPSHOT:
+        return False
+    if record.sequence < lane.sequence and record.height > lane.height > 0:
+        lane.began_at = record.height
+        return True
+    return record.kind == KIND_BOOK and record.sequence == lane.sequence
 
 
 def is_known(lane: Lane, record: Record) -> bool:
     """Say whether a topic that is neither book nor trades has had this fact, or a later one."""
     if record.kind == KIND_TICKER:
         # Two of one height differ: the book was fetched anew in between.
-        return record.sequence <= lane.sequence
+        return not is_new_book(lane, record)
     return record.height <= lane.height
 
 

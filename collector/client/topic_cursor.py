@@ -8,14 +8,17 @@ last minute again under new numbers:
 =======  ======================================================  ====================
 channel  a fact is known already when                            a loss is seen by
 =======  ======================================================  ====================
-book     its sequence is not above ours                          a jump in sequence
-ticker   its sequence is not above ours                          heights out of reach
+book     its sequence is not above ours (*)                      a jump in sequence
+ticker   its sequence is not above ours (*)                      heights out of reach
 trades   its height is not above ours; orders alike              heights out of reach
          (an indexer's: each trade by its id, as some come late)
 gap      its (gap_id, state, first) was delivered                heights out of reach
 markets  all but its instant is as we know it                    heights out of reach
 others   its height is not above ours                            heights out of reach
 =======  ======================================================  ====================
+
+(*) A book, or a ticker, of a later block whose sequence is below ours shows that the
+book's sequence began again: from then on what is of earlier blocks is known.
 
 Of a book, and of a channel that is a state, a late joiner is given the newest whole one.
 """
@@ -41,12 +44,14 @@ class Position:
     """One topic's position; `admit` moves it by one event."""
 
     __slots__ = (
+        "_began_at",
         "_gaps",
         "_listed",
         "channel",
         "complete",
         "fact",
         "floor",
+        "height",
         "in_sync",
         "known",
         "linked",
@@ -70,6 +75,10 @@ class Position:
         """Height through which nothing is wanted: where the subscriber joined."""
         self.fact = -1
         """Book sequence, or height of the trades, delivered last."""
+        self.height = 0
+        """Of the book or ticker delivered last."""
+        self._began_at = 0
+        """Height at which the book's sequence began again; 0 if it never did."""
         self.in_sync = False
         """Whether the deltas delivered continue a whole book."""
         self.overlaps = False
@@ -108,9 +117,7 @@ class Position:
     def admit(self, event: Event) -> bool | Lost | Trades:
         """Say whether to deliver the event: no, yes, yes after a loss, or only these trades."""
         if type(event) is Book:
-            if event.is_snapshot:
-                return self._admit_snapshot(event.sequence)
-            return self._admit_delta(event.sequence)
+            return self._admit_book(event)
         if type(event) is Trades and event.source in _BY_ID:
             return self._admit_by_id(event)
         if type(event) is Trades or type(event) is Orders:
@@ -122,7 +129,45 @@ class Position:
         assert not isinstance(event, Gap | Metadata)
         # Its topic is in order: nothing before it is missing.
         self.complete = max(self.complete, event.height)
-        return self._admit_state(event.sequence if type(event) is Ticker else event.height)
+        if type(event) is Ticker:
+            return self._admit_ticker(event)
+        return self._admit_state(event.height)
+
+    def _admit_book(self, event: Book) -> bool | Lost:
+        height = event.height
+        if 0 < height < self._began_at:
+            self.linked = True
+            return False
+        if self._began_again(event):
+            verdict: bool | Lost = True
+            if not event.is_snapshot:
+                verdict = Lost("sequence", 0, event.sequence - 1, "the book's sequence began again")
+            self.fact, self.in_sync = event.sequence, event.is_snapshot
+            self.overlaps, self.linked = False, True
+        elif event.is_snapshot:
+            verdict = self._admit_snapshot(event.sequence)
+        else:
+            verdict = self._admit_delta(event.sequence)
+        if verdict is not False:
+            self.height = height
+        return verdict
+
+    def _admit_ticker(self, event: Ticker) -> bool:
+        if 0 < event.height < self._began_at:
+            return False
+        if self._began_again(event):
+            self.fact = -1
+        if not self._admit_state(event.sequence):
+            return False
+        self.height = event.height
+        return True
+
+    def _began_again(self, event: Book | Ticker) -> bool:
+        """Say whether a book's sequence began again: it is below ours in a later block."""
+        if not (event.sequence < self.fact and event.height > self.height > 0):
+            return False
+        self._began_at = event.height
+        return True
 
     def _admit_by_id(self, event: Trades) -> bool | Trades:
         if self.overlaps and event.height <= self.floor:

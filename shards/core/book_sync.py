@@ -4,7 +4,12 @@ Keep one book in step with its updates: sequence check, buffering, joining a sna
 Subscribe first and buffer; a snapshot with sequence S then covers every update up to S,
 and the first one kept must be S + 1. One that is older than what was seen of the stream
 cannot be joined and must be fetched again.
+
+An update is old only if its block is: the chain counts a book's changes upwards, so a later
+block whose sequence is not above ours means that the count began again.
 """
+
+from typing import Final
 
 from shards.protocol.errors import SequenceGap
 from shards.protocol.events import Book, BookUpdate, Snapshot, Source
@@ -12,12 +17,22 @@ from shards.protocol.order_book import OrderBook
 
 _BUFFERED = 4_096
 """Updates kept while a snapshot is on its way; beyond, the oldest go and it is asked anew."""
+_UNTOLD: Final = 64
+"""Blocks that a snapshot of unknown height may be ahead of the newest block heard."""
 
 
 class BookSync:
     """One market's book and whether it may be trusted."""
 
-    __slots__ = ("_buffer", "_observed_from", "_wanted", "book", "in_sync", "market_id")
+    __slots__ = (
+        "_buffer",
+        "_height",
+        "_observed_from",
+        "_wanted",
+        "book",
+        "in_sync",
+        "market_id",
+    )
 
     def __init__(self, market_id: str, *, wanted: bool = True) -> None:
         self.market_id = market_id
@@ -27,6 +42,8 @@ class BookSync:
         self._wanted = wanted
         self._buffer: list[Book] = []
         self._observed_from = 0
+        self._height = 0
+        """The book stands as after this block, or as after an earlier one."""
 
     @property
     def is_wanted(self) -> bool:
@@ -46,8 +63,8 @@ class BookSync:
         Take one update: the change to publish, or None where there is nothing to say yet.
 
         Raises:
-            SequenceGap: If updates are missing. The book is no longer in sync and this
-                update is kept; ask for a snapshot.
+            SequenceGap: If updates are missing, or the sequence began again. The book is no
+                longer in sync and this update is kept; ask for a snapshot.
 
         """
         sequence, bids, asks = update.sequence, update.bids, update.asks
@@ -57,8 +74,9 @@ class BookSync:
             self._keep(delta)
         elif sequence == book.sequence + 1:
             book.change(sequence, bids, asks)
+            self._height = height
             return delta
-        elif sequence > book.sequence:
+        elif sequence > book.sequence or height > self._height:
             self.lose(observed_from=height)
             self._keep(delta)
             raise SequenceGap(self.market_id, expected=book.sequence + 1, found=sequence)
@@ -66,6 +84,10 @@ class BookSync:
 
     def _keep(self, delta: Book) -> None:
         """Keep a delta until the snapshot is there."""
+        last = self._buffer[-1] if self._buffer else None
+        if last is not None and delta.sequence <= last.sequence and delta.height > last.height:
+            # The sequence began again: no snapshot joins what came before.
+            self.lose(observed_from=delta.height)
         if len(self._buffer) < _BUFFERED:
             self._buffer.append(delta)
         else:
@@ -79,7 +101,7 @@ class BookSync:
 
         None if the snapshot is older than the stream as we saw it: fetch another.
         """
-        kept = [delta for delta in self._buffer if delta.sequence > snapshot.sequence]
+        kept = [delta for delta in self._buffer if _follows(delta, snapshot)]
         due = snapshot.sequence
         for delta in kept:
             due += 1
@@ -87,12 +109,15 @@ class BookSync:
                 return None
         if snapshot.height and snapshot.height + 1 < self._observed_from:
             return None
+        heard = self._buffer[-1].height if self._buffer else self._observed_from
+        self._height = snapshot.height or heard + _UNTOLD
         self.book.load(snapshot.sequence, snapshot.bids, snapshot.asks)
         published = [self.whole(snapshot.height, 0, ts_recv, source)]
         self._buffer.clear()
         self.in_sync = True
         for delta in kept:
             self.book.apply(delta.sequence, delta.bids, delta.asks)
+            self._height = delta.height
             published.append(delta)
         return published
 
@@ -110,3 +135,10 @@ class BookSync:
             bids,
             asks,
         )
+
+
+def _follows(delta: Book, snapshot: Snapshot) -> bool:
+    """Say whether a delta is newer than a snapshot: by its block, where both name one."""
+    if delta.height and snapshot.height:
+        return delta.height > snapshot.height
+    return delta.sequence > snapshot.sequence

@@ -68,6 +68,7 @@ class SequenceGap(FeedError):
     """A book update does not follow the one before it."""
 
     def __init__(self, market_id: str, *, expected: int, found: int) -> None:
-        super().__init__(market_id, f"book update {found} where {expected} was due")
+        again = ": the sequence began again" if found < expected else ""
+        super().__init__(market_id, f"book update {found} where {expected} was due{again}")
         self.expected = expected
         self.found = found

@@ -36,6 +36,8 @@ from tests.simulator.venue import Options, Venue, running
 @click.option("--indexer-lag", default=0.0, show_default=True, help="Seconds behind the chain.")
 @click.option("--indexer-streams", default=0, help="Its streams per connection.  [default: any]")
 @click.option("--history", default=1_000, show_default=True, help="Blocks kept.")
+@click.option("--chain-id", default="injective-777", show_default=True, help="The network's id.")
+@click.option("--clock", "clock_ms", default=0, help="Unix ms at which the first block is due.")
 @click.option("--truth", type=click.Path(path_type=Path), help="Write every block here, as JSON.")
 @click.option("--json", "as_json", is_flag=True, help="Print the endpoints as one JSON line.")
 def main(truth: Path | None, as_json: bool, **given: Any) -> None:
@@ -55,7 +57,10 @@ def _options(given: dict[str, Any]) -> Options:
         matches=given["matches"],
         shares=msgspec.structs.replace(usual, **typed),
     )
-    same = ("seed", "markets", "blocks", "wait_subscriptions", "buffer", "history")
+    same = (
+        *("seed", "markets", "blocks", "wait_subscriptions", "buffer", "history"),
+        *("chain_id", "clock_ms"),
+    )
     return Options(
         activity=activity,
         block_time_s=given["block_time"] if given["speed"] == "paced" else 0.0,

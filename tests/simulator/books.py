@@ -86,6 +86,14 @@ class BookHistory:
         self._updates.append((height, update))
         return update
 
+    def count_again(self, height: int, sequence: int) -> None:
+        """Begin counting the changes again: the book stays, the next change is sequence + 1."""
+        depth = self.at(height)
+        self._base = _Depth(height, sequence, dict(depth.bids), dict(depth.asks))
+        self._near = self._base
+        self._updates.clear()
+        self.sequence = sequence
+
     def forget(self, height: int) -> None:
         """Let go of the states before a height; soon, because many at once are cheaper."""
         if len(self._updates) > _FOLD and self._updates[_FOLD][0] <= height:

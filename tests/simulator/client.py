@@ -75,6 +75,14 @@ class Simulator:
         """Launch one more market and describe it."""
         return dict(self._ask("list"))
 
+    def count_again(self, market: str) -> None:
+        """Let a book's sequence begin again, low, while heights go on."""
+        self._ask("count again", market=market)
+
+    def begin_again(self, seed: int, *, away_s: float = 0.0) -> None:
+        """Cut everybody, and come back on the same ports as another chain, from height 1."""
+        self._ask("begin again", seed=seed, away_s=away_s)
+
     def stats(self) -> dict[str, int]:
         """Return what the servers counted."""
         return dict(self._ask("stats"))

@@ -10,6 +10,8 @@ A fault is injected as it is (`faults`); everything else is a question:
     {"ask": "pause", "market": "INJ0000/USDT"}                  {"ok": {…}}    or "resume"
     {"ask": "list"}                                             {"ok": {…}}    a new market
     {"ask": "delist", "market": "INJ0000/USDT"}                 {"ok": {…}}    "resume" undoes it
+    {"ask": "count again", "market": "INJ0000/USDT"}            {"ok": {…}}    its book's sequence
+    {"ask": "begin again", "seed": 2}                           {"ok": 1}      another chain
     {"ask": "stats"}                                            {"ok": {…}}
     {"ask": "heal"}                                             {"ok": 1021}   ends all faults
 """
@@ -57,6 +59,11 @@ async def _execute(venue: Venue, line: bytes) -> Any:
             return describe(exchange.set_status(command["market"], status))
         case "delist":
             return describe(exchange.set_status(command["market"], "Demolished"))
+        case "count again":
+            return describe(exchange.count_again(command["market"]))
+        case "begin again":
+            await venue.begin_again(int(command["seed"]), float(command.get("away_s", 0.0)))
+            return exchange.height
         case "stats":
             return stats(venue)
         case "heal":

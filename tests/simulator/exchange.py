@@ -109,6 +109,8 @@ class Exchange:
         self._seed = seed
         self._time_ms = genesis_ms
         self._block_ms = block_ms
+        self.chain = str(seed)
+        """What tells this chain's block hashes from another's."""
 
     def market(self, name: str) -> SimMarket:
         """Return a market by its id or its ticker; raises KeyError."""
@@ -136,6 +138,27 @@ class Exchange:
         self.by_id[market.market_id] = market
         self.markets = (*self.markets, market)
         self._look_around()
+        return market
+
+    def begin_again(self, seed: int, first_height: int = 1) -> None:
+        """Be another chain with the same markets: another genesis, other blocks and books."""
+        self.height = first_height - 1
+        self.oldest = first_height
+        self._rng = random.Random(f"exchange {seed}")
+        self._matching = Matching(self._rng)
+        self._books = {
+            m.market_id: BookHistory(opening(m, self._rng), self.height) for m in self.markets
+        }
+        self._changes.clear()
+        self._look_around()
+        self._blocks.clear()
+        self._kept_updates = 0
+        self.chain = str(seed)
+
+    def count_again(self, name: str, sequence: int = 0) -> SimMarket:
+        """Let a book's sequence begin again while heights go on; raises KeyError."""
+        market = self.market(name)
+        self._books[market.market_id].count_again(self.height, sequence)
         return market
 
     def _look_around(self) -> None:

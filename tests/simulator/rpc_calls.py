@@ -12,7 +12,6 @@ from tests.simulator.exchange import Exchange, SimBlock
 from tests.simulator.mischief import Mischief
 
 METHODS: Final = ("health", "status", "header", "block_results")
-_CHAIN_ID: Final = "injective-777"
 
 
 class RpcError(Exception):
@@ -22,8 +21,9 @@ class RpcError(Exception):
 class RpcCalls:
     """The calls, without a socket."""
 
-    def __init__(self, exchange: Exchange, mischief: Mischief) -> None:
+    def __init__(self, exchange: Exchange, mischief: Mischief, chain_id: str) -> None:
         self._exchange = exchange
+        self._chain_id = chain_id
         self._mischief = mischief
         self._results = functools.lru_cache(maxsize=16)(self._block_results)
 
@@ -36,6 +36,13 @@ class RpcCalls:
             code, message, data = error.args
             fields = {"code": code, "message": message} | ({"data": data} if data else {})
             return head + b'"error":%b}' % msgspec.json.encode(fields)
+
+    def forget(self) -> None:
+        """Keep no answer."""
+        self._results.cache_clear()
+
+    def _hash(self, height: int) -> str:
+        return hash_text(height, f"block {self._exchange.chain}")
 
     @property
     def _head(self) -> int:
@@ -83,11 +90,11 @@ class RpcCalls:
         height = block.height
         return {
             "version": {"block": "11"},
-            "chain_id": _CHAIN_ID,
+            "chain_id": self._chain_id,
             "height": str(height),
             "time": time_text(block.time_ms),
             "last_block_id": {
-                "hash": hash_text(height - 1, "block"),
+                "hash": self._hash(height - 1),
                 "parts": {"total": 1, "hash": hash_text(height - 1, "parts")},
             },
             "app_hash": hash_text(height, "app"),
@@ -98,13 +105,15 @@ class RpcCalls:
         exchange, head = self._exchange, self._head
         newest = exchange.block(head)
         return {
-            "node_info": {"network": _CHAIN_ID, "version": "1.0.1", "moniker": "simulator"},
+            "node_info": {"network": self._chain_id, "version": "1.0.1", "moniker": "simulator"},
             "sync_info": {
-                "latest_block_hash": hash_text(head, "block"),
+                "latest_block_hash": self._hash(head),
                 "latest_app_hash": hash_text(head, "app"),
                 "latest_block_height": str(head),
                 "latest_block_time": time_text(newest.time_ms),
+                "earliest_block_hash": self._hash(exchange.oldest),
                 "earliest_block_height": str(exchange.oldest),
+                "earliest_block_time": time_text(exchange.block(exchange.oldest).time_ms),
                 "catching_up": False,
             },
         }

@@ -54,9 +54,11 @@ class RpcServer:
 
     protocol: Final = "rpc"
 
-    def __init__(self, exchange: Exchange, mischief: Mischief) -> None:
+    def __init__(
+        self, exchange: Exchange, mischief: Mischief, chain_id: str = "injective-777"
+    ) -> None:
         self.clients: set[WSTransport] = set()
-        self._calls = RpcCalls(exchange, mischief)
+        self._calls = RpcCalls(exchange, mischief, chain_id)
         self._mischief = mischief
         self._server: asyncio.Server | None = None
         self._port = 0
@@ -85,6 +87,10 @@ class RpcServer:
         for client in list(self.clients):
             client.disconnect(graceful=False)
         self.clients.clear()
+
+    def forget(self) -> None:
+        """Keep no answer: the chain is another one."""
+        self._calls.forget()
 
     def receive(self, payload: bytes) -> bytes:
         """Answer a request of a WebSocket client; nothing while deaf."""

@@ -20,6 +20,7 @@ from tests.simulator.ws_server import WsServer
 
 _MAX_STALL_S: Final = 0.05
 _PAST: Final = 5
+_FIRST: Final = 1_000
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
@@ -42,6 +43,10 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     """The indexer's limit of streams on one connection; beyond it calls wait in silence."""
     history: int = 1_000
     """Blocks that can be asked for again."""
+    chain_id: str = "injective-777"
+    clock_ms: int = 0
+    """When the block FIRST is due, and its time; two exchanges of one seed and one clock are two
+    nodes of one chain. One that was halted catches up. 0: no clock but the pace."""
 
 
 def describe(market: SimMarket) -> dict[str, Any]:
@@ -76,11 +81,12 @@ class Venue:
             markets=options.markets,
             activity=options.activity,
             history=options.history,
+            first_height=_FIRST,
         )
         self.mischief = Mischief()
         self.ws = WsServer(self.exchange, self.mischief, buffer=options.buffer)
         self.queries = QueryServer(self.exchange, self.mischief)
-        self.rpc = RpcServer(self.exchange, self.mischief)
+        self.rpc = RpcServer(self.exchange, self.mischief, options.chain_id)
         self.stream = StreamServer(self.exchange, self.mischief, buffer=options.buffer)
         self.indexer = IndexerServer(self.exchange, self.mischief, lag_s=options.indexer_lag_s)
         self.indexer.streams_per_connection = options.indexer_streams
@@ -103,7 +109,13 @@ class Venue:
         now_ms = time.time_ns() // 1_000_000
         block_ms = int((self.options.block_time_s or 0.65) * 1_000)
         for ago in range(_PAST, 0, -1):
-            self.exchange.next_block(now_ms - ago * block_ms)
+            self.exchange.next_block(self._clock_ms() or now_ms - ago * block_ms)
+
+    def _clock_ms(self) -> int:
+        """Return when the next block is due by the clock, 0 without one."""
+        options = self.options
+        ahead = self.exchange.height + 1 - _FIRST
+        return options.clock_ms and options.clock_ms + int(ahead * options.block_time_s * 1_000)
 
     def endpoints(self) -> dict[str, str]:
         """Say where everything listens, as the devnet does."""
@@ -141,6 +153,9 @@ class Venue:
             await self.stream.drained()
             await self.indexer.drained()
             return due
+        if clock_ms := self._clock_ms():
+            await asyncio.sleep(max(0.0, clock_ms / 1_000 - time.time()))
+            return await self._thawed() or due
         due = max(due + self.options.block_time_s, time.monotonic() - _MAX_STALL_S)
         await asyncio.sleep(due - time.monotonic())
         return await self._thawed() or due
@@ -156,7 +171,7 @@ class Venue:
 
     async def make_block(self) -> SimBlock:
         """Make one block now and send it to everyone."""
-        block = self.exchange.next_block(time.time_ns() // 1_000_000)
+        block = self.exchange.next_block(self._clock_ms() or time.time_ns() // 1_000_000)
         self.on_block(block)
         self.ws.publish(block)
         self.stream.publish(block)
@@ -164,6 +179,19 @@ class Venue:
         async with self._made:
             self._made.notify_all()
         return block
+
+    async def begin_again(self, seed: int, away_s: float = 0.0) -> None:
+        """Be another chain on the same ports: everybody is cut, heights begin at 1."""
+        for server in self.servers:
+            await server.stop()
+        self._halted_until = time.monotonic() + away_s + 1.0
+        await asyncio.sleep(away_s)
+        self.exchange.begin_again(seed)
+        self.exchange.next_block(time.time_ns() // 1_000_000)
+        self.rpc.forget()
+        for server in self.servers:
+            await server.start()
+        self._halted_until = 0.0
 
     async def reached(self, height: int) -> None:
         """Wait until a block was made."""

@@ -193,6 +193,29 @@ def test_trades_of_a_height_go_out_once_whoever_repeats_them(bench: Bench) -> No
     assert bench.aggregator.duplicates == 3
 
 
+def test_a_book_whose_sequence_begins_again_in_a_later_block_goes_out(bench: Bench) -> None:
+    bench.start_shard()
+    bench.batch(1, book(5, 100, SNAPSHOT), book(6, 101), book(7, 102))
+    bench.batch(4, book(2, 103, SNAPSHOT), book(3, 104))
+    # What a successor repeats of the blocks before is known by its height alone.
+    bench.start_shard(EPOCH + 1)
+    repeated = book(6, 101, SNAPSHOT), book(7, 102), book(2, 103), book(3, 104), book(4, 105)
+    bench.batch(1, *repeated, epoch=EPOCH + 1)
+    out = [(e.sequence, e.height) for _, e in bench.published() if isinstance(e, Book)]
+    assert out == [(5, 100), (6, 101), (7, 102), (2, 103), (3, 104), (4, 105)]
+
+
+def test_a_ticker_whose_books_sequence_begins_again_goes_out(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, channels=("book", "ticker"))
+    try:
+        bench.start_shard()
+        bench.batch(1, ticker(7, 102), ticker(2, 103), ticker(7, 102), ticker(3, 104))
+        out = [(e.sequence, e.height) for _, e in bench.published() if isinstance(e, Ticker)]
+    finally:
+        bench.close()
+    assert out == [(7, 102), (2, 103), (3, 104)]
+
+
 def test_book_changes_go_out_once_by_their_sequence(bench: Bench) -> None:
     bench.start_shard()
     bench.batch(1, book(5, 100, SNAPSHOT), book(6, 101), book(7, 102))
@@ -244,7 +267,7 @@ def test_a_late_joiner_is_given_the_newest_state_alone(bench: Bench) -> None:
 
 def test_a_state_that_is_told_again_is_not_published_twice(bench: Bench) -> None:
     bench.start_shard()
-    bench.batch(1, ticker(5, 100), ticker(5, 101), ticker(4, 102))
+    bench.batch(1, ticker(5, 100), ticker(5, 101), ticker(4, 99))
     assert len(bench.published()) == 1
     assert bench.aggregator.duplicates == 2
 

@@ -94,6 +94,20 @@ class World:
             self.publish(symbol, ticker(symbol, self.height, book.sequence))
         self.script.head = self.height
 
+    def begin_again(self, n: int) -> None:
+        """A book's sequence begins again, low; the shard announces that and goes on."""
+        symbol, book = SYMBOLS[n % 2], self.books[SYMBOLS[n % 2]]
+        if book.sequence <= n % 3:
+            return
+        self.height += 1
+        self.gaps += 1
+        self.publish(symbol, gap(symbol, self.gaps, self.height, self.height))
+        book.load(n % 3, *book.levels())
+        self.publish(symbol, snapshot(symbol, self.height, book))
+        if self.with_tickers:
+            self.publish(symbol, ticker(symbol, self.height, book.sequence))
+        self.script.head = self.height
+
     def restart(self, n: int) -> None:
         """A new aggregator gets the last n frames again, in order, then keyframes."""
         script = Script(self.script.publisher_epoch + 1, History(self.frames_per_topic))
@@ -249,6 +263,8 @@ def act(world: World, action: str, n: int) -> None:
             world.losing_replies = True
         case "resync":
             world.resync(n)
+        case "begin again":
+            world.begin_again(n)
         case "restart":
             world.restart(n % 40)
 
@@ -272,6 +288,44 @@ def test_every_fact_comes_once_in_order_or_is_named_as_lost(
     for action, n in actions:
         act(world, action, n)
     world.check()
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    actions=st.lists(
+        st.tuples(st.sampled_from((*ACTIONS, "begin again")), st.integers(0, 63)), max_size=60
+    ),
+    frames_per_topic=st.sampled_from([3, 8, 64]),
+)
+def test_a_book_whose_sequence_begins_again_ends_as_it_is(
+    actions: list[tuple[str, int]], frames_per_topic: int
+) -> None:
+    world = World(frames_per_topic=frames_per_topic, with_tickers=True)
+    world.turn()
+    for action, n in actions:
+        act(world, action, n)
+    out = world.settle()
+    for symbol in SYMBOLS:
+        book, in_sync, heights = OrderBook(symbol), False, []
+        for event in [r.event for r in out if r.topic == f"book.{symbol}."]:
+            if isinstance(event, Lost):
+                in_sync = False
+            elif isinstance(event, Book):
+                heights += [] if event.is_snapshot else [event.height]
+                in_sync = in_sync or event.is_snapshot
+                if in_sync:
+                    load_or_apply(book, event)
+        assert heights == sorted(set(heights))
+        assert in_sync
+        assert (book.sequence, book.levels()) == (
+            world.books[symbol].sequence,
+            world.books[symbol].levels(),
+        )
+        tickers = [r.event for r in out if r.topic == f"ticker.{symbol}."]
+        told = [event for event in tickers if isinstance(event, Ticker)]
+        true = [e for s, e in world.facts if s == symbol and isinstance(e, Ticker)]
+        assert [e.height for e in told] == sorted({e.height for e in told})
+        assert not true or told[-1] == true[-1]
 
 
 @given(blocks=st.lists(st.integers(0, 63), max_size=40))

@@ -111,6 +111,40 @@ def test_a_missing_update_ends_the_trust_and_the_later_one_is_kept() -> None:
     assert [b.sequence for b in published] == [11, 12]
 
 
+def test_a_sequence_that_begins_again_in_a_later_block_is_no_old_update() -> None:
+    sync = joined(10, height=100)
+    assert hear(sync, 3, 100) is None
+    with pytest.raises(SequenceGap, match="began again"):
+        hear(sync, 3, 101)
+    assert not sync.in_sync
+    hear(sync, 4, 102)
+    published = sync.join(snapshot(3, 101), 1)
+    assert published is not None
+    assert [(b.sequence, b.height) for b in published] == [(3, 101), (4, 102)]
+
+
+@pytest.mark.parametrize("height", [102, 0], ids=["known height", "unknown height"])
+def test_a_sequence_that_begins_again_while_a_snapshot_is_awaited_is_joined(height: int) -> None:
+    sync = BookSync(MARKET)
+    sync.lose(observed_from=100)
+    for sequence, of in ((11, 100), (12, 101), (1, 102), (2, 103)):
+        hear(sync, sequence, of)
+    published = sync.join(snapshot(1, height), 1)
+    assert published is not None
+    assert [b.sequence for b in published] == [1, 2]
+
+
+def test_updates_that_a_snapshot_of_unknown_height_covers_are_still_old() -> None:
+    sync = BookSync(MARKET)
+    sync.lose(observed_from=100)
+    hear(sync, 11, 100)
+    assert sync.join(snapshot(14, 0), 1) is not None
+    assert [hear(sync, n, 89 + n + 1) for n in (12, 13, 14)] == [None] * 3
+    assert hear(sync, 15, 110) is not None
+    with pytest.raises(SequenceGap):
+        hear(sync, 2, 111)
+
+
 def test_a_buffer_that_overflows_starts_over_later(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(book_sync, "_BUFFERED", 3)
     sync = BookSync(MARKET)

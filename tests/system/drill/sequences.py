@@ -1,0 +1,54 @@
+"""A4: a book's sequence begins low again while the chain's heights go on."""
+
+from tests.simulator.client import simulator
+from tests.system.drill.reading import agrees
+from tests.system.drill.registry import Stage, drill
+from tests.system.listening import Listener
+from tests.system.running import collector, eventually
+
+
+@drill("A4", "a book's sequence begins low again while heights go on")
+def begin_again(stage: Stage) -> None:
+    """The book is fetched again, readers are told, and its changes come on."""
+    with (
+        simulator("--markets", "6", "--block-time", "0.3", "--touched", "all") as exchange,
+        collector(stage.folder, "--config", str(exchange.config(stage.folder))) as running,
+    ):
+        running.await_live()
+        with Listener(running) as listener:
+            market = running.markets()[0]
+            symbol = market["symbol"]
+            before = eventually(lambda: _sequence(listener, symbol), within_s=10, what="a book")
+            exchange.count_again(market["ticker"])
+            stage.broke(f"the book of {symbol} counts from 0 again (it stood at {before})")
+            (gap,) = stage.await_(
+                "said", "a gap, cause seq", lambda: listener.drain().gaps("open"), within_s=10
+            )
+            assert gap.cause == "seq", gap
+            assert "began again" in gap.detail, gap
+            stage.await_(
+                "healed",
+                "the reader's book counts from 0",
+                lambda: 0 < _sequence(listener, symbol) < before,
+                within_s=10,
+            )
+            stage.await_(
+                "healed",
+                "the gap is closed",
+                lambda: listener.drain().gaps("closed"),
+                within_s=10,
+            )
+            height = exchange.head()
+            stage.await_(
+                "healed",
+                "the reader's book is the exchange's",
+                lambda: agrees(listener, exchange, market, since=height),
+                within_s=10,
+            )
+        status = running.await_live()
+    assert (status["completeness"], status["coverage"]["now"]) == (1.0, 1.0)
+
+
+def _sequence(listener: Listener, symbol: str) -> int:
+    _, book = listener.drain().book(symbol)
+    return book.sequence if book is not None else 0
