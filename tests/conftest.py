@@ -6,6 +6,13 @@ from collections.abc import Iterator
 import pytest
 
 from tests import needs
+from tests.scheduling import (  # noqa: F401 - hooks
+    pytest_addoption,
+    pytest_collection_modifyitems,
+    pytest_report_header,
+    pytest_xdist_auto_num_workers,
+    pytest_xdist_make_scheduler,
+)
 from tests.system.running import Devnet, devnet
 
 # A shell's background jobs ignore Ctrl-C, and so would every process that a test starts.

@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import msgspec
@@ -54,10 +55,10 @@ class Keeper:
             DevnetError: If there is no devnet to be had.
 
         """
-        with chain_home(self._config.home) as home:
+        with chain_home(self._config.home) as home, ExitStack() as keeping:
             _say(HomeMade(str(home), self._config.home is None))
             need_client()
-            node = Node(home, self._config)
+            node = Node(home, self._config, keeping)
             trader = _trader(node, self._config)
             try:
                 self._boot(node)

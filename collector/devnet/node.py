@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 from collector.devnet.binary import node_binary, node_environment
@@ -28,9 +29,9 @@ class Node:
     Start it, then ask `is_ready` until it says so; who starts it stops it.
     """
 
-    def __init__(self, home: Path, config: DevnetConfig) -> None:
+    def __init__(self, home: Path, config: DevnetConfig, keeping: ExitStack) -> None:
         """
-        Prepare the home and choose the ports; start nothing.
+        Prepare the home and choose the ports, kept until `keeping` is closed; start nothing.
 
         Raises:
             DevnetError: If a port is taken, the home cannot be used or the program is missing.
@@ -39,7 +40,7 @@ class Node:
         binary = node_binary()
         environment = node_environment(binary, temporary=home / LITTER)
         self.home = home
-        self.ports, peer_port = choose_ports(config.ports)
+        self.ports, peer_port = choose_ports(config.ports, keeping)
         self.markets: Sequence[Market] = furnish(
             home, config, binary=binary, environment=environment
         )

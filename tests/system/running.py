@@ -1,5 +1,6 @@
 """Start a devnet or a collector as a user does, ask it how it stands, and leave nothing behind."""
 
+import atexit
 import contextlib
 import json
 import os
@@ -40,15 +41,32 @@ def eventually(
     return found
 
 
+_KEPT: Final = contextlib.ExitStack()
+"""Sockets that keep the ports we gave out: others may listen there, but are not given them."""
+atexit.register(_KEPT.close)
+
+
 def free_port_pair() -> int:
-    """Return a port that is free, and so is the next one: frames, then requests."""
+    """
+    Return a port that is free, and so is the next one: frames, then requests.
+
+    As long as we run, whoever asks for any free port (another worker's tests) gets others.
+    """
     while True:
-        with socket.socket() as first, socket.socket() as second:
-            first.bind(("127.0.0.1", 0))
-            port = first.getsockname()[1]
+        with contextlib.ExitStack() as stack:
+            port = _bound(stack, 0)
             with contextlib.suppress(OSError, OverflowError):
-                second.bind(("127.0.0.1", port + 1))
-                return int(port)
+                _bound(stack, port + 1)
+                if sys.platform == "linux":  # elsewhere nobody else could listen there
+                    _KEPT.push(stack.pop_all())
+                return port
+
+
+def _bound(stack: contextlib.ExitStack, port: int) -> int:
+    sock = stack.enter_context(socket.socket())
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    sock.bind(("127.0.0.1", port))
+    return int(sock.getsockname()[1])
 
 
 class Devnet:

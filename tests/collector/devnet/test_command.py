@@ -1,7 +1,9 @@
 """Without a node: the options, and what is said when there can be no devnet."""
 
+import socket
 import subprocess
 import sys
+from contextlib import ExitStack
 
 import pytest
 from click.testing import CliRunner
@@ -53,17 +55,21 @@ def test_importing_the_command_is_cheap():
     assert not heavy & set(done.stdout.split())
 
 
-def test_free_ports_are_five_different_ones():
-    ports, peer = choose_ports(Ports())
-    assert len({ports.rpc, ports.ws, ports.grpc, ports.stream, peer}) == 5
+def test_free_ports_are_different_and_nobody_else_is_given_them_while_the_node_boots():
+    with ExitStack() as keeping, ExitStack() as others:
+        ports, peer = choose_ports(Ports(), keeping)
+        ours = {ports.rpc, ports.ws, ports.grpc, ports.stream, peer}
+        assert len(ours) == 5
+        for _ in range(500):
+            other = others.enter_context(socket.create_server(("127.0.0.1", 0)))
+            assert other.getsockname()[1] not in ours
+        # And yet the node can listen there.
+        for port in ours:
+            others.enter_context(socket.create_server(("127.0.0.1", port)))
 
 
 def test_a_taken_port_is_named():
-    import socket
-
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        sock.listen()
+    with socket.create_server(("127.0.0.1", 0)) as sock, ExitStack() as keeping:
         taken = sock.getsockname()[1]
         with pytest.raises(DevnetError, match=f"port {taken} "):
-            choose_ports(Ports(ws=taken))
+            choose_ports(Ports(ws=taken), keeping)
