@@ -8,8 +8,9 @@ from collector.markets.selection import with_symbols
 from shards.adapters.injective_chain import ws_decoder
 from shards.adapters.injective_chain.filters import filters
 from shards.core.pipeline import Pipeline
+from shards.protocol.channels import DEFAULT_CHANNELS
 from shards.protocol.frames import Record
-from shards.protocol.settings import CHANNELS, Market
+from shards.protocol.settings import Market
 from tests.shards import golden
 from tests.simulator.exchange import Activity, Exchange, SimBlock
 from tests.simulator.filters import Filter, from_json
@@ -99,7 +100,7 @@ def as_markets(exchange: Exchange) -> list[Market]:
 
 def asked(markets: Sequence[Market]) -> Filter:
     """Return the filter that a source asks for."""
-    return from_json(filters(markets, CHANNELS))
+    return from_json(filters(markets, DEFAULT_CHANNELS))
 
 
 @functools.cache

@@ -182,9 +182,8 @@ class Shard:
 
     def _tell_funding(self, changed: Iterable[Funding]) -> None:
         for event in changed:
-            # It may have been let go since it was asked for.
-            if event.market_id in self._pipeline.markets:
-                self._pipeline.outbox.funding(event)
+            # A query's answer, so it tells no latency; its market may have left since.
+            self._pipeline.outbox.other(event.market_id, event, late=True)
         self._settle()
 
     def _settle(self) -> None:

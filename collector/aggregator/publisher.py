@@ -13,7 +13,7 @@ import zmq
 from collector.aggregator.replay_buffer import History
 from collector.aggregator.topic_state import Lane
 from shards.protocol import frames
-from shards.protocol.frames import CHANNELS, SNAPSHOT, BatchHeader, Record
+from shards.protocol.frames import KIND_BY_CHANNEL, SNAPSHOT, BatchHeader, Record
 from shards.push import plain_send
 
 _SNDMORE: Final = int(zmq.SNDMORE)
@@ -28,7 +28,7 @@ class Publishing:
         self.history = History(frames_per_topic=128, total_bytes=32 << 20)
         self.published = 0
         self._send = plain_send(publisher)
-        self._heads = {kind: frames.head(kind, epoch) for kind in CHANNELS.values()}
+        self._heads = {kind: frames.head(kind, epoch) for kind in KIND_BY_CHANNEL.values()}
         self._ready: list[tuple[bytes, bytes]] = []
         """Topics and bodies of the burst."""
 

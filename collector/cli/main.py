@@ -20,9 +20,10 @@ from collector.settings.parts import DEFAULT_PUBLISH, DEFAULT_WEB
 from collector.tui.command import top
 from collector.verify.command import verify
 from collector.web.command import dashboard
+from shards.adapters import registry
 from shards.protocol import channels
+from shards.protocol.channels import DEFAULT_CHANNELS
 from shards.protocol.errors import EXIT_CONFIG, EXIT_OK, ConfigError
-from shards.protocol.settings import CHANNELS
 from shards.runtime import logs
 
 _TYPES: Final = ("spot", "derivative", "binary")
@@ -102,7 +103,7 @@ def _network_options(command: Callable[..., Any]) -> Callable[..., Any]:
 )
 @click.option(
     "--source",
-    type=click.Choice(["chain-ws", "chain-grpc", "indexer-grpc"]),
+    type=click.Choice(registry.names()),
     help="Which upstream API to read: a node's WebSocket, the chain stream over gRPC, or the "
     "indexer's streams.  "
     "[default: chain-ws; on mainnet and testnet chain-grpc]",
@@ -118,7 +119,7 @@ def _network_options(command: Callable[..., Any]) -> Callable[..., Any]:
     multiple=True,
     type=click.Choice(channels.NAMES),
     help="What to collect; may be repeated ('collector capabilities' says what each is). Gaps are "
-    f"always announced.  [default: {', '.join(CHANNELS)}]",
+    f"always announced.  [default: {', '.join(DEFAULT_CHANNELS)}]",
 )
 @click.option(
     "--publish",

@@ -14,6 +14,7 @@ from collector.markets import activity, assessment, discovery, networks, selecti
 from collector.markets.activity import Evidence, Level
 from collector.settings.parts import requests_endpoint
 from collector.tui.summary_text import block_lines
+from shards.adapters import registry
 from shards.protocol import channels
 from shards.protocol.errors import ConfigError, SourceError
 from shards.protocol.settings import Endpoints, Market
@@ -89,18 +90,14 @@ def _screen() -> Iterator[Callable[[str], None]]:
 def show_capabilities(*, as_json: bool) -> None:
     """Print the catalogue of channels, a paragraph for each, or as plain data."""
     if as_json:
-        click.echo(json.dumps(channels.rows()))
+        click.echo(json.dumps(registry.rows()))
         return
-    for channel in channels.CATALOGUE:
-        notes = [text for text, holds in _NOTES if holds(channel)]
-        click.echo(f"{channel.name}  ({', '.join([channel.topic, *notes])})")
-        cells = (
-            ("chain-ws, chain-grpc", channel.chain),
-            ("indexer-grpc", channel.indexer or "not given"),
-            ("lost blocks", channel.lost),
-        )
-        for name, text in cells:
-            click.echo(f"  {name:<20}  {text}")
+    head, *rows = registry.table()
+    for name, topic, *cells in rows:
+        notes = [text for text, holds in _NOTES if holds(channels.BY_NAME[name])]
+        click.echo(f"{name}  ({', '.join([topic, *notes])})")
+        for column, text in zip(head[2:], cells, strict=True):
+            click.echo(f"  {column:<20}  {'not given' if text == '-' else text}")
 
 
 def show_markets(

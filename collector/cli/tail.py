@@ -78,11 +78,11 @@ def _tail(
     from collector.client.subscriber import Subscriber, ask
     from collector.client.topic_filter import Wanted, known_symbols
     from collector.settings.parts import requests_endpoint
-    from shards.protocol.frames import CHANNELS
+    from shards.protocol.frames import KIND_BY_CHANNEL
 
     # What an oracle has a price of need not be a market.
     strict = "oracle" not in channels
-    channels = channels or tuple(CHANNELS)
+    channels = channels or tuple(KIND_BY_CHANNEL)
     # A wrong channel is told at once, not after the wait for the markets.
     Wanted(markets, channels)
     known = ask(requests_endpoint(connect), "markets", timeout_s=_ANSWER_S)

@@ -23,7 +23,7 @@ from collector.client.topic_sync import Inbox
 from collector.settings.parts import DEFAULT_PUBLISH, requests_endpoint
 from shards.protocol.errors import SequenceGap
 from shards.protocol.events import Book
-from shards.protocol.frames import CHANNELS, PREFIX_SIZE, ts_pub_of
+from shards.protocol.frames import KIND_BY_CHANNEL, PREFIX_SIZE, ts_pub_of
 from shards.protocol.histograms import Histogram
 from shards.protocol.order_book import OrderBook
 
@@ -54,7 +54,7 @@ class Subscriber:
         connect: str = DEFAULT_PUBLISH,
         *,
         markets: Iterable[str] = ("*",),
-        channels: Iterable[str] = tuple(CHANNELS),
+        channels: Iterable[str] = tuple(KIND_BY_CHANNEL),
         requests: str | None = None,
         hwm: int = 50_000,
         keep_books: bool = False,

@@ -6,7 +6,7 @@ from difflib import get_close_matches
 from fnmatch import fnmatchcase
 
 from shards.protocol.channels import CHAIN_WIDE
-from shards.protocol.frames import CHANNELS, topic as topic_name
+from shards.protocol.frames import KIND_BY_CHANNEL, topic as topic_name
 from shards.protocol.settings import CHAIN
 
 _GLOB = frozenset("*?[")
@@ -57,8 +57,10 @@ class Wanted:
     def __init__(self, markets: Iterable[str], channels: Iterable[str]) -> None:
         self.channels = tuple(dict.fromkeys(channels))
         for channel in self.channels:
-            if channel not in CHANNELS:
-                raise ValueError(f"unknown channel {channel!r}: choose from {', '.join(CHANNELS)}")
+            if channel not in KIND_BY_CHANNEL:
+                raise ValueError(
+                    f"unknown channel {channel!r}: choose from {', '.join(KIND_BY_CHANNEL)}"
+                )
         patterns = dict.fromkeys(map(symbol_pattern, markets))
         if not patterns or not self.channels:
             raise ValueError("nothing to subscribe to: no market or no channel is named")

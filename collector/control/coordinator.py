@@ -40,12 +40,12 @@ from collector.markets.activity import Assessment, Level
 from collector.markets.listing import Listing
 from collector.settings.parts import BUDGET, AggregatorConfig, ServingConfig
 from shards import worker
+from shards.adapters import registry
 from shards.net.access import Access
-from shards.protocol import channels as catalogue
+from shards.protocol.channels import CHAIN_WIDE, DEFAULT_CHANNELS
 from shards.protocol.errors import EXIT_BELOW, EXIT_OK, ConfigError, SourceError
 from shards.protocol.settings import (
     CHAIN,
-    CHANNELS,
     Endpoints,
     LogFormat,
     Market,
@@ -175,7 +175,7 @@ class Coordinator:
         with contextlib.ExitStack() as stack:
             signals = stack.enter_context(_Signals())
             try:
-                catalogue.check(self._options.channels, self._options.source)
+                registry.adapter(self._options.source).check(self._options.channels)
                 check_free(self._options.publish)
                 if self._options.http:
                     listening.check(self._options.http)
@@ -226,7 +226,7 @@ class Coordinator:
     def _fleet(self, found: list[Market], assessed: Assessment) -> Fleet:
         options = self._options
         markets = self._choose(found, assessed)
-        if not catalogue.CHAIN_WIDE.isdisjoint(options.channels):
+        if not CHAIN_WIDE.isdisjoint(options.channels):
             # It is assigned, resumed and handed on like a market.
             markets, found = [*markets, CHAIN], [*found, CHAIN]
         # What is most useful is subscribed, and its book fetched, first.
@@ -294,7 +294,7 @@ class Coordinator:
                     resume_within=options.file.limits.replay_blocks,
                     endpoints=endpoints,
                     every_market=fleet.every_market,
-                    channels=options.channels or CHANNELS,
+                    channels=options.channels or DEFAULT_CHANNELS,
                     web=options.web,
                     source=options.source,
                     log_level=options.log_level,
@@ -335,7 +335,7 @@ class Coordinator:
                 source=options.source,
                 endpoints=endpoints,
                 markets=fleet.of(number),
-                channels=options.channels or CHANNELS,
+                channels=options.channels or DEFAULT_CHANNELS,
                 per_market=options.per_market,
                 push=f"ipc://{folder}/push",
                 link=f"ipc://{folder}/link",

@@ -6,8 +6,8 @@ from typing import Final
 import msgspec
 
 from collector.markets.activity import Evidence
+from shards.protocol.channels import DEFAULT_CHANNELS
 from shards.protocol.settings import (
-    CHANNELS,
     Count,
     Endpoints,
     LogFormat,
@@ -97,7 +97,7 @@ class AggregatorConfig(msgspec.Struct, frozen=True, kw_only=True):
     """Blocks after which a market that was removed and comes back begins anew."""
     every_market: bool
     """Whether these are all the markets of the network: then trades can be proved whole."""
-    channels: tuple[str, ...] = CHANNELS
+    channels: tuple[str, ...] = DEFAULT_CHANNELS
     """What is collected."""
     web: str = ""
     """Where the web page is, for those who ask; empty without one."""

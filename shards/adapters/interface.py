@@ -1,11 +1,22 @@
-"""Who receives what a source hears, and what a source offers: the two sides of the shell."""
+"""
+What an adapter is: everything that differs between upstreams, behind one object.
 
-from collections.abc import Iterable
-from typing import Protocol, runtime_checkable
+`Adapter` is what the rest of the program knows of an upstream; `Source` and `Sink` are the two
+sides of its connection. An adapter's module is light: it declares, and loads its libraries
+only when something is opened (registry.py).
+"""
 
-from shards.net.endpoints import EndpointPool
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, ClassVar, Protocol, runtime_checkable
+
+from shards.protocol import channels
+from shards.protocol.errors import ConfigError
 from shards.protocol.events import Block, Cause, Confirmed, Rejected
 from shards.protocol.settings import Market
+
+if TYPE_CHECKING:
+    # It loads asyncio, which those who only read what is declared have no use for.
+    from shards.net.endpoints import EndpointPool
 
 
 class Sink(Protocol):
@@ -37,7 +48,7 @@ class Sink(Protocol):
 class Source(Protocol):
     """One upstream API."""
 
-    endpoints: EndpointPool
+    endpoints: "EndpointPool"
 
     async def run(self) -> None:
         """Connect, subscribe, and start over whenever that ends; never return."""
@@ -61,3 +72,36 @@ class BlockSource(Protocol):
 
     def decode(self, payload: bytes | memoryview) -> tuple[int, Block | Confirmed | Rejected]:
         """Decode one of this source's payloads."""
+
+
+class Adapter:
+    """One upstream API; there is one object of it, which keeps nothing."""
+
+    name: ClassVar[str]
+    """As ``--source`` spells it."""
+    promises: ClassVar[Mapping[str, str]]
+    """By channel, in a sentence for its users, what is guaranteed; only of those it gives."""
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """The channels that it gives, in the order in which they are shown."""
+        return tuple(name for name in channels.NAMES if name in self.promises)
+
+    def check(self, wanted: Iterable[str]) -> None:
+        """
+        Make sure that these channels can be had here.
+
+        Raises:
+            ConfigError: If one of them cannot, or if there is no such channel.
+
+        """
+        for channel in wanted:
+            if channel not in channels.NAMES:
+                known = ", ".join(channels.NAMES)
+                raise ConfigError(f"channel {channel!r}: there is none, only {known}")
+            if channel not in self.promises:
+                raise ConfigError(
+                    f"--channel {channel}: the source {self.name} does not give it, only "
+                    f"{', '.join(self.channels)} "
+                    "('collector capabilities' says what each source guarantees)"
+                )

@@ -25,7 +25,7 @@ class ChainFeed(Feed):
     def _publish(self, block: Block, ts_recv: int, source: Source, late: bool = False) -> None:
         """Tell the block, then the oracles' prices in it, one event for each symbol."""
         height, ts_event = block.height, block.ts_event
-        self._outlet.pulse(self, Pulse(height, ts_event, ts_recv, source), late)
+        self._outlet.other(self.market_id, Pulse(height, ts_event, ts_recv, source), late)
         if block.extras is None:
             return
         by_symbol: dict[str, list[Price]] = {}
@@ -33,4 +33,4 @@ class ChainFeed(Feed):
             by_symbol.setdefault(symbol, []).append(price)
         for symbol, prices in by_symbol.items():
             event = Oracle(symbol, height, ts_event, ts_recv, source, prices)
-            self._outlet.oracle(self, event, late)
+            self._outlet.other(self.market_id, event, late)

@@ -18,7 +18,7 @@ from shards.core.chain_feed import ChainFeed
 from shards.core.feed import Feed
 from shards.core.outgoing import Outgoing
 from shards.core.record_builder import Outbox
-from shards.protocol.channels import BOOKS
+from shards.protocol.channels import BOOKS, DEFAULT_CHANNELS
 from shards.protocol.errors import DecodeError
 from shards.protocol.events import (
     Block,
@@ -35,7 +35,7 @@ from shards.protocol.events import (
 )
 from shards.protocol.frames import Record
 from shards.protocol.ledger import MarketLedger, Ranges
-from shards.protocol.settings import CHAIN, CHANNELS, Limits, Market
+from shards.protocol.settings import CHAIN, Limits, Market
 
 _SLOWEST: Final = 3.0
 """A block counts as at most so many block times."""
@@ -64,7 +64,7 @@ class Pipeline(Outgoing):
         source: Source,
         decoder: Decoder,
         limits: Limits | None = None,
-        channels: Collection[str] = CHANNELS,
+        channels: Collection[str] = DEFAULT_CHANNELS,
         ledgers: dict[str, MarketLedger] | None = None,
     ) -> None:
         self._limits = limits or Limits()

@@ -12,6 +12,7 @@ import msgspec
 
 from shards.core.book_sync import BookSync
 from shards.core.feed import Feed
+from shards.protocol.channels import BY_EVENT, BY_KIND, DEFAULT_CHANNELS
 from shards.protocol.events import (
     Book,
     Funding,
@@ -27,17 +28,11 @@ from shards.protocol.events import (
 from shards.protocol.frames import (
     BY_ID,
     KEYFRAME,
-    KIND_BLOCKS,
     KIND_BOOK,
-    KIND_FUNDING,
     KIND_GAP,
-    KIND_ORACLE,
-    KIND_ORDERS,
-    KIND_TICKER,
     KIND_TRADES,
     LATE,
     SNAPSHOT,
-    STATES,
     Record,
     decode_gap,
     encode,
@@ -45,9 +40,10 @@ from shards.protocol.frames import (
     topic,
 )
 from shards.protocol.ledger import MarketLedger
-from shards.protocol.settings import CHANNELS, Limits, Market
+from shards.protocol.settings import Limits, Market
 
-_OF_BOOKS: Final = (KIND_BOOK, KIND_TICKER)
+OtherEvent: TypeAlias = Ticker | Orders | Pulse | Oracle | Funding
+"""What is collected on request."""
 _BOOK_ALONE: Final = 1 << 62
 """Above every height: no block need be had again (`Feed.rewind`)."""
 
@@ -105,7 +101,7 @@ class Outbox:
         *,
         source: Source,
         limits: Limits,
-        channels: Collection[str] = CHANNELS,
+        channels: Collection[str] = DEFAULT_CHANNELS,
     ) -> None:
         self.records: list[Record] = []
         self.requests: list[Request] = []
@@ -231,56 +227,28 @@ class Outbox:
             Record(name, KIND_GAP, LATE, event.first, event.gap_id, 1, 0, event.ts, encode(event))
         )
 
-    def ticker(self, feed: Speaker, event: Ticker, late: bool = False) -> None:
-        """Make a ticker frame."""
-        name = topic("ticker", self._lanes[feed.market_id].symbol)
-        self._tell(name, KIND_TICKER, event, event.height, event.sequence, late)
-
-    def orders(self, feed: Feed, event: Orders, late: bool = False) -> None:
-        """Make the frame of one block's order updates."""
-        name = topic("orders", self._lanes[feed.market_id].symbol)
-        self._tell(name, KIND_ORDERS, event, event.height, 0, late, count=len(event.orders))
-
-    def pulse(self, feed: Feed, event: Pulse, late: bool = False) -> None:
-        """Make the frame of one block of the chain."""
-        name = topic("blocks", self._lanes[feed.market_id].symbol)
-        self._tell(name, KIND_BLOCKS, event, event.height, 0, late)
-
-    def oracle(self, feed: Feed, event: Oracle, late: bool = False) -> None:
-        """Make the frame of one block's prices of one oracle symbol."""
-        name = topic("oracle", symbol_of(event.symbol))
-        self._tell(name, KIND_ORACLE, event, event.height, 0, late)
-
-    def funding(self, event: Funding) -> None:
-        """Make the frame of a market's funding; a query's answer, so it tells no latency."""
-        lane = self._lanes.get(event.market_id)
-        if lane is not None:
-            name = topic("funding", lane.symbol)
-            self._tell(name, KIND_FUNDING, event, event.height, 0, late=True)
-
-    def _tell(
-        self,
-        name: str,
-        kind: int,
-        event: Ticker | Orders | Pulse | Oracle | Funding,
-        height: int,
-        sequence: int,
-        late: bool,
-        *,
-        count: int = 1,
-    ) -> None:
-        """Make a frame of one of the channels that are collected on request."""
-        channel = name.partition(".")[0]
-        if channel not in self._channels:
+    def other(self, market_id: str, event: OtherEvent, late: bool = False) -> None:
+        """Make a frame of any other channel, by its row (channels.py), if it is collected."""
+        channel = BY_EVENT[type(event)]
+        lane = self._lanes.get(market_id)
+        if channel.name not in self._channels or lane is None:
             return
-        flags = LATE if late else 0
-        is_state = channel in STATES
-        if is_state:
-            flags |= SNAPSHOT
-        times = (event.ts_event, event.ts_recv)
-        record = Record(name, kind, flags, height, sequence, count, *times, encode(event))
+        # An oracle's prices have a symbol of their own.
+        symbol = symbol_of(event.symbol) if type(event) is Oracle else lane.symbol
+        name = topic(channel.name, symbol)
+        record = Record(
+            name,
+            channel.kind,
+            (LATE if late else 0) | (SNAPSHOT if channel.is_state else 0),
+            event.height,
+            getattr(event, "sequence", 0),
+            len(getattr(event, channel.items)) if channel.items else 1,
+            event.ts_event,
+            event.ts_recv,
+            encode(event),
+        )
         self.records.append(record)
-        if is_state:
+        if channel.is_state:
             self._states[name] = record
 
     def states(self) -> None:
@@ -328,14 +296,15 @@ class Outbox:
             if record.flags & KEYFRAME or record.kind == KIND_GAP:
                 continue
             count += 1
-            if record.kind == KIND_FUNDING:
-                # No block has it: it is told again as it stands.
+            channel = BY_KIND[record.kind]
+            if not channel.is_replayed:
+                # No block has it: it is sent again as it stands.
                 states[record.topic] = self._states[record.topic]
                 continue
-            symbol = "chain." if record.kind == KIND_ORACLE else record.topic.partition(".")[2]
+            symbol = "chain." if channel.is_chain_wide else record.topic.partition(".")[2]
             # A fetched book may be older or newer than the blocks around it.
-            is_book = record.kind in _OF_BOOKS
-            height = _BOOK_ALONE if is_book and record.flags & SNAPSHOT else record.height
+            is_whole_book = channel.needs_book and record.flags & SNAPSHOT
+            height = _BOOK_ALONE if is_whole_book else record.height
             first[symbol] = min(first.get(symbol, height), height)
         self.records += [told[-1] for told in gaps.values() if not _opened_and_closed(told)]
         self.records += states.values()

@@ -1,168 +1,175 @@
 """
-Which channels there are, which source gives each, and what is guaranteed there.
+The channels, one row each: what a channel carries and how its facts are told apart.
 
-The one place that says so: `collector capabilities` prints it, the table in
-docs/operations.md is made of it, `collector start` refuses what it does not promise. Pure.
+The one place that says so. The kinds and decoders of `frames`, `--channel`, `collector
+capabilities` and the table in docs/operations.md are made of these rows; the shard, the
+aggregator and the subscriber tell facts apart by them. Which source gives a channel, and
+what it promises there, is the adapters' to say (adapters/registry.py). Pure.
 """
 
-from collections.abc import Iterable
+import enum
 from typing import Final
 
 import msgspec
 
-from shards.protocol.errors import ConfigError
-from shards.protocol.settings import CHANNELS, SourceName
+from shards.protocol.events import (
+    Book,
+    Event,
+    Funding,
+    Gap,
+    Metadata,
+    Oracle,
+    Orders,
+    Pulse,
+    Ticker,
+    Trades,
+)
 
-SOURCES: Final[tuple[SourceName, ...]] = ("chain-ws", "chain-grpc", "indexer-grpc")
+
+class Identity(enum.Enum):
+    """When two events of one topic are the same fact, which is to be delivered once."""
+
+    SEQUENCE = "sequence"
+    """Known if its ``sequence`` is not above the last one: heights may repeat."""
+    HEIGHT = "height"
+    """Known if its ``height`` is not above the last one: one event a block."""
+    TRADES = "trades"
+    """By height, or each trade by its id: the source decides (trade_ids.py)."""
+    GAP = "gap"
+    """Known if its ``(gap_id, state, first, last)`` was delivered."""
+    VALUE = "value"
+    """Known if nothing but its instants differs from the last one."""
 
 
-class Channel(msgspec.Struct, frozen=True):
-    """One channel, as its users are told of it."""
+class Channel(msgspec.Struct, frozen=True, kw_only=True):
+    """One channel."""
 
     name: str
+    kind: int
+    """Of its frames, byte 2 of a body."""
+    event: type[Event]
     topic: str
-    is_state: bool
-    """A late joiner is given the newest frame, which is all there is to know."""
-    chain: str
-    """What both chain sources guarantee."""
-    indexer: str
-    """What indexer-grpc guarantees; empty where it does not give the channel."""
-    lost: str
-    """What becomes of it in blocks that were lost."""
+    identity: Identity
+    is_state: bool = False
+    """Conflated: the newest event is all there is to know, and a late joiner is given it."""
+    is_default: bool = False
+    """Collected unless something else is asked for."""
+    is_offered: bool = True
+    """Whether it can be asked for; gaps are announced in any case."""
+    needs_book: bool = False
+    """Made of a book, which has to be kept for it."""
+    is_extra: bool = False
+    """Beyond trades and books: sources decode it only where it is asked for."""
+    is_chain_wide: bool = False
+    """It belongs to no market: one feed of the whole chain gives it."""
+    is_replayed: bool = True
+    """A lost block brings it again; otherwise the newest event is sent again."""
+    items: str = ""
+    """The event's list, whose length a record counts; without one it counts 1."""
+    lost: str = ""
+    """What becomes of it in blocks that were lost, for people."""
 
-    @property
-    def is_default(self) -> bool:
-        """Whether it is collected unless something else is asked for."""
-        return self.name in CHANNELS
 
-    def guarantee(self, source: SourceName) -> str:
-        """Return what a source guarantees; empty where it does not give this channel."""
-        return self.indexer if source == "indexer-grpc" else self.chain
-
-
-CATALOGUE: Final = (
+CHANNELS: Final = (
     Channel(
         name="book",
+        kind=1,
+        event=Book,
         topic="book.SYMBOL.",
-        is_state=False,
-        chain="every change of every block, once, in order; sequence goes up by one",
-        indexer="every change that its stream brings, in order, without its height; what was missed "
-        "shows by sequence or at a query every 2 s, and a whole book follows",
+        identity=Identity.SEQUENCE,
+        is_default=True,
+        needs_book=True,
         lost="replayed exactly; where no node has the block any more, a whole book follows",
     ),
     Channel(
         name="trades",
+        kind=2,
+        event=Trades,
         topic="trades.SYMBOL.",
-        is_state=False,
-        chain="every trade of every block, once, in the chain's order; ids without a hole",
-        indexer="every trade once, held every 3 s against the indexer's list, which brings what its "
-        "stream did not; no proof by the chain",
+        identity=Identity.TRADES,
+        is_default=True,
+        items="trades",
         lost="replayed exactly, from an indexer where no node has the block any more",
     ),
     Channel(
+        name="gap",
+        kind=3,
+        event=Gap,
+        topic="gap.SYMBOL.",
+        identity=Identity.GAP,
+        is_offered=False,
+    ),
+    Channel(
         name="ticker",
+        kind=4,
+        event=Ticker,
         topic="ticker.SYMBOL.",
+        identity=Identity.SEQUENCE,
         is_state=True,
-        chain="every change of the best bid or ask, read from the book after each change of it",
-        indexer="the same, from the indexer's book",
+        needs_book=True,
         lost="with the book",
     ),
     Channel(
         name="orders",
+        kind=9,
+        event=Orders,
         topic="orders.SYMBOL.",
-        is_state=False,
-        chain="every update of a resting order (L3) of every block, once; fills are in trades",
-        indexer="",
+        identity=Identity.HEIGHT,
+        is_extra=True,
+        items="orders",
         lost="replayed exactly; announced as missing where no node has the block any more",
     ),
     Channel(
         name="oracle",
+        kind=5,
+        event=Oracle,
         topic="oracle.SYMBOL.",
+        identity=Identity.HEIGHT,
         is_state=True,
-        chain="every price of every block, type and price as told; of pyth the EMA, by feed id",
-        indexer="",
+        is_extra=True,
+        is_chain_wide=True,
         lost="replayed from the oracles' own events",
     ),
     Channel(
         name="funding",
+        kind=6,
+        event=Funding,
         topic="funding.SYMBOL.",
+        identity=Identity.HEIGHT,
         is_state=True,
-        chain="the chain's state as asked for every 5 s, when it changed; cumulative, so a payment "
-        "may be told late but is never missed",
-        indexer="",
+        is_replayed=False,
         lost="not replayed: the next answer has all of it",
     ),
     Channel(
         name="markets",
+        kind=7,
+        event=Metadata,
         topic="markets.SYMBOL.",
+        identity=Identity.VALUE,
         is_state=True,
-        chain="how the chain lists a market: at the start, and within 30 s of a change",
-        indexer="the same, from the chain's query or else the indexer's",
+        is_replayed=False,
         lost="not concerned",
     ),
     Channel(
         name="blocks",
+        kind=8,
+        event=Pulse,
         topic="blocks.chain.",
+        identity=Identity.HEIGHT,
         is_state=True,
-        chain="every block, once, in order, with the instant of its first payload",
-        indexer="",
+        is_chain_wide=True,
         lost="told when they are replayed, source replay",
     ),
 )
 """In the order in which they are shown."""
 
-NAMES: Final = tuple(channel.name for channel in CATALOGUE)
-BOOKS: Final = frozenset({"book", "ticker"})
-"""Channels that a book must be kept for."""
-EXTRAS: Final = frozenset({"orders", "oracle"})
-"""Channels that a block of the chain stream says beyond books and trades."""
-CHAIN_WIDE: Final = frozenset({"oracle", "blocks"})
-"""Channels that belong to no market: one feed of the whole chain gives them."""
+OFFERED: Final = tuple(channel for channel in CHANNELS if channel.is_offered)
+NAMES: Final = tuple(channel.name for channel in OFFERED)
+DEFAULT_CHANNELS: Final = tuple(channel.name for channel in CHANNELS if channel.is_default)
+BY_NAME: Final = {channel.name: channel for channel in CHANNELS}
+BY_KIND: Final = {channel.kind: channel for channel in CHANNELS}
+BY_EVENT: Final = {channel.event: channel for channel in CHANNELS}
 
-
-def given_by(source: SourceName) -> tuple[str, ...]:
-    """Name the channels that a source gives."""
-    return tuple(channel.name for channel in CATALOGUE if channel.guarantee(source))
-
-
-def check(channels: Iterable[str], source: SourceName) -> None:
-    """
-    Make sure that a source gives all of these channels.
-
-    Raises:
-        ConfigError: If it does not.
-
-    """
-    given = given_by(source)
-    for channel in channels:
-        if channel not in NAMES:
-            raise ConfigError(f"channel {channel!r}: there is none, only {', '.join(NAMES)}")
-        if channel not in given:
-            raise ConfigError(
-                f"--channel {channel}: the source {source} does not give it, only "
-                f"{', '.join(given)} ('collector capabilities' says what each source guarantees)"
-            )
-
-
-def rows() -> list[dict[str, object]]:
-    """Return the catalogue as plain data, its fields a contract."""
-    return [
-        {
-            "channel": channel.name,
-            "topic": channel.topic,
-            "default": channel.is_default,
-            "state": channel.is_state,
-            "sources": {source: channel.guarantee(source) or None for source in SOURCES},
-            "lost_blocks": channel.lost,
-        }
-        for channel in CATALOGUE
-    ]
-
-
-def table() -> list[list[str]]:
-    """Return the catalogue's cells, the head first; both chain sources say the same."""
-    head = ["channel", "topic", "chain-ws, chain-grpc", "indexer-grpc", "lost blocks"]
-    return [head] + [
-        [channel.name, channel.topic, channel.chain, channel.indexer or "-", channel.lost]
-        for channel in CATALOGUE
-    ]
+BOOKS: Final = frozenset(channel.name for channel in CHANNELS if channel.needs_book)
+EXTRAS: Final = frozenset(channel.name for channel in CHANNELS if channel.is_extra)
+CHAIN_WIDE: Final = frozenset(channel.name for channel in CHANNELS if channel.is_chain_wide)

@@ -9,7 +9,7 @@ stand at fixed offsets, so that nobody needs to decode it to route it::
     offset  bytes                  element
          0  9a                     array of ten
          1  01                     0  version
-         2  kind                   1  kind, one of the KIND_* below
+         2  kind                   1  kind, one of the KIND_* below (channels.py)
          3  cf + 8 bytes           2  publisher_epoch: grows when the aggregator starts
         12  cf + 8                 3  topic_sequence: 1, 2, 3 … per topic and publisher epoch
         21  cf + 8                 4  ts_pub
@@ -29,42 +29,21 @@ from typing import Final
 
 import msgspec
 
-from shards.protocol.events import (
-    Book,
-    Event,
-    Funding,
-    Gap,
-    Metadata,
-    Oracle,
-    Orders,
-    Pulse,
-    Ticker,
-    Trades,
-)
+from shards.protocol import channels
+from shards.protocol.events import Event, Gap, Trades
 
 VERSION: Final = 1
 
-KIND_BOOK: Final = 1
-KIND_TRADES: Final = 2
-KIND_GAP: Final = 3
-KIND_TICKER: Final = 4
-KIND_ORACLE: Final = 5
-KIND_FUNDING: Final = 6
-KIND_MARKETS: Final = 7
-KIND_BLOCKS: Final = 8
-KIND_ORDERS: Final = 9
-
-CHANNELS: Final = {
-    "book": KIND_BOOK,
-    "trades": KIND_TRADES,
-    "gap": KIND_GAP,
-    "ticker": KIND_TICKER,
-    "oracle": KIND_ORACLE,
-    "funding": KIND_FUNDING,
-    "markets": KIND_MARKETS,
-    "blocks": KIND_BLOCKS,
-    "orders": KIND_ORDERS,
-}
+KIND_BY_CHANNEL: Final = {channel.name: channel.kind for channel in channels.CHANNELS}
+KIND_BOOK: Final = KIND_BY_CHANNEL["book"]
+KIND_TRADES: Final = KIND_BY_CHANNEL["trades"]
+KIND_GAP: Final = KIND_BY_CHANNEL["gap"]
+KIND_TICKER: Final = KIND_BY_CHANNEL["ticker"]
+KIND_ORACLE: Final = KIND_BY_CHANNEL["oracle"]
+KIND_FUNDING: Final = KIND_BY_CHANNEL["funding"]
+KIND_MARKETS: Final = KIND_BY_CHANNEL["markets"]
+KIND_BLOCKS: Final = KIND_BY_CHANNEL["blocks"]
+KIND_ORDERS: Final = KIND_BY_CHANNEL["orders"]
 
 SNAPSHOT: Final = 1
 """Record flag: the event needs none before it: a whole book, or a state (`STATES`)."""
@@ -75,7 +54,7 @@ LATE: Final = 4
 BY_ID: Final = 8
 """Record flag: trades that may come in any order and more than once; their ids tell them apart."""
 
-STATES: Final = frozenset({"ticker", "oracle", "funding", "markets", "blocks"})
+STATES: Final = frozenset(channel.name for channel in channels.CHANNELS if channel.is_state)
 """Channels whose newest event is all there is to know: a late joiner is given it."""
 
 _HEAD: Final = struct.Struct(">BBBBQB")
@@ -196,15 +175,7 @@ def ts_pub_of(body: bytes) -> int:
 
 _frames: Final = msgspec.msgpack.Decoder(Frame)
 EVENTS: Final[dict[int, msgspec.msgpack.Decoder[Event]]] = {
-    KIND_BOOK: msgspec.msgpack.Decoder(Book),
-    KIND_TRADES: msgspec.msgpack.Decoder(Trades),
-    KIND_GAP: msgspec.msgpack.Decoder(Gap),
-    KIND_TICKER: msgspec.msgpack.Decoder(Ticker),
-    KIND_ORACLE: msgspec.msgpack.Decoder(Oracle),
-    KIND_FUNDING: msgspec.msgpack.Decoder(Funding),
-    KIND_MARKETS: msgspec.msgpack.Decoder(Metadata),
-    KIND_BLOCKS: msgspec.msgpack.Decoder(Pulse),
-    KIND_ORDERS: msgspec.msgpack.Decoder(Orders),
+    channel.kind: msgspec.msgpack.Decoder(channel.event) for channel in channels.CHANNELS
 }
 """The decoder of each kind's event."""
 

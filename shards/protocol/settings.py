@@ -4,6 +4,8 @@ from typing import Annotated, Literal, TypeAlias
 
 import msgspec
 
+from shards.protocol.channels import DEFAULT_CHANNELS
+
 LogFormat: TypeAlias = Literal["text", "json"]
 SourceName = Literal["chain-ws", "chain-grpc", "indexer-grpc"]
 MarketType = Literal["spot", "derivative", "binary", "chain"]
@@ -45,10 +47,6 @@ class Market(msgspec.Struct, frozen=True):
 
 CHAIN = Market("chain", "chain", "chain", "chain")
 """What stands for the chain itself where markets are listed, assigned and subscribed."""
-
-CHANNELS = ("book", "trades")
-"""What is collected unless something else is asked for (catalogue.py has all); gaps are always
-announced."""
 
 
 class Endpoints(msgspec.Struct, frozen=True, kw_only=True):
@@ -142,7 +140,7 @@ class ShardConfig(msgspec.Struct, frozen=True, kw_only=True):
     source: SourceName
     endpoints: Endpoints
     markets: tuple[Market, ...]
-    channels: tuple[str, ...] = CHANNELS
+    channels: tuple[str, ...] = DEFAULT_CHANNELS
     per_market: bool = False
     """On chain-grpc: a call per market instead of one for all."""
     push: str

@@ -17,8 +17,9 @@ from shards.adapters.interface import Sink
 from shards.net.access import Access
 from shards.net.rpc import Rpc, latest_height
 from shards.net.token_bucket import usage
+from shards.protocol.channels import DEFAULT_CHANNELS
 from shards.protocol.errors import ConfigError, SourceError
-from shards.protocol.settings import CHANNELS, Endpoints, Market
+from shards.protocol.settings import Endpoints, Market
 from tests.simulator import faults
 from tests.simulator.client import Simulator, simulator
 from tests.simulator.venue import Options, Venue, running
@@ -147,7 +148,7 @@ async def test_a_stream_learns_the_cookie_and_queries_go_to_its_backend(venue: V
     heard = asyncio.Event()
     sink = cast("Sink", _Heard(heard))
     markets = [_market(venue)]
-    options: dict[str, Any] = {"channels": CHANNELS, "access": access}
+    options: dict[str, Any] = {"channels": DEFAULT_CHANNELS, "access": access}
     stream = ChainGrpc([venue.stream.endpoint], markets, sink, **options)
     reading = asyncio.create_task(stream.run())
     while not heard.is_set():

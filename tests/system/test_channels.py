@@ -22,13 +22,13 @@ import pytest
 
 from collector import Lost, Subscriber
 from collector.devnet.protos import PROTOS
-from shards.protocol.channels import CATALOGUE
+from shards.protocol.channels import OFFERED
 from shards.protocol.events import Funding, Gap, Metadata, Oracle, Orders, Pulse, Ticker, Trades
 from tests.system.running import Devnet, collector
 
 pytestmark = pytest.mark.node
 
-CHANNELS = [part for channel in CATALOGUE for part in ("--channel", channel.name)]
+CHANNELS = [part for channel in OFFERED for part in ("--channel", channel.name)]
 SETTLED_S = 4.0
 """After everyone is well again: subscribers ask once a second how far that is."""
 RECOVERED_S = 60.0

@@ -10,14 +10,14 @@ import msgspec
 import pytest
 
 from collector import Book, Subscriber
-from shards.protocol.channels import CATALOGUE
+from shards.protocol.channels import OFFERED
 from shards.protocol.events import Oracle, Orders, Pulse, Ticker, Trades
 from shards.protocol.frames import STATES
 from tests.system.running import Devnet, Running, collector
 
 pytestmark = pytest.mark.node
 
-CHANNELS = [part for channel in CATALOGUE for part in ("--channel", channel.name)]
+CHANNELS = [part for channel in OFFERED for part in ("--channel", channel.name)]
 BLOCKS = 20
 STREAMED = Trades | Ticker | Orders | Oracle | Pulse
 

@@ -20,7 +20,7 @@ from collections import defaultdict, deque
 from collections.abc import Iterable
 from typing import Any, Final
 
-from shards.protocol.frames import CHANNELS, LATE, BatchHeader, Record
+from shards.protocol.frames import KIND_BY_CHANNEL, LATE, BatchHeader, Record
 from shards.protocol.histograms import Histogram, Turns
 
 _SPAN_OVER_NS: Final = 2_000_000_000
@@ -178,7 +178,7 @@ class Latencies:
     def recv_to_aggregator(self, shard: int | None = None) -> dict[str, Histogram]:
         """Return it by channel, of one shard or of all that ever were."""
         of = [*self.shards.values(), self._stopped] if shard is None else [self.shards[shard]]
-        names = {kind: name for name, kind in CHANNELS.items()}
+        names = {kind: name for name, kind in KIND_BY_CHANNEL.items()}
         found: dict[str, Histogram] = {}
         for hops in of:
             for channels in (hops.channels, hops.recent):

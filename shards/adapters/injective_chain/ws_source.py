@@ -21,10 +21,10 @@ from shards.adapters.interface import Sink
 from shards.net import websocket
 from shards.net.access import Access
 from shards.net.reconnecting import Reconnecting
-from shards.protocol.channels import EXTRAS
+from shards.protocol.channels import DEFAULT_CHANNELS, EXTRAS
 from shards.protocol.errors import SourceError
 from shards.protocol.events import Block, Cause, Confirmed, Rejected
-from shards.protocol.settings import CHANNELS, Market
+from shards.protocol.settings import Market
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +32,9 @@ _PACE: Final = 20
 """Subscriptions sent in one go."""
 
 
-def subscribe_request(request_id: int, market: Market, channels: Sequence[str] = CHANNELS) -> bytes:
+def subscribe_request(
+    request_id: int, market: Market, channels: Sequence[str] = DEFAULT_CHANNELS
+) -> bytes:
     """Build the JSON-RPC request for one market's channels."""
     params: dict[str, Any] = {
         "req": {
@@ -64,7 +66,7 @@ class ChainWs(Reconnecting):
         markets: Sequence[Market],
         sink: Sink,
         *,
-        channels: Sequence[str] = CHANNELS,
+        channels: Sequence[str] = DEFAULT_CHANNELS,
         subscribe_per_s: float,
         return_s: float,
         access: Access | None = None,

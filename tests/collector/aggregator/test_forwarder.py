@@ -10,6 +10,7 @@ import zmq
 from collector.aggregator.forwarder import OWN_SHARD, Aggregator
 from collector.settings.parts import AggregatorConfig
 from shards.protocol import frames
+from shards.protocol.channels import DEFAULT_CHANNELS
 from shards.protocol.control import Report
 from shards.protocol.events import Book, Event, Gap, Metadata, Ticker, Trade, Trades
 from shards.protocol.frames import (
@@ -22,7 +23,7 @@ from shards.protocol.frames import (
     BatchHeader,
     Record,
 )
-from shards.protocol.settings import CHANNELS, Endpoints, Market
+from shards.protocol.settings import Endpoints, Market
 from tests.shards.reported import market_report, report
 
 MARKET = Market("0x" + "a" * 64, "INJ/USDT", "INJ-USDT", "spot")
@@ -56,7 +57,7 @@ class Bench:
     """An aggregator, its shards played by hand, and one subscriber of everything."""
 
     def __init__(
-        self, directory: Path, epoch: int = PUBLISHER, channels: tuple[str, ...] = CHANNELS
+        self, directory: Path, epoch: int = PUBLISHER, channels: tuple[str, ...] = DEFAULT_CHANNELS
     ) -> None:
         self.context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self.publisher = self.context.socket(zmq.XPUB)

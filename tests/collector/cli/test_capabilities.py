@@ -7,16 +7,17 @@ import pytest
 from click.testing import CliRunner
 
 from collector.cli.main import cli
+from shards.adapters import registry
 from shards.protocol import channels, frames
+from shards.protocol.channels import DEFAULT_CHANNELS
 from shards.protocol.errors import ConfigError
-from shards.protocol.settings import CHANNELS, SourceName
 
 DOC = Path(__file__).parents[3] / "docs" / "operations.md"
 
 
 def documented() -> str:
     """The table as Markdown."""
-    head, *rows = channels.table()
+    head, *rows = registry.table()
     lines = [
         head,
         ["---"] * len(head),
@@ -32,7 +33,7 @@ def test_the_documents_table_is_the_catalogue() -> None:
 def test_the_command_prints_the_catalogue() -> None:
     result = CliRunner().invoke(cli, ["capabilities"])
     assert result.exit_code == 0
-    for row in channels.table()[1:]:
+    for row in registry.table()[1:]:
         for cell in row:
             assert (cell if cell != "-" else "not given") in result.stdout
 
@@ -41,27 +42,34 @@ def test_its_json_is_plain_data() -> None:
     result = CliRunner().invoke(cli, ["capabilities", "--json"])
     rows = json.loads(result.stdout)
     assert [row["channel"] for row in rows] == list(channels.NAMES)
-    assert {row["channel"] for row in rows if row["default"]} == set(CHANNELS)
-    assert rows[0]["sources"].keys() == set(channels.SOURCES)
+    assert {row["channel"] for row in rows if row["default"]} == set(DEFAULT_CHANNELS)
+    assert rows[0]["sources"].keys() == set(registry.names())
 
 
 def test_every_channel_of_the_catalogue_has_a_kind_and_its_states_are_the_wires() -> None:
-    assert set(channels.NAMES) <= frames.CHANNELS.keys()
-    states = {channel.name for channel in channels.CATALOGUE if channel.is_state}
-    assert states == frames.STATES & set(channels.NAMES)
+    assert set(channels.NAMES) == frames.KIND_BY_CHANNEL.keys() - {"gap"}
+    assert {"ticker", "oracle", "funding", "markets", "blocks"} == frames.STATES
+    for rows in (channels.BY_NAME, channels.BY_KIND, channels.BY_EVENT):
+        assert len(rows) == len(channels.CHANNELS), "two rows share what tells them apart"
+    for channel in channels.CHANNELS:
+        fields = channel.event.__struct_fields__
+        assert not channel.items or channel.items in fields
+        assert channel.identity is not channels.Identity.SEQUENCE or "sequence" in fields
+        assert channel.identity is not channels.Identity.HEIGHT or "height" in fields
 
 
-@pytest.mark.parametrize("source", channels.SOURCES)
+@pytest.mark.parametrize("source", registry.names())
 def test_a_channel_that_the_source_does_not_give_is_refused_in_one_sentence(
-    source: SourceName,
+    source: str,
 ) -> None:
-    given = channels.given_by(source)
-    channels.check(given, source)
+    adapter = registry.adapter(source)
+    given = adapter.channels
+    adapter.check(given)
     for name in set(channels.NAMES) - set(given):
         with pytest.raises(ConfigError, match=f"--channel {name}: the source {source} does not"):
-            channels.check([name], source)
+            adapter.check([name])
 
 
 def test_a_channel_that_nobody_knows_is_refused_by_its_name() -> None:
     with pytest.raises(ConfigError, match="channel 'books': there is none, only book, trades"):
-        channels.check(["books"], "chain-ws")
+        registry.adapter("chain-ws").check(["books"])

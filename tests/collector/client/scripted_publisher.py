@@ -89,7 +89,7 @@ class Script:
     def publish(self, symbol: str, event: Event) -> tuple[bytes, bytes]:
         """Number an event, remember it, and return what goes on the wire."""
         channel = CHANNELS[type(event)]
-        kind = frames.CHANNELS[channel]
+        kind = frames.KIND_BY_CHANNEL[channel]
         topic = frames.topic(channel, symbol)
         sequence = self.sequences[topic] = self.sequences.get(topic, 0) + 1
         body = self._body(kind, sequence, event)
@@ -102,7 +102,7 @@ class Script:
         channel = CHANNELS[type(event)]
         topic = frames.topic(channel, symbol)
         sequence = self.sequences.get(topic, 0)
-        body = self._body(frames.CHANNELS[channel], sequence, event)
+        body = self._body(frames.KIND_BY_CHANNEL[channel], sequence, event)
         self.history.add(topic, sequence, event.height, body, published=False, whole=True)
 
     def answer(self, request: dict[str, Any]) -> list[bytes]:

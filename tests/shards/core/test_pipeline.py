@@ -390,8 +390,8 @@ def test_funding_that_was_dropped_is_told_again_and_no_block_is() -> None:
         MARKETS[:1], source="chain-ws", decoder=ws_decoder.decode, channels=("funding",)
     )
     texts = ("0.1", "0.2", 3, 3600, 3600, "0.0", "0.0", "9.6")
-    made.outbox.funding(Funding(ONE, FIRST, 0, SECOND, "query", *texts))
-    made.outbox.funding(Funding("0xunknown", FIRST, 0, SECOND, "query", *texts))
+    made.outbox.other(ONE, Funding(ONE, FIRST, 0, SECOND, "query", *texts), late=True)
+    made.outbox.other("0xunknown", Funding("0xunknown", FIRST, 0, SECOND, "query", *texts))
     [told] = made.take_records()
     assert told.topic == f"funding.{MARKETS[0].symbol}."
     assert made.dropped([told], SECOND) == 1
