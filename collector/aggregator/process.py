@@ -4,9 +4,11 @@ import asyncio
 import contextlib
 import logging
 import multiprocessing
+import os
 import shutil
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -29,6 +31,9 @@ log = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
 
+MAX_REQUEST: Final = 1 << 20
+"""Bytes of a request; ZeroMQ ends the connection that sends a longer one. The longest honest one
+names every topic of some thousand markets."""
 _BATCHES: Final = 64
 """Batches taken in one go, so that requests and timers get their turn."""
 _ledger: Final = msgspec.msgpack.Decoder(list[MarketState])
@@ -45,8 +50,7 @@ class Server:
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._pull = self._socket(zmq.PULL, (config.pull,), RCVHWM=1_000)
         self._publisher = self._socket(zmq.XPUB, config.publish, SNDHWM=config.publish_hwm)
-        endpoints = [requests_endpoint(endpoint) for endpoint in config.publish]
-        self._router = self._socket(zmq.ROUTER, (config.link, *endpoints), SNDHWM=10_000)
+        self._doors = self._open_doors(config)
         self._journal = Path(config.folder) / "journal"
         self.aggregator = Aggregator(
             config,
@@ -55,6 +59,20 @@ class Server:
             entries=_load(self._journal, _journal),
         )
         self.processes = Processes()
+
+    def _open_doors(self, config: AggregatorConfig) -> dict["zmq.Socket[bytes]", requests.Role]:
+        """Open the endpoints that answer requests, each with what it is for."""
+        public = tuple(requests_endpoint(endpoint) for endpoint in config.publish)
+        bounded = {"SNDHWM": 10_000, "RCVHWM": 1_000, "MAXMSGSIZE": MAX_REQUEST}
+        doors: dict[zmq.Socket[bytes], requests.Role] = {}
+        doors[self._socket(zmq.ROUTER, (config.link,), SNDHWM=10_000)] = "control"
+        if config.admin:
+            doors[self._socket(zmq.ROUTER, (config.admin,), **bounded)] = "operate"
+        doors[self._socket(zmq.ROUTER, public, **bounded)] = "read"
+        for own in filter(None, (config.pull, config.link, config.admin)):
+            # The folder admits only us; whoever mounts or copies it changes nothing of that.
+            os.chmod(own.removeprefix("ipc://"), 0o600)
+        return doors
 
     def _socket(
         self, kind: zmq.SocketType, endpoints: tuple[str, ...], **options: int
@@ -74,9 +92,12 @@ class Server:
     async def run(self) -> None:
         """Serve until told to stop."""
         loop = asyncio.get_running_loop()
-        readers = (
+        readers: tuple[tuple[zmq.Socket[bytes], Callable[[], None]], ...] = (
             (self._pull, self._drain_pull),
-            (self._router, self._drain_router),
+            *(
+                (door, partial(self._drain_requests, door, role))
+                for door, role in self._doors.items()
+            ),
             (self._publisher, self._drain_publisher),
         )
         for socket, drain in readers:
@@ -107,23 +128,24 @@ class Server:
             self.aggregator.receive(header, receive(zmq.NOBLOCK))
         asyncio.get_running_loop().call_soon(self._drain_pull)
 
-    def _drain_router(self) -> None:
+    def _drain_requests(self, door: "zmq.Socket[bytes]", role: requests.Role) -> None:
         for _ in range(_BATCHES):
             try:
-                sender, *parts = self._router.recv_multipart(zmq.NOBLOCK)
+                sender, *parts = door.recv_multipart(zmq.NOBLOCK)
             except zmq.Again:
                 return
-            if len(parts) == 1:
-                reply = requests.answer(
-                    parts[0], self.aggregator, self.processes, self._life.watched
-                )
-                if self.aggregator.unsaved:
-                    # Who owns what must outlive us before anybody acts on it.
-                    self._save_ledger()
-                # Refused if the asker is gone or does not read: it will ask again.
-                with contextlib.suppress(zmq.ZMQError):
-                    self._router.send_multipart([sender, *reply], zmq.NOBLOCK)
-        asyncio.get_running_loop().call_soon(self._drain_router)
+            if not parts:
+                continue
+            reply = requests.answer(
+                parts, role, self.aggregator, self.processes, self._life.watched
+            )
+            if self.aggregator.unsaved:
+                # Who owns what must outlive us before anybody acts on it.
+                self._save_ledger()
+            # Refused if the asker is gone or does not read: it will ask again.
+            with contextlib.suppress(zmq.ZMQError):
+                door.send_multipart([sender, *reply], zmq.NOBLOCK)
+        asyncio.get_running_loop().call_soon(self._drain_requests, door, role)
 
     def _drain_publisher(self) -> None:
         """Take the subscriptions; libzmq has already acted on them."""

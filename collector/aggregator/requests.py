@@ -1,5 +1,10 @@
 """
-Answer what is asked at the ROUTER: one part in, a MessagePack map with ``ask`` and ``id``.
+Answer requests: one part in, a MessagePack map with ``ask`` and ``id``.
+
+There are three doors, and what is answered depends on the door (`Role`): the public endpoints
+answer readers, the admin endpoint also takes admin commands, and the control endpoint also
+takes what the collector's own processes say. Requests are foreign bytes: whatever comes,
+the reply is a sentence and the process goes on.
 
 ===============  ==========================  ==============================================
 ask              who asks                    answer
@@ -13,14 +18,17 @@ ask              who asks                    answer
 ``events``       views                       what happened after entry ``after`` (journal.py)
 ``history``      views                       how it stood since ``since`` (timeline.py)
 ``metrics``      the HTTP server             everything to make metrics of (measures.py)
-``order``        ``collector add``, …        how far the order has got (orders.py)
+``order``        ``collector add``, …        how far the order has got; admin endpoint only
 ``processes``    the coordinator             the summary, and what steering needs; takes names,
-                                             pids and restarts, and where markets belong
+                                             pids and restarts, and where markets belong;
+                                             control endpoint only, like ``report``
 ===============  ==========================  ==============================================
 """
 
+import logging
 import time
-from typing import Any, Final, Literal
+from collections.abc import Sequence
+from typing import Any, Final, Literal, TypeAlias
 
 import msgspec
 
@@ -30,28 +38,92 @@ from collector.aggregator.telemetry.metrics_snapshot import measure
 from collector.aggregator.telemetry.process_table import Processes
 from collector.settings.parts import Steering
 from shards.protocol.control import ReportRequest
+from shards.protocol.errors import UNREADABLE
 from shards.runtime.loop_monitor import Watched
 
 _decode: Final = msgspec.msgpack.Decoder(dict[str, Any])
 _reports: Final = msgspec.msgpack.Decoder(ReportRequest)
 _encode: Final = msgspec.msgpack.Encoder().encode
 
+log = logging.getLogger(__name__)
+
+Role: TypeAlias = Literal["read", "operate", "control"]
+"""What an endpoint is for: ``control`` is between our own processes."""
+
+_KEPT_FROM: Final[dict[Role, frozenset[str]]] = {
+    "read": frozenset(("report", "processes", "order")),
+    "operate": frozenset(("report", "processes")),
+    "control": frozenset(("order",)),
+}
+_BELONGS: Final = {
+    "order": "admin commands are taken at the admin endpoint, from the collector's own user on "
+    "its host ('collector add' and the like find it by themselves)",
+    "report": "it belongs to the collector's own processes",
+    "processes": "it belongs to the collector's own processes",
+}
+
 
 def answer(
-    request: bytes, aggregator: Aggregator, processes: Processes, watched: Watched
+    parts: Sequence[bytes],
+    role: Role,
+    aggregator: Aggregator,
+    processes: Processes,
+    watched: Watched,
 ) -> list[bytes]:
-    """Answer one request; one that cannot be understood gets an ``error`` in a sentence."""
-    now = time.monotonic()
+    """
+    Answer one request; one that cannot be understood gets an ``error`` in a sentence.
+
+    Args:
+        parts: What came behind the sender's identity. A REQ socket puts an empty part first,
+            and waits for one in the reply.
+
+    """
+    envelope, request = ([parts[0]], parts[1:]) if parts[0] == b"" else ([], parts)
+    if len(request) != 1:
+        return [*envelope, _refusal(None, f"not one part but {len(request)}")]
     try:
-        asked = _decode.decode(request)
-        if asked.get("ask") == "report":
-            report = _reports.decode(request)
-            reply = aggregator.report(report.report, now)
-            reply.id = report.id
-            return [_encode(reply)]
-    except msgspec.DecodeError as error:
-        return [_encode({"id": None, "error": f"request not understood: {error}"})]
-    match asked.get("ask"):
+        asked = _decode.decode(request[0])
+    except UNREADABLE as error:
+        return [*envelope, _refusal(None, str(error))]
+    id_ = asked.get("id")
+    try:
+        reply = _answer(asked, request[0], role, aggregator, processes, watched)
+    except msgspec.ValidationError as error:
+        reply = [_refusal(id_, str(error))]
+    except RecursionError:
+        reply = [_refusal(None, "it is nested too deeply")]
+    except Exception:
+        if role == "control":
+            raise
+        # A bug, but one that a reader has met: it may not end what publishes to all the others.
+        log.exception("a request could not be answered: %.200r", request[0])
+        reply = [_refusal(id_, "the collector failed to answer it; its log says why")]
+    return [*envelope, *reply]
+
+
+def _refusal(id_: object, why: str) -> bytes:
+    return _encode({"id": id_, "error": f"request not understood: {why}"})
+
+
+def _answer(
+    asked: dict[str, Any],
+    request: bytes,
+    role: Role,
+    aggregator: Aggregator,
+    processes: Processes,
+    watched: Watched,
+) -> list[bytes]:
+    now = time.monotonic()
+    what = asked.get("ask")
+    if isinstance(what, str) and what in _KEPT_FROM[role]:
+        refused = f"{what!r} is not answered at this endpoint: {_BELONGS[what]}"
+        return [_encode({"id": asked.get("id"), "error": refused})]
+    if what == "report":
+        report = _reports.decode(request)
+        reply = aggregator.report(report.report, now)
+        reply.id = report.id
+        return [_encode(reply)]
+    match what:
         case "status":
             found: dict[str, Any] = {"status": summary.summary(aggregator, processes, watched, now)}
         case "grid":
@@ -74,7 +146,8 @@ def answer(
             found = _steer(asked, aggregator)
             found["status"] = summary.summary(aggregator, processes, watched, now)
         case "order":
-            found = dict(aggregator.orders.ask(str(asked.get("token")), asked.get("order", {})))
+            order = msgspec.convert(asked, _OrderRequest)
+            found = dict(aggregator.orders.ask(order.token, order.order))
         case _:
             coverage = aggregator.coverage
             return aggregator.history.answer(
@@ -94,6 +167,11 @@ def _steer(asked: dict[str, Any], aggregator: Aggregator) -> dict[str, Any]:
         "loads": ownership.loads(),
         "orders": aggregator.orders.open(),
     }
+
+
+class _OrderRequest(msgspec.Struct):
+    token: str
+    order: dict[str, Any]
 
 
 class _EventsRequest(msgspec.Struct, tag_field="ask", tag="events"):

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import click
 
-from collector.client.requests import Asker
+from collector.client.requests import RequestClient
 from collector.markets import activity, assessment, discovery, networks, selection
 from collector.markets.activity import Evidence, Level
 from collector.settings.parts import requests_endpoint
@@ -26,28 +26,28 @@ _NOTES: Final[tuple[tuple[str, Callable[[channels.Channel], bool]], ...]] = (
 )
 
 
-def _asker(connect: str) -> Asker:
+def _client(connect: str) -> RequestClient:
     try:
-        return Asker(requests_endpoint(connect))
+        return RequestClient(requests_endpoint(connect))
     except ValueError as error:
         raise ConfigError(f"--connect {error}") from None
 
 
 def show_status(connect: str, *, as_json: bool, watch: bool) -> None:
     """Print a running collector's summary, once or every second."""
-    with _asker(connect) as asker:
+    with _client(connect) as client:
         try:
-            summary = asker.ask("status", within_s=_ANSWER_S)["status"]
+            summary = client.ask("status", within_s=_ANSWER_S)["status"]
         except TimeoutError as error:
             raise ConfigError(str(error)) from None
         if not watch:
             click.echo(json.dumps(summary) if as_json else _lines(summary, 0.0))
             return
         with contextlib.suppress(KeyboardInterrupt):
-            _watch(asker, summary, as_json=as_json)
+            _watch(client, summary, as_json=as_json)
 
 
-def _watch(asker: Asker, summary: dict[str, Any], *, as_json: bool) -> None:
+def _watch(client: RequestClient, summary: dict[str, Any], *, as_json: bool) -> None:
     """Show it every second: redrawn in place on a terminal, one after the other elsewhere."""
     with contextlib.ExitStack() as stack:
         show = _plain if as_json or not sys.stdout.isatty() else stack.enter_context(_screen())
@@ -57,7 +57,7 @@ def _watch(asker: Asker, summary: dict[str, Any], *, as_json: bool) -> None:
             show(text)
             time.sleep(1.0)
             try:
-                summary = asker.ask("status", within_s=_ANSWER_S)["status"]
+                summary = client.ask("status", within_s=_ANSWER_S)["status"]
             except TimeoutError as error:
                 # It is watched to see such things, and to see it come back.
                 text = json.dumps({"error": str(error)}) if as_json else str(error)
@@ -113,9 +113,9 @@ def show_markets(
 ) -> None:
     """Print the markets of a network, or of a running collector."""
     if connect:
-        with _asker(connect) as asker:
+        with _client(connect) as client:
             try:
-                rows = asker.ask("markets", within_s=_ANSWER_S)["markets"]
+                rows = client.ask("markets", within_s=_ANSWER_S)["markets"]
             except TimeoutError as error:
                 raise ConfigError(str(error)) from None
     else:

@@ -63,7 +63,7 @@ def tail(
         # Whoever read this has gone (`| head`): nothing may be flushed there at exit either.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except TimeoutError as error:
-        raise _Failure(f"{error}; is `collector start` running?") from None
+        raise _Failure(str(error)) from None
     except ValueError as error:
         raise _Failure(str(error)) from None
 
@@ -75,7 +75,8 @@ def _tail(
     as_json: bool,
     connect: str,
 ) -> None:
-    from collector.client.subscriber import Subscriber, ask
+    from collector.client.requests import RequestClient
+    from collector.client.subscriber import Subscriber
     from collector.client.topic_filter import Wanted, known_symbols
     from collector.settings.parts import requests_endpoint
     from shards.protocol.frames import KIND_BY_CHANNEL
@@ -85,7 +86,8 @@ def _tail(
     channels = channels or tuple(KIND_BY_CHANNEL)
     # A wrong channel is told at once, not after the wait for the markets.
     Wanted(markets, channels)
-    known = ask(requests_endpoint(connect), "markets", timeout_s=_ANSWER_S)
+    with RequestClient(requests_endpoint(connect)) as client:
+        known = client.ask("markets", within_s=_ANSWER_S)["markets"]
     symbols = known_symbols(markets, known, strict=strict) if markets != ("*",) else markets
     with Subscriber(connect, markets=symbols, channels=channels) as subscriber:
         _print(subscriber, as_json, count)

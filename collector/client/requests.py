@@ -1,45 +1,139 @@
-"""Ask a running aggregator one thing, with a deadline."""
+"""
+The request client: a question to an aggregator, its reply, a deadline (docs/wire-format.md).
 
+::
+
+    RequestSocket        the DEALER: sends what can be sent now, reads what is there; never waits
+    RequestClient        one question at a time, blocking: commands, the coordinator
+    AsyncRequestClient   many at once, on an event loop: the page, `top`, the HTTP server
+
+A `Subscriber` drives a `RequestSocket` with the requests of its `Inbox`. Requests are never
+queued for an aggregator that is away. Replies are foreign bytes: one that cannot be read, or
+that answers nothing that is still asked, is dropped.
+"""
+
+import asyncio
+import itertools
+import math
+import time
+from collections import deque
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any, Final, Self
 
 import msgspec
 import zmq
 
+from collector.client.sockets import connected
+from shards.protocol.errors import UNREADABLE
+
 _encode: Final = msgspec.msgpack.Encoder().encode
-_decode: Final = msgspec.msgpack.Decoder(dict[str, Any])
+_decode: Final = msgspec.msgpack.Decoder(dict[str, Any]).decode
+_HWM: Final = 1_000
 
 
-class Asker:
-    """A DEALER to an aggregator's requests endpoint; blocking, for commands and the coordinator."""
+class Refused(ValueError):
+    """The aggregator refuses a request; the text is its sentence."""
+
+
+def no_answer(endpoint: str, within_s: float) -> TimeoutError:
+    """Make the error of a request that got no reply: one sentence for the user."""
+    return TimeoutError(
+        f"no collector answered at {endpoint} within {within_s:g} s: "
+        "is one running ('collector start'), and is this its endpoint (--connect)?"
+    )
+
+
+def read_reply(parts: Sequence[bytes]) -> dict[str, Any] | None:
+    """Decode a reply's first part; None if it is not a map, whatever it is."""
+    try:
+        return _decode(parts[0])
+    except (*UNREADABLE, IndexError):
+        return None
+
+
+def _accepted(answer: dict[str, Any]) -> dict[str, Any]:
+    if "error" in answer:
+        raise Refused(str(answer["error"]))
+    return answer
+
+
+class RequestSocket:
+    """
+    A DEALER to an aggregator's requests endpoint.
+
+    Raises:
+        ValueError: If that is not an endpoint.
+
+    """
+
+    def __init__(self, context: "zmq.Context[zmq.Socket[bytes]]", endpoint: str) -> None:
+        self.socket = connected(context, zmq.DEALER, endpoint, hwm=_HWM, immediate=True)
+
+    def send(self, request: Mapping[str, Any]) -> bool:
+        """Send a request; False if the aggregator is away or takes no more."""
+        try:
+            self.socket.send(_encode(request), zmq.NOBLOCK)
+        except zmq.Again:
+            return False
+        return True
+
+    def receive(self) -> list[bytes] | None:
+        """Return the parts of the next reply; None if there is none yet."""
+        try:
+            return self.socket.recv_multipart(zmq.NOBLOCK)
+        except zmq.Again:
+            return None
+
+    def awaited(self, *, unsent: bool) -> int:
+        """Name the ZeroMQ events to wait for; with requests unsent, also that it connects."""
+        return zmq.POLLIN | zmq.POLLOUT if unsent else zmq.POLLIN
+
+    def close(self) -> None:
+        """Close the socket."""
+        self.socket.close(linger=0)
+
+
+class RequestClient:
+    """One question at a time, blocking. Close it when done, or use ``with``."""
 
     def __init__(self, endpoint: str) -> None:
         self.endpoint = endpoint
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        self._socket = self._context.socket(zmq.DEALER)
-        self._socket.setsockopt(zmq.LINGER, 0)
-        self._socket.setsockopt(zmq.RECONNECT_IVL_MAX, 500)
-        self._socket.connect(endpoint)
-        self._id = 0
+        try:
+            self._socket = RequestSocket(self._context, endpoint)
+        except ValueError:
+            self._context.destroy(linger=0)
+            raise
+        self._ids = itertools.count(1)
 
     def ask(self, what: str, *, within_s: float, **fields: Any) -> dict[str, Any]:
         """
-        Return the answer's map.
+        Return the reply's map.
 
         Raises:
             TimeoutError: If none came in time; the text is one sentence for the user.
+            Refused: If the aggregator refuses, with its sentence.
 
         """
-        self._id += 1
-        self._socket.send(_encode({"ask": what, "id": self._id, **fields}))
-        while self._socket.poll(int(within_s * 1000)):
-            answer = _decode.decode(self._socket.recv_multipart()[0])
-            if answer.get("id") == self._id:
-                return answer
-        raise TimeoutError(
-            f"no collector answered at {self.endpoint} within {within_s:.0f} s: "
-            "is one running ('collector start'), and is this its endpoint (--connect)?"
-        )
+        request = {"ask": what, "id": next(self._ids), **fields}
+        deadline = time.monotonic() + within_s
+        sent = self._socket.send(request)
+        while self._wait(deadline, unsent=not sent):
+            sent = sent or self._socket.send(request)
+            while (parts := self._socket.receive()) is not None:
+                answer = read_reply(parts)
+                # A late reply belongs to a question that was given up.
+                if answer is not None and answer.get("id") == request["id"]:
+                    return _accepted(answer)
+        raise no_answer(self.endpoint, within_s)
+
+    def _wait(self, deadline: float, *, unsent: bool) -> bool:
+        left_s = deadline - time.monotonic()
+        if left_s <= 0:
+            return False
+        events = self._socket.awaited(unsent=unsent)
+        return bool(self._socket.socket.poll(math.ceil(left_s * 1000), events))
 
     def close(self) -> None:
         """Close the socket."""
@@ -55,3 +149,85 @@ class Asker:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+
+
+class AsyncRequestClient:
+    """Many questions at once, on the running event loop. Close it there."""
+
+    def __init__(self, endpoint: str) -> None:
+        self.endpoint = endpoint
+        self.answered_at = time.monotonic()
+        """When the last reply came; when this was made, before there ever was one."""
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        try:
+            self._socket = RequestSocket(self._context, endpoint)
+        except ValueError:
+            self._context.destroy(linger=0)
+            raise
+        self._ids = itertools.count(1)
+        self._unsent: deque[dict[str, Any]] = deque()
+        self._waiting: dict[int, asyncio.Future[tuple[dict[str, Any], list[bytes]]]] = {}
+        self._loop = asyncio.get_running_loop()
+        self._loop.add_reader(self._socket.socket.FD, self._turn)
+
+    async def ask(self, what: str, *, within_s: float, **fields: Any) -> dict[str, Any]:
+        """
+        Return the reply's map.
+
+        Raises:
+            TimeoutError: If none came in time; the text is one sentence for the user.
+            Refused: If the aggregator refuses, with its sentence.
+
+        """
+        answer, _ = await self.ask_parts(what, within_s=within_s, **fields)
+        return answer
+
+    async def ask_parts(
+        self, what: str, *, within_s: float, **fields: Any
+    ) -> tuple[dict[str, Any], list[bytes]]:
+        """Do what `ask` does; return also the bodies that follow the map."""
+        number = next(self._ids)
+        reply = self._waiting[number] = self._loop.create_future()
+        self._unsent.append({"ask": what, "id": number, **fields})
+        self._turn()
+        try:
+            async with asyncio.timeout(within_s):
+                answer, bodies = await reply
+        except TimeoutError:
+            raise no_answer(self.endpoint, within_s) from None
+        finally:
+            del self._waiting[number]
+        return _accepted(answer), bodies
+
+    def _turn(self) -> None:
+        """Send and read until nothing is left to do: the descriptor tells of changes only."""
+        while True:
+            while self._unsent and (
+                self._unsent[0]["id"] not in self._waiting or self._socket.send(self._unsent[0])
+            ):
+                self._unsent.popleft()
+            parts = self._socket.receive()
+            if parts is not None:
+                self._take(parts)
+            elif not self._can_send():
+                return
+
+    def _can_send(self) -> bool:
+        return bool(self._unsent) and bool(
+            int(self._socket.socket.getsockopt(zmq.EVENTS)) & zmq.POLLOUT
+        )
+
+    def _take(self, parts: list[bytes]) -> None:
+        answer = read_reply(parts)
+        if answer is None:
+            return
+        self.answered_at = time.monotonic()
+        number = answer.get("id")
+        waiting = self._waiting.get(number) if isinstance(number, int) else None
+        if waiting is not None and not waiting.done():
+            waiting.set_result((answer, parts[1:]))
+
+    def close(self) -> None:
+        """Close the socket; who still waits gets no reply."""
+        self._loop.remove_reader(self._socket.socket.FD)
+        self._context.destroy(linger=0)

@@ -6,18 +6,18 @@ so that what is still on its way to us is not taken for lost.
 """
 
 import asyncio
-import itertools
 import math
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator
 from typing import Any, Final, Self
 
-import msgspec
 import zmq
 
 from collector.client.frame_codec import load_or_apply
 from collector.client.received import Received
+from collector.client.requests import RequestClient, RequestSocket
+from collector.client.sockets import connected
 from collector.client.topic_filter import Wanted, symbol_pattern, symbols_only
 from collector.client.topic_sync import Inbox
 from collector.settings.parts import DEFAULT_PUBLISH, requests_endpoint
@@ -27,13 +27,11 @@ from shards.protocol.frames import KIND_BY_CHANNEL, PREFIX_SIZE, ts_pub_of
 from shards.protocol.histograms import Histogram
 from shards.protocol.order_book import OrderBook
 
-_encode: Final = msgspec.msgpack.Encoder().encode
 _BATCH: Final = 256
 """Frames taken at once, so that what is handed out stays bounded and others get a turn."""
 _UNSENT: Final = 64
 """Requests that may wait for a connection."""
 _ARRAY_OF_TEN: Final = b"\x9a"
-_ids: Final = itertools.count(1)
 
 
 class Subscriber:
@@ -86,13 +84,12 @@ class Subscriber:
         self._books: dict[str, OrderBook] | None = {} if keep_books else None
         self._ready: deque[Received] = self.inbox.ready
         self._frames: zmq.Socket[bytes] | None = None
-        self._dealer: zmq.Socket[bytes] | None = None
+        self._dealer: RequestSocket | None = None
 
     def __enter__(self) -> Self:
         context = self._context or zmq.Context.instance()
-        self._frames = _socket(context, zmq.SUB, self._hwm, self.connect)
-        # No request waits for an aggregator that is away: it would be stale on its return.
-        self._dealer = _socket(context, zmq.DEALER, 1_000, self.requests, immediate=1)
+        self._frames = connected(context, zmq.SUB, self.connect, hwm=self._hwm)
+        self._dealer = RequestSocket(context, self.requests)
         self._subscribe()
         return self
 
@@ -101,9 +98,10 @@ class Subscriber:
 
     def close(self) -> None:
         """Close the sockets; iterators end once they have handed out what is ready."""
-        for socket in (self._frames, self._dealer):
-            if socket is not None:
-                socket.close(linger=0)
+        if self._frames is not None:
+            self._frames.close(linger=0)
+        if self._dealer is not None:
+            self._dealer.close()
         self._frames = self._dealer = None
 
     @property
@@ -143,7 +141,7 @@ class Subscriber:
                 wait_s = min(wait_s, deadline - now)
             poller = zmq.Poller()
             poller.register(self._frames, zmq.POLLIN)
-            poller.register(self._dealer, self._awaited())
+            poller.register(self._dealer.socket, self._awaited(self._dealer))
             poller.poll(math.ceil(wait_s * 1000))
         return self._next()
 
@@ -178,7 +176,8 @@ class Subscriber:
             if not woken.done():
                 woken.set_result(None)
 
-        awaited = ((self._frames, zmq.POLLIN), (self._dealer, self._awaited()))
+        dealer = self._dealer
+        awaited = ((self._frames, zmq.POLLIN), (dealer.socket, self._awaited(dealer)))
         descriptors = [int(socket.getsockopt(zmq.FD)) for socket, _ in awaited]
         timer = loop.call_later(timeout_s, wake)
         for descriptor in descriptors:
@@ -194,9 +193,8 @@ class Subscriber:
 
     # -- both --------------------------------------------------------------------------
 
-    def _awaited(self) -> int:
-        """What to wait for on the request socket: until it is connected, for that."""
-        return zmq.POLLIN | zmq.POLLOUT if self.inbox.requests else zmq.POLLIN
+    def _awaited(self, dealer: RequestSocket) -> int:
+        return dealer.awaited(unsent=bool(self.inbox.requests))
 
     def _turn(self) -> bool:
         """Take what is there, without waiting; say whether more may be."""
@@ -205,11 +203,7 @@ class Subscriber:
             return False
         if not self._drain_frames(frames):
             return True
-        while True:
-            try:
-                parts = dealer.recv_multipart(zmq.NOBLOCK)
-            except zmq.Again:
-                break
+        while (parts := dealer.receive()) is not None:
             self.inbox.reply(parts, time.monotonic(), time.time_ns())
         self.inbox.tick(time.monotonic())
         self._subscribe()
@@ -233,18 +227,15 @@ class Subscriber:
                     recv(zmq.NOBLOCK)
         return False
 
-    def _send(self, dealer: "zmq.Socket[bytes]") -> bool:
+    def _send(self, dealer: RequestSocket) -> bool:
         """Send what is to be asked; say whether anything was."""
         requests, sent = self.inbox.requests, False
-        try:
-            while requests:
-                dealer.send(_encode(requests[0]), zmq.NOBLOCK)
-                requests.popleft()
-                sent = True
-        except zmq.Again:
-            # Nobody is connected. Each is asked again in time, so old ones may go.
-            while len(requests) > _UNSENT:
-                requests.popleft()
+        while requests and dealer.send(requests[0]):
+            requests.popleft()
+            sent = True
+        # Nobody is connected. Each is asked again in time, so old ones may go.
+        while len(requests) > _UNSENT:
+            requests.popleft()
         return sent
 
     def _subscribe(self) -> None:
@@ -267,7 +258,7 @@ class Subscriber:
             TimeoutError: If there is no answer in time.
 
         """
-        status: dict[str, Any] = ask(self.requests, "status", timeout_s=timeout_s)
+        status: dict[str, Any] = self._ask("status", timeout_s)
         return status
 
     def markets(self, timeout_s: float = 5.0) -> list[dict[str, Any]]:
@@ -278,51 +269,12 @@ class Subscriber:
             TimeoutError: If there is no answer in time.
 
         """
-        markets: list[dict[str, Any]] = ask(self.requests, "markets", timeout_s=timeout_s)
+        markets: list[dict[str, Any]] = self._ask("markets", timeout_s)
         return markets
 
-
-def ask(endpoint: str, what: str, *, timeout_s: float) -> Any:
-    """
-    Ask an aggregator once for its ``status`` or ``markets``.
-
-    Raises:
-        TimeoutError: If there is no answer in time; its text names the endpoint.
-        ValueError: If the aggregator refuses.
-
-    """
-    id_ = next(_ids)
-    with _socket(zmq.Context.instance(), zmq.DEALER, 10, endpoint) as dealer:
-        dealer.send(_encode({"ask": what, "id": id_}))
-        deadline = time.monotonic() + timeout_s
-        while dealer.poll(max(0, math.ceil((deadline - time.monotonic()) * 1000))):
-            reply = msgspec.msgpack.decode(dealer.recv_multipart()[0])
-            if isinstance(reply, dict) and reply.get("id") == id_:
-                if "error" in reply:
-                    raise ValueError(f"{endpoint}: {reply['error']}")
-                return reply.get(what)
-    raise TimeoutError(f"no aggregator answers at {endpoint} (waited {timeout_s:g} s)")
-
-
-def _socket(
-    context: "zmq.Context[zmq.Socket[bytes]]",
-    kind: int,
-    hwm: int,
-    endpoint: str,
-    immediate: int = 0,
-) -> "zmq.Socket[bytes]":
-    socket = context.socket(kind)
-    socket.setsockopt(zmq.LINGER, 0)
-    socket.setsockopt(zmq.SNDHWM, hwm)
-    socket.setsockopt(zmq.RCVHWM, hwm)
-    socket.setsockopt(zmq.IMMEDIATE, immediate)
-    socket.setsockopt(zmq.RECONNECT_IVL_MAX, 1_000)
-    try:
-        socket.connect(endpoint)
-    except zmq.ZMQError as error:
-        socket.close(linger=0)
-        raise ValueError(f"cannot connect to {endpoint!r}: {error}") from error
-    return socket
+    def _ask(self, what: str, timeout_s: float) -> Any:
+        with RequestClient(self.requests) as client:
+            return client.ask(what, within_s=timeout_s)[what]
 
 
 def _keep(books: dict[str, OrderBook], received: Received) -> None:

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from collector.client.requests import Asker
+from collector.client.requests import RequestClient
 from collector.control.desired_state import Fleet
 from collector.control.supervisor import Child, Supervisor
 from collector.markets.listing import Listing
@@ -60,7 +60,7 @@ class Helm:
             steering.assignment = dict(fleet.assignment.wanted)
         return {"steering": steering, "statuses": fleet.statuses}
 
-    def heed(self, answer: Mapping[str, Any], asker: Asker) -> None:
+    def heed(self, answer: Mapping[str, Any], client: RequestClient) -> None:
         """Take the aggregator's answer; plan, start and stop what follows from it."""
         fleet = self._fleet
         now = time.monotonic()
@@ -77,8 +77,8 @@ class Helm:
             self._supervisor.retire(_name(shard))
         if answer["orders"]:
             rebalances = any(order.get("kind") == "rebalance" for order in answer["orders"])
-            fleet.order(answer["orders"], _measured(asker) if rebalances else {})
-        self._ease(answer["status"], now, asker)
+            fleet.order(answer["orders"], _measured(client) if rebalances else {})
+        self._ease(answer["status"], now, client)
         for shard in sorted(fleet.assignment.shards - set(running)):
             self._supervisor.add(self._shard(shard))
         while fleet.notes:
@@ -88,7 +88,7 @@ class Helm:
         names = self._supervisor.children
         return [int(name.removeprefix("shard ")) for name in names if name.startswith("shard ")]
 
-    def _ease(self, status: Mapping[str, Any], now: float, asker: Asker) -> None:
+    def _ease(self, status: Mapping[str, Any], now: float, client: RequestClient) -> None:
         """Let a shard that does too much give some of it away."""
         cpu = {
             int(use["name"].removeprefix("shard ")): float(use["cpu_percent"])
@@ -99,17 +99,17 @@ class Helm:
         use = {shard: (percent, lags.get(shard, 0.0)) for shard, percent in cpu.items()}
         hot = self._fleet.over_budget(now, use)
         if hot is not None:
-            self._fleet.ease(hot, now, cpu, _measured(asker))
+            self._fleet.ease(hot, now, cpu, _measured(client))
 
 
 def _name(shard: int) -> str:
     return f"shard {shard}"
 
 
-def _measured(asker: Asker) -> dict[str, float]:
+def _measured(client: RequestClient) -> dict[str, float]:
     """Weigh the markets by what they bring; empty if the aggregator does not say."""
     try:
-        rows = asker.ask("markets", within_s=_MARKETS_S)["markets"]
+        rows = client.ask("markets", within_s=_MARKETS_S)["markets"]
     except TimeoutError:
         return {}
     return {row["market_id"]: float(row["weight"]) for row in rows if row.get("weight")}

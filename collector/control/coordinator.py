@@ -26,7 +26,7 @@ import msgspec
 
 from collector.aggregator import process as aggregator_process
 from collector.aggregator.binding import check_free
-from collector.client.requests import Asker
+from collector.client.requests import RequestClient
 from collector.control import initial_placement
 from collector.control.controller import Helm
 from collector.control.desired_state import Fleet, Selection
@@ -282,6 +282,7 @@ class Coordinator:
                     publish=options.publish,
                     pull=pull,
                     link=link,
+                    admin=f"ipc://{folder}/admin",
                     folder=str(folder),
                     markets=tuple(fleet.markets),
                     assessed={
@@ -353,11 +354,11 @@ class Coordinator:
         options = self._options
         began = time.monotonic()
         # Not the public endpoint: if ours could not be bound, another collector answers there.
-        asker = Asker(link)
+        client = RequestClient(link)
         try:
             while not signals.stop:
                 supervisor.reconcile()
-                self._ask(asker, supervisor, helm, within_s=0.2)
+                self._ask(client, supervisor, helm, within_s=0.2)
                 if self._summary:
                     self._show(self._summary)
                 if options.duration_s is not None and time.monotonic() - began > options.duration_s:
@@ -367,12 +368,14 @@ class Coordinator:
                     timeout=_BUSY_S if helm.is_busy else _TURN_S,
                 )
             # The last word is asked for while everything still runs.
-            self._ask(asker, supervisor, helm, within_s=2.0)
+            self._ask(client, supervisor, helm, within_s=2.0)
         finally:
             self._shutdown(supervisor)
-            asker.close()
+            client.close()
 
-    def _ask(self, asker: Asker, supervisor: Supervisor, helm: Helm, *, within_s: float) -> None:
+    def _ask(
+        self, client: RequestClient, supervisor: Supervisor, helm: Helm, *, within_s: float
+    ) -> None:
         """Tell the aggregator what there is to be, and hear how things stand."""
         children = supervisor.children.values()
         pids = {"coordinator": os.getpid()} | {child.name: child.pid for child in children}
@@ -385,11 +388,11 @@ class Coordinator:
         for row in rows:
             row["use"] = uses.get(row["name"], Use())
         try:
-            answer = asker.ask("processes", within_s=within_s, processes=rows, **helm.fields())
+            answer = client.ask("processes", within_s=within_s, processes=rows, **helm.fields())
         except TimeoutError:
             return
         self._summary = answer["status"]
-        helm.heed(answer, asker)
+        helm.heed(answer, client)
 
     def _shutdown(self, supervisor: Supervisor) -> None:
         """Shards first, so that the aggregator still takes what they have."""

@@ -5,7 +5,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from collector.http import probes, scraping
-from collector.http.view import Unanswered, View
+from collector.http.view import View
 from collector.settings.parts import ServingConfig
 
 
@@ -16,7 +16,7 @@ def build(view: View, config: ServingConfig) -> Starlette:
             *probes.routes(view, config),
             *scraping.routes(view, config),
         ],
-        exception_handlers={Unanswered: _away, ValueError: _refused},
+        exception_handlers={TimeoutError: _away, ValueError: _refused},
     )
 
 

@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from collector.http.view import Unanswered, View
+from collector.http.view import View
 from collector.settings.parts import ServingConfig
 
 _AWAY_S: Final = 30.0
@@ -26,7 +26,7 @@ def routes(view: View, config: ServingConfig) -> list[Route]:
             # Nobody else may be asking.
             try:
                 await view.status()
-            except Unanswered:
+            except TimeoutError:
                 away_s = time.monotonic() - view.answered_at
             else:
                 away_s = 0.0
@@ -38,7 +38,7 @@ def routes(view: View, config: ServingConfig) -> list[Route]:
         wanted = config.ready_coverage
         try:
             coverage = (await view.status())["coverage"]["now"]
-        except Unanswered as error:
+        except TimeoutError as error:
             return json_response({"ready": False, "reason": str(error)}, 503)
         ready = coverage >= wanted
         reason = "" if ready else f"coverage {coverage:.4f} is below {wanted:g}"

@@ -53,7 +53,7 @@ async def serve(config: ServingConfig, listener: socket.socket, life: Life) -> N
         await server.serve([listener])
     finally:
         ending.cancel()
-        await view.aclose()
+        view.close()
 
 
 async def _listen_and_serve(config: ServingConfig, life: Life) -> None:

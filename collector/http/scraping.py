@@ -13,7 +13,7 @@ from starlette.routing import Route
 
 from collector.aggregator.telemetry.metrics_snapshot import Measures
 from collector.http import metrics
-from collector.http.view import Unanswered, View
+from collector.http.view import View
 from collector.settings.parts import ServingConfig
 
 
@@ -35,7 +35,7 @@ def routes(view: View, config: ServingConfig) -> list[Route]:
         try:
             answer: Any = await view.ask("metrics", markets=config.metrics_markets)
             families = metrics.families(msgspec.convert(answer["metrics"], Measures))
-        except Unanswered:
+        except TimeoutError:
             # A scrape that failed would hide who is away.
             families = [metrics.up(False)]
         encode, content_type = choose_encoder(request.headers.get("accept", ""))

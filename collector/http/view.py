@@ -1,49 +1,33 @@
 """
 What HTTP handlers may know: the aggregator's answers, each asked for once however many want it.
 
-This process shares nothing with the data path but the aggregator's ROUTER. An answer is fresh
+This process shares nothing with the data path but the aggregator's requests. An answer is fresh
 for a fifth of a second, so a hundred open pages cost the aggregator no more than one.
 """
 
 import asyncio
-import itertools
 import time
 from typing import Any, Final, TypeAlias
 
-import msgspec
-import zmq
-import zmq.asyncio
+from collector.client.requests import AsyncRequestClient
 
-_encode: Final = msgspec.msgpack.Encoder().encode
-_decode: Final = msgspec.msgpack.Decoder(dict[str, Any]).decode
 _WITHIN_S: Final = 2.0
 _FRESH_S: Final = 0.2
 
 _Key: TypeAlias = tuple[str, tuple[tuple[str, Any], ...]]
 
 
-class Unanswered(Exception):
-    """The aggregator is away; its text is a sentence for the user."""
-
-
 class View:
     """A collector as its aggregator tells of it; read only. Close it when done."""
 
     def __init__(self, requests: str) -> None:
-        self._context = zmq.asyncio.Context()
-        self._socket = self._context.socket(zmq.DEALER)
-        self._socket.setsockopt(zmq.LINGER, 0)
-        # No request waits for an aggregator that is away: it would be stale on its return.
-        self._socket.setsockopt(zmq.IMMEDIATE, 1)
-        self._socket.setsockopt(zmq.RECONNECT_IVL, 50)
-        self._socket.setsockopt(zmq.RECONNECT_IVL_MAX, 200)
-        self._socket.connect(requests)
-        self._ids = itertools.count(1)
-        self._waiting: dict[int, asyncio.Future[dict[str, Any]]] = {}
+        self._requests = AsyncRequestClient(requests)
         self._asked: dict[_Key, tuple[float, asyncio.Task[dict[str, Any]]]] = {}
-        self._reader = asyncio.create_task(self._read())
-        self.answered_at = time.monotonic()
+
+    @property
+    def answered_at(self) -> float:
         """When the aggregator last answered; when this began, before it ever did."""
+        return self._requests.answered_at
 
     async def status(self) -> dict[str, Any]:
         """Return the summary."""
@@ -71,8 +55,8 @@ class View:
         Return the aggregator's answer to a request.
 
         Raises:
-            Unanswered: If there is none in time.
-            ValueError: If it refuses, with its sentence.
+            TimeoutError: If there is none in time.
+            Refused: If it refuses, with its sentence.
 
         """
         key = (what, tuple(sorted(fields.items())))
@@ -85,39 +69,19 @@ class View:
             task.add_done_callback(lambda done: done.cancelled() or done.exception())
             self._asked[key] = now, task
         # Whoever goes away does not take the answer from the others.
-        answer: dict[str, Any] = await asyncio.shield(task)
-        if "error" in answer:
-            raise ValueError(answer["error"])
-        return answer
+        return await asyncio.shield(task)
 
     async def _ask(self, what: str, fields: dict[str, Any]) -> dict[str, Any]:
-        id_ = next(self._ids)
-        answer = self._waiting[id_] = asyncio.get_running_loop().create_future()
         try:
-            async with asyncio.timeout(_WITHIN_S):
-                await self._socket.send(_encode({"ask": what, "id": id_, **fields}), zmq.NOBLOCK)
-                reply: dict[str, Any] = await answer
-                return reply
-        except (TimeoutError, zmq.Again):
-            raise Unanswered(
+            return await self._requests.ask(what, within_s=_WITHIN_S, **fields)
+        except TimeoutError:
+            raise TimeoutError(
                 "the aggregator does not answer; it is restarted if it ended"
             ) from None
-        finally:
-            del self._waiting[id_]
 
-    async def _read(self) -> None:
-        while True:
-            answer = _decode((await self._socket.recv_multipart())[0])
-            self.answered_at = time.monotonic()
-            waiting = self._waiting.get(answer.get("id", 0))
-            if waiting is not None and not waiting.done():
-                waiting.set_result(answer)
-
-    async def aclose(self) -> None:
+    def close(self) -> None:
         """Close the socket."""
-        self._reader.cancel()
-        await asyncio.gather(self._reader, return_exceptions=True)
-        self._context.destroy(linger=0)
+        self._requests.close()
 
 
 def _pick(answer: dict[str, Any], *names: str) -> dict[str, Any]:

@@ -83,7 +83,9 @@ class AggregatorConfig(msgspec.Struct, frozen=True, kw_only=True):
     pull: str
     """Where the shards push, ipc."""
     link: str
-    """Where the shards report, ipc."""
+    """Where the shards report and the coordinator says what runs, ipc."""
+    admin: str = ""
+    """Where admin commands are taken, ipc; empty: nowhere."""
     folder: str
     """The collector's own temporary folder: sockets, and the ledger that outlives us."""
     markets: tuple[Market, ...]

@@ -190,7 +190,7 @@ def _network(options: dict[str, Any]) -> "Endpoints":
     """Find out where the node is, as far as the options do not say it all."""
     import msgspec
 
-    from collector.client.requests import Asker
+    from collector.client.requests import RequestClient
     from collector.markets import networks
     from collector.settings.parts import requests_endpoint
     from shards.protocol.errors import ConfigError
@@ -200,9 +200,9 @@ def _network(options: dict[str, Any]) -> "Endpoints":
         return networks.read(options["config"]).network or networks.LOCAL
     if options["capture"] or (options["rpc"] and options["grpc"]):
         return networks.LOCAL
-    with Asker(requests_endpoint(options["connect"])) as asker:
+    with RequestClient(requests_endpoint(options["connect"])) as client:
         try:
-            status = asker.ask("status", within_s=5.0)["status"]
+            status = client.ask("status", within_s=5.0)["status"]
         except TimeoutError as error:
             raise ConfigError(str(error)) from None
     return msgspec.convert(status["endpoints"], Endpoints)

@@ -7,7 +7,7 @@ from typing import Any, BinaryIO, Final
 import msgspec
 
 from collector.client.received import Joined
-from collector.client.requests import Asker
+from collector.client.requests import RequestClient
 from collector.client.subscriber import Subscriber
 from collector.client.topic_filter import Wanted, known_symbols
 from collector.verify import capture
@@ -56,12 +56,12 @@ class Live:
 
         """
         options = self._options
-        with Asker(Subscriber(options.connect).requests) as asker:
-            rows = _ask(asker, "markets", _ANSWER_S)
+        with RequestClient(Subscriber(options.connect).requests) as client:
+            rows = _ask(client, "markets", _ANSWER_S)
             symbols = known_symbols(options.markets, rows) or ["*"]
             channels = (*options.channels, "gap")
             with Subscriber(options.connect, markets=symbols, channels=channels) as subscriber:
-                begin = self._begin(subscriber, asker, _chosen(rows, symbols))
+                begin = self._begin(subscriber, client, _chosen(rows, symbols))
                 verifier = Verifier(
                     self._chain,
                     begin.markets,
@@ -70,9 +70,9 @@ class Live:
                     books_every=options.books_every,
                 )
                 with verifier:
-                    return self._follow(subscriber, asker, verifier, begin, stop)
+                    return self._follow(subscriber, client, verifier, begin, stop)
 
-    def _begin(self, subscriber: Subscriber, asker: Asker, markets: list[Market]) -> Begin:
+    def _begin(self, subscriber: Subscriber, client: RequestClient, markets: list[Market]) -> Begin:
         """Wait for the subscription; what is published after it is checked."""
         deadline = time.monotonic() + _JOIN_S
         while True:
@@ -81,7 +81,7 @@ class Live:
                 break
             if time.monotonic() > deadline:
                 raise Unreachable(f"no collector publishes at {subscriber.connect}")
-        known = _ask(asker, "status", _ANSWER_S)["blocks"]["last"]
+        known = _ask(client, "status", _ANSWER_S)["blocks"]["last"]
         first = max(self._chain.latest(), known) + 1 + _MARGIN
         begin = Begin(markets=markets, first=first, channels=self._options.channels)
         if self._record is not None:
@@ -91,7 +91,7 @@ class Live:
     def _follow(
         self,
         subscriber: Subscriber,
-        asker: Asker,
+        client: RequestClient,
         verifier: Verifier,
         begin: Begin,
         stop: threading.Event,
@@ -102,7 +102,7 @@ class Live:
         last = self._chain.latest()
         if last < begin.first:
             raise Unreachable(f"the chain made no block to be checked within the duration: {last}")
-        end = self._catch_up(subscriber, asker, verifier, begin.markets, last)
+        end = self._catch_up(subscriber, client, verifier, begin.markets, last)
         settled_at = time.monotonic() + _SETTLE_S
         while time.monotonic() < settled_at:
             self._take(subscriber, verifier, 0.2)
@@ -113,7 +113,7 @@ class Live:
     def _catch_up(
         self,
         subscriber: Subscriber,
-        asker: Asker,
+        client: RequestClient,
         verifier: Verifier,
         markets: list[Market],
         last: int,
@@ -127,7 +127,7 @@ class Live:
                 continue
             ask_at = time.monotonic() + _ASK_S
             try:
-                end = _end(asker, markets, last)
+                end = _end(client, markets, last)
             except Unreachable:
                 if time.monotonic() > deadline:
                     raise
@@ -153,16 +153,16 @@ def _chosen(rows: list[dict[str, Any]], symbols: list[str]) -> list[Market]:
     ]
 
 
-def _ask(asker: Asker, what: str, within_s: float) -> Any:
+def _ask(client: RequestClient, what: str, within_s: float) -> Any:
     try:
-        return asker.ask(what, within_s=within_s)[what]
+        return client.ask(what, within_s=within_s)[what]
     except TimeoutError as error:
         raise Unreachable(str(error)) from None
 
 
-def _end(asker: Asker, markets: list[Market], last: int) -> End:
-    rows = {row["symbol"]: row["height"] for row in _ask(asker, "markets", 1.0)}
-    status = _ask(asker, "status", 1.0)
+def _end(client: RequestClient, markets: list[Market], last: int) -> End:
+    rows = {row["symbol"]: row["height"] for row in _ask(client, "markets", 1.0)}
+    status = _ask(client, "status", 1.0)
     return End(
         last=last,
         heights={market.symbol: rows.get(market.symbol, 0) for market in markets},

@@ -8,8 +8,8 @@ from typing import Any, Final
 
 from collector.client.frame_codec import decode_event, is_readable
 from collector.client.received import Joined, Lost, Received, Unanswered
+from collector.client.requests import AsyncRequestClient
 from collector.client.subscriber import Subscriber
-from collector.web.asking import Asker
 from collector.web.book_view import BookView
 from shards.protocol.events import Book, Trades
 from shards.protocol.frames import topic
@@ -34,9 +34,11 @@ class Watch:
 class Watching:
     """All markets that are followed."""
 
-    def __init__(self, connect: str, asker: Asker, tasks: asyncio.TaskGroup) -> None:
+    def __init__(
+        self, connect: str, requests: AsyncRequestClient, tasks: asyncio.TaskGroup
+    ) -> None:
         self._connect = connect
-        self._asker = asker
+        self._requests = requests
         self._tasks = tasks
         self._watches: dict[str, Watch] = {}
 
@@ -121,7 +123,7 @@ class Watching:
             "topic": name, "publisher_epoch": joined.publisher_epoch, "after": 0,
         }  # fmt: skip
         with contextlib.suppress(TimeoutError, ValueError):
-            _, bodies = await self._asker.ask("replay", within_s=_ANSWER_S, **wanted)
+            _, bodies = await self._requests.ask_parts("replay", within_s=_ANSWER_S, **wanted)
             for body in bodies:
                 event = decode_event(body) if is_readable(body) else None
                 if isinstance(event, Trades):

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from typing import Any, Final
 
-from collector.web.asking import Asker
+from collector.client.requests import AsyncRequestClient
 from collector.web.market_watch import Watching
 from collector.web.view_model import POINTS, Board
 
@@ -24,9 +24,13 @@ class Polling:
     """Asks, and puts the answers on the board."""
 
     def __init__(
-        self, asker: Asker, board: Board, watching: Watching, tell: Callable[[], None]
+        self,
+        requests: AsyncRequestClient,
+        board: Board,
+        watching: Watching,
+        tell: Callable[[], None],
     ) -> None:
-        self._asker = asker
+        self._requests = requests
         self._board = board
         self._watching = watching
         self._tell = tell
@@ -81,5 +85,4 @@ class Polling:
             board.points(found["points"])
 
     async def _ask(self, what: str, **fields: Any) -> dict[str, Any]:
-        answer, _ = await self._asker.ask(what, within_s=_ANSWER_S, **fields)
-        return answer
+        return await self._requests.ask(what, within_s=_ANSWER_S, **fields)

@@ -18,8 +18,8 @@ from starlette.routing import Mount, Route, WebSocketRoute
 from starlette.staticfiles import StaticFiles
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
+from collector.client.requests import AsyncRequestClient
 from collector.settings.parts import requests_endpoint
-from collector.web.asking import Asker
 from collector.web.client import Client
 from collector.web.host_check import Guard
 from collector.web.market_watch import Watching
@@ -39,19 +39,19 @@ class Page:
 
     def __init__(self, connect: str, tasks: asyncio.TaskGroup) -> None:
         self.board = Board()
-        self._asker = Asker(requests_endpoint(connect))
-        self.watching = Watching(connect, self._asker, tasks)
+        self._requests = AsyncRequestClient(requests_endpoint(connect))
+        self.watching = Watching(connect, self._requests, tasks)
         self._clients: dict[int, Client] = {}
         self._numbers = itertools.count(1)
         self._looked_at = asyncio.Event()
-        self._polling = Polling(self._asker, self.board, self.watching, self._tell)
+        self._polling = Polling(self._requests, self.board, self.watching, self._tell)
         self._poll = tasks.create_task(self._polling.run(self._looked_at))
 
     def close(self) -> None:
         """Stop polling and following, and close the sockets."""
         self._poll.cancel()
         self.watching.close()
-        self._asker.close()
+        self._requests.close()
 
     def _tell(self) -> None:
         for client in self._clients.values():
@@ -88,7 +88,7 @@ class Page:
                 await self._polling.past()
             return _json({"grain_s": 1, "points": self.board.history(since)})
         try:
-            found, _ = await self._asker.ask(
+            found = await self._requests.ask(
                 "history", within_s=_ANSWER_S, grain="minute", since=since
             )
         except (TimeoutError, ValueError) as error:

@@ -72,3 +72,11 @@ class SequenceGap(FeedError):
         super().__init__(market_id, f"book update {found} where {expected} was due{again}")
         self.expected = expected
         self.found = found
+
+
+UNREADABLE = (ValueError, RecursionError)
+"""
+All that a decoder raises for bytes that somebody else made: `msgspec.DecodeError` and
+`UnicodeDecodeError` (text that is not UTF-8) are both a ValueError; nesting ends in a
+RecursionError. Catch this tuple around foreign bytes, never one of its members.
+"""

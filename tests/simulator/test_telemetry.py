@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from collector.client.requests import Asker
+from collector.client.requests import Refused, RequestClient
 from collector.settings.parts import requests_endpoint
 from tests.needs import PROMTOOL
 from tests.proxy import FaultProxy
@@ -63,21 +63,21 @@ def running(
 
 
 @pytest.fixture
-def asker(running: Running) -> Iterator[Asker]:
+def requests(running: Running) -> Iterator[RequestClient]:
     """Whom to ask."""
-    with Asker(requests_endpoint(running.publish)) as asking:
+    with RequestClient(requests_endpoint(running.publish)) as asking:
         yield asking
 
 
 class Told:
     """The journal of a running collector, from now on."""
 
-    def __init__(self, asker: Asker) -> None:
-        self._asker = asker
+    def __init__(self, requests: RequestClient) -> None:
+        self._requests = requests
         self.after = self._ask(0)["last"]
 
     def _ask(self, after: int) -> dict[str, Any]:
-        return self._asker.ask("events", within_s=10.0, after=after)
+        return self._requests.ask("events", within_s=10.0, after=after)
 
     def await_one(self, kind: str, text: str) -> dict[str, Any]:
         """Wait for an entry of a kind with these words in it."""
@@ -97,9 +97,9 @@ class Told:
 
 
 def test_a_dropped_connection_is_in_the_journal_with_its_reasons(
-    venue: Simulator, running: Running, asker: Asker
+    venue: Simulator, running: Running, requests: RequestClient
 ) -> None:
-    told = Told(asker)
+    told = Told(requests)
     venue.inject(faults.Disconnect(protocol="ws"))
     assert told.await_one("state", "live → ")["reason"]
     assert told.await_one("gap", "gap open")["reason"] == "disconnect"
@@ -110,9 +110,9 @@ def test_a_dropped_connection_is_in_the_journal_with_its_reasons(
 
 
 def test_killed_processes_are_in_the_journal_which_outlives_its_own(
-    running: Running, asker: Asker
+    running: Running, requests: RequestClient
 ) -> None:
-    told = Told(asker)
+    told = Told(requests)
     os.kill(running.pid("shard 1"), signal.SIGKILL)
     entry = told.await_one("restart", "shard 1 restarted")
     assert (entry["shard"], entry["reason"]) == (1, "killed by SIGKILL")
@@ -125,9 +125,11 @@ def test_killed_processes_are_in_the_journal_which_outlives_its_own(
     running.await_live(_WITHIN_S)
 
 
-def test_the_timeline_has_a_point_for_each_second(running: Running, asker: Asker) -> None:
+def test_the_timeline_has_a_point_for_each_second(
+    running: Running, requests: RequestClient
+) -> None:
     def points() -> list[dict[str, Any]]:
-        asked = asker.ask("history", within_s=10.0, grain="second", since=0)
+        asked = requests.ask("history", within_s=10.0, grain="second", since=0)
         assert asked["grain_s"] == 1
         found: list[dict[str, Any]] = asked["points"]
         return found
@@ -147,18 +149,20 @@ def _values(metrics: str, name: str) -> set[float]:
     return {float(line.split()[-1]) for line in metrics.splitlines() if name in line}
 
 
-def test_a_request_that_makes_no_sense_is_answered_with_a_sentence(asker: Asker) -> None:
-    assert "'year' - at `$.grain`" in asker.ask("history", within_s=10.0, grain="year")["error"]
-    assert (
-        "`int`, got `str` - at `$.after`" in asker.ask("events", within_s=10.0, after="x")["error"]
-    )
+def test_a_request_that_makes_no_sense_is_answered_with_a_sentence(requests: RequestClient) -> None:
+    with pytest.raises(Refused, match=r"'year' - at `\$\.grain`"):
+        requests.ask("history", within_s=10.0, grain="year")
+    with pytest.raises(Refused, match=r"`int`, got `str` - at `\$\.after`"):
+        requests.ask("events", within_s=10.0, after="x")
 
 
-def test_a_market_has_a_timeline_of_its_own(running: Running, asker: Asker, http: int) -> None:
+def test_a_market_has_a_timeline_of_its_own(
+    running: Running, requests: RequestClient, http: int
+) -> None:
     symbol = running.markets()[0]["symbol"]
 
     def told() -> Any:
-        found = asker.ask("history", within_s=10.0, grain="second", since=0, symbol=symbol)
+        found = requests.ask("history", within_s=10.0, grain="second", since=0, symbol=symbol)
         return found if "live" in found["state"] else None
 
     found = eventually(told, within_s=_WITHIN_S)
@@ -166,7 +170,7 @@ def test_a_market_has_a_timeline_of_its_own(running: Running, asker: Asker, http
     assert len(lengths) == 1
     assert found["completeness"][found["state"].index("live")] > 0
     assert get_json(http, f"/history?market={symbol}")["state"][-1]
-    assert asker.ask("history", within_s=10.0, symbol="NO-SUCH")["ts"] == []
+    assert requests.ask("history", within_s=10.0, symbol="NO-SUCH")["ts"] == []
 
 
 def test_what_is_asked_for_over_http_is_what_the_aggregator_says(

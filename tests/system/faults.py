@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import msgspec
 import zmq
 
-from collector.client.requests import Asker
+from collector.client.requests import RequestClient
 from tests.system.rig import Rig
 
 _POLL_S = 0.15
@@ -46,12 +46,12 @@ class Look(NamedTuple):
 class Watch:
     """Looks at a collector."""
 
-    def __init__(self, asker: Asker) -> None:
-        self._asker = asker
+    def __init__(self, requests: RequestClient) -> None:
+        self._requests = requests
 
     def look(self) -> Look:
         try:
-            status: dict[str, Any] = self._asker.ask("status", within_s=0.3)["status"]
+            status: dict[str, Any] = self._requests.ask("status", within_s=0.3)["status"]
         except TimeoutError:
             return Look(time.monotonic(), -1.0, 0, 0, 0, (), (), 0)
         return Look(

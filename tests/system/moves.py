@@ -21,7 +21,7 @@ from typing import Any
 import click
 import msgspec
 
-from collector.client.requests import Asker
+from collector.client.requests import RequestClient
 from collector.verify.findings import Findings
 from tests.system.faults import Watch
 from tests.system.rig import Rig
@@ -65,9 +65,9 @@ class Result(msgspec.Struct):
 class Mover:
     """Gives orders to a running collector as a user would."""
 
-    def __init__(self, rig: Rig, asker: Asker, rng: random.Random, kills: float) -> None:
+    def __init__(self, rig: Rig, requests: RequestClient, rng: random.Random, kills: float) -> None:
         self._rig = rig
-        self._asker = asker
+        self._requests = requests
         self._rng = rng
         self._kills = kills
         self._removed: list[str] = []
@@ -131,7 +131,7 @@ class Mover:
         deadline = time.monotonic() + 30
         while True:
             with contextlib.suppress(TimeoutError):
-                return self._asker.ask(what, within_s=2.0)[what]
+                return self._requests.ask(what, within_s=2.0)[what]
             assert time.monotonic() < deadline, "nobody answers"
 
 
@@ -149,11 +149,11 @@ def moves(
     """Give so many random orders; what the processes said stays in the folder."""
     rng = random.Random(seed)
     rig = Rig(folder, spot=spot, perp=perp, shards=2, source=source)
-    with rig, Asker(rig.requests) as asker:
-        watch = Watch(asker)
+    with rig, RequestClient(rig.requests) as requests:
+        watch = Watch(requests)
         watch.until_whole(within_s=_READY_S)
         verifier = rig.verify(duration_s=86_400, books_every=4)
-        mover = Mover(rig, asker, rng, kills)
+        mover = Mover(rig, requests, rng, kills)
         given: list[Move] = []
         while len(given) < count and all(move.done for move in given):
             time.sleep(rng.uniform(0.0, pause_s))

@@ -16,7 +16,7 @@ from typing import IO, Any, Final, TypeVar
 
 import psutil
 
-from collector.client.requests import Asker
+from collector.client.requests import RequestClient
 from collector.settings.parts import requests_endpoint
 
 _T = TypeVar("_T")
@@ -121,7 +121,7 @@ class Running:
         """Where its temporary files are, and nobody else's."""
         self.publish = publish
         self._log = log
-        self._asker = Asker(requests_endpoint(publish))
+        self._requests = RequestClient(requests_endpoint(publish))
 
     def leftovers(self) -> list[str]:
         """List the temporary files that are still there."""
@@ -135,14 +135,14 @@ class Running:
     def status(self) -> dict[str, Any]:
         """Ask for the summary; empty while nobody answers."""
         try:
-            status: dict[str, Any] = self._asker.ask("status", within_s=0.5)["status"]
+            status: dict[str, Any] = self._requests.ask("status", within_s=0.5)["status"]
         except TimeoutError:
             return {}
         return status
 
     def markets(self) -> list[dict[str, Any]]:
         """Ask for every market with its state."""
-        rows: list[dict[str, Any]] = self._asker.ask("markets", within_s=2.0)["markets"]
+        rows: list[dict[str, Any]] = self._requests.ask("markets", within_s=2.0)["markets"]
         return rows
 
     def pid(self, name: str) -> int:
@@ -166,8 +166,8 @@ class Running:
         return self.process.wait(within_s)
 
     def close(self) -> None:
-        """Close the asker's socket."""
-        self._asker.close()
+        """Close the client's socket."""
+        self._requests.close()
 
 
 @contextlib.contextmanager

@@ -21,7 +21,7 @@ from typing import Any
 import click
 import msgspec
 
-from collector.client.requests import Asker
+from collector.client.requests import RequestClient
 from collector.verify.findings import Findings
 from tests.system.faults import FAULTS, Fault, Outcome, Watch, measure
 from tests.system.prometheus import is_installed, prometheus, report
@@ -60,11 +60,11 @@ def soak(
     rng = random.Random(seed)
     with (
         Rig(folder) as rig,
-        Asker(rig.requests) as asker,
+        RequestClient(rig.requests) as requests,
         prometheus(folder, rig.http) if scraped else contextlib.nullcontext() as server,
     ):
         began_at = time.time()
-        watch = Watch(asker)
+        watch = Watch(requests)
         watch.until_whole(within_s=_READY_S)
         # Far longer than needed: it is told when to end.
         verifier = rig.verify(duration_s=seconds * 10 + 600, books_every=books_every)

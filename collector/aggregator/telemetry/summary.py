@@ -64,6 +64,7 @@ def summary(
         "endpoints": msgspec.to_builtins(aggregator.config.endpoints),
         "publisher_epoch": aggregator.config.epoch,
         "web": aggregator.config.web or None,
+        "admin": aggregator.config.admin or None,
         "version": __version__,
     }
 

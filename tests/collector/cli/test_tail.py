@@ -132,8 +132,8 @@ def test_nobody_at_the_endpoint_is_one_sentence_and_3() -> None:
     done = run("--connect", endpoint)
     assert done.returncode == 3
     assert re.fullmatch(
-        r"Error: no aggregator answers at tcp://127.0.0.1:\d+ \(waited 5 s\); "
-        r"is `collector start` running\?\n",
+        r"Error: no collector answered at tcp://127.0.0.1:\d+ within 5 s: "
+        r"is one running \('collector start'\), and is this its endpoint \(--connect\)\?\n",
         done.stderr,
     )
 

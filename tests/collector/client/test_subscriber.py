@@ -254,7 +254,7 @@ def test_status_and_markets_are_asked_for_with_a_deadline() -> None:
         assert subscriber.markets() == markets
         assert subscriber.status() == {"coverage": {"now": 1.0}}
         publisher.script.silent = True
-        with pytest.raises(TimeoutError, match=f"no aggregator answers at {subscriber.requests}"):
+        with pytest.raises(TimeoutError, match=f"no collector answered at {subscriber.requests}"):
             subscriber.status(0.1)
 
 
