@@ -13,6 +13,7 @@ from typing import Any, Final, NoReturn
 import click
 
 from collector import __version__
+from collector.cli.record import record
 from collector.cli.tail import tail
 from collector.devnet.command import devnet
 from collector.markets.activity import LEVELS
@@ -41,6 +42,7 @@ def cli() -> None:
 
 
 cli.add_command(tail)
+cli.add_command(record)
 cli.add_command(dashboard)
 cli.add_command(devnet)
 cli.add_command(verify)

@@ -19,7 +19,7 @@ that restarted and one that is silent.
 """
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import msgspec
@@ -121,6 +121,23 @@ class Inbox:
         self._is_silent = False
         for topic in wanted.exact:
             self._meet(topic)
+
+    # -- resuming ----------------------------------------------------------------------
+
+    def resume(self, positions: Iterable[Position], head: int) -> None:
+        """Go on from where another inbox stood; call it before anything was received."""
+        for position in positions:
+            self._topics[position.topic.encode()] = _Followed(position)
+            self.publisher_epoch = max(self.publisher_epoch, position.publisher_epoch)
+            if self._wanted.needs_subscription(position.topic):
+                self.subscriptions.append(position.topic)
+        self.head = head
+
+    def positions(self) -> Iterator[Position]:
+        """Return where every topic stands."""
+        for followed in self._topics.values():
+            if followed is not None:
+                yield followed.position
 
     # -- frames ------------------------------------------------------------------------
 

@@ -1,0 +1,164 @@
+"""
+Rows to Arrow and Parquet. The one place that knows pyarrow; it is loaded where files are made.
+
+Amounts become DECIMAL(38, 18) from their texts, exactly. One of more than twenty integer
+digits becomes null; its column and text stand in the column ``overflow``.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from collector.archive.tables import Column, Row, Table
+
+_DECIMAL: Final = pa.decimal128(38, 18)
+_LEVELS: Final = pa.list_(pa.struct([("price", _DECIMAL), ("quantity", _DECIMAL)]))
+_RANGES: Final = pa.list_(pa.struct([("first", pa.int64()), ("last", pa.int64())]))
+_OVERFLOW: Final = pa.list_(pa.struct([("column", pa.string()), ("text", pa.string())]))
+_TYPES: Final = {
+    "text": pa.string(),
+    "int": pa.int64(),
+    # Naive: zoned ones are cut to microseconds by DuckDB 1.
+    "time": pa.timestamp("ns"),
+    "decimal": _DECIMAL,
+    "bool": pa.bool_(),
+    "levels": _LEVELS,
+    "ranges": _RANGES,
+}
+_LONGEST: Final = 39
+"""Twenty digits, the point, eighteen decimals."""
+ROW_GROUP: Final = 32_768
+
+
+def schema_of(table: Table) -> pa.Schema:
+    """Return a table's Arrow schema; ``overflow`` is its last column."""
+    fields = [pa.field(column.name, _TYPES[column.type]) for column in table.columns]
+    return pa.schema([*fields, pa.field("overflow", _OVERFLOW)])
+
+
+def batch_of(table: Table, rows: Sequence[Row]) -> tuple[pa.RecordBatch, int]:
+    """Make a batch of rows; say how many values did not fit."""
+    overflow: dict[int, list[dict[str, str]]] = {}
+    columns = list(zip(*rows, strict=True)) if rows else [()] * len(table.columns)
+    arrays = [
+        _array(column, values, overflow)
+        for column, values in zip(table.columns, columns, strict=True)
+    ]
+    notes = [overflow.get(i) for i in range(len(rows))] if overflow else [None] * len(rows)
+    arrays.append(pa.array(notes, _OVERFLOW))
+    return pa.record_batch(arrays, schema=schema_of(table)), sum(map(len, overflow.values()))
+
+
+def _array(
+    column: Column, values: Sequence[Any], overflow: dict[int, list[dict[str, str]]]
+) -> pa.Array:
+    match column.type:
+        case "decimal":
+            return _decimals(column.name, values, range(len(values)), overflow)
+        case "levels":
+            return _levels(column.name, values, overflow)
+        case "ranges":
+            pairs = [[{"first": a, "last": b} for a, b in ranges] for ranges in values]
+            return pa.array(pairs, _RANGES)
+        case "time":
+            return pa.array(values, pa.int64()).cast(_TYPES["time"])
+        case _:
+            return pa.array(values, _TYPES[column.type])
+
+
+def _decimals(
+    name: str,
+    texts: Sequence[str | None],
+    rows: Sequence[int],
+    overflow: dict[int, list[dict[str, str]]],
+) -> pa.Array:
+    if "" in texts:
+        texts = [text or None for text in texts]
+    if max((len(text) for text in texts if text), default=0) > _LONGEST:
+        texts = [_fitting(name, text, row, overflow) for text, row in zip(texts, rows, strict=True)]
+    return pa.array(texts, pa.string()).cast(_DECIMAL)
+
+
+def _fitting(
+    name: str, text: str | None, row: int, overflow: dict[int, list[dict[str, str]]]
+) -> str | None:
+    if text is None or len(text.lstrip("-")) <= _LONGEST:
+        return text
+    overflow.setdefault(row, []).append({"column": name, "text": text})
+    return None
+
+
+def _levels(
+    name: str, values: Sequence[Any], overflow: dict[int, list[dict[str, str]]]
+) -> pa.Array:
+    offsets, rows, prices, quantities = [0], [], [], []
+    for row, levels in enumerate(values):
+        for price, quantity in levels:
+            prices.append(price)
+            quantities.append(quantity)
+            rows.append(row)
+        offsets.append(len(prices))
+    struct = pa.StructArray.from_arrays(
+        [
+            _decimals(f"{name}.price", prices, rows, overflow),
+            _decimals(f"{name}.quantity", quantities, rows, overflow),
+        ],
+        ["price", "quantity"],
+    )
+    return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), struct, type=_LEVELS)
+
+
+class ParquetFile:
+    """One file being written, in row groups of bounded size."""
+
+    def __init__(self, path: Path, table: Table) -> None:
+        numbers = {c.name for c in table.columns if c.type in ("int", "time")}
+        leaves = [name for name in _leaves(table) if name not in numbers]
+        self._writer = pq.ParquetWriter(
+            path,
+            schema_of(table),
+            version="2.6",
+            compression="zstd",
+            compression_level=6,
+            use_dictionary=leaves,
+            column_encoding=dict.fromkeys(numbers, "DELTA_BINARY_PACKED"),
+            write_statistics=True,
+            store_decimal_as_integer=False,
+        )
+        self._batches: list[pa.RecordBatch] = []
+        self._waiting = 0
+
+    def add(self, batch: pa.RecordBatch) -> None:
+        """Write a batch, with others in one row group."""
+        self._batches.append(batch)
+        self._waiting += batch.num_rows
+        if self._waiting >= ROW_GROUP:
+            self._flush()
+
+    def _flush(self) -> None:
+        if self._batches:
+            table = pa.Table.from_batches(self._batches).combine_chunks()
+            self._writer.write_table(table, row_group_size=ROW_GROUP)
+            self._batches, self._waiting = [], 0
+
+    def close(self) -> None:
+        """Write the last row group and the footer."""
+        self._flush()
+        self._writer.close()
+
+
+def _leaves(table: Table) -> list[str]:
+    """Name the columns of a file as Parquet does, nested ones by their path."""
+    found = []
+    for column in table.columns:
+        match column.type:
+            case "levels":
+                found += [f"{column.name}.list.element.{leaf}" for leaf in ("price", "quantity")]
+            case "ranges":
+                found += [f"{column.name}.list.element.{leaf}" for leaf in ("first", "last")]
+            case _:
+                found.append(column.name)
+    return [*found, "overflow.list.element.column", "overflow.list.element.text"]

@@ -1,0 +1,24 @@
+"""
+Named instants at which a writer can be killed, for the tests that prove that none of them hurts.
+
+``COLLECTOR_CRASH_AT=seal.renamed:3`` kills this process, as SIGKILL does, when it comes to
+that instant for the third time. Without the variable a call costs one comparison.
+"""
+
+import os
+import signal
+from typing import Final
+
+_name, _, _count = os.environ.get("COLLECTOR_CRASH_AT", "").partition(":")
+_NAME: Final = _name
+_left = int(_count or 1)
+
+
+def reach(name: str) -> None:
+    """Be at a named instant; die there if this is the one."""
+    global _left
+    if name != _NAME:
+        return
+    _left -= 1
+    if _left == 0:
+        os.kill(os.getpid(), signal.SIGKILL)

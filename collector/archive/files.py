@@ -1,0 +1,130 @@
+"""Files that are whole or not there: written beside, synced, renamed, the folder synced."""
+
+import contextlib
+import fcntl
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+
+from collector.archive import layout
+from collector.archive.crash_points import reach
+from shards.protocol.errors import ConfigError
+
+
+def sync_folder(folder: Path) -> None:
+    """Make sure that a folder's names survive a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder and its parents; their names survive a power cut."""
+    if folder.is_dir():
+        return
+    make_folder(folder.parent)
+    folder.mkdir(exist_ok=True)
+    sync_folder(folder.parent)
+
+
+def publish(partial: Path, path: Path) -> None:
+    """Give a finished file its name, so that it is there whole or not at all."""
+    with partial.open("rb") as written:
+        os.fsync(written.fileno())
+    reach("seal.written")
+    partial.rename(path)
+    reach("seal.renamed")
+    sync_folder(path.parent)
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Replace a small file in one step."""
+    partial = path.with_name(path.name + layout.PARTIAL)
+    with partial.open("wb") as written:
+        written.write(content)
+        written.flush()
+        os.fsync(written.fileno())
+    partial.rename(path)
+    sync_folder(path.parent)
+
+
+class Info(msgspec.Struct, kw_only=True):
+    """What an archive is; written once, then only completed."""
+
+    format: int = layout.FORMAT
+    span: int = layout.SPAN
+    """Heights a part."""
+    chain_id: str = ""
+    """Of the chain whose facts these are; empty where no node has said it yet."""
+    created: str = ""
+
+
+def open_archive(root: Path, *, span: int = 0, create: bool = False, now: str = "") -> Info:
+    """
+    Read what an archive is, and make it first where it is to be made.
+
+    Raises:
+        ConfigError: If it is not there, not an archive, of a newer format, or cut differently.
+
+    """
+    path = root / layout.INFO
+    try:
+        info = msgspec.json.decode(path.read_bytes(), type=Info)
+    except FileNotFoundError:
+        if not create:
+            raise ConfigError(f"{root}: no archive is here (there is no {layout.INFO})") from None
+        info = _make(root, Info(span=span or layout.SPAN, created=now))
+    except (OSError, msgspec.MsgspecError) as error:
+        raise ConfigError(f"{path}: cannot be read: {error}") from None
+    if info.format > layout.FORMAT:
+        raise ConfigError(
+            f"{path}: format {info.format}, this program knows {layout.FORMAT}: use a newer one"
+        )
+    if span and span != info.span:
+        raise ConfigError(f"{root}: has {info.span} heights a part, which cannot become {span}")
+    return info
+
+
+def _make(root: Path, info: Info) -> Info:
+    try:
+        make_folder(root)
+        strangers = [p.name for p in root.iterdir() if not p.name.startswith(("_", "."))]
+        if strangers:
+            raise ConfigError(
+                f"{root}: holds other files ({strangers[0]}): choose an empty or a new folder"
+            )
+        make_folder(root / layout.JOURNAL)
+        write_whole(root / layout.INFO, msgspec.json.format(msgspec.json.encode(info)))
+    except OSError as error:
+        raise ConfigError(f"{root}: no archive can be made here: {error.strerror}") from None
+    return info
+
+
+@contextlib.contextmanager
+def writing(root: Path) -> Iterator[None]:
+    """
+    Be the one writer of an archive.
+
+    Raises:
+        ConfigError: If another process is; it is named.
+
+    """
+    try:
+        descriptor = os.open(root / layout.LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+    except OSError as error:
+        raise ConfigError(f"{root}: cannot be written: {error.strerror}") from None
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            holder = os.read(descriptor, 200).decode(errors="replace").strip() or "another process"
+            raise ConfigError(f"{root}: {holder} is writing this archive; stop it first") from None
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"process {os.getpid()}\n".encode(), 0)
+        yield
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,87 @@
+"""Fetch lost blocks from the chain's own record, until each is here or known to be gone."""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final
+
+from shards.adapters.injective_chain.replay import (
+    BlockGone,
+    EventProviderReplay,
+    ReplaySource,
+    RpcReplay,
+)
+from shards.net.access import Access
+from shards.net.backoff import Backoff
+from shards.net.rate_limiter import Pace
+from shards.net.rpc import Rpc
+from shards.protocol.errors import SourceError
+from shards.protocol.events import Block
+from shards.protocol.settings import Endpoints
+
+log = logging.getLogger(__name__)
+
+_AT_ONCE: Final = 4
+
+
+def sources_of(network: Endpoints, access: Access, *, with_extras: bool) -> list[ReplaySource]:
+    """Make everything that past blocks can be had from, the best first."""
+    found: list[ReplaySource] = [
+        RpcReplay(Rpc(url, access), with_extras=with_extras) for url in network.rpc
+    ]
+    found += [EventProviderReplay(at, access, with_extras=with_extras) for at in network.events]
+    return found
+
+
+class Filler:
+    """Fetches heights, some at once, at a pace; a node that is away is waited for."""
+
+    def __init__(self, sources: Sequence[ReplaySource], *, per_s: float) -> None:
+        self._sources = sources
+        self._pace = Pace(per_s)
+        self._slots = asyncio.Semaphore(_AT_ONCE)
+        self.asked = 0
+        """Blocks that were asked for."""
+        self.reason = ""
+        """Why the last block did not come at once."""
+
+    async def fetch(
+        self, heights: Iterable[int], take: Callable[[int, Block | None], None]
+    ) -> None:
+        """Fetch heights, handing each over when it is here; None where nobody has it any more."""
+        async with asyncio.TaskGroup() as tasks:
+            for height in heights:
+                await self._slots.acquire()
+                tasks.create_task(self._one(height, take))
+
+    async def _one(self, height: int, take: Callable[[int, Block | None], None]) -> None:
+        try:
+            take(height, await self._block(height))
+        finally:
+            self._slots.release()
+
+    async def _block(self, height: int) -> Block | None:
+        backoff = Backoff(base_s=0.2, cap_s=10.0)
+        self.asked += 1
+        while True:
+            gone = 0
+            await self._pace.turn()
+            for source in self._sources:
+                try:
+                    return await source.fetch(height)
+                except BlockGone as error:
+                    gone += 1
+                    self.reason = f"{source.name}: {error}"
+                except SourceError as error:
+                    self.reason = f"{source.name}: {error}"
+            if gone == len(self._sources):
+                log.warning("block %d: nobody has it any more (%s)", height, self.reason)
+                return None
+            await asyncio.sleep(backoff.next_s())
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        for source in self._sources:
+            with contextlib.suppress(SourceError):
+                await source.aclose()

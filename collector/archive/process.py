@@ -1,0 +1,370 @@
+"""
+The recorder's process: a subscriber, the journal, and what runs beside them.
+
+One loop takes what comes and writes it down; beside it lost blocks are fetched, whole parts
+are sealed by a child process, and once a second `_status.json` says how it stands.
+"""
+
+import asyncio
+import contextlib
+import datetime
+import errno
+import logging
+import os
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import msgspec
+
+from collector.archive import journal, layout, manifest
+from collector.archive.files import open_archive, write_whole, writing
+from collector.archive.filler import Filler, sources_of
+from collector.archive.journal import Chunk, Note, Writer
+from collector.archive.layout import Part, part_of
+from collector.archive.recorder import Recorder, cursor_of
+from collector.client.subscriber import Subscriber
+from shards.net.access import Access
+from shards.protocol.errors import ConfigError
+from shards.protocol.events import Block
+from shards.protocol.frames import KIND_BY_CHANNEL
+from shards.protocol.settings import Endpoints
+
+log = logging.getLogger(__name__)
+
+_ROTATE_BYTES: Final = 64 << 20
+_LOOK_S: Final = 1.0
+_FULL_RETRY_S: Final = 2.0
+_SEAL_RETRY_S: Final = 15.0
+_NICE: Final = 10
+_EXTRAS: Final = frozenset({"orders", "oracle"})
+
+
+class RecordConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything a recorder needs to know."""
+
+    to: str
+    connect: str
+    markets: tuple[str, ...] = ("*",)
+    channels: tuple[str, ...] = tuple(KIND_BY_CHANNEL)
+    sync: Literal["block", "second"] = "block"
+    endpoints: Endpoints | None = None
+    """Where lost blocks are fetched; by default what the collector reads from."""
+    budget: str = ""
+    """The folder of the hosts' token buckets."""
+    per_s: float = 40.0
+    """Lost blocks fetched a second, at most."""
+    part_heights: int = 0
+    duration_s: float = 0.0
+
+
+class Status(msgspec.Struct, kw_only=True):
+    """How a recorder stands; ``_status.json``."""
+
+    state: Literal["joining", "recording", "full", "stopped"] = "joining"
+    reason: str = ""
+    pid: int = 0
+    ts: int = 0
+    head: int = 0
+    """The newest height seen."""
+    complete: int = 0
+    """Everything through it is in the journal or sealed."""
+    sealed: int = 0
+    """Everything through it is in Parquet files."""
+    facts: int = 0
+    to_fetch: int = 0
+    """Lost heights that are being fetched."""
+    fetched: int = 0
+    gone: int = 0
+    """Heights that nobody has any more."""
+    journal_bytes: int = 0
+
+
+class Recording:
+    """One recorder at work on one archive, whose lock the caller holds."""
+
+    def __init__(self, config: RecordConfig, root: Path, span: int) -> None:
+        self._config = config
+        self._root = root
+        self._recorder = Recorder(span)
+        self._journal = Writer(root)
+        self._sealed = manifest.sealed(manifest.read(root))
+        self._segments: dict[int, int] = {}
+        """The highest height in each closed segment, by its number."""
+        self._segment_height = 0
+        self._part = Part(-1, -1)
+        self._synced_height = 0
+        self._endpoints = config.endpoints
+        self._filler: Filler | None = None
+        self.status = Status(pid=os.getpid())
+        self.stop = asyncio.Event()
+
+    async def run(self) -> None:
+        """Record until `stop`."""
+        subscriber = Subscriber(
+            self._config.connect, markets=self._config.markets, channels=self._config.channels
+        )
+        self._resume(subscriber)
+        with subscriber:
+            async with asyncio.TaskGroup() as tasks:
+                beside = [
+                    tasks.create_task(self._look(subscriber)),
+                    tasks.create_task(self._fill()),
+                    tasks.create_task(self._seal()),
+                ]
+                await self._take(subscriber)
+                for task in beside:
+                    task.cancel()
+            await self._write(final=True)
+        self._journal.close()
+        if self._filler is not None:
+            await self._filler.aclose()
+        self._tell("stopped")
+
+    # -- taking ------------------------------------------------------------------------
+
+    def _resume(self, subscriber: Subscriber) -> None:
+        """Go on from what the journal says."""
+        recorder, positions = self._recorder, {}
+        for path in journal.segments(self._root):
+            chunks = list(journal.read(path))
+            for position in recorder.replay(chunks):
+                positions[position.topic] = position
+            heights = [entry.height for chunk in chunks for entry in chunk.entries]
+            self._segments[int(path.stem)] = max(heights, default=0)
+        if positions:
+            subscriber.inbox.resume(positions.values(), recorder.head)
+            log.info("taking up at height %d, %d topics", recorder.head, len(positions))
+        self._segment_height = 0
+        self._begin_segment(subscriber)
+
+    def _begin_segment(self, subscriber: Subscriber) -> None:
+        """Begin a segment that says by itself where everything stands."""
+        if self._journal.number:
+            self._segments.setdefault(self._journal.number, self._segment_height)
+        cursors = [cursor_of(position) for position in subscriber.inbox.positions()]
+        notes = self._recorder.ledger.notes()
+        if complete := self._recorder.complete:
+            notes.append(Note("complete", "", complete, complete))
+        self._journal.begin(Chunk([], notes, cursors))
+        self._segment_height = 0
+
+    async def _take(self, subscriber: Subscriber) -> None:
+        """Take what comes and write it down whenever nothing more waits."""
+        stopped = asyncio.create_task(self.stop.wait())
+        taken = 0
+        while not self.stop.is_set():
+            coming = asyncio.ensure_future(subscriber.__anext__())
+            await asyncio.wait((coming, stopped), return_when=asyncio.FIRST_COMPLETED)
+            if not coming.done():
+                coming.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await coming
+                break
+            self._recorder.take(coming.result())
+            taken += 1
+            while subscriber.pending:
+                received = subscriber.poll(0)
+                if received is None:
+                    break
+                self._recorder.take(received)
+            await self._write()
+            self._rotate(subscriber)
+        stopped.cancel()
+
+    async def _write(self, *, final: bool = False) -> None:
+        """Append what was taken; a full disk is waited for, and nothing is taken meanwhile."""
+        chunk = self._recorder.take_chunk()
+        if chunk is None:
+            return
+        while True:
+            try:
+                self._journal.append(chunk)
+                break
+            except OSError as error:
+                if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                    raise
+                await self._full(error, final=final)
+        heights = [entry.height for entry in chunk.entries]
+        self._segment_height = max(self._segment_height, max(heights, default=0))
+        if final or (self._config.sync == "block" and self._segment_height > self._synced_height):
+            self._journal.sync()
+            self._synced_height = self._segment_height
+
+    async def _full(self, error: OSError, *, final: bool) -> None:
+        if self.status.state != "full":
+            log.error(
+                "the disk is full: %s takes nothing more; recording pauses, and what is missed "
+                "meanwhile is fetched afterwards",
+                self._root,
+            )
+        self._tell("full", f"{error.strerror}: {self._root}")
+        if final or self.stop.is_set():
+            raise ConfigError(f"{self._root}: {error.strerror}") from error
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_FULL_RETRY_S):
+                await self.stop.wait()
+
+    def _rotate(self, subscriber: Subscriber) -> None:
+        part = part_of(self._recorder.head, self._recorder.span)
+        if part.first > self._part.first or self._journal.bytes > _ROTATE_BYTES:
+            if self._part.first >= 0:
+                self._begin_segment(subscriber)
+            self._part = part
+
+    # -- beside ------------------------------------------------------------------------
+
+    async def _look(self, subscriber: Subscriber) -> None:
+        """Once a second: how far all is complete, how the markets are listed, what to say."""
+        began, joined = time.monotonic(), False
+        while True:
+            await asyncio.sleep(_LOOK_S)
+            inbox = subscriber.inbox
+            if inbox.publisher_epoch and not subscriber.pending:
+                if not joined:
+                    joined = await self._join(subscriber)
+                self._recorder.started(inbox.positions())
+                self._recorder.look(inbox.positions())
+            if self._config.sync == "second":
+                self._journal.sync()
+            self._tell("full" if self.status.state == "full" else _state(joined))
+            if self._config.duration_s and time.monotonic() - began > self._config.duration_s:
+                self.stop.set()
+
+    async def _join(self, subscriber: Subscriber) -> bool:
+        """Learn what the collector reads, and how it lists its markets."""
+        try:
+            status = await asyncio.to_thread(subscriber.status)
+            markets = await asyncio.to_thread(subscriber.markets)
+        except (TimeoutError, ValueError) as error:
+            log.warning("%s; asking again", error)
+            return False
+        self._recorder.listed(markets)
+        if self._endpoints is None:
+            self._endpoints = _endpoints(status)
+        return True
+
+    async def _fill(self) -> None:
+        """Fetch what was lost."""
+        while True:
+            await asyncio.sleep(_LOOK_S)
+            ranges = self._recorder.ledger.to_fetch()
+            if not ranges or self._endpoints is None:
+                continue
+            if self._filler is None:
+                access = Access(self._endpoints, self._config.budget)
+                extras = not _EXTRAS.isdisjoint(self._recorder.channels)
+                sources = sources_of(self._endpoints, access, with_extras=extras)
+                self._filler = Filler(sources, per_s=self._config.per_s)
+            log.info("fetching lost blocks: %s", ", ".join(f"{a}-{b}" for a, b in ranges))
+            await self._filler.fetch(_heights(ranges), self._fetched)
+
+    def _fetched(self, height: int, block: Block | None) -> None:
+        self._recorder.fetched(height, block, time.time_ns())
+        self.status.fetched += block is not None
+        self.status.gone += block is None
+
+    async def _seal(self) -> None:
+        """Seal parts that are whole, one after the other."""
+        while True:
+            await asyncio.sleep(_LOOK_S)
+            for part in self._recorder.due_parts(self._sealed):
+                await self._write()
+                self._journal.sync()
+                if not await self._seal_part(part):
+                    await asyncio.sleep(_SEAL_RETRY_S)
+                    break
+                self._sealed.add(part)
+                self._recorder.sealed(part)
+                self._drop_segments(part)
+
+    async def _seal_part(self, part: Part) -> bool:
+        command = (sys.executable, "-m", "collector.archive.seal", str(self._root), str(part.first))
+        child = await asyncio.create_subprocess_exec(*command, stdin=asyncio.subprocess.DEVNULL)
+        with contextlib.suppress(ProcessLookupError):
+            os.setpriority(os.PRIO_PROCESS, child.pid, _NICE)
+        try:
+            code = await child.wait()
+        except asyncio.CancelledError:
+            child.kill()
+            await child.wait()
+            raise
+        if code:
+            log.warning("part %s could not be sealed (exit code %d); trying again", part, code)
+        else:
+            log.info("sealed part %s", part)
+        return code == 0
+
+    def _drop_segments(self, part: Part) -> None:
+        """Remove the segments of which everything is sealed."""
+        for number, height in sorted(self._segments.items()):
+            if height <= part.last and number < self._journal.number:
+                (self._root / layout.JOURNAL / f"{number:012}.jnl").unlink(missing_ok=True)
+                del self._segments[number]
+        for path in (self._root / layout.JOURNAL).glob("books-*.msgpack"):
+            if int(path.stem.partition("-")[2]) <= part.first:
+                path.unlink(missing_ok=True)
+
+    def _tell(
+        self, state: Literal["joining", "recording", "full", "stopped"], reason: str = ""
+    ) -> None:
+        """Write how it stands, where the disk takes it."""
+        status, recorder = self.status, self._recorder
+        status.state = state
+        status.reason = reason
+        status.ts = time.time_ns()
+        status.head, status.complete = recorder.head, recorder.complete
+        status.sealed = max((part.last for part in self._sealed), default=0)
+        status.facts = recorder.facts
+        status.to_fetch = sum(b - a + 1 for a, b in recorder.ledger.to_fetch())
+        status.journal_bytes = self._journal.bytes
+        with contextlib.suppress(OSError):
+            write_whole(self._root / layout.STATUS, msgspec.json.encode(status))
+
+
+def _state(joined: bool) -> Literal["joining", "recording"]:
+    return "recording" if joined else "joining"
+
+
+def _heights(ranges: list[tuple[int, int]]) -> Iterator[int]:
+    for first, last in ranges:
+        yield from range(first, last + 1)
+
+
+def _endpoints(status: dict[str, Any]) -> Endpoints | None:
+    try:
+        return msgspec.convert(status.get("endpoints"), Endpoints)
+    except msgspec.ValidationError:
+        return None
+
+
+def recover(root: Path) -> None:
+    """Set aside the files that no line of the manifest names: a kill left them."""
+    known = manifest.current(manifest.read(root))
+    for path in (*root.glob("*/date=*/*.parquet"), *root.glob(f"*/date=*/*{layout.PARTIAL}")):
+        if str(path.relative_to(root)) not in known:
+            aside = root / layout.QUARANTINE / "__".join(path.relative_to(root).parts)
+            aside.parent.mkdir(exist_ok=True)
+            path.rename(aside)
+            log.info("set aside %s: no line of the manifest names it", path.name)
+
+
+async def record(config: RecordConfig, stop: asyncio.Event | None = None) -> None:
+    """
+    Record until told to stop.
+
+    Raises:
+        ConfigError: If the folder cannot be used, or another recorder does.
+
+    """
+    root = Path(config.to)
+    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    info = open_archive(root, span=config.part_heights, create=True, now=now)
+    with writing(root):
+        recover(root)
+        recording = Recording(config, root, info.span)
+        if stop is not None:
+            recording.stop = stop
+        await recording.run()

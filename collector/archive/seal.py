@@ -1,0 +1,320 @@
+"""
+Seal one part: its share of the journal becomes Parquet files and a line of the manifest.
+
+It runs in a process of its own, ``python -m collector.archive.seal DIR FIRST``, so that the
+recorder does not keep the memory that this takes. Done twice, or killed at any instant and
+done again, it ends with the same files.
+"""
+
+import hashlib
+import os
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from collector.archive import layout, manifest, spool as spooling
+from collector.archive.arrow import ParquetFile, batch_of
+from collector.archive.book_track import REPLAYED, Carried, Track
+from collector.archive.crash_points import reach
+from collector.archive.files import make_folder, open_archive, publish, write_whole
+from collector.archive.layout import Part
+from collector.archive.ledger import Ledger
+from collector.archive.ranges import count
+from collector.archive.spool import Spool
+from collector.archive.tables import TABLES, Row, Table, rows_of
+from shards.protocol.frames import EVENTS
+
+_BATCH: Final = 8_192
+_encode: Final = msgspec.msgpack.Encoder().encode
+_books: Final = msgspec.msgpack.Decoder(list[Carried]).decode
+UNPROVABLE: Final = frozenset({"indexer-grpc", "indexer-replay"})
+"""Sources that tell no blocks, so that nothing proves that all came."""
+
+
+class Output:
+    """One file on its way: rows in, digests and counts out."""
+
+    def __init__(self, root: Path, channel: str, date: str, part: Part, addition: int = 0) -> None:
+        self.path = layout.file_of(channel, date, part, addition)
+        self._final = root / self.path
+        self._partial = self._final.with_name(self._final.name + layout.PARTIAL)
+        self._table = TABLES[channel]
+        self._channel, self._date, self._part = channel, date, part
+        make_folder(self._final.parent)
+        self._file = ParquetFile(self._partial, self._table)
+        self._facts = [i for i, column in enumerate(self._table.columns) if column.is_fact]
+        self._digest = hashlib.sha256()
+        self._rows: list[Row] = []
+        self._count = self._overflows = 0
+
+    def add(self, row: Row, *, is_local: bool = False) -> None:
+        """Take the next row, in the order of the table's key; local ones have no digest."""
+        if not is_local:
+            self._digest.update(_encode([row[i] for i in self._facts]))
+        self._rows.append(row)
+        self._count += 1
+        if len(self._rows) >= _BATCH:
+            self._flush()
+
+    def _flush(self) -> None:
+        batch, overflows = batch_of(self._table, self._rows)
+        self._overflows += overflows
+        self._file.add(batch)
+        self._rows = []
+
+    def close(self) -> manifest.File:
+        """Give the file its name; return the manifest's entry for it."""
+        self._flush()
+        self._file.close()
+        publish(self._partial, self._final)
+        with self._final.open("rb") as written:
+            digest = hashlib.file_digest(written, "sha256").hexdigest()
+        return manifest.File(
+            path=self.path,
+            channel=self._channel,
+            date=self._date,
+            first=self._part.first,
+            last=self._part.last,
+            rows=self._count,
+            bytes=self._final.stat().st_size,
+            file_sha256=digest,
+            facts_sha256="" if self._table.is_sampled else self._digest.hexdigest(),
+            overflows=self._overflows,
+        )
+
+
+class Sealer:
+    """Seals one part of one archive."""
+
+    def __init__(self, root: Path, part: Part, entries: Spool, ledger: Ledger, *, ts: int) -> None:
+        self._root, self._part = root, part
+        self._entries, self._ledger = entries, ledger
+        self._outputs: dict[tuple[str, str], Output] = {}
+        self._keyframes: list[Row] = []
+        self._coverage: dict[str, dict[str, Any]] = {}
+        self._carried = {book.symbol: book for book in load_books(root, part)}
+        self._next: list[Carried] = []
+        self._tops: dict[str, list[Row]] = {}
+        self._ts = ts
+        self._day = 0
+        """The earliest block time seen; what has none of its own belongs to its date."""
+
+    def run(self) -> list[manifest.File]:
+        """Write every file of the part."""
+        topics = self._entries.topics()
+        with_ticker = any(topic.startswith("ticker.") for topic in topics)
+        for symbol in self._by_market({*self._symbols("book", topics), *self._carried}):
+            self._book(symbol, with_ticker=with_ticker)
+        for channel in (
+            "trades",
+            "orders",
+            "ticker",
+            "oracle",
+            "funding",
+            "markets",
+            "blocks",
+            "gap",
+        ):
+            for symbol in self._by_market(self._symbols(channel, topics)):
+                self._plain(channel, symbol)
+        for row in self._keyframes:
+            self._put("keyframe", row, is_local=row[-1] != "part")
+        self._cover()
+        reach("seal.half")
+        files = [output.close() for output in self._outputs.values()]
+        save_books(self._root, Part(self._part.last + 1, 0), self._next)
+        return files
+
+    def _symbols(self, channel: str, topics: Iterable[str]) -> set[str]:
+        start = f"{channel}."
+        return {topic[len(start) : -1] for topic in topics if topic.startswith(start)}
+
+    def _by_market(self, symbols: Iterable[str]) -> list[str]:
+        """Order symbols by what tells markets apart everywhere: their ids."""
+        return sorted(symbols, key=lambda symbol: (self._ledger.of(symbol).market_id, symbol))
+
+    def _book(self, symbol: str, *, with_ticker: bool) -> None:
+        track = Track(symbol, self._part, self._carried.get(symbol))
+        track.walk(self._entries.entries(f"book.{symbol}."))
+        for row in track.rows:
+            self._put("book", row)
+        self._keyframes += track.keyframes
+        sequences = [row[3] for row in track.rows]
+        self._coverage[symbol] = {
+            "first_sequence": min(sequences, default=None),
+            "last_sequence": max(sequences, default=None),
+            "book_updates": len(track.rows),
+            "sequences_missing": track.sequences_missing,
+            "replayed_updates": track.replayed,
+        }
+        market_id = track.rows[0][0] if track.rows else self._market_id(symbol)
+        if (end := track.end(market_id)) is not None:
+            self._next.append(end)
+        if with_ticker:
+            self._tops[symbol] = [
+                row for event, entry in track.tops for row in rows_of(event, symbol, entry)
+            ]
+
+    def _market_id(self, symbol: str) -> str:
+        carried = self._carried.get(symbol)
+        return carried.market_id if carried else self._ledger.of(symbol).market_id
+
+    def _plain(self, channel: str, symbol: str) -> None:
+        """Write one topic of a channel whose rows stand by themselves."""
+        table = TABLES[channel]
+        rows = dedupe(table, self._rows(channel, symbol))
+        if channel == "ticker":
+            rows = dedupe(table, [*rows, *self._tops.get(symbol, ())])
+        for row in rows:
+            self._put(channel, row)
+        if channel == "trades":
+            source = table.place("source")
+            found = self._coverage.setdefault(symbol, {})
+            found["trades"] = len(rows)
+            found["replayed_trades"] = sum(row[source] in REPLAYED for row in rows)
+
+    def _rows(self, channel: str, symbol: str) -> list[Row]:
+        rows: list[Row] = []
+        for entry in self._entries.entries(f"{channel}.{symbol}."):
+            rows += rows_of(EVENTS[entry.kind].decode(entry.event), symbol, entry)
+        return rows
+
+    def _put(self, channel: str, row: Row, *, is_local: bool = False) -> None:
+        table = TABLES[channel]
+        when = next((row[i] for i in _time_places(table) if row[i]), 0)
+        if channel not in _DATED_BY_PART and when and (not self._day or when < self._day):
+            self._day = when
+        date = layout.date_of((channel not in _DATED_BY_PART and when) or self._day or self._ts)
+        output = self._outputs.get((channel, date))
+        if output is None:
+            output = Output(self._root, channel, date, self._part)
+            self._outputs[channel, date] = output
+        output.add(row, is_local=is_local)
+
+    def _cover(self) -> None:
+        """Say of each market what of this part is here, and what is not."""
+        part = self._part
+        for symbol in self._by_market(self._ledger.markets):
+            market = self._ledger.of(symbol)
+            due = self._ledger.due(symbol, part.first, part.last)
+            if not due:
+                continue
+            missing = self._ledger.missing(symbol, part.first, part.last)
+            known = self._coverage.get(symbol, {})
+            self._put("coverage", self._coverage_row(symbol, market.market_id, due, missing, known))
+
+    def _coverage_row(
+        self, symbol: str, market_id: str, due: list[Any], missing: list[Any], known: dict[str, Any]
+    ) -> Row:
+        source = self._ledger.source
+        values = {
+            "market_id": market_id,
+            "market": symbol,
+            "first_height": due[0][0],
+            "last_height": due[-1][1],
+            "due": count(due),
+            "missing": count(missing),
+            "missing_ranges": missing,
+            "gaps": self._ledger.of(symbol).gaps,
+            "provable": source not in UNPROVABLE,
+            "source": source,
+        }
+        counted = (
+            "book_updates",
+            "sequences_missing",
+            "trades",
+            "replayed_updates",
+            "replayed_trades",
+        )
+        values |= dict.fromkeys(counted, 0) | known
+        return tuple(values.get(column.name) for column in TABLES["coverage"].columns)
+
+
+_DATED_BY_PART: Final = frozenset({"keyframe", "coverage"})
+
+
+def _time_places(table: Table) -> list[int]:
+    """Return the places of the instants that date a row: the block's, else when it was told."""
+    names = [column.name for column in table.columns]
+    return [names.index(name) for name in ("ts_event", "ts", "ts_recv") if name in names]
+
+
+def dedupe(table: Table, rows: Sequence[Row]) -> list[Row]:
+    """Keep one row for each key, what came live before what was replayed, in the key's order."""
+    key = [table.place(name) for name in table.key]
+    names = [column.name for column in table.columns]
+    source = names.index("source") if "source" in names else -1
+    found: dict[Any, Row] = {}
+    for row in rows:
+        at = tuple(row[i] for i in key)
+        known = found.get(at)
+        if known is None or (
+            source >= 0 and known[source] in REPLAYED and row[source] not in REPLAYED
+        ):
+            found[at] = row
+    return [found[at] for at in sorted(found, key=_sortable)]
+
+
+def _sortable(key: tuple[Any, ...]) -> tuple[Any, ...]:
+    return tuple((value is not None, value) for value in key)
+
+
+def books_path(root: Path, first: int) -> Path:
+    """Return where the books at the start of a part are kept until it is sealed."""
+    return root / layout.JOURNAL / f"books-{first:012}.msgpack"
+
+
+def load_books(root: Path, part: Part) -> list[Carried]:
+    """Return every market's book as the part before this one left it."""
+    try:
+        return _books(books_path(root, part.first).read_bytes())
+    except FileNotFoundError:
+        return []
+
+
+def save_books(root: Path, part: Part, books: list[Carried]) -> None:
+    """Keep every market's book for the part that begins here."""
+    write_whole(books_path(root, part.first), _encode(books))
+
+
+def seal(root: Path, part: Part, *, ts: int) -> manifest.Line:
+    """
+    Seal a part; the caller holds the archive's lock.
+
+    Raises:
+        OSError: If the disk does not take it; the journal has everything still.
+
+    """
+    entries, notes = spooling.gather(root, part, root / layout.JOURNAL)
+    try:
+        ledger = Ledger()
+        ledger.fold(notes)
+        files = Sealer(root, part, entries, ledger, ts=ts).run()
+        missing = {
+            symbol: ranges
+            for symbol in ledger.markets
+            if (ranges := ledger.missing(symbol, part.first, part.last))
+        }
+    finally:
+        entries.close()
+    line = manifest.Line(
+        act="seal", first=part.first, last=part.last, files=files, missing=missing,
+        writer=f"process {os.getpid()}", ts=ts,
+    )  # fmt: skip
+    manifest.append(root, line)
+    return line
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Seal ``DIR FIRST``; the recorder that holds the lock starts this."""
+    root = Path(arguments[0])
+    part = layout.part_of(int(arguments[1]), open_archive(root).span)
+    seal(root, part, ts=time.time_ns())
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

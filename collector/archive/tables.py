@@ -1,0 +1,353 @@
+"""
+The tables of an archive: one per channel, their columns, and rows out of events. Pure.
+
+A column is either of *fact*, what the exchange says, equal in every recorder's archive; or
+*local*, how and when it came to this one. Rows are tuples in the order of the columns.
+Amounts are the chain's texts here, empty or null where there is none.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Final, Literal, NamedTuple, TypeAlias
+
+from collector.archive.journal import Entry
+from shards.protocol.events import (
+    Book,
+    Event,
+    Funding,
+    Gap,
+    Level,
+    Metadata,
+    Oracle,
+    Orders,
+    Pulse,
+    Ticker,
+    Trade,
+    Trades,
+    number_of,
+)
+
+Type: TypeAlias = Literal["text", "int", "time", "decimal", "bool", "levels", "ranges"]
+Row: TypeAlias = tuple[Any, ...]
+_SCALE: Final = 10**18
+_DECIMALS: Final = 18
+
+
+class Column(NamedTuple):
+    """One column: its name, how it is stored, whether it is of fact."""
+
+    name: str
+    type: Type
+    is_fact: bool = True
+
+
+class Table(NamedTuple):
+    """One channel's table."""
+
+    columns: tuple[Column, ...]
+    key: tuple[str, ...]
+    """The columns that tell rows apart, all of fact."""
+    is_sampled: bool = False
+    """Whether rows depend on when somebody looked, so that two archives may differ."""
+
+    def place(self, name: str) -> int:
+        """Return the place of a column."""
+        return next(i for i, column in enumerate(self.columns) if column.name == name)
+
+
+def _facts(spec: str) -> tuple[Column, ...]:
+    return tuple(Column(*part.split(":")) for part in spec.split())  # type: ignore[arg-type]
+
+
+def _local(spec: str) -> tuple[Column, ...]:
+    return tuple(Column(c.name, c.type, False) for c in _facts(spec))
+
+
+_WAY: Final = _local("ts_recv:time ts_pub:time source:text shard:int")
+_MARKET: Final = (Column("market_id", "text"), Column("market", "text", False))
+_BOOK: Final = (
+    *_MARKET,
+    *_facts(
+        "height:int sequence:int ts_event:time is_snapshot:bool bids:levels asks:levels",
+    ),
+)
+
+TABLES: Final[dict[str, Table]] = {
+    "book": Table((*_BOOK, *_WAY), ("market_id", "sequence")),
+    "keyframe": Table((*_BOOK, *_WAY, *_local("reason:text")), ("market_id", "sequence")),
+    "trades": Table(
+        (
+            *_MARKET,
+            *_facts(
+                "height:int n:int trade_id:text ts_event:time side:text price:decimal "
+                "quantity:decimal notional:decimal fee:decimal execution_type:text "
+                "order_hash:text subaccount_id:text fee_recipient:text cid:text "
+                "margin:decimal payout:decimal"
+            ),
+            *_WAY,
+        ),
+        ("height", "n", "trade_id"),
+    ),
+    "orders": Table(
+        (
+            *_MARKET,
+            *_facts(
+                "height:int n:int ts_event:time order_hash:text status:text side:text "
+                "order_type:text price:decimal quantity:decimal fillable:decimal "
+                "subaccount_id:text fee_recipient:text cid:text trigger_price:decimal "
+                "margin:decimal"
+            ),
+            *_WAY,
+        ),
+        ("market_id", "height", "n"),
+    ),
+    "ticker": Table(
+        (
+            *_MARKET,
+            *_facts(
+                "height:int sequence:int ts_event:time bid_price:decimal bid_quantity:decimal "
+                "ask_price:decimal ask_quantity:decimal"
+            ),
+            *_WAY,
+        ),
+        ("market_id", "sequence"),
+        # Told again whenever a book is fetched.
+        is_sampled=True,
+    ),
+    "oracle": Table(
+        (*_facts("symbol:text height:int n:int ts_event:time type:text price:decimal"), *_WAY),
+        ("symbol", "height", "n"),
+    ),
+    "funding": Table(
+        (
+            *_MARKET,
+            *_facts(
+                "height:int cumulative_funding:decimal cumulative_price:decimal "
+                "last_timestamp:int next_funding_timestamp:int funding_interval:int "
+                "hourly_rate_cap:decimal hourly_interest_rate:decimal mark_price:decimal"
+            ),
+            *_WAY,
+        ),
+        ("market_id", "height"),
+        is_sampled=True,
+    ),
+    "markets": Table(
+        (
+            *_MARKET,
+            *_facts(
+                "ts:time ticker:text type:text status:text base_denom:text quote_denom:text "
+                "base_decimals:int quote_decimals:int price_tick:decimal quantity_tick:decimal "
+                "min_notional:decimal maker_fee_rate:decimal taker_fee_rate:decimal "
+                "oracle_type:text oracle_base:text oracle_quote:text"
+            ),
+        ),
+        ("market_id", "ts"),
+        is_sampled=True,
+    ),
+    "blocks": Table((*_facts("height:int ts_event:time"), *_WAY), ("height",)),
+    "gap": Table(
+        (
+            *_MARKET,
+            *_facts(
+                "gap_id:int state:text cause:text first:int last:int ts:time detail:text",
+            ),
+        ),
+        ("market_id", "gap_id", "state", "first", "last"),
+        is_sampled=True,
+    ),
+    "coverage": Table(
+        (
+            *_MARKET,
+            *_local(
+                "first_height:int last_height:int due:int missing:int missing_ranges:ranges "
+                "first_sequence:int last_sequence:int book_updates:int sequences_missing:int "
+                "trades:int replayed_updates:int replayed_trades:int gaps:int provable:bool "
+                "source:text"
+            ),
+        ),
+        ("market_id",),
+        is_sampled=True,
+    ),
+}
+"""The table of each channel, and of the keyframes and the coverage beside them."""
+
+
+def canonical(levels: Sequence[Level], *, highest_first: bool) -> list[Level]:
+    """Order levels by price, so that equal changes are equal lists (shards/protocol/events.py)."""
+    if len(levels) < 2:
+        return list(levels)
+    return sorted(levels, key=lambda level: (len(level[0]), level[0]), reverse=highest_first)
+
+
+def notional_of(price: str, quantity: str) -> str | None:
+    """Return price times quantity with 18 decimals; None where it would need more."""
+    product = int(price.replace(".", "", 1)) * int(quantity.replace(".", "", 1))
+    whole, rest = divmod(product, _SCALE)
+    if rest:
+        return None
+    sign, digits = ("-", str(-whole)) if whole < 0 else ("", str(whole))
+    digits = digits.rjust(_DECIMALS + 1, "0")
+    return f"{sign}{digits[:-_DECIMALS]}.{digits[-_DECIMALS:]}"
+
+
+def book_row(event: Book, symbol: str, entry: Entry) -> Row:
+    """Make the row of one change of a book."""
+    return (
+        event.market_id,
+        symbol,
+        event.height or None,
+        event.sequence,
+        event.ts_event or None,
+        event.is_snapshot,
+        canonical(event.bids, highest_first=True),
+        canonical(event.asks, highest_first=False),
+        *_way(event, entry),
+    )
+
+
+def _way(event: Any, entry: Entry) -> Row:
+    return event.ts_recv or None, entry.ts_pub or None, event.source, entry.shard
+
+
+def _trade_rows(event: Trades, symbol: str, entry: Entry) -> list[Row]:
+    way = _way(event, entry)
+    return [
+        (
+            event.market_id,
+            symbol,
+            event.height,
+            number_of(trade),
+            trade.trade_id,
+            event.ts_event or None,
+            trade.side,
+            trade.price,
+            trade.quantity,
+            notional_of(trade.price, trade.quantity),
+            trade.fee,
+            *_of_order(trade),
+            *way,
+        )
+        for trade in event.trades
+    ]
+
+
+def _of_order(trade: Trade) -> Row:
+    return (
+        trade.execution_type,
+        trade.order_hash,
+        trade.subaccount_id,
+        trade.fee_recipient,
+        trade.cid,
+        trade.margin,
+        trade.payout,
+    )
+
+
+def _order_rows(event: Orders, symbol: str, entry: Entry) -> list[Row]:
+    way = _way(event, entry)
+    return [
+        (
+            event.market_id,
+            symbol,
+            event.height,
+            n,
+            event.ts_event or None,
+            order.order_hash,
+            order.status,
+            order.side,
+            order.order_type,
+            order.price,
+            order.quantity,
+            order.fillable,
+            order.subaccount_id,
+            order.fee_recipient,
+            order.cid,
+            order.trigger_price,
+            order.margin,
+            *way,
+        )
+        for n, order in enumerate(event.orders)
+    ]
+
+
+def _oracle_rows(event: Oracle, entry: Entry) -> list[Row]:
+    way = _way(event, entry)
+    return [
+        (event.symbol, event.height, n, event.ts_event or None, told.type, told.price, *way)
+        for n, told in enumerate(event.prices)
+    ]
+
+
+def rows_of(event: Event, symbol: str, entry: Entry) -> list[Row]:
+    """Make the rows of one event; `symbol` is its topic's."""
+    match event:
+        case Book():
+            return [book_row(event, symbol, entry)]
+        case Trades():
+            return _trade_rows(event, symbol, entry)
+        case Orders():
+            return _order_rows(event, symbol, entry)
+        case Oracle():
+            return _oracle_rows(event, entry)
+        case Pulse():
+            return [(event.height, event.ts_event or None, *_way(event, entry))]
+        case Ticker():
+            return [
+                (
+                    event.market_id,
+                    symbol,
+                    event.height or None,
+                    event.sequence,
+                    event.ts_event or None,
+                    event.bid_price,
+                    event.bid_quantity,
+                    event.ask_price,
+                    event.ask_quantity,
+                    *_way(event, entry),
+                )
+            ]
+        case Funding() | Metadata() | Gap():
+            return [_sampled_row(event, symbol, entry)]
+
+
+def _sampled_row(event: Funding | Metadata | Gap, symbol: str, entry: Entry) -> Row:
+    """Make the row of what is told when somebody looks."""
+    match event:
+        case Funding():
+            return (
+                event.market_id,
+                symbol,
+                event.height,
+                event.cumulative_funding,
+                event.cumulative_price,
+                event.last_timestamp,
+                event.next_funding_timestamp,
+                event.funding_interval,
+                event.hourly_rate_cap,
+                event.hourly_interest_rate,
+                event.mark_price,
+                *_way(event, entry),
+            )
+        case Gap():
+            where = (event.gap_id, event.state, event.cause, event.first, event.last)
+            return (event.market_id, symbol, *where, event.ts, event.detail)
+        case Metadata():
+            return (
+                event.market_id,
+                symbol,
+                event.ts,
+                event.ticker,
+                event.type,
+                event.status,
+                event.base_denom,
+                event.quote_denom,
+                event.base_decimals,
+                event.quote_decimals,
+                event.price_tick,
+                event.quantity_tick,
+                event.min_notional,
+                event.maker_fee_rate,
+                event.taker_fee_rate,
+                event.oracle_type,
+                event.oracle_base,
+                event.oracle_quote,
+            )
