@@ -1,0 +1,236 @@
+"""
+The README's commands on a Debian that has Python and git, and nothing else.
+
+    sudo python3 tests/system/fresh_debian.py trixie testing
+
+Needs root, debootstrap and git; nothing of ours. Each release becomes a folder of its own with
+python3, python3-venv and git, and there, as typed: the README's first command, CONTRIBUTING's
+set-up, `pytest tests/shards` and a short run on each source. The commit that is checked out is what
+is tried. A command that fails ends its release, and this script with 1.
+"""
+
+import argparse
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Final, NamedTuple
+
+PROJECT: Final = Path(__file__).parents[2]
+CLONE: Final = "/root/injective-collector"
+PACKAGES: Final = "python3,python3-venv,git"
+SOURCES: Final = (
+    "tests/system/test_sources.py",  # chain-ws and chain-grpc, on the node
+    "tests/simulator/test_indexer_collector.py::test_markets_move_between_shards",
+)
+_NETWORK: Final = ("index-url", "extra-index-url", "cert", "proxy", "trusted-host", "timeout")
+"""What of pip's settings says how the index is reached."""
+_PASSED: Final = ("http_proxy", "https_proxy", "no_proxy", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE")
+_FILES: Final = ("/etc/resolv.conf", "/etc/hosts")
+# Its mounts and processes are its own, and end with the command.
+_ENTER: Final = """
+for one in dev sys; do mount --rbind /$one "$0/$one"; done
+mount -t proc proc "$0/proc"
+exec chroot "$0" "$@"
+"""
+_TIMEOUT_S: Final = 3600.0
+
+
+class Step(NamedTuple):
+    """A command, run in the clone."""
+
+    name: str
+    command: str
+
+
+class Done(NamedTuple):
+    """How a command went."""
+
+    name: str
+    seconds: float
+    code: int
+    output: Path
+
+
+def main() -> int:
+    """Try every release that was named; print a table; return the exit code."""
+    options = _options()
+    environment = _environment()
+    folder = Path(tempfile.mkdtemp(prefix="fresh-debian-", dir=options.folder))
+    with ThreadPoolExecutor(len(options.releases)) as pool:
+        roots = {
+            name: pool.submit(_bootstrap, name, folder, options.mirror or _mirror())
+            for name in options.releases
+        }
+        good = [_try(name, roots[name], environment, options.tox) for name in options.releases]
+    if options.keep:
+        _say(f"kept: {folder}")
+    else:
+        shutil.rmtree(folder)
+    return 0 if all(good) else 1
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="The README's commands on a fresh Debian.")
+    parser.add_argument("releases", nargs="+", metavar="RELEASE", help="bookworm, trixie, testing")
+    parser.add_argument("--tox", action="store_true", help="the README's second command as well")
+    parser.add_argument("--mirror", help="Debian's mirror  [default: what apt uses here]")
+    parser.add_argument("--folder", help="where the roots are made  [default: for temporary files]")
+    parser.add_argument("--keep", action="store_true", help="leave the roots and logs")
+    options = parser.parse_args()
+    missing = [name for name in ("debootstrap", "git", "unshare") if not shutil.which(name)]
+    if missing or os.geteuid() != 0:
+        parser.error(f"needs root, and debootstrap, git, unshare; missing: {missing or 'root'}")
+    return options
+
+
+def _mirror() -> str:
+    """Return the mirror from which apt has Debian itself."""
+    command = ("apt-get", "indextargets", "--format", "$(SITE) $(RELEASE)", "Created-By: Packages")
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    lines = (line.split() for line in done.stdout.splitlines())
+    found = next((site for site, release in lines if "-" not in release), "")
+    return found or "http://deb.debian.org/debian"
+
+
+def _bootstrap(release: str, folder: Path, mirror: str) -> tuple[Path, float]:
+    """Make a root folder of a release; return it, and the seconds it took."""
+    started = time.monotonic()
+    root = folder / release
+    command = ("debootstrap", "--variant=minbase", f"--include={PACKAGES}", release, root, mirror)
+    with (folder / f"{release}-debootstrap.log").open("wb") as log:
+        done = subprocess.run(command, stdout=log, stderr=log, check=False)
+    if done.returncode:
+        raise RuntimeError(f"debootstrap: exit {done.returncode}\n{_end(Path(log.name))}")
+    return root, time.monotonic() - started
+
+
+def _environment() -> dict[str, str]:
+    """Return what a command there is told of this machine: how the package index is reached."""
+    done = subprocess.run(
+        (sys.executable, "-m", "pip", "config", "list"), capture_output=True, text=True, check=False
+    )
+    settings = re.findall(r"^[^.\n]*\.([\w-]+)=(['\"].*['\"])$", done.stdout, re.MULTILINE)
+    environment = {name: os.environ[name] for name in _PASSED if name in os.environ}
+    for name, quoted in settings:
+        value = quoted[1:-1]
+        if name in _NETWORK and "file:" not in value:
+            environment["PIP_" + name.replace("-", "_").upper()] = value
+    return environment | {
+        "HOME": "/root",
+        "LANG": "C.UTF-8",
+        "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+    }
+
+
+def _try(
+    release: str, root: "Future[tuple[Path, float]]", environment: dict[str, str], tox: bool
+) -> bool:
+    """Run every command in one release; print its part of the table."""
+    try:
+        folder, seconds = root.result()
+    except RuntimeError as error:
+        _say(f"{release:9} {error}")
+        return False
+    _furnish(folder, environment)
+    python = _run(folder, Step("python", "cd / && python3 --version"), environment)
+    what = f"{release:9} {python.output.read_text().strip():14}"
+    _say(f"{what} {seconds:6.0f} s  debootstrap with {PACKAGES}")
+    for step in _steps(tox):
+        done = _run(folder, step, environment)
+        said = _said(step.name, done.output)
+        _say(f"{what} {done.seconds:6.0f} s  {step.name}{said}")
+        if done.code:
+            _say(f"exit {done.code}: {step.command}\n{_end(done.output)}")
+            return False
+    return True
+
+
+def _furnish(root: Path, environment: dict[str, str]) -> None:
+    """Put our clone there, and what is needed to reach the package index."""
+    files = {*_FILES, *(value for value in environment.values() if value.startswith("/etc/"))}
+    for file in map(Path, sorted(files)):
+        if file.is_file():
+            copy = root / file.relative_to("/")
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file, copy)
+    clone = root / CLONE.lstrip("/")
+    subprocess.run(("git", "clone", "-q", "--no-hardlinks", PROJECT, clone), check=True)
+
+
+def _steps(tox: bool) -> Iterator[Step]:
+    first, second = _typed("README.md", "python3 -m venv")
+    yield Step("README's first command", first)
+    yield Step("pip list", ".venv/bin/pip list --format freeze")
+    (set_up,) = _typed("CONTRIBUTING.md", "python3 -m venv")
+    yield Step("CONTRIBUTING's set-up", f"set -e\n{set_up}")
+    yield Step("pytest tests/shards", ".venv/bin/pytest -q tests/shards")
+    yield Step("each source", f".venv/bin/pytest -q {shlex.join(SOURCES)}")
+    if tox:
+        yield Step("README's second command", second)
+
+
+def _typed(page: str, start: str) -> list[str]:
+    """Return the shell blocks of a page that begin so, as they are typed."""
+    blocks = re.findall(
+        r"^```sh\n(.*?)^```$", (PROJECT / page).read_text(), re.MULTILINE | re.DOTALL
+    )
+    return [block for block in blocks if block.startswith(start)]
+
+
+def _run(root: Path, step: Step, environment: dict[str, str]) -> Done:
+    """Run a command in a root and wait for it; nothing that it started outlives it."""
+    output = root.parent / f"{root.name}-{'-'.join(re.findall('[a-z]+', step.name.lower()))}.log"
+    apart = (
+        "unshare",
+        "--mount",
+        "--pid",
+        "--fork",
+        "--kill-child",
+        "sh",
+        "-ec",
+        _ENTER,
+        str(root),
+    )
+    clean = ("/usr/bin/env", "-i", *(f"{name}={value}" for name, value in environment.items()))
+    typed = ("bash", "-c", f"cd {CLONE}\n{step.command}")
+    started = time.monotonic()
+    with output.open("wb") as log:
+        done = subprocess.run(
+            (*apart, *clean, *typed),
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            timeout=_TIMEOUT_S,
+            check=False,
+        )
+    return Done(step.name, time.monotonic() - started, done.returncode, output)
+
+
+def _said(name: str, output: Path) -> str:
+    """Return what is worth a place in the table."""
+    text = output.read_text(errors="replace")
+    if name == "pip list":
+        return f": {len(text.splitlines())} packages"
+    results = re.findall(r"^=*\s*(\d+ passed[^=\n]*)", text, re.MULTILINE)
+    return f": {results[-1].strip()}" if results else ""
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
+def _end(file: Path) -> str:
+    return "\n".join(file.read_text(errors="replace").splitlines()[-40:])
+
+
+if __name__ == "__main__":
+    sys.exit(main())
