@@ -59,8 +59,8 @@ class _Unmeasured(Shard):
         records = self._pipeline.take_records()
         if records:
             self._pusher.push(records)
-        if self._pipeline.has_requests and self._upkeep is not None:
-            self._upkeep.see_to()
+        if self._pipeline.has_requests and self._recovery is not None:
+            self._recovery.see_to()
 
 
 class Way:

@@ -2,11 +2,8 @@
 
 import os
 import time
+from typing import Any
 
-from shards.adapters.injective_indexer.feed import IndexerFeed
-from shards.adapters.injective_indexer.pipeline import IndexerPipeline
-from shards.core.feed import Feed
-from shards.core.pipeline import Pipeline
 from shards.net.endpoints import EndpointPool
 from shards.protocol.control import EndpointReport, MarketReport, Report
 from shards.protocol.histograms import ShardStats
@@ -16,7 +13,7 @@ from shards.push import Pusher
 
 def make_report(
     config: ShardConfig,
-    pipeline: Pipeline | IndexerPipeline,
+    pipeline: Any,
     pusher: Pusher,
     endpoints: EndpointPool,
     *,
@@ -55,7 +52,7 @@ def make_report(
     )
 
 
-def _market(feed: Feed | IndexerFeed) -> MarketReport:
+def _market(feed: Any) -> MarketReport:
     ledger, stats = feed.ledger, feed.stats
     return MarketReport(
         feed.market_id,

@@ -7,7 +7,7 @@ One shard process: everything put together around one event loop.
                            │ ▲
                   requests │ │ books, lost blocks, listed trades
                            ▼ │
-                          upkeep      reports ◄──► aggregator's ROUTER
+                          recovery    reports ◄──► aggregator's ROUTER
 
 The data path, from the socket's callback to the send, is one synchronous call. Tasks
 exist for what is not per message: fetching, watching, reporting.
@@ -22,14 +22,13 @@ from typing import Final
 
 import zmq
 
-from shards.adapters.injective_chain.funding import FundingPoll
-from shards.adapters.registry import open_source
-from shards.adapters.upkeep import AnyPipeline, Upkeep, new_pipeline, open_upkeep
+from shards.adapters import registry
+from shards.adapters.interface import Recovery, Surroundings
 from shards.control_client import Link
 from shards.net.access import Access
 from shards.protocol.control import Answer, Assignment, Report, ResumePoint
 from shards.protocol.errors import Fenced
-from shards.protocol.events import Cause, Funding
+from shards.protocol.events import Cause
 from shards.protocol.frames import Record
 from shards.protocol.histograms import Histogram, ShardStats, Turns
 from shards.protocol.ledger import MarketLedger
@@ -66,17 +65,12 @@ class Shard:
             on_drop=self._dropped,
         )
         self._access = Access(config.endpoints, config.budget)
-        self._source = open_source(config, self, self._access)
-        self._pipeline = self._new_pipeline(config.markets, {})
+        self._adapter = registry.adapter(config.source)
+        self._source = self._adapter.open_source(config, self, self._access)
+        self._pipeline = self._adapter.new_pipeline(config, self._source, config.markets, {})
         self._assignment = 0
         """Version of the assignment that was carried out last."""
-        self._funding = FundingPoll(
-            config.endpoints.chain_grpc,
-            self._access,
-            markets=lambda: tuple(self._pipeline.markets.values()),
-            tell=self._tell_funding,
-        )
-        self._upkeep: Upkeep | None = None
+        self._recovery: Recovery | None = None
         self._batch_ts = 0
         self._batch_age = int(config.limits.batch_age_s * 1e9)
         self._watched = watched or Watched()
@@ -85,34 +79,32 @@ class Shard:
         self._sizes: dict[int, int] = {}
         """How often so many frames were pushed at once."""
 
-    def _new_pipeline(
-        self, markets: Sequence[Market], ledgers: dict[str, MarketLedger]
-    ) -> AnyPipeline:
-        return new_pipeline(self._config, self._source, markets, ledgers)
-
     # ---- life -----------------------------------------------------------------------
 
     async def serve(self) -> None:
         """Take up where the aggregator says, then collect for ever."""
         answer = await self._ask_where_to_take_up()
         self._pusher.kept_from = 1 + max((p.last for p in answer.resume.values()), default=-1)
+        markets: Sequence[Market] = self._config.markets
+        # The markets that we were started with may have been assigned elsewhere since.
+        self._pipeline.remove(list(self._pipeline.markets))
         if answer.assignment is not None:
-            # What we were started with may be an old story by now.
-            self._source.remove(list(self._pipeline.markets))
-            self._source.add(answer.assignment.markets)
+            self._source.remove([market.market_id for market in markets])
+            markets = answer.assignment.markets
+            self._source.add(markets)
             self._assignment = answer.assignment.version
-            self._pipeline = self._new_pipeline(answer.assignment.markets, _ledgers(answer.resume))
-        else:
-            self._pipeline = self._new_pipeline(self._config.markets, _ledgers(answer.resume))
+        self._pipeline.add(markets, _ledgers(answer.resume))
         async with asyncio.TaskGroup() as tasks:
-            self._upkeep = open_upkeep(
-                self._config,
-                self._pipeline,
-                self._pusher,
-                self._access,
-                self._source,
-                tasks=tasks,
-                settle=self._settle,
+            self._recovery = self._adapter.open_recovery(
+                Surroundings(
+                    config=self._config,
+                    pipeline=self._pipeline,
+                    source=self._source,
+                    access=self._access,
+                    pusher=self._pusher,
+                    tasks=tasks,
+                    settle=self._settle,
+                )
             )
             self._heed(answer)
             self._pipeline.resume(
@@ -120,11 +112,9 @@ class Shard:
             )
             self._settle()
             child.settle_heap()
-            tasks.create_task(self._upkeep.run())
+            tasks.create_task(self._recovery.run())
             tasks.create_task(self._report())
             tasks.create_task(self._source.run())
-            if "funding" in self._config.channels:
-                tasks.create_task(self._funding.run())
 
     async def _ask_where_to_take_up(self) -> Answer:
         while True:
@@ -135,17 +125,16 @@ class Shard:
 
     async def drain(self) -> None:
         """Hand over what is there: the frames, then a last report."""
-        if self._upkeep is not None:
-            self._upkeep.flush()
+        if self._recovery is not None:
+            self._recovery.flush()
         self._pusher.push(self._pipeline.take_records())
-        if self._upkeep is not None:
+        if self._recovery is not None:
             await self._link.report(self._make_report(fresh=False), wait_s=1.0)
 
     async def aclose(self) -> None:
         """Close what was opened."""
-        if self._upkeep is not None:
-            await self._upkeep.aclose()
-        await self._funding.aclose()
+        if self._recovery is not None:
+            await self._recovery.aclose()
         self._pusher.close()
         self._link.close()
         self._access.close()
@@ -180,12 +169,6 @@ class Shard:
         self._pipeline.disconnected(cause, time.time_ns(), reason)
         self._settle()
 
-    def _tell_funding(self, changed: Iterable[Funding]) -> None:
-        for event in changed:
-            # A query's answer, so it tells no latency; its market may have left since.
-            self._pipeline.outbox.other(event.market_id, event, late=True)
-        self._settle()
-
     def _settle(self) -> None:
         """Push the frames that were made and see to what was asked for."""
         ts_recv, self._batch_ts = self._batch_ts, 0
@@ -199,8 +182,8 @@ class Shard:
                 self._sizes[len(records)] += 1
             except KeyError:
                 self._sizes[len(records)] = 1
-        if self._pipeline.has_requests and self._upkeep is not None:
-            self._upkeep.see_to()
+        if self._pipeline.has_requests and self._recovery is not None:
+            self._recovery.see_to()
 
     def _push_timed(self, records: list[Record], ts_recv: int) -> None:
         """Push a batch whose turn it is, and time it by its oldest payload: the others waited less."""
@@ -273,14 +256,14 @@ class Shard:
         stats = self._stats
         stats.batch_frames = _batches(self._sizes, self._config.limits.batch_frames)
         stats.held_blocks = self._pipeline.held_blocks()
-        stats.requests = self._upkeep.waiting if self._upkeep is not None else 0
+        stats.requests = self._recovery.waiting if self._recovery is not None else 0
         return make_report(
             self._config,
             self._pipeline,
             self._pusher,
             self._source.endpoints,
             fresh=fresh,
-            halted=self._upkeep is not None and self._upkeep.halted,
+            halted=self._recovery is not None and self._recovery.halted,
             lag_s=self._watched.take_worst_s(),
             stats=stats,
             assignment=self._assignment,

@@ -30,6 +30,7 @@ from collector.aggregator.telemetry.market_time_series import MarketTimes
 from collector.aggregator.telemetry.time_series import Timeline
 from collector.aggregator.topic_state import Lane, is_known, is_new_book, unknown
 from collector.settings.parts import AggregatorConfig, Steering
+from shards.adapters import registry
 from shards.protocol import frames
 from shards.protocol.control import Answer, Report
 from shards.protocol.events import Gap
@@ -67,13 +68,13 @@ class Aggregator:
         entries: Iterable[Entry] = (),
     ) -> None:
         self.config = config
-        tells_blocks = config.source != "indexer-grpc"
-        self.coverage = Coverage(config.markets, saved, tells_blocks=tells_blocks)
+        unprovable = registry.adapter(config.source).unprovable
+        self.coverage = Coverage(config.markets, saved, provable=not unprovable)
         self._publishing = Publishing(publisher, config.epoch)
         self.history = self._publishing.history
         through = 0 if config.assignment else None
         self.proof = TradeProof(
-            every_market=config.every_market, listed_through=through, tells_blocks=tells_blocks
+            every_market=config.every_market, listed_through=through, unprovable=unprovable
         )
         self.journal = Journal(saved=entries)
         self.transitions = Transitions(self.journal, self.coverage)

@@ -5,7 +5,6 @@ import msgspec
 from collector.aggregator.replay_buffer import KeptTopic
 from collector.aggregator.state.coverage import UNOWNED
 from shards.protocol import frames
-from shards.protocol.events import number_of
 from shards.protocol.frames import KIND_BOOK, KIND_TICKER, SNAPSHOT, Record
 from shards.protocol.trade_ids import KnownTrades
 
@@ -85,6 +84,4 @@ def unknown(lane: Lane, record: Record) -> Record | None:
     if not fresh:
         return None
     event = msgspec.structs.replace(event, trades=fresh)
-    return msgspec.structs.replace(
-        record, count=len(fresh), sequence=number_of(fresh[-1]), event=frames.encode(event)
-    )
+    return msgspec.structs.replace(record, count=len(fresh), event=frames.encode(event))

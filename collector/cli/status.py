@@ -11,10 +11,11 @@ import click
 
 from collector.client.requests import RequestClient
 from collector.markets import activity, assessment, discovery, networks, selection
-from collector.markets.activity import Evidence, Level
+from collector.markets.activity import Level
 from collector.settings.parts import requests_endpoint
 from collector.tui.summary_text import block_lines
 from shards.adapters import registry
+from shards.adapters.interface import Evidence
 from shards.protocol import channels
 from shards.protocol.errors import ConfigError, SourceError
 from shards.protocol.settings import Endpoints, Market

@@ -11,7 +11,7 @@ channel  a fact is known already when                            a loss is seen 
 book     its sequence is not above ours (*)                      a jump in sequence
 ticker   its sequence is not above ours (*)                      heights out of reach
 trades   its height is not above ours; orders alike              heights out of reach
-         (an indexer's: each trade by its id, as some come late)
+         (where some come late: each trade by its id)
 gap      its (gap_id, state, first) was delivered                heights out of reach
 markets  all but its instant is as we know it                    heights out of reach
 others   its height is not above ours                            heights out of reach
@@ -31,13 +31,14 @@ import msgspec
 from collector.client.frame_codec import Header
 from collector.client.received import Lost, Received
 from collector.client.topic_filter import split
+from shards.adapters import registry
 from shards.protocol.events import Book, Event, Gap, Metadata, Orders, Ticker, Trades
 from shards.protocol.frames import STATES
 from shards.protocol.trade_ids import KnownTrades
 
 _GAPS_KNOWN: Final = 256
-_BY_ID: Final = frozenset({"indexer-grpc", "indexer-replay"})
-"""Sources whose trades may come late, and those of one block in several frames."""
+_BY_HEIGHT: Final = registry.trades_by_height()
+"""Sources that bring a block's trades in one frame and in order. Those of others may come late."""
 
 
 class Position:
@@ -118,7 +119,7 @@ class Position:
         """Say whether to deliver the event: no, yes, yes after a loss, or only these trades."""
         if type(event) is Book:
             return self._admit_book(event)
-        if type(event) is Trades and event.source in _BY_ID:
+        if type(event) is Trades and event.source not in _BY_HEIGHT:
             return self._admit_by_id(event)
         if type(event) is Trades or type(event) is Orders:
             return self._admit_block(event.height)

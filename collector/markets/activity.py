@@ -1,7 +1,7 @@
 """
 How active a market is, and what follows: whom to choose, what it weighs, who goes first.
 
-Pure. Evidence comes from two looks at the chain (assessing.py) and, while running, from
+Pure. Evidence comes from a look before it is collected (assessment.py) and, while running, from
 what is heard. ``active``: something changed of late. ``quiet``: it has a book or was
 traded, but nothing changes. ``dead``: no book and no trade. Quiet markets are not stale,
 and dead ones are collected like any other: a book may come at any block.
@@ -11,8 +11,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, Literal
 
-import msgspec
-
+from shards.adapters.interface import Evidence
 from shards.protocol.errors import ConfigError
 from shards.protocol.settings import Market
 
@@ -26,17 +25,6 @@ _CHANGES: Final = 3.0
 bench/): this much more."""
 _MOST: Final = 2.0
 """Changes in a block beyond which more cost little more: one message carries them all."""
-
-
-class Evidence(msgspec.Struct, frozen=True):
-    """What is known of one market before it is collected; None: nobody could say."""
-
-    has_book: bool | None = None
-    moved: bool | None = None
-    """Whether its best prices or its traded volume differ from a minute before."""
-    volume: float | None = None
-    """Traded in the last `blocks` blocks, both sides of each trade, in the quote token."""
-    blocks: int = 0
 
 
 Assessment = Mapping[str, Evidence]

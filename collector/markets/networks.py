@@ -13,6 +13,7 @@ import msgspec
 
 from collector.markets.activity import Level
 from collector.settings.parts import Supervision
+from shards.adapters import registry
 from shards.net import tls
 from shards.protocol.errors import ConfigError
 from shards.protocol.settings import Count, CountOrZero, Endpoints, Limits, SourceName
@@ -57,15 +58,6 @@ _KINDS: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
     ("indexer", ()),
 )
 """The lists of endpoints, and how their URLs begin; the others are gRPC's host:port."""
-
-
-_NEEDED: Final[dict[SourceName, frozenset[str]]] = {
-    "chain-ws": frozenset(("chain_ws", "rpc", "chain_grpc")),
-    "chain-grpc": frozenset(("chain_stream", "rpc", "chain_grpc")),
-    # It lists the markets as well, where no chain_grpc does.
-    "indexer-grpc": frozenset(("indexer",)),
-}
-"""Which endpoints each source cannot do without."""
 
 
 class File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -177,9 +169,7 @@ def described(network: str, file: File) -> tuple[str, Endpoints]:
 def source(network: str, file: File) -> SourceName:
     """Return what is read on a network unless something else is asked for."""
     _, found = described(network, file)
-    if found.chain_stream and not found.chain_ws:
-        return "chain-grpc"
-    return "indexer-grpc" if found.indexer and not found.chain_ws else "chain-ws"
+    return registry.preferred(found).name
 
 
 def endpoints(network: str, file: File, source: SourceName) -> Endpoints:
@@ -203,16 +193,18 @@ def check(found: Endpoints, source: SourceName, place: str = "network") -> None:
         ConfigError: If one of them cannot be what it should be.
 
     """
-    needed = _NEEDED[source]
-    for name, schemes in _KINDS:
-        values: tuple[str, ...] = getattr(found, name)
+    needed = registry.adapter(source).needs
+    schemes_of = dict(_KINDS)
+    for name in dict.fromkeys((*schemes_of, *sorted(needed))):
+        values = found.of(name)
         if not values and name in needed:
             raise ConfigError(
                 f"{place}.{name} is empty, and the source {source} needs it: "
                 "name your own node's in a --config file, or take another --source"
             )
-        for value in values:
-            _check_endpoint(value, schemes, f"{place}.{name}")
+        # What those of other adapters look like is theirs to say.
+        for value in values if name in schemes_of else ():
+            _check_endpoint(value, schemes_of[name], f"{place}.{name}")
     for name in ("requests_per_s", "indexer_requests_per_s"):
         rate: float | None = getattr(found, name)
         if rate is not None and not 0.0 <= rate < float("inf"):

@@ -5,7 +5,7 @@ from typing import Final
 
 import msgspec
 
-from collector.markets.activity import Evidence
+from shards.adapters.interface import Evidence
 from shards.protocol.channels import DEFAULT_CHANNELS
 from shards.protocol.settings import (
     Count,

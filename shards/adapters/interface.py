@@ -1,22 +1,36 @@
 """
 What an adapter is: everything that differs between upstreams, behind one object.
 
-`Adapter` is what the rest of the program knows of an upstream; `Source` and `Sink` are the two
-sides of its connection. An adapter's module is light: it declares, and loads its libraries
-only when something is opened (registry.py).
+`Adapter` is what the rest of the program knows of an upstream. It declares what can be promised
+and what is needed, and opens the parts that a shard is made of::
+
+    open_source    Source ──payloads──► Sink, which is the shard
+    new_pipeline   payloads in, records and requests out
+    open_recovery  carries the requests out, watches, and polls what no stream brings
+
+An adapter's own module is light: it loads its libraries only when something is opened
+(registry.py).
 """
 
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, ClassVar, Protocol, runtime_checkable
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeAlias, runtime_checkable
+
+import msgspec
 
 from shards.protocol import channels
 from shards.protocol.errors import ConfigError
 from shards.protocol.events import Block, Cause, Confirmed, Rejected
-from shards.protocol.settings import Market
+from shards.protocol.settings import Endpoints, Market, ShardConfig
+from shards.protocol.trade_ids import TradeIdentity
 
 if TYPE_CHECKING:
-    # It loads asyncio, which those who only read what is declared have no use for.
+    # They load asyncio, grpc and zmq, which those who only read what is declared have no use for.
+    import asyncio
+
+    from shards.net.access import Access
     from shards.net.endpoints import EndpointPool
+    from shards.protocol.ledger import MarketLedger
+    from shards.push import Pusher
 
 
 class Sink(Protocol):
@@ -46,7 +60,7 @@ class Sink(Protocol):
 
 
 class Source(Protocol):
-    """One upstream API."""
+    """One connection, or a set of them, to an upstream API."""
 
     endpoints: "EndpointPool"
 
@@ -67,11 +81,79 @@ class Source(Protocol):
 
 
 @runtime_checkable
-class BlockSource(Protocol):
-    """A source whose payloads are blocks (the indexer's are not)."""
+class BlockSource(Source, Protocol):
+    """A source whose payloads are blocks."""
 
     def decode(self, payload: bytes | memoryview) -> tuple[int, Block | Confirmed | Rejected]:
         """Decode one of this source's payloads."""
+
+
+class Recovery(Protocol):
+    """What runs beside the data path of a shard; slow, and never per message."""
+
+    @property
+    def halted(self) -> bool:
+        """Whether the chain itself makes no blocks."""
+
+    @property
+    def waiting(self) -> int:
+        """Books and subscriptions that are being asked for now."""
+
+    def see_to(self) -> None:
+        """Start on everything that the pipeline asks for now."""
+
+    async def run(self) -> None:
+        """Recover and watch; never return."""
+
+    def flush(self) -> None:
+        """Let the pipeline publish what it holds back: the end has come."""
+
+    async def aclose(self) -> None:
+        """Close the connections that were made."""
+
+
+class BlockGone(Exception):
+    """A replay source has the block no more, and never will."""
+
+
+class ReplaySource(Protocol):
+    """Where a lost block can be had; `fetch` raises SourceError or BlockGone."""
+
+    name: str
+
+    async def fetch(self, height: int) -> Block:
+        """Fetch one block."""
+
+    async def aclose(self) -> None:
+        """Close the connection."""
+
+
+TimeOf: TypeAlias = Callable[[int], Awaitable[int]]
+"""Says when a block was made, in ns; raises SourceError or BlockGone."""
+
+
+class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
+    """The parts of a shard that its recovery works with."""
+
+    config: ShardConfig
+    pipeline: Any
+    source: Source
+    access: "Access"
+    pusher: "Pusher"
+    tasks: "asyncio.TaskGroup"
+    settle: Callable[[], None]
+    """Pushes the records that were made, and carries on with what is asked for."""
+
+
+class Evidence(msgspec.Struct, frozen=True):
+    """What is known of one market before it is collected; None: nobody could say."""
+
+    has_book: bool | None = None
+    moved: bool | None = None
+    """Whether its best prices or its traded volume differ from a minute before."""
+    volume: float | None = None
+    """Traded in the last `blocks` blocks, both sides of each trade, in the quote token."""
+    blocks: int = 0
 
 
 class Adapter:
@@ -81,6 +163,19 @@ class Adapter:
     """As ``--source`` spells it."""
     promises: ClassVar[Mapping[str, str]]
     """By channel, in a sentence for its users, what is guaranteed; only of those it gives."""
+    unprovable: ClassVar[str] = ""
+    """Why nobody can prove that its data is complete; empty where its blocks do."""
+    trade_identity: ClassVar[TradeIdentity] = TradeIdentity.HEIGHT
+    origins: ClassVar[frozenset[str]]
+    """What its events name as their ``source``."""
+    stream: ClassVar[str]
+    """The list of `Endpoints` that it reads from."""
+    needs: ClassVar[frozenset[str]]
+    """All lists of `Endpoints` that it cannot do without."""
+    listing: ClassVar[str]
+    """The list of `Endpoints` that it asks for markets, and how active they are."""
+
+    # ---- what it declares ------------------------------------------------------------
 
     @property
     def channels(self) -> tuple[str, ...]:
@@ -105,3 +200,57 @@ class Adapter:
                     f"{', '.join(self.channels)} "
                     "('collector capabilities' says what each source guarantees)"
                 )
+
+    # ---- the parts of a shard --------------------------------------------------------
+
+    def open_source(self, config: ShardConfig, sink: Sink, access: "Access") -> Source:
+        """Make the source that a shard reads."""
+        raise NotImplementedError
+
+    def new_pipeline(
+        self,
+        config: ShardConfig,
+        source: Any,
+        markets: Sequence[Market],
+        ledgers: "Mapping[str, MarketLedger]",
+    ) -> Any:
+        """Make the pipeline of a shard; markets with a ledger are resumed by the caller."""
+        raise NotImplementedError
+
+    def open_recovery(self, parts: Surroundings) -> Recovery:
+        """Make what runs beside the data path."""
+        raise NotImplementedError
+
+    def fallbacks(
+        self, endpoints: Endpoints, markets: Mapping[str, Market], access: "Access", time_of: TimeOf
+    ) -> list[ReplaySource]:
+        """
+        Offer other adapters what they cannot have any more: blocks that their sources forgot.
+
+        ``markets`` changes while the shard runs.
+        """
+        return []
+
+    # ---- before anything is collected ------------------------------------------------
+
+    def list_markets(self, endpoint: str, access: "Access") -> Iterable[Market]:
+        """
+        Give all markets, without symbols.
+
+        Raises:
+            SourceError: If the endpoint does not answer.
+
+        """
+        raise NotImplementedError
+
+    def assess_activity(
+        self, endpoint: str, access: "Access", markets: Sequence[Market]
+    ) -> Mapping[str, Evidence]:
+        """
+        Say by market id what is known of how active markets are.
+
+        Raises:
+            SourceError: If the endpoint does not answer.
+
+        """
+        return {}

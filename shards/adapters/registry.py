@@ -5,12 +5,14 @@ A new upstream is a folder beside this module and one line in `_ADAPTERS`.
 """
 
 import importlib
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
-from shards.adapters.interface import Adapter, Sink, Source
+from shards.adapters.interface import Adapter, ReplaySource, TimeOf
 from shards.protocol import channels
 from shards.protocol.errors import ConfigError
-from shards.protocol.settings import ShardConfig
+from shards.protocol.settings import Endpoints, Market
+from shards.protocol.trade_ids import TradeIdentity
 
 if TYPE_CHECKING:
     # It loads grpc, which the aggregator, a reader of the token buckets, has no use for.
@@ -56,6 +58,34 @@ def register(name: str, place: str) -> None:
     _ADAPTERS[name] = place
 
 
+def preferred(found: Endpoints) -> Adapter:
+    """Return the adapter to read a network with, where none is named: the first it can."""
+    return next((one for one in adapters() if found.of(one.stream)), adapters()[0])
+
+
+def lister(found: Endpoints) -> Adapter:
+    """Return the adapter that lists the markets of a network: the first that can."""
+    return next((one for one in adapters() if found.of(one.listing)), adapters()[0])
+
+
+def trades_by_height() -> frozenset[str]:
+    """
+    Name the ``source`` of every event of which a height that was had makes the trades known.
+
+    What another source brings may be late: there ids tell trades apart.
+    """
+    by_height = (one for one in adapters() if one.trade_identity is TradeIdentity.HEIGHT)
+    return frozenset(origin for one in by_height for origin in one.origins)
+
+
+def fallbacks(
+    found: Endpoints, markets: Mapping[str, Market], access: "Access", time_of: TimeOf
+) -> list[ReplaySource]:
+    """Return everything that any adapter offers for blocks that others have lost."""
+    offered = (one.fallbacks(found, markets, access, time_of) for one in adapters())
+    return [source for sources in offered for source in sources]
+
+
 # ---- what they promise -------------------------------------------------------------------
 
 
@@ -94,40 +124,3 @@ def table() -> list[list[str]]:
         ]
         for channel in channels.OFFERED
     ]
-
-
-def open_source(config: ShardConfig, sink: Sink, access: "Access") -> Source:
-    """Make the source that a shard reads; only that one's libraries are loaded."""
-    if config.source == "chain-grpc":
-        from shards.adapters.injective_chain.grpc_source import ChainGrpc
-
-        return ChainGrpc(
-            config.endpoints.chain_stream,
-            config.markets,
-            sink,
-            channels=config.channels,
-            grouped=not config.per_market,
-            access=access,
-        )
-    if config.source == "indexer-grpc":
-        from shards.adapters.injective_indexer.source import IndexerGrpc
-
-        return IndexerGrpc(
-            config.endpoints.indexer,
-            config.markets,
-            sink,
-            access,
-            channels=config.channels,
-            limits=config.limits,
-        )
-    from shards.adapters.injective_chain.ws_source import ChainWs
-
-    return ChainWs(
-        config.endpoints.chain_ws,
-        config.markets,
-        sink,
-        channels=config.channels,
-        subscribe_per_s=config.limits.subscribe_per_s,
-        return_s=config.limits.return_s,
-        access=access,
-    )

@@ -36,6 +36,7 @@ from shards.protocol.events import (
 from shards.protocol.frames import Record
 from shards.protocol.ledger import MarketLedger, Ranges
 from shards.protocol.settings import CHAIN, Limits, Market
+from shards.protocol.trade_ids import TradeIdentity
 
 _SLOWEST: Final = 3.0
 """A block counts as at most so many block times."""
@@ -63,6 +64,7 @@ class Pipeline(Outgoing):
         *,
         source: Source,
         decoder: Decoder,
+        trade_identity: TradeIdentity = TradeIdentity.HEIGHT,
         limits: Limits | None = None,
         channels: Collection[str] = DEFAULT_CHANNELS,
         ledgers: dict[str, MarketLedger] | None = None,
@@ -76,7 +78,12 @@ class Pipeline(Outgoing):
         """By market id; it changes while running, so do not keep a copy."""
         self.feeds: dict[str, Feed] = {}
         self._channels = frozenset(channels)
-        self.outbox = Outbox(source=source, limits=self._limits, channels=channels)
+        self.outbox = Outbox(
+            source=source,
+            trade_identity=trade_identity,
+            limits=self._limits,
+            channels=channels,
+        )
         self._subscriptions: dict[int, list[Feed]] = {}
         self._alone: dict[int, Feed] = {}
         """Those made for one market: their blocks name no other. Of one made for several that

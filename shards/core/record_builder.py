@@ -41,6 +41,7 @@ from shards.protocol.frames import (
 )
 from shards.protocol.ledger import MarketLedger
 from shards.protocol.settings import Limits, Market
+from shards.protocol.trade_ids import TradeIdentity
 
 OtherEvent: TypeAlias = Ticker | Orders | Pulse | Oracle | Funding
 """What is collected on request."""
@@ -100,14 +101,14 @@ class Outbox:
         self,
         *,
         source: Source,
+        trade_identity: TradeIdentity,
         limits: Limits,
         channels: Collection[str] = DEFAULT_CHANNELS,
     ) -> None:
         self.records: list[Record] = []
         self.requests: list[Request] = []
         self._source: Source = source
-        # The indexer tells trades one by one, and some of them late.
-        self._trades_flags = BY_ID if source == "indexer-grpc" else 0
+        self._by_id = trade_identity is TradeIdentity.ID
         self._limits = limits
         self._keyframe_every = limits.keyframe_every
         self._lanes: dict[str, _Lane] = {}
@@ -205,14 +206,15 @@ class Outbox:
         if not self._with_trades:
             # A replayed block has them all the same.
             return
-        flags = self._trades_flags | LATE if late else self._trades_flags
+        by_id = self._by_id
+        flags = (BY_ID if by_id else 0) | (LATE if late else 0)
         self.records.append(
             Record(
                 self._lanes[feed.market_id].trades,
                 KIND_TRADES,
                 flags,
                 event.height,
-                number_of(event.trades[-1]),
+                0 if by_id else number_of(event.trades[-1]),
                 len(event.trades),
                 event.ts_event,
                 event.ts_recv,

@@ -24,8 +24,8 @@ absolute one, and ZERO removes the level."""
 
 ZERO = "0.000000000000000000"
 
-Source = Literal["chain-ws", "chain-grpc", "indexer-grpc", "replay", "indexer-replay", "query"]
-"""``replay``: of a block that was lost, from the chain's record. ``indexer-replay``: trades
+Source: TypeAlias = str
+"""Where an event is from: the adapter's name, or how else it was had. ``replay``: of a block that was lost, from the chain's record. ``indexer-replay``: trades
 that the indexer's streams did not bring, from its query."""
 
 Side = Literal["buy", "sell"]

@@ -52,7 +52,7 @@ KEYFRAME: Final = 2
 LATE: Final = 4
 """Record flag: replayed, or held back for something else: its latency says nothing."""
 BY_ID: Final = 8
-"""Record flag: trades that may come in any order and more than once; their ids tell them apart."""
+"""Record flag: trades that may come in any order and more than once: `TradeIdentity.ID`."""
 
 STATES: Final = frozenset(channel.name for channel in channels.CHANNELS if channel.is_state)
 """Channels whose newest event is all there is to know: a late joiner is given it."""
@@ -85,7 +85,8 @@ class Record(msgspec.Struct, array_like=True, gc=False):
     flags: int
     height: int
     sequence: int
-    """The book's sequence, also of a ticker; of trades the highest n; of a gap its id; else 0."""
+    """The book's sequence, also of a ticker; of trades the highest n, where
+    their heights tell them apart; of a gap its id; else 0."""
     count: int
     """Events inside: 1, or the number of trades or orders."""
     ts_event: int

@@ -7,7 +7,8 @@ import msgspec
 from shards.protocol.channels import DEFAULT_CHANNELS
 
 LogFormat: TypeAlias = Literal["text", "json"]
-SourceName = Literal["chain-ws", "chain-grpc", "indexer-grpc"]
+SourceName: TypeAlias = str
+"""The name of an adapter (adapters/registry.py)."""
 MarketType = Literal["spot", "derivative", "binary", "chain"]
 """``chain`` is the feed of the chain itself, which is handled like a market's (chainfeed.py)."""
 
@@ -65,6 +66,8 @@ class Endpoints(msgspec.Struct, frozen=True, kw_only=True):
     indexer: tuple[str, ...] = ()
     """gRPC ``host:port`` of an indexer: the source indexer-grpc, and for the others trades of
     lost blocks that nobody else has any more."""
+    others: dict[str, tuple[str, ...]] = {}
+    """Those of adapters that are not ours, by the name that each gives its list."""
     tls: bool = False
     """Whether gRPC endpoints that do not say ``http://`` or ``https://`` themselves speak TLS."""
     ca: str = ""
@@ -80,6 +83,11 @@ class Endpoints(msgspec.Struct, frozen=True, kw_only=True):
     out, 20 at the public endpoints and no limit elsewhere."""
     indexer_requests_per_s: float | None = None
     """The same for a host of the indexer; left out, 50 at the public endpoints."""
+
+    def of(self, key: str) -> tuple[str, ...]:
+        """Return one list by its name, as adapters name those that they use."""
+        found: tuple[str, ...] = getattr(self, key, ()) if key in self.__struct_fields__ else ()
+        return found or self.others.get(key, ())
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,11 +1,12 @@
 """
 Which trades of one market are known, by their ids: for sources that may tell them late or twice.
 
-A height's numbers are the bits of one integer, so a market of many trades costs little. The
+Of ids ``{height}_{n}`` a height's numbers are the bits of one integer, so a market of many trades costs little. The
 newest heights are remembered; what lies below them counts as known, because a trade that is
 told twice would do more harm there than one that is told an hour late would do good.
 """
 
+import enum
 from collections.abc import Iterable
 from typing import Final
 
@@ -14,6 +15,17 @@ from shards.protocol.events import Trade
 _HEIGHTS: Final = 4_096
 _NUMBERS: Final = 1 << 20
 """More than a block can have; a bit stands for each."""
+_NAMES: Final = 65_536
+"""Ids of any other form are remembered as they are, the newest of them."""
+
+
+class TradeIdentity(enum.Enum):
+    """How the trades of a source are told apart, so that each is delivered once."""
+
+    HEIGHT = "height"
+    """All of a block come in one event, and blocks in order: a height that was had is known."""
+    ID = "id"
+    """One by one, some late or twice: each trade by its id."""
 
 
 def place_of(trade: Trade) -> tuple[int, int]:
@@ -36,18 +48,29 @@ def place_of(trade: Trade) -> tuple[int, int]:
     return int(height), folded
 
 
+def _place_or_none(trade: Trade) -> tuple[int, int] | None:
+    try:
+        return place_of(trade)
+    except ValueError:
+        return None
+
+
 class KnownTrades:
     """The ids of one market's trades."""
 
-    __slots__ = ("_floor", "_limit", "_numbers")
+    __slots__ = ("_floor", "_limit", "_names", "_numbers")
 
     def __init__(self, heights: int = _HEIGHTS) -> None:
         self._numbers: dict[int, int] = {}
         self._limit = heights
         self._floor = 0
+        self._names: dict[str, None] = {}
 
     def __contains__(self, trade: Trade) -> bool:
-        height, number = place_of(trade)
+        place = _place_or_none(trade)
+        if place is None:
+            return trade.trade_id in self._names
+        height, number = place
         return height < self._floor or bool(self._numbers.get(height, 0) >> number & 1)
 
     def take(self, trades: Iterable[Trade]) -> list[Trade]:
@@ -55,18 +78,29 @@ class KnownTrades:
         fresh = []
         for trade in trades:
             if trade not in self:
-                self._add(*place_of(trade))
+                self._add(trade)
                 fresh.append(trade)
         return fresh
 
     def forget(self, trades: Iterable[Trade]) -> None:
         """Know these no more: they were not delivered after all."""
         for trade in trades:
-            height, number = place_of(trade)
+            place = _place_or_none(trade)
+            if place is None:
+                self._names.pop(trade.trade_id, None)
+                continue
+            height, number = place
             if height in self._numbers:
                 self._numbers[height] &= ~(1 << number)
 
-    def _add(self, height: int, number: int) -> None:
+    def _add(self, trade: Trade) -> None:
+        place = _place_or_none(trade)
+        if place is None:
+            self._names[trade.trade_id] = None
+            if len(self._names) > _NAMES:
+                del self._names[next(iter(self._names))]
+            return
+        height, number = place
         numbers = self._numbers
         numbers[height] = numbers.get(height, 0) | 1 << number
         if len(numbers) > self._limit:
@@ -75,4 +109,4 @@ class KnownTrades:
             self._floor = lowest + 1
 
     def __repr__(self) -> str:
-        return f"<KnownTrades of {len(self._numbers)} heights from {self._floor}>"
+        return f"<KnownTrades of {len(self._numbers)} heights from {self._floor}, {len(self._names)} names>"

@@ -72,10 +72,10 @@ class Coverage:
         markets: Iterable[Market],
         saved: Iterable[MarketState] = (),
         *,
-        tells_blocks: bool = True,
+        provable: bool = True,
     ) -> None:
-        """``tells_blocks`` says whether the source does: without, none are accounted for."""
-        self.tells_blocks = tells_blocks
+        """``provable``: whether the source shows every block; without that none are accounted for."""
+        self.provable = provable
         self._markets: dict[str, Market] = {}
         self._status: dict[str, str] = {}
         self.states: dict[str, MarketState] = {}
@@ -292,7 +292,7 @@ class Coverage:
 
     def missing(self, state: MarketState) -> int:
         """Count the blocks of one market that are due and not there."""
-        if not state.first or not self.tells_blocks:
+        if not state.first or not self.provable:
             return 0
         return self._behind(state) + (_size(state.missing) if state.missing else 0)
 
@@ -311,7 +311,7 @@ class Coverage:
         """
         first = last = due = replayed = missing = 0
         for state in self.states.values():
-            if not state.first or not self.tells_blocks:
+            if not state.first or not self.provable:
                 continue
             first = min(first or state.first, state.first)
             last = max(last, state.last)
@@ -351,7 +351,7 @@ class Coverage:
         holes: list[dict[str, Any]] = []
         for state in self.states.values():
             ranges = list(state.missing)
-            if self.tells_blocks and _collected(state) and self._settled > state.last:
+            if self.provable and _collected(state) and self._settled > state.last:
                 ranges.append((state.last + 1, self._settled))
             if ranges:
                 symbol = self._markets[state.market_id].symbol

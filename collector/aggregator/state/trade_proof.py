@@ -18,17 +18,17 @@ class TradeProof:
         *,
         every_market: bool,
         listed_through: int | None = None,
-        tells_blocks: bool = True,
+        unprovable: str = "",
     ) -> None:
         """
         Args:
             listed_through: See `listed`; None: the network's markets never change.
-            tells_blocks: Whether the source does; without, nothing is provable.
+            unprovable: Why nothing is provable with this source; empty where it is.
 
         """
         self.every_market = every_market
         self._listed_through = listed_through
-        self._tells_blocks = tells_blocks
+        self._unprovable = unprovable
         self.whole = 0
         self.holes: list[int] = []
         """Heights whose trades were not all received; the newest hundred."""
@@ -74,8 +74,8 @@ class TradeProof:
 
     def summary(self) -> dict[str, Any]:
         """Say whether it is provable, and what was proved so far."""
-        if not self._tells_blocks:
-            return {"provable": False, "reason": "not provable: the indexer tells no blocks"}
+        if self._unprovable:
+            return {"provable": False, "reason": f"not provable: {self._unprovable}"}
         if not self.every_market:
             return {"provable": False, "reason": "not provable: subset of the network's markets"}
         return {

@@ -41,7 +41,7 @@ def summary(
         "chain_feed": coverage.chain_feed(now),
         "coverage": {"now": covered(counts), "mean": coverage.mean},
         "completeness": completeness(blocks),
-        "blocks": blocks | {"head": coverage.head, "provable": coverage.tells_blocks},
+        "blocks": blocks | {"head": coverage.head, "provable": coverage.provable},
         "block_time_s": max((report.block_time_s for report in reports), default=0.0),
         "halted": bool(reports) and all(report.halted for report in reports),
         "holes": coverage.holes(),

@@ -3,9 +3,24 @@ The chain itself, read over a node's WebSocket (``chain-ws``) or the chain strea
 (``chain-grpc``): every block with everything in it.
 """
 
-from typing import Final
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final
 
-from shards.adapters.interface import Adapter
+from shards.adapters.interface import (
+    Adapter,
+    BlockSource,
+    Evidence,
+    Recovery,
+    Sink,
+    Source,
+    Surroundings,
+)
+from shards.protocol.settings import Market, ShardConfig
+from shards.protocol.trade_ids import TradeIdentity
+
+if TYPE_CHECKING:
+    from shards.net.access import Access
+    from shards.protocol.ledger import MarketLedger
 
 _PROMISES: Final = {
     "book": "every change of every block, once, in order; sequence goes up by one",
@@ -21,18 +36,93 @@ _PROMISES: Final = {
 
 
 class InjectiveChain(Adapter):
-    """One of the two ways to read the chain."""
+    """What both ways to read the chain share: all but the source."""
 
     promises = _PROMISES
+    trade_identity = TradeIdentity.HEIGHT
+    listing = "chain_grpc"
+
+    def new_pipeline(
+        self,
+        config: ShardConfig,
+        source: BlockSource,
+        markets: Sequence[Market],
+        ledgers: "Mapping[str, MarketLedger]",
+    ) -> Any:
+        """Make a pipeline whose clock is the blocks."""
+        from shards.core.pipeline import Pipeline
+
+        return Pipeline(
+            markets,
+            source=config.source,
+            decoder=source.decode,
+            trade_identity=self.trade_identity,
+            limits=config.limits,
+            channels=config.channels,
+            ledgers=dict(ledgers),
+        )
+
+    def open_recovery(self, parts: Surroundings) -> Recovery:
+        """Make what replays, watches, resubscribes, and polls for funding."""
+        from shards.adapters.injective_chain.recovery import ChainRecovery
+
+        return ChainRecovery(parts)
+
+    def list_markets(self, endpoint: str, access: "Access") -> Iterable[Market]:
+        """Ask by the chain's v2 queries."""
+        from shards.adapters.injective_chain import markets
+
+        return markets.list_markets(endpoint, access)
+
+    def assess_activity(
+        self, endpoint: str, access: "Access", markets: Sequence[Market]
+    ) -> Mapping[str, Evidence]:
+        """Look at the chain as it is and as it was."""
+        from shards.adapters.injective_chain import activity
+
+        return activity.assess(endpoint, access, markets)
 
 
 class ChainWs(InjectiveChain):
     """A node's own WebSocket."""
 
     name = "chain-ws"
+    origins = frozenset({"chain-ws", "replay"})
+    stream = "chain_ws"
+    needs = frozenset({"chain_ws", "rpc", "chain_grpc"})
+
+    def open_source(self, config: ShardConfig, sink: Sink, access: "Access") -> Source:
+        """Make the source that a shard reads."""
+        from shards.adapters.injective_chain import ws_source
+
+        return ws_source.ChainWs(
+            config.endpoints.chain_ws,
+            config.markets,
+            sink,
+            channels=config.channels,
+            subscribe_per_s=config.limits.subscribe_per_s,
+            return_s=config.limits.return_s,
+            access=access,
+        )
 
 
 class ChainGrpc(InjectiveChain):
     """The chain stream over gRPC."""
 
     name = "chain-grpc"
+    origins = frozenset({"chain-grpc", "replay"})
+    stream = "chain_stream"
+    needs = frozenset({"chain_stream", "rpc", "chain_grpc"})
+
+    def open_source(self, config: ShardConfig, sink: Sink, access: "Access") -> Source:
+        """Make the source that a shard reads."""
+        from shards.adapters.injective_chain import grpc_source
+
+        return grpc_source.ChainGrpc(
+            config.endpoints.chain_stream,
+            config.markets,
+            sink,
+            channels=config.channels,
+            grouped=not config.per_market,
+            access=access,
+        )

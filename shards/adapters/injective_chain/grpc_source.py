@@ -19,8 +19,8 @@ from shards.adapters.injective_chain.filters import filters
 from shards.adapters.injective_chain.grpc_decoder import StreamDecoder
 from shards.adapters.interface import Sink
 from shards.adapters.messages import INJECTIVE
+from shards.adapters.reconnecting import Reconnecting
 from shards.net.access import Access
-from shards.net.reconnecting import Reconnecting
 from shards.protocol.errors import DecodeError, SourceError
 from shards.protocol.events import Block, Cause
 from shards.protocol.settings import Market

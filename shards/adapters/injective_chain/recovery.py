@@ -1,17 +1,26 @@
-"""See to what the pipeline asks for: books, lost blocks, new subscriptions. Nothing per message."""
+"""
+What runs beside the data path of a shard that reads the chain.
+
+The fetcher carries out what the pipeline asks for (books, lost blocks, new subscriptions), the
+watch finds subscriptions that hear no blocks, and funding, which no stream brings, is polled.
+"""
 
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Iterable, Mapping
 
+from shards.adapters import registry
+from shards.adapters.injective_chain.funding import FundingPoll
+from shards.adapters.injective_chain.liveness import Watch
 from shards.adapters.injective_chain.replay import (
     EventProviderReplay,
     Replayer,
-    ReplaySource,
     RpcReplay,
+    times_by,
 )
 from shards.adapters.injective_chain.snapshots import Snapshots
+from shards.adapters.interface import ReplaySource, Surroundings
 from shards.core.pipeline import Pipeline
 from shards.core.record_builder import NeedReplay, NeedSnapshot, NeedSubscription
 from shards.net.access import Access
@@ -20,8 +29,8 @@ from shards.net.rate_limiter import Pace
 from shards.net.rpc import Rpc
 from shards.protocol.channels import EXTRAS
 from shards.protocol.errors import SourceError
+from shards.protocol.events import Funding
 from shards.protocol.settings import Market, ShardConfig
-from shards.push import Pusher
 
 log = logging.getLogger(__name__)
 
@@ -29,28 +38,19 @@ log = logging.getLogger(__name__)
 class Fetcher:
     """Carries out the requests of one pipeline, at the paces and widths of the limits."""
 
-    def __init__(
-        self,
-        config: ShardConfig,
-        pipeline: Pipeline,
-        pusher: Pusher,
-        access: Access,
-        *,
-        tasks: asyncio.TaskGroup,
-        settle: Callable[[], None],
-        resubscribe: Callable[[str], None],
-    ) -> None:
+    def __init__(self, parts: Surroundings) -> None:
+        config = parts.config
         self._limits = config.limits
-        self._pipeline = pipeline
-        self._pusher = pusher
-        self._tasks = tasks
-        self._settle = settle
-        self._subscribe_anew = resubscribe
-        self._snapshots = Snapshots(config.endpoints.chain_grpc, access)
+        self._pipeline: Pipeline = parts.pipeline
+        self._pusher = parts.pusher
+        self._tasks = parts.tasks
+        self._settle = parts.settle
+        self._subscribe_anew = parts.source.resubscribe
+        self._snapshots = Snapshots(config.endpoints.chain_grpc, parts.access)
         self._snapshot_pace = Pace(self._limits.snapshot_per_s)
         self._snapshot_slots = asyncio.Semaphore(self._limits.snapshot_concurrency)
         self._fetching: set[str] = set()
-        self._replayer = Replayer(_replay_sources(config, pipeline.markets, access))
+        self._replayer = Replayer(_replay_sources(config, self._pipeline.markets, parts.access))
         self._replay_pace = Pace(self._limits.replay_per_s)
         self._replay_due = asyncio.Event()
         self._backoffs: dict[str, Backoff] = {}
@@ -142,11 +142,63 @@ def _replay_sources(
         RpcReplay(Rpc(url, access), with_extras=extras) for url in found.rpc
     ]
     sources += [EventProviderReplay(at, access, with_extras=extras) for at in found.events]
-    if found.indexer:
-        # Of no use to anyone else.
-        from shards.adapters.injective_indexer.replay import IndexerReplay
+    # Found out by those who still know blocks by their time.
+    time_of = times_by(Rpc(found.rpc[0], access))
+    return sources + registry.fallbacks(found, markets, access, time_of)
 
-        sources += [
-            IndexerReplay(at, markets, Rpc(found.rpc[0], access), access) for at in found.indexer
-        ]
-    return sources
+
+class ChainRecovery:
+    """The fetcher, the watch and the poll of one shard."""
+
+    def __init__(self, parts: Surroundings) -> None:
+        config = parts.config
+        self._pipeline: Pipeline = parts.pipeline
+        self._settle = parts.settle
+        self._fetcher = Fetcher(parts)
+        self._watch = Watch(
+            config, self._pipeline, parts.pusher, parts.source, parts.access, settle=parts.settle
+        )
+        self._with_funding = "funding" in config.channels
+        self._funding = FundingPoll(
+            config.endpoints.chain_grpc,
+            parts.access,
+            markets=lambda: tuple(self._pipeline.markets.values()),
+            tell=self._publish_funding,
+        )
+
+    @property
+    def halted(self) -> bool:
+        """Whether the chain itself makes no blocks."""
+        return self._watch.halted
+
+    @property
+    def waiting(self) -> int:
+        """Books and subscriptions that are being asked for now."""
+        return self._fetcher.waiting
+
+    def see_to(self) -> None:
+        """Start on everything that the pipeline asks for now."""
+        self._fetcher.see_to()
+
+    async def run(self) -> None:
+        """Replay, watch and poll; never returns."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._fetcher.replay_lost())
+            tasks.create_task(self._watch.run())
+            if self._with_funding:
+                tasks.create_task(self._funding.run())
+
+    def _publish_funding(self, changed: Iterable[Funding]) -> None:
+        for event in changed:
+            # A query's answer, so it tells no latency; its market may have left since.
+            self._pipeline.outbox.other(event.market_id, event, late=True)
+        self._settle()
+
+    def flush(self) -> None:
+        """Held blocks wait for those before them; they come again after the next start."""
+
+    async def aclose(self) -> None:
+        """Close every connection."""
+        self._watch.close()
+        await self._funding.aclose()
+        await self._fetcher.aclose()

@@ -4,11 +4,12 @@ import asyncio
 import datetime
 import logging
 from collections.abc import Sequence
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import msgspec
 
 from shards.adapters.injective_chain import block_results
+from shards.adapters.interface import BlockGone, ReplaySource, TimeOf
 from shards.adapters.messages import INJECTIVE
 from shards.net.access import Access
 from shards.net.rpc import Rpc
@@ -19,19 +20,6 @@ log = logging.getLogger(__name__)
 
 _ATTEMPTS: Final = 40
 """A block that streams out is queryable a moment later; and a node may be restarting."""
-
-
-class BlockGone(Exception):
-    """This source has the block no more, and never will."""
-
-
-class ReplaySource(Protocol):
-    """Where a lost block can be had; `fetch` raises SourceError or BlockGone."""
-
-    name: str
-
-    async def fetch(self, height: int) -> Block: ...
-    async def aclose(self) -> None: ...
 
 
 class _Header(msgspec.Struct):
@@ -137,6 +125,18 @@ def block_time_ns(answer: bytes) -> int:
         return int(whole.timestamp()) * 1_000_000_000 + int(fraction[:3].ljust(3, "0")) * 1_000_000
     except (msgspec.DecodeError, ValueError) as error:
         raise DecodeError("", f"not a header answer: {error}") from None
+
+
+def times_by(rpc: Rpc) -> TimeOf:
+    """Return what asks a node when a block was made, for those who know blocks by time only."""
+
+    async def time_of(height: int) -> int:
+        try:
+            return block_time_ns(await rpc.call("header", height=str(height)))
+        except DecodeError as error:
+            raise BlockGone(f"not even its time: {error.reason}") from None
+
+    return time_of
 
 
 class Replayer:

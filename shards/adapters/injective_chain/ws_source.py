@@ -18,9 +18,9 @@ from picows import WSMsgType, WSTransport
 from shards.adapters.injective_chain import ws_decoder as plain, ws_extras_decoder as full
 from shards.adapters.injective_chain.filters import filters
 from shards.adapters.interface import Sink
+from shards.adapters.reconnecting import Reconnecting
 from shards.net import websocket
 from shards.net.access import Access
-from shards.net.reconnecting import Reconnecting
 from shards.protocol.channels import DEFAULT_CHANNELS, EXTRAS
 from shards.protocol.errors import SourceError
 from shards.protocol.events import Block, Cause, Confirmed, Rejected

@@ -1,8 +1,24 @@
 """The indexer's streams (``indexer-grpc``): books and trades, without the blocks they are of."""
 
-from typing import Final
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final
 
-from shards.adapters.interface import Adapter
+from shards.adapters.interface import (
+    Adapter,
+    Evidence,
+    Recovery,
+    ReplaySource,
+    Sink,
+    Source,
+    Surroundings,
+    TimeOf,
+)
+from shards.protocol.settings import Endpoints, Market, ShardConfig
+from shards.protocol.trade_ids import TradeIdentity
+
+if TYPE_CHECKING:
+    from shards.net.access import Access
+    from shards.protocol.ledger import MarketLedger
 
 _PROMISES: Final = {
     "book": "every change that its stream brings, in order, without its height; what was missed "
@@ -19,3 +35,73 @@ class InjectiveIndexer(Adapter):
 
     name = "indexer-grpc"
     promises = _PROMISES
+    unprovable = "the indexer tells no blocks"
+    trade_identity = TradeIdentity.ID
+    origins = frozenset({"indexer-grpc", "indexer-replay"})
+    stream = "indexer"
+    # It lists the markets as well, where no endpoint of the chain does.
+    needs = frozenset({"indexer"})
+    listing = "indexer"
+
+    def open_source(self, config: ShardConfig, sink: Sink, access: "Access") -> Source:
+        """Make the source that a shard reads."""
+        from shards.adapters.injective_indexer.source import IndexerGrpc
+
+        return IndexerGrpc(
+            config.endpoints.indexer,
+            config.markets,
+            sink,
+            access,
+            channels=config.channels,
+            limits=config.limits,
+        )
+
+    def new_pipeline(
+        self,
+        config: ShardConfig,
+        source: Any,
+        markets: Sequence[Market],
+        ledgers: "Mapping[str, MarketLedger]",
+    ) -> Any:
+        """Make a pipeline that goes by probes and audits."""
+        from shards.adapters.injective_indexer.pipeline import IndexerPipeline
+        from shards.adapters.messages import INJECTIVE
+
+        return IndexerPipeline(
+            markets,
+            messages={
+                name == "spot": INJECTIVE.package(f"injective_{name}_exchange_rpc")
+                for name in ("spot", "derivative")
+            },
+            channels=config.channels,
+            limits=config.limits,
+            ledgers=ledgers,
+        )
+
+    def open_recovery(self, parts: Surroundings) -> Recovery:
+        """Make what fetches books, audits trades and resubscribes."""
+        from shards.adapters.injective_indexer.reconciliation import Reconciliation
+
+        return Reconciliation(parts)
+
+    def fallbacks(
+        self, endpoints: Endpoints, markets: Mapping[str, Market], access: "Access", time_of: TimeOf
+    ) -> list[ReplaySource]:
+        """Offer the trades of blocks that no node has any more."""
+        from shards.adapters.injective_indexer.replay import IndexerReplay
+
+        return [IndexerReplay(at, markets, time_of, access) for at in endpoints.indexer]
+
+    def list_markets(self, endpoint: str, access: "Access") -> Iterable[Market]:
+        """Ask the indexer's own lists."""
+        from shards.adapters.injective_indexer import markets
+
+        return markets.list_markets(endpoint, access)
+
+    def assess_activity(
+        self, endpoint: str, access: "Access", markets: Sequence[Market]
+    ) -> Mapping[str, Evidence]:
+        """Go by the dates of books, levels and trades."""
+        from shards.adapters.injective_indexer import activity
+
+        return activity.assess(endpoint, access, markets)

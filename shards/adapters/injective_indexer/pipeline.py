@@ -35,6 +35,7 @@ from shards.protocol.events import Cause, Gap, Snapshot, Trade
 from shards.protocol.frames import KIND_TRADES, Record, decode_trades
 from shards.protocol.ledger import MarketLedger
 from shards.protocol.settings import Limits, Market
+from shards.protocol.trade_ids import TradeIdentity
 
 
 class _Reading(msgspec.Struct, gc=False):
@@ -74,7 +75,12 @@ class IndexerPipeline(Outgoing):
         self.markets: dict[str, Market] = {}
         """By market id; it changes while running, so do not keep a copy."""
         self.feeds: dict[str, IndexerFeed] = {}
-        self.outbox = Outbox(source="indexer-grpc", limits=limits, channels=channels)
+        self.outbox = Outbox(
+            source="indexer-grpc",
+            trade_identity=TradeIdentity.ID,
+            limits=limits,
+            channels=channels,
+        )
         self._subscriptions: dict[int, _Reading] = {}
         self._number_of: dict[tuple[str, Stream], int] = {}
         self.payloads = 0

@@ -3,19 +3,17 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 from shards.adapters.injective_indexer.pipeline import IndexerPipeline
 from shards.adapters.injective_indexer.queries import IndexerQueries
 from shards.adapters.injective_indexer.service import Service
-from shards.adapters.interface import Source
+from shards.adapters.interface import Surroundings
 from shards.core.record_builder import NeedSnapshot, NeedSubscription
-from shards.net.access import Access
 from shards.net.backoff import Backoff
 from shards.protocol.errors import DecodeError, SourceError
-from shards.protocol.settings import Limits, Market
-from shards.push import Pusher
+from shards.protocol.settings import Market
 
 log = logging.getLogger(__name__)
 
@@ -28,37 +26,28 @@ _AUDITED: Final = 100
 _RETRY_S: Final = 0.5
 
 
-class IndexerUpkeep:
+class Reconciliation:
     """The tasks beside the data path; each is slow, and none is per message."""
 
     halted = False
     """The indexer does not say whether the chain makes blocks."""
 
-    def __init__(
-        self,
-        pipeline: IndexerPipeline,
-        pusher: Pusher,
-        access: Access,
-        source: Source,
-        limits: Limits,
-        channels: Sequence[str],
-        *,
-        tasks: asyncio.TaskGroup,
-        settle: Callable[[], None],
-        first: str,
-    ) -> None:
-        """``first`` is the endpoint to ask while the source has none in use."""
-        self._pipeline = pipeline
-        self._pusher = pusher
+    def __init__(self, parts: Surroundings) -> None:
+        config, source = parts.config, parts.source
+        limits = config.limits
+        # To be asked while the source has no endpoint in use.
+        first = config.endpoints.indexer[0]
+        self._pipeline: IndexerPipeline = parts.pipeline
+        self._pusher = parts.pusher
         self._source = source
         self._limits = limits
-        self._with_trades = "trades" in channels
-        self._tasks = tasks
-        self._settle = settle
+        self._with_trades = "trades" in config.channels
+        self._tasks = parts.tasks
+        self._settle = parts.settle
         self._queries = IndexerQueries(
             lambda: source.endpoints.current or first,
             {spot: Service(spot=spot) for spot in (True, False)},
-            access,
+            parts.access,
         )
         self._wanted: set[str] = set()
         """Markets whose book nobody is fetching yet."""

@@ -4,12 +4,11 @@ import functools
 from collections.abc import AsyncIterator, Mapping
 from typing import Any, Final
 
-from shards.adapters.injective_chain.replay import BlockGone, block_time_ns
 from shards.adapters.injective_indexer import decoder
+from shards.adapters.interface import TimeOf
 from shards.adapters.messages import INJECTIVE
 from shards.net.access import Access
-from shards.net.rpc import Rpc
-from shards.protocol.errors import DecodeError, SourceError
+from shards.protocol.errors import SourceError
 from shards.protocol.events import Block, Trade, number_of
 from shards.protocol.settings import Market
 
@@ -30,12 +29,12 @@ class IndexerReplay:
         self,
         endpoint: str,
         markets: Mapping[str, Market],
-        rpc: Rpc,
+        time_of: TimeOf,
         access: Access | None = None,
     ) -> None:
         self.name = f"indexer {endpoint}"
         self._endpoint = endpoint
-        self._rpc = rpc
+        self._time_of = time_of
         access = access or Access()
         self._channel = access.open_channel(endpoint)
         query = functools.partial(access.query, endpoint, timeout_s=_TIMEOUT_S)
@@ -45,10 +44,7 @@ class IndexerReplay:
 
     async def fetch(self, height: int) -> Block:
         """Fetch one block's trades."""
-        try:
-            ts_event = block_time_ns(await self._rpc.call("header", height=str(height)))
-        except DecodeError as error:
-            raise BlockGone(f"not even its time: {error.reason}") from None
+        ts_event = await self._time_of(height)
         trades: list[tuple[str, Trade]] = []
         try:
             for service in self._services:

@@ -25,8 +25,8 @@ from shards.adapters.injective_indexer.decoder import (
 )
 from shards.adapters.injective_indexer.service import Service
 from shards.adapters.interface import Sink
+from shards.adapters.reconnecting import Reconnecting
 from shards.net.access import Access
-from shards.net.reconnecting import Reconnecting
 from shards.protocol.errors import SourceError
 from shards.protocol.events import Cause
 from shards.protocol.settings import Limits, Market

@@ -5,7 +5,8 @@ from hypothesis import given, strategies as st
 
 from collector.aggregator.telemetry.activity_meter import OF_LATE_S, Liveliness
 from collector.markets import activity
-from collector.markets.activity import LEVELS, Evidence, Level
+from collector.markets.activity import LEVELS, Level
+from shards.adapters.interface import Evidence
 from shards.protocol.errors import ConfigError
 from shards.protocol.settings import Market
 

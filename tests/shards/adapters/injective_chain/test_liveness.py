@@ -12,7 +12,7 @@ from picows import WSFrame, WSListener, WSMsgType, WSTransport, ws_create_server
 
 from shards.adapters.injective_chain.liveness import Watch
 from shards.adapters.interface import Sink
-from shards.adapters.registry import open_source
+from shards.adapters.registry import adapter
 from shards.net.access import Access
 from shards.protocol.settings import Endpoints, ShardConfig
 from shards.push import Pusher
@@ -71,7 +71,7 @@ async def test_a_block_that_comes_while_the_node_is_asked_is_no_halt(
         pusher = Pusher(
             context, config.push, shard=0, epoch=1, limits=config.limits, on_drop=lambda _: None
         )
-        source = open_source(config, cast("Sink", None), access)
+        source = adapter("chain-ws").open_source(config, cast("Sink", None), access)
         watch = Watch(config, one, pusher, source, access, settle=lambda: None)
         watching = asyncio.create_task(watch.run())
         try:

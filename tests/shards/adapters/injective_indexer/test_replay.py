@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given, strategies as st
 
 from collector.markets.discovery import discover
-from shards.adapters.injective_chain.replay import BlockGone, RpcReplay
+from shards.adapters.injective_chain.replay import RpcReplay, times_by
 from shards.adapters.injective_indexer.decoder import amount
 from shards.adapters.injective_indexer.replay import IndexerReplay
+from shards.adapters.interface import BlockGone
 from shards.core.feed import State
 from shards.core.record_builder import NeedSnapshot
 from shards.net.rpc import Rpc
@@ -30,7 +31,7 @@ async def test_the_trades_of_a_lost_block_equal_the_chains_record(venue: Simulat
     markets = {m.market_id: m for m in discover(Endpoints(chain_grpc=(venue.grpc,)))}
     rpc = Rpc(venue.rpc)
     chain = RpcReplay(rpc)
-    indexer = IndexerReplay(venue.indexer, markets, rpc)
+    indexer = IndexerReplay(venue.indexer, markets, times_by(rpc))
     compared = 0
     first = venue.head()
     venue.await_height(first + 22)
@@ -47,7 +48,7 @@ async def test_the_trades_of_a_lost_block_equal_the_chains_record(venue: Simulat
 
 async def test_a_block_that_nobody_can_date_is_gone(venue: Simulator) -> None:
     rpc = Rpc(venue.rpc)
-    indexer = IndexerReplay(venue.indexer, {}, rpc)
+    indexer = IndexerReplay(venue.indexer, {}, times_by(rpc))
     with pytest.raises(BlockGone):
         await indexer.fetch(10**9)
     await indexer.aclose()

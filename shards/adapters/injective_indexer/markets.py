@@ -20,7 +20,7 @@ _TIMEOUT_S: Final = 5.0
 _PAGE: Final = 100
 
 
-def ask(endpoint: str, access: "Access") -> Iterator[Market]:
+def list_markets(endpoint: str, access: "Access") -> Iterator[Market]:
     """
     Give all markets of an indexer, without symbols.
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from collector.markets import indexer_markets
+from shards.adapters.injective_indexer import markets
 from shards.adapters.messages import INJECTIVE
 
 SPOT: Any = INJECTIVE.package("injective_spot_exchange_rpc")
@@ -27,7 +27,7 @@ def test_a_spot_markets_amounts_are_freed_of_the_tokens_units() -> None:
         min_quantity_tick_size="1000000000000000",
         min_notional="1000000",
     )
-    market = indexer_markets._market(listed, "spot", "active", 18, 6)
+    market = markets._market(listed, "spot", "active", 18, 6)
     assert (market.status, market.base_decimals, market.quote_decimals) == ("Active", 18, 6)
     assert (market.price_tick, market.quantity_tick) == (text("0.001"), text("0.001"))
     assert market.min_notional == text("1")
@@ -39,11 +39,11 @@ def test_a_spot_markets_amounts_are_freed_of_the_tokens_units() -> None:
 def test_others_name_their_oracles() -> None:
     shared = {"market_id": "0xb", "ticker": "B", "quote_denom": "peggy0xda", "oracle_type": "pyth"}
     perpetual = DERIVATIVE.DerivativeMarketInfo(**shared, oracle_base="0xfeed", oracle_quote="USD")
-    market = indexer_markets._market(perpetual, "derivative", "paused", 0, 6)
+    market = markets._market(perpetual, "derivative", "paused", 0, 6)
     assert (market.status, market.base_denom) == ("Paused", "")
     assert (market.oracle_type, market.oracle_base, market.oracle_quote) == (
         *("pyth", "0xfeed", "USD"),
     )
     option = DERIVATIVE.BinaryOptionsMarketInfo(**shared, oracle_symbol="UFC", oracle_provider="me")
-    market = indexer_markets._market(option, "binary", "active", 0, 6)
+    market = markets._market(option, "binary", "active", 0, 6)
     assert (market.oracle_base, market.oracle_quote) == ("UFC", "me")

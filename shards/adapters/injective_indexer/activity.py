@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from collector.markets.activity import Assessment, Evidence
-from collector.markets.indexer_markets import service
+from shards.adapters.injective_indexer.markets import service
+from shards.adapters.interface import Evidence
 from shards.protocol.settings import Market
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ class _Seen(msgspec.Struct):
     """The newest date of its book, its levels and its trades; 0 where it dates nothing."""
 
 
-def assess(endpoint: str, access: "Access", markets: Sequence[Market]) -> Assessment:
+def assess(endpoint: str, access: "Access", markets: Sequence[Market]) -> dict[str, Evidence]:
     """
     Say what an indexer knows of markets before they are collected.
 
