@@ -6,12 +6,8 @@ import logging
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
-from shards.adapters.injective_chain.replay import (
-    BlockGone,
-    EventProviderReplay,
-    ReplaySource,
-    RpcReplay,
-)
+from shards.adapters.injective_chain.replay import EventProviderReplay, RpcReplay
+from shards.adapters.interface import BlockGone, ReplaySource
 from shards.net.access import Access
 from shards.net.backoff import Backoff
 from shards.net.rate_limiter import Pace
