@@ -248,7 +248,7 @@ def entries_of(
         for update in block.updates:
             if update.market_id in symbols:
                 what = (update.market_id, height, update.sequence, when, ts, "replay", False)
-                book = Book(*what, update.bids, update.asks)  # type: ignore[arg-type]
+                book = Book(*what, update.bids, update.asks)
                 yield _fetched("book", symbols[update.market_id], height, book)
     if "blocks" in channels and _CHAIN in symbols:
         yield _fetched("blocks", _CHAIN, height, Pulse(height, when, ts, "replay"))
@@ -270,11 +270,11 @@ def _extras(
     if "orders" in channels:
         for market_id, of_market in orders.items():
             if market_id in symbols:
-                updates = Orders(market_id, *where, of_market)  # type: ignore[arg-type]
+                updates = Orders(market_id, *where, of_market)
                 yield _fetched("orders", symbols[market_id], block.height, updates)
     if "oracle" in channels and _CHAIN in symbols:
         for symbol, told in prices.items():
-            event = Oracle(symbol, *where, told)  # type: ignore[arg-type]
+            event = Oracle(symbol, *where, told)
             yield _fetched("oracle", symbol_of(symbol), block.height, event)
 
 

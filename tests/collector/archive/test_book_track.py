@@ -24,7 +24,7 @@ def _entry(event: Book) -> Entry:
 def _delta(sequence: int, source: str = "chain-ws") -> Book:
     """Each change sets one bid, and takes another away."""
     bids: list[Level] = [(_price(sequence % 7 + 1), ONE), (_price((sequence + 3) % 7 + 1), ZERO)]
-    return Book("0x1", 100 + sequence, sequence, sequence, 0, source, False, bids, [])  # type: ignore[arg-type]
+    return Book("0x1", 100 + sequence, sequence, sequence, 0, source, False, bids, [])
 
 
 def _truth(through: int, begin: int = 0) -> OrderBook:
