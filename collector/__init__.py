@@ -1,11 +1,14 @@
 """
-The upper half: what people start, and what they import to read the published frames.
+The upper half: what people start, and what they import to read the published frames and the archive.
 
     from collector import Book, Subscriber
 
     with Subscriber(markets=["INJ-USDT"]) as subscriber:
         for received in subscriber:
             print(received.topic, received.event)
+
+    import collector, polars
+    trades = polars.from_arrow(collector.read("archive", "trades", markets="INJ-USDT"))
 
 The names below load on first use: ``import collector`` alone stays cheap, without ZeroMQ.
 """
@@ -14,6 +17,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collector.archive.reading import book_at as book_at, read as read
     from collector.client.received import (
         Event as Event,
         Joined as Joined,
@@ -60,6 +64,8 @@ _HOMES = {
     "Trade": "shards.protocol.events",
     "Trades": "shards.protocol.events",
     "Unanswered": "collector.client.received",
+    "book_at": "collector.archive.reading",
+    "read": "collector.archive.reading",
 }
 
 __all__ = [  # noqa: RUF022 - the same names as in _HOMES
@@ -83,6 +89,8 @@ __all__ = [  # noqa: RUF022 - the same names as in _HOMES
     "Trade",
     "Trades",
     "Unanswered",
+    "book_at",
+    "read",
 ]
 
 

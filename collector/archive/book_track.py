@@ -13,13 +13,11 @@ import msgspec
 from collector.archive.journal import Entry
 from collector.archive.layout import Part
 from collector.archive.ranges import Ranges, count, minus, union
-from collector.archive.tables import Row, book_row
+from collector.archive.tables import REPLAYED, Row, book_row
 from shards.core.top_of_book import Top
 from shards.protocol.events import Book, Level, Ticker
 from shards.protocol.order_book import OrderBook
 
-REPLAYED: Final = frozenset({"replay", "indexer-replay"})
-"""Sources of facts that were lost at first."""
 Reason = Literal["part", "joined", "resync"]
 _decode: Final = msgspec.msgpack.Decoder(Book).decode
 _NO_FRAME: Final = Entry("", 0, 0, b"")

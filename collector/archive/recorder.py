@@ -68,6 +68,9 @@ class Recorder:
         elif not self.ledger.source:
             self._reads(str(getattr(event, "source", "")))
         self._begin(received, height)
+        if isinstance(event, Book) and event.is_snapshot:
+            # A book fetched as it stood before the first height kept begins the first part.
+            height = max(height, self.ledger.of(received.symbol).first)
         self._entries.append(_entry(received, height))
         self.facts += 1
 

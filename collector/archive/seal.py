@@ -18,14 +18,14 @@ import msgspec
 
 from collector.archive import layout, manifest, spool as spooling
 from collector.archive.arrow import ParquetFile, batch_of
-from collector.archive.book_track import REPLAYED, Carried, Track
+from collector.archive.book_track import Carried, Track
 from collector.archive.crash_points import reach
 from collector.archive.files import make_folder, open_archive, publish, write_whole
 from collector.archive.layout import Part
 from collector.archive.ledger import Ledger
 from collector.archive.ranges import count
 from collector.archive.spool import Spool
-from collector.archive.tables import TABLES, Row, Table, rows_of
+from collector.archive.tables import REPLAYED, TABLES, Row, Table, dedupe, rows_of
 from shards.protocol.frames import EVENTS
 
 _BATCH: Final = 8_192
@@ -241,26 +241,6 @@ def _time_places(table: Table) -> list[int]:
     """Return the places of the instants that date a row: the block's, else when it was told."""
     names = [column.name for column in table.columns]
     return [names.index(name) for name in ("ts_event", "ts", "ts_recv") if name in names]
-
-
-def dedupe(table: Table, rows: Sequence[Row]) -> list[Row]:
-    """Keep one row for each key, what came live before what was replayed, in the key's order."""
-    key = [table.place(name) for name in table.key]
-    names = [column.name for column in table.columns]
-    source = names.index("source") if "source" in names else -1
-    found: dict[Any, Row] = {}
-    for row in rows:
-        at = tuple(row[i] for i in key)
-        known = found.get(at)
-        if known is None or (
-            source >= 0 and known[source] in REPLAYED and row[source] not in REPLAYED
-        ):
-            found[at] = row
-    return [found[at] for at in sorted(found, key=_sortable)]
-
-
-def _sortable(key: tuple[Any, ...]) -> tuple[Any, ...]:
-    return tuple((value is not None, value) for value in key)
 
 
 def books_path(root: Path, first: int) -> Path:

@@ -32,6 +32,10 @@ _SCALE: Final = 10**18
 _DECIMALS: Final = 18
 
 
+REPLAYED: Final = frozenset({"replay", "indexer-replay"})
+"""Sources of facts that were lost at first."""
+
+
 class Column(NamedTuple):
     """One column: its name, how it is stored, whether it is of fact."""
 
@@ -351,3 +355,23 @@ def _sampled_row(event: Funding | Metadata | Gap, symbol: str, entry: Entry) -> 
                 event.oracle_base,
                 event.oracle_quote,
             )
+
+
+def dedupe(table: Table, rows: Sequence[Row]) -> list[Row]:
+    """Keep one row for each key, what came live before what was replayed, in the key's order."""
+    key = [table.place(name) for name in table.key]
+    names = [column.name for column in table.columns]
+    source = names.index("source") if "source" in names else -1
+    found: dict[Any, Row] = {}
+    for row in rows:
+        at = tuple(row[i] for i in key)
+        known = found.get(at)
+        if known is None or (
+            source >= 0 and known[source] in REPLAYED and row[source] not in REPLAYED
+        ):
+            found[at] = row
+    return [found[at] for at in sorted(found, key=_sortable)]
+
+
+def _sortable(key: tuple[Any, ...]) -> tuple[Any, ...]:
+    return tuple((value is not None, value) for value in key)
