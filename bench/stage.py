@@ -52,7 +52,7 @@ def aggregator(content: Content, socket: "zmq.Socket[bytes]") -> Aggregator:
         endpoints=Endpoints(),
         every_market=True,
     )
-    made = Aggregator(config, socket, saved=[])
+    made = Aggregator(config, socket)
     made.report(report(shard=0, epoch=1, fresh=True), 0.0)
     return made
 

@@ -1,6 +1,10 @@
 """One devnet serves all system tests of a run: booting it is the dear part."""
 
+import atexit
+import os
+import shutil
 import signal
+import tempfile
 from collections.abc import Iterator
 
 import pytest
@@ -15,6 +19,9 @@ from tests.scheduling import (  # noqa: F401 - hooks
 )
 from tests.system.running import Devnet, devnet
 
+# No test takes up, or leaves behind, what is kept for the user.
+os.environ["XDG_STATE_HOME"] = tempfile.mkdtemp(prefix="t-state-")
+atexit.register(shutil.rmtree, os.environ["XDG_STATE_HOME"], ignore_errors=True)
 # A shell's background jobs ignore Ctrl-C, and so would every process that a test starts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 

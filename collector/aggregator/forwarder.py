@@ -17,8 +17,9 @@ import zmq
 from collector.aggregator.admin_commands import Orders
 from collector.aggregator.handover import Ownership
 from collector.aggregator.publisher import Publishing, middle_of
-from collector.aggregator.state.coverage import NOBODY, UNOWNED, Coverage, MarketState
+from collector.aggregator.state.coverage import NOBODY, UNOWNED, Coverage
 from collector.aggregator.state.listings import Listings
+from collector.aggregator.state.saved import Saved, Saving, begin_run
 from collector.aggregator.state.shard_sessions import ShardLink
 from collector.aggregator.state.trade_proof import TradeProof
 from collector.aggregator.telemetry.activity_meter import Liveliness
@@ -52,8 +53,9 @@ OWN_SHARD: Final = 0xFFFF
 """In frames that the aggregator makes itself."""
 _BEGUN: Final = frozenset({"book", "trades", "ticker", "orders"})
 """Channels that every market has once it has joined; the others begin with their first frame."""
-_AGAIN: Final = 8
-"""Blocks that a shard has again whose aggregator died with it; subscribers know them by height."""
+_AGAIN: Final = 32
+"""Blocks that a shard has again whose aggregator died with it; subscribers know them by height.
+Enough for the two seconds by which a subscriber's polls lag, on a chain that makes ten a second."""
 
 
 class Aggregator:
@@ -64,12 +66,17 @@ class Aggregator:
         config: AggregatorConfig,
         publisher: "zmq.Socket[bytes]",
         *,
-        saved: list[MarketState],
+        saved: Saved | None = None,
         entries: Iterable[Entry] = (),
     ) -> None:
+        """``saved`` and ``entries`` are what a former aggregator left, in this run or before it."""
         self.config = config
+        saved = saved or Saved()
+        self.saving = Saving(config.state, time.monotonic())
+        if config.begins:
+            self.saving.taken_up = begin_run(saved)
         unprovable = registry.adapter(config.source).unprovable
-        self.coverage = Coverage(config.markets, saved, provable=not unprovable)
+        self.coverage = Coverage(config.markets, saved.markets, provable=not unprovable)
         self._publishing = Publishing(publisher, config.epoch)
         self.history = self._publishing.history
         through = 0 if config.assignment else None

@@ -7,19 +7,18 @@ import multiprocessing
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final
 
-import msgspec
 import zmq
 
 from collector.aggregator import requests
 from collector.aggregator.binding import bind
 from collector.aggregator.forwarder import Aggregator
-from collector.aggregator.state.coverage import MarketState
-from collector.aggregator.telemetry.journal import Entry
+from collector.aggregator.saving import Keeper
+from collector.aggregator.state.saved import TakenUp
 from collector.aggregator.telemetry.process_table import Processes
 from collector.aggregator.telemetry.sampling import Sampler
 from collector.settings.parts import AggregatorConfig, requests_endpoint
@@ -29,15 +28,11 @@ from shards.runtime.child import Heartbeat, Life
 
 log = logging.getLogger(__name__)
 
-_T = TypeVar("_T")
-
 MAX_REQUEST: Final = 1 << 20
 """Bytes of a request; ZeroMQ ends the connection that sends a longer one. The longest honest one
 names every topic of some thousand markets."""
 _BATCHES: Final = 64
 """Batches taken in one go, so that requests and timers get their turn."""
-_ledger: Final = msgspec.msgpack.Decoder(list[MarketState])
-_journal: Final = msgspec.msgpack.Decoder(list[Entry])
 
 
 class Server:
@@ -46,18 +41,18 @@ class Server:
     def __init__(self, config: AggregatorConfig, life: Life) -> None:
         self._config = config
         self._life = life
-        self._ledger = Path(config.folder) / "ledger"
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._pull = self._socket(zmq.PULL, (config.pull,), RCVHWM=1_000)
         self._publisher = self._socket(zmq.XPUB, config.publish, SNDHWM=config.publish_hwm)
         self._doors = self._open_doors(config)
-        self._journal = Path(config.folder) / "journal"
+        self._keeper = Keeper(Path(config.state or config.folder))
+        self._keeper.hold()
+        saved = self._keeper.load()
         self.aggregator = Aggregator(
-            config,
-            self._publisher,
-            saved=_load(self._ledger, _ledger),
-            entries=_load(self._journal, _journal),
+            config, self._publisher, saved=saved, entries=self._keeper.load_journal()
         )
+        if taken_up := self.aggregator.saving.taken_up:
+            _say(taken_up, config.resume_within)
         self.processes = Processes()
 
     def _open_doors(self, config: AggregatorConfig) -> dict["zmq.Socket[bytes]", requests.Role]:
@@ -112,6 +107,7 @@ class Server:
                 second.cancel()
         finally:
             self._life.each_beat.clear()
+            self._save_ledger()
             for socket, _ in readers:
                 loop.remove_reader(socket.FD)
             self._publisher.close(linger=500)
@@ -155,36 +151,33 @@ class Server:
 
     async def _every_second(self) -> None:
         sampler = Sampler(self.aggregator, self.processes)
-        entered = self.aggregator.journal.last
         while True:
             await asyncio.sleep(1.0)
             for _ in sampler.look(time.monotonic(), time.time_ns()):
                 await asyncio.sleep(0)
-            self._save_ledger()
-            if entered != self.aggregator.journal.last:
-                entered = self.aggregator.journal.last
-                _save(self._journal, self.aggregator.journal)
+            await self._keeper.save(self.aggregator.coverage.ledgers(), self.aggregator.journal)
+            self._tell_of_saving()
 
     def _save_ledger(self) -> None:
         self.aggregator.unsaved = False
-        _save(self._ledger, self.aggregator.coverage.ledgers())
+        self._keeper.save_now(self.aggregator.coverage.ledgers())
+        self._tell_of_saving()
+
+    def _tell_of_saving(self) -> None:
+        saving = self.aggregator.saving
+        saving.error, saving.saved_at = self._keeper.error, self._keeper.saved_at
 
 
-def _load(path: Path, saved: "msgspec.msgpack.Decoder[list[_T]]") -> list[_T]:
-    """Read what a former aggregator left, if anything."""
-    try:
-        return saved.decode(path.read_bytes())
-    except FileNotFoundError:
-        return []
-    except msgspec.DecodeError as error:
-        log.warning("the saved %s cannot be read (%s); starting a new one", path, error)
-        return []
-
-
-def _save(path: Path, rows: Iterable[object]) -> None:
-    part = path.with_suffix(".part")
-    part.write_bytes(msgspec.msgpack.encode(list(rows)))
-    part.replace(path)
+def _say(taken_up: TakenUp, replayed: int) -> None:
+    log.info(
+        "taking up what another run left: %d markets, accounted for through block %d to %d, "
+        "saved %.0f s ago; what came since is replayed, up to %d blocks",
+        taken_up.markets,
+        taken_up.lowest,
+        taken_up.highest,
+        max(0.0, (time.time_ns() - taken_up.saved_at) / 1e9),
+        replayed,
+    )
 
 
 async def serve(config: AggregatorConfig, life: Life) -> None:

@@ -175,6 +175,12 @@ def _network_options(command: Callable[..., Any]) -> Callable[..., Any]:
     help="Exit with 4 if coverage is below this at the end.",
 )  # fmt: skip
 @click.option(
+    "--state", metavar="DIR",
+    help="Where to keep what outlives the run: how far each market's blocks are accounted for. The "
+    "next start takes up there. 'none' keeps nothing.  [default: a folder of the network and "
+    "endpoint in $XDG_STATE_HOME/collector; of a devnet of its own none]",
+)  # fmt: skip
+@click.option(
     "--summary", metavar="FILE",
     help="Write the summary, one JSON object, here at the end; - is stdout.",
 )  # fmt: skip

@@ -77,7 +77,7 @@ class StatusBlock:
         """Show how things stand now."""
         now = time.monotonic()
         self._measure(summary, now)
-        if self._starting and is_started(summary):
+        if self._starting and is_started(summary) and not summary["stale_s"]:
             self._starting = False
             text = f"{progress_line(summary)} after {now - self._began:.1f} s"
             self.announce(text)
@@ -90,7 +90,9 @@ class StatusBlock:
             self._live.update(Text("\n".join(lines)), refresh=True)
         elif now - self._line_at >= (_PROGRESS_EVERY_S if self._starting else _LINE_EVERY_S):
             self._line_at = now
-            text = progress_line(summary) if self._starting else one_line(summary, self._rate)
+            is_away = summary["stale_s"] >= 1.0
+            starts = self._starting and not is_away
+            text = progress_line(summary) if starts else one_line(summary, self._rate)
             log.info("%s", text)
 
     def _measure(self, summary: dict[str, Any], now: float) -> None:

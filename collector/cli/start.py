@@ -43,7 +43,7 @@ def start(
     _writable(summary)
     options["source"] = options["source"] or networks.source(network, file)
     options["channels"] = options["channels"] or file.channels
-    for name in ("min_activity", "top", "http", "ready_coverage", "metrics_markets"):
+    for name in ("min_activity", "top", "http", "ready_coverage", "metrics_markets", "state"):
         if options[name] is None:
             options[name] = getattr(file, name)
     web, remote = web or file.web, web_allow_remote or file.web_allow_remote

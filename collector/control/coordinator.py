@@ -9,6 +9,7 @@ The coordinator: discover, assign, supervise. It composes everything and has no 
 """
 
 import contextlib
+import itertools
 import logging
 import multiprocessing.connection
 import os
@@ -31,8 +32,10 @@ from collector.control import initial_placement
 from collector.control.controller import Helm
 from collector.control.desired_state import Fleet, Selection
 from collector.control.embedded_node import OwnDevnet
+from collector.control.epochs import Epochs
 from collector.control.placement import Assignment
 from collector.control.process_usage import Usage, Use
+from collector.control.state_folder import NONE, open_state
 from collector.control.supervisor import Child, Supervisor
 from collector.http import listening
 from collector.markets import activity, assessment, discovery, networks, selection
@@ -52,6 +55,7 @@ from shards.protocol.settings import (
     ShardConfig,
     SourceName,
 )
+from shards.runtime.saved import SavedFile
 
 log = logging.getLogger(__name__)
 
@@ -87,6 +91,13 @@ class StartOptions(msgspec.Struct, frozen=True, kw_only=True):
     log_format: LogFormat = "text"
     web: str = ""
     """Where the page of `views` is; empty without one."""
+    state: str | None = None
+    """The folder of what outlives the run; `state_folder.NONE`; None: the platform's."""
+
+    @property
+    def has_own_devnet(self) -> bool:
+        """Whether the network is a devnet that begins and ends with this run."""
+        return self.network == "devnet" and self.file.network is None
 
 
 class Interrupted(BaseException):
@@ -162,6 +173,8 @@ class Coordinator:
         self._show = show
         self._announce = announce
         self._summary: dict[str, Any] = {}
+        self._answered_at = 0.0
+        """When the aggregator gave us that summary, monotonic."""
         self._usage = Usage()
 
     def run(self) -> tuple[int, dict[str, Any]]:
@@ -176,18 +189,22 @@ class Coordinator:
             signals = stack.enter_context(_Signals())
             try:
                 registry.adapter(self._options.source).check(self._options.channels)
+                folder = stack.enter_context(_runtime_folder())
+                # First: it waits for what a collector that was killed left running.
+                state = stack.enter_context(self._state(folder))
                 check_free(self._options.publish)
                 if self._options.http:
                     listening.check(self._options.http)
-                folder = stack.enter_context(_runtime_folder())
+                epochs = Epochs(SavedFile(state / "epochs"))
                 endpoints = self._endpoints(stack)
                 access = Access(endpoints, str(folder / BUDGET))
                 stack.callback(access.close)
                 found = discovery.discover(endpoints, access)
                 assessed = self._assess(endpoints, access, found)
                 fleet = self._fleet(found, assessed)
-                shard = self._shards(folder, endpoints, fleet)
-                supervisor = self._compose(folder, endpoints, fleet, assessed, shard)
+                shard = self._shards(folder, endpoints, fleet, epochs)
+                aggregator = self._aggregator(folder, state, endpoints, fleet, assessed, epochs)
+                supervisor = self._compose(folder, fleet, aggregator, shard)
                 every_s = self._options.file.supervision.listing_s
                 listing = Listing(endpoints, access, every_s=every_s)
                 helm = Helm(fleet, listing, supervisor, shard)
@@ -200,9 +217,21 @@ class Coordinator:
 
     # ---- startup --------------------------------------------------------------------
 
+    def _state(self, folder: Path) -> contextlib.AbstractContextManager[Path]:
+        options = self._options
+        own_devnet = options.has_own_devnet
+        return open_state(
+            options.state or (NONE if own_devnet else None),
+            options.network,
+            options.publish[0],
+            tells_blocks=not registry.adapter(options.source).unprovable,
+            is_lasting=not own_devnet,
+            fallback=folder,
+        )
+
     def _endpoints(self, stack: contextlib.ExitStack) -> Endpoints:
         options = self._options
-        if options.network == "devnet" and options.file.network is None:
+        if options.has_own_devnet:
             self._announce("starting a devnet: a real node with real trading, about ten seconds")
             node = OwnDevnet(
                 spot=options.devnet_spot,
@@ -264,50 +293,53 @@ class Coordinator:
         return chosen
 
     def _compose(
+        self, folder: Path, fleet: Fleet, aggregator: Child, shard: Callable[[int], Child]
+    ) -> Supervisor:
+        options = self._options
+        children = [aggregator, *(shard(number) for number in sorted(fleet.assignment.shards))]
+        if options.http:
+            children.append(self._http(options.http, f"ipc://{folder}/link"))
+        children += self._views
+        return Supervisor(children, options.file.supervision)
+
+    def _aggregator(
         self,
         folder: Path,
+        state: Path,
         endpoints: Endpoints,
         fleet: Fleet,
         assessed: Assessment,
-        shard: Callable[[int], Child],
-    ) -> Supervisor:
+        epochs: Epochs,
+    ) -> Child:
         options = self._options
-        pull, link = f"ipc://{folder}/push", f"ipc://{folder}/link"
-        children = [
-            Child(
-                "aggregator",
-                aggregator_process.main,
-                lambda: AggregatorConfig(
-                    epoch=time.time_ns(),
-                    publish=options.publish,
-                    pull=pull,
-                    link=link,
-                    admin=f"ipc://{folder}/admin",
-                    folder=str(folder),
-                    markets=tuple(fleet.markets),
-                    assessed={
-                        m.market_id: assessed[m.market_id]
-                        for m in fleet.markets
-                        if m.market_id in assessed
-                    },
-                    assignment=dict(fleet.assignment.wanted),
-                    revision=fleet.revision,
-                    resume_within=options.file.limits.replay_blocks,
-                    endpoints=endpoints,
-                    every_market=fleet.every_market,
-                    channels=options.channels or DEFAULT_CHANNELS,
-                    web=options.web,
-                    source=options.source,
-                    log_level=options.log_level,
-                    log_format=options.log_format,
-                ),
+        starts = itertools.count()
+
+        def config() -> AggregatorConfig:
+            listed = {market.market_id for market in fleet.markets}
+            return AggregatorConfig(
+                epoch=epochs.next(),
+                publish=options.publish,
+                pull=f"ipc://{folder}/push",
+                link=f"ipc://{folder}/link",
+                admin=f"ipc://{folder}/admin",
+                folder=str(folder),
+                state="" if state == folder else str(state),
+                begins=not next(starts),
+                markets=tuple(fleet.markets),
+                assessed={m: found for m, found in assessed.items() if m in listed},
+                assignment=dict(fleet.assignment.wanted),
+                revision=fleet.revision,
+                resume_within=options.file.limits.replay_blocks,
+                endpoints=endpoints,
+                every_market=fleet.every_market,
+                channels=options.channels or DEFAULT_CHANNELS,
+                web=options.web,
+                source=options.source,
+                log_level=options.log_level,
+                log_format=options.log_format,
             )
-        ]
-        children += [shard(number) for number in sorted(fleet.assignment.shards)]
-        if options.http:
-            children.append(self._http(options.http, link))
-        children += self._views
-        return Supervisor(children, options.file.supervision)
+
+        return Child("aggregator", aggregator_process.main, config)
 
     def _http(self, http: str, link: str) -> Child:
         # Only here: it needs the extra.
@@ -325,14 +357,16 @@ class Coordinator:
         )
         return Child("http", process.main, lambda: config)
 
-    def _shards(self, folder: Path, endpoints: Endpoints, fleet: Fleet) -> Callable[[int], Child]:
+    def _shards(
+        self, folder: Path, endpoints: Endpoints, fleet: Fleet, epochs: Epochs
+    ) -> Callable[[int], Child]:
         """Return what makes a shard's process, with the markets that it has at each start."""
         options = self._options
 
         def config(number: int) -> ShardConfig:
             return ShardConfig(
                 shard=number,
-                epoch=time.time_ns(),
+                epoch=epochs.next(),
                 source=options.source,
                 endpoints=endpoints,
                 markets=fleet.of(number),
@@ -390,8 +424,12 @@ class Coordinator:
         try:
             answer = client.ask("processes", within_s=within_s, processes=rows, **helm.fields())
         except TimeoutError:
+            # What we know gets older; nobody is to take it for the present.
+            if self._summary:
+                self._summary["stale_s"] = round(time.monotonic() - self._answered_at, 3)
             return
-        self._summary = answer["status"]
+        self._answered_at = time.monotonic()
+        self._summary = answer["status"] | {"stale_s": 0.0}
         helm.heed(answer, client)
 
     def _shutdown(self, supervisor: Supervisor) -> None:
@@ -404,6 +442,12 @@ class Coordinator:
         wanted = self._options.min_coverage
         if wanted is None:
             return EXIT_OK
+        if stale_s := self._summary.get("stale_s", 0.0):
+            log.error(
+                "coverage is unknown: the aggregator has not answered for %.1f s; "
+                "--min-coverage %.4f is not shown to be reached", stale_s, wanted,
+            )  # fmt: skip
+            return EXIT_BELOW
         reached = self._summary.get("coverage", {}).get("now", 0.0)
         if reached < wanted:
             log.error("coverage %.4f is below --min-coverage %.4f", reached, wanted)

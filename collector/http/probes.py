@@ -37,11 +37,13 @@ def routes(view: View, config: ServingConfig) -> list[Route]:
     async def readyz(request: Request) -> Response:
         wanted = config.ready_coverage
         try:
-            coverage = (await view.status())["coverage"]["now"]
+            status = await view.status()
         except TimeoutError as error:
             return json_response({"ready": False, "reason": str(error)}, 503)
-        ready = coverage >= wanted
-        reason = "" if ready else f"coverage {coverage:.4f} is below {wanted:g}"
+        coverage = status["coverage"]["now"]
+        reason = "" if coverage >= wanted else f"coverage {coverage:.4f} is below {wanted:g}"
+        reason = reason or status["state"]["error"] or ""
+        ready = not reason
         body = {"ready": ready, "coverage": coverage, "threshold": wanted, "reason": reason}
         return json_response(body, 200 if ready else 503)
 

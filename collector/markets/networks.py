@@ -78,6 +78,8 @@ class File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     web_allow_remote: bool = False
     ready_coverage: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.99
     metrics_markets: CountOrZero = 300
+    state: str | None = None
+    """Named from the file's folder."""
 
 
 def read(path: str) -> File:
@@ -97,6 +99,8 @@ def read(path: str) -> File:
     try:
         for name, section in _network_sections(document):
             _complete(section, name, Path(path).parent)
+        if document.get("state") not in (None, "none") and isinstance(document["state"], str):
+            document["state"] = str(Path(path).parent / document["state"])
         _no_unknown_keys(document)
         return msgspec.convert(document, File)
     except (msgspec.ValidationError, ValueError) as error:

@@ -77,7 +77,7 @@ class AggregatorConfig(msgspec.Struct, frozen=True, kw_only=True):
     """Everything the aggregator's process needs to know."""
 
     epoch: int
-    """Grows with every start; subscribers see it as the publisher epoch."""
+    """Another one with every start, and greater; subscribers see it as the publisher epoch."""
     publish: tuple[str, ...]
     """XPUB endpoints; requests are answered at `requests_endpoint` of each."""
     pull: str
@@ -87,7 +87,11 @@ class AggregatorConfig(msgspec.Struct, frozen=True, kw_only=True):
     admin: str = ""
     """Where admin commands are taken, ipc; empty: nowhere."""
     folder: str
-    """The collector's own temporary folder: sockets, and the ledger that outlives us."""
+    """The collector's own temporary folder: sockets, token buckets."""
+    state: str = ""
+    """The folder of the ledger and the journal, which outlive us; empty: the temporary one."""
+    begins: bool = False
+    """The run begins with this aggregator: what is saved is of a run before."""
     markets: tuple[Market, ...]
     endpoints: Endpoints
     """Of the network, for those who ask."""

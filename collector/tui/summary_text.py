@@ -1,5 +1,6 @@
 """A summary in words and columns. Pure."""
 
+from datetime import UTC, datetime
 from typing import Any, Final
 
 
@@ -13,7 +14,14 @@ def one_line(summary: dict[str, Any], frames_per_s: float) -> str:
         f"block {blocks['head']}, {frames_per_s:.0f} frames/s, "
         f"latency p50 {latency['p50']:.0f} µs p99 {latency['p99']:.0f} µs"
         + ("; the chain is halted" if summary["halted"] else "")
+        + (f"; {away}" if (away := away_text(summary)) else "")
     )
+
+
+def away_text(summary: dict[str, Any]) -> str:
+    """Say that the summary is an old one, and how old; empty for one of now."""
+    stale_s = summary.get("stale_s", 0.0)
+    return f"the aggregator is away, this is from {stale_s:.0f} s ago" if stale_s >= 1 else ""
 
 
 def completeness(summary: dict[str, Any]) -> str:
@@ -56,6 +64,7 @@ def block_lines(summary: dict[str, Any], frames_per_s: float) -> list[str]:
         f"events    {events['trades']} trades, {events['book_updates']} book updates"
         f"   gaps {gaps['open']} open, {gaps['closed']} closed",
         f"proof     {_proof(summary['trade_proof'])}",
+        *([f"state     {taken_up}"] if (taken_up := _taken_up(summary["state"])) else []),
         f"frames    {frames_per_s:.0f}/s, {frames['published']} published, "
         f"{frames['dropped']} dropped",
         f"latency   receive to aggregator p50 {latency['p50']:.0f} µs, "
@@ -95,6 +104,18 @@ def _proof(proof: dict[str, Any]) -> str:
     return f"all trades of {proof['whole']} blocks are here, by their ids{holes}"
 
 
+def _taken_up(state: dict[str, Any]) -> str:
+    """Say where this run took up what another one left."""
+    found = state["taken_up"]
+    if not found:
+        return ""
+    at = datetime.fromtimestamp(found["saved_at"] / 1e9, UTC)
+    return (
+        f"took up {found['markets']} markets after block {found['lowest']}, "
+        f"as saved on {at:%Y-%m-%d %H:%M:%S} UTC"
+    )
+
+
 def _others(states: dict[str, int]) -> str:
     others = [f"{count} {name}" for name, count in sorted(states.items()) if name != "live"]
     return f" ({', '.join(others)})" if others else ""
@@ -102,7 +123,10 @@ def _others(states: dict[str, int]) -> str:
 
 def trouble_lines(summary: dict[str, Any]) -> list[str]:
     """List what is not as it should be: holes, endpoints that are given a rest, refusals."""
-    lines = [
+    lines = [f"AWAY      {away}"] if (away := away_text(summary)) else []
+    if error := summary["state"]["error"]:
+        lines.append(f"state     {error}")
+    lines += [
         f"hole      {hole['symbol']}: blocks "
         + ", ".join(f"{first}-{last}" for first, last in hole["heights"][:5])
         for hole in summary["holes"][:10]

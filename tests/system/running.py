@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any, Final, TypeVar
 
@@ -171,9 +171,15 @@ class Running:
 
 
 @contextlib.contextmanager
-def collector(folder: Path, *options: str, stdout: IO[bytes] | None = None) -> Iterator[Running]:
+def collector(
+    folder: Path,
+    *options: str,
+    stdout: IO[bytes] | None = None,
+    env: Mapping[str, str] | None = None,
+    publish: str = "",
+) -> Iterator[Running]:
     """Run a collector for the length of the block, publishing on free ports of loopback."""
-    publish = f"tcp://127.0.0.1:{free_port_pair()}"
+    publish = publish or f"tcp://127.0.0.1:{free_port_pair()}"
     log = folder / "collector.log"
     with (
         tempfile.TemporaryDirectory(prefix="t-") as temporary,
@@ -184,7 +190,12 @@ def collector(folder: Path, *options: str, stdout: IO[bytes] | None = None) -> I
             stderr=stderr,
             stdin=subprocess.DEVNULL,
             start_new_session=True,
-            env=os.environ | {"TMPDIR": temporary},
+            env={
+                **os.environ,
+                "TMPDIR": temporary,
+                "XDG_STATE_HOME": str(folder / "state"),
+                **(env or {}),
+            },
         ) as process,
     ):
         running = Running(process, publish, log, Path(temporary))

@@ -9,6 +9,7 @@ import msgspec
 from collector import __version__
 from collector.aggregator.forwarder import Aggregator
 from collector.aggregator.state.coverage import Glance, completeness, coverage as covered
+from collector.aggregator.state.saved import Saving
 from collector.aggregator.telemetry.latency_summary import Budget, latency_us
 from collector.aggregator.telemetry.process_table import ProcessRow
 from collector.settings.parts import BUDGET
@@ -65,7 +66,17 @@ def summary(
         "publisher_epoch": aggregator.config.epoch,
         "web": aggregator.config.web or None,
         "admin": aggregator.config.admin or None,
+        "state": _state(aggregator.saving, now),
         "version": __version__,
+    }
+
+
+def _state(saving: Saving, now: float) -> dict[str, Any]:
+    return {
+        "folder": saving.folder or None,
+        "saved_s": round(max(0.0, now - saving.saved_at), 3),
+        "error": saving.error or None,
+        "taken_up": msgspec.to_builtins(saving.taken_up),
     }
 
 

@@ -13,6 +13,7 @@ import zmq
 
 from collector.aggregator.forwarder import Aggregator
 from collector.aggregator.state.coverage import MarketState
+from collector.aggregator.state.saved import Saved
 from collector.settings.parts import AggregatorConfig, Steering
 from shards.protocol import frames
 from shards.protocol.control import Answer, ResumePoint
@@ -223,7 +224,7 @@ class World:
             endpoints=Endpoints(),
             every_market=False,
         )
-        return Aggregator(config, self._publisher, saved=saved)
+        return Aggregator(config, self._publisher, saved=Saved(markets=saved))
 
     # ---- what happens -------------------------------------------------------------------
 

@@ -78,7 +78,7 @@ class Bench:
             every_market=False,
             channels=channels,
         )
-        self.aggregator = Aggregator(config, self.publisher, saved=[])
+        self.aggregator = Aggregator(config, self.publisher)
 
     def close(self) -> None:
         self.context.destroy(linger=0)

@@ -1,0 +1,123 @@
+"""
+Save the ledger and the journal, and take them up again.
+
+Both are written once a second. The data path never waits for a disk, and nothing ends because
+of one: a ledger that cannot be saved is a warning, a metric, and a collector that is not ready,
+until it can be saved again.
+"""
+
+import asyncio
+import contextlib
+import fcntl
+import logging
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from collector.aggregator.state.coverage import MarketState
+from collector.aggregator.state.saved import Saved
+from collector.aggregator.telemetry.journal import Entry, Journal
+from shards.runtime.saved import SavedFile
+
+log = logging.getLogger(__name__)
+
+LOCK: Final = "aggregator.lock"
+"""In the state folder, locked by the aggregator that saves there."""
+_encode: Final = msgspec.msgpack.Encoder().encode
+_journal: Final = msgspec.msgpack.Decoder(list[Entry])
+
+
+class Keeper:
+    """Keeps what an aggregator knows in its state folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.error = ""
+        """Why the ledger cannot be saved at present; empty while it can be."""
+        self._ledger = SavedFile(folder / "ledger")
+        self._journal = SavedFile(folder / "journal")
+        self._entered = 0
+        """The newest entry of the journal that was saved."""
+        self._saves = 0
+        self.saved_at = time.monotonic()
+        """When it was saved last, monotonic."""
+        self._lock: Any = None
+
+    def hold(self) -> None:
+        """Let the next collector know that somebody still saves here."""
+        with contextlib.suppress(OSError):
+            self._lock = (self.folder / LOCK).open("a")
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+    # ---- taking up ------------------------------------------------------------------
+
+    def load(self) -> Saved:
+        """Read the ledger; an empty one where there is none that can be read."""
+        return _load(self._ledger, msgspec.msgpack.Decoder(Saved)) or Saved()
+
+    def load_journal(self) -> list[Entry]:
+        """Read the journal; empty where there is none that can be read."""
+        entries = _load(self._journal, _journal) or []
+        self._entered = entries[-1].id if entries else 0
+        return entries
+
+    # ---- saving ---------------------------------------------------------------------
+
+    def save_now(self, markets: Iterable[MarketState]) -> None:
+        """Save the ledger before anything else happens: it must outlive this process."""
+        self._saves += 1
+        try:
+            self._ledger.save(_pack(markets))
+        except OSError as error:
+            self._failed(error)
+        else:
+            self._succeeded()
+
+    async def save(self, markets: Iterable[MarketState], journal: Journal) -> None:
+        """Save the ledger and what is new in the journal, through to the disk."""
+        self._saves += 1
+        number, payload = self._saves, _pack(markets)
+        try:
+            part = await asyncio.to_thread(self._ledger.write_through, payload)
+            if number == self._saves:
+                self._ledger.adopt(part)
+            # Otherwise a newer one was saved meanwhile.
+            if self._entered != journal.last:
+                entered, entries = journal.last, _encode(list(journal))
+                self._journal.adopt(await asyncio.to_thread(self._journal.write_through, entries))
+                self._entered = entered
+        except OSError as error:
+            self._failed(error)
+        else:
+            self._succeeded()
+
+    def _failed(self, error: OSError) -> None:
+        sentence = f"cannot save the ledger in {self.folder}: {error.strerror or error}"
+        if not self.error:
+            log.warning("%s; collecting goes on, and it is tried every second", sentence)
+        self.error = sentence
+
+    def _succeeded(self) -> None:
+        if self.error:
+            log.info("the ledger is saved again, after %.0f s", time.monotonic() - self.saved_at)
+        self.error = ""
+        self.saved_at = time.monotonic()
+
+
+def _pack(markets: Iterable[MarketState]) -> bytes:
+    return _encode(Saved(saved_at=time.time_ns(), markets=list(markets)))
+
+
+def _load(file: SavedFile, decoder: "msgspec.msgpack.Decoder[Any]") -> Any:
+    """Read and decode one file; None where there is none that can be read."""
+    try:
+        payload = file.load()
+        return None if payload is None else decoder.decode(payload)
+    except msgspec.DecodeError as error:
+        file.set_aside(str(error))
+    except OSError as error:
+        log.warning("%s cannot be read: %s; starting a new one", file.path, error.strerror or error)
+    return None

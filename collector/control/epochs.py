@@ -1,0 +1,45 @@
+"""
+Numbers that only grow, for processes that are started again: their epochs.
+
+An epoch is ``max(clock, last + 1)``, and the last one is kept in the state folder: a clock
+that was set back, by whatever, for however long, makes no successor look like an ancestor.
+"""
+
+import logging
+import time
+from collections.abc import Callable
+from typing import Final
+
+import msgspec
+
+from shards.runtime.saved import SavedFile
+
+log = logging.getLogger(__name__)
+
+_encode: Final = msgspec.msgpack.Encoder().encode
+
+
+class Epochs:
+    """Gives out epochs, each greater than all before it, in this run and in former ones."""
+
+    def __init__(self, file: SavedFile, clock: Callable[[], int] = time.time_ns) -> None:
+        """``clock`` is in nanoseconds since 1970."""
+        self._file = file
+        self._clock = clock
+        self.last = 0
+        payload = file.load()
+        if payload is not None:
+            try:
+                self.last = msgspec.msgpack.decode(payload, type=int)
+            except msgspec.DecodeError as error:
+                file.set_aside(str(error))
+
+    def next(self) -> int:
+        """Return an epoch for a process that is about to start."""
+        self.last = max(self._clock(), self.last + 1)
+        try:
+            self._file.save(_encode(self.last))
+        except OSError as error:
+            # Readers take any epoch that they have not seen before: this one is only tidier.
+            log.warning("cannot remember the epoch %d: %s", self.last, error)
+        return self.last

@@ -1,0 +1,183 @@
+"""
+The state folder: what a collector knows that outlives its run.
+
+::
+
+    <state>/
+      lock       who uses it: locked as long as that collector, and its aggregator, live
+      identity   of which network this is the state
+      ledger     how far each market's blocks are accounted for, and its open gap
+      journal    what happened
+      epochs     the last epoch given out
+
+A second collector is refused while the first one runs; a state of something else is never
+taken up. Where nothing can be written, a collector that was not told where to keep its state
+runs without one, and says so.
+"""
+
+import contextlib
+import fcntl
+import logging
+import os
+import re
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from collector.aggregator.saving import LOCK as AGGREGATOR_LOCK
+from shards.protocol.errors import ConfigError
+from shards.runtime.saved import SavedFile
+
+log = logging.getLogger(__name__)
+
+NONE: Final = "none"
+"""What `--state` says where nothing is to be kept."""
+_ORPHANS_S: Final = 15.0
+"""The aggregator of a coordinator that was killed may take so long to end."""
+
+
+class Identity(msgspec.Struct, frozen=True):
+    """Of what this is the state; a ledger of one network says nothing about another."""
+
+    network: str
+    tells_blocks: bool
+    """Whether heights count blocks; on indexer-grpc they do not."""
+
+
+def default_folder(
+    network: str, publish: str, environment: Mapping[str, str] = os.environ
+) -> Path | None:
+    """
+    Return where the state of this collector belongs on this platform; None where nowhere.
+
+    That is systemd's ``StateDirectory=`` where there is one, else the user's folder for states;
+    in it a folder of its own for each network and publish endpoint.
+    """
+    own = re.sub(r"[^A-Za-z0-9.]+", "-", f"{network}-{publish.replace('*', 'any')}").strip("-")
+    if given := environment.get("STATE_DIRECTORY"):
+        return Path(given.split(":")[0]) / own
+    if (state := environment.get("XDG_STATE_HOME")) and Path(state).is_absolute():
+        return Path(state) / "collector" / own
+    try:
+        home = Path.home()
+    except RuntimeError:
+        return None
+    at = "Library/Application Support" if sys.platform == "darwin" else ".local/state"
+    return home / at / "collector" / own
+
+
+@contextlib.contextmanager
+def open_state(
+    asked: str | None,
+    network: str,
+    publish: str,
+    *,
+    tells_blocks: bool,
+    fallback: Path,
+    is_lasting: bool = True,
+) -> Iterator[Path]:
+    """
+    Hold the state folder for the length of the block, so that nobody else uses it.
+
+    Args:
+        asked: The folder, or `NONE`; None where nothing was said about it.
+        network: The network's name, which is part of the default.
+        publish: The first publish endpoint, likewise.
+        tells_blocks: Whether the source does.
+        fallback: Where to keep what can be kept only as long as we run.
+        is_lasting: Whether there will be this chain after this run.
+
+    Raises:
+        ConfigError: If it is in use, of another network, or asked for and not writable.
+
+    """
+    folder = Path(asked) if asked else default_folder(network, publish)
+    if folder is None or asked == NONE:
+        yield fallback
+        return
+    with contextlib.ExitStack() as stack:
+        try:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            lock = stack.enter_context((folder / "lock").open("a+"))
+        except OSError as error:
+            sentence = f"cannot keep a state in {folder}: {error.strerror}"
+            if asked:
+                raise ConfigError(
+                    f"--state: {sentence}; give a folder that can be written to, or '{NONE}'"
+                ) from None
+            log.warning("%s: what is known ends with this run; give another with --state", sentence)
+            yield fallback
+            return
+        _lock(lock, folder, publish, is_default=not asked)
+        _await_orphans(folder)
+        _identify(SavedFile(folder / "identity"), Identity(network, tells_blocks), folder)
+        if not is_lasting and (folder / "ledger").exists():
+            SavedFile(folder / "ledger").set_aside("the chain that it is of is gone")
+        log.info("the state is kept in %s", folder)
+        yield folder
+
+
+def _lock(lock: Any, folder: Path, publish: str, *, is_default: bool) -> None:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        lock.seek(0)
+        holder = lock.read(200).strip() or "another collector"
+        if is_default:
+            # Its name is made of the endpoint: that is what the two have in common.
+            raise ConfigError(
+                f"endpoint {publish} is in use by {holder}: "
+                "stop that one, or give another with --publish"
+            ) from None
+        raise ConfigError(
+            f"the state in {folder} is in use by {holder}: "
+            "stop that one, or give another folder with --state"
+        ) from None
+    with contextlib.suppress(OSError):
+        # Best effort: a full disk is no reason not to collect.
+        lock.truncate(0)
+        lock.write(f"the collector with process id {os.getpid()}, publishing on {publish}\n")
+        lock.flush()
+
+
+def _await_orphans(folder: Path) -> None:
+    """Wait for the aggregator of a coordinator that was killed: it saves once more at its end."""
+    deadline = time.monotonic() + _ORPHANS_S
+    with (folder / AGGREGATOR_LOCK).open("a") as lock:
+        waits = False
+        while time.monotonic() < deadline:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if not waits:
+                    log.info("waiting for the processes of a former collector to end")
+                waits = True
+                time.sleep(0.1)
+            else:
+                return
+    raise ConfigError(
+        f"the state in {folder} is still in use by the aggregator of a former collector: "
+        "end that process, or give another folder with --state"
+    )
+
+
+def _identify(file: SavedFile, ours: Identity, folder: Path) -> None:
+    payload = file.load()
+    try:
+        found = None if payload is None else msgspec.msgpack.decode(payload, type=Identity)
+    except msgspec.DecodeError as error:
+        file.set_aside(str(error))
+        found = None
+    if found is not None and found.network != ours.network:
+        raise ConfigError(
+            f"the state in {folder} is of the network {found.network}, not of {ours.network}: "
+            "give another folder with --state, or remove that one"
+        )
+    if found is not None and found.tells_blocks != ours.tells_blocks:
+        SavedFile(folder / "ledger").set_aside("its heights are those of another kind of source")
+    with contextlib.suppress(OSError):
+        file.save(msgspec.msgpack.encode(ours))

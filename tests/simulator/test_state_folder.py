@@ -1,0 +1,160 @@
+"""A state folder outlives the run: what it was, and what comes of that."""
+
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from collector import Book, Lost, Subscriber, Trades
+from tests.simulator.client import Simulator, simulator
+from tests.system.running import Running, collector, eventually, free_port_pair, run
+
+_WITHIN_S = 60.0
+
+
+@pytest.fixture(scope="module")
+def venue() -> Iterator[Simulator]:
+    """A busy exchange that goes on while the collector is away."""
+    with simulator("--markets", "6", "--block-time", "0.1") as running:
+        yield running
+
+
+class Reading:
+    """A subscriber that stays connected over the collector's absence."""
+
+    def __init__(self, publish: str) -> None:
+        self.subscriber = Subscriber(publish)
+        self.lost: list[Any] = []
+        self.books: dict[str, list[int]] = {}
+        self.trades: dict[str, set[str]] = {}
+        self.doubled = 0
+
+    def drain(self, for_s: float) -> None:
+        """Read for so long."""
+        deadline = time.monotonic() + for_s
+        while (left := deadline - time.monotonic()) > 0:
+            received = self.subscriber.poll(left)
+            if received is None:
+                continue
+            event = received.event
+            if isinstance(event, Lost):
+                self.lost.append(received)
+            elif isinstance(event, Book) and not event.is_snapshot:
+                self.books.setdefault(received.symbol, []).append(event.sequence)
+            elif isinstance(event, Trades):
+                ids = self.trades.setdefault(received.symbol, set())
+                for trade in event.trades:
+                    self.doubled += trade.trade_id in ids
+                    ids.add(trade.trade_id)
+
+
+@contextlib.contextmanager
+def reading(publish: str) -> Iterator[Reading]:
+    reader = Reading(publish)
+    with reader.subscriber:
+        yield reader
+
+
+def _kill_everything(running: Running) -> None:
+    family = [*psutil.Process(running.process.pid).children(recursive=True)]
+    os.kill(running.process.pid, signal.SIGKILL)
+    for process in family:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+    psutil.wait_procs(family, 10)
+    running.process.wait(10)
+
+
+@pytest.mark.parametrize("how", ["kill -9 of everything", "SIGTERM"])
+def test_a_run_takes_up_where_the_one_before_it_ended(
+    venue: Simulator, tmp_path: Path, how: str
+) -> None:
+    publish = f"tcp://127.0.0.1:{free_port_pair()}"
+    options = ("--config", str(venue.config(tmp_path)), "--state", str(tmp_path / "kept"))
+    with reading(publish) as reader:
+        with collector(tmp_path, *options, "--shards", "2", publish=publish) as first:
+            before = first.await_live()
+            reader.drain(3.0)
+            if how == "SIGTERM":
+                assert first.stop() == 0
+            else:
+                _kill_everything(first)
+        reader.drain(4.0)
+        # Another number of shards: who owned a market then is nobody's business now.
+        with collector(tmp_path, *options, "--shards", "3", publish=publish) as second:
+            after = second.await_live(_WITHIN_S)
+            reader.drain(4.0)
+            assert after["completeness"] == 1.0
+            assert after["blocks"]["first"] == before["blocks"]["first"]
+            assert after["blocks"]["replayed"] > 6 * 30
+            assert after["publisher_epoch"] > before["publisher_epoch"]
+            assert after["state"]["folder"] == str(tmp_path / "kept")
+            assert after["state"]["taken_up"]["markets"] == 6
+            assert "taking up what another run left: 6 markets" in second.log
+            assert not reader.lost
+            assert not reader.doubled
+            for symbol, sequences in reader.books.items():
+                due = list(range(sequences[0], sequences[0] + len(sequences)))
+                assert sequences == due, symbol
+            assert len(reader.books) >= 5, "one market of the six is quiet"
+
+
+def test_a_damaged_state_is_set_aside_with_a_warning(venue: Simulator, tmp_path: Path) -> None:
+    options = ("--config", str(venue.config(tmp_path)), "--state", str(tmp_path / "kept"))
+    with collector(tmp_path, *options) as first:
+        first.await_live()
+        eventually(lambda: (tmp_path / "kept" / "journal").exists(), within_s=20)
+        first.stop()
+    for name in ("ledger", "journal", "epochs", "identity"):
+        path = tmp_path / "kept" / name
+        path.write_bytes(path.read_bytes()[:-2])
+    with collector(tmp_path, *options) as second:
+        status = second.await_live()
+        assert status["state"]["taken_up"] is None
+        assert second.log.count("cannot be used: it is cut short or damaged") == 4
+        assert (tmp_path / "kept" / "ledger.set-aside").exists()
+
+
+def test_a_second_start_on_the_same_state_is_refused(venue: Simulator, tmp_path: Path) -> None:
+    config = str(venue.config(tmp_path))
+    state = ("--state", str(tmp_path / "kept"))
+    with collector(tmp_path, "--config", config, *state) as first:
+        first.await_live()
+        other = f"tcp://127.0.0.1:{free_port_pair()}"
+        done = run("start", "--config", config, *state, "--publish", other)
+        assert done.returncode == 3
+        assert (
+            f"the state in {tmp_path / 'kept'} is in use by the collector with process id "
+            f"{first.process.pid}, publishing on {first.publish}: stop that one" in done.stderr
+        )
+        assert first.live()
+
+
+def test_the_state_of_another_network_is_refused(venue: Simulator, tmp_path: Path) -> None:
+    config = str(venue.config(tmp_path))
+    state = ("--state", str(tmp_path / "kept"))
+    with collector(tmp_path, "--config", config, *state) as first:
+        first.await_live()
+        first.stop()
+    done = run("start", "--network", "testnet", *state)
+    assert done.returncode == 3
+    assert "is of the network local, not of testnet: give another folder" in done.stderr
+
+
+def test_a_state_that_cannot_be_kept_is_refused_only_where_it_was_asked_for(
+    venue: Simulator, tmp_path: Path
+) -> None:
+    config = str(venue.config(tmp_path))
+    done = run("start", "--config", config, "--state", "/proc/nowhere")
+    assert done.returncode == 3
+    assert "--state: cannot keep a state in /proc/nowhere" in done.stderr
+    with collector(tmp_path, "--config", config, env={"XDG_STATE_HOME": "/proc"}) as running:
+        status = running.await_live()
+        assert status["state"]["folder"] is None
+        assert "what is known ends with this run" in running.log
