@@ -201,8 +201,10 @@ def test_the_node_reader_prints_the_same(tmp_path: Path) -> None:
     NODE_JS.require()
     for name in ("package.json", "subscriber.mjs"):
         shutil.copy(EXAMPLES / name, tmp_path)
+    # Where there is no registry, that is known at once and not after two minutes.
+    hurry = ("--fetch-retries=1", "--fetch-retry-mintimeout=1000", "--fetch-retry-maxtimeout=1000")
     install = subprocess.run(
-        ["npm", "install", "--no-audit", "--no-fund"],
+        ["npm", "install", "--no-audit", "--no-fund", *hurry],
         cwd=tmp_path,
         capture_output=True,
         text=True,

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -13,6 +14,7 @@ from tests.simulator.published import Published, await_heights, check_books, che
 from tests.system.running import Running, collector, eventually
 
 ONE = "INJ0000/USDT"
+SOURCES = ("chain-ws", "chain-grpc")
 # The trades' numbers are judged up to the last look at the listing.
 LIMITS = "[limits]\nmute_floor_s = 0.6\n[supervision]\nlisting_s = 1.0\n"
 
@@ -25,7 +27,7 @@ def venue() -> Iterator[Simulator]:
         yield running
 
 
-@pytest.fixture(scope="module", params=["chain-ws", "chain-grpc"])
+@pytest.fixture(scope="module", params=SOURCES)
 def source(request: pytest.FixtureRequest) -> str:
     """Each of the sources that hear blocks; indexer-grpc has its own menu (test_indexer_faults)."""
     return str(request.param)
@@ -85,7 +87,21 @@ def aimed(fault: faults.Fault, protocol: faults.Protocol) -> faults.Fault:
     return fault
 
 
-@pytest.mark.parametrize("together", MENU, ids=repr)
+def in_turn() -> list[Any]:
+    """Each fault with one of the sources; with the other one as well in the full proof."""
+    return [
+        pytest.param(
+            source,
+            together,
+            id=f"{source}-{together!r}",
+            marks=() if (number + other) % 2 == 0 else pytest.mark.nightly,
+        )
+        for other, source in enumerate(SOURCES)
+        for number, together in enumerate(MENU)
+    ]
+
+
+@pytest.mark.parametrize(("source", "together"), in_turn(), indirect=["source"])
 def test_what_is_published_is_the_truth(
     venue: Simulator, source: str, running: Running, together: tuple[faults.Fault, ...]
 ) -> None:

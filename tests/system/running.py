@@ -215,7 +215,8 @@ def collector(
 
 
 def run(*arguments: str, within_s: float = 60.0) -> "subprocess.CompletedProcess[str]":
-    """Run a `collector` command to its end."""
+    """Run a `collector` command to its end; one that publishes nowhere in particular: anywhere."""
+    publish = f"tcp://127.0.0.1:{free_port_pair()}"
     return subprocess.run(
         [*COLLECTOR, *arguments],
         capture_output=True,
@@ -223,6 +224,7 @@ def run(*arguments: str, within_s: float = 60.0) -> "subprocess.CompletedProcess
         timeout=within_s,
         stdin=subprocess.DEVNULL,
         check=False,
+        env={"COLLECTOR_START_PUBLISH": publish} | os.environ,
     )
 
 

@@ -7,6 +7,7 @@ fault; with 4 otherwise.
 """
 
 import contextlib
+import itertools
 import random
 import signal
 import statistics
@@ -55,8 +56,9 @@ def soak(
     faults: Sequence[Fault] = FAULTS,
     books_every: int = 4,
     scraped: bool = False,
+    rounds: int | None = None,
 ) -> Result:
-    """Run one soak; what the processes said stays in the folder."""
+    """Run one soak, of so many rounds of the faults at most; what was said stays in the folder."""
     rng = random.Random(seed)
     with (
         Rig(folder) as rig,
@@ -68,7 +70,7 @@ def soak(
         watch.until_whole(within_s=_READY_S)
         # Far longer than needed: it is told when to end.
         verifier = rig.verify(duration_s=seconds * 10 + 600, books_every=books_every)
-        outcomes = _inject(rig, watch, rng, faults, seconds, every_s)
+        outcomes = _inject(rig, watch, _rounds(faults, rng, rounds), rng, seconds, every_s)
         rig.ws.heal()
         rig.rpc.heal()
         watch.until_whole(within_s=_HEAL_S)
@@ -81,16 +83,16 @@ def soak(
 def _inject(
     rig: Rig,
     watch: Watch,
+    rounds: Iterator[Fault],
     rng: random.Random,
-    faults: Sequence[Fault],
     seconds: float,
     every_s: float,
 ) -> list[Outcome]:
-    """Let something go wrong every so often, until the time is over."""
+    """Let something go wrong every so often, until the time or the rounds are over."""
     outcomes: list[Outcome] = []
     end = time.monotonic() + seconds
     next_at = time.monotonic() + min(every_s, 5.0)
-    for fault in _rounds(faults, rng):
+    for fault in rounds:
         if next_at >= end:
             return outcomes
         time.sleep(max(0.0, next_at - time.monotonic()))
@@ -107,9 +109,9 @@ def _inject(
     return outcomes
 
 
-def _rounds(faults: Sequence[Fault], rng: random.Random) -> Iterator[Fault]:
-    """All faults in random order, then all again."""
-    while True:
+def _rounds(faults: Sequence[Fault], rng: random.Random, count: int | None) -> Iterator[Fault]:
+    """All faults in random order, then all again; for ever, if they are not counted."""
+    for _ in itertools.count() if count is None else range(count):
         yield from rng.sample(list(faults), len(faults))
 
 

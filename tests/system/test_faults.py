@@ -104,9 +104,13 @@ def test_a_connection_that_goes_mute_as_a_whole_is_made_anew(node: Devnet, tmp_p
     assert (status["completeness"], status["blocks"]["missing"]) == (1.0, 0)
 
 
+@pytest.mark.parametrize(
+    ("refusing_s", "most"), [(15.0, 7), pytest.param(60.0, 12, marks=pytest.mark.nightly)]
+)
 def test_an_endpoint_that_refuses_is_tried_less_and_less_and_found_again_when_it_heals(
-    node: Devnet, proxy: FaultProxy, tmp_path: Path
+    node: Devnet, proxy: FaultProxy, tmp_path: Path, refusing_s: float, most: int
 ) -> None:
+    """Four times at first, and then after 2, 4, 8, 10, 10 … s."""
     config = configure(tmp_path, node, ws=[through(proxy)])
     with collector(tmp_path, "--config", config, "--shards", "2") as running:
         running.await_live()
@@ -121,7 +125,7 @@ def test_an_endpoint_that_refuses_is_tried_less_and_less_and_found_again_when_it
         eventually(said_to_be_open, within_s=30, what="two open breakers with their reasons")
         log.info("breakers open after %.1f s", time.monotonic() - refused_at)
         assert running.status()["coverage"]["now"] == 0.0
-        eventually(lambda: time.monotonic() - refused_at > 60, within_s=61, what="a minute")
+        eventually(lambda: time.monotonic() - refused_at > refusing_s, within_s=61)
         attempts = len(proxy.refused)
         proxy.heal()
         healed_at = time.monotonic()
@@ -130,9 +134,9 @@ def test_an_endpoint_that_refuses_is_tried_less_and_less_and_found_again_when_it
     log.info("recovered after %.1f s", time.monotonic() - healed_at)
     # The breakers alone would let the first four of each shard through in one instant.
     assert proxy.refused[7] - proxy.refused[0] > 0.2
-    assert 2 * 4 < attempts <= 2 * 12
+    assert 2 * 4 < attempts <= 2 * most
     assert (status["completeness"], status["blocks"]["missing"]) == (1.0, 0)
-    assert status["blocks"]["replayed"] > 60 * len(node.markets)
+    assert status["blocks"]["replayed"] > refusing_s * len(node.markets)
 
 
 def test_a_second_endpoint_takes_over_and_the_first_is_returned_to(

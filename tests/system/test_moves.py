@@ -12,7 +12,15 @@ from tests.system.running import Devnet, collector, eventually, run
 pytestmark = pytest.mark.node
 
 
-@pytest.mark.parametrize(("source", "count", "seed"), [("chain-ws", 5, 4), ("chain-grpc", 3, 6)])
+@pytest.mark.parametrize(
+    ("source", "count", "seed"),
+    [
+        ("chain-ws", 4, 4),
+        ("chain-grpc", 2, 6),
+        pytest.param("chain-ws", 30, 4, marks=pytest.mark.nightly),
+        pytest.param("chain-grpc", 30, 6, marks=pytest.mark.nightly),
+    ],
+)
 def test_random_moves_lose_nothing_and_double_nothing(
     tmp_path: Path, source: str, count: int, seed: int
 ) -> None:

@@ -47,7 +47,7 @@ def test_every_market_is_covered_whatever_the_number_of_shards(
 
 def test_the_main_job_runs_on_a_devnet_of_its_own_and_ends_with_a_summary() -> None:
     done = run(
-        *("start", "--network", "devnet", "--shards", "2", "--duration", "40", "--summary", "-"),
+        *("start", "--network", "devnet", "--shards", "2", "--duration", "15", "--summary", "-"),
         *("--publish", f"tcp://127.0.0.1:{free_port_pair()}", "--min-coverage", "1"),
         *("--devnet-option=--quiet-markets=2",),
         within_s=100,

@@ -28,6 +28,7 @@ def test_help_imports_nothing_heavy() -> None:
     assert _python(code).strip() == "[]"
 
 
+@pytest.mark.alone
 def test_help_takes_little_cpu() -> None:
     """Judged beside a bare interpreter: the budget is 150 ms where that takes 15."""
     code = (

@@ -325,7 +325,9 @@ def test_a_book_whose_sequence_begins_again_ends_as_it_is(
         told = [event for event in tickers if isinstance(event, Ticker)]
         true = [e for s, e in world.facts if s == symbol and isinstance(e, Ticker)]
         assert [e.height for e in told] == sorted({e.height for e in told})
-        assert not true or told[-1] == true[-1]
+        lost = [r for r in out if r.topic == f"ticker.{symbol}." and isinstance(r.event, Lost)]
+        # What only an aggregator that died had heard is not known to anyone, not even by name.
+        assert not told or lost or told[-1] == true[-1]
 
 
 @given(blocks=st.lists(st.integers(0, 63), max_size=40))

@@ -23,6 +23,13 @@ from collector.devnet.info import DevnetInfo
 pytestmark = pytest.mark.node
 
 
+@pytest.fixture
+def tmp_path():
+    """A folder of a short name: the node's signer has a socket in it, whose path is limited."""
+    with tempfile.TemporaryDirectory(prefix="t-") as folder:
+        yield Path(folder)
+
+
 def eventually(condition, within_s=30.0):
     """Wait until the condition gives something true, and give that."""
     deadline = time.monotonic() + within_s

@@ -1,5 +1,6 @@
 """Without a node: amounts, addresses, captures, and what is said when something is not there."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -135,17 +136,20 @@ def test_it_shares_no_decoding_with_the_data_path() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     loaded = set(done.stdout.split())
-    assert not [m for m in loaded if m.startswith("shards.adapters")]
+    # The node's messages are the chain's language, not our reading of it.
+    assert {m for m in loaded if m.startswith("shards.adapters")} <= {
+        "shards.adapters",
+        "shards.adapters.messages",
+    }
     assert not loaded & {
         "shards.core.feed",
         "shards.core.pipeline",
         "shards.core.book_sync",
         "shards.protocol.ledger",
     }
-    own = [Path(p).read_text() for p in Path("collector/verify").glob("*.py")]
-    assert not any(
-        "shards.protocol.order_book" in text or "shards.adapters" in text for text in own
-    )
+    own = "".join(path.read_text() for path in Path("collector/verify").glob("*.py"))
+    assert "shards.protocol.order_book" not in own
+    assert set(re.findall(r"shards\.adapters\.\w+", own)) == {"shards.adapters.messages"}
 
 
 def test_importing_the_command_is_cheap() -> None:

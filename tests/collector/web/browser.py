@@ -72,8 +72,10 @@ class Browser:
         self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [wish]})
 
     def complaints(self) -> list[str]:
-        """Return what the browser's console has complained of since the last time."""
-        return [entry["message"] for entry in self.driver.get_log("browser")]
+        """Return what the page had the console complain of since the last time."""
+        messages = [entry["message"] for entry in self.driver.get_log("browser")]
+        # The browser's own pages, its empty first tab for one, have a console too.
+        return [message for message in messages if not message.startswith("chrome://")]
 
 
 @contextlib.contextmanager
