@@ -64,7 +64,9 @@ class Shard:
             limits=config.limits,
             on_drop=self._dropped,
         )
-        self._access = Access(config.endpoints, config.budget)
+        self._access = Access(
+            config.endpoints, config.budget, message_bytes=config.limits.message_bytes
+        )
         self._adapter = registry.adapter(config.source)
         self._source = self._adapter.open_source(config, self, self._access)
         self._pipeline = self._adapter.new_pipeline(config, self._source, config.markets, {})

@@ -116,8 +116,12 @@ class BlockGone(Exception):
     """A replay source has the block no more, and never will."""
 
 
+class Unable(Exception):
+    """A replay source never has any block; the text says why, and which setting decides it."""
+
+
 class ReplaySource(Protocol):
-    """Where a lost block can be had; `fetch` raises SourceError or BlockGone."""
+    """Where a lost block can be had; `fetch` raises SourceError, BlockGone or Unable."""
 
     name: str
 

@@ -29,8 +29,9 @@ from shards.protocol.settings import Endpoints
 Group = Literal["chain", "indexer"]
 Metadata = tuple[tuple[str, str], ...]
 
+MESSAGE_BYTES: Final = 64 << 20
+"""The largest message that is taken, unless told otherwise."""
 _OPTIONS: Final = (
-    ("grpc.max_receive_message_length", 64 << 20),
     ("grpc.initial_reconnect_backoff_ms", 200),
     ("grpc.max_reconnect_backoff_ms", 2_000),
 )
@@ -45,6 +46,8 @@ _TRIES: Final = 4
 _UNREACHABLE: Final = frozenset(
     {errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EHOSTDOWN, errno.ETIMEDOUT}
 )
+_TOO_LARGE: Final = "larger than max"
+"""In the words of grpc, for what it does not take."""
 _REFUSALS: Final = ("429", "too many requests", "rate limit")
 
 
@@ -62,7 +65,13 @@ def host_of(endpoint: str) -> str:
 class Access:
     """The ways into one network, as one process uses them."""
 
-    def __init__(self, network: Endpoints | None = None, folder: str = "") -> None:
+    def __init__(
+        self,
+        network: Endpoints | None = None,
+        folder: str = "",
+        *,
+        message_bytes: int = MESSAGE_BYTES,
+    ) -> None:
         """
         Begin with no cookies, and the buckets of `folder`; without one they are our own.
 
@@ -70,6 +79,9 @@ class Access:
             ConfigError: If a certificate cannot be read.
 
         """
+        self.message_bytes = message_bytes
+        """Larger messages are refused unread, on every kind of connection."""
+        self._options = (*_OPTIONS, ("grpc.max_receive_message_length", message_bytes))
         self._network = network or Endpoints()
         self._folder = Path(folder) if folder else None
         self._cookies = {"chain": Cookies(), "indexer": Cookies()}
@@ -84,7 +96,7 @@ class Access:
     ) -> grpc.aio.Channel:
         """Open a channel for asyncio; whoever opens it closes it."""
         target, secure = target_of(endpoint, tls=self._network.tls)
-        together = list((dict(_OPTIONS) | dict(options)).items())
+        together = list((dict(self._options) | dict(options)).items())
         if secure:
             return grpc.aio.secure_channel(target, self._credentials, together)
         return grpc.aio.insecure_channel(target, together)
@@ -93,8 +105,8 @@ class Access:
         """Open a channel for a thread of its own."""
         target, secure = target_of(endpoint, tls=self._network.tls)
         if secure:
-            return grpc.secure_channel(target, self._credentials, _OPTIONS)
-        return grpc.insecure_channel(target, _OPTIONS)
+            return grpc.secure_channel(target, self._credentials, self._options)
+        return grpc.insecure_channel(target, self._options)
 
     def ssl_context(self, url: str) -> ssl.SSLContext | None:
         """Return what a WebSocket or an HTTP request to this URL needs, None where it is plain."""
@@ -135,7 +147,15 @@ class Access:
             status = status_of(error)
             reason = f"{status} {error.details()}"
             away = is_unreachable(error)
-            return SourceError(endpoint, reason, status=status, refused=refused, unreachable=away)
+            too_large = status == "RESOURCE_EXHAUSTED" and _TOO_LARGE in str(error.details())
+            return SourceError(
+                endpoint,
+                reason,
+                status=status,
+                refused=refused,
+                unreachable=away,
+                too_large=too_large,
+            )
         reason = str(error) or type(error).__name__
         return SourceError(endpoint, reason, refused=refused, unreachable=is_unreachable(error))
 

@@ -6,6 +6,7 @@ serves the same calls as plain HTTP and needs no HTTP client in a shard.
 """
 
 import asyncio
+import functools
 from typing import Any, Final
 
 import msgspec
@@ -45,9 +46,12 @@ class Rpc:
         self._waiting: dict[int, asyncio.Future[bytes]] = {}
         self._ids = 0
 
-    async def call(self, method: str, **params: Any) -> bytes:
+    async def call(self, method: str, *, within_s: float = 0.0, **params: Any) -> bytes:
         """
         Make one call and return the whole JSON-RPC answer, errors included, undecoded.
+
+        Args:
+            within_s: How long to wait, where that is not this client's time-out.
 
         Raises:
             SourceError: If no answer came.
@@ -55,7 +59,7 @@ class Rpc:
         """
         await self._access.turn(self._url)
         try:
-            async with asyncio.timeout(self._timeout_s):
+            async with asyncio.timeout(within_s or self._timeout_s):
                 transport = await self._connected()
                 self._ids += 1
                 number = self._ids
@@ -70,7 +74,9 @@ class Rpc:
         except TimeoutError:
             # Half open, for all we know: the next call makes a new connection.
             self.close()
-            raise SourceError(self.endpoint, f"{method}: no answer") from None
+            raise SourceError(
+                self.endpoint, f"{method}: no answer", status="DEADLINE_EXCEEDED"
+            ) from None
 
     async def _connected(self) -> WSTransport:
         async with self._connecting:
@@ -78,7 +84,7 @@ class Rpc:
                 self._transport, listener = await websocket.connect(
                     self._url, self._receive, access=self._access
                 )
-                listener.ended.add_done_callback(self._ended)
+                listener.ended.add_done_callback(functools.partial(self._ended, listener))
             return self._transport
 
     def _receive(self, payload: memoryview | bytes, ts_recv: int, last: bool) -> None:
@@ -88,11 +94,18 @@ class Rpc:
         except msgspec.DecodeError:
             return
         waiting = self._waiting.get(number)
-        if waiting is not None and not waiting.done():
+        if waiting is None or waiting.done():
+            return
+        if len(answer) > self._access.message_bytes:
+            # It was nearly here when its size was seen; whether it still arrives is chance.
+            reason = f"answer is larger than limits.message_bytes ({self._access.message_bytes:,})"
+            waiting.set_exception(SourceError(self.endpoint, reason, too_large=True))
+        else:
             waiting.set_result(answer)
 
-    def _ended(self, ended: "asyncio.Future[str]") -> None:
-        error = SourceError(self.endpoint, "connection lost")
+    def _ended(self, listener: websocket.Listener, ended: "asyncio.Future[str]") -> None:
+        reason = "connection lost" if ended.exception() else ended.result()
+        error = SourceError(self.endpoint, reason, too_large=listener.too_large)
         waiting, self._waiting = self._waiting, {}
         for answer in waiting.values():
             if not answer.done():

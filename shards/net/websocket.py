@@ -8,22 +8,23 @@ from time import time_ns
 from typing import Final
 
 from picows import (
+    WSCloseCode,
     WSError,
     WSFrame,
     WSHandshakeError,
     WSListener,
     WSMsgType,
+    WSProtocolError,
     WSTransport,
     WSUpgradeRequest,
     WSUpgradeResponse,
     ws_connect,
 )
 
-from shards.net.access import Access
+from shards.net.access import MESSAGE_BYTES, Access
 from shards.protocol.errors import DecodeError, SourceError
 
 _TEXT: Final = WSMsgType.TEXT
-_MAX_FRAME: Final = 64 << 20
 _HANDSHAKE_S: Final = 5.0
 _RETRY_LATER: Final = (429, 503)
 """HTTP statuses that may say when to come back."""
@@ -36,12 +37,17 @@ memory of the payload is only valid during the call."""
 class Listener(WSListener):
     """Joins fragments, stamps the time of receipt, and remembers why it ended."""
 
-    def __init__(self, receiver: Receiver) -> None:
+    def __init__(self, receiver: Receiver, message_bytes: int = MESSAGE_BYTES) -> None:
         self._receiver = receiver
+        self._message_bytes = message_bytes
         self._fragments: list[bytes] = []
+        self._fragment_bytes = 0
         self.ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         """Resolves with the reason; raises where our own code failed."""
         self.opened = False
+        self.too_large = False
+        """Whether it ended because of a message larger than is taken."""
+        self.watching: asyncio.Task[None] | None = None
 
     def on_ws_connected(self, transport: WSTransport) -> None:
         """Note that the handshake succeeded."""
@@ -64,10 +70,16 @@ class Listener(WSListener):
             self._end(f"closed by the server with code {frame.get_close_code()}")
             transport.disconnect()
         elif frame.msg_type in (_TEXT, WSMsgType.BINARY, WSMsgType.CONTINUATION):
-            self._fragments.append(frame.get_payload_as_bytes())
-            if frame.fin:
+            payload = frame.get_payload_as_bytes()
+            self._fragments.append(payload)
+            self._fragment_bytes += len(payload)
+            if self._fragment_bytes > self._message_bytes:
+                self._refuse_size()
+                transport.disconnect(graceful=False)
+            elif frame.fin:
                 payload = b"".join(self._fragments)
                 self._fragments.clear()
+                self._fragment_bytes = 0
                 try:
                     self._receiver(payload, time_ns(), frame.last_in_buffer)
                 except Exception as error:  # noqa: BLE001
@@ -81,9 +93,22 @@ class Listener(WSListener):
             self.ended.set_exception(error)
         transport.disconnect(graceful=False)
 
-    def on_ws_disconnected(self, transport: WSTransport) -> None:
-        """Note the end of the connection."""
+    async def watch(self, transport: WSTransport) -> None:
+        """Wait for the end of the connection, and note why it came."""
+        try:
+            await transport.wait_disconnected()
+        except WSProtocolError as error:
+            if error.code == WSCloseCode.MESSAGE_TOO_BIG:
+                self._refuse_size()
+            self._end(f"not the WebSocket protocol: {error.args[1]}")
+        except (OSError, WSError) as error:
+            self._end(f"connection lost: {error}")
         self._end("connection lost")
+
+    def _refuse_size(self) -> None:
+        self.too_large = True
+        limit = f"limits.message_bytes ({self._message_bytes:,})"
+        self._end(f"a message is larger than {limit}")
 
     def _end(self, reason: str) -> None:
         if not self.ended.done():
@@ -101,7 +126,7 @@ async def connect(
 
     """
     access = access or Access()
-    listener = Listener(receiver)
+    listener = Listener(receiver, access.message_bytes)
 
     def accepted(request: WSUpgradeRequest, response: WSUpgradeResponse) -> Listener:
         access.answered(url, response.headers.items())
@@ -116,7 +141,7 @@ async def connect(
                 ssl_context=access.ssl_context(url),
                 extra_headers=access.metadata(url),
                 websocket_handshake_timeout=_HANDSHAKE_S,
-                max_frame_size=_MAX_FRAME,
+                max_frame_size=access.message_bytes,
                 read_buffer_init_size=256 << 10,
             )
     except WSHandshakeError as error:
@@ -132,6 +157,7 @@ async def connect(
     if not listener.opened:
         transport.disconnect(graceful=False)
         raise SourceError(url, "closed by the server during the handshake")
+    listener.watching = asyncio.create_task(listener.watch(transport))
     return transport, listener
 
 

@@ -35,6 +35,7 @@ class SourceError(Exception):
         status: str = "",
         refused: bool = False,
         unreachable: bool = False,
+        too_large: bool = False,
     ) -> None:
         super().__init__(f"{endpoint}: {reason}")
         self.endpoint = endpoint
@@ -45,6 +46,8 @@ class SourceError(Exception):
         """The host is asked too often (HTTP 429)."""
         self.unreachable = unreachable
         """Nobody answered: nothing listens there, or no way leads there."""
+        self.too_large = too_large
+        """A message was larger than ``limits.message_bytes``; it was not downloaded."""
 
 
 class Fenced(Exception):

@@ -119,6 +119,9 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     replay_per_s: Positive = 40.0
     replay_blocks: CountOrZero = 5_000
     """Lost blocks beyond which the rest of the hole is announced, not fetched."""
+    message_bytes: Annotated[int, msgspec.Meta(ge=65_536, le=2**31 - 1)] = 64 << 20
+    """The largest message taken from a server. A lost block whose record is larger is had from
+    another source, or counts as missing."""
     return_s: Positive = 30.0
     """How often a connection to a second-choice endpoint looks for the first."""
     report_s: Annotated[float, msgspec.Meta(ge=0.1, le=60)] = 1.0

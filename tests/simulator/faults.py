@@ -183,6 +183,20 @@ class RateLimit(Base, frozen=True, kw_only=True, tag="rate-limit"):
     per_s: int = 20
 
 
+class NoResults(Base, frozen=True, kw_only=True, tag="no-results"):
+    """The node keeps no block results; `text` is which of its three ways to say so."""
+
+    text: Literal["not available", "not persisting", "not found"] = "not persisting"
+
+
+class HugeResults(Base, frozen=True, kw_only=True, tag="huge-results"):
+    """The results of one block are so many bytes (valid, only too long for a reader's limit)."""
+
+    height: int = 0
+    """Of the block; 0 for every one."""
+    size: int = 70_000_000
+
+
 class CookieChange(Base, frozen=True, kw_only=True, tag="cookie-change"):
     """The balancer forgets its ``lb`` cookie and hands out another; whoever still sends the
     old one, or none, is served by a backend `behind` blocks behind."""
@@ -213,4 +227,6 @@ Fault: TypeAlias = (
     | Refuse
     | RateLimit
     | CookieChange
+    | NoResults
+    | HugeResults
 )

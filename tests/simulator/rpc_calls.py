@@ -14,6 +14,14 @@ from tests.simulator.mischief import Mischief
 METHODS: Final = ("health", "status", "header", "block_results")
 
 
+_NO_RESULTS: Final = {
+    "not available": "height {height} is not available, lowest height is 999999999",
+    "not persisting": "node is not persisting finalize block responses",
+    "not found": "could not find results for height #{height}",
+}
+"""As CometBFT says it: pruned, discarded by configuration, gone from its store."""
+
+
 class RpcError(Exception):
     """An error answer: code, message, data."""
 
@@ -59,7 +67,7 @@ class RpcCalls:
             case "header":
                 return msgspec.json.encode({"header": self._header(self._block(params))})
             case "block_results":
-                return self._results(self._block(params).height)
+                return self._block_results_of(self._block(params).height)
         raise RpcError(-32601, "Method not found", "")
 
     def _block(self, params: Mapping[str, Any]) -> SimBlock:
@@ -81,6 +89,16 @@ class RpcCalls:
         else:
             return exchange.block(height)
         raise RpcError(-32603, "Internal error", reason)
+
+    def _block_results_of(self, height: int) -> bytes:
+        kept = self._mischief.find(faults.NoResults, "rpc")
+        if kept is not None:
+            raise RpcError(-32603, "Internal error", _NO_RESULTS[kept.text].format(height=height))
+        results = self._results(height)
+        huge = self._mischief.find(faults.HugeResults, "rpc")
+        if huge is not None and huge.height in (0, height):
+            return results[:-1] + b',"padding":"%b"}' % (b"x" * (huge.size - len(results)))
+        return results
 
     def _block_results(self, height: int) -> bytes:
         exchange = self._exchange

@@ -139,7 +139,7 @@ def _replay_sources(
     found = config.endpoints
     extras = not EXTRAS.isdisjoint(config.channels)
     sources: list[ReplaySource] = [
-        RpcReplay(Rpc(url, access), with_extras=extras) for url in found.rpc
+        RpcReplay(Rpc(url, access), access, with_extras=extras) for url in found.rpc
     ]
     sources += [EventProviderReplay(at, access, with_extras=extras) for at in found.events]
     # Found out by those who still know blocks by their time.

@@ -3,16 +3,18 @@
 import asyncio
 import datetime
 import logging
+import time
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any, Final
 
 import msgspec
 
 from shards.adapters.injective_chain import block_results
-from shards.adapters.interface import BlockGone, ReplaySource, TimeOf
+from shards.adapters.interface import BlockGone, ReplaySource, TimeOf, Unable
 from shards.adapters.messages import INJECTIVE
 from shards.net.access import Access
-from shards.net.rpc import Rpc
+from shards.net.rpc import Rpc, latest_height
 from shards.protocol.errors import DecodeError, SourceError
 from shards.protocol.events import Block
 
@@ -20,6 +22,16 @@ log = logging.getLogger(__name__)
 
 _ATTEMPTS: Final = 40
 """A block that streams out is queryable a moment later; and a node may be restarting."""
+_SLOW_S: Final = 15.0
+"""How long the record of one block may be on its way."""
+_SLOW_TRIES: Final = 2
+"""A source that answers everything else in time, but not this block, is asked so often."""
+_UNABLE_S: Final = 600.0
+"""A source that keeps no blocks at all is not asked for so long: it may be set up anew."""
+_QUIET_S: Final = 5.0
+"""How far apart the lines about blocks that cannot be had are."""
+_NEVER: Final = frozenset({"UNIMPLEMENTED", "UNAUTHENTICATED", "PERMISSION_DENIED"})
+"""gRPC statuses that no retry changes."""
 
 
 class _Header(msgspec.Struct):
@@ -39,29 +51,76 @@ _header: Final = msgspec.json.Decoder(_HeaderAnswer)
 _TIMEOUT_S: Final = 5.0
 
 _GONE: Final = ("lowest height is", "is not available", "pruned")
+_DISCARDED: Final = "not persisting finalize block responses"
+_NO_RESULTS: Final = "could not find results for height"
+_SETTING: Final = "set discard_abci_responses = false under [storage] in its config.toml"
 
 
 class RpcReplay:
-    """Lost blocks from CometBFT's ``block_results`` (decoders/block_results.py)."""
+    """Lost blocks from CometBFT's ``block_results`` (block_results.py)."""
 
-    def __init__(self, rpc: Rpc, *, with_extras: bool = False) -> None:
+    def __init__(
+        self, rpc: Rpc, access: Access | None = None, *, with_extras: bool = False
+    ) -> None:
         self.name = f"rpc {rpc.endpoint}"
         self._rpc = rpc
+        self._access = access
         self._with_extras = with_extras
+        self._slow: Counter[int] = Counter()
+        """How often the record of a block did not come in time, though its header did."""
 
     async def fetch(self, height: int) -> Block:
         """Fetch one block with its time."""
-        results, header = await asyncio.gather(
-            self._rpc.call("block_results", height=str(height)),
+        header, results = await asyncio.gather(
             self._rpc.call("header", height=str(height)),
+            self._results(self._rpc, height),
+            return_exceptions=True,
         )
+        if isinstance(header, SourceError):
+            # Perhaps because of the size of another block's results, on the same connection.
+            raise SourceError(header.endpoint, header.reason, status=header.status)
+        if isinstance(header, BaseException):
+            raise header
+        if isinstance(results, SourceError) and results.too_large:
+            # Everything on that connection failed with it: is it this block?
+            results = await self._alone(height)
+        if isinstance(results, SourceError) and results.status == "DEADLINE_EXCEEDED":
+            self._slow[height] += 1
+            if self._slow[height] >= _SLOW_TRIES:
+                raise BlockGone(f"its results did not come within {_SLOW_S:.0f} s")
+        if isinstance(results, BaseException):
+            raise results
+        self._slow.pop(height, None)
         try:
             ts_event = block_time_ns(header)
             return block_results.decode(results, ts_event, with_extras=self._with_extras)
         except DecodeError as error:
-            if any(text in error.reason for text in _GONE):
-                raise BlockGone(error.reason) from None
-            raise SourceError(self._rpc.endpoint, error.reason) from None
+            raise await self._refusal(height, error.reason) from None
+
+    async def _results(self, rpc: Rpc, height: int) -> bytes:
+        return await rpc.call("block_results", within_s=_SLOW_S, height=str(height))
+
+    async def _alone(self, height: int) -> bytes | SourceError | BlockGone:
+        rpc = Rpc(self._rpc.endpoint, self._access)
+        try:
+            return await self._results(rpc, height)
+        except SourceError as error:
+            return BlockGone(f"its {error.reason}") if error.too_large else error
+        finally:
+            rpc.close()
+
+    async def _refusal(self, height: int, reason: str) -> Exception:
+        """Say what an error means: never, not this block, or not now."""
+        if _DISCARDED in reason:
+            return Unable(f"the node keeps no block results: {_SETTING}")
+        if "Method not found" in reason:
+            return Unable(f"the node does not serve block_results: {reason}")
+        if any(text in reason for text in _GONE):
+            return BlockGone(reason)
+        # Of the newest block the results are there a moment after the block.
+        if _NO_RESULTS in reason and await latest_height(self._rpc) > height:
+            return BlockGone(f"the node has the block without its results: {_SETTING}")
+        return SourceError(self._rpc.endpoint, reason)
 
     async def aclose(self) -> None:
         """Drop the connection."""
@@ -144,27 +203,56 @@ class Replayer:
 
     def __init__(self, sources: Sequence[ReplaySource]) -> None:
         self._sources = sources
+        self._unable: dict[str, tuple[float, str]] = {}
+        """Until when a source is not asked, and why, by its name."""
+        self._quiet_until = 0.0
+        self._unsaid = 0
 
     async def aclose(self) -> None:
         """Close every source's connection."""
         for source in self._sources:
             await source.aclose()
 
+    def unable(self) -> dict[str, str]:
+        """Return the sources that never have any block, and why, by name."""
+        now = time.monotonic()
+        return {name: reason for name, (until, reason) in self._unable.items() if now < until}
+
     async def fetch(self, height: int) -> Block | None:
         """Return the block, or None where no source has it any more."""
-        reason = "no replay source is configured"
+        reasons = self.unable()
+        hopeless = set(reasons)
         for attempt in range(_ATTEMPTS):
-            gone = 0
-            for source in self._sources:
+            for source in [s for s in self._sources if s.name not in hopeless]:
                 try:
                     return await source.fetch(height)
-                except BlockGone as error:
-                    gone += 1
-                    reason = str(error)
-                except SourceError as error:
-                    reason = str(error)
-            if gone == len(self._sources):
+                except (SourceError, BlockGone, Unable) as error:
+                    reasons[source.name] = str(error)
+                    if self._is_final(source, error):
+                        hopeless.add(source.name)
+            if len(hopeless) == len(self._sources):
                 break
             await asyncio.sleep(min(0.1 * (attempt + 1), 1.0))
-        log.warning("block %d cannot be had: %s", height, reason)
+        self._say_gone(height, "; ".join(f"{name}: {reason}" for name, reason in reasons.items()))
         return None
+
+    def _is_final(self, source: ReplaySource, error: Exception) -> bool:
+        """Say whether asking this source again for this block is of no use."""
+        never = isinstance(error, SourceError) and error.status in _NEVER
+        if isinstance(error, Unable) or never:
+            if source.name not in self.unable():
+                log.warning("%s: %s; asking the next source", source.name, error)
+            self._unable[source.name] = time.monotonic() + _UNABLE_S, str(error)
+            return True
+        return isinstance(error, BlockGone) or (isinstance(error, SourceError) and error.too_large)
+
+    def _say_gone(self, height: int, reason: str) -> None:
+        """Log a block that cannot be had; of many in a row, how many they were."""
+        now = time.monotonic()
+        if now < self._quiet_until:
+            self._unsaid += 1
+            return
+        also = f" ({self._unsaid} more since the last such line)" if self._unsaid else ""
+        reason = reason or "no replay source is configured"
+        log.warning("block %d cannot be had: %s%s", height, reason, also)
+        self._quiet_until, self._unsaid = now + _QUIET_S, 0
