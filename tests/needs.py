@@ -55,7 +55,8 @@ VALGRIND: Final = Tool(
     "valgrind", ("valgrind",), "valgrind", "the budget of machine instructions (bench)"
 )
 STRACE: Final = Tool("strace", ("strace",), "strace", "the count of system calls (bench)")
-TOOLS: Final = (BROWSER, NODE_JS, PROMTOOL, VALGRIND, STRACE)
+FAKETIME: Final = Tool("faketime", ("faketime",), "faketime", "that no clock must be right")
+TOOLS: Final = (BROWSER, NODE_JS, PROMTOOL, VALGRIND, STRACE, FAKETIME)
 
 
 def not_proved(reasons: list[str]) -> list[str]:

@@ -153,9 +153,9 @@ class Aggregator:
         link = self.links.setdefault(report.shard, ShardLink())
         # Both died: what this shard's last process pushed may have died with our former one.
         again = _AGAIN if not link.epoch else 0
-        if report.epoch < link.epoch:
+        if link.is_replaced(report.epoch, fresh=report.fresh):
             return Answer(id=0, publisher_epoch=self.config.epoch, fenced=True)
-        if report.epoch > link.epoch:
+        if report.epoch != link.epoch:
             # What an older process still has on its way is fenced from here on.
             link.begin(report.epoch, report.pid)
             self.coverage.fresh(report.shard)

@@ -117,6 +117,9 @@ class Inbox:
         self._poll_id = 0
         self._poll_at = float("-inf")
         self._newest_epoch = 0
+        self._former: set[int] = set()
+        """Epochs of publishers that another has replaced. Any other one is news, greater or not:
+        the clock that it was taken from may have been set back."""
         self._polling_since: float | None = None
         self._is_silent = False
         for topic in wanted.exact:
@@ -217,16 +220,22 @@ class Inbox:
 
     def _hold(self, followed: _Followed, header: Header, body: bytes, ts_sub: int) -> None:
         position, key = followed.position, (header[0], header[1])
-        if key <= (position.publisher_epoch, position.sequence) or key in followed.held:
+        if self._is_known(position, *key) or key in followed.held:
             self.duplicates += 1
             return
         followed.held[key] = (body, ts_sub)
         if len(followed.held) > self._held_frames:
             del followed.held[next(iter(followed.held))]
-        if header[0] > self._newest_epoch:
+        if header[0] not in (self._newest_epoch, self.publisher_epoch):
             self._newest_epoch = header[0]
             self._poll_at = float("-inf")
         self._ask(followed)
+
+    def _is_known(self, position: Position, epoch: int, sequence: int) -> bool:
+        """Say whether a frame is behind a position, or of a publisher before its own."""
+        if epoch == position.publisher_epoch:
+            return sequence <= position.sequence
+        return not epoch or epoch in self._former
 
     def _lose(self, position: Position, lost: Lost, ts_sub: int) -> None:
         header = (position.publisher_epoch, position.sequence, 0, 0, 0, 0, 0)
@@ -272,7 +281,8 @@ class Inbox:
             position = followed.position
             key = (position.publisher_epoch, position.sequence)
             # The book alone is wanted where no frame is missing.
-            follows = not followed.held or min(followed.held) == (key[0], key[1] + 1)
+            own = [sequence for epoch, sequence in followed.held if epoch == key[0]]
+            follows = not followed.held or bool(own and min(own) == key[1] + 1)
             is_current = key[0] == self.publisher_epoch and followed.behind <= key[1]
             whole = position.lacks_book and follows and is_current
             fresh = position.starts_whole and position.fact < 0
@@ -302,10 +312,10 @@ class Inbox:
 
     def _polled(self, reply: _TopicsReply, ts_sub: int) -> None:
         self._poll_id, self._polling_since = 0, None
-        if reply.publisher_epoch < self.publisher_epoch:
+        if reply.publisher_epoch in self._former:
             return
         wanted = {t: last for t, last in reply.topics.items() if self._wanted.matches(t)}
-        if reply.publisher_epoch > self.publisher_epoch or self._is_silent:
+        if reply.publisher_epoch != self.publisher_epoch or self._is_silent:
             self._is_silent = False
             joined = Joined(reply.publisher_epoch, reply.head, len(wanted))
             self._own(joined, reply.publisher_epoch, ts_sub)
@@ -315,15 +325,20 @@ class Inbox:
             followed = self._topics.get(topic.encode())
             if followed is None:
                 followed = self._meet(topic)
-                if followed is not None and (last or reply.publisher_epoch > self.publisher_epoch):
+                if followed is not None and (last or reply.publisher_epoch != self.publisher_epoch):
                     self._ask(followed)
             else:
                 self._compare(followed, reply, last)
         self._remember(reply)
 
     def _remember(self, reply: _TopicsReply) -> None:
+        self._supersede(self.publisher_epoch, reply.publisher_epoch)
         self.publisher_epoch, self.head = reply.publisher_epoch, reply.head
         self._ahead = reply.ahead
+
+    def _supersede(self, former: int, epoch: int) -> None:
+        if former and former != epoch:
+            self._former.add(former)
 
     def _join(self, reply: _TopicsReply, wanted: dict[str, int]) -> None:
         """Begin with what comes from now on; book topics with the book as it stands."""
@@ -346,7 +361,7 @@ class Inbox:
         """Compare a topic with the aggregator's last frame of it; ask for what is missing."""
         position = followed.position
         followed.stuck = False
-        if position.publisher_epoch < reply.publisher_epoch:
+        if position.publisher_epoch != reply.publisher_epoch:
             self._ask(followed)
         elif last <= position.sequence:
             followed.behind = 0
@@ -375,7 +390,11 @@ class Inbox:
         if only_book:
             if reply.publisher_epoch == position.publisher_epoch:
                 self._restore(position, bodies, ts_sub)
-        elif reply.publisher_epoch >= position.publisher_epoch:
+        elif (
+            reply.publisher_epoch == position.publisher_epoch
+            or reply.publisher_epoch not in self._former
+        ):
+            self._supersede(position.publisher_epoch, reply.publisher_epoch)
             if not reply.complete:
                 from_height = min(reply.from_height, first_trades(bodies, reply.from_height))
                 lost = position.rebase(reply.publisher_epoch, from_height)
@@ -409,15 +428,14 @@ class Inbox:
     def _release(self, followed: _Followed) -> None:
         """Deliver the frames held, as far as they follow; ask where they do not."""
         position, held = followed.position, followed.held
-        for key in sorted(held):
-            due = (position.publisher_epoch, position.sequence + 1)
-            if key > due or followed.asked:
-                break
-            body, ts_sub = held.pop(key)
-            if key == due:
-                self._deliver(followed, read_header(body), body, ts_sub, False)
-            else:
+        epoch = position.publisher_epoch
+        for key in sorted(held, key=lambda key: (key[0] == epoch, key[1])):
+            if self._is_known(position, *key):
+                del held[key]
                 self.duplicates += 1
+            elif key == (epoch, position.sequence + 1) and not followed.asked:
+                body, ts_sub = held.pop(key)
+                self._deliver(followed, read_header(body), body, ts_sub, False)
         if held or position.lacks_book:
             self._ask(followed)
 

@@ -133,6 +133,9 @@ class Watched:
 
     def since(self, ts: float) -> int:
         """Unix second from which on history is not known yet, of what is kept here at `ts`."""
+        while self._points and self._points[-1]["ts"] > ts + 1:
+            # The clock was set back: those instants are still to come.
+            self._points.pop()
         known = int(self._points[-1]["ts"]) + 1 if self._points else 0
         return max(known, int(ts) - HISTORY)
 

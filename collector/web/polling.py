@@ -35,7 +35,7 @@ class Polling:
         self._watching = watching
         self._tell = tell
         self._answered_at = time.time()
-        self._second_at = 0.0
+        self._second_due = 0.0
         self._one_past = asyncio.Lock()
 
     async def run(self, looked_at: asyncio.Event) -> None:
@@ -58,10 +58,10 @@ class Polling:
         self._answered_at = time.time()
         if symbols := self._watching.symbols():
             self._watching.rows((await self._ask("markets", symbols=symbols))["markets"])
-        if self._answered_at - self._second_at >= 1.0:
+        if time.monotonic() >= self._second_due:
             self._board.status((await self._ask("status"))["status"])
             await self.past()
-            self._second_at = self._answered_at
+            self._second_due = time.monotonic() + 1.0
 
     async def past(self) -> None:
         """
@@ -79,7 +79,9 @@ class Polling:
         found = await self._ask("events", after=board.last_event)
         if found["events"] or found["last"] != board.last_event:
             board.events(found["events"], found["last"])
-        since = max(board.last_point + 1, int(time.time()) - POINTS)
+        now = int(time.time())
+        board.clock_is(now)
+        since = max(board.last_point + 1, now - POINTS)
         found = await self._ask("history", grain="second", since=since)
         if found["points"]:
             board.points(found["points"])

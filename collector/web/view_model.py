@@ -121,6 +121,11 @@ class Board:
         newest = self.last_point
         self._points.extend((self.version, point) for point in points if point["ts"] > newest)
 
+    def clock_is(self, ts: int) -> None:
+        """Forget points that are still to come: the clock was set back."""
+        while self.last_point > ts + 1:
+            self._points.pop()
+
     # ---- what is known --------------------------------------------------------------
 
     @property

@@ -245,7 +245,7 @@ class Pipeline(Outgoing):
             # afterwards must be found as soon as before. A slower one is known within blocks.
             # Of blocks that come all at once the pace is nothing: then the floor says what counts.
             most_s = max(_SLOWEST * pace, self._limits.mute_floor_s)
-            self.block_time_s = pace + 0.1 * (min(interval_s, most_s) - pace)
+            self.block_time_s = pace + 0.1 * (min(max(0.0, interval_s), most_s) - pace)
         self.head = block.height
         self.head_ts_event = block.ts_event
         self.head_at = ts_recv
@@ -277,6 +277,14 @@ class Pipeline(Outgoing):
             if feed.ledger.first:
                 self.head = max(self.head, feed.ledger.last)
                 feed.resume(ts, left.get(market_id))
+
+    def clock_set(self, now: int) -> None:
+        """The clock was set: how long anything has been silent counts from now on, in ns."""
+        if self.head_at:
+            self.head_at = now
+        for feed in self.feeds.values():
+            if feed.heard_at:
+                feed.heard_at = now
 
     def mute_limit_s(self) -> float:
         """Return how long a subscription may go without a block."""

@@ -8,6 +8,8 @@ is written when the flood has gone by.
 
 import logging
 import sys
+import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Final, TextIO, TypeAlias
 
@@ -60,14 +62,21 @@ class Floods:
 class Handler(logging.StreamHandler[TextIO]):
     """Writes to stderr what is no flood."""
 
-    def __init__(self, floods: Floods | None = None, stream: TextIO | None = None) -> None:
+    def __init__(
+        self,
+        floods: Floods | None = None,
+        stream: TextIO | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         super().__init__(stream or sys.stderr)
         self._floods = floods or Floods()
+        self._clock = clock
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write a record, or count it."""
-        self._tell(record.created)
-        if self._floods.admits((record.name, record.levelno, str(record.msg)), record.created):
+        now = self._clock()
+        self._tell(now)
+        if self._floods.admits((record.name, record.levelno, str(record.msg)), now):
             super().emit(record)
 
     def _tell(self, now: float) -> None:

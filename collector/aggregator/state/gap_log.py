@@ -1,8 +1,13 @@
 """The gaps of one market as they were announced: how many, and the one that is open. Pure."""
 
+from typing import Final
+
 import msgspec
 
 from shards.protocol.events import Gap
+
+_RECENT: Final = 64
+"""More than a market opens within the minute that is pushed to a new aggregator again."""
 
 
 class GapLife(msgspec.Struct, array_like=True):
@@ -16,9 +21,12 @@ class GapLife(msgspec.Struct, array_like=True):
     opened: int = 0
     closed: int = 0
     newest: int = 0
-    """Id of the newest gap; ids grow."""
+    """The greatest id of a gap."""
     gap: Gap | None = None
     """The one that is open."""
+    recent: list[int] = []
+    """Ids of the newest gaps: one of them that comes again is no other. Another id is another
+    gap, also where it is smaller, because the clock was set back."""
 
     def tell(self, event: Gap) -> None:
         """Take a gap frame; one that is told again, after a restart of ours, counts once."""
@@ -27,10 +35,11 @@ class GapLife(msgspec.Struct, array_like=True):
             if known:
                 self.closed += 1
                 self.gap = None
-        elif event.gap_id > self.newest:
-            self.opened += 1
-            self.newest = event.gap_id
-            self.gap = event
         elif known:
             # The same gap, with heights that were not known before.
+            self.gap = event
+        elif event.gap_id != self.newest and event.gap_id not in self.recent:
+            self.opened += 1
+            self.newest = max(self.newest, event.gap_id)
+            self.recent = [*self.recent[1 - _RECENT :], event.gap_id]
             self.gap = event

@@ -11,6 +11,7 @@ class ShardLink:
         "accounts",
         "assignment",
         "epoch",
+        "former",
         "frame_sequence",
         "frames",
         "lost",
@@ -22,6 +23,8 @@ class ShardLink:
 
     def __init__(self) -> None:
         self.epoch = 0
+        self.former: set[int] = set()
+        """The epochs of processes that were replaced."""
         self.frame_sequence = 0
         self.frames = 0
         self.lost = 0
@@ -38,8 +41,21 @@ class ShardLink:
         self.assignment = 0
         """The version of the newest of them."""
 
+    def is_replaced(self, epoch: int, *, fresh: bool) -> bool:
+        """
+        Say whether the process of an epoch is one that another has replaced.
+
+        A successor says that it is fresh before anything else. Its epoch need not be the
+        greater one: the clock may have been set back.
+        """
+        if epoch in self.former:
+            return True
+        return not fresh and epoch < self.epoch
+
     def begin(self, epoch: int, pid: int) -> None:
-        """A younger process has taken over."""
+        """Another process has taken over."""
+        if self.epoch:
+            self.former.add(self.epoch)
         self.epoch = epoch
         self.pid = pid
         self.frame_sequence = 0

@@ -38,6 +38,9 @@ class _Grain:
 
     def add(self, ts: int, head: int, rows: Iterable[tuple[str, int, int]]) -> None:
         """Add a point; a market that is not among the rows gets zeros."""
+        while self.ts and self.ts[-1] >= ts:
+            # The clock was set back: those instants are still to come.
+            self._drop_newest()
         self.ts.append(ts)
         self.heads.append(head)
         length = len(self.ts)
@@ -56,6 +59,13 @@ class _Grain:
         # Now and then, because each time everything that stays is moved.
         if length > self._limit + self._limit // 8:
             self._forget(length - self._limit)
+
+    def _drop_newest(self) -> None:
+        self.ts.pop()
+        self.heads.pop()
+        for values, missings in self.markets.values():
+            values.pop()
+            missings.pop()
 
     def _forget(self, number: int) -> None:
         del self.ts[:number], self.heads[:number]

@@ -74,6 +74,9 @@ class _Kept:
         self.points: deque[tuple[int, msgspec.Raw]] = deque(maxlen=limit)
 
     def add(self, point: Point) -> None:
+        while self.points and self.points[-1][0] >= point.ts:
+            # The clock was set back: those instants are still to come.
+            self.points.pop()
         self.points.append((point.ts, msgspec.Raw(_encode(point))))
 
     def since(self, ts: float) -> list[msgspec.Raw]:

@@ -14,6 +14,7 @@ from shards.net.rpc import Rpc, latest_height
 from shards.protocol.errors import SourceError
 from shards.protocol.settings import ShardConfig
 from shards.push import Pusher
+from shards.runtime.clock import SetClock
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +42,7 @@ class Watch:
         self._source = source
         self._settle = settle
         self._rpcs = [Rpc(url, access, timeout_s=2.0) for url in config.endpoints.rpc]
+        self._clock = SetClock()
         self._seen = 0
         self._heard_at = 0
         self._ahead_since = 0.0
@@ -58,6 +60,9 @@ class Watch:
             if self._pipeline.head > self._seen:
                 self._advance()
             now = time.monotonic()
+            if self._clock.was_set():
+                self._pipeline.clock_set(time.time_ns())
+                self._heard_at = self._pipeline.head_at
             if now - due > _WATCH_S or now < self._patient_until:
                 # We were stopped or starved: what waits in the socket was not late.
                 continue

@@ -369,6 +369,14 @@ class IndexerFeed:
         if self._pending:
             self._publish_pending()
 
+    def clock_set(self, now: int) -> None:
+        """The clock was set: every wait and every silence counts from now on."""
+        self._confirmed_at = min(self._confirmed_at, now)
+        self._pending_at = min(self._pending_at, now)
+        self._proved_at = dict.fromkeys(self._proved_at, now)
+        if self._ahead is not None:
+            self._ahead = self._ahead[0], now
+
     def tick(self, now: int) -> None:
         """Let trades go that have waited; believe in nothing that was not proved lately."""
         if self._pending and now - self._pending_at >= self._hold:

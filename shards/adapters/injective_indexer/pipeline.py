@@ -299,6 +299,11 @@ class IndexerPipeline(Outgoing):
 
     # ---- time, and frames that never left -------------------------------------------
 
+    def clock_set(self, now: int) -> None:
+        """The clock was set: what is measured by it counts from now on, in ns."""
+        for feed in self.feeds.values():
+            feed.clock_set(now)
+
     def tick(self, now: int) -> None:
         """Let time pass for every feed."""
         for feed in self.feeds.values():

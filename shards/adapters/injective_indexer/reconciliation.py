@@ -14,6 +14,7 @@ from shards.core.record_builder import NeedSnapshot, NeedSubscription
 from shards.net.backoff import Backoff
 from shards.protocol.errors import DecodeError, SourceError
 from shards.protocol.settings import Market
+from shards.runtime.clock import SetClock
 
 log = logging.getLogger(__name__)
 
@@ -91,8 +92,11 @@ class Reconciliation:
 
     async def _tick(self) -> None:
         """Let the feeds know how late it is."""
+        clock = SetClock()
         while True:
             await asyncio.sleep(_TICK_S)
+            if clock.was_set():
+                self._pipeline.clock_set(time.time_ns())
             self._pipeline.tick(time.time_ns())
             self._pusher.flush()
             self._settle()

@@ -28,10 +28,13 @@ def record(text: str, *args: object, at: float = 1_800_000_000.0) -> logging.Log
 
 def test_a_flood_is_told_with_its_number_once_it_has_gone_by() -> None:
     stream = io.StringIO()
-    handler = Handler(Floods(burst=2, window_s=10.0), stream)
+    now = 100.0
+    handler = Handler(Floods(burst=2, window_s=10.0), stream, clock=lambda: now)
     for n in range(7):
-        handler.emit(record("attempt %d failed", n))
-    handler.emit(record("connected", at=1_800_000_011.0))
+        # The clock is set back an hour with every line: floods are not measured by it.
+        handler.emit(record("attempt %d failed", n, at=1_800_000_000.0 - 3600 * n))
+    now = 111.0
+    handler.emit(record("connected", at=1_700_000_000.0))
     assert stream.getvalue().splitlines() == [
         "attempt 0 failed",
         "attempt 1 failed",
