@@ -1,16 +1,80 @@
-"""What `collector add`, `remove`, `scale`, `rebalance` and `drain` do: give an order, wait for it."""
+"""`collector add`, `remove`, `scale`, `rebalance` and `drain`: give an order, wait for it."""
 
 import os
 import time
 import uuid
+from collections.abc import Callable
 from typing import Any, Final
 
-from collector.client.requests import Refused, RequestClient
-from collector.settings.parts import requests_endpoint
+import click
+
+from collector.cli import options
+from collector.cli.asking import ANSWER_S, ask_at
+from collector.cli.command import Command
 from shards.protocol.errors import ConfigError
 
 _EVERY_S: Final = 0.2
-_ANSWER_S: Final = 5.0
+
+
+def _changing(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add what every command has that changes a running collector."""
+    within = options.option(
+        "--within", type=options.Number(float, above=0), metavar="SECONDS", default=60.0,
+        show_default=True, help="How long to wait until it is done.",
+    )  # fmt: skip
+    return options.connect()(within(command))
+
+
+_patterns: Final = click.argument(
+    "markets", nargs=-1, required=True, metavar="MARKET...", type=options.Pattern()
+)
+
+
+@click.command(cls=Command)
+@_patterns
+@_changing
+def add(*, markets: tuple[str, ...], connect: str, within: float) -> None:
+    """
+    Have a running collector collect more markets.
+
+    MARKET is a ticker, a symbol, a glob of either, or a market id.
+    """
+    click.echo(order(connect, "add", within_s=within, markets=markets))
+
+
+@click.command(cls=Command)
+@_patterns
+@_changing
+def remove(*, markets: tuple[str, ...], connect: str, within: float) -> None:
+    """
+    Have a running collector let markets go.
+
+    MARKET is a ticker, a symbol, a glob of either, or a market id.
+    """
+    click.echo(order(connect, "remove", within_s=within, markets=markets))
+
+
+@click.command(cls=Command)
+@click.argument("shards", type=options.Number(int, least=1))
+@_changing
+def scale(*, shards: int, connect: str, within: float) -> None:
+    """Have a running collector use so many shards, without losing a frame."""
+    click.echo(order(connect, "scale", within_s=within, number=shards))
+
+
+@click.command(cls=Command)
+@_changing
+def rebalance(*, connect: str, within: float) -> None:
+    """Have a running collector move markets until its shards carry equal loads."""
+    click.echo(order(connect, "rebalance", within_s=within))
+
+
+@click.command(cls=Command)
+@click.argument("shard", type=options.Number(int, least=0))
+@_changing
+def drain(*, shard: int, connect: str, within: float) -> None:
+    """Have a running collector move all markets of a shard to the others, and end it."""
+    click.echo(order(connect, "drain", within_s=within, number=shard))
 
 
 def order(connect: str, kind: str, *, within_s: float, **fields: Any) -> str:
@@ -21,6 +85,8 @@ def order(connect: str, kind: str, *, within_s: float, **fields: Any) -> str:
         ConfigError: If nobody answers, the order is refused, or it is not done in time.
 
     """
+    from collector.client.requests import Refused, RequestClient
+
     endpoint = _admin_endpoint(connect)
     asked = {"token": uuid.uuid4().hex, "order": {"kind": kind, **fields}}
     deadline = time.monotonic() + within_s
@@ -31,7 +97,7 @@ def order(connect: str, kind: str, *, within_s: float, **fields: Any) -> str:
                 # The whole order each time: the aggregator may have restarted in between.
                 said = client.ask("order", within_s=1.0, **asked)
             except TimeoutError as error:
-                if time.monotonic() - silent_since > _ANSWER_S:
+                if time.monotonic() - silent_since > ANSWER_S:
                     raise ConfigError(str(error)) from None
                 continue
             except Refused as refused:
@@ -43,7 +109,7 @@ def order(connect: str, kind: str, *, within_s: float, **fields: Any) -> str:
                 raise ConfigError(said["text"])
             time.sleep(_EVERY_S)
     raise ConfigError(
-        f"not done within {within_s:.0f} s, and still going on: 'collector status --json' shows "
+        f"not done within {within_s:g} s, and still going on: 'collector status --json' shows "
         "markets.moving"
     )
 
@@ -56,13 +122,7 @@ def _admin_endpoint(connect: str) -> str:
         ConfigError: If nobody answers there, or it is another host's or another user's.
 
     """
-    try:
-        with RequestClient(requests_endpoint(connect)) as client:
-            endpoint = client.ask("status", within_s=_ANSWER_S)["status"].get("admin")
-    except TimeoutError as error:
-        raise ConfigError(str(error)) from None
-    except ValueError as error:
-        raise ConfigError(f"--connect {error}") from None
+    endpoint = ask_at(connect, "status").get("admin")
     if not isinstance(endpoint, str):
         raise ConfigError(f"the collector at {connect} takes no admin commands")
     path = endpoint.removeprefix("ipc://")

@@ -1,33 +1,31 @@
 """`collector record`: keep what a running collector publishes."""
 
-import asyncio
 import signal
+from typing import Final
 
 import click
 
-from collector.settings.parts import DEFAULT_PUBLISH
+from collector.cli import options
+from collector.cli.command import Command
+from shards.protocol.channels import NAMES
+
+_CHANNELS: Final = (*NAMES, "gap")
 
 
-@click.command("record")
-@click.option("--to", required=True, metavar="DIR", help="The archive's folder; made if missing.")
-@click.option(
-    "--connect", default=DEFAULT_PUBLISH, show_default=True, metavar="ENDPOINT",
-    help="Where the collector publishes.",
-)  # fmt: skip
-@click.option(
-    "--market", "markets", multiple=True, metavar="PATTERN",
-    help="Symbol, ticker, or a glob of either; may be repeated.  [default: all]",
-)  # fmt: skip
-@click.option(
-    "--channel", "channels", multiple=True, metavar="C",
-    help="What to keep; may be repeated.  [default: all that are collected]",
-)  # fmt: skip
-@click.option(
-    "--sync", type=click.Choice(["block", "second"]), default="block", show_default=True,
+@click.command(cls=Command)
+@options.option("--to", required=True, metavar="DIR", help="The archive's folder; made if missing.")
+@options.connect("Where the collector publishes.")
+@options.market("Symbol, ticker, or a glob of either; may be repeated.")
+@options.channel("What to keep; may be repeated.", _CHANNELS, "all that are collected")
+@options.option(
+    "--sync", type=options.Value(str, ["block", "second"]), default="block", show_default=True,
     help="How much a power cut may cost until it is fetched again.",
 )  # fmt: skip
-@click.option("--duration", type=click.FloatRange(min=0), default=0.0, help="Stop after SECONDS.")
-@click.option("--part-heights", type=click.IntRange(min=10), default=0, hidden=True)
+@options.option(
+    "--duration", type=options.Number(float, least=0), default=0.0, metavar="SECONDS",
+    help="Stop after so many seconds.  [default: run until stopped]",
+)  # fmt: skip
+@options.option("--part-heights", type=options.Number(int, least=0), default=0, hidden=True)
 def record(
     to: str,
     connect: str,
@@ -43,8 +41,9 @@ def record(
     Nothing that was received is lost to a kill or a power cut; what was missed meanwhile is
     fetched from the chain's own record. Ctrl-C ends it in order.
     """
+    import asyncio
+
     from collector.archive.process import RecordConfig, record as run
-    from shards.protocol.errors import EXIT_CONFIG, ConfigError
     from shards.runtime import logs
 
     logs.configure("record", level="INFO", form="text")
@@ -67,8 +66,4 @@ def record(
             asyncio.get_running_loop().add_signal_handler(signum, stop.set)
         await run(config, stop)
 
-    try:
-        asyncio.run(until_stopped())
-    except ConfigError as error:
-        click.echo(f"collector record: {error}", err=True)
-        raise SystemExit(EXIT_CONFIG) from None
+    asyncio.run(until_stopped())

@@ -1,76 +1,145 @@
-"""From the options of `collector start` to a running coordinator, and its summary out."""
+"""`collector start`: from options, environment and file to a running collector."""
 
-import json
+import signal
 import sys
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
+import msgspec
 
-from collector.cli.progress import StatusBlock
-from collector.control.coordinator import Coordinator, StartOptions
-from collector.control.supervisor import Child
-from collector.markets import networks
-from collector.settings.parts import DEFAULT_PUBLISH, connectable, requests_endpoint
-from collector.web.command import missing
-from shards.protocol.errors import ConfigError
+from collector.cli import options, summary_file
+from collector.cli.command import Command
+from collector.settings import addresses, installed
+from collector.settings.config_file import File, read
+from collector.settings.start_options import ROWS, StartOptions
+from shards.protocol.errors import EXIT_OK, ConfigError
+
+if TYPE_CHECKING:
+    from collector.control.supervisor import Child
 
 
-def start(
-    *,
-    shards: int | None,
-    network: str,
-    config: str | None,
-    publish: tuple[str, ...],
-    duration: float | None,
-    summary: str | None,
-    web: str | None,
-    web_allow_remote: bool,
-    **options: Any,
-) -> int:
-    """Run a collector as asked; return its exit code."""
-    file = networks.read(config) if config else networks.File()
-    shards = shards if shards is not None else file.shards or 1
-    if shards < 1:
-        raise ConfigError(f"--shards {shards}: at least one is needed")
-    endpoints = publish or file.publish or (DEFAULT_PUBLISH,)
-    for endpoint in endpoints:
-        try:
-            requests_endpoint(endpoint)
-        except ValueError as error:
-            raise ConfigError(f"--publish {error}") from None
-    _writable(summary)
-    options["source"] = options["source"] or networks.source(network, file)
-    options["channels"] = options["channels"] or file.channels
-    for name in ("min_activity", "top", "http", "ready_coverage", "metrics_markets", "state"):
-        if options[name] is None:
-            options[name] = getattr(file, name)
-    web, remote = web or file.web, web_allow_remote or file.web_allow_remote
-    views, url = _web(web, endpoints[0], remote, options)
-    asked = StartOptions(
-        shards=shards,
-        network=network,
+_OF_DEVNET: Final = ("devnet_spot", "devnet_perp", "devnet_options")
+_OF_HTTP: Final = ("ready_coverage", "metrics_markets")
+
+
+@click.command(cls=Command)
+@options.config
+@options.of_start()
+def start(*, config: str | None, **_: Any) -> None:
+    """
+    Collect: split the markets over shards, publish their frames.
+
+    Every option may be in the file of --config as well, and in the environment. The command line
+    goes before the environment, that before the file. Ctrl-C or SIGTERM drains and stops; a second
+    one forces.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM):
+        # Until the coordinator takes over there is nothing to stop.
+        signal.signal(number, lambda *_: sys.exit(EXIT_OK))
+    ctx = click.get_current_context()
+    file = read(config) if config else File()
+    given = {name: value for name, value in options.given(ctx).items() if name in ROWS}
+    asked = Asked(
+        options=StartOptions(**{**file.options, **given}),
         file=file,
-        publish=endpoints,
-        duration_s=duration,
-        devnet_spot=options.pop("devnet_spot"),
-        devnet_perp=options.pop("devnet_perp"),
-        web=url,
-        **options,
+        origins={
+            **{name: f"{file.path}: {name}" for name in file.options},
+            **{p.name: options.origin(ctx, p) for p in ctx.command.params if p.name in given},
+        },
     )
+    sys.exit(run(asked))
+
+
+class Asked(msgspec.Struct, frozen=True, kw_only=True):
+    """What a collector is to do, and who said so."""
+
+    options: StartOptions
+    file: File
+    origins: Mapping[str, str]
+    """Where an option was given: ``--shards``, ``COLLECTOR_START_SHARDS``, ``F.toml: shards``."""
+
+    def origin(self, name: str) -> str:
+        """Say where an option was given; of a default, what its name is."""
+        return self.origins.get(name, ROWS[name].flag)
+
+
+def run(asked: Asked) -> int:
+    """
+    Run a collector as asked; return its exit code.
+
+    Raises:
+        ConfigError: If it cannot be run so.
+
+    """
+    from shards.runtime import logs
+
+    told = asked.options
+    logs.configure("coordinator", level=told.log_level, form=told.log_format)
+    _check(asked)
+    from collector.cli.progress import StatusBlock
+    from collector.control.coordinator import Coordinator
+
+    views, url = _web(asked)
     # Lines for a program are not mixed with a picture for people.
-    with StatusBlock(live=asked.log_format == "text") as block:
-        coordinator = Coordinator(asked, show=block.show, announce=block.announce, views=views)
+    with StatusBlock(live=told.log_format == "text") as block:
+        coordinator = Coordinator(
+            told, asked.file, show=block.show, announce=block.announce, views=views, page=url
+        )
         code, found = coordinator.run()
-    if summary:
-        _write(summary, found)
+    if told.summary and found:
+        summary_file.write(told.summary, found, asked.origin("summary"))
     return code
 
 
-def _web(
-    web: str | None, publish: str, allow_remote: bool, options: Mapping[str, Any]
-) -> tuple[list[Child], str]:
+def _check(asked: Asked) -> None:
+    """Find out at once what can be known to go wrong."""
+    from collector.markets import networks
+    from shards.adapters import registry
+
+    told = asked.options
+    source = told.source or networks.source(told.network, asked.file)
+    adapter = registry.adapter(source)
+    adapter.check(told.channels, asked.origin("channels"))
+    if told.per_market and not adapter.can_be_per_market:
+        able = " or ".join(one.name for one in registry.adapters() if one.can_be_per_market)
+        raise ConfigError(
+            f"{asked.origin('per_market')} is for the source {able}, and {source} is read"
+        )
+    for name, needs, has in (
+        *((name, "--network devnet", told.network == "devnet") for name in _OF_DEVNET),
+        *((name, "--http", bool(told.http)) for name in _OF_HTTP),
+        ("web_allow_remote", "--web", bool(told.web)),
+    ):
+        # A file may hold more than one of its uses needs.
+        if not has and name in asked.origins and name not in asked.file.options:
+            raise ConfigError(f"{asked.origin(name)} changes nothing without {needs}")
+    _check_addresses(asked)
+    if told.summary:
+        summary_file.check(told.summary, asked.origin("summary"))
+
+
+def _check_addresses(asked: Asked) -> None:
+    told = asked.options
+    claims: list[addresses.Claim] = []
+    for name, values in (("publish", told.publish), ("http", told.http), ("web", told.web)):
+        try:
+            if isinstance(values, tuple):
+                for endpoint in values:
+                    claims += addresses.of_publish(endpoint, asked.origin(name))
+            elif values:
+                claims.append(
+                    addresses.of_listener(values, asked.origin(name), least=name == "http")
+                )
+        except ValueError as error:
+            raise ConfigError(f"{asked.origin(name)} {error}") from None
+    if not told.publish:
+        raise ConfigError(f"{asked.origin('publish')} names no endpoint")
+    if found := addresses.collision(claims):
+        raise ConfigError(found)
+
+
+def _web(asked: Asked) -> "tuple[list[Child], str]":
     """
     Make the child that serves the web page, if there is to be one, and say where that will be.
 
@@ -78,38 +147,27 @@ def _web(
         ConfigError: If it cannot be served there.
 
     """
-    if web is None:
+    told = asked.options
+    if not told.web:
         return [], ""
     try:
         from collector.web import process
     except ModuleNotFoundError as error:
-        raise ConfigError(f"--web: {missing(error)}") from None
-    with process.listen(web, option="--web", allow_remote=allow_remote) as listener:
+        missing = installed.missing("web", f"{error.name} is")
+        raise ConfigError(f"{asked.origin('web')}: {missing}") from None
+    from collector.control.supervisor import Child
+    from collector.settings.parts import connectable
+
+    host, port = addresses.host_port(told.web, least=0)
+    at = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    with process.listen(at, option="--web", allow_remote=told.web_allow_remote) as listener:
         # The address is settled here: each start of the child is to have the same one.
         address, url = process.address_of(listener), process.url_of(listener)
     config = process.WebConfig(
-        connect=connectable(publish),
+        connect=connectable(told.publish[0]),
         listen=address,
-        allow_remote=allow_remote,
-        log_level=options["log_level"],
-        log_format=options["log_format"],
+        allow_remote=told.web_allow_remote,
+        log_level=told.log_level,
+        log_format=told.log_format,
     )
     return [Child("web", process.main, lambda: config)], url
-
-
-def _writable(summary: str | None) -> None:
-    """Find out now, not after a day of collecting, that the summary cannot be written."""
-    if summary and summary != "-":
-        try:
-            Path(summary).touch()
-        except OSError as error:
-            raise ConfigError(f"--summary {summary}: {error.strerror}") from None
-
-
-def _write(summary: str, found: dict[str, Any]) -> None:
-    text = json.dumps(found, indent=2)
-    if summary == "-":
-        click.echo(text)
-        sys.stdout.flush()
-    else:
-        Path(summary).write_text(text + "\n")

@@ -1,46 +1,35 @@
 """`collector tail`: published frames, as lines to read or as JSON."""
 
-import os
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import click
 
-from collector.settings.parts import DEFAULT_PUBLISH
-from shards.protocol.errors import EXIT_CONFIG
+from collector.cli import options
+from collector.cli.command import Command
+from shards.protocol.errors import ConfigError
+from shards.protocol.frames import KIND_BY_CHANNEL
 
 if TYPE_CHECKING:
     from collector.client.subscriber import Subscriber
 
-_ANSWER_S = 5.0
+_ANSWER_S: Final = 5.0
 
 
-@click.command("tail")
-@click.option(
-    "--market",
-    "markets",
-    multiple=True,
-    metavar="PATTERN",
-    help="Symbol, ticker, market id, or a glob of the first two, also of oracles; may be repeated. "
-    "Default: all.",
+@click.command(cls=Command)
+@options.market(
+    "Symbol, ticker, market id, or a glob of the first two, also of oracles; may be repeated."
 )
-@click.option(
-    "--channel",
-    "channels",
-    multiple=True,
-    metavar="C",
-    help="book, trades, ticker, orders, oracle, funding, markets, blocks or gap; may be repeated. "
-    "Default: all that are collected.",
+@options.channel(
+    f"{', '.join(KIND_BY_CHANNEL)}; may be repeated.",
+    tuple(KIND_BY_CHANNEL),
+    "all that are collected",
 )
-@click.option("-n", "count", type=click.IntRange(min=1), metavar="N", help="End after N frames.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object a frame, all its fields.")
-@click.option(
-    "--connect",
-    default=DEFAULT_PUBLISH,
-    show_default=True,
-    metavar="ENDPOINT",
-    help="Where the collector publishes.",
+@options.option(
+    "-n", "count", type=options.Number(int, least=1), metavar="N", help="End after N frames."
 )
+@options.json("One JSON object a frame, all its fields.")
+@options.connect("Where the collector publishes.")
 def tail(
     markets: tuple[str, ...],
     channels: tuple[str, ...],
@@ -59,13 +48,8 @@ def tail(
         _tail(markets or ("*",), channels, count, as_json, connect)
     except KeyboardInterrupt:
         return
-    except BrokenPipeError:
-        # Whoever read this has gone (`| head`): nothing may be flushed there at exit either.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except TimeoutError as error:
-        raise _Failure(str(error)) from None
-    except ValueError as error:
-        raise _Failure(str(error)) from None
+    except (TimeoutError, ValueError) as error:
+        raise ConfigError(str(error)) from None
 
 
 def _tail(
@@ -79,7 +63,6 @@ def _tail(
     from collector.client.subscriber import Subscriber
     from collector.client.topic_filter import Wanted, known_symbols
     from collector.settings.parts import requests_endpoint
-    from shards.protocol.frames import KIND_BY_CHANNEL
 
     # What an oracle has a price of need not be a market.
     strict = "oracle" not in channels
@@ -112,9 +95,3 @@ def _print(subscriber: "Subscriber", as_json: bool, count: int | None) -> None:
         write(line(received) + "\n")
         printed += 1
     flush()
-
-
-class _Failure(click.ClickException):
-    """One sentence for the person at the terminal."""
-
-    exit_code = EXIT_CONFIG

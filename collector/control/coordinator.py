@@ -23,8 +23,6 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Final
 
-import msgspec
-
 from collector.aggregator import process as aggregator_process
 from collector.aggregator.binding import check_free
 from collector.client.requests import RequestClient
@@ -39,21 +37,30 @@ from collector.control.state_folder import NONE, open_state
 from collector.control.supervisor import Child, Supervisor
 from collector.http import listening
 from collector.markets import activity, assessment, discovery, networks, selection
-from collector.markets.activity import Assessment, Level
+from collector.markets.activity import Assessment
 from collector.markets.listing import Listing
-from collector.settings.parts import BUDGET, AggregatorConfig, ServingConfig
+from collector.settings import installed
+from collector.settings.config_file import File
+from collector.settings.parts import (
+    BUDGET,
+    DEFAULT_PUBLISH,
+    AggregatorConfig,
+    ServingConfig,
+    connectable,
+    reachable,
+)
+from collector.settings.start_options import StartOptions
+from collector.settings.wording import plural
 from shards import worker
 from shards.adapters import registry
 from shards.net.access import Access
-from shards.protocol.channels import CHAIN_WIDE, DEFAULT_CHANNELS
+from shards.protocol.channels import CHAIN_WIDE
 from shards.protocol.errors import EXIT_BELOW, EXIT_OK, ConfigError, SourceError
 from shards.protocol.settings import (
     CHAIN,
     Endpoints,
-    LogFormat,
     Market,
     ShardConfig,
-    SourceName,
 )
 from shards.runtime.saved import SavedFile
 
@@ -63,41 +70,6 @@ _TURN_S: Final = 0.5
 _BUSY_S: Final = 0.1
 """While an order is being carried out."""
 _DRAIN_S: Final = 5.0
-
-
-class StartOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """What `collector start` was asked to do."""
-
-    shards: int
-    network: str
-    source: SourceName = "chain-ws"
-    file: networks.File = networks.File()
-    markets: tuple[str, ...] = ()
-    types: tuple[str, ...] = ()
-    channels: tuple[str, ...] = ()
-    publish: tuple[str, ...]
-    http: str | None = None
-    ready_coverage: float = 0.99
-    metrics_markets: int = 300
-    min_activity: Level | None = None
-    top: int | None = None
-    devnet_spot: int = 12
-    devnet_perp: int = 4
-    devnet_options: tuple[str, ...] = ()
-    per_market: bool = False
-    duration_s: float | None = None
-    min_coverage: float | None = None
-    log_level: str = "INFO"
-    log_format: LogFormat = "text"
-    web: str = ""
-    """Where the page of `views` is; empty without one."""
-    state: str | None = None
-    """The folder of what outlives the run; `state_folder.NONE`; None: the platform's."""
-
-    @property
-    def has_own_devnet(self) -> bool:
-        """Whether the network is a devnet that begins and ends with this run."""
-        return self.network == "devnet" and self.file.network is None
 
 
 class Interrupted(BaseException):
@@ -155,20 +127,29 @@ class Coordinator:
     def __init__(
         self,
         options: StartOptions,
+        file: File,
         *,
         show: Callable[[dict[str, Any]], None],
         announce: Callable[[str], None],
         views: Sequence[Child] = (),
+        page: str = "",
     ) -> None:
         """
         Args:
             options: What was asked for.
+            file: The endpoints, limits and patience of the configuration file.
             show: Takes each summary.
             announce: Takes what is to be said once.
             views: Processes that only look on, supervised with the rest.
+            page: Where the web page of one of them is.
 
         """
         self._options = options
+        self._file = file
+        self._source = options.source or networks.source(options.network, file)
+        # A devnet that begins and ends with this run, and no network of that name.
+        self._has_own_devnet = options.network == "devnet" and "devnet" not in file.networks
+        self._page = page
         self._views = views
         self._show = show
         self._announce = announce
@@ -188,7 +169,6 @@ class Coordinator:
         with contextlib.ExitStack() as stack:
             signals = stack.enter_context(_Signals())
             try:
-                registry.adapter(self._options.source).check(self._options.channels)
                 folder = stack.enter_context(_runtime_folder())
                 # First: it waits for what a collector that was killed left running.
                 state = stack.enter_context(self._state(folder))
@@ -205,7 +185,7 @@ class Coordinator:
                 shard = self._shards(folder, endpoints, fleet, epochs)
                 aggregator = self._aggregator(folder, state, endpoints, fleet, assessed, epochs)
                 supervisor = self._compose(folder, fleet, aggregator, shard)
-                every_s = self._options.file.supervision.listing_s
+                every_s = self._file.supervision.listing_s
                 listing = Listing(endpoints, access, every_s=every_s)
                 helm = Helm(fleet, listing, supervisor, shard)
             except Interrupted:
@@ -219,19 +199,18 @@ class Coordinator:
 
     def _state(self, folder: Path) -> contextlib.AbstractContextManager[Path]:
         options = self._options
-        own_devnet = options.has_own_devnet
         return open_state(
-            options.state or (NONE if own_devnet else None),
+            options.state or (NONE if self._has_own_devnet else None),
             options.network,
             options.publish[0],
-            tells_blocks=not registry.adapter(options.source).unprovable,
-            is_lasting=not own_devnet,
+            tells_blocks=not registry.adapter(self._source).unprovable,
+            is_lasting=not self._has_own_devnet,
             fallback=folder,
         )
 
     def _endpoints(self, stack: contextlib.ExitStack) -> Endpoints:
         options = self._options
-        if options.has_own_devnet:
+        if self._has_own_devnet:
             self._announce("starting a devnet: a real node with real trading, about ten seconds")
             node = OwnDevnet(
                 spot=options.devnet_spot,
@@ -239,7 +218,7 @@ class Coordinator:
                 options=options.devnet_options,
             )
             return stack.enter_context(node).endpoints()
-        return networks.endpoints(options.network, options.file, options.source)
+        return networks.endpoints(options.network, self._file, self._source)
 
     def _assess(self, endpoints: Endpoints, access: Access, found: list[Market]) -> Assessment:
         """See how active the markets are; without that they can be collected too, but not chosen."""
@@ -263,7 +242,9 @@ class Coordinator:
         weights = activity.weights(markets, assessed)
         parts = initial_placement.assign(ids, shards=options.shards, weights=weights)
         shard_of = {market_id: shard for shard, part in enumerate(parts) for market_id in part}
-        self._announce(_started(options, markets, assessed, parts))
+        network = networks.title(options.network, self._file)
+        self._announce(_started(options, network, markets, assessed, parts))
+        self._announce(_how_to_look(options.publish[0], self._page))
         return Fleet(
             found,
             Assignment(
@@ -271,23 +252,23 @@ class Coordinator:
                 {market_id: shard_of[market_id] for market_id in ids},
             ),
             Selection(
-                options.markets or options.file.markets,
+                options.markets,
                 options.types,
                 # Nobody knows yet how active a new market will be.
                 follows=not (options.min_activity or options.top),
             ),
-            options.file.supervision,
+            self._file.supervision,
             weights=weights,
         )
 
     def _choose(self, found: list[Market], assessed: Assessment) -> list[Market]:
         options = self._options
-        patterns = options.markets or options.file.markets
+        patterns = options.markets
         chosen = selection.choose(found, patterns, options.types)
         chosen = activity.choose(chosen, assessed, least=options.min_activity, top=options.top)
         if options.shards > len(chosen):
             raise ConfigError(
-                f"--shards {options.shards} is more than the {len(chosen)} markets chosen: "
+                f"--shards {options.shards} is more than the {plural(len(chosen), 'market')} chosen: "
                 "a shard without a market has nothing to do"
             )
         return chosen
@@ -300,7 +281,7 @@ class Coordinator:
         if options.http:
             children.append(self._http(options.http, f"ipc://{folder}/link"))
         children += self._views
-        return Supervisor(children, options.file.supervision)
+        return Supervisor(children, self._file.supervision)
 
     def _aggregator(
         self,
@@ -329,12 +310,12 @@ class Coordinator:
                 assessed={m: found for m, found in assessed.items() if m in listed},
                 assignment=dict(fleet.assignment.wanted),
                 revision=fleet.revision,
-                resume_within=options.file.limits.replay_blocks,
+                resume_within=self._file.limits.replay_blocks,
                 endpoints=endpoints,
                 every_market=fleet.every_market,
-                channels=options.channels or DEFAULT_CHANNELS,
-                web=options.web,
-                source=options.source,
+                channels=options.channels,
+                web=self._page,
+                source=self._source,
                 log_level=options.log_level,
                 log_format=options.log_format,
             )
@@ -349,7 +330,7 @@ class Coordinator:
         config = ServingConfig(
             http=http,
             requests=link,
-            publish=options.publish[0],
+            publish=connectable(options.publish[0]),
             ready_coverage=options.ready_coverage,
             metrics_markets=options.metrics_markets,
             log_level=options.log_level,
@@ -367,15 +348,15 @@ class Coordinator:
             return ShardConfig(
                 shard=number,
                 epoch=epochs.next(),
-                source=options.source,
+                source=self._source,
                 endpoints=endpoints,
                 markets=fleet.of(number),
-                channels=options.channels or DEFAULT_CHANNELS,
+                channels=options.channels,
                 per_market=options.per_market,
                 push=f"ipc://{folder}/push",
                 link=f"ipc://{folder}/link",
                 budget=str(folder / BUDGET),
-                limits=options.file.limits,
+                limits=self._file.limits,
                 log_level=options.log_level,
                 log_format=options.log_format,
             )
@@ -395,7 +376,7 @@ class Coordinator:
                 self._ask(client, supervisor, helm, within_s=0.2)
                 if self._summary:
                     self._show(self._summary)
-                if options.duration_s is not None and time.monotonic() - began > options.duration_s:
+                if options.duration is not None and time.monotonic() - began > options.duration:
                     break
                 multiprocessing.connection.wait(
                     [*supervisor.sentinels(), signals.reader],
@@ -457,6 +438,7 @@ class Coordinator:
 
 def _started(
     options: StartOptions,
+    network: str,
     markets: Sequence[Market],
     assessed: Assessment,
     parts: Sequence[Sequence[str]],
@@ -465,12 +447,19 @@ def _started(
     listed = [market for market in markets if market is not CHAIN]
     counts = activity.count(listed, assessed) if assessed else {}
     kinds = ", ".join(f"{number} {level}" for level, number in counts.items())
-    connect = options.publish[0]
     return (
-        f"{len(listed)} markets of {options.network}"
-        f"{kinds and f' ({kinds})'} over {len(parts)} shards ({sizes}); "
+        f"{plural(len(listed), 'market')} of {network}"
+        f"{kinds and f' ({kinds})'} over {plural(len(parts), 'shard')} ({sizes}); "
         f"publishing on {', '.join(options.publish)}"
-        f"{f', HTTP on {options.http}' if options.http else ''}\n"
-        f"in another terminal: collector tail --connect {connect}"
-        + (f"\nin a browser: {options.web}" if options.web else "")
+        f"{f', HTTP on {options.http}' if options.http else ''}"
     )
+
+
+def _how_to_look(publish: str, page: str) -> str:
+    """Say what to type, or to open, to see what is collected."""
+    here = connectable(publish)
+    where = "" if here == DEFAULT_PUBLISH else f" --connect {here}"
+    text = f"in another terminal: {installed.command()} tail{where}"
+    if here != publish:
+        text += f"; from another machine: collector tail --connect {reachable(publish)}"
+    return f"{text}\nin a browser: {page}" if page else text

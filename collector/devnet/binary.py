@@ -6,8 +6,9 @@ import sys
 from pathlib import Path
 
 from collector.devnet.errors import DevnetError
+from collector.settings import installed
 
-_MISSING = "`collector devnet` needs the extra of that name: pip install 'collector[devnet]'"
+_MISSING = "'collector devnet' needs the extra of that name"
 
 
 def node_binary() -> Path:
@@ -25,7 +26,7 @@ def node_binary() -> Path:
     try:
         import injective_core
     except ImportError as exc:
-        raise DevnetError(f"{_MISSING} ({exc})") from exc
+        raise DevnetError(f"{_MISSING} ({exc}): {installed.advice('devnet')}") from exc
     folder = Path(injective_core.__file__ or "").parent / "bin"
     try:
         # Two devnets that unpack at once would run each other's half-written file.
@@ -50,7 +51,7 @@ def need_client() -> None:
         import Crypto  # noqa: F401
         import ecdsa  # noqa: F401
     except ImportError as exc:
-        raise DevnetError(f"{_MISSING} ({exc})") from exc
+        raise DevnetError(f"{_MISSING} ({exc}): {installed.advice('devnet')}") from exc
 
 
 def node_environment(binary: Path, *, temporary: Path) -> dict[str, str]:

@@ -16,6 +16,7 @@ from collector.devnet.errors import DevnetError
 from collector.devnet.info import DevnetInfo
 from collector.devnet.lifeline import Lifeline
 from collector.devnet.protocol import HALT, RESTART, Failed, HomeMade, Ready, decode_reports
+from collector.settings import installed
 
 _STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _ORDERS = {signal.SIGUSR1: RESTART, signal.SIGUSR2: HALT}
@@ -124,6 +125,6 @@ def _need_extra() -> None:
     ]
     if missing:
         raise DevnetError(
-            f"{' and '.join(missing)} cannot be imported: `collector devnet` needs the extra of "
-            "that name, pip install 'collector[devnet]' (Linux, or macOS on arm64)"
+            f"{' and '.join(missing)} cannot be imported: 'collector devnet' needs the extra of "
+            f"that name (Linux, or macOS on arm64): {installed.advice('devnet')}"
         )

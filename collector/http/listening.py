@@ -4,6 +4,7 @@ import importlib.util
 import socket
 from typing import Final
 
+from collector.settings import installed
 from shards.protocol.errors import ConfigError
 
 _EXTRA: Final = ("starlette", "uvicorn", "prometheus_client")
@@ -52,7 +53,5 @@ def check(http: str) -> None:
     address(http)
     missing = [name for name in _EXTRA if importlib.util.find_spec(name) is None]
     if missing:
-        raise ConfigError(
-            f"--http needs {' and '.join(missing)}: pip install 'injective-collector[web]'"
-        )
+        raise ConfigError(f"--http needs {' and '.join(missing)}: {installed.advice('web')}")
     listen(http).close()

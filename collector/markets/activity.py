@@ -9,13 +9,14 @@ and dead ones are collected like any other: a book may come at any block.
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Final, Literal
+from typing import Final
 
+from collector.settings.start_options import Level as Level
+from collector.settings.wording import plural
 from shards.adapters.interface import Evidence
 from shards.protocol.errors import ConfigError
 from shards.protocol.settings import Market
 
-Level = Literal["active", "quiet", "dead"]
 LEVELS: Final[tuple[Level, ...]] = ("active", "quiet", "dead")
 """The liveliest first."""
 
@@ -83,7 +84,7 @@ def choose(
     ]
     if not chosen:
         raise ConfigError(
-            f"none of {len(markets)} markets is as active as --min-activity {least} asks: "
+            f"none of {plural(len(markets), 'market')} is as active as --min-activity {least} asks: "
             "'collector markets' shows how active each is"
         )
     if top is None:

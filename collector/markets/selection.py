@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
+from collector.settings.wording import plural
 from shards.protocol.errors import ConfigError
 from shards.protocol.frames import symbol_of
 from shards.protocol.settings import Market
@@ -25,7 +26,11 @@ def with_symbols(markets: Sequence[Market]) -> list[Market]:
 
 
 def choose(
-    markets: Sequence[Market], patterns: Sequence[str] = (), types: Iterable[str] = ()
+    markets: Sequence[Market],
+    patterns: Sequence[str] = (),
+    types: Iterable[str] = (),
+    *,
+    where: str = "the network",
 ) -> list[Market]:
     """
     Choose markets by pattern (ticker, symbol, a glob of either, or market id) and type.
@@ -41,8 +46,8 @@ def choose(
     candidates = [m for m in markets if not wanted or m.type in wanted]
     if not candidates:
         raise ConfigError(
-            f"no market of type {', '.join(sorted(wanted)) or 'any'}: "
-            f"the network has {len(markets)} markets"
+            f"no market of type {' or '.join(sorted(wanted)) or 'any'}: "
+            f"{where} has {plural(len(markets), 'market')}"
         )
     if not patterns:
         chosen = [market for market in candidates if market.status == "Active"]

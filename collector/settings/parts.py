@@ -1,5 +1,6 @@
 """What the parts of a collector are told when they start; where things listen by default."""
 
+import socket
 from collections.abc import Mapping
 from typing import Final
 
@@ -50,10 +51,18 @@ def requests_endpoint(publish: str) -> str:
 
 def connectable(publish: str) -> str:
     """Name the endpoint to connect to where one listens at a publish endpoint, perhaps a wildcard."""
-    for anywhere in ("tcp://0.0.0.0:", "tcp://*:"):
-        if publish.startswith(anywhere):
-            return f"tcp://127.0.0.1:{publish.removeprefix(anywhere)}"
-    return publish
+    host, colon, port = publish.removeprefix("tcp://").rpartition(":")
+    if not publish.startswith("tcp://") or not colon:
+        return publish
+    if host in ("0.0.0.0", "*"):
+        return f"tcp://127.0.0.1:{port}"
+    return f"tcp://[::1]:{port}" if host == "[::]" else publish
+
+
+def reachable(publish: str) -> str:
+    """Name a publish endpoint for other machines, where one listens at a wildcard here."""
+    port = publish.rpartition(":")[2]
+    return publish if connectable(publish) == publish else f"tcp://{socket.gethostname()}:{port}"
 
 
 class Steering(msgspec.Struct, kw_only=True):

@@ -165,6 +165,8 @@ class Adapter:
 
     name: ClassVar[str]
     """As ``--source`` spells it."""
+    can_be_per_market: ClassVar[bool] = False
+    """Whether ``--per-market`` means something here: a call for each market instead of for all."""
     promises: ClassVar[Mapping[str, str]]
     """By channel, in a sentence for its users, what is guaranteed; only of those it gives."""
     unprovable: ClassVar[str] = ""
@@ -186,9 +188,9 @@ class Adapter:
         """The channels that it gives, in the order in which they are shown."""
         return tuple(name for name in channels.NAMES if name in self.promises)
 
-    def check(self, wanted: Iterable[str]) -> None:
+    def check(self, wanted: Iterable[str], place: str = "--channel") -> None:
         """
-        Make sure that these channels can be had here.
+        Make sure that these channels can be had here; ``place`` is where they were asked for.
 
         Raises:
             ConfigError: If one of them cannot, or if there is no such channel.
@@ -197,10 +199,10 @@ class Adapter:
         for channel in wanted:
             if channel not in channels.NAMES:
                 known = ", ".join(channels.NAMES)
-                raise ConfigError(f"channel {channel!r}: there is none, only {known}")
+                raise ConfigError(f"{place} {channel!r}: there is none, only {known}")
             if channel not in self.promises:
                 raise ConfigError(
-                    f"--channel {channel}: the source {self.name} does not give it, only "
+                    f"{place} {channel}: the source {self.name} does not give it, only "
                     f"{', '.join(self.channels)} "
                     "('collector capabilities' says what each source guarantees)"
                 )

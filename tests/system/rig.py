@@ -87,7 +87,7 @@ class Rig:
         more = ("--books-every", books_every, "--max-rps", 400)
         record = ("--record", self.folder / "frames.capture")
         return self._verifying.enter_context(
-            self._process("verify", *arguments, *more, *record, module="collector.verify")
+            self._process("verify", "verify", *arguments, *more, *record)
         )
 
     def verdict(self, verifier: "subprocess.Popen[bytes]") -> dict[str, Any]:
@@ -110,11 +110,11 @@ class Rig:
         return path
 
     @contextlib.contextmanager
-    def _process(self, name: str, *arguments: object, module: str = "collector") -> Any:
+    def _process(self, name: str, *arguments: object) -> Any:
         """Run one of our commands in a group of its own; whatever happens, end the group."""
         with (self.folder / f"{name}.log").open("wb") as log:
             process = subprocess.Popen(
-                [sys.executable, "-m", module, *map(str, arguments)],
+                [sys.executable, "-m", "collector", *map(str, arguments)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE if name != "collector" else log,
                 stderr=log,

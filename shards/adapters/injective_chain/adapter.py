@@ -110,6 +110,7 @@ class ChainGrpc(InjectiveChain):
     """The chain stream over gRPC."""
 
     name = "chain-grpc"
+    can_be_per_market = True
     origins = frozenset({"chain-grpc", "replay"})
     stream = "chain_stream"
     needs = frozenset({"chain_stream", "rpc", "chain_grpc"})

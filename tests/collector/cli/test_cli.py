@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 import pytest
 
+from collector.cli.base import Group
 from collector.cli.main import cli
 from tests.system.running import Devnet, collector, free_port_pair, run
 
@@ -56,12 +57,18 @@ def test_a_shard_loads_no_wallet_code() -> None:
     assert _python(code).strip() == "[]"
 
 
+def program() -> Group:
+    assert isinstance(cli, Group)
+    return cli
+
+
 def _commands() -> list[tuple[str, click.Command]]:
-    return sorted(cli.commands.items())
+    return [(command.name or "", command) for command in program().all_commands()]
 
 
 @pytest.mark.parametrize(("name", "command"), _commands(), ids=[n for n, _ in _commands()])
 def test_every_command_and_option_has_a_help_text(name: str, command: click.Command) -> None:
+    assert program().load(name) is command
     assert command.help
     for parameter in command.params:
         if isinstance(parameter, click.Option) and not parameter.hidden:
@@ -76,14 +83,14 @@ def test_every_command_is_in_the_operations_page(name: str) -> None:
 @pytest.mark.parametrize(
     ("options", "code", "expected"),
     [
-        (["--shards", "0"], EXIT_CONFIG, "--shards 0: at least one is needed"),
-        (["--shards", "x"], EXIT_USAGE, "'x' is not a valid integer"),
-        (["--publish", "nowhere"], EXIT_CONFIG, "neither tcp://HOST:PORT nor ipc://PATH"),
-        (["--publish", "tcp://127.0.0.1:99999"], EXIT_CONFIG, "the port must be 1 to 65534"),
+        (["--shards", "0"], EXIT_USAGE, "--shards must be a whole number of at least 1, not 0"),
+        (["--shards", "x"], EXIT_USAGE, "--shards must be a whole number of at least 1, not 'x'"),
+        (["--publish", "nowhere"], EXIT_USAGE, "neither tcp://HOST:PORT nor ipc://PATH"),
+        (["--publish", "tcp://127.0.0.1:99999"], EXIT_USAGE, "the port must be 1 to 65534"),
         (["--network", "nonet"], EXIT_CONFIG, "no network 'nonet': there are mainnet, testnet"),
         (["--config", "/nowhere.toml"], EXIT_CONFIG, "cannot read the configuration /nowhere.toml"),
         (["--summary", "/nowhere/at/all"], EXIT_CONFIG, "--summary /nowhere/at/all"),
-        (["--min-coverage", "2"], EXIT_USAGE, "2.0 is not in the range 0<=x<=1"),
+        (["--min-coverage", "2"], EXIT_USAGE, "a number of at least 0 and at most 1, not 2"),
     ],
 )
 def test_bad_options_are_named(options: list[str], code: int, expected: str) -> None:
@@ -96,18 +103,18 @@ def test_bad_options_are_named(options: list[str], code: int, expected: str) -> 
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("shards = 'two'", "Expected `int | null`, got `str` - at `$.shards`"),
-        ("shard = 2", "Object contains unknown field `shard`"),
-        ("[network]\nchain_wss = ['ws://x']", "unknown field `chain_wss` - at `$.network`"),
-        ("[limits]\npush_hmw = 5", "unknown field `push_hmw` - at `$.limits`"),
-        ("[limits]\npush_hwm = 'x'", "Expected `int`, got `str` - at `$.limits.push_hwm`"),
-        ("[limits]\nkeyframe_every = 0", "Expected `int` >= 1 - at `$.limits.keyframe_every`"),
-        ("[limits]\nmute_floor_s = -2", "Expected `float` > 0.0 - at `$.limits.mute_floor_s`"),
-        ("[limits]\nconfirm_s = inf", "Expected `float` <= 1000000000.0 - at `$.limits.confirm_s`"),
-        ("[supervision]\nlisting_s = 0", "Expected `float` > 0.0 - at `$.supervision.listing_s`"),
-        ("shards = 0", "Expected `int` >= 1 - at `$.shards`"),
-        ("ready_coverage = 1.5", "Expected `float` <= 1.0 - at `$.ready_coverage`"),
-        ("[network]\nrpc = 'x'", "Expected `array`, got `str` - at `$.network.rpc`"),
+        ("shards = 'two'", "shards must be a whole number of at least 1, not 'two'"),
+        ("shard = 2", "there is no key 'shard'; did you mean shards?"),
+        ("[network]\nchain_wss = ['ws://x']", "there is no key 'chain_wss' in [network]; did you"),
+        ("[limits]\npush_hmw = 5", "'push_hmw' in [limits]; did you mean push_hwm?"),
+        ("[limits]\npush_hwm = 'x'", "limits.push_hwm must be a whole number of at least 1"),
+        ("[limits]\nkeyframe_every = 0", "limits.keyframe_every must be a whole"),
+        ("[limits]\nmute_floor_s = -2", "limits.mute_floor_s must be a number greater"),
+        ("[limits]\nconfirm_s = inf", "1,000,000,000, not inf"),
+        ("[supervision]\nlisting_s = 0", "supervision.listing_s must be a number"),
+        ("shards = 0", "shards must be a whole number of at least 1, not 0"),
+        ("ready_coverage = 1.5", "ready_coverage must be a number of at least 0"),
+        ("[network]\nrpc = 'x'", "network.rpc must be a list of texts, not a text"),
         ("shards = = 2", "is not TOML"),
         ("[network]\nchain_ws = ['http://x']", "'http://x' does not begin with ws:// or wss://"),
     ],
@@ -155,7 +162,8 @@ def test_top_says_what_it_needs() -> None:
         [sys.executable, "-c", without, "top"], capture_output=True, text=True, check=False
     )
     assert done.returncode == EXIT_CONFIG
-    assert "pip install 'injective-collector[tui]'" in done.stderr
+    assert "pip install" in done.stderr
+    assert "[tui]" in done.stderr
 
 
 @pytest.mark.node

@@ -37,7 +37,7 @@ from tests.collector.client.scripted_publisher import (
     trades,
 )
 
-TAIL = [sys.executable, "-c", "from collector.cli.tail import tail; tail()"]
+TAIL = [sys.executable, "-c", "from collector.cli.tail import tail; tail(prog_name='tail')"]
 INJ, PERP = "INJ-USDT", "INJ-USDT-PERP"
 MARKETS = [
     {"market_id": market_id(symbol), "ticker": symbol.replace("-", "/", 1), "symbol": symbol}
@@ -132,10 +132,17 @@ def test_nobody_at_the_endpoint_is_one_sentence_and_3() -> None:
     done = run("--connect", endpoint)
     assert done.returncode == 3
     assert re.fullmatch(
-        r"Error: no collector answered at tcp://127.0.0.1:\d+ within 5 s: "
+        r"tail: no collector answered at tcp://127.0.0.1:\d+ within 5 s: "
         r"is one running \('collector start'\), and is this its endpoint \(--connect\)\?\n",
         done.stderr,
     )
+
+
+def test_a_channel_that_there_is_not_is_one_sentence_and_2() -> None:
+    done = run("--channel", "tardes")
+    assert done.returncode == 2
+    assert "not 'tardes'; did you mean trades" in done.stderr
+    assert done.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize(
@@ -143,7 +150,6 @@ def test_nobody_at_the_endpoint_is_one_sentence_and_3() -> None:
     [
         (["--market", "INJUSDT"], "no market matches 'INJUSDT'; did you mean INJ-USDT"),
         (["--market", "ETH*"], "no market matches 'ETH*'"),
-        (["--channel", "tardes"], "unknown channel 'tardes': choose from book, trades, gap"),
     ],
 )
 def test_what_cannot_match_is_one_sentence_and_3(arguments: list[str], text: str) -> None:

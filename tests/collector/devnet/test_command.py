@@ -8,8 +8,8 @@ from contextlib import ExitStack
 import pytest
 from click.testing import CliRunner
 
+from collector.cli.devnet import devnet
 from collector.devnet.binary import node_binary
-from collector.devnet.command import devnet
 from collector.devnet.config import Ports
 from collector.devnet.errors import DevnetError
 from collector.devnet.ports import choose_ports
@@ -32,14 +32,15 @@ def test_more_idle_markets_than_markets_is_a_usage_error(idle):
 def test_missing_extra_is_said_in_one_sentence(package):
     code = (
         f"import sys; sys.modules[{package!r}] = None\n"
-        "from collector.devnet.command import devnet; devnet(['--json'])"
+        "from collector.cli.devnet import devnet; devnet(['--json'])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 3
     assert done.stdout == ""
     assert done.stderr.count("\n") == 1
     assert package in done.stderr
-    assert "pip install 'collector[devnet]'" in done.stderr
+    assert "pip install" in done.stderr
+    assert "[devnet]" in done.stderr
 
 
 def test_a_missing_package_is_an_error_for_whoever_imports_it(monkeypatch):
@@ -49,7 +50,7 @@ def test_a_missing_package_is_an_error_for_whoever_imports_it(monkeypatch):
 
 
 def test_importing_the_command_is_cheap():
-    code = "import sys, collector.devnet.command; print(*sys.modules)"
+    code = "import sys, collector.cli.devnet; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     heavy = {"grpc", "google", "ecdsa", "Crypto", "asyncio", "injective_core"}
     assert not heavy & set(done.stdout.split())

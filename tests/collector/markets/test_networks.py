@@ -26,8 +26,17 @@ def test_a_public_network_has_no_websocket_and_says_what_to_do() -> None:
         networks.endpoints("mainnet", File(), "chain-ws")
 
 
-def test_a_files_endpoints_go_before_the_names() -> None:
-    assert networks.endpoints("mainnet", File(network=OWN), "chain-ws") == OWN
+def test_a_files_endpoints_go_before_those_of_the_usual_node() -> None:
+    assert networks.endpoints("local", File(network=OWN), "chain-ws") == OWN
+
+
+@pytest.mark.parametrize("name", ["mainnet", "testnet", "devnet"])
+def test_a_network_is_not_collected_under_the_name_of_another(name: str) -> None:
+    file = File(path="f.toml", network=OWN)
+    with pytest.raises(ConfigError, match=rf"{name} is asked for, and the \[network\] of f.toml"):
+        networks.described(name, file)
+    assert networks.title("local", file) == "the [network] of f.toml"
+    assert networks.title("local", File()) == "local"
 
 
 def test_a_network_that_the_file_names_is_chosen_by_its_name() -> None:
@@ -67,14 +76,17 @@ def test_certificates_are_named_from_the_files_own_folder(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("[network]\nrcp = []\n", r"unknown field `rcp` - at `\$\.network`"),
-        ("[networks.home]\nrcp = []\n", r"unknown field `rcp` - at `\$\.networks\.home`"),
-        ("[networks]\nhome = 1\n", r"Expected `object`, got `int` - at `\$\.networks\[\.\.\.\]`"),
-        ("network = 1\n", r"Expected `object \| null`, got `int` - at `\$\.network`"),
-        ('[network]\ntls = "yes"\n', r"Expected `bool`, got `str` - at `\$\.network\.tls`"),
+        ("[network]\nrcp = []\n", r"there is no key 'rcp' in \[network\]"),
+        (
+            "[networks.home]\nrcp = []\n",
+            r"there is no key 'rcp' in \[networks\.home\]; did you mean rpc",
+        ),
+        ("[networks]\nhome = 1\n", r"networks\.home must be a table, not 1"),
+        ("network = 1\n", r"network must be a name or a table of endpoints, not 1"),
+        ('[network]\ntls = "yes"\n', r"network\.tls must be true or false, not a text"),
         (
             '[networks.home]\nbased_on = "mianet"\n',
-            r"'mianet' is none of mainnet, testnet, local - at `\$\.networks\.home\.based_on`",
+            r"networks\.home\.based_on must be one of mainnet, testnet, local, not 'mianet'; did",
         ),
     ],
 )

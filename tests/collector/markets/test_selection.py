@@ -107,7 +107,7 @@ def test_one_pattern_of_several_that_matches_nothing_is_an_error() -> None:
 
 
 def test_a_type_that_no_market_has_is_an_error() -> None:
-    with pytest.raises(ConfigError, match="no market of type binary: the network has 1 markets"):
+    with pytest.raises(ConfigError, match="no market of type binary: the network has 1 market"):
         choose(MARKETS[:1], types=["binary"])
 
 

@@ -9,12 +9,12 @@ import msgspec
 import pytest
 from click.testing import CliRunner
 
+from collector.cli.verify import verify
 from collector.verify import capture
 from collector.verify.amounts import address, amount, hexadecimal, scaled
 from collector.verify.block_results import trades
 from collector.verify.books import Books
 from collector.verify.capture import CaptureError
-from collector.verify.command import verify
 from collector.verify.published import Book
 
 
@@ -153,7 +153,7 @@ def test_it_shares_no_decoding_with_the_data_path() -> None:
 
 
 def test_importing_the_command_is_cheap() -> None:
-    code = "import sys, collector.verify.command; print(*sys.modules)"
+    code = "import sys, collector.cli.verify; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert not {"grpc", "zmq", "pyinjective", "asyncio"} & set(done.stdout.split())
 

@@ -58,7 +58,7 @@ def running(folder: Path, name: str, *arguments: object) -> "Iterator[subprocess
 def verify(info: DevnetInfo, *arguments: object) -> "subprocess.CompletedProcess[str]":
     endpoints = info.endpoints
     node = ("--rpc", endpoints.rpc, "--grpc", endpoints.chain_grpc, "--max-rps", "500")
-    command = [sys.executable, "-m", "collector.verify", *node, *map(str, arguments)]
+    command = [sys.executable, "-m", "collector", "verify", *node, *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=150)
 
 

@@ -17,7 +17,7 @@ from tests.collector.web.serving import Dashboard, dashboard
 from tests.simulator.client import simulator
 from tests.system.running import Running, collector, eventually, free_port_pair, run
 
-EXIT_CONFIG = 3
+EXIT_USAGE, EXIT_CONFIG = 2, 3
 FIVE_TIMES_A_SECOND_S = 0.2
 
 
@@ -223,12 +223,12 @@ def test_it_ends_by_signal_with_exit_code_0_although_somebody_looks(
     [
         (("--connect", "nowhere"), "neither tcp://HOST:PORT nor ipc://PATH"),
         (("--listen", "0.0.0.0:0"), "add --allow-remote if that is meant"),
-        (("--listen", "nowhere"), "is not HOST:PORT"),
+        (("--listen", "nowhere"), "--listen must be HOST:PORT"),
     ],
 )
 def test_bad_options_of_dashboard_are_named(options: tuple[str, ...], expected: str) -> None:
     done = run("dashboard", *options)
-    assert done.returncode == EXIT_CONFIG
+    assert done.returncode == (EXIT_USAGE if "nowhere" in options else EXIT_CONFIG)
     assert expected in done.stderr
     assert "Traceback" not in done.stderr
 
@@ -236,13 +236,13 @@ def test_bad_options_of_dashboard_are_named(options: tuple[str, ...], expected: 
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
-        (("--web", "nowhere"), "--web 'nowhere' is not HOST:PORT"),
+        (("--web", "nowhere"), "--web must be HOST:PORT"),
         (("--web", "0.0.0.0:0"), "add --web-allow-remote if that is meant"),
     ],
 )
 def test_bad_options_of_start_are_named(options: tuple[str, ...], expected: str) -> None:
     done = run("start", *options)
-    assert done.returncode == EXIT_CONFIG
+    assert done.returncode == (EXIT_USAGE if "nowhere" in options else EXIT_CONFIG)
     assert expected in done.stderr
 
 
@@ -259,5 +259,6 @@ def test_without_the_extra_one_sentence_says_what_to_install(command: tuple[str,
         [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60
     )
     assert done.returncode == EXIT_CONFIG
-    assert "pip install 'injective-collector[web]'" in done.stderr
+    assert "pip install" in done.stderr
+    assert "[web]" in done.stderr
     assert "Traceback" not in done.stderr

@@ -1,4 +1,4 @@
-"""The command `collector devnet`."""
+"""`collector devnet`: a real node on loopback, with real trading."""
 
 import sys
 from pathlib import Path
@@ -7,105 +7,105 @@ from typing import get_args
 import click
 import msgspec
 
+from collector.cli import options
+from collector.cli.command import Command
 from collector.devnet.config import DevnetConfig, Ports, Traffic
 from collector.devnet.info import DevnetInfo
-from shards.protocol.errors import EXIT_CONFIG
+from collector.settings import installed
+from shards.protocol.errors import ConfigError
 
 
-@click.command()
-@click.option(
+@click.command(cls=Command)
+@options.option(
     "--spot",
     default=12,
     show_default=True,
-    type=click.IntRange(0),
+    type=options.Number(int, least=0),
     help="Spot markets in the genesis.",
 )
-@click.option(
+@options.option(
     "--perp",
     default=4,
     show_default=True,
-    type=click.IntRange(0),
+    type=options.Number(int, least=0),
     help="Perpetual markets in the genesis.",
 )
-@click.option(
+@options.option(
     "--quiet-markets",
     default=0,
     show_default=True,
-    type=click.IntRange(0),
+    type=options.Number(int, least=0),
     help="How many markets, from the end of the list, never trade.",
 )
-@click.option(
+@options.option(
     "--paused-markets",
     default=0,
     show_default=True,
-    type=click.IntRange(0),
+    type=options.Number(int, least=0),
     help="How many markets, before the quiet ones, have the status Paused.",
 )
-@click.option(
+@options.option(
     "--seed",
     default=1,
     show_default=True,
+    type=options.Number(int),
     help="The same seed gives the same markets and the same orders.",
 )
-@click.option(
+@options.option(
     "--block-time",
     default=0.65,
     show_default=True,
-    type=click.FloatRange(0.5, 4),
+    type=options.Number(float, least=0.5, most=4),
     help="Seconds from block to block; the node takes 0.51 s at least.",
 )
-@click.option(
+@options.option(
     "--traffic",
     default="normal",
     show_default=True,
-    type=click.Choice(get_args(Traffic)),
+    type=options.Value(Traffic, get_args(Traffic)),
     help="How much is traded.",
 )
-@click.option(
+@options.option(
     "--stream-buffer",
     default=100,
     show_default=True,
-    type=click.IntRange(1),
+    type=options.Number(int, least=1),
     help="Blocks the node keeps for a slow chain-stream subscriber before it drops it.",
 )
-@click.option(
+@options.option(
     "--home",
     default=None,
-    type=click.Path(file_okay=False),
+    type=click.Path(),
+    metavar="FOLDER",
     help="Keep the chain in this folder and go on with it the next time.  "
     "[default: a temporary folder, removed at the end]",
 )
-@click.option(
+@options.option(
     "--rpc-port",
     default=0,
-    type=click.IntRange(0, 65535),
+    type=options.Number(int, least=0, most=65535),
     help="CometBFT RPC port.  [default: a free one]",
 )
-@click.option(
+@options.option(
     "--ws-port",
     default=0,
-    type=click.IntRange(0, 65535),
+    type=options.Number(int, least=0, most=65535),
     help="Chain-stream WebSocket port.  [default: a free one]",
 )
-@click.option(
+@options.option(
     "--grpc-port",
     default=0,
-    type=click.IntRange(0, 65535),
+    type=options.Number(int, least=0, most=65535),
     help="Chain gRPC port.  [default: a free one]",
 )
-@click.option(
+@options.option(
     "--stream-port",
     default=0,
-    type=click.IntRange(0, 65535),
+    type=options.Number(int, least=0, most=65535),
     help="Chain-stream gRPC port.  [default: a free one]",
 )
-@click.option(
-    "--json",
-    "as_json",
-    is_flag=True,
-    help="Print endpoints and markets as one JSON line once the node is ready.",
-)
-@click.option(
+@options.json("Print endpoints and markets as one JSON line once the node is ready.")
+@options.option(
     "--stop-with-stdin",
     is_flag=True,
     hidden=True,
@@ -152,9 +152,8 @@ def _run(config: DevnetConfig, *, as_json: bool, stop_with_stdin: bool) -> None:
 
     try:
         Session(config, announce, lifeline_pipe=sys.stdin if stop_with_stdin else None).run()
-    except DevnetError as exc:
-        click.echo(f"collector devnet: {exc}", err=True)
-        raise SystemExit(EXIT_CONFIG) from exc
+    except DevnetError as error:
+        raise ConfigError(str(error)) from None
 
 
 def _write_config(info: DevnetInfo) -> Path:
@@ -177,6 +176,6 @@ def _as_text(info: DevnetInfo, config: Path) -> str:
         f"  chain-grpc  {info.endpoints.chain_stream} (stream), "
         f"{info.endpoints.chain_grpc} (queries)\n"
         f"  rpc         {info.endpoints.rpc}\n"
-        f"in another terminal: collector start --shards 2 --config {config}\n"
+        f"in another terminal: {installed.command()} start --shards 2 --config {config}\n"
         "Ctrl-C stops it."
     )

@@ -1,0 +1,60 @@
+"""A command: its options have environment twins, and a wrong one is said in one sentence."""
+
+import os
+import sys
+from collections.abc import Iterable
+from typing import Any
+
+import click
+
+from collector.cli import environment
+from collector.cli.base import CONTEXT, Group, Voice, fail, unwritable
+from collector.cli.options import Option
+from shards.protocol.errors import EXIT_CONFIG, ConfigError
+
+
+class Command(Voice, click.Command):
+    """A command whose options have twins, and which says what is wrong with them."""
+
+    def __init__(self, *arguments: Any, **settings: Any) -> None:
+        settings["context_settings"] = CONTEXT | (settings.get("context_settings") or {})
+        super().__init__(*arguments, **settings)
+
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any
+    ) -> click.Context:
+        """Parse; an error knows the command that it is about."""
+        try:
+            return super().make_context(info_name, args, parent=parent, **extra)
+        except click.UsageError as error:
+            if error.ctx is None:
+                error.ctx = click.Context(self, info_name=info_name, parent=parent)
+            raise
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run; a configuration that cannot be is one sentence."""
+        if environment.unknown(os.environ, twins([self])):
+            # It may be another command's: only now is it worth to load them all.
+            group = ctx.parent.command if ctx.parent else None
+            commands = group.all_commands() if isinstance(group, Group) else [self]
+            if said := environment.unknown(os.environ, twins(commands)):
+                raise click.UsageError(said, ctx)
+        try:
+            found = super().invoke(ctx)
+            sys.stdout.flush()
+        except ConfigError as error:
+            fail(ctx, str(error), EXIT_CONFIG)
+        except OSError as error:
+            unwritable(ctx, error)
+        return found
+
+
+def twins(commands: Iterable[click.Command]) -> list[str]:
+    """Name every environment twin there is."""
+    return [
+        twin
+        for command in commands
+        for parameter in command.params
+        if isinstance(parameter, Option)
+        for twin in parameter.twins(command.name or "")
+    ]

@@ -1,0 +1,145 @@
+"""`collector markets`: those of a network, or those of a running collector with their state."""
+
+import json
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from collector.cli import options
+from collector.cli.asking import ask_at
+from collector.cli.command import Command
+from collector.settings.parts import DEFAULT_PUBLISH
+from collector.settings.start_options import StartOptions
+from shards.protocol.errors import ConfigError
+
+if TYPE_CHECKING:
+    from shards.adapters.interface import Evidence
+    from shards.protocol.settings import Endpoints, Market
+
+_CHOICE: Final = ("markets", "types", "min_activity", "top")
+
+
+@click.command(cls=Command)
+@options.of_start(["network", *_CHOICE])
+@options.config
+@options.connect(
+    "Ask a running collector there instead of the network.", default=None, show_default=False
+)
+@options.json("Print one JSON array.")
+def markets(*, config: str | None, connect: str | None, as_json: bool, **_: Any) -> None:
+    """
+    List the markets of a network, or of a running collector with their state.
+
+    Without --network, --config or --connect the collector at the default endpoint is asked.
+    """
+    given = options.given(click.get_current_context())
+    if not {"network", "config", "connect"} & given.keys():
+        connect = DEFAULT_PUBLISH
+    wanted = {name: value for name, value in given.items() if name in ("network", *_CHOICE)}
+    rows = (
+        _of_collector(connect, StartOptions(**wanted)) if connect else _of_network(config, wanted)
+    )
+    if as_json:
+        click.echo(json.dumps(rows))
+        return
+    for line in _table(rows):
+        click.echo(line)
+
+
+def _of_collector(connect: str, wanted: StartOptions) -> list[dict[str, Any]]:
+    """Ask a running collector, and take what is wanted of what it has."""
+    import msgspec
+
+    from collector.markets import activity, selection
+    from shards.adapters.interface import Evidence
+    from shards.protocol.settings import Market
+
+    rows: list[dict[str, Any]] = ask_at(connect, "markets")
+    if wanted == StartOptions():
+        return rows
+    found = msgspec.convert(rows, list[Market])
+    known = {row["market_id"]: row for row in rows}
+    # Whoever asks for no type and no pattern sees those that were delisted, too.
+    chosen = selection.choose(found, wanted.markets or ("*",), wanted.types, where="the collector")
+    evidence = {
+        market_id: Evidence(
+            has_book=row["activity"] != "dead",
+            moved=row["activity"] == "active",
+            volume=row.get("volume"),
+        )
+        for market_id, row in known.items()
+    }
+    chosen = activity.choose(chosen, evidence, least=wanted.min_activity, top=wanted.top)
+    return [known[market.market_id] for market in chosen]
+
+
+def _of_network(config: str | None, given: dict[str, Any]) -> list[dict[str, Any]]:
+    """Ask the nodes of a network, which the options name or else the file."""
+    from collector.markets import networks
+
+    file = networks.read(config) if config else networks.File()
+    # What the file chooses is not taken over: the list is there to choose from.
+    told = {name: file.options[name] for name in ("network", "source") if name in file.options}
+    wanted = StartOptions(**{**told, **given})
+    if wanted.network == "devnet" and "devnet" not in file.networks:
+        raise ConfigError(
+            "a devnet lives only as long as its collector: ask that one with --connect"
+        )
+    source = wanted.source or networks.source(wanted.network, file)
+    return _listed(networks.endpoints(wanted.network, file, source), wanted)
+
+
+def _listed(endpoints: "Endpoints", wanted: StartOptions) -> list[dict[str, Any]]:
+    """Ask a network for its markets and how active they are."""
+    from collector.markets import activity, assessment, discovery, selection
+    from shards.net.access import Access
+    from shards.protocol.errors import SourceError
+
+    access = Access(endpoints)
+    found = discovery.discover(endpoints, access)
+    try:
+        assessed = assessment.assess(endpoints, access, found)
+    except SourceError as error:
+        if wanted.min_activity or wanted.top:
+            raise ConfigError(f"cannot say how active the markets are: {error}") from None
+        assessed = {}
+    chosen = selection.choose(found, wanted.markets or ("*",), wanted.types)
+    chosen = activity.choose(chosen, assessed, least=wanted.min_activity, top=wanted.top)
+    return [_row(market, assessed.get(market.market_id)) for market in chosen]
+
+
+def _row(market: "Market", evidence: "Evidence | None") -> dict[str, Any]:
+    from collector.markets import activity
+
+    return {
+        "market_id": market.market_id,
+        "ticker": market.ticker,
+        "symbol": market.symbol,
+        "type": market.type,
+        "status": market.status,
+        "price_tick": market.price_tick,
+        "quantity_tick": market.quantity_tick,
+        "activity": activity.level(evidence) if evidence is not None else None,
+        "volume": evidence.volume if evidence is not None else None,
+        "volume_blocks": evidence.blocks if evidence is not None else 0,
+    }
+
+
+def _table(rows: list[dict[str, Any]]) -> list[str]:
+    """Lay the rows out in columns, the wide market id last."""
+    names: list[str] = [
+        name
+        for name in ("symbol", "ticker", "type", "status", "activity")
+        if rows and name in rows[0]
+    ]
+    if rows and "state" in rows[0]:
+        names += ["shard", "state", "height", "trades", "book_updates"]
+    names.append("market_id")
+    cells = [names] + [
+        ["" if row.get(name) is None else str(row[name]) for name in names] for row in rows
+    ]
+    widths = [max(len(line[i]) for line in cells) for i in range(len(names))]
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        for line in cells
+    ]

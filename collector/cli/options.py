@@ -1,0 +1,289 @@
+"""
+Options with environment twins, the types of their values, and those that commands share.
+
+The twin of an option has the option's name: ``--market`` of ``start`` is
+``COLLECTOR_START_MARKET``. Names that were made of something else once are read as well. Several
+values are separated by commas, since tickers may have blanks: ``BTC/USDT PERP``.
+"""
+
+import math
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+import click
+from click.core import ParameterSource
+
+from collector.settings import start_options, wording
+from collector.settings.addresses import host_port
+from collector.settings.parts import DEFAULT_PUBLISH, DEFAULT_WEB, requests_endpoint
+from collector.settings.start_options import OptionRow, twin_of
+
+if TYPE_CHECKING:
+    ParamType = click.ParamType[Any]
+else:
+    # Older releases of click do not have it as a generic.
+    ParamType = click.ParamType
+
+_Decorated = TypeVar("_Decorated", bound=Callable[..., Any])
+
+
+class Option(click.Option):
+    """An option with its environment twin, and the older name of that where there is one."""
+
+    def __init__(self, *arguments: Any, **settings: Any) -> None:
+        super().__init__(*arguments, **settings)
+        # click would look for the older name alone.
+        self.allow_from_autoenv = False
+
+    @property
+    def flag(self) -> str:
+        """The name that the option is known by: the longest one."""
+        return max(self.opts, key=len)
+
+    def twins(self, command: str) -> tuple[str, ...]:
+        """Name the environment twins of this option of a command, the older one last."""
+        if self.hidden:
+            return ()
+        older = twin_of(command, self.name or "")
+        return tuple(dict.fromkeys((twin_of(command, self.flag), older)))
+
+    def resolve_envvar_value(self, ctx: click.Context) -> str | None:
+        """Read the twin; an empty one counts as left out."""
+        for name in self.twins(ctx.command.name or ""):
+            if value := os.environ.get(name):
+                ctx.meta[_origin_key(self)] = name
+                return value
+        return None
+
+    def value_from_envvar(self, ctx: click.Context) -> Any:
+        """Split what may be several values."""
+        value = self.resolve_envvar_value(ctx)
+        if value is None or not self.multiple:
+            return super().value_from_envvar(ctx)
+        older = ctx.meta[_origin_key(self)] != self.twins(ctx.command.name or "")[0]
+        return separated(value, by_blanks=older or self.name != "markets")
+
+
+def _origin_key(parameter: click.Parameter) -> str:
+    return f"collector.twin.{parameter.name}"
+
+
+def separated(text: str, *, by_blanks: bool) -> tuple[str, ...]:
+    """
+    Split a twin's values at commas and line ends.
+
+    Where none of them is there, and values have no blanks, they may be separated by blanks.
+    """
+    if by_blanks and not {",", "\n"} & set(text):
+        return tuple(text.split())
+    parts = (part.strip() for part in text.replace("\n", ",").split(","))
+    return tuple(part for part in parts if part)
+
+
+def origin(ctx: click.Context, parameter: click.Parameter) -> str:
+    """Say where a parameter's value was given: the option's name, or that of its twin."""
+    found = ctx.meta.get(_origin_key(parameter))
+    if isinstance(parameter, Option):
+        return str(found or parameter.flag)
+    return parameter.human_readable_name
+
+
+def given(ctx: click.Context) -> dict[str, Any]:
+    """Return what was given on the command line or in the environment, without defaults."""
+    said = (ParameterSource.COMMANDLINE, ParameterSource.ENVIRONMENT)
+    return {
+        name: value for name, value in ctx.params.items() if ctx.get_parameter_source(name) in said
+    }
+
+
+# -- types of values ----------------------------------------------------------------------
+
+
+class Value(ParamType):
+    """A value of a type with bounds, or one of several words; what is no such value is said."""
+
+    def __init__(self, kind: Any, choices: Sequence[str] = (), name: str = "text") -> None:
+        self.kind = kind
+        self.choices = tuple(choices)
+        self.name = name
+
+    def convert(self, value: Any, param: Any, ctx: click.Context | None) -> Any:
+        """Convert a text; defaults may be values already."""
+        if self.choices:
+            folded = {choice.casefold(): choice for choice in self.choices}
+            value = folded.get(str(value).casefold(), value)
+        try:
+            return wording.converted(value, self.kind, self.choices, strict=False)
+        except ValueError as error:
+            self.fail(f"must be {error}", param, ctx)
+
+    def get_metavar(self, param: click.Parameter, *_: Any, **__: Any) -> str | None:
+        """Show the words there are to choose from."""
+        return f"[{'|'.join(self.choices)}]" if self.choices else None
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[Any]:
+        """Offer the words there are to choose from."""
+        from click.shell_completion import CompletionItem
+
+        return [CompletionItem(choice) for choice in self.choices if choice.startswith(incomplete)]
+
+
+class Number(Value):
+    """A number within bounds; neither nan nor an infinity is one."""
+
+    def __init__(
+        self, kind: type[int] | type[float], *, least: float = -math.inf, above: float = -math.inf,
+        most: float = math.inf,
+    ) -> None:  # fmt: skip
+        super().__init__(kind, name="number")
+        self._bounds = (least, above, most)
+
+    def convert(self, value: Any, param: Any, ctx: click.Context | None) -> Any:
+        """Convert a text, and look at the bounds."""
+        least, above, most = self._bounds
+        try:
+            number = self.kind(value)
+        except (ValueError, TypeError):
+            number = math.nan
+        if not (least <= number <= most and number > above and math.isfinite(number)):
+            # A number is shown as one, although it was typed as a text.
+            what = value if math.isnan(number) and value != "nan" else number
+            self.fail(f"must be {self._expected()}, not {wording.shown(what)}", param, ctx)
+        return number
+
+    def _expected(self) -> str:
+        least, above, most = self._bounds
+        said = [f"of at least {least:g}"] if least > -math.inf else []
+        said += [f"greater than {above:g}"] if above > -math.inf else []
+        said += [f"at most {most:g}"] if most < math.inf else []
+        what = "a whole number" if self.kind is int else "a number"
+        return f"{what} {' and '.join(said)}".rstrip()
+
+
+class Endpoint(ParamType):
+    """A publish endpoint, tcp or ipc."""
+
+    name = "endpoint"
+
+    def convert(self, value: Any, param: Any, ctx: click.Context | None) -> str:
+        """Look at its form."""
+        try:
+            requests_endpoint(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+        return str(value)
+
+
+class Address(ParamType):
+    """Where HTTP is served: HOST:PORT, or a port of loopback."""
+
+    name = "address"
+
+    def __init__(self, least: int) -> None:
+        self._least = least
+
+    def convert(self, value: Any, param: Any, ctx: click.Context | None) -> str:
+        """Look at its form."""
+        try:
+            host_port(value, least=self._least)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+        return str(value)
+
+
+class Pattern(ParamType):
+    """What chooses a market."""
+
+    name = "pattern"
+
+    def convert(self, value: Any, param: Any, ctx: click.Context | None) -> str:
+        """Refuse one that matches nothing because nothing is in it."""
+        if not str(value).strip():
+            self.fail("must name a market, and is empty", param, ctx)
+        return str(value)
+
+
+# -- options that commands share ----------------------------------------------------------
+
+
+def option(*names: str, **settings: Any) -> Callable[[_Decorated], _Decorated]:
+    """Add an option with a twin."""
+    return click.option(*names, cls=Option, **settings)
+
+
+def connect(
+    text: str = "The collector's publish endpoint.", **settings: Any
+) -> Callable[[_Decorated], _Decorated]:
+    """Add the option that says which collector is asked."""
+    settings = {"default": DEFAULT_PUBLISH, "show_default": True} | settings
+    return option("--connect", metavar="ENDPOINT", type=Endpoint(), help=text, **settings)
+
+
+def market(text: str) -> Callable[[_Decorated], _Decorated]:
+    """Add the option that chooses markets by pattern."""
+    return option(
+        "--market", "markets", multiple=True, metavar="PATTERN", type=Pattern(),
+        help=f"{text}  [default: all]",
+    )  # fmt: skip
+
+
+def channel(text: str, names: Sequence[str], shown: str) -> Callable[[_Decorated], _Decorated]:
+    """Add the option that chooses channels by name."""
+    return option(
+        "--channel", "channels", multiple=True, metavar="CHANNEL", type=Value(str, names),
+        help=f"{text}  [default: {shown}]",
+    )  # fmt: skip
+
+
+def json(text: str) -> Callable[[_Decorated], _Decorated]:
+    """Add the option for output that a program reads."""
+    return option("--json", "as_json", is_flag=True, help=text)
+
+
+def config(command: _Decorated) -> _Decorated:
+    """Add the option that names the configuration file."""
+    return option(
+        "--config",
+        type=click.Path(),
+        metavar="FILE",
+        help="TOML file with everything that options say, and more: endpoints, limits "
+        "(docs/operations.md).",
+    )(command)
+
+
+def of_start(names: Iterable[str] = start_options.ROWS) -> Callable[[_Decorated], _Decorated]:
+    """Add options of `collector start`, as its options struct describes them."""
+
+    def add(command: _Decorated) -> _Decorated:
+        for name in reversed(list(names)):
+            command = _made_of(start_options.ROWS[name])(command)
+        return command
+
+    return add
+
+
+_FORMS: Final[Mapping[str, ParamType]] = {
+    "markets": Pattern(),
+    "publish": Endpoint(),
+    "http": Address(least=1),
+    "web": Address(least=0),
+}
+"""Texts that have a form of their own, by the field's name."""
+
+
+def _made_of(row: OptionRow) -> Callable[[_Decorated], _Decorated]:
+    settings: dict[str, Any] = {"help": f"{row.help}  [default: {row.shown_default}]"}
+    if row.is_flag:
+        return option(row.flag, row.name, is_flag=True, help=row.help)
+    if row.name == "web":
+        # Alone it means the usual address.
+        settings |= {"is_flag": False, "flag_value": DEFAULT_WEB}
+    if row.is_list:
+        settings["multiple"] = True
+    item = str if row.is_list else row.type
+    kind: ParamType = Value(item, row.choices)
+    kind = _FORMS.get(row.name, kind)
+    return option(row.flag, row.name, metavar=row.metavar or None, type=kind, **settings)

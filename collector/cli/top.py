@@ -1,0 +1,33 @@
+"""`collector top`: a running collector on one terminal screen."""
+
+import importlib.util
+import sys
+
+import click
+
+from collector.cli import options
+from collector.cli.command import Command
+from collector.settings import installed
+from shards.protocol.errors import ConfigError
+
+
+@click.command(cls=Command)
+@options.connect()
+@options.market("Show only these: ticker, symbol, a glob of either, or market id; may be repeated.")
+def top(*, connect: str, markets: tuple[str, ...]) -> None:
+    """
+    Watch a running collector: markets, shards, events, books.
+
+    Needs a terminal of 80 by 24 characters or more, and the extra "tui". While nobody answers it
+    says so and goes on asking. Press ? for the keys, q to quit.
+    """
+    if importlib.util.find_spec("textual") is None:
+        raise ConfigError(installed.missing("tui", "the extra 'tui' is"))
+    # Textual draws on stderr.
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        raise ConfigError(
+            "this is not a terminal: in a pipe 'collector status' says how things stand"
+        )
+    from collector.tui.running import run
+
+    run(connect, markets)

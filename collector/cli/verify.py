@@ -1,0 +1,102 @@
+"""`collector verify`: a running collector against the chain's own record."""
+
+import sys
+from typing import Any, Final
+
+import click
+
+from collector.cli import options
+from collector.cli.command import Command
+from shards.protocol.errors import EXIT_BELOW, EXIT_OK, ConfigError
+
+_CHANNELS: Final = ("book", "trades")
+
+
+@click.command(cls=Command)
+@options.connect()
+@options.option(
+    "--rpc",
+    metavar="URL",
+    help="CometBFT RPC of a node, http://HOST:PORT.  [default: as --config says, or the node "
+    "that the running collector reads]",
+)
+@options.option(
+    "--grpc",
+    metavar="HOST:PORT",
+    help="gRPC of a node, for its order books.  [default: like --rpc]",
+)
+@options.option("--tls", is_flag=True, help="The gRPC endpoint speaks TLS.")
+@options.option(
+    "--config",
+    metavar="FILE",
+    help="TOML file of the collector: --rpc and --grpc are taken from it.",
+)
+@options.option(
+    "--duration",
+    default=60.0,
+    show_default=True,
+    type=options.Number(float, least=1),
+    metavar="SECONDS",
+    help="How long to follow the collector; Ctrl-C ends that part early.",
+)
+@options.market("Symbol, ticker, market id, or a glob of the first two; may be repeated.")
+@options.channel("What the collector collects; may be repeated.", _CHANNELS, "both")
+@options.option(
+    "--books-every",
+    type=options.Number(int, least=1),
+    metavar="N",
+    help="Check each book at every Nth of its updates.  [default: the 1st, 2nd, 4th, 8th … "
+    "and always the last]",
+)
+@options.option(
+    "--max-rps",
+    default=50.0,
+    show_default=True,
+    type=options.Number(float, above=0),
+    metavar="N",
+    help="Ask the node at most so often per second.",
+)
+@options.option(
+    "--patience",
+    default=60.0,
+    show_default=True,
+    type=options.Number(float, least=0),
+    metavar="SECONDS",
+    help="How long the node may leave a question unanswered: it may be restarting.",
+)
+@options.option(
+    "--capture",
+    metavar="FILE",
+    help="Check the frames in this file instead of a running collector's.",
+)
+@options.option(
+    "--record",
+    metavar="FILE",
+    help="Write the frames received to this file, for --capture.",
+)
+@options.json("Print the counts as one JSON object.")
+def verify(*, as_json: bool, **asked: Any) -> None:
+    """
+    Check a running collector against the chain, by other code than the collector's.
+
+    Every trade is compared with the chain's block results, every book with the order-book query
+    pinned to its height, the ledger with the chain's heights. Exits with 4 on any difference,
+    with 3 if something cannot be reached.
+    """
+    if asked["capture"] and asked["record"]:
+        raise click.UsageError("--capture and --record exclude each other")
+    from collector.verify import check
+    from collector.verify.capture import CaptureError
+    from collector.verify.chain import Unreachable
+
+    try:
+        findings = check.run(asked)
+    except (CaptureError, Unreachable, ValueError) as error:
+        raise ConfigError(str(error)) from None
+    if as_json:
+        import json
+
+        click.echo(json.dumps(findings.as_dict()))
+    else:
+        click.echo(findings.table())
+    sys.exit(EXIT_OK if findings.equal else EXIT_BELOW)

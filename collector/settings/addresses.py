@@ -1,0 +1,85 @@
+"""Where a collector listens: the form of addresses, and whether two of them collide. Pure."""
+
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+import msgspec
+
+from collector.settings.parts import requests_endpoint
+
+_ANYWHERE: Final = frozenset({"*", "0.0.0.0", "::"})
+_LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
+
+
+def host_port(text: str, *, least: int = 1) -> tuple[str, int]:
+    """
+    Split ``HOST:PORT``, ``[IPv6]:PORT``, ``:PORT`` or ``PORT``; without a host it is loopback.
+
+    Raises:
+        ValueError: If it is none of them, or the port is below `least` or above 65535.
+
+    """
+    host, _, port = text.rpartition(":")
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    elif ":" in host:
+        port = ""
+    if not (port.isascii() and port.isdigit()) or not least <= int(port) <= 65_535:
+        raise ValueError(f"must be HOST:PORT with a port from {least} to 65535, not {text!r}")
+    return host or "127.0.0.1", int(port)
+
+
+class Claim(msgspec.Struct, frozen=True):
+    """One place that is listened at, and for what."""
+
+    place: str
+    """A host, or the path of an ipc endpoint."""
+    port: int
+    """0 for a path."""
+    told: str
+    """The option as it was given."""
+    purpose: str
+
+
+def of_publish(endpoint: str, option: str) -> Iterator[Claim]:
+    """List what a publish endpoint claims: its own place, and that of requests."""
+    for name, purpose in (
+        (endpoint, "frames are published there"),
+        (requests_endpoint(endpoint), "requests are answered there, next to where it publishes"),
+    ):
+        scheme, _, address = name.partition("://")
+        host, _, port = address.rpartition(":")
+        told = f"{option} {endpoint}"
+        if scheme == "ipc":
+            yield Claim(address, 0, told, purpose)
+        else:
+            yield Claim(host.strip("[]"), int(port), told, purpose)
+
+
+def of_listener(address: str, option: str, *, least: int) -> Claim:
+    """Say what an HTTP server claims."""
+    host, port = host_port(address, least=least)
+    return Claim(host, port, f"{option} {address}", "it listens there, too")
+
+
+def collision(claims: Iterable[Claim]) -> str:
+    """Say which two claims exclude each other; nothing if none do."""
+    before: list[Claim] = []
+    for claim in claims:
+        for other in before:
+            if _overlap(claim, other):
+                if claim.told == other.told:
+                    return f"{claim.told} is given twice"
+                return f"{claim.told} collides with {other.told}: {other.purpose}"
+        before.append(claim)
+    return ""
+
+
+def _overlap(one: Claim, other: Claim) -> bool:
+    if one.port != other.port:
+        return False
+    places = {one.place, other.place}
+    if not one.port:
+        # Port 0 is any free one.
+        return len(places) == 1 and one.place.startswith(("/", "@", "."))
+    return len(places) == 1 or bool(places & _ANYWHERE) or places <= _LOOPBACK

@@ -1,0 +1,158 @@
+"""
+The configuration file: what `collector start` can be told, and what has no option.
+
+The keys at its top are the fields of `StartOptions`. Tables describe networks (``[network]``,
+``[networks.NAME]``), the shards' ``[limits]`` and how patient the ``[supervision]`` is.
+Every mistake is one sentence with the file and the key.
+"""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import msgspec
+
+from collector.settings.known_networks import BASES, NETWORKS
+from collector.settings.parts import Supervision
+from collector.settings.start_options import ROWS
+from collector.settings.wording import converted, did_you_mean, shown
+from shards.protocol.errors import ConfigError
+from shards.protocol.settings import Endpoints, Limits
+
+_S = TypeVar("_S", bound=msgspec.Struct)
+
+_TABLES: Final = ("network", "networks", "limits", "supervision")
+_PATHS: Final = ("ca", "certificate", "key")
+
+
+class File(msgspec.Struct, frozen=True, kw_only=True):
+    """A configuration file that was read."""
+
+    path: str = ""
+    network: Endpoints | None = None
+    """The table of that name: it is used unless another network is asked for."""
+    networks: Mapping[str, Endpoints] = {}
+    limits: Limits = Limits()
+    supervision: Supervision = Supervision()
+    options: Mapping[str, Any] = {}
+    """The fields of `StartOptions` that it has, and no others."""
+
+
+def read(path: str) -> File:
+    """
+    Read a configuration file.
+
+    Raises:
+        ConfigError: If it cannot be read, is not TOML, or has an unknown key or a wrong type.
+
+    """
+    try:
+        document: Any = msgspec.toml.decode(Path(path).read_bytes())
+    except OSError as error:
+        raise ConfigError(f"cannot read the configuration {path}: {error.strerror}") from None
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:
+        raise ConfigError(f"{path} is not TOML: {error}") from None
+    try:
+        return _file(path, document)
+    except ValueError as error:
+        raise ConfigError(f"{path}: {error}") from None
+
+
+def _file(path: str, document: dict[str, Any]) -> File:
+    """Make a file of its document; raise a ValueError that begins with the key."""
+    folder = Path(path).parent
+    # `network = "mainnet"` names one, `[network]` describes one.
+    is_table = isinstance(document.get("network"), dict)
+    own = _endpoints("network", document["network"], folder) if is_table else None
+    networks = {
+        name: _endpoints(f"networks.{name}", table, folder)
+        for name, table in _table("networks", document.get("networks", {})).items()
+    }
+    return File(
+        path=path,
+        network=own,
+        networks=networks,
+        limits=_struct("limits", document.get("limits", {}), Limits),
+        supervision=_struct("supervision", document.get("supervision", {}), Supervision),
+        options=dict(_options(document, folder, is_table=is_table)),
+    )
+
+
+def _options(
+    document: dict[str, Any], folder: Path, *, is_table: bool
+) -> Iterator[tuple[str, Any]]:
+    for key, value in document.items():
+        row = ROWS.get(key)
+        if row is None or (key == "network" and is_table):
+            if key not in _TABLES:
+                raise ValueError(_unknown(key, "", (*ROWS, *_TABLES)))
+            continue
+        if key == "network" and not isinstance(value, str):
+            raise ValueError(f"network must be a name or a table of endpoints, not {shown(value)}")
+        try:
+            found = converted(value, row.type, row.choices)
+        except ValueError as error:
+            raise ValueError(f"{key} must be {error}") from None
+        # The state's folder is named from the file's, as certificates are.
+        yield key, str(folder / found) if key == "state" and found != "none" else found
+
+
+def _unknown(key: str, place: str, known: tuple[str, ...]) -> str:
+    """Say that there is no such key; an option's name may have been meant."""
+    flags = {row.flag[2:].replace("-", "_"): row.name for row in ROWS.values()} if not place else {}
+    meant = f"; it is spelled {flags[key]}" if key in flags else did_you_mean(key, known)
+    where = f" in [{place}]" if place else ""
+    return f"there is no key {shown(key)}{where}{meant or '; docs/operations.md lists the keys'}"
+
+
+def _table(place: str, value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise ValueError(f"{place} must be a table, not {_kind(value)}")
+    return value
+
+
+def _endpoints(place: str, value: Any, folder: Path) -> Endpoints:
+    """Describe a network: what it is based on fills the rest; files are named from the folder."""
+    table = dict(_table(place, value))
+    for key in _PATHS:
+        if isinstance(table.get(key), str) and table[key]:
+            table[key] = str(folder / table[key])
+    base = table.pop("based_on", None)
+    if base is not None and base not in BASES:
+        meant = did_you_mean(str(base), BASES)
+        raise ValueError(
+            f"{place}.based_on must be one of {', '.join(BASES)}, not {shown(base)}{meant}"
+        )
+    own = _struct(place, table, Endpoints, more=("based_on",))
+    if base is None:
+        return own
+    return msgspec.structs.replace(NETWORKS[base], **{key: getattr(own, key) for key in table})
+
+
+def _struct(place: str, value: Any, kind: type[_S], more: tuple[str, ...] = ()) -> _S:
+    """Convert a table, key by key, so that a mistake is said of its own key."""
+    fields = {field.name: field for field in msgspec.structs.fields(kind)}
+    found = {}
+    for key, given in _table(place, value).items():
+        if key not in fields:
+            raise ValueError(_unknown(key, place, (*fields, *more)))
+        try:
+            found[key] = converted(given, fields[key].type)
+        except ValueError as error:
+            # An endpoint may hold a key to it: such a text is not repeated.
+            said = str(error).partition(", not ")[0] + f", not {_kind(given)}"
+            raise ValueError(f"{place}.{key} must be {said}") from None
+    return kind(**found)
+
+
+def _kind(value: Any) -> str:
+    """Say what a value is, without repeating a text."""
+    if isinstance(value, str):
+        return "a text"
+    if isinstance(value, list):
+        return (
+            "a list of texts"
+            if all(isinstance(item, str) for item in value)
+            else "a list of others"
+        )
+    return shown(value)

@@ -1,0 +1,77 @@
+"""How this program was installed, and so what to type: for an extra, or for a command of ours."""
+
+import importlib.util
+import json
+import os
+import shlex
+import shutil
+import sys
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import unquote, urlsplit
+
+_DISTRIBUTION: Final = "injective-collector"
+_PROGRAM: Final = "collector"
+
+
+def advice(extra: str) -> str:
+    """Return the command that installs an extra beside what is installed."""
+    has_pip = importlib.util.find_spec("pip") is not None
+    python = _relative(sys.executable)
+    install = [python, "-m", "pip", "install"] if has_pip else ["uv", "pip", "install"]
+    if not has_pip:
+        install += ["--python", python]
+    return " ".join([*map(shlex.quote, install), _requirement(extra)])
+
+
+def missing(extra: str, modules: str) -> str:
+    """Say that modules are not installed, and what installs them."""
+    return f"{modules} not installed: {advice(extra)}"
+
+
+def _requirement(extra: str) -> str:
+    """Name ourselves with an extra, from where we were installed."""
+    source = _source()
+    folder = Path(unquote(urlsplit(source["url"]).path)) if "url" in source else None
+    if folder is None:
+        return f"'{_DISTRIBUTION}[{extra}]'"
+    if "dir_info" not in source or not folder.is_dir():
+        # A wheel, an archive, a repository; or a folder that is not there any more.
+        where = source["url"] if "dir_info" not in source else "the folder of its source"
+        return f"'{_DISTRIBUTION}[{extra}] @ {where}'"
+    editable = "-e " if source["dir_info"].get("editable") else ""
+    return f"{editable}{shlex.quote(f'{_relative(str(folder))}[{extra}]')}"
+
+
+def _source() -> dict[str, Any]:
+    """Read where the installer had us from (PEP 610); empty if that was an index."""
+    # It takes 20 ms to load, which `--help` has no use for.
+    from importlib import metadata
+
+    try:
+        text = metadata.distribution(_DISTRIBUTION).read_text("direct_url.json")
+    except metadata.PackageNotFoundError:
+        return {}
+    found: dict[str, Any] = json.loads(text) if text else {}
+    return found
+
+
+def command() -> str:
+    """Return what to type for this program in another terminal, in the folder of this one."""
+    script = Path(sys.executable).parent / _PROGRAM
+    if not os.access(script, os.X_OK):
+        return f"{shlex.quote(_relative(sys.executable))} -m {_PROGRAM}"
+    found = shutil.which(_PROGRAM)
+    # An activated environment of this terminal is not active in another one.
+    if found and Path(found).samefile(script) and "VIRTUAL_ENV" not in os.environ:
+        return _PROGRAM
+    return shlex.quote(_relative(str(script)))
+
+
+def _relative(path: str) -> str:
+    """Shorten a path if it is below the working directory."""
+    try:
+        short = Path(path).relative_to(Path.cwd())
+    except (ValueError, OSError):
+        return path
+    return f"./{short}" if len(short.parts) == 1 and short.parts else str(short) or "."

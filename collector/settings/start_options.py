@@ -1,0 +1,265 @@
+"""
+Everything that `collector start` can be told: one field for each option.
+
+The field's name is the key in the configuration file, its annotation the type and the bounds,
+its default the default, its description the help text. The options of the command line and
+their environment twins are made of it (collector/cli/options.py), the file is checked against
+it (collector/settings/config_file.py), and the table in docs/operations.md is compared with it.
+"""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Final, Literal, get_args, get_origin
+
+import msgspec
+
+from collector.settings.parts import DEFAULT_PUBLISH, DEFAULT_WEB
+from shards.adapters import registry
+from shards.protocol.channels import DEFAULT_CHANNELS, NAMES
+from shards.protocol.settings import (
+    Count,
+    CountOrZero,
+    LogFormat,
+    Positive,
+    SourceName,
+)
+
+Level = Literal["active", "quiet", "dead"]
+"""How active a market is (collector/markets/activity.py)."""
+ListedType = Literal["spot", "derivative", "binary"]
+LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
+Ratio = Annotated[float, msgspec.Meta(ge=0, le=1)]
+
+
+def _option(
+    text: str, *, flag: str = "", metavar: str = "", shown: str = "", choices: tuple[str, ...] = ()
+) -> msgspec.Meta:
+    """
+    Describe an option.
+
+    Args:
+        text: The help text.
+        flag: The option's name where it is not the field's with dashes.
+        metavar: What stands for the value in the help; made of the type where it is left out.
+        shown: The default in words; the value itself where it is left out.
+        choices: The values that are taken, where the type does not say them.
+
+    """
+    return msgspec.Meta(
+        description=text,
+        extra={"flag": flag, "metavar": metavar, "shown": shown, "choices": choices},
+    )
+
+
+class StartOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """What `collector start` was asked to do, in the order of its help text."""
+
+    network: Annotated[
+        str,
+        _option(
+            "mainnet, testnet: the public endpoints; local: a node of yours with the usual ports; "
+            "devnet: one is started for you; or one that the configuration file describes.",
+            metavar="NAME",
+        ),
+    ] = "local"
+    markets: Annotated[
+        tuple[str, ...],
+        _option(
+            "Ticker, symbol, a glob of either, or market id; may be repeated.",
+            flag="--market",
+            metavar="PATTERN",
+            shown="all",
+        ),
+    ] = ()
+    types: Annotated[
+        tuple[ListedType, ...],
+        _option("Only markets of this type; may be repeated.", flag="--type", shown="all"),
+    ] = ()
+    min_activity: Annotated[
+        Level | None,
+        _option(
+            "Only markets that are at least so active: active ones change, quiet ones have a book "
+            "or were traded, dead ones have neither.",
+            shown="all",
+        ),
+    ] = None
+    top: Annotated[
+        Count | None,
+        _option("Only the N most active markets, by what is traded.", metavar="N", shown="all"),
+    ] = None
+    shards: Annotated[
+        Count, _option("How many worker processes share the markets.", metavar="N")
+    ] = 1
+    source: Annotated[
+        SourceName | None,
+        _option(
+            "Which upstream API to read: a node's WebSocket, the chain stream over gRPC, or the "
+            "indexer's streams.",
+            choices=registry.names(),
+            shown="chain-ws; on mainnet and testnet chain-grpc",
+        ),
+    ] = None
+    per_market: Annotated[
+        bool,
+        _option("On chain-grpc: one call per market instead of one per shard; dearer, more apart."),
+    ] = False
+    channels: Annotated[
+        tuple[str, ...],
+        _option(
+            "What to collect; may be repeated ('collector capabilities' says what each is). Gaps "
+            "are always announced.",
+            flag="--channel",
+            choices=NAMES,
+        ),
+    ] = DEFAULT_CHANNELS
+    publish: Annotated[
+        tuple[str, ...],
+        _option(
+            "Where subscribers connect, tcp://HOST:PORT or ipc://PATH; requests are answered at "
+            "the next port, or PATH.requests. May be repeated.",
+            metavar="ENDPOINT",
+        ),
+    ] = (DEFAULT_PUBLISH,)
+    http: Annotated[
+        str | None,
+        _option(
+            "Serve /metrics, /healthz, /readyz, /status and /events there; without HOST on "
+            "loopback. Needs the extra web.",
+            metavar="HOST:PORT",
+            shown="off",
+        ),
+    ] = None
+    ready_coverage: Annotated[
+        Ratio, _option("Coverage from which /readyz says yes.", metavar="X")
+    ] = 0.99
+    metrics_markets: Annotated[
+        CountOrZero,
+        _option("How many markets get metrics of their own, a few series each.", metavar="N"),
+    ] = 300
+    web: Annotated[
+        str | None,
+        _option(
+            "Serve a web page that shows all of this live; without an address at "
+            f"{DEFAULT_WEB}. Needs the extra web.",
+            metavar="[HOST:PORT]",
+            shown="off",
+        ),
+    ] = None
+    web_allow_remote: Annotated[
+        bool,
+        _option("Allow --web at an address that other machines can reach. There is no password."),
+    ] = False
+    devnet_spot: Annotated[CountOrZero, _option("Spot markets of the devnet.", metavar="N")] = 12
+    devnet_perp: Annotated[
+        CountOrZero, _option("Perpetual markets of the devnet.", metavar="N")
+    ] = 4
+    devnet_options: Annotated[
+        tuple[str, ...],
+        _option(
+            "Another option for the devnet, for example --devnet-option=--quiet-markets=4; may be "
+            "repeated.",
+            flag="--devnet-option",
+            metavar="OPTION",
+            shown="none",
+        ),
+    ] = ()
+    duration: Annotated[
+        Positive | None,
+        _option("Stop after so many seconds.", metavar="SECONDS", shown="run until stopped"),
+    ] = None
+    min_coverage: Annotated[
+        Ratio | None,
+        _option("Exit with 4 if coverage is below this at the end.", metavar="X", shown="any"),
+    ] = None
+    state: Annotated[
+        str | None,
+        _option(
+            "Where to keep what outlives the run: how far each market's blocks are accounted for. "
+            "The next start takes up there. 'none' keeps nothing.",
+            metavar="DIR",
+            shown="a folder of the network and endpoint in $XDG_STATE_HOME/collector; of a devnet "
+            "of its own none",
+        ),
+    ] = None
+    summary: Annotated[
+        str | None,
+        _option(
+            "Write the summary, one JSON object, here at the end; - is stdout.",
+            metavar="FILE",
+            shown="not written",
+        ),
+    ] = None
+    log_level: Annotated[LogLevel, _option("How much to log to stderr.")] = "INFO"
+    log_format: Annotated[
+        LogFormat, _option("How to log: for people, or one JSON object a line.")
+    ] = "text"
+
+
+class OptionRow(msgspec.Struct, frozen=True):
+    """One option, as the command line, the file and the documents need it."""
+
+    name: str
+    """Of the field, which is the key in the file."""
+    flag: str
+    type: Any
+    """The annotation, with its bounds."""
+    default: Any
+    help: str
+    metavar: str
+    shown_default: str
+    choices: tuple[str, ...]
+
+    @property
+    def is_flag(self) -> bool:
+        """Whether the option takes no value."""
+        return isinstance(self.default, bool)
+
+    @property
+    def is_list(self) -> bool:
+        """Whether the option may be repeated."""
+        return isinstance(self.default, tuple)
+
+    @property
+    def twin(self) -> str:
+        """Name its environment twin."""
+        return twin_of("start", self.flag)
+
+
+def twin_of(command: str, flag: str) -> str:
+    """Name the environment twin of a command's option: ``COLLECTOR_START_SHARDS``."""
+    return f"COLLECTOR_{command}_{flag.lstrip('-')}".replace("-", "_").upper()
+
+
+def _row(field: msgspec.structs.FieldInfo) -> OptionRow:
+    notes: msgspec.Meta = field.type.__metadata__[-1]
+    extra: Mapping[str, Any] = notes.extra or {}
+    return OptionRow(
+        name=field.name,
+        flag=extra["flag"] or f"--{field.name.replace('_', '-')}",
+        type=field.type,
+        default=field.default,
+        help=notes.description or "",
+        metavar=extra["metavar"],
+        shown_default=extra["shown"] or _in_words(field.default),
+        choices=extra["choices"] or _choices(field.type),
+    )
+
+
+def _choices(annotation: Any) -> tuple[str, ...]:
+    """Find the words that a type admits, in the order in which they were written."""
+    if get_origin(annotation) is Literal:
+        return get_args(annotation)
+    return next(filter(None, map(_choices, get_args(annotation))), ())
+
+
+def _in_words(default: Any) -> str:
+    if isinstance(default, bool):
+        return "off"
+    if isinstance(default, tuple):
+        return ", ".join(default)
+    return str(default)
+
+
+ROWS: Final[Mapping[str, OptionRow]] = {
+    field.name: _row(field) for field in msgspec.structs.fields(StartOptions)
+}
+"""By the field's name, in the order of the help text."""

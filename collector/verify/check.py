@@ -1,0 +1,103 @@
+"""One check, from what `collector verify` was asked to what was found."""
+
+import threading
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from collector.client.requests import RequestClient
+from collector.markets import networks
+from collector.settings.parts import requests_endpoint
+from collector.verify import replayed
+from collector.verify.chain import Chain
+from collector.verify.findings import Findings
+from collector.verify.live import Live, Options
+from collector.verify.signals import first_one_sets
+from shards.protocol.errors import ConfigError
+from shards.protocol.settings import Endpoints
+
+
+def run(asked: dict[str, Any]) -> Findings:
+    """
+    Check a capture, or follow a collector and check what it publishes.
+
+    Raises:
+        ConfigError: If it cannot be checked as asked.
+        Unreachable: If the collector or the node does not answer.
+        CaptureError: If the capture is none.
+        ValueError: If a market pattern matches nothing.
+
+    """
+    _look_at_files(asked)
+    with _chain(asked) as chain:
+        if asked["capture"]:
+            return replayed.check(asked["capture"], chain, books_every=asked["books_every"])
+        with first_one_sets() as stop:
+            return _live(asked, chain, stop)
+
+
+def _look_at_files(asked: dict[str, Any]) -> None:
+    """Find out before anything is asked that a file cannot be read or written."""
+    for option, mode in (("capture", "rb"), ("record", "ab")):
+        if path := asked[option]:
+            try:
+                Path(path).open(mode).close()
+            except OSError as error:
+                what = "read" if mode == "rb" else "written"
+                raise ConfigError(f"--{option} {path} cannot be {what}: {error.strerror}") from None
+
+
+def _live(asked: dict[str, Any], chain: Chain, stop: threading.Event) -> Findings:
+    wanted = Options(
+        connect=asked["connect"],
+        duration_s=asked["duration"],
+        markets=asked["markets"],
+        channels=asked["channels"] or ("book", "trades"),
+        books_every=asked["books_every"],
+    )
+    if not asked["record"]:
+        return Live(wanted, chain).run(stop)
+    try:
+        with Path(asked["record"]).open("wb") as record:
+            return Live(wanted, chain, record).run(stop)
+    except OSError as error:
+        raise ConfigError(
+            f"--record {asked['record']} cannot be written: {error.strerror}"
+        ) from None
+
+
+def _chain(asked: dict[str, Any]) -> "closing[Chain]":
+    """Make the chain's client from the options, a configuration, or the collector's own word."""
+    network = _network(asked)
+    rpc = asked["rpc"] or next(iter(network.rpc), "")
+    grpc = asked["grpc"] or next(iter(network.chain_grpc), "")
+    if not rpc.startswith(("http://", "https://")) or not grpc:
+        raise ConfigError(f"which node is to be asked? --rpc is {rpc!r}, --grpc is {grpc!r}")
+    chain = Chain(
+        rpc,
+        grpc,
+        network=msgspec.structs.replace(
+            network, tls=asked["tls"] or (network.tls and not asked["grpc"])
+        ),
+        max_rps=asked["max_rps"],
+        patience_s=asked["patience"],
+    )
+    chain.greet()
+    return closing(chain)
+
+
+def _network(asked: dict[str, Any]) -> Endpoints:
+    """Find out where the node is, as far as the options do not say it all."""
+    if asked["config"]:
+        file = networks.read(asked["config"])
+        return networks.described(file.options.get("network", "local"), file)[1]
+    if asked["capture"] or (asked["rpc"] and asked["grpc"]):
+        return networks.LOCAL
+    with RequestClient(requests_endpoint(asked["connect"])) as client:
+        try:
+            status = client.ask("status", within_s=5.0)["status"]
+        except TimeoutError as error:
+            raise ConfigError(str(error)) from None
+    return msgspec.convert(status["endpoints"], Endpoints)
