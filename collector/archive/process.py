@@ -36,6 +36,8 @@ log = logging.getLogger(__name__)
 
 _ROTATE_BYTES: Final = 64 << 20
 _LOOK_S: Final = 1.0
+_SETTLED_S: Final = 2.5
+"""After so long every shard has reported a head that is not older than our subscription."""
 _FULL_RETRY_S: Final = 2.0
 _SEAL_RETRY_S: Final = 15.0
 _NICE: Final = 10
@@ -88,6 +90,9 @@ class Recording:
     def __init__(self, config: RecordConfig, root: Path, span: int) -> None:
         self._config = config
         self._root = root
+        self._subscriber = Subscriber(
+            config.connect, markets=config.markets, channels=config.channels
+        )
         self._recorder = Recorder(span)
         self._journal = Writer(root)
         self._sealed = manifest.sealed(manifest.read(root))
@@ -103,9 +108,7 @@ class Recording:
 
     async def run(self) -> None:
         """Record until `stop`."""
-        subscriber = Subscriber(
-            self._config.connect, markets=self._config.markets, channels=self._config.channels
-        )
+        subscriber = self._subscriber
         self._resume(subscriber)
         with subscriber:
             async with asyncio.TaskGroup() as tasks:
@@ -218,15 +221,16 @@ class Recording:
 
     async def _look(self, subscriber: Subscriber) -> None:
         """Once a second: how far all is complete, how the markets are listed, what to say."""
-        began, joined = time.monotonic(), False
+        began, joined, met_at = time.monotonic(), False, 0.0
         while True:
             await asyncio.sleep(_LOOK_S)
             inbox = subscriber.inbox
             if inbox.publisher_epoch and not subscriber.pending:
-                if not joined:
+                met_at = met_at or time.monotonic()
+                if not joined and time.monotonic() - met_at >= _SETTLED_S:
                     joined = await self._join(subscriber)
-                self._recorder.started(inbox.positions())
-                self._recorder.look(inbox.positions())
+                if joined:
+                    self._recorder.look(inbox.positions())
             if self._config.sync == "second":
                 self._journal.sync()
             self._tell("full" if self.status.state == "full" else _state(joined))
@@ -242,6 +246,8 @@ class Recording:
             log.warning("%s; asking again", error)
             return False
         self._recorder.listed(markets)
+        head = status.get("blocks", {}).get("head", 0)
+        self._recorder.start(subscriber.inbox.positions(), int(head))
         if self._endpoints is None:
             self._endpoints = _endpoints(status)
         return True

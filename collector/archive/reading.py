@@ -251,18 +251,33 @@ def _as(table: pa.Table, decimals: Decimals) -> pa.Table:
     """Return the table with its amounts in another form."""
     if decimals == "exact":
         return table
-    form = pa.float64() if decimals == "float" else pa.string()
-    fields = [pa.field(field.name, _form(field.type, form)) for field in table.schema]
-    return table.cast(pa.schema(fields))
+    columns = [_converted(column.combine_chunks(), decimals) for column in table.columns]
+    return pa.table(columns, names=table.column_names)
 
 
-def _form(kind: pa.DataType, form: pa.DataType) -> pa.DataType:
+def _converted(array: pa.Array, decimals: Decimals) -> pa.Array:
+    kind = array.type
     if kind == _DECIMAL:
-        return form
+        return array.cast(pa.float64()) if decimals == "float" else _texts(array)
     if pa.types.is_list(kind) and pa.types.is_struct(kind.value_type):
-        fields = [(f.name, _form(f.type, form)) for f in kind.value_type]
-        return pa.list_(pa.struct(fields))
-    return kind
+        # Only what the offsets of this array name.
+        values = array.flatten()
+        fields = [_converted(part, decimals) for part in values.flatten()]
+        names = [field.name for field in kind.value_type]
+        structs = pa.StructArray.from_arrays(fields, names)
+        sizes = pc.fill_null(pc.list_value_length(array), 0)
+        offsets = pa.array([0, *pc.cumulative_sum(sizes).to_pylist()], pa.int32())
+        return pa.ListArray.from_arrays(offsets, structs, mask=array.is_null())
+    return array
+
+
+def _texts(array: pa.Array) -> pa.Array:
+    """Spell amounts as the chain does, always with 18 decimals; Arrow would write ``0E-18``."""
+    found = array.dictionary_encode()
+    texts = [None if value is None else f"{value:f}" for value in found.dictionary.to_pylist()]
+    return pa.DictionaryArray.from_arrays(found.indices, pa.array(texts, pa.string())).cast(
+        pa.string()
+    )
 
 
 class BookAt(NamedTuple):

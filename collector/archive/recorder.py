@@ -42,6 +42,7 @@ class Recorder:
         """Book topics whose next event says through which height changes are lost."""
         self._heights: dict[str, int] = {}
         """Of each book topic, where its last event stood."""
+        self._started = False
         self._removed: set[str] = set()
         self._complete = 0
         """Height through which all was taken that was published; never ahead of the truth."""
@@ -86,8 +87,9 @@ class Recorder:
         symbol = received.symbol
         if received.channel == "oracle" or height <= 0:
             return
-        if self.ledger.of(symbol).first < 0:
-            self._note(Note("start", symbol, height, height))
+        if self._started and self.ledger.of(symbol).first < 0:
+            # A market that is listed later: all of it comes after its first event.
+            self._note(Note("start", symbol, height + 1, height + 1))
         self._removed.discard(symbol)
 
     def _lose(self, received: Received, lost: Lost) -> None:
@@ -110,12 +112,17 @@ class Recorder:
         self._notes.append(note)
         self.ledger.fold((note,))
 
-    def started(self, positions: Iterable[Position]) -> None:
-        """Note from which height on each market is recorded, once a subscriber has joined."""
-        for position in positions:
-            symbol = position.symbol
-            if position.channel != "oracle" and self.ledger.of(symbol).first < 0:
-                self._note(Note("start", symbol, position.floor + 1, position.floor + 1))
+    def start(self, positions: Iterable[Position], head: int) -> None:
+        """
+        Begin with the height after the newest one that anything published before we joined.
+
+        Frames of it may have gone out before: only what is newer is known to be here whole.
+        """
+        self._started = True
+        first = max(head, self.head) + 1
+        for symbol in {p.symbol for p in positions if p.channel != "oracle"}:
+            if self.ledger.of(symbol).first < 0:
+                self._note(Note("start", symbol, first, first))
 
     def listed(self, markets: Iterable[Mapping[str, Any]]) -> None:
         """Take how the collector lists its markets: ``symbol``, ``market_id`` and ``type``."""
