@@ -7,7 +7,9 @@ from typing import Final
 from collector.markets.selection import with_symbols
 from shards.adapters.injective_chain import ws_decoder
 from shards.adapters.injective_chain.filters import filters
+from shards.core.blocks import Blocks, block_pipeline
 from shards.core.pipeline import Pipeline
+from shards.core.states import State
 from shards.protocol.channels import DEFAULT_CHANNELS
 from shards.protocol.frames import Record
 from shards.protocol.settings import Market
@@ -62,13 +64,13 @@ class Content:
         """All payloads in the order in which one connection hears them."""
         return [payload for block in self.blocks for payload in block]
 
-    def pipeline(self) -> Pipeline:
+    def pipeline(self) -> Pipeline[Blocks]:
         """Return a pipeline whose markets are all live after the opening block."""
         pipeline, _ = self._opened()
         return pipeline
 
-    def _opened(self) -> tuple[Pipeline, list[Record]]:
-        pipeline = Pipeline(self.markets, source="chain-ws", decoder=ws_decoder.decode)
+    def _opened(self) -> tuple[Pipeline[Blocks], list[Record]]:
+        pipeline = block_pipeline(self.markets, source="chain-ws", decoder=ws_decoder.decode)
         for number, group in enumerate(self._groups, start=1):
             pipeline.subscribed(number, [market.market_id for market in group], TS)
             pipeline.receive(b'{"jsonrpc":"2.0","id":%d,"result":"success"}' % number, TS)
@@ -76,7 +78,7 @@ class Content:
             pipeline.receive(payload, TS)
         for market in self.markets:
             assert pipeline.join(self.books[market.market_id], TS)
-        assert pipeline.live() == len(self.markets)
+        assert all(feed.state is State.LIVE for feed in pipeline.feeds.values())
         pipeline.take_requests()
         return pipeline, pipeline.take_records()
 

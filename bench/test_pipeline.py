@@ -5,12 +5,13 @@ import pytest
 from bench import bare
 from bench.conftest import PerUpdate
 from bench.content import TS, Content, content
+from shards.core.blocks import Blocks
 from shards.core.pipeline import Pipeline
 
 pytestmark = pytest.mark.benchmark(group="pipeline, 16 levels an update")
 
 
-def receive_all(pipeline: Pipeline, blocks: list[list[bytes]]) -> int:
+def receive_all(pipeline: Pipeline[Blocks], blocks: list[list[bytes]]) -> int:
     """Receive block by block; return how many frames they made."""
     receive = pipeline.receive
     frames = 0

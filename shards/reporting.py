@@ -4,6 +4,8 @@ import os
 import time
 from typing import Any
 
+from shards.core.feed import Feed
+from shards.core.pipeline import Pipeline
 from shards.net.endpoints import EndpointPool
 from shards.protocol.control import EndpointReport, MarketReport, Report
 from shards.protocol.histograms import ShardStats
@@ -13,7 +15,7 @@ from shards.push import Pusher
 
 def make_report(
     config: ShardConfig,
-    pipeline: Any,
+    pipeline: Pipeline[Any],
     pusher: Pusher,
     endpoints: EndpointPool,
     *,
@@ -52,7 +54,7 @@ def make_report(
     )
 
 
-def _market(feed: Any) -> MarketReport:
+def _market(feed: Feed) -> MarketReport:
     ledger, stats = feed.ledger, feed.stats
     return MarketReport(
         feed.market_id,

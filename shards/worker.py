@@ -127,8 +127,7 @@ class Shard:
 
     async def drain(self) -> None:
         """Hand over what is there: the frames, then a last report."""
-        if self._recovery is not None:
-            self._recovery.flush()
+        self._pipeline.flush()
         self._pusher.push(self._pipeline.take_records())
         if self._recovery is not None:
             await self._link.report(self._make_report(fresh=False), wait_s=1.0)
@@ -257,7 +256,7 @@ class Shard:
     def _make_report(self, *, fresh: bool) -> Report:
         stats = self._stats
         stats.batch_frames = _batches(self._sizes, self._config.limits.batch_frames)
-        stats.held_blocks = self._pipeline.held_blocks()
+        stats.held_blocks = self._pipeline.liveness.held_blocks()
         stats.requests = self._recovery.waiting if self._recovery is not None else 0
         return make_report(
             self._config,

@@ -13,13 +13,13 @@ An adapter's own module is light: it loads its libraries only when something is 
 """
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeAlias, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeAlias
 
 import msgspec
 
 from shards.protocol import channels
 from shards.protocol.errors import ConfigError
-from shards.protocol.events import Block, Cause, Confirmed, Rejected
+from shards.protocol.events import Block, Cause
 from shards.protocol.settings import Endpoints, Market, ShardConfig
 from shards.protocol.trade_ids import TradeIdentity
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     # They load asyncio, grpc and zmq, which those who only read what is declared have no use for.
     import asyncio
 
+    from shards.core.pipeline import Decoder, Pipeline
     from shards.net.access import Access
     from shards.net.endpoints import EndpointPool
     from shards.protocol.ledger import MarketLedger
@@ -80,12 +81,12 @@ class Source(Protocol):
         """Give the connection up and make another."""
 
 
-@runtime_checkable
 class BlockSource(Source, Protocol):
     """A source whose payloads are blocks."""
 
-    def decode(self, payload: bytes | memoryview) -> tuple[int, Block | Confirmed | Rejected]:
-        """Decode one of this source's payloads."""
+    @property
+    def decode(self) -> "Decoder":
+        """What decodes its payloads; it is the pipeline that calls it."""
 
 
 class Recovery(Protocol):
@@ -104,9 +105,6 @@ class Recovery(Protocol):
 
     async def run(self) -> None:
         """Recover and watch; never return."""
-
-    def flush(self) -> None:
-        """Let the pipeline publish what it holds back: the end has come."""
 
     async def aclose(self) -> None:
         """Close the connections that were made."""
@@ -140,7 +138,7 @@ class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
     """The parts of a shard that its recovery works with."""
 
     config: ShardConfig
-    pipeline: Any
+    pipeline: "Pipeline[Any]"
     source: Source
     access: "Access"
     pusher: "Pusher"
@@ -219,7 +217,7 @@ class Adapter:
         source: Any,
         markets: Sequence[Market],
         ledgers: "Mapping[str, MarketLedger]",
-    ) -> Any:
+    ) -> "Pipeline[Any]":
         """Make the pipeline of a shard; markets with a ledger are resumed by the caller."""
         raise NotImplementedError
 

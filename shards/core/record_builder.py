@@ -1,17 +1,15 @@
 """
-What the feeds of a shard say, on its way out: events become records, wants become requests.
+What leaves a pipeline: events become records, and what is to be fetched becomes requests.
 
-This is the `feed.Outlet` of all feeds. The pipeline hands both lists on.
+The feeds append, the worker takes both lists whenever a payload or an answer was dealt with.
 """
 
 from collections.abc import Collection, Iterable
-from typing import Final, Protocol, TypeAlias
+from typing import Final, TypeAlias
 from zlib import crc32
 
 import msgspec
 
-from shards.core.book_sync import BookSync
-from shards.core.feed import Feed
 from shards.protocol.channels import BY_EVENT, BY_KIND, DEFAULT_CHANNELS
 from shards.protocol.events import (
     Book,
@@ -20,7 +18,6 @@ from shards.protocol.events import (
     Oracle,
     Orders,
     Pulse,
-    Source,
     Ticker,
     Trades,
     number_of,
@@ -39,14 +36,13 @@ from shards.protocol.frames import (
     symbol_of,
     topic,
 )
-from shards.protocol.ledger import MarketLedger
 from shards.protocol.settings import Limits, Market
 from shards.protocol.trade_ids import TradeIdentity
 
 OtherEvent: TypeAlias = Ticker | Orders | Pulse | Oracle | Funding
 """What is collected on request."""
 _BOOK_ALONE: Final = 1 << 62
-"""Above every height: no block need be had again (`Feed.rewind`)."""
+"""Above every height: no block need be had again (`Track.rewind`)."""
 
 
 class NeedSnapshot(msgspec.Struct, frozen=True):
@@ -57,7 +53,7 @@ class NeedSnapshot(msgspec.Struct, frozen=True):
 
 
 class NeedReplay(msgspec.Struct, frozen=True):
-    """Blocks are missing: ask `Pipeline.due_replays` which."""
+    """Blocks are missing: ask `Blocks.due_replays` which."""
 
 
 class NeedSubscription(msgspec.Struct, frozen=True):
@@ -69,15 +65,12 @@ class NeedSubscription(msgspec.Struct, frozen=True):
 Request: TypeAlias = NeedSnapshot | NeedReplay | NeedSubscription
 
 
-class Speaker(Protocol):
-    """What is asked of a feed, of whichever kind, that has something to say."""
+class Dropped(msgspec.Struct, frozen=True):
+    """What of one market never left the process."""
 
-    @property
-    def market_id(self) -> str: ...
-    @property
-    def sync(self) -> BookSync: ...
-    @property
-    def ledger(self) -> MarketLedger: ...
+    height: int
+    """The lowest of its records; above every height where it is the book alone."""
+    records: list[Record]
 
 
 class _Lane(msgspec.Struct, gc=False):
@@ -88,26 +81,23 @@ class _Lane(msgspec.Struct, gc=False):
     trades: str
     gap: str
     first: int
-    """Where counting deltas begins after a whole book that many markets have at once: the
-    keyframes of markets that all change in each block shall not fall into one of them."""
+    """Initial delta count, staggered per market, so that keyframes do not all land in one block."""
     deltas: int
     """Since the last keyframe."""
 
 
-class Outbox:
-    """The records and requests of one shard that nobody has taken yet."""
+class RecordBuilder:
+    """The records and requests of one shard that were not taken yet."""
 
     def __init__(
         self,
         *,
-        source: Source,
         trade_identity: TradeIdentity,
         limits: Limits,
         channels: Collection[str] = DEFAULT_CHANNELS,
     ) -> None:
         self.records: list[Record] = []
         self.requests: list[Request] = []
-        self._source: Source = source
         self._by_id = trade_identity is TradeIdentity.ID
         self._limits = limits
         self._keyframe_every = limits.keyframe_every
@@ -145,16 +135,16 @@ class Outbox:
 
     # ---- events ---------------------------------------------------------------------
 
-    def book(self, feed: Speaker, event: Book, late: bool = False) -> None:
+    def book(self, event: Book, late: bool = False) -> bool:
         """
-        Make a book frame, and now and then a keyframe after it.
+        Make a book frame; True if a keyframe of the whole book is due after it.
 
         What is late waited here for a snapshot or for lost blocks.
         """
         if not self._with_book:
             # It is kept for something else.
-            return
-        lane = self._lanes[feed.market_id]
+            return False
+        lane = self._lanes[event.market_id]
         flags = LATE if late else 0
         if event.is_snapshot:
             flags |= SNAPSHOT
@@ -174,19 +164,14 @@ class Outbox:
                 encode(event),
             )
         )
-        # While a join catches up the book is ahead of this delta, and a keyframe would
-        # stand for deltas that are not sent yet.
-        if lane.deltas >= self._keyframe_every and event.sequence == feed.sync.book.sequence:
-            self.keyframe(feed, event.ts_recv)
-            lane.deltas = 0
+        return lane.deltas >= self._keyframe_every
 
-    def keyframe(self, feed: Speaker, ts: int) -> None:
-        """Make a frame of the whole book, for the aggregator's late joiners."""
+    def keyframe(self, event: Book, *, deltas: int | None = None) -> None:
+        """Make a frame of a whole book, for the aggregator's late joiners, and count from there."""
         if not self._with_book:
             return
-        lane = self._lanes[feed.market_id]
-        lane.deltas = lane.first
-        event = feed.sync.whole(feed.ledger.last, 0, ts, self._source)
+        lane = self._lanes[event.market_id]
+        lane.deltas = lane.first if deltas is None else deltas
         self.records.append(
             Record(
                 lane.book,
@@ -196,12 +181,12 @@ class Outbox:
                 event.sequence,
                 1,
                 0,
-                ts,
+                event.ts_recv,
                 encode(event),
             )
         )
 
-    def trades(self, feed: Speaker, event: Trades, late: bool = False) -> None:
+    def trades(self, event: Trades, late: bool = False) -> None:
         """Make the trades frame of one block."""
         if not self._with_trades:
             # A replayed block has them all the same.
@@ -210,7 +195,7 @@ class Outbox:
         flags = (BY_ID if by_id else 0) | (LATE if late else 0)
         self.records.append(
             Record(
-                self._lanes[feed.market_id].trades,
+                self._lanes[event.market_id].trades,
                 KIND_TRADES,
                 flags,
                 event.height,
@@ -222,9 +207,9 @@ class Outbox:
             )
         )
 
-    def gap(self, feed: Speaker, event: Gap) -> None:
+    def gap(self, event: Gap) -> None:
         """Make a gap frame; it keeps its place among the market's other frames."""
-        name = self._lanes[feed.market_id].gap
+        name = self._lanes[event.market_id].gap
         self.records.append(
             Record(name, KIND_GAP, LATE, event.first, event.gap_id, 1, 0, event.ts, encode(event))
         )
@@ -261,34 +246,30 @@ class Outbox:
 
     # ---- wants ------------------------------------------------------------------------
 
-    def want_snapshot(self, feed: Speaker, height: int) -> None:
-        """Note that a feed needs its book fetched."""
-        if feed.sync.in_sync:
-            return
-        self.requests.append(NeedSnapshot(feed.market_id, height))
+    def want_snapshot(self, market_id: str, height: int) -> None:
+        """Note that a book is to be fetched."""
+        self.requests.append(NeedSnapshot(market_id, height))
 
-    def want_replay(self, feed: Feed, ts: int) -> None:
-        """Note that blocks are to be replayed; more than the limit are given up at once."""
-        excess = feed.replay_to - feed.ledger.last - self._limits.replay_blocks
-        if excess > 0:
-            feed.give_up(feed.ledger.last + excess, ts)
+    def want_replay(self) -> None:
+        """Note that blocks are to be replayed."""
         if not self.requests or self.requests[-1] != NeedReplay():
             self.requests.append(NeedReplay())
 
-    def want_subscription(self, feed: Speaker) -> None:
-        """Note that a feed's subscription is dead."""
-        self.requests.append(NeedSubscription(feed.market_id))
+    def want_subscription(self, market_id: str) -> None:
+        """Note that a market's subscription is dead."""
+        self.requests.append(NeedSubscription(market_id))
 
     # ---- what came back -------------------------------------------------------------
 
-    def dropped(self, records: Iterable[Record]) -> tuple[int, dict[str, int]]:
+    def dropped(self, records: Iterable[Record]) -> tuple[int, dict[str, Dropped]]:
         """
         Take back frames that never left the process.
 
-        How many they were (gaps and keyframes apart), and from which height on each market
-        has lost some. Gaps that nobody heard of are announced again.
+        How many they were (gaps and keyframes apart), and what of it by market id. Gaps that
+        nobody has heard of are announced again.
         """
         first: dict[str, int] = {}
+        lost: dict[str, list[Record]] = {}
         gaps: dict[tuple[str, int], list[Record]] = {}
         states: dict[str, Record] = {}
         count = 0
@@ -308,14 +289,15 @@ class Outbox:
             is_whole_book = channel.needs_book and record.flags & SNAPSHOT
             height = _BOOK_ALONE if is_whole_book else record.height
             first[symbol] = min(first.get(symbol, height), height)
+            lost.setdefault(symbol, []).append(record)
         self.records += [told[-1] for told in gaps.values() if not _opened_and_closed(told)]
         self.records += states.values()
-        lost_from = {
-            market_id: first[symbol]
+        of_market = {
+            market_id: Dropped(first[symbol], lost[symbol])
             for market_id, lane in self._lanes.items()
             if (symbol := f"{lane.symbol}.") in first
         }
-        return count, lost_from
+        return count, of_market
 
 
 def _opened_and_closed(told: list[Record]) -> bool:

@@ -1,8 +1,9 @@
 """A pipeline of one market and what is done to it."""
 
 from shards.adapters.injective_chain import ws_decoder
-from shards.core.feed import State
+from shards.core.blocks import Blocks, block_pipeline
 from shards.core.pipeline import Pipeline
+from shards.core.states import State
 from shards.protocol.ledger import MarketLedger
 from shards.protocol.settings import Limits
 from tests.shards.chain import FIRST, IDS, MARKETS, Chain
@@ -13,9 +14,9 @@ ONE = IDS[0]
 SECOND = 1_000_000_000
 
 
-def pipeline(ledger: MarketLedger | None = None, limits: Limits | None = None) -> Pipeline:
+def pipeline(ledger: MarketLedger | None = None, limits: Limits | None = None) -> Pipeline[Blocks]:
     """A pipeline of one market, not subscribed yet."""
-    return Pipeline(
+    return block_pipeline(
         MARKETS[:1],
         source="chain-ws",
         decoder=ws_decoder.decode,
@@ -24,17 +25,17 @@ def pipeline(ledger: MarketLedger | None = None, limits: Limits | None = None) -
     )
 
 
-def subscribe(one: Pipeline, subscription: int = 1, ts: int = SECOND) -> None:
+def subscribe(one: Pipeline[Blocks], subscription: int = 1, ts: int = SECOND) -> None:
     one.subscribed(subscription, (ONE,), ts)
     one.receive(b'{"id":%d,"result":"success"}' % subscription, ts)
 
 
-def hear(one: Pipeline, *heights: int, subscription: int = 1) -> None:
+def hear(one: Pipeline[Blocks], *heights: int, subscription: int = 1) -> None:
     for height in heights:
         one.receive(CHAIN.payload(subscription, height, (ONE,)), height * SECOND)
 
 
-def live(at: int = FIRST) -> Pipeline:
+def live(at: int = FIRST) -> Pipeline[Blocks]:
     """A market that has joined at a height and is live there."""
     one = pipeline()
     subscribe(one)
@@ -46,11 +47,11 @@ def live(at: int = FIRST) -> Pipeline:
     return one
 
 
-def state(one: Pipeline) -> State:
+def state(one: Pipeline[Blocks]) -> State:
     return one.feeds[ONE].state
 
 
-def gaps(one: Pipeline) -> list[tuple[str, str, int, int]]:
+def gaps(one: Pipeline[Blocks]) -> list[tuple[str, str, int, int]]:
     """Take the records, and return the gaps among them."""
     reader = Reader({MARKETS[0].symbol: ONE})
     reader.take(one.take_records())

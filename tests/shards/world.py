@@ -5,9 +5,10 @@ Every action is a method; `heal` ends all faults and gives every answer that is 
 """
 
 from shards.adapters.injective_chain import ws_decoder
-from shards.core.feed import State
+from shards.core.blocks import Blocks, block_pipeline
 from shards.core.pipeline import Pipeline
 from shards.core.record_builder import NeedReplay, NeedSnapshot, NeedSubscription
+from shards.core.states import State
 from shards.protocol.events import Block
 from shards.protocol.frames import Record
 from shards.protocol.ledger import MarketLedger, Ranges
@@ -53,8 +54,8 @@ class World:
         self._ids = 0
         self.pipeline = self._new_pipeline({})
 
-    def _new_pipeline(self, ledgers: Ledgers) -> Pipeline:
-        return Pipeline(
+    def _new_pipeline(self, ledgers: Ledgers) -> Pipeline[Blocks]:
+        return block_pipeline(
             MARKETS,
             source="chain-ws",
             decoder=ws_decoder.decode,
@@ -138,16 +139,16 @@ class World:
         """Time passes; whoever hears nothing is found, and subscribed anew."""
         while not self.pipeline.block_time_s and self.subscriptions and self.head + 42 < _LAST:
             self.block()
-        self.now += int(20e9 * self.pipeline.mute_limit_s())
+        self.now += int(20e9 * self.pipeline.liveness.mute_limit_s())
         before = self.head
         self.block()
         if self.head == before:
             return
-        mute = self.pipeline.mute(self.now)
+        mute = self.pipeline.liveness.mute(self.now)
         deaf = {m for s in self.muted for m in self.subscriptions[s]}
-        assert {feed.market_id for feed in mute} == deaf
-        for feed in mute:
-            feed.lose("mute", self.now)
+        assert set(mute) == deaf
+        for market_id in mute:
+            self.pipeline.lose(market_id, "mute", self.now, "")
         for subscription in list(self.muted):
             self.subscribe(self.subscriptions.pop(subscription))
         self.muted.clear()
@@ -174,7 +175,7 @@ class World:
 
     def answer_replay(self, at: int, *, gone: bool = False) -> None:
         """Answer one lost block out of turn."""
-        due = self.pipeline.due_replays(8)
+        due = self.pipeline.liveness.due_replays(8)
         if not due:
             return
         height = due[at % len(due)]
@@ -182,7 +183,7 @@ class World:
         if gone:
             self.gone.add(height)
         block: Block | None = None if height in self.gone else self.chain.whole(height)
-        self.pipeline.replay(height, block, self.tick())
+        self.pipeline.liveness.replay(height, block, self.tick())
         self.settle()
 
     def answer_replays(self, at: int) -> None:
@@ -252,7 +253,7 @@ class World:
             for _ in range(2 * HEIGHTS):
                 self.answer_replay(0)
                 self.answer_snapshot(0)
-                if not self.pipeline.due_replays(1) and not self.wanted:
+                if not self.pipeline.liveness.due_replays(1) and not self.wanted:
                     break
         self.send()
 

@@ -19,6 +19,7 @@ from shards.protocol.settings import Market, ShardConfig
 from shards.protocol.trade_ids import TradeIdentity
 
 if TYPE_CHECKING:
+    from shards.core.pipeline import Pipeline
     from shards.net.access import Access
     from shards.protocol.ledger import MarketLedger
 
@@ -48,18 +49,18 @@ class InjectiveChain(Adapter):
         source: BlockSource,
         markets: Sequence[Market],
         ledgers: "Mapping[str, MarketLedger]",
-    ) -> Any:
+    ) -> "Pipeline[Any]":
         """Make a pipeline whose clock is the blocks."""
-        from shards.core.pipeline import Pipeline
+        from shards.core.blocks import block_pipeline
 
-        return Pipeline(
+        return block_pipeline(
             markets,
             source=config.source,
             decoder=source.decode,
             trade_identity=self.trade_identity,
             limits=config.limits,
             channels=config.channels,
-            ledgers=dict(ledgers),
+            ledgers=ledgers,
         )
 
     def open_recovery(self, parts: Surroundings) -> Recovery:

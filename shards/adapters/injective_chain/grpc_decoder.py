@@ -110,9 +110,9 @@ class StreamDecoder:
         self._parse = parse
         self._units = {market.market_id: _Units(market) for market in markets}
 
-    def decode(self, payload: bytes | memoryview) -> tuple[int, Block]:
+    def decode(self, payload: bytes | memoryview, subscription: int = 0) -> tuple[int, Block]:
         """
-        Decode one message; the wire names no subscription, so that is 0.
+        Decode one message; the wire names no subscription, so that is the caller's.
 
         Raises:
             DecodeError: If the payload is not such a message.
@@ -135,7 +135,7 @@ class StreamDecoder:
             raise DecodeError("", f"a trade id does not end in a number: {error}") from None
         extras = self._extras(message)
         ts_event = message.block_time * 1_000_000
-        return 0, Block(message.block_height, ts_event, trades, updates, True, extras)
+        return subscription, Block(message.block_height, ts_event, trades, updates, True, extras)
 
     def _extras(self, message: Any) -> Extras | None:
         """Decode orders and oracle prices; they are only there where they were asked for."""

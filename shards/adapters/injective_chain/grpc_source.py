@@ -94,9 +94,9 @@ class ChainGrpc(Reconnecting):
         units = list(self._markets.values()) if self._version == 1 else []
         return StreamDecoder(self._query.StreamResponse.FromString, units)
 
-    def decode(self, payload: bytes | memoryview) -> tuple[int, Block]:
-        """Decode a payload of this source (pipeline.Decoder)."""
-        return self._decoder.decode(payload)
+    def decode(self, payload: bytes | memoryview, subscription: int = 0) -> tuple[int, Block]:
+        """Decode a payload of this source (pipeline.Decoder), of the version that is read now."""
+        return self._decoder.decode(payload, subscription)
 
     # ---- a session ------------------------------------------------------------------
 

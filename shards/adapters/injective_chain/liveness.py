@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Final
 
 from shards.adapters.interface import Source
-from shards.core.feed import Feed
+from shards.core.blocks import Blocks
 from shards.core.pipeline import Pipeline
 from shards.net.access import Access
 from shards.net.rpc import Rpc, latest_height
@@ -30,7 +30,7 @@ class Watch:
     def __init__(
         self,
         config: ShardConfig,
-        pipeline: Pipeline,
+        pipeline: Pipeline[Blocks],
         pusher: Pusher,
         source: Source,
         access: Access,
@@ -38,6 +38,7 @@ class Watch:
         settle: Callable[[], None],
     ) -> None:
         self._pipeline = pipeline
+        self._blocks = pipeline.liveness
         self._pusher = pusher
         self._source = source
         self._settle = settle
@@ -61,12 +62,12 @@ class Watch:
                 self._advance()
             now = time.monotonic()
             if self._clock.was_set():
-                self._pipeline.clock_set(time.time_ns())
-                self._heard_at = self._pipeline.head_at
+                self._blocks.clock_set(time.time_ns())
+                self._heard_at = self._blocks.head.at
             if now - due > _WATCH_S or now < self._patient_until:
                 # We were stopped or starved: what waits in the socket was not late.
                 continue
-            if mute := self._pipeline.mute(time.time_ns()):
+            if mute := self._blocks.mute(time.time_ns()):
                 await self._revive(mute)
 
     def close(self) -> None:
@@ -82,15 +83,15 @@ class Watch:
         if self.halted:
             self.halted = False
             log.info("the chain makes blocks again, at height %d", self._seen)
-        heard_at = self._pipeline.head_at
-        if heard_at - self._heard_at > self._pipeline.mute_limit_s() * 1e9:
+        heard_at = self._blocks.head.at
+        if heard_at - self._heard_at > self._blocks.mute_limit_s() * 1e9:
             # All were silent, and not all can hear the first block in the same instant.
             self._patient_until = time.monotonic() + _BURST_S
         self._heard_at = heard_at
 
-    async def _revive(self, mute: list[Feed]) -> None:
-        limit_s = self._pipeline.mute_limit_s()
-        silent_s = (time.time_ns() - self._pipeline.head_at) / 1e9
+    async def _revive(self, mute: list[str]) -> None:
+        limit_s = self._blocks.mute_limit_s()
+        silent_s = (time.time_ns() - self._blocks.head.at) / 1e9
         if silent_s > limit_s:
             # Not "all are mute": one that was refused or has just been made anew is not.
             if not await self._chain_stands_still(patience_s=limit_s):
@@ -99,14 +100,15 @@ class Watch:
         if silent_s > limit_s / 2:
             # Perhaps all are mute, and the others will show it soon.
             return
-        for feed in mute:
+        for market_id in mute:
             log.warning(
                 "%s: no block for %.1f s; subscribing anew",
-                self._pipeline.markets[feed.market_id].symbol,
+                self._pipeline.markets[market_id].symbol,
                 limit_s,
             )
-            feed.lose("mute", time.time_ns(), f"no block for {limit_s:.1f} s")
-            self._source.resubscribe(feed.market_id)
+            reason = f"no block for {limit_s:.1f} s"
+            self._pipeline.lose(market_id, "mute", time.time_ns(), reason)
+            self._source.resubscribe(market_id)
         self._settle()
 
     async def _chain_stands_still(self, *, patience_s: float) -> bool:

@@ -21,6 +21,7 @@ from shards.adapters.injective_chain.replay import (
 )
 from shards.adapters.injective_chain.snapshots import Snapshots
 from shards.adapters.interface import ReplaySource, Surroundings
+from shards.core.blocks import Blocks
 from shards.core.pipeline import Pipeline
 from shards.core.record_builder import NeedReplay, NeedSnapshot, NeedSubscription
 from shards.net.access import Access
@@ -41,7 +42,8 @@ class Fetcher:
     def __init__(self, parts: Surroundings) -> None:
         config = parts.config
         self._limits = config.limits
-        self._pipeline: Pipeline = parts.pipeline
+        self._pipeline: Pipeline[Blocks] = parts.pipeline
+        self._blocks = self._pipeline.liveness
         self._pusher = parts.pusher
         self._tasks = parts.tasks
         self._settle = parts.settle
@@ -106,7 +108,7 @@ class Fetcher:
         while True:
             await self._replay_due.wait()
             self._replay_due.clear()
-            while heights := self._pipeline.due_replays(self._limits.replay_concurrency):
+            while heights := self._blocks.due_replays(self._limits.replay_concurrency):
                 if self._pusher.stuck:
                     # The aggregator does not even take what we have.
                     await asyncio.sleep(0.2)
@@ -118,7 +120,7 @@ class Fetcher:
     async def _replay_block(self, height: int) -> None:
         await self._replay_pace.turn()
         block = await self._replayer.fetch(height)
-        self._pipeline.replay(height, block, time.time_ns())
+        self._blocks.replay(height, block, time.time_ns())
         self._settle()
 
     @property
@@ -152,7 +154,7 @@ class ChainRecovery:
 
     def __init__(self, parts: Surroundings) -> None:
         config = parts.config
-        self._pipeline: Pipeline = parts.pipeline
+        self._pipeline: Pipeline[Blocks] = parts.pipeline
         self._settle = parts.settle
         self._fetcher = Fetcher(parts)
         self._watch = Watch(
@@ -190,12 +192,8 @@ class ChainRecovery:
 
     def _publish_funding(self, changed: Iterable[Funding]) -> None:
         for event in changed:
-            # A query's answer, so it tells no latency; its market may have left since.
-            self._pipeline.outbox.other(event.market_id, event, late=True)
+            self._pipeline.publish(event.market_id, event)
         self._settle()
-
-    def flush(self) -> None:
-        """Held blocks wait for those before them; they come again after the next start."""
 
     async def aclose(self) -> None:
         """Close every connection."""

@@ -110,9 +110,11 @@ _as_pair: Final = msgspec.structs.astuple
 """A level's fields in their order, by C: half of what a comprehension costs."""
 
 
-def decode(payload: bytes | memoryview) -> tuple[int, Block | Confirmed | Rejected]:
+def decode(
+    payload: bytes | memoryview, subscription: int = 0
+) -> tuple[int, Block | Confirmed | Rejected]:
     """
-    Decode one WebSocket message: ``(request id, what it says)``.
+    Decode one WebSocket message: ``(request id, what it says)``; its own id counts.
 
     The id is -1 where the node lost it (bad JSON of ours, a panic of its).
 

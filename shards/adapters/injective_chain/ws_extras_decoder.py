@@ -62,7 +62,9 @@ class _Message(msgspec.Struct, gc=False):
 _decode: Final = msgspec.json.Decoder(_Message, strict=False).decode
 
 
-def decode(payload: bytes | memoryview) -> tuple[int, Block | Confirmed | Rejected]:
+def decode(
+    payload: bytes | memoryview, subscription: int = 0
+) -> tuple[int, Block | Confirmed | Rejected]:
     """
     Decode one WebSocket message with all that was asked for.
 

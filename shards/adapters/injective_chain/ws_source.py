@@ -19,11 +19,12 @@ from shards.adapters.injective_chain import ws_decoder as plain, ws_extras_decod
 from shards.adapters.injective_chain.filters import filters
 from shards.adapters.interface import Sink
 from shards.adapters.reconnecting import Reconnecting
+from shards.core.pipeline import Decoder
 from shards.net import websocket
 from shards.net.access import Access
 from shards.protocol.channels import DEFAULT_CHANNELS, EXTRAS
 from shards.protocol.errors import SourceError
-from shards.protocol.events import Block, Cause, Confirmed, Rejected
+from shards.protocol.events import Cause
 from shards.protocol.settings import Market
 
 log = logging.getLogger(__name__)
@@ -74,7 +75,8 @@ class ChainWs(Reconnecting):
         super().__init__("chain-ws", endpoints, sink)
         self._markets = {market.market_id: market for market in markets}
         self._channels = channels
-        self._decode = plain.decode if EXTRAS.isdisjoint(channels) else full.decode
+        self.decode: Decoder = plain.decode if EXTRAS.isdisjoint(channels) else full.decode
+        """What decodes the payloads of this source."""
         self._pause_s = _PACE / subscribe_per_s
         self._return_s = return_s
         self._access = access or Access()
@@ -85,10 +87,6 @@ class ChainWs(Reconnecting):
         self._due: deque[str] = deque()
         """Markets whose subscription waits for its turn."""
         self._is_due = asyncio.Event()
-
-    def decode(self, payload: bytes | memoryview) -> tuple[int, Block | Confirmed | Rejected]:
-        """Decode a payload of this source (pipeline.Decoder)."""
-        return self._decode(payload)
 
     async def _session(self, endpoint: str) -> None:
         transport, listener = await websocket.connect(

@@ -17,6 +17,7 @@ from shards.protocol.settings import Endpoints, Market, ShardConfig
 from shards.protocol.trade_ids import TradeIdentity
 
 if TYPE_CHECKING:
+    from shards.core.pipeline import Pipeline
     from shards.net.access import Access
     from shards.protocol.ledger import MarketLedger
 
@@ -62,19 +63,28 @@ class InjectiveIndexer(Adapter):
         source: Any,
         markets: Sequence[Market],
         ledgers: "Mapping[str, MarketLedger]",
-    ) -> Any:
+    ) -> "Pipeline[Any]":
         """Make a pipeline that goes by probes and audits."""
-        from shards.adapters.injective_indexer.pipeline import IndexerPipeline
+        from shards.adapters.injective_indexer.proofs import Proofs
         from shards.adapters.messages import INJECTIVE
+        from shards.core.pipeline import Pipeline
 
-        return IndexerPipeline(
-            markets,
-            messages={
+        proofs = Proofs(
+            {
                 name == "spot": INJECTIVE.package(f"injective_{name}_exchange_rpc")
                 for name in ("spot", "derivative")
             },
             channels=config.channels,
             limits=config.limits,
+        )
+        return Pipeline(
+            markets,
+            proofs,
+            source=config.source,
+            decoder=proofs.reader.decode,
+            trade_identity=self.trade_identity,
+            limits=config.limits,
+            channels=config.channels,
             ledgers=ledgers,
         )
 

@@ -6,10 +6,11 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import Final
 
-from shards.adapters.injective_indexer.pipeline import IndexerPipeline
+from shards.adapters.injective_indexer.proofs import Proofs
 from shards.adapters.injective_indexer.queries import IndexerQueries
 from shards.adapters.injective_indexer.service import Service
 from shards.adapters.interface import Surroundings
+from shards.core.pipeline import Pipeline
 from shards.core.record_builder import NeedSnapshot, NeedSubscription
 from shards.net.backoff import Backoff
 from shards.protocol.errors import DecodeError, SourceError
@@ -38,7 +39,8 @@ class Reconciliation:
         limits = config.limits
         # To be asked while the source has no endpoint in use.
         first = config.endpoints.indexer[0]
-        self._pipeline: IndexerPipeline = parts.pipeline
+        self._pipeline: Pipeline[Proofs] = parts.pipeline
+        self._proofs = self._pipeline.liveness
         self._pusher = parts.pusher
         self._source = source
         self._limits = limits
@@ -85,29 +87,24 @@ class Reconciliation:
         """Books and subscriptions that are being asked for now."""
         return len(self._wanted) + len(self._fetching) + len(self._waiting)
 
-    def flush(self) -> None:
-        """Let the trades go that wait for others of their block."""
-        for feed in self._pipeline.feeds.values():
-            feed.flush()
-
     async def _tick(self) -> None:
         """Let the feeds know how late it is."""
         clock = SetClock()
         while True:
             await asyncio.sleep(_TICK_S)
             if clock.was_set():
-                self._pipeline.clock_set(time.time_ns())
-            self._pipeline.tick(time.time_ns())
+                self._proofs.clock_set(time.time_ns())
+            self._proofs.tick(time.time_ns())
             self._pusher.flush()
             self._settle()
 
     async def _resubscribe(self, market_id: str) -> None:
         """Make one market's streams anew, more and more slowly while it does not go live."""
-        feed = self._pipeline.feeds.get(market_id)
+        track = self._proofs.tracks.get(market_id)
         lives, backoff = self._backoffs.get(market_id, (0, Backoff()))
-        if feed is not None and feed.lives > lives:
+        if track is not None and track.lives > lives:
             backoff.reset()
-        self._backoffs[market_id] = feed.lives if feed is not None else 0, backoff
+        self._backoffs[market_id] = track.lives if track is not None else 0, backoff
         await asyncio.sleep(backoff.next_s())
         self._waiting.discard(market_id)
         self._source.resubscribe(market_id)
@@ -169,16 +166,16 @@ class Reconciliation:
                     await self._audit_part(spot, [market.market_id for market in part])
 
     async def _audit_part(self, spot: bool, market_ids: list[str]) -> None:
-        pipeline, queries = self._pipeline, self._queries
+        proofs, queries = self._proofs, self._queries
         due = self._audited_at.get(market_ids[0], 0.0) + self._limits.audit_s
-        if time.monotonic() < due and not pipeline.wants_audit(market_ids):
+        if time.monotonic() < due and not proofs.wants_audit(market_ids):
             return
         try:
-            if new := pipeline.unanchored(market_ids):
-                pipeline.anchored(new, await queries.newest_trade(spot, new))
+            if new := proofs.unanchored(market_ids):
+                proofs.anchored(new, await queries.newest_trade(spot, new))
             begun = time.time_ns()
-            listed = await queries.trades(spot, market_ids, pipeline.audit_from(market_ids))
-            pipeline.audited(market_ids, listed, begun, time.time_ns())
+            listed = await queries.trades(spot, market_ids, proofs.audit_from(market_ids))
+            proofs.audited(market_ids, listed, begun, time.time_ns())
         except (SourceError, DecodeError) as error:
             log.info("trades: %s; trying again", error)
             await asyncio.sleep(_RETRY_S)

@@ -3,8 +3,9 @@
 import json
 
 from shards.adapters.injective_chain import ws_extras_decoder
-from shards.core.feed import State
+from shards.core.blocks import Blocks, block_pipeline
 from shards.core.pipeline import Pipeline
+from shards.core.states import State
 from shards.protocol.events import Block, Event, Extras, Gap, Oracle, Price, Pulse
 from shards.protocol.frames import EVENTS, KEYFRAME, Record
 from shards.protocol.settings import CHAIN
@@ -18,9 +19,11 @@ def payload(height: int, *prices: tuple[str, str]) -> bytes:
     return json.dumps({"id": 1, "result": said}).encode()
 
 
-def pipeline(*channels: str) -> Pipeline:
+def pipeline(*channels: str) -> Pipeline[Blocks]:
     """A pipeline of the chain's feed alone, confirmed and live at height 10."""
-    made = Pipeline([CHAIN], source="chain-ws", decoder=ws_extras_decoder.decode, channels=channels)
+    made = block_pipeline(
+        [CHAIN], source="chain-ws", decoder=ws_extras_decoder.decode, channels=channels
+    )
     made.subscribed(1, [CHAIN.market_id], 1)
     made.receive(b'{"id":1,"result":"success"}', 1)
     made.receive(payload(10), 10 * MS)
@@ -66,10 +69,10 @@ def test_only_what_was_asked_for_is_told() -> None:
 def test_lost_blocks_are_replayed_in_their_place() -> None:
     made = pipeline("blocks", "oracle")
     made.receive(payload(13), 100)
-    assert made.due_replays(9) == [11, 12]
+    assert made.liveness.due_replays(9) == [11, 12]
     price = Extras(prices=[("BTC", Price("pyth", "5.0"))])
-    made.replay(12, Block(12, 12 * MS, [], [], True, price), 101)
-    made.replay(11, Block(11, 11 * MS, [], []), 102)
+    made.liveness.replay(12, Block(12, 12 * MS, [], [], True, price), 101)
+    made.liveness.replay(11, Block(11, 11 * MS, [], []), 102)
     records = made.take_records()
     assert heights(records) == [
         *((10, "chain-ws"), (11, "replay"), (12, "replay"), (13, "chain-ws"))
@@ -82,7 +85,7 @@ def test_a_block_that_only_an_indexer_knew_lacks_its_prices_and_so_is_missing() 
     for channels, missing in ((("blocks", "oracle"), 1), (("blocks",), 0)):
         made = pipeline(*channels)
         made.receive(payload(12), 100)
-        made.replay(11, Block(11, 11 * MS, [], [], has_books=False), 101)
+        made.liveness.replay(11, Block(11, 11 * MS, [], [], has_books=False), 101)
         assert len(made.feeds[CHAIN.market_id].ledger.missing) == missing
         assert [height for height, _ in heights(made.take_records())] == [10, 11, 12]
 
@@ -108,4 +111,4 @@ def test_dropped_frames_are_had_again_from_the_chain() -> None:
     made.receive(payload(12, ("BTC", "2.0")), 100)
     lost = [record for record in made.take_records() if record.topic == "oracle.BTC."]
     assert made.dropped(lost, 101) == 1
-    assert made.due_replays(9) == [12]
+    assert made.liveness.due_replays(9) == [12]

@@ -4,9 +4,10 @@ import msgspec
 import pytest
 
 from shards.adapters.injective_chain import ws_decoder
-from shards.core.feed import State
-from shards.core.pipeline import Pipeline, split
+from shards.core.block_slices import split
+from shards.core.blocks import block_pipeline
 from shards.core.record_builder import NeedReplay, NeedSnapshot, NeedSubscription
+from shards.core.states import State
 from shards.protocol.errors import DecodeError
 from shards.protocol.events import Block, BookUpdate, Funding, Snapshot, Trade
 from shards.protocol.frames import (
@@ -34,10 +35,8 @@ def test_a_market_is_pending_then_syncing_then_live_once_its_book_has_joined() -
     hear(one, FIRST)
     assert one.take_requests() == [NeedSnapshot(ONE, 0)]
     assert one.wants_snapshot(ONE)
-    assert one.live() == 0
     assert one.join(CHAIN.snapshot(ONE, FIRST), SECOND)
     assert state(one) is State.LIVE
-    assert one.live() == 1
     assert gaps(one) == [], "joining is no gap"
 
 
@@ -55,13 +54,13 @@ def test_a_jump_in_height_asks_for_the_lost_blocks_and_holds_the_later_ones() ->
     one = live()
     hear(one, FIRST + 3, FIRST + 4)
     assert one.take_requests() == [NeedReplay()]
-    assert one.due_replays(10) == [FIRST + 1, FIRST + 2]
+    assert one.liveness.due_replays(10) == [FIRST + 1, FIRST + 2]
     assert state(one) is State.SYNCING
     assert gaps(one) == [("open", "height", FIRST + 1, 0)]
-    one.replay(FIRST + 2, CHAIN.whole(FIRST + 2), SECOND)
+    one.liveness.replay(FIRST + 2, CHAIN.whole(FIRST + 2), SECOND)
     assert one.take_records() == [], "not before the one that comes first"
-    assert one.due_replays(10) == [FIRST + 1]
-    one.replay(FIRST + 1, CHAIN.whole(FIRST + 1), SECOND)
+    assert one.liveness.due_replays(10) == [FIRST + 1]
+    one.liveness.replay(FIRST + 1, CHAIN.whole(FIRST + 1), SECOND)
     records = one.take_records()
     heights = [r.height for r in records if r.kind != KIND_GAP and not r.flags & KEYFRAME]
     assert heights == sorted(heights)
@@ -92,7 +91,7 @@ def test_a_block_that_nobody_has_is_missing_and_its_gap_stays_open_with_its_heig
         (FIRST + 2, CHAIN.whole(FIRST + 2)),
         (FIRST + 3, None),
     ):
-        one.replay(height, block, SECOND)
+        one.liveness.replay(height, block, SECOND)
     assert NeedSnapshot(ONE, 0) in one.take_requests(), "the book has a hole, too"
     assert one.join(CHAIN.snapshot(ONE, FIRST + 4), SECOND)
     assert state(one) is State.LIVE
@@ -104,7 +103,7 @@ def test_of_a_hole_beyond_the_limit_only_the_newest_part_is_replayed() -> None:
     one = pipeline(limits=Limits(replay_blocks=3))
     subscribe(one)
     hear(one, FIRST, FIRST + 11)
-    assert one.due_replays(10) == [FIRST + 8, FIRST + 9, FIRST + 10]
+    assert one.liveness.due_replays(10) == [FIRST + 8, FIRST + 9, FIRST + 10]
     assert list(one.feeds[ONE].ledger.missing) == [(FIRST + 1, FIRST + 7)]
 
 
@@ -122,9 +121,9 @@ def test_behind_a_hole_larger_than_what_may_be_held_nothing_is_held_until_it_is_
         if height % 2:
             newest += 1
             hear(one, newest)
-            held.append(one.held_blocks())
-        if one.due_replays(1) == [height]:
-            one.replay(height, CHAIN.whole(height), SECOND)
+            held.append(one.liveness.held_blocks())
+        if one.liveness.due_replays(1) == [height]:
+            one.liveness.replay(height, CHAIN.whole(height), SECOND)
     assert held[:5] == [0] * 5
     assert 0 < max(held) <= 4
     assert state(one) is State.LIVE
@@ -142,25 +141,25 @@ def test_a_hole_that_grows_beyond_what_is_replayed_gives_up_nothing_that_is_bein
     assert list(ledger.missing) == [(FIRST + 1, FIRST + 3)]
     for n in range(6):
         # Fetching is no faster than the chain.
-        (due,) = one.due_replays(1)
+        (due,) = one.liveness.due_replays(1)
         hear(one, FIRST + 11 + n)
-        one.replay(due, CHAIN.whole(due), SECOND)
+        one.liveness.replay(due, CHAIN.whole(due), SECOND)
     assert list(ledger.replayed) == [(FIRST + 4, FIRST + 9)]
     assert next(iter(ledger.missing)) == (FIRST + 1, FIRST + 3)
-    while due_next := one.due_replays(1):
-        one.replay(due_next[0], CHAIN.whole(due_next[0]), SECOND)
+    while due_next := one.liveness.due_replays(1):
+        one.liveness.replay(due_next[0], CHAIN.whole(due_next[0]), SECOND)
     assert (ledger.last, len(ledger.missing)) == (FIRST + 16, 3 + 1), "of seven, six are had"
 
 
 def test_a_block_that_is_repeated_behind_a_hole_is_held_once_and_is_no_sign_of_life() -> None:
     one = live()
     hear(one, FIRST + 2)
-    heard_at = one.feeds[ONE].heard_at
+    heard_at = one.liveness.tracks[ONE].heard_at
     hear(one, *[FIRST + 2] * 10, FIRST + 1)
-    assert one.held_blocks() == 1
+    assert one.liveness.held_blocks() == 1
     assert one.feeds[ONE].stats.duplicates == 11
-    assert one.feeds[ONE].heard_at == heard_at
-    one.replay(FIRST + 1, CHAIN.whole(FIRST + 1), SECOND)
+    assert one.liveness.tracks[ONE].heard_at == heard_at
+    one.liveness.replay(FIRST + 1, CHAIN.whole(FIRST + 1), SECOND)
     assert state(one) is State.LIVE
     assert one.feeds[ONE].ledger.last == FIRST + 2
 
@@ -193,7 +192,7 @@ def test_a_subscription_that_ends_in_an_error_opens_a_gap_and_needs_a_block_to_g
     one.receive(b'{"id":1,"error":{"code":1,"message":"stream error"}}', 200 * SECOND)
     assert state(one) is State.FAILED
     assert gaps(one) == [("open", "disconnect", FIRST + 1, 0)]
-    assert one.mute(10_000 * SECOND) == [], "there is nothing to listen to"
+    assert one.liveness.mute(10_000 * SECOND) == [], "there is nothing to listen to"
     subscribe(one, 2)
     assert state(one) is State.STALE
     hear(one, FIRST + 1, subscription=2)
@@ -233,10 +232,10 @@ def test_a_subscription_without_blocks_for_five_block_times_is_mute() -> None:
     one = live()
     hear(one, *range(FIRST + 1, FIRST + 30))
     assert one.block_time_s == pytest.approx(1.0)
-    assert one.mute_limit_s() == pytest.approx(5.0)
+    assert one.liveness.mute_limit_s() == pytest.approx(5.0)
     heard = (FIRST + 29) * SECOND
-    assert one.mute(heard + 5 * SECOND) == []
-    assert one.mute(heard + 6 * SECOND) == [one.feeds[ONE]]
+    assert one.liveness.mute(heard + 5 * SECOND) == []
+    assert one.liveness.mute(heard + 6 * SECOND) == [ONE]
 
 
 def test_an_outage_is_not_taken_for_the_pace_of_the_blocks() -> None:
@@ -244,19 +243,19 @@ def test_an_outage_is_not_taken_for_the_pace_of_the_blocks() -> None:
     one = live()
     hear(one, *range(FIRST + 1, FIRST + 30))
     away = 60
-    assert one.head_at == (FIRST + 29) * SECOND
+    assert one.liveness.head.at == (FIRST + 29) * SECOND
     one.receive(CHAIN.payload(1, FIRST + 30, (ONE,)), (FIRST + 30 + away) * SECOND)
-    assert one.mute_limit_s() == pytest.approx(6.0)
+    assert one.liveness.mute_limit_s() == pytest.approx(6.0)
 
 
 def test_a_slower_chain_is_known_within_blocks() -> None:
     """The pace of the blocks is learnt, in time for nothing to be taken for mute."""
     one = live()
     hear(one, *range(FIRST + 1, FIRST + 10))
-    ts = one.head_at
+    ts = one.liveness.head.at
     for height in range(FIRST + 10, FIRST + 40):
         ts += 4 * SECOND
-        assert one.mute(ts) == []
+        assert one.liveness.mute(ts) == []
         one.receive(CHAIN.payload(1, height, (ONE,)), ts)
     assert one.block_time_s == pytest.approx(4.0, rel=0.2)
 
@@ -273,10 +272,10 @@ def test_the_pace_is_soon_known_again_after_blocks_that_came_all_at_once() -> No
 
 def test_an_unconfirmed_subscription_has_longer() -> None:
     one = pipeline(limits=Limits(confirm_s=10))
-    assert one.mute(10_000 * SECOND) == [], "not asked for yet"
+    assert one.liveness.mute(10_000 * SECOND) == [], "not asked for yet"
     one.subscribed(1, (ONE,), 100 * SECOND)
-    assert one.mute(109 * SECOND) == []
-    assert one.mute(111 * SECOND) == [one.feeds[ONE]]
+    assert one.liveness.mute(109 * SECOND) == []
+    assert one.liveness.mute(111 * SECOND) == [ONE]
 
 
 # ---- keyframes ----------------------------------------------------------------------------------
@@ -303,22 +302,16 @@ def test_keyframes_of_markets_that_all_change_in_each_block_do_not_come_all_at_o
         msgspec.structs.replace(MARKETS[0], market_id=f"0x{n:064x}", symbol=f"M{n}")
         for n in range(64)
     ]
-    one = Pipeline(markets, source="chain-ws", decoder=ws_decoder.decode, limits=limits)
-    sync = {market.market_id: one.feeds[market.market_id].sync for market in markets}
+    one = block_pipeline(markets, source="chain-ws", decoder=ws_decoder.decode, limits=limits)
 
     def keyframes_of(sequence: int) -> int:
-        for market_id, each in sync.items():
+        for market_id, feed in one.feeds.items():
             update = BookUpdate(market_id, sequence, [("1.0", "1.0")], [])
-            delta = each.receive(update, FIRST + sequence, 0, 0, "chain-ws")
-            assert delta is not None
-            one.outbox.book(one.feeds[market_id], delta)
+            feed.publish(Block(FIRST + sequence, 0, [], [update]), 0, "chain-ws")
         return sum(bool(record.flags & KEYFRAME) for record in one.take_records())
 
-    for market_id, each in sync.items():
-        published = each.join(Snapshot(market_id, FIRST, 1, [], []), 0)
-        assert published is not None
-        for whole in published:
-            one.outbox.book(one.feeds[market_id], whole)
+    for market_id, feed in one.feeds.items():
+        assert feed.join(Snapshot(market_id, FIRST, 1, [], []), 0)
     one.take_records()
     first = [keyframes_of(sequence) for sequence in range(2, 10)]
     assert sum(first) == len(markets)
@@ -386,24 +379,24 @@ def test_a_missing_book_update_resyncs_the_book_while_the_blocks_go_on() -> None
 
 
 def test_funding_that_was_dropped_is_told_again_and_no_block_is() -> None:
-    made = Pipeline(
+    made = block_pipeline(
         MARKETS[:1], source="chain-ws", decoder=ws_decoder.decode, channels=("funding",)
     )
     texts = ("0.1", "0.2", 3, 3600, 3600, "0.0", "0.0", "9.6")
-    made.outbox.other(ONE, Funding(ONE, FIRST, 0, SECOND, "query", *texts), late=True)
-    made.outbox.other("0xunknown", Funding("0xunknown", FIRST, 0, SECOND, "query", *texts))
+    made.publish(ONE, Funding(ONE, FIRST, 0, SECOND, "query", *texts))
+    made.publish("0xunknown", Funding("0xunknown", FIRST, 0, SECOND, "query", *texts))
     [told] = made.take_records()
     assert told.topic == f"funding.{MARKETS[0].symbol}."
     assert made.dropped([told], SECOND) == 1
     assert made.take_records() == [told]
-    assert made.due_replays(9) == []
+    assert made.liveness.due_replays(9) == []
 
 
 # ---- markets that come and go -------------------------------------------------------------
 
 
 def test_the_last_market_of_a_group_hears_nothing_of_those_that_were_let_go() -> None:
-    group = Pipeline(MARKETS, source="chain-grpc", decoder=ws_decoder.decode)
+    group = block_pipeline(MARKETS, source="chain-grpc", decoder=ws_decoder.decode)
     group.subscribed(1, IDS, SECOND)
     group.receive(b'{"id":1,"result":"success"}', SECOND)
     group.receive(CHAIN.payload(1, FIRST, IDS), SECOND)

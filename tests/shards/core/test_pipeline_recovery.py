@@ -3,8 +3,8 @@
 import msgspec
 import pytest
 
-from shards.core.feed import State
 from shards.core.record_builder import NeedSnapshot
+from shards.core.states import State
 from shards.protocol.events import Gap
 from shards.protocol.frames import KIND_GAP, SNAPSHOT
 from shards.protocol.ledger import MarketLedger
@@ -29,7 +29,7 @@ def test_a_resumed_market_is_not_live_before_it_has_heard_a_block() -> None:
     assert state(one) is not State.LIVE
     assert [gap[0] for gap in gaps(one)] == ["open"]
     hear(one, FIRST + 8)
-    assert one.due_replays(10) == [FIRST + 6, FIRST + 7]
+    assert one.liveness.due_replays(10) == [FIRST + 6, FIRST + 7]
 
 
 def test_a_resumed_market_closes_the_gap_that_its_predecessor_left_open() -> None:
@@ -62,7 +62,7 @@ def test_dropped_frames_are_had_again_from_their_first_height() -> None:
     dropped = [record for record in one.take_records() if record.height > FIRST + 4]
     assert one.dropped(dropped, 200 * SECOND) == len(dropped)
     first = dropped[0].height
-    assert one.due_replays(10) == list(range(first, FIRST + 9))
+    assert one.liveness.due_replays(10) == list(range(first, FIRST + 9))
     assert NeedSnapshot(ONE, first - 1) in one.take_requests()
     assert gaps(one) == [("open", "drop", first, 0)]
 
@@ -78,7 +78,7 @@ def test_a_dropped_book_from_ahead_of_the_blocks_is_fetched_again() -> None:
     assert one.wants_snapshot(ONE)
     assert state(one) is State.SYNCING
     assert one.take_requests() == [NeedSnapshot(ONE, FIRST)]
-    assert one.due_replays(10) == []
+    assert one.liveness.due_replays(10) == []
 
 
 def test_a_dropped_book_from_before_the_first_block_does_not_widen_what_is_due() -> None:
@@ -87,8 +87,8 @@ def test_a_dropped_book_from_before_the_first_block_does_not_widen_what_is_due()
     hear(one, FIRST + 5)
     assert one.join(CHAIN.snapshot(ONE, FIRST + 4), SECOND)
     one.dropped(one.take_records(), SECOND)
-    while due := one.due_replays(1):
-        one.replay(due[0], CHAIN.whole(due[0]), SECOND)
+    while due := one.liveness.due_replays(1):
+        one.liveness.replay(due[0], CHAIN.whole(due[0]), SECOND)
     ledger = one.feeds[ONE].ledger
     assert ledger.first == FIRST + 5
     assert ledger.received + len(ledger.replayed) == ledger.due == 1
@@ -100,7 +100,7 @@ def test_gaps_among_dropped_frames_are_announced_again_unless_nobody_need_hear_o
     opened = one.take_records()
     one.dropped(opened, SECOND)
     assert gaps(one)[0] == ("open", "height", FIRST + 1, 0)
-    one.replay(FIRST + 1, CHAIN.whole(FIRST + 1), SECOND)
+    one.liveness.replay(FIRST + 1, CHAIN.whole(FIRST + 1), SECOND)
     closed = [r for r in one.take_records() if r.kind == KIND_GAP]
     assert [msgspec.msgpack.decode(r.event, type=Gap).state for r in closed] == ["closed"]
     one.dropped(closed, SECOND)

@@ -14,7 +14,7 @@ from shards.adapters.injective_chain import (
     ws_extras_decoder,
 )
 from shards.adapters.messages import INJECTIVE
-from shards.core.pipeline import split
+from shards.core.block_slices import split
 from shards.protocol.events import Block, Extras, Order, Price
 from tests.shards import golden
 

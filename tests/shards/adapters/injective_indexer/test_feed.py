@@ -5,14 +5,16 @@ from typing import Any
 import msgspec
 
 from shards.adapters.injective_indexer.decoder import BOOK, PARTS, SPOT_PROBE, TRADES
-from shards.adapters.injective_indexer.pipeline import IndexerPipeline
+from shards.adapters.injective_indexer.proofs import Proofs
 from shards.adapters.messages import INJECTIVE
-from shards.core.feed import State
+from shards.core.pipeline import Pipeline
 from shards.core.record_builder import NeedSnapshot, NeedSubscription
+from shards.core.states import State
 from shards.protocol.events import Gap, Snapshot, Trades
 from shards.protocol.frames import KIND_BOOK, KIND_GAP, KIND_TRADES, Record
 from shards.protocol.ledger import MarketLedger
 from shards.protocol.settings import Limits, Market
+from shards.protocol.trade_ids import TradeIdentity
 
 ONE = "0x06"
 MARKET = Market(ONE, "INJ/USDT", "INJ-USDT", "spot", "Active", 18, 6)
@@ -27,10 +29,15 @@ class One:
     """A pipeline of one market; `now` is in seconds."""
 
     def __init__(self, ledger: MarketLedger | None = None) -> None:
-        self.pipeline = IndexerPipeline(
+        self.proofs = Proofs(
+            {True: SPOT, False: DERIVATIVE}, channels=("book", "trades"), limits=LIMITS
+        )
+        self.pipeline = Pipeline(
             [MARKET],
-            messages={True: SPOT, False: DERIVATIVE},
-            channels=("book", "trades"),
+            self.proofs,
+            source="indexer-grpc",
+            decoder=self.proofs.reader.decode,
+            trade_identity=TradeIdentity.ID,
             limits=LIMITS,
             ledgers={ONE: ledger} if ledger else None,
         )
@@ -81,8 +88,8 @@ class One:
         self.pipeline.receive(answer.SerializeToString(), self.ns, PROBE_ID)
 
     def audit(self, *listed: Any) -> None:
-        self.pipeline.anchored(self.pipeline.unanchored([ONE]), 0)
-        self.pipeline.audited([ONE], listed, self.ns, self.ns)
+        self.proofs.anchored(self.proofs.unanchored([ONE]), 0)
+        self.proofs.audited([ONE], listed, self.ns, self.ns)
 
     def live(self) -> "One":
         self.subscribe()
@@ -120,10 +127,10 @@ def test_it_stays_live_as_long_as_probes_agree_and_no_longer() -> None:
         one.now += 5
         one.probe(7)
         one.audit()
-        one.pipeline.tick(one.ns)
+        one.proofs.tick(one.ns)
         one.expect(State.LIVE)
     one.now += 16
-    one.pipeline.tick(one.ns)
+    one.proofs.tick(one.ns)
     one.expect(State.STALE)
     one.probe(7)
     one.audit()
@@ -189,14 +196,14 @@ def test_trades_of_one_block_go_out_together_and_in_order() -> None:
     one = One().live()
     for name in ("12_5", "12_1", "12_3"):
         one.trade(name)
-    one.pipeline.tick(one.ns + SECOND // 100)
+    one.proofs.tick(one.ns + SECOND // 100)
     assert not one.published()
     one.trade("13_0")
     assert one.published() == [("indexer-grpc", ["12_1", "12_3", "12_5"])]
-    one.pipeline.tick(one.ns + SECOND // 10)
+    one.proofs.tick(one.ns + SECOND // 10)
     one.trade("12_4")
     one.trade("12_5")
-    one.pipeline.tick(one.ns + SECOND)
+    one.proofs.tick(one.ns + SECOND)
     assert one.published() == [("indexer-grpc", ["13_0"]), ("indexer-grpc", ["12_4"])]
 
 
@@ -222,14 +229,14 @@ def test_an_audit_asks_again_for_what_may_be_on_its_way() -> None:
     one = One().live()
     begun = one.now
     one.audit(one.listed("12_1"), one.listed("14_0", begun + 60))
-    assert one.pipeline.audit_from([ONE]) == (begun - 10) * SECOND
+    assert one.proofs.audit_from([ONE]) == (begun - 10) * SECOND
 
 
 def test_trades_from_before_the_beginning_are_not_due() -> None:
     one = One()
     one.subscribe()
     one.join(7)
-    one.pipeline.anchored([ONE], 900 * SECOND)
+    one.proofs.anchored([ONE], 900 * SECOND)
     one.audit(one.listed("3_0", 900), one.listed("4_0", 901))
     assert one.published() == [("indexer-replay", ["4_0"])]
 
@@ -237,7 +244,7 @@ def test_trades_from_before_the_beginning_are_not_due() -> None:
 def test_a_successor_lists_again_from_where_its_predecessor_was() -> None:
     one = One(MarketLedger(5, 40, audited_to=950 * SECOND))
     one.pipeline.resume(one.ns, {ONE: None})
-    assert one.pipeline.audit_from([ONE]) == 940 * SECOND
+    assert one.proofs.audit_from([ONE]) == 940 * SECOND
     one.subscribe()
     one.join(7)
     one.audit(one.listed("39_0", 941), one.listed("41_0", 951))
@@ -248,7 +255,7 @@ def test_a_successor_lists_again_from_where_its_predecessor_was() -> None:
 def test_what_was_dropped_is_had_again() -> None:
     one = One().live()
     one.trade("12_0")
-    one.pipeline.tick(one.ns + SECOND)
+    one.proofs.tick(one.ns + SECOND)
     records = one.pipeline.take_records()
     assert one.pipeline.dropped(records, one.ns) == 1
     one.join(7)

@@ -12,8 +12,8 @@ from shards.adapters.injective_chain.replay import RpcReplay, times_by
 from shards.adapters.injective_indexer.decoder import amount
 from shards.adapters.injective_indexer.replay import IndexerReplay
 from shards.adapters.interface import BlockGone
-from shards.core.feed import State
 from shards.core.record_builder import NeedSnapshot
+from shards.core.states import State
 from shards.net.rpc import Rpc
 from shards.protocol.settings import Endpoints
 from tests.shards.chain import FIRST
@@ -61,7 +61,9 @@ def test_a_block_without_books_makes_the_book_be_fetched_anew() -> None:
     one.take_requests()
     for height in (FIRST + 1, FIRST + 2):
         known = CHAIN.whole(height)
-        one.replay(height, msgspec.structs.replace(known, updates=[], has_books=False), SECOND)
+        one.liveness.replay(
+            height, msgspec.structs.replace(known, updates=[], has_books=False), SECOND
+        )
     assert state(one) is State.SYNCING, "what the book did meanwhile is not known"
     assert NeedSnapshot(ONE, 0) in one.take_requests()
     assert one.join(CHAIN.snapshot(ONE, FIRST + 3), SECOND)

@@ -1,16 +1,16 @@
 """
-The feed of the chain itself: every block is told, and the prices that belong to no market.
+The track of the chain itself: every block is published, and the prices that belong to no market.
 
-It is subscribed, watched, replayed and handed from process to process like a market's
-feed; it has no book.
+It is subscribed, watched, replayed and handed from process to process like a market's; its
+feed has no book.
 """
 
-from shards.core.feed import Feed
+from shards.core.block_track import BlockTrack
 from shards.protocol.events import Block, Oracle, Price, Pulse, Source
 
 
-class ChainFeed(Feed):
-    """A feed for which no block is empty."""
+class ChainTrack(BlockTrack):
+    """A track for which no block is empty."""
 
     def receive(self, block: Block, ts_recv: int) -> None:
         """Take a live block."""
@@ -18,14 +18,14 @@ class ChainFeed(Feed):
         if self._flows and block.height == ledger.last + 1:
             self.heard_at = ts_recv
             ledger.last = block.height
-            self._publish(block, ts_recv, self._source)
+            self._publish(block, ts_recv, self._feed.source)
         else:
             self._receive_unsettled(block, ts_recv)
 
     def _publish(self, block: Block, ts_recv: int, source: Source, late: bool = False) -> None:
-        """Tell the block, then the oracles' prices in it, one event for each symbol."""
-        height, ts_event = block.height, block.ts_event
-        self._outlet.other(self.market_id, Pulse(height, ts_event, ts_recv, source), late)
+        """Publish the block, then the oracles' prices in it, one event for each symbol."""
+        feed, height, ts_event = self._feed, block.height, block.ts_event
+        feed.builder.other(feed.market_id, Pulse(height, ts_event, ts_recv, source), late)
         if block.extras is None:
             return
         by_symbol: dict[str, list[Price]] = {}
@@ -33,4 +33,4 @@ class ChainFeed(Feed):
             by_symbol.setdefault(symbol, []).append(price)
         for symbol, prices in by_symbol.items():
             event = Oracle(symbol, height, ts_event, ts_recv, source, prices)
-            self._outlet.other(self.market_id, event, late)
+            feed.builder.other(feed.market_id, event, late)

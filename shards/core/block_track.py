@@ -1,0 +1,241 @@
+"""
+One market of a source that tells blocks: each has a height, one more than the last.
+
+A jump of the height means lost blocks: later ones are held, the lost ones asked for and
+published in order, then what was held. Blocks are told also where nothing happened.
+
+::
+
+    receive(block) ─► follows? ──────────────────────────────────────────► feed.publish
+                      jumps?   ─► hold ─► replay asked for ─► replay(block) ─┘
+"""
+
+from collections.abc import Sequence
+
+from shards.core.feed import Feed
+from shards.core.states import State, Stimulus
+from shards.core.track import Track
+from shards.protocol.events import Block, Cause, Gap, Snapshot, Source
+from shards.protocol.frames import Record
+
+
+class BlockTrack(Track):
+    """Which blocks of one market were published, which are held, which are lost."""
+
+    def __init__(self, feed: Feed, *, held: int, replayed: int, with_extras: bool) -> None:
+        """
+        Args:
+            held: How many blocks behind the newest one may be and still hold what comes.
+            replayed: How many lost blocks are fetched; the rest of a larger hole is given up.
+            with_extras: Whether a block without its events, of which only the trades could be
+                had, counts as missing: it lacks what this feed is to publish.
+
+        """
+        self._feed = feed
+        self.ledger = feed.ledger
+        self._held_limit = held
+        self._replay_limit = replayed
+        self._with_extras = with_extras
+        self._flows = False
+        """What the data path asks of every block: live, and nothing is replayed."""
+        self._replay_to = 0
+        self.heard_at = 0
+        """When this subscription last showed life, in ns like ``ts_recv``; 0 while there is none."""
+        self.is_confirmed = False
+        self._held: list[tuple[Block, int]] = []
+        self._shown = 0
+        """Newest height that came behind a hole, held or not."""
+
+    def moved(self) -> None:
+        """The feed's state has changed."""
+        self._flows = self._feed.state is State.LIVE and not self._replay_to
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether no block is owed."""
+        return not self._replay_to
+
+    @property
+    def held(self) -> int:  # type: ignore[override]
+        """Blocks that wait until earlier ones are replayed."""
+        return len(self._held)
+
+    @property
+    def replay_to(self) -> int:
+        """Last height that is being replayed; 0 when nothing is."""
+        return self._replay_to
+
+    @replay_to.setter
+    def replay_to(self, height: int) -> None:
+        self._replay_to = height
+        self.moved()
+
+    # ---- what the subscription says -------------------------------------------------
+
+    def subscribed(self, subscription: int, ts: int) -> None:
+        """The subscription is being asked for: its silence counts from here."""
+        self.heard_at = ts
+        self.is_confirmed = False
+
+    def confirmed(self, subscription: int, ts: int) -> None:
+        """The source accepted the subscription; the next block will show where it stands."""
+        self.is_confirmed = True
+        # With blocks behind us, only the next one shows what was missed meanwhile.
+        again = self.ledger.first
+        self._feed.on(Stimulus.ACCEPTED_AGAIN if again else Stimulus.ACCEPTED)
+
+    def refused(self) -> None:
+        """Silence proves nothing of a subscription that is not there."""
+        self.heard_at = 0
+
+    def resume(self, ts: int, gap: Gap | None) -> None:
+        """Take up a market whose ledger another process left at ``ledger.last``, and its gap."""
+        feed, last = self._feed, self.ledger.last
+        feed.gaps.adopt(gap, last + 1, ts)
+        feed.sync.lose(observed_from=last + 1)
+        feed.want_book(last)
+
+    def lose(self, cause: Cause, ts: int, reason: str = "") -> None:
+        """The subscription is gone (cut, mute); what it misses is unknown until a block comes."""
+        self._feed.on(Stimulus.LOST, reason or cause)
+        self.heard_at = 0
+        if self.ledger.first:
+            self._feed.gaps.open(cause, self.ledger.last + 1, ts)
+
+    def rewind(self, height: int, records: Sequence[Record], ts: int) -> None:
+        """
+        Frames from ``height`` on never left the process: have those blocks again.
+
+        A height above the newest block stands for the book alone.
+        """
+        feed, ledger = self._feed, self.ledger
+        if not ledger.first:
+            return
+        height = max(ledger.first, min(height, ledger.last + 1))
+        feed.sync.lose(observed_from=height)
+        feed.want_book(height - 1)
+        feed.gaps.open("drop", height, ts)
+        feed.gaps.widen(height, ts, "frames were dropped")
+        if height <= ledger.last:
+            last = max(ledger.last, self._replay_to)
+            self._held.clear()
+            ledger.rewind(height - 1)
+            self._replay(last, ts)
+        else:
+            feed.on(Stimulus.OWED, "the book was not delivered")
+
+    # ---- blocks ---------------------------------------------------------------------
+
+    def receive(self, block: Block, ts_recv: int) -> None:
+        """Take a live block of this market's subscription."""
+        ledger = self.ledger
+        height = block.height
+        if self._flows and height == ledger.last + 1:
+            self.heard_at = ts_recv
+            ledger.last = height
+            if block.updates or block.trades or block.extras is not None:
+                self._feed.publish(block, ts_recv, self._feed.source)
+            return
+        self._receive_unsettled(block, ts_recv)
+
+    def _receive_unsettled(self, block: Block, ts_recv: int) -> None:
+        ledger, feed = self.ledger, self._feed
+        height = block.height
+        if not ledger.first:
+            ledger.begin(height)
+            feed.sync.lose(observed_from=height)
+            feed.want_book()
+        if height <= ledger.last or height <= self._shown:
+            # No sign of life: a server may repeat its last block for ever.
+            feed.stats.duplicates += 1
+            return
+        self.heard_at = ts_recv
+        feed.on(Stimulus.SHOWN)
+        if self._replay_to or height > ledger.last + 1:
+            self._shown = height
+            self._hold(block, ts_recv)
+            return
+        ledger.last = height
+        self._publish(block, ts_recv, feed.source)
+        feed.settle(ts_recv)
+
+    def _publish(self, block: Block, ts_recv: int, source: Source, late: bool = False) -> None:
+        self._feed.publish(block, ts_recv, source, late)
+
+    def replay(self, block: Block, ts_recv: int) -> None:
+        """Take the lost block that is due next (``ledger.last + 1``)."""
+        ledger = self.ledger
+        ledger.last = block.height
+        is_whole = block.has_books or not self._with_extras
+        (ledger.replayed if is_whole else ledger.missing).add(block.height)
+        self._publish(block, ts_recv, "replay", late=True)
+        if not block.has_books:
+            self._feed.sync.lose(observed_from=block.height + 1)
+        self._replayed(ts_recv)
+
+    def give_up(self, to: int, ts: int) -> None:
+        """Nobody has the blocks due next, up to ``to``: count them missing, go on after them."""
+        self.ledger.missing.add(self.ledger.last + 1, to)
+        self.ledger.last = to
+        self._feed.sync.lose(observed_from=to + 1)
+        self._replayed(ts)
+
+    def _replay(self, to: int, ts: int) -> None:
+        feed = self._feed
+        feed.gaps.open("height", self.ledger.last + 1, ts)
+        self.replay_to = to
+        feed.on(Stimulus.OWED, "replaying lost blocks")
+        excess = to - self.ledger.last - self._replay_limit
+        if excess > 0:
+            self.give_up(self.ledger.last + excess, ts)
+        feed.builder.want_replay()
+
+    def _replayed(self, ts: int) -> None:
+        """After each replayed or lost height: is the hole filled, and what was held behind it?"""
+        if self.ledger.last < self._replay_to:
+            return
+        self.replay_to = 0
+        self._feed.want_book()
+        held, self._held = self._held, []
+        for block, ts_recv in held:
+            self._take_held(block, ts_recv)
+        if not self._replay_to and self._shown > self.ledger.last:
+            # They came meanwhile, and were dropped.
+            self._replay(self._shown, ts)
+        self._feed.settle(ts)
+
+    def _take_held(self, block: Block, ts_recv: int) -> None:
+        if self._replay_to or block.height > self.ledger.last + 1:
+            self._hold(block, ts_recv)
+        elif block.height == self.ledger.last + 1:
+            self.ledger.last = block.height
+            self._publish(block, ts_recv, self._feed.source, late=True)
+
+    def _hold(self, block: Block, ts_recv: int) -> None:
+        """
+        Keep a block until the ones before it are there.
+
+        If the hole exceeds the limit, drop the block; it is replayed later.
+        """
+        self._held.append((block, ts_recv))
+        if not self._replay_to:
+            # This may give up the oldest blocks and move ``ledger.last``: check the limit after it.
+            self._replay(block.height - 1, ts_recv)
+        if block.height - self.ledger.last > self._held_limit:
+            self._held.clear()
+
+    def joined(self, before: int, snapshot: Snapshot, ts: int) -> None:
+        """The book is there: perhaps nothing is owed any more."""
+        self._feed.settle(ts)
+
+    def went_live(self, ts: int) -> None:
+        """Close the gap, or leave it open with the blocks that nobody has."""
+        gaps, ledger = self._feed.gaps, self.ledger
+        if gaps.current is None:
+            return
+        # By ranges: all markets of a hole of thousands of blocks come here in one call.
+        if lost := ledger.missing.within(gaps.current.first, ledger.last):
+            count = sum(last - first + 1 for first, last in lost)
+            gaps.leave_open(lost[0][0], lost[-1][1], ts, f"{count} blocks not to be had")
+        else:
+            gaps.close(ledger.last, ts)

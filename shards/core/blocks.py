@@ -1,0 +1,181 @@
+"""
+Liveness by blocks, of all markets of a shard: their pace, who hears none, which are lost.
+
+Every subscription hears every block, so silence means that it is dead, and a jump of the height
+that blocks are lost (block_track.py). A lost block is fetched once for all markets.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Final
+
+import msgspec
+
+from shards.core.block_slices import split
+from shards.core.block_track import BlockTrack
+from shards.core.chain_track import ChainTrack
+from shards.core.feed import Feed
+from shards.core.liveness import Liveness
+from shards.core.pipeline import Decoder, Pipeline
+from shards.protocol.channels import DEFAULT_CHANNELS
+from shards.protocol.events import Block, Source
+from shards.protocol.ledger import MarketLedger, Ranges
+from shards.protocol.settings import Limits, Market
+from shards.protocol.trade_ids import TradeIdentity
+
+_SLOWEST: Final = 3.0
+"""A block counts as at most so many block times."""
+
+
+class _Replayed(msgspec.Struct, gc=False):
+    """A lost block, cut into what each market has of it."""
+
+    block: Block
+    slices: dict[str, Block]
+
+    def of(self, market_id: str) -> Block:
+        found = self.slices.get(market_id)
+        block = self.block
+        return found or Block(block.height, block.ts_event, [], [], block.has_books)
+
+
+class Blocks(Liveness):
+    """The blocks of one shard: their pace, who hears none, and which are lost."""
+
+    def __init__(
+        self, limits: Limits | None = None, channels: Collection[str] = DEFAULT_CHANNELS
+    ) -> None:
+        super().__init__()
+        self._limits = limits or Limits()
+        self._channels = frozenset(channels)
+        self._held_limit = self._limits.held_blocks
+        self.tracks: dict[str, BlockTrack] = {}
+        self._replayed: dict[int, _Replayed | None] = {}
+
+    def expect(self, markets: int) -> None:
+        """Share out among so many markets what may be held."""
+        self._held_limit = min(max(64, 20_000 // max(1, markets)), self._limits.held_blocks)
+        # What an indexer gave of a lost block it gave for the markets that we had then.
+        self._replayed.clear()
+
+    def track(self, feed: Feed, market: Market) -> BlockTrack:
+        """Make the track of a feed."""
+        is_chain = market.type == "chain"
+        made = (ChainTrack if is_chain else BlockTrack)(
+            feed,
+            held=self._held_limit,
+            replayed=self._limits.replay_blocks,
+            with_extras=("oracle" if is_chain else "orders") in self._channels,
+        )
+        self.tracks[market.market_id] = made
+        return made
+
+    def forget(self, market_id: str) -> None:
+        """A market is let go."""
+        del self.tracks[market_id]
+
+    def advance(self, height: int, ts_event: int, ts_recv: int) -> None:
+        """A new height: the clock of the chain ticks."""
+        head = self.head
+        # A head that was taken over from a former process was not heard: it has no time.
+        if head.at and height == head.height + 1:
+            interval_s = (ts_recv - head.at) / 1e9
+            pace = head.block_time_s or interval_s
+            # A node that was away, or a chain that halted, is no slower chain: what is mute
+            # afterwards must be found as soon as before. A slower one is known within blocks.
+            # Of blocks that come all at once the pace is nothing: then the floor says what counts.
+            most_s = max(_SLOWEST * pace, self._limits.mute_floor_s)
+            head.block_time_s = pace + 0.1 * (min(max(0.0, interval_s), most_s) - pace)
+        head.advance(height, ts_event, ts_recv)
+
+    # ---- silence --------------------------------------------------------------------
+
+    def clock_set(self, now: int) -> None:
+        """The wall clock was set: how long anything has been silent counts from now on, in ns."""
+        if self.head.at:
+            self.head.at = now
+        for track in self.tracks.values():
+            if track.heard_at:
+                track.heard_at = now
+
+    def mute_limit_s(self) -> float:
+        """Return how long a subscription may go without a block."""
+        limits = self._limits
+        return max(limits.mute_floor_s, limits.mute_blocks * self.head.block_time_s)
+
+    def mute(self, now: int) -> list[str]:
+        """Return the markets that hear blocks no more; ``now`` is in ns like ``ts_recv``."""
+        oldest = now - int(self.mute_limit_s() * 1e9)
+        asked = now - int(self._limits.confirm_s * 1e9)
+        return [
+            market_id
+            for market_id, track in self.tracks.items()
+            if 0 < track.heard_at < (oldest if track.is_confirmed else asked)
+        ]
+
+    # ---- lost blocks ----------------------------------------------------------------
+
+    def held_blocks(self) -> int:
+        """Count the blocks that wait until earlier ones are replayed."""
+        return sum(track.held for track in self.tracks.values())
+
+    def due_replays(self, limit: int) -> list[int]:
+        """Return the lowest heights that are to be replayed and are not there yet."""
+        holes = Ranges()
+        for track in self.tracks.values():
+            if track.replay_to:
+                holes.add(track.ledger.last + 1, track.replay_to)
+        heights: list[int] = []
+        for first, last in holes:
+            for height in range(first, last + 1):
+                if height not in self._replayed:
+                    heights.append(height)
+                    if len(heights) == limit:
+                        return heights
+        return heights
+
+    def replay(self, height: int, block: Block | None, ts_recv: int) -> None:
+        """Take a lost block that was fetched, or None where nobody has it any more."""
+        self._replayed[height] = None if block is None else _Replayed(block, split(block))
+        needed = 0
+        for market_id, track in self.tracks.items():
+            if track.replay_to:
+                self._replay_into(market_id, track, ts_recv)
+            if track.replay_to:
+                last = track.ledger.last
+                needed = min(needed or last, last)
+        for done in [h for h in self._replayed if not needed or h <= needed]:
+            del self._replayed[done]
+
+    def _replay_into(self, market_id: str, track: BlockTrack, ts_recv: int) -> None:
+        while track.replay_to:
+            due = track.ledger.last + 1
+            if due not in self._replayed:
+                return
+            found = self._replayed[due]
+            if found is None:
+                track.give_up(due, ts_recv)
+            else:
+                track.replay(found.of(market_id), ts_recv)
+
+
+def block_pipeline(
+    markets: Sequence[Market],
+    *,
+    source: Source,
+    decoder: Decoder,
+    trade_identity: TradeIdentity = TradeIdentity.HEIGHT,
+    limits: Limits | None = None,
+    channels: Collection[str] = DEFAULT_CHANNELS,
+    ledgers: Mapping[str, MarketLedger] | None = None,
+) -> Pipeline[Blocks]:
+    """Make the pipeline of a source that tells blocks."""
+    return Pipeline(
+        markets,
+        Blocks(limits, channels),
+        source=source,
+        decoder=decoder,
+        trade_identity=trade_identity,
+        limits=limits,
+        channels=channels,
+        ledgers=ledgers,
+    )

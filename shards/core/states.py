@@ -1,0 +1,69 @@
+"""
+Where a feed stands, and what moves it: the whole table, as data.
+
+::
+
+    stimulus        pending   syncing   live      stale     failed
+    --------------  --------  --------  --------  --------  --------
+    ACCEPTED        syncing   .         .         .         syncing
+    ACCEPTED_AGAIN  stale     .         .         .         stale
+    SHOWN           syncing   .         .         syncing   syncing
+    SETTLED         .         live      .         .         .
+    OWED            .         .         syncing   .         .
+    LOST            .         stale     stale     .         .
+    REFUSED         failed    failed    failed    failed    failed
+
+A dot leaves the state as it is. ``live`` is what coverage counts; a quiet market is live.
+``inactive`` is no state of a feed: the chain does not list the market as active.
+"""
+
+import enum
+from typing import Final
+
+
+class State(enum.Enum):
+    """Where a feed stands; the values are what reports and the status show."""
+
+    PENDING = "pending"
+    """Nothing is subscribed yet."""
+    SYNCING = "syncing"
+    """The source serves it; something is owed: lost blocks, the book, a comparison."""
+    LIVE = "live"
+    STALE = "stale"
+    """It was served, and is not, or nobody can say."""
+    FAILED = "failed"
+    """The source refused the subscription."""
+    INACTIVE = "inactive"
+
+
+class Stimulus(enum.Enum):
+    """What happens to a feed."""
+
+    ACCEPTED = enum.auto()
+    """The source accepted the first subscription."""
+    ACCEPTED_AGAIN = enum.auto()
+    """It accepted a later one: only the next block shows what was missed meanwhile."""
+    SHOWN = enum.auto()
+    """The source showed that it serves the market."""
+    SETTLED = enum.auto()
+    """Nothing is owed any more."""
+    OWED = enum.auto()
+    """Something was lost that will be had again."""
+    LOST = enum.auto()
+    """The subscription is cut or mute, or nobody can say that it is not."""
+    REFUSED = enum.auto()
+    """The source refused or ended the subscription."""
+
+
+_P, _S, _L = State.PENDING, State.SYNCING, State.LIVE
+_T, _F = State.STALE, State.FAILED
+
+TABLE: Final[dict[Stimulus, dict[State, State]]] = {
+    Stimulus.ACCEPTED: {_P: _S, _F: _S},
+    Stimulus.ACCEPTED_AGAIN: {_P: _T, _F: _T},
+    Stimulus.SHOWN: {_P: _S, _T: _S, _F: _S},
+    Stimulus.SETTLED: {_S: _L},
+    Stimulus.OWED: {_L: _S},
+    Stimulus.LOST: {_S: _T, _L: _T},
+    Stimulus.REFUSED: dict.fromkeys((_P, _S, _L, _T, _F), _F),
+}
