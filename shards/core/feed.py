@@ -99,7 +99,8 @@ class Feed:
             return False
         self.stats.resyncs += 1
         for event in published:
-            self._publish_book(event, late=True)
+            if self.builder.book(event, late=True):
+                self._publish_keyframe(event)
         self.stats.book_updates += len(published) - 1
         if self._top is not None:
             self._top.load(sync.book)
@@ -112,10 +113,10 @@ class Feed:
         if self.sync.is_wanted and self.sync.in_sync:
             self.builder.keyframe(self.sync.whole(self.ledger.last, 0, ts, self.source))
 
-    def _publish_book(self, event: Book, late: bool) -> None:
+    def _publish_keyframe(self, event: Book) -> None:
         # While a join catches up the book is ahead of this delta, and a keyframe would
         # stand for deltas that are not sent yet.
-        if self.builder.book(event, late) and event.sequence == self.sync.book.sequence:
+        if event.sequence == self.sync.book.sequence:
             whole = self.sync.whole(self.ledger.last, 0, event.ts_recv, self.source)
             self.builder.keyframe(whole, deltas=0)
 
@@ -140,7 +141,8 @@ class Feed:
                 continue
             if delta is not None:
                 self.stats.book_updates += 1
-                self._publish_book(delta, late)
+                if self.builder.book(delta, late):
+                    self._publish_keyframe(delta)
                 top = self._top
                 if top is not None and top.follow(self.sync.book, delta.bids, delta.asks):
                     self._publish_top(top, delta, late)
