@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collector.archive.reading import book_at as book_at, read as read
     from collector.client.received import (
+        ChainReplaced as ChainReplaced,
         Event as Event,
         Joined as Joined,
         Lost as Lost,
@@ -49,6 +50,7 @@ _HOMES = {
     "Event": "collector.client.received",
     "Funding": "shards.protocol.events",
     "Gap": "shards.protocol.events",
+    "ChainReplaced": "collector.client.received",
     "Joined": "collector.client.received",
     "Lost": "collector.client.received",
     "Metadata": "shards.protocol.events",
@@ -74,6 +76,7 @@ __all__ = [  # noqa: RUF022 - the same names as in _HOMES
     "Event",
     "Funding",
     "Gap",
+    "ChainReplaced",
     "Joined",
     "Lost",
     "Metadata",

@@ -122,6 +122,13 @@ class Pusher:
         self._resent_below = self.frames + 1
         return True
 
+    def forget(self) -> None:
+        """Let go of all that waits or is kept: it is of a chain that is no more."""
+        for batches in (self._unsent, self._sent):
+            batches.clear()
+        self._unsent_bytes = self._sent_bytes = 0
+        self.kept_from = 0
+
     def push(self, records: list[Record]) -> int:
         """Batch some frames and send what can be sent; return when the last batch was given away."""
         size = self._limits.batch_frames

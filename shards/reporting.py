@@ -7,6 +7,8 @@ from typing import Any
 from shards.core.feed import Feed
 from shards.core.pipeline import Pipeline
 from shards.net.endpoints import EndpointPool
+from shards.net.nodes import Nodes
+from shards.protocol.chain import Chain
 from shards.protocol.control import EndpointReport, MarketReport, Report
 from shards.protocol.histograms import ShardStats
 from shards.protocol.settings import ShardConfig
@@ -24,6 +26,7 @@ def make_report(
     lag_s: float,
     stats: ShardStats,
     assignment: int,
+    nodes: Nodes | None,
 ) -> Report:
     """Describe the shard as it is now."""
     return Report(
@@ -51,6 +54,9 @@ def make_report(
         lag_us=lag_s * 1e6,
         stats=stats,
         assignment=assignment,
+        chain=Chain() if nodes is None else nodes.replacement or nodes.chain,
+        replaces=nodes.chain.generation if nodes and nodes.replacement else -1,
+        nodes=[] if nodes is None else nodes.reports(),
     )
 
 

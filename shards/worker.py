@@ -26,6 +26,7 @@ from shards.adapters import registry
 from shards.adapters.interface import Recovery, Surroundings
 from shards.control_client import Link
 from shards.net.access import Access
+from shards.protocol.chain import Chain
 from shards.protocol.control import Answer, Assignment, Report, ResumePoint
 from shards.protocol.errors import Fenced
 from shards.protocol.events import Cause
@@ -73,6 +74,8 @@ class Shard:
         self._assignment = 0
         """Version of the assignment that was carried out last."""
         self._recovery: Recovery | None = None
+        self._is_fresh = True
+        """Nothing was collected by this process yet."""
         self._batch_ts = 0
         self._batch_age = int(config.limits.batch_age_s * 1e9)
         self._watched = watched or Watched()
@@ -109,6 +112,7 @@ class Shard:
                 )
             )
             self._heed(answer)
+            self._is_fresh = False
             self._pipeline.resume(
                 time.time_ns(), {name: point.gap for name, point in answer.resume.items()}
             )
@@ -215,17 +219,36 @@ class Shard:
                     break
 
     def _states(self) -> list[object]:
-        return [feed.state for feed in self._pipeline.feeds.values()]
+        nodes = self._recovery.nodes if self._recovery is not None else None
+        replaced = nodes is not None and nodes.replacement is not None
+        return [replaced, *(feed.state for feed in self._pipeline.feeds.values())]
 
     def _heed(self, answer: Answer) -> None:
         if answer.fenced:
             raise Fenced(f"shard {self._config.shard} was replaced by a younger process")
+        if answer.chain is not None:
+            self._collect(answer.chain)
         if answer.assignment is not None and answer.assignment.version != self._assignment:
             self._carry_out(answer.assignment, answer.resume)
         if self._pusher.link(answer.publisher_epoch):
             self._pusher.flush()
             self._pipeline.keyframes(time.time_ns())
             self._settle()
+
+    def _collect(self, chain: Chain) -> None:
+        """Collect this chain: go on with it, or begin with it where ours was replaced."""
+        nodes = self._recovery.nodes if self._recovery is not None else None
+        if nodes is None:
+            return
+        is_another = chain.generation > nodes.chain.generation and not self._is_fresh
+        nodes.knows(chain)
+        if is_another:
+            first = chain.marks[0].height if chain.marks else 1
+            reason = f"the chain was replaced; {chain.id} began again"
+            log.warning("%s", reason)
+            self._pusher.forget()
+            self._pipeline.begin_anew(first, time.time_ns(), reason)
+            self._source.reconnect("chain_changed", reason)
 
     def _carry_out(self, assignment: Assignment, resume: Mapping[str, ResumePoint]) -> None:
         """Let markets go and take others; the rest is not touched."""
@@ -268,6 +291,7 @@ class Shard:
             lag_s=self._watched.take_worst_s(),
             stats=stats,
             assignment=self._assignment,
+            nodes=self._recovery.nodes if self._recovery is not None else None,
         )
 
 

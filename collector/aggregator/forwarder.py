@@ -7,6 +7,7 @@ the way and that an older process is not heard any more. Requests of late joiner
 shards' reports are answered in requests.py, with what is kept here.
 """
 
+import logging
 import time
 from collections.abc import Iterable, Mapping
 from typing import Final
@@ -33,6 +34,7 @@ from collector.aggregator.topic_state import Lane, is_known, is_new_book, unknow
 from collector.settings.parts import AggregatorConfig, Steering
 from shards.adapters import registry
 from shards.protocol import frames
+from shards.protocol.chain import Chain
 from shards.protocol.control import Answer, Report
 from shards.protocol.events import Gap
 from shards.protocol.frames import (
@@ -48,6 +50,8 @@ from shards.protocol.frames import (
     Record,
 )
 from shards.protocol.settings import CHAIN, Market
+
+log = logging.getLogger(__name__)
 
 OWN_SHARD: Final = 0xFFFF
 """In frames that the aggregator makes itself."""
@@ -70,14 +74,21 @@ class Aggregator:
         entries: Iterable[Entry] = (),
     ) -> None:
         """``saved`` and ``entries`` are what a former aggregator left, in this run or before it."""
-        self.config = config
         saved = saved or Saved()
+        # Readers tell aggregators apart by it, also where a clock went back.
+        epoch = max(config.epoch, saved.epoch + 1)
+        self.config = config = msgspec.structs.replace(config, epoch=epoch)
+        self.chain = saved.chain
+        """Which chain is collected."""
+        self.former = saved.former
+        """The ledgers of the chains before it, as they were closed."""
         self.saving = Saving(config.state, time.monotonic())
         if config.begins:
             self.saving.taken_up = begin_run(saved)
         unprovable = registry.adapter(config.source).unprovable
         self.coverage = Coverage(config.markets, saved.markets, provable=not unprovable)
         self._publishing = Publishing(publisher, config.epoch)
+        self._publishing.begin_anew(config.epoch, self.chain.generation)
         self.history = self._publishing.history
         through = 0 if config.assignment else None
         self.proof = TradeProof(
@@ -161,7 +172,9 @@ class Aggregator:
             self.coverage.fresh(report.shard)
             self.latencies.fresh(report.shard)
             self.ownership.fresh(report.shard)
-        if not report.fresh:
+        self._meet_chain(report)
+        is_ours = report.replaces < 0 and report.chain.generation == self.chain.generation
+        if not report.fresh and is_ours:
             link.report = report
             link.unaccounted = report
             self._begin_topics(report)
@@ -170,10 +183,60 @@ class Aggregator:
             self.transitions.report(report, now)
             self._account(link)
         answer = Answer(id=0, publisher_epoch=self.config.epoch)
+        if report.fresh or not is_ours:
+            answer.chain = self.chain
         answer.assignment = self.ownership.assignment(report)
         if report.fresh or answer.assignment is not None:
             answer.resume = self.ownership.resume_points(report.shard, again=again)
         return answer
+
+    def ledger(self) -> Saved:
+        """Return what is to be saved."""
+        return Saved(
+            saved_at=time.time_ns(),
+            markets=self.coverage.ledgers(),
+            chain=self.chain,
+            former=self.former,
+            epoch=self.config.epoch,
+        )
+
+    def _meet_chain(self, report: Report) -> None:
+        """Learn which chain a shard collects; where it took another's place, begin anew with it."""
+        chain, ours = report.chain, self.chain.generation
+        if report.replaces == ours or (report.replaces < 0 and chain.generation > ours):
+            self._begin_chain(chain, report.shard)
+        elif report.replaces < 0 and chain.generation == ours and chain.marks:
+            self.chain = chain
+
+    def _begin_chain(self, chain: Chain, shard: int) -> None:
+        """
+        Close the ledger of the chain that is no more, and begin one for another.
+
+        Subscribers see a new publisher epoch, and in every answer the chain's generation.
+        """
+        former, config = self.chain, self.config
+        closed = {"id": former.id, "generation": former.generation, "until": time.time_ns()}
+        self.former = [*self.former[-9:], closed | self.coverage.begin_anew()]
+        self.chain = chain
+        epoch = max(time.time_ns(), config.epoch + 1)
+        self.config = msgspec.structs.replace(config, epoch=epoch)
+        self._publishing.begin_anew(epoch, chain.generation)
+        self.history = self._publishing.history
+        self.lanes.clear()
+        self._lanes_of.clear()
+        self._begun.clear()
+        self.proof.begin_anew()
+        self.ownership.begin_anew()
+        for link in self.links.values():
+            link.begin_chain()
+        text = f"chain {chain.id} was replaced: it began again, and so does the ledger"
+        last = closed.get("last", self.former[-1]["last"])
+        reason = f"the one before ended here at block {last}"
+        self.journal.add("chain", text, ts=time.time_ns(), shard=shard, reason=reason)
+        log.warning("%s; %s", text, reason)
+        self.unsaved = True
+        self._listings = Listings()
+        self.listed(self._market_of.values())
 
     def _begin_topics(self, report: Report) -> None:
         """Let late joiners see the quiet markets too, and from where on nothing is missing."""

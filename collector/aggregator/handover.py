@@ -269,6 +269,11 @@ class Ownership:
         """This shard is gone for good."""
         self._assignments.pop(shard, None)
 
+    def begin_anew(self) -> None:
+        """Another chain: what is held of joins is worth nothing, they begin again."""
+        self.joins = {market_id: Join(join.shard) for market_id, join in self.joins.items()}
+        self._refused.clear()
+
     # ---- what is known --------------------------------------------------------------
 
     def unsettled(self) -> list[str]:

@@ -155,12 +155,12 @@ class Server:
             await asyncio.sleep(1.0)
             for _ in sampler.look(time.monotonic(), time.time_ns()):
                 await asyncio.sleep(0)
-            await self._keeper.save(self.aggregator.coverage.ledgers(), self.aggregator.journal)
+            await self._keeper.save(self.aggregator.ledger(), self.aggregator.journal)
             self._tell_of_saving()
 
     def _save_ledger(self) -> None:
         self.aggregator.unsaved = False
-        self._keeper.save_now(self.aggregator.coverage.ledgers())
+        self._keeper.save_now(self.aggregator.ledger())
         self._tell_of_saving()
 
     def _tell_of_saving(self) -> None:

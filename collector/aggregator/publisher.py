@@ -25,12 +25,18 @@ class Publishing:
     """The publisher's socket, and what everybody who joins late is told."""
 
     def __init__(self, publisher: "zmq.Socket[bytes]", epoch: int) -> None:
-        self.history = History(frames_per_topic=128, total_bytes=32 << 20)
         self.published = 0
         self._send = plain_send(publisher)
-        self._heads = {kind: frames.head(kind, epoch) for kind in KIND_BY_CHANNEL.values()}
+        self._heads: dict[int, bytes] = {}
+        self.begin_anew(epoch, 0)
         self._ready: list[tuple[bytes, bytes]] = []
         """Topics and bodies of the burst."""
+
+    def begin_anew(self, epoch: int, generation: int) -> None:
+        """Publish under another epoch, and remember nothing of what was published before."""
+        self.history = History(frames_per_topic=128, total_bytes=32 << 20)
+        self.history.chain = generation
+        self._heads = {kind: frames.head(kind, epoch) for kind in KIND_BY_CHANNEL.values()}
 
     def add(self, lane: Lane, record: Record, middle: bytes, sequence: int) -> None:
         """Publish a record as its topic's next frame, with the burst that it belongs to."""

@@ -104,6 +104,8 @@ class History:
         self._total_bytes = total_bytes
         self._evict_beyond = total_bytes
         self._topics: dict[str, KeptTopic] = {}
+        self.chain = 0
+        """Generation of the chain whose topics these are."""
         self.bytes = 0
 
     def begin(self, topic: str, from_height: int) -> KeptTopic:
@@ -182,8 +184,12 @@ class History:
             return [_encode({"id": id_, "error": f"request not understood: {error}"})]
         if isinstance(wanted, _TopicsRequest):
             topics = self.topics(wanted.prefixes)
-            reply = {"publisher_epoch": publisher_epoch, "head": head, "topics": topics}
-            reply["ahead"] = dict(ahead or {})
+            reply: dict[str, Any] = {
+                "publisher_epoch": publisher_epoch,
+                "head": head,
+                "topics": topics,
+            }
+            reply |= {"ahead": dict(ahead or {}), "chain": self.chain}
             return [_encode({"id": wanted.id} | reply)]
         kept = self._topics.get(wanted.topic) or KeptTopic(head + 1)
         bodies = _choose(kept, wanted, publisher_epoch)
@@ -194,6 +200,7 @@ class History:
             "complete": wanted.publisher_epoch == publisher_epoch and kept.reaches(wanted.after),
             "last": kept.last,
             "from_height": kept.from_height,
+            "chain": self.chain,
         }
         return [_encode(reply), *bodies]
 

@@ -11,13 +11,11 @@ import contextlib
 import fcntl
 import logging
 import time
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 
-from collector.aggregator.state.coverage import MarketState
 from collector.aggregator.state.saved import Saved
 from collector.aggregator.telemetry.journal import Entry, Journal
 from shards.runtime.saved import SavedFile
@@ -66,20 +64,20 @@ class Keeper:
 
     # ---- saving ---------------------------------------------------------------------
 
-    def save_now(self, markets: Iterable[MarketState]) -> None:
+    def save_now(self, ledger: Saved) -> None:
         """Save the ledger before anything else happens: it must outlive this process."""
         self._saves += 1
         try:
-            self._ledger.save(_pack(markets))
+            self._ledger.save(_encode(ledger))
         except OSError as error:
             self._failed(error)
         else:
             self._succeeded()
 
-    async def save(self, markets: Iterable[MarketState], journal: Journal) -> None:
+    async def save(self, ledger: Saved, journal: Journal) -> None:
         """Save the ledger and what is new in the journal, through to the disk."""
         self._saves += 1
-        number, payload = self._saves, _pack(markets)
+        number, payload = self._saves, _encode(ledger)
         try:
             part = await asyncio.to_thread(self._ledger.write_through, payload)
             if number == self._saves:
@@ -105,10 +103,6 @@ class Keeper:
             log.info("the ledger is saved again, after %.0f s", time.monotonic() - self.saved_at)
         self.error = ""
         self.saved_at = time.monotonic()
-
-
-def _pack(markets: Iterable[MarketState]) -> bytes:
-    return _encode(Saved(saved_at=time.time_ns(), markets=list(markets)))
 
 
 def _load(file: SavedFile, decoder: "msgspec.msgpack.Decoder[Any]") -> Any:

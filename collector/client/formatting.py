@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from collector.client.received import Joined, Lost, Received, Unanswered
+from collector.client.received import ChainReplaced, Joined, Lost, Received, Unanswered
 from shards.protocol.events import (
     ZERO,
     Book,
@@ -78,6 +78,10 @@ def describe(event: object) -> str:
             return f"LOST {event.unit} {event.first}{many}: {event.reason}"
         case Joined():
             return f"following {event.topics} topics, complete through height {event.head}"
+        case ChainReplaced():
+            return (
+                f"THE CHAIN WAS REPLACED after height {event.former_head}; everything begins again"
+            )
         case Unanswered():
             return f"the aggregator has not answered for {event.silent_s:.0f} s; waiting for it"
     return type(event).__name__

@@ -42,7 +42,19 @@ class Unanswered(msgspec.Struct, frozen=True, gc=False):
     silent_s: float
 
 
-Event: TypeAlias = events.Event | Joined | Lost | Unanswered
+class ChainReplaced(msgspec.Struct, frozen=True, gc=False):
+    """
+    Another chain took the place of the one that was collected, under the same addresses.
+
+    Nothing that was delivered before belongs to what follows: heights and sequences begin again,
+    each book with a whole one.
+    """
+
+    former_head: int
+    """Height through which everything published of the former one was complete."""
+
+
+Event: TypeAlias = events.Event | Joined | Lost | Unanswered | ChainReplaced
 
 
 class Received(msgspec.Struct, frozen=True, gc=False):

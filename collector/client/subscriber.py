@@ -15,7 +15,7 @@ from typing import Any, Final, Self
 import zmq
 
 from collector.client.frame_codec import load_or_apply
-from collector.client.received import Received
+from collector.client.received import ChainReplaced, Received
 from collector.client.requests import RequestClient, RequestSocket
 from collector.client.sockets import connected
 from collector.client.topic_filter import Wanted, symbol_pattern, symbols_only
@@ -246,6 +246,8 @@ class Subscriber:
         received = self._ready.popleft()
         if self._books is not None and received.channel == "book":
             _keep(self._books, received)
+        elif self._books and type(received.event) is ChainReplaced:
+            self._books.clear()
         return received
 
     # -- requests ----------------------------------------------------------------------

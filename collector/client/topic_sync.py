@@ -20,7 +20,7 @@ that restarted and one that is silent.
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -33,7 +33,7 @@ from collector.client.frame_codec import (
     other_version,
     read_header,
 )
-from collector.client.received import Joined, Lost, Received, Unanswered
+from collector.client.received import ChainReplaced, Joined, Lost, Received, Unanswered
 from collector.client.topic_cursor import Position
 from collector.client.topic_filter import Wanted
 from shards.protocol.events import Event
@@ -46,6 +46,7 @@ class _TopicsReply(msgspec.Struct):
     topics: dict[str, int]
     ahead: dict[str, int] = {}
     """By symbol, where a market is further than the head: another one holds that back."""
+    chain: int = 0
 
 
 class _ReplayReply(msgspec.Struct):
@@ -53,6 +54,7 @@ class _ReplayReply(msgspec.Struct):
     complete: bool
     last: int
     from_height: int
+    chain: int = 0
 
 
 class _Refused(msgspec.Struct):
@@ -60,13 +62,19 @@ class _Refused(msgspec.Struct):
     error: str = ""
 
 
+UNKNOWN: Final = -1
+"""Generation of a chain that nobody has told: the next answer does."""
+
+
 class _Followed:
     """A topic's position, the frames it holds, and its request."""
 
-    __slots__ = ("asked", "behind", "held", "position", "stuck")
+    __slots__ = ("asked", "behind", "chain", "held", "position", "stuck")
 
-    def __init__(self, position: Position) -> None:
+    def __init__(self, position: Position, chain: int) -> None:
         self.position = position
+        self.chain = chain
+        """Generation of the chain whose facts were delivered."""
         self.held: dict[tuple[int, int], tuple[bytes, int]] = {}
         """(publisher_epoch, topic_sequence) to (body, ts_sub)."""
         self.asked = False
@@ -99,6 +107,8 @@ class Inbox:
         self.subscriptions: deque[str] = deque(wanted.subscriptions())
         self.publisher_epoch = 0
         self.head = 0
+        self.chain = 0
+        """Generation of the chain: it grows when another takes the place of the one before."""
         self._ahead: dict[str, int] = {}
         self.duplicates = 0
         self.refused = 0
@@ -130,11 +140,12 @@ class Inbox:
     def resume(self, positions: Iterable[Position], head: int) -> None:
         """Go on from where another inbox stood; call it before anything was received."""
         for position in positions:
-            self._topics[position.topic.encode()] = _Followed(position)
+            self._topics[position.topic.encode()] = _Followed(position, UNKNOWN)
             self.publisher_epoch = max(self.publisher_epoch, position.publisher_epoch)
             if self._wanted.needs_subscription(position.topic):
                 self.subscriptions.append(position.topic)
         self.head = head
+        self.chain = UNKNOWN
 
     def positions(self) -> Iterator[Position]:
         """Return where every topic stands."""
@@ -183,7 +194,7 @@ class Inbox:
         followed = None
         if self._wanted.matches(topic):
             # What a topic carries that was not there at the last poll is all new.
-            followed = _Followed(Position(topic, self.publisher_epoch, 0, self.head))
+            followed = _Followed(Position(topic, self.publisher_epoch, 0, self.head), self.chain)
             if self._wanted.needs_subscription(topic):
                 self.subscriptions.append(topic)
         self._topics[topic.encode()] = followed
@@ -314,6 +325,7 @@ class Inbox:
         self._poll_id, self._polling_since = 0, None
         if reply.publisher_epoch in self._former:
             return
+        self._meet_chain(reply.chain, reply.publisher_epoch, ts_sub)
         wanted = {t: last for t, last in reply.topics.items() if self._wanted.matches(t)}
         if reply.publisher_epoch != self.publisher_epoch or self._is_silent:
             self._is_silent = False
@@ -330,6 +342,16 @@ class Inbox:
             else:
                 self._compare(followed, reply, last)
         self._remember(reply)
+
+    def _meet_chain(self, chain: int, publisher_epoch: int, ts_sub: int) -> None:
+        """Note which chain the aggregator publishes, and tell if it is another one."""
+        if chain <= self.chain:
+            return
+        if self.publisher_epoch and self.chain != UNKNOWN:
+            self._own(ChainReplaced(self.head), publisher_epoch, ts_sub)
+            # They are of the chain that is no more.
+            self.head, self._ahead = 0, {}
+        self.chain = chain
 
     def _remember(self, reply: _TopicsReply) -> None:
         self._supersede(self.publisher_epoch, reply.publisher_epoch)
@@ -351,6 +373,7 @@ class Inbox:
                 continue
             position = followed.position
             position.publisher_epoch = reply.publisher_epoch
+            followed.chain = reply.chain
             position.complete = position.floor = reply.ahead.get(position.symbol, reply.head)
             position.sequence = wanted.get(position.topic, 0)
             if position.starts_whole:
@@ -385,9 +408,16 @@ class Inbox:
         only_book: bool,
         ts_sub: int,
     ) -> None:
+        self._meet_chain(reply.chain, reply.publisher_epoch, ts_sub)
         position = followed.position
         before = position.mark()
-        if only_book:
+        if followed.chain == UNKNOWN:
+            followed.chain = reply.chain
+        if reply.chain > followed.chain:
+            self._begin_anew(followed, reply)
+            self._replay(followed, bodies, ts_sub)
+            followed.position.sequence = max(followed.position.sequence, reply.last)
+        elif only_book:
             if reply.publisher_epoch == position.publisher_epoch:
                 self._restore(position, bodies, ts_sub)
         elif (
@@ -404,8 +434,16 @@ class Inbox:
             if not reply.complete:
                 position.sequence = max(position.sequence, reply.last)
         followed.asked = False
-        followed.stuck = position.mark() == before
+        followed.stuck = followed.position.mark() == before
         self._release(followed)
+
+    def _begin_anew(self, followed: _Followed, reply: _ReplayReply) -> None:
+        """Forget what a topic carried of another chain."""
+        topic, epoch = followed.position.topic, reply.publisher_epoch
+        followed.position = Position(topic, epoch, 0, max(0, reply.from_height - 1))
+        followed.chain = reply.chain
+        followed.held = {key: held for key, held in followed.held.items() if key[0] >= epoch}
+        followed.behind = 0
 
     def _replay(self, followed: _Followed, bodies: Sequence[bytes], ts_sub: int) -> None:
         """Deliver a replay's frames; `asked` is set, so none of them asks for another."""
@@ -439,5 +477,7 @@ class Inbox:
         if held or position.lacks_book:
             self._ask(followed)
 
-    def _own(self, event: Joined | Unanswered, publisher_epoch: int, ts_sub: int) -> None:
+    def _own(
+        self, event: Joined | Unanswered | ChainReplaced, publisher_epoch: int, ts_sub: int
+    ) -> None:
         self.ready.append(Received("", "", "", event, publisher_epoch, ts_sub=ts_sub))

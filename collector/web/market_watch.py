@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
 from collector.client.frame_codec import decode_event, is_readable
-from collector.client.received import Joined, Lost, Received, Unanswered
+from collector.client.received import ChainReplaced, Joined, Lost, Received, Unanswered
 from collector.client.requests import AsyncRequestClient
 from collector.client.subscriber import Subscriber
 from collector.web.book_view import BookView
@@ -111,6 +111,8 @@ class Watching:
             case Joined() as event:
                 view.trouble("")
                 await self._earlier(view, event)
+            case ChainReplaced():
+                view.book(None)
             case Unanswered():
                 view.trouble("the collector does not answer")
             case _:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from shards.core.pipeline import Decoder, Pipeline
     from shards.net.access import Access
     from shards.net.endpoints import EndpointPool
+    from shards.net.nodes import Nodes
     from shards.protocol.ledger import MarketLedger
     from shards.push import Pusher
 
@@ -99,6 +100,10 @@ class Recovery(Protocol):
     @property
     def waiting(self) -> int:
         """Books and subscriptions that are being asked for now."""
+
+    @property
+    def nodes(self) -> "Nodes | None":
+        """What is known of the chain and of who has it; None where nobody tells."""
 
     def see_to(self) -> None:
         """Start on everything that the pipeline asks for now."""

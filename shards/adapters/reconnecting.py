@@ -3,6 +3,7 @@
 import abc
 import logging
 from collections.abc import Sequence
+from typing import Protocol
 
 from shards.adapters.interface import Sink
 from shards.net.endpoints import EndpointPool
@@ -10,6 +11,16 @@ from shards.protocol.errors import SourceError
 from shards.protocol.events import Cause
 
 log = logging.getLogger(__name__)
+
+
+class Guard(Protocol):
+    """Who knows which chain is collected, and where its head is."""
+
+    async def admit(self, endpoint: str) -> None:
+        """Wait until a session may begin; raise SourceError where it may not."""
+
+    def head(self) -> int:
+        """Return the highest block that was heard."""
 
 
 class Reconnecting(abc.ABC):
@@ -20,6 +31,8 @@ class Reconnecting(abc.ABC):
         self._name = name
         self._sink = sink
         self._cause: Cause = "disconnect"
+        self.guard: Guard | None = None
+        """Set by who watches the chain."""
 
     @abc.abstractmethod
     async def _session(self, endpoint: str) -> None:
@@ -30,6 +43,8 @@ class Reconnecting(abc.ABC):
         while True:
             endpoint = await self.endpoints.next()
             try:
+                if self.guard is not None:
+                    await self.guard.admit(endpoint)
                 await self._session(endpoint)
             except SourceError as error:
                 self.endpoints.failed(error.reason, unreachable=error.unreachable)

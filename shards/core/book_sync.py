@@ -50,6 +50,11 @@ class BookSync:
         """Whether there is a book to keep at all."""
         return self._wanted
 
+    @property
+    def observed_from(self) -> int:
+        """Height from which on the updates are known; 0 before the first."""
+        return self._observed_from
+
     def lose(self, observed_from: int) -> None:
         """Stop trusting the book; updates are known again from this height on."""
         self.in_sync = not self._wanted

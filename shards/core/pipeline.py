@@ -67,6 +67,10 @@ class Pipeline(Generic[AnyLiveness]):
         qualify: its blocks may still carry the others."""
         self._heard_by: dict[tuple[str, int], int] = {}
         """The subscription of each market that has one, by part (`Liveness.parts`)."""
+        self.suspect = 0
+        """Height of a block that cannot be of the chain that we know; 0 while none came."""
+        self.generation = 0
+        """How many chains there were before this one; answers of another one are worth nothing."""
         self.payloads = 0
         self.ignored = 0
         """Messages that were of no use: of subscriptions that are no longer ours, mostly."""
@@ -160,8 +164,13 @@ class Pipeline(Generic[AnyLiveness]):
         self.payloads += 1
         subscription, message = self._decode(payload, subscription)
         if type(message) is Block:
-            if message.height > self._head.height and subscription in self._subscriptions:
-                self.liveness.advance(message.height, message.ts_event, ts_recv)
+            head = self._head
+            if message.height > head.height:
+                if subscription in self._subscriptions:
+                    self.liveness.advance(message.height, message.ts_event, ts_recv)
+            elif message.ts_event > head.ts_event > 0 and message.height < head.height:
+                # No chain has a lower block with a later time.
+                self.suspect = message.height
             receive = self._alone.get(subscription)
             if receive is not None:
                 receive(message, ts_recv)
@@ -224,6 +233,25 @@ class Pipeline(Generic[AnyLiveness]):
                 self._head.height = max(self._head.height, feed.ledger.last)
                 feed.track.resume(ts, left.get(market_id))
 
+    def begin_anew(self, first: int, ts: int, detail: str) -> None:
+        """
+        Another chain took the place of ours: forget everything, and begin with its blocks.
+
+        What each market misses of it, from block ``first`` on, is a gap until it is live.
+        """
+        markets = list(self.markets.values())
+        self.remove([market.market_id for market in markets])
+        self._subscriptions.clear()
+        self._alone.clear()
+        self._builder.forget()
+        self._head.advance(0, 0, 0)
+        self.suspect = 0
+        self.generation += 1
+        self.add(markets, {})
+        for feed in self.feeds.values():
+            feed.reason = detail
+            feed.gaps.open("chain_changed", first, ts, detail)
+
     # ---- answers, and what is published besides ---------------------------------------
 
     def join(self, snapshot: Snapshot, ts_recv: int) -> bool:
@@ -235,6 +263,11 @@ class Pipeline(Generic[AnyLiveness]):
         """Say whether a snapshot of this market is still needed."""
         feed = self.feeds.get(market_id)
         return feed is not None and not feed.sync.in_sync
+
+    def snapshot_from(self, market_id: str) -> int:
+        """Return the lowest height at which a book would still join the stream."""
+        feed = self.feeds.get(market_id)
+        return feed.sync.observed_from - 1 if feed is not None else 0
 
     def publish(self, market_id: str, event: OtherEvent) -> None:
         """Make a frame of what a query said: it tells no latency. Unknown markets have left."""

@@ -244,6 +244,14 @@ class RecordBuilder:
             flags = SNAPSHOT | KEYFRAME | LATE
             self.records.append(msgspec.structs.replace(record, flags=flags))
 
+    def forget(self) -> None:
+        """Nothing that was made or asked for counts any more: the chain is another one."""
+        self.records.clear()
+        self.requests.clear()
+        self._states.clear()
+        for lane in self._lanes.values():
+            lane.deltas = lane.first
+
     # ---- wants ------------------------------------------------------------------------
 
     def want_snapshot(self, market_id: str, height: int) -> None:

@@ -6,6 +6,7 @@ serves the same calls as plain HTTP and needs no HTTP client in a shard.
 """
 
 import asyncio
+import datetime
 import functools
 from typing import Any, Final
 
@@ -14,6 +15,7 @@ from picows import WSMsgType, WSTransport
 
 from shards.net import websocket
 from shards.net.access import Access
+from shards.protocol.chain import Mark, NodeView
 from shards.protocol.errors import SourceError
 
 _TIMEOUT_S: Final = 5.0
@@ -120,12 +122,40 @@ class Rpc:
 
 class _SyncInfo(msgspec.Struct):
     latest_block_height: int
+    latest_block_hash: str = ""
+    latest_block_time: str = ""
     earliest_block_height: int = 0
+    earliest_block_hash: str = ""
+    earliest_block_time: str = ""
     catching_up: bool = False
+
+
+class _NodeInfo(msgspec.Struct, frozen=True):
+    network: str = ""
 
 
 class _Status(msgspec.Struct):
     sync_info: _SyncInfo
+    node_info: _NodeInfo = _NodeInfo()
+
+
+class _BlockId(msgspec.Struct):
+    hash: str
+
+
+class _Header(msgspec.Struct):
+    last_block_id: _BlockId
+
+
+class _HeaderResult(msgspec.Struct):
+    header: _Header | None = None
+
+
+class _HeaderAnswer(msgspec.Struct):
+    result: _HeaderResult | None = None
+
+
+_header: Final = msgspec.json.Decoder(_HeaderAnswer)
 
 
 class _StatusAnswer(msgspec.Struct):
@@ -143,6 +173,54 @@ async def latest_height(rpc: Rpc) -> int:
         SourceError: If the node does not say.
 
     """
+    return (await _status_of(rpc)).sync_info.latest_block_height
+
+
+async def view_of(rpc: Rpc) -> NodeView:
+    """
+    Ask which network a node belongs to, and for its newest and oldest block.
+
+    Raises:
+        SourceError: If the node does not say.
+
+    """
+    status = await _status_of(rpc)
+    sync = status.sync_info
+    latest = Mark(sync.latest_block_height, sync.latest_block_hash, _ns(sync.latest_block_time))
+    earliest = Mark(
+        sync.earliest_block_height, sync.earliest_block_hash, _ns(sync.earliest_block_time)
+    )
+    return NodeView(status.node_info.network, latest, earliest, sync.catching_up)
+
+
+async def block_hash(rpc: Rpc, height: int) -> str:
+    """
+    Ask for the hash of a block that is not the newest; empty where the node does not have it.
+
+    Raises:
+        SourceError: If no answer came, or none that can be read.
+
+    """
+    # The next block's header names it; a whole block, transactions and all, would be larger.
+    answer = await rpc.call("header", height=str(height + 1))
+    try:
+        result = _header.decode(answer).result
+    except msgspec.DecodeError as error:
+        raise SourceError(rpc.endpoint, f"header: {error}") from None
+    return result.header.last_block_id.hash if result and result.header else ""
+
+
+def _ns(text: str) -> int:
+    """Read an instant as CometBFT prints it, to the nanosecond; 0 where there is none."""
+    whole, _, fraction = text.rstrip("Z").partition(".")
+    try:
+        seconds = datetime.datetime.fromisoformat(whole + "+00:00").timestamp()
+        return int(seconds) * 1_000_000_000 + int(fraction[:9].ljust(9, "0"))
+    except ValueError:
+        return 0
+
+
+async def _status_of(rpc: Rpc) -> _Status:
     answer = await rpc.call("status")
     try:
         status = _status.decode(answer).result
@@ -150,4 +228,4 @@ async def latest_height(rpc: Rpc) -> int:
         raise SourceError(rpc.endpoint, f"status: {error}") from None
     if status is None:
         raise SourceError(rpc.endpoint, f"status: {answer[:200]!r}")
-    return status.sync_info.latest_block_height
+    return status

@@ -9,6 +9,7 @@ from typing import Final
 
 import msgspec
 
+from shards.protocol.chain import Chain
 from shards.protocol.events import Gap
 from shards.protocol.histograms import ShardStats
 from shards.protocol.settings import Market
@@ -43,6 +44,17 @@ class EndpointReport(msgspec.Struct, array_like=True, gc=False):
     in_use: bool
 
 
+class NodeReport(msgspec.Struct, array_like=True, gc=False):
+    """One RPC endpoint, as a shard judges it."""
+
+    endpoint: str
+    height: int
+    """Its newest block; 0 where it did not answer."""
+    fit: bool
+    reason: str
+    """Why it is not fit: silent, behind, of another chain."""
+
+
 class Report(msgspec.Struct, kw_only=True, gc=False):
     """One shard, now."""
 
@@ -75,6 +87,12 @@ class Report(msgspec.Struct, kw_only=True, gc=False):
     stats: ShardStats = msgspec.field(default_factory=ShardStats)
     assignment: int = 0
     """Version of the assignment that the shard has carried out; 0: what it was started with."""
+    chain: Chain = Chain()
+    """The chain that it collects; where `replaces` is not -1, the one that it would begin with."""
+    replaces: int = -1
+    """Generation of the chain that is no more, and whose place `chain` has taken."""
+    nodes: list[NodeReport] = []
+    """The RPC endpoints."""
 
 
 class ResumePoint(msgspec.Struct, array_like=True, gc=False):
@@ -107,6 +125,8 @@ class Answer(msgspec.Struct, kw_only=True):
     """A younger process has this shard's number: stop."""
     assignment: Assignment | None = None
     """Only where the shard's report names another version."""
+    chain: Chain | None = None
+    """Which chain is collected, where the report knows another one, or none."""
     resume: dict[str, ResumePoint] = {}
     """By market id, beside an assignment and in answer to a fresh report: where to take up a
     market that the shard owns and does not collect yet."""

@@ -40,6 +40,7 @@ Cause = Literal[
     "halt",
     "garbage",
     "removed",
+    "chain_changed",
 ]
 
 

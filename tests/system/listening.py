@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, Self
 
-from collector.client.received import Joined, Lost, Received
+from collector.client.received import ChainReplaced, Joined, Lost, Received
 from collector.client.subscriber import Subscriber
 from collector.verify.amounts import scaled
 from collector.verify.chain import Chain, ChainBook
@@ -55,6 +55,8 @@ class Listener:
         """Take all that has come."""
         while (received := self._subscriber.poll(0.0)) is not None:
             self.heard.append(received)
+            if isinstance(received.event, ChainReplaced):
+                self._heights.clear()
             if isinstance(received.event, Book):
                 self._heights[received.symbol] = received.event.height
         return self

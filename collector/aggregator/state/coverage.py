@@ -91,6 +91,28 @@ class Coverage:
         self._weight_s = 0.0
         self._sampled_at: float | None = None
 
+    def begin_anew(self) -> dict[str, Any]:
+        """
+        Close the ledger, because another chain took the place of this one, and begin a new one.
+
+        Returns:
+            How the old one stood in the end.
+
+        """
+        closed = self.blocks() | {"gaps": self.gaps()}
+        for market_id, state in self.states.items():
+            fresh = MarketState(market_id, state.shard)
+            fresh.state, fresh.reason = "pending", "the chain was replaced"
+            if state.shard == NOBODY:
+                fresh.state, fresh.reason = state.state, state.reason
+            # The ids of gaps go on: each is told apart from those before.
+            fresh.gaps.newest = state.gaps.newest
+            self.states[market_id] = fresh
+        self._former.clear()
+        self._heads.clear()
+        self.head = self._settled = 0
+        return closed
+
     # ---- which markets --------------------------------------------------------------
 
     def add(self, market: Market) -> None:

@@ -1,8 +1,11 @@
 """What is saved of an aggregator for the next one, and what the next one makes of it. Pure."""
 
+from typing import Any
+
 import msgspec
 
 from collector.aggregator.state.coverage import NOBODY, UNOWNED, MarketState
+from shards.protocol.chain import Chain
 
 
 class Saved(msgspec.Struct, kw_only=True):
@@ -11,6 +14,12 @@ class Saved(msgspec.Struct, kw_only=True):
     saved_at: int = 0
     """By the clock, ns since 1970."""
     markets: list[MarketState] = []
+    chain: Chain = Chain()
+    """Which chain it is the ledger of."""
+    former: list[dict[str, Any]] = []
+    """The ledgers of the chains before it, as they were closed."""
+    epoch: int = 0
+    """The publisher epoch; the next one is above it."""
 
 
 class TakenUp(msgspec.Struct, frozen=True):

@@ -58,6 +58,10 @@ class ShardLink:
             self.former.add(self.epoch)
         self.epoch = epoch
         self.pid = pid
+        self.begin_chain()
+
+    def begin_chain(self) -> None:
+        """Nothing of what was reported counts any more."""
         self.frame_sequence = 0
         self.lost_through = 0
         self.report = None

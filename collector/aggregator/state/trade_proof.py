@@ -35,6 +35,12 @@ class TradeProof:
         self._open: dict[int, tuple[int, int]] = {}
         self._settled = 0
 
+    def begin_anew(self) -> None:
+        """Count again, for another chain."""
+        self.whole = self._settled = 0
+        self.holes = []
+        self._open.clear()
+
     def add(self, height: int, count: int, highest: int) -> None:
         """Count one market's trades of a block; ``highest`` is the greatest n among them."""
         if height > self._settled:

@@ -17,12 +17,13 @@ from shards.protocol.events import Gap
 class _Shard:
     """A shard as it was at its last report."""
 
-    __slots__ = ("breakers", "connects", "epoch", "halted")
+    __slots__ = ("breakers", "connects", "epoch", "halted", "nodes")
 
     def __init__(self, epoch: int) -> None:
         self.epoch = epoch
         self.connects = 0
         self.breakers: dict[str, str] = {}
+        self.nodes: dict[str, str] = {}
         self.halted = False
 
 
@@ -44,6 +45,7 @@ class Transitions:
             shard = self._shards[report.shard] = _Shard(report.epoch)
         self._connections(report, shard)
         self._breakers(report, shard)
+        self._nodes(report, shard)
         shard.halted = report.halted
         self._halt(report)
         self.states((market.market_id for market in report.markets), now, report.ts)
@@ -73,6 +75,17 @@ class Transitions:
                     reason=endpoint.reason,
                 )
             shard.breakers[endpoint.endpoint] = endpoint.breaker
+
+    def _nodes(self, report: Report, shard: _Shard) -> None:
+        for node in report.nodes:
+            # How far one is behind changes all the time.
+            why = "behind" if node.reason.endswith("blocks behind") else node.reason
+            if why != shard.nodes.get(node.endpoint, ""):
+                text = f"node {node.endpoint} {'is fit again' if node.fit else 'is not fit'}"
+                self._journal.add(
+                    "node", text, ts=report.ts, shard=report.shard, reason=node.reason
+                )
+            shard.nodes[node.endpoint] = why
 
     def _halt(self, report: Report) -> None:
         """The chain is halted when all shards say so, and goes on when the first one does."""

@@ -16,7 +16,7 @@ from typing import Final, Literal, TypeAlias
 import msgspec
 
 Kind: TypeAlias = Literal[
-    "state", "gap", "restart", "breaker", "halt", "connect", "move", "listing"
+    "state", "gap", "restart", "breaker", "halt", "connect", "move", "listing", "chain", "node"
 ]
 TOGETHER: Final = 5
 """So many markets that go the same way get one entry."""

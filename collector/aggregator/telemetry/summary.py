@@ -14,6 +14,8 @@ from collector.aggregator.telemetry.latency_summary import Budget, latency_us
 from collector.aggregator.telemetry.process_table import ProcessRow
 from collector.settings.parts import BUDGET
 from shards.net.token_bucket import usage
+from shards.protocol.chain import Mark
+from shards.protocol.control import Report
 from shards.protocol.histograms import Histogram, ShardStats, Vitals
 from shards.runtime.loop_monitor import Watched
 
@@ -45,6 +47,7 @@ def summary(
         "blocks": blocks | {"head": coverage.head, "provable": coverage.provable},
         "block_time_s": max((report.block_time_s for report in reports), default=0.0),
         "halted": bool(reports) and all(report.halted for report in reports),
+        "chain": _chain(aggregator, reports),
         "holes": coverage.holes(),
         "trade_proof": aggregator.proof.summary(),
         "events": totals,
@@ -77,6 +80,24 @@ def _state(saving: Saving, now: float) -> dict[str, Any]:
         "saved_s": round(max(0.0, now - saving.saved_at), 3),
         "error": saving.error or None,
         "taken_up": msgspec.to_builtins(saving.taken_up),
+    }
+
+
+def _chain(aggregator: Aggregator, reports: Iterable[Report]) -> dict[str, Any]:
+    """Describe which chain it is, what became of those before, and who has it."""
+    chain = aggregator.chain
+    newest = chain.marks[-1] if chain.marks else Mark(0, "", 0)
+    nodes = {node.endpoint: node for report in reports for node in report.nodes}
+    return {
+        "id": chain.id,
+        "generation": chain.generation,
+        "height": newest.height,
+        "hash": newest.hash,
+        "former": aggregator.former,
+        "nodes": [
+            {"endpoint": n.endpoint, "height": n.height, "fit": n.fit, "reason": n.reason}
+            for n in nodes.values()
+        ],
     }
 
 

@@ -9,17 +9,19 @@ from typing import Final
 from shards.adapters.interface import Source
 from shards.core.blocks import Blocks
 from shards.core.pipeline import Pipeline
-from shards.net.access import Access
-from shards.net.rpc import Rpc, latest_height
+from shards.net.nodes import Nodes
 from shards.protocol.errors import SourceError
-from shards.protocol.settings import ShardConfig
 from shards.push import Pusher
 from shards.runtime.clock import SetClock
 
 log = logging.getLogger(__name__)
 
 _WATCH_S: Final = 0.25
-_ASK_S: Final = 5.0
+_LOOK_S: Final = 15.0
+"""How often all nodes are asked although nothing is wrong."""
+_ADMIT_S: Final = 2.0
+"""How long a session waits for a node that says which chain it has."""
+_TURN_S: Final = 0.05
 _BURST_S: Final = 1.0
 """How far apart the subscriptions may hear the first block after a silence."""
 
@@ -29,11 +31,10 @@ class Watch:
 
     def __init__(
         self,
-        config: ShardConfig,
         pipeline: Pipeline[Blocks],
         pusher: Pusher,
         source: Source,
-        access: Access,
+        nodes: Nodes,
         *,
         settle: Callable[[], None],
     ) -> None:
@@ -42,24 +43,29 @@ class Watch:
         self._pusher = pusher
         self._source = source
         self._settle = settle
-        self._rpcs = [Rpc(url, access, timeout_s=2.0) for url in config.endpoints.rpc]
+        self._nodes = nodes
         self._clock = SetClock()
         self._seen = 0
         self._heard_at = 0
         self._ahead_since = 0.0
         self._patient_until = 0.0
         self._shown_at_first = 0
+        self._look_at = 0.0
         self.halted = False
         """The chain itself makes no blocks; the subscription is fine."""
 
     async def run(self) -> None:
         """Watch for ever."""
+        self._look_at = time.monotonic() + _LOOK_S
         while True:
             due = time.monotonic() + _WATCH_S
             await asyncio.sleep(_WATCH_S)
             self._pusher.flush()
             if self._pipeline.head > self._seen:
                 self._advance()
+            if self._pipeline.suspect:
+                await self._look_into(self._pipeline.suspect)
+            await self._look_now_and_then()
             now = time.monotonic()
             if self._clock.was_set():
                 self._blocks.clock_set(time.time_ns())
@@ -70,10 +76,43 @@ class Watch:
             if mute := self._blocks.mute(time.time_ns()):
                 await self._revive(mute)
 
-    def close(self) -> None:
-        """Drop the connections to those who were asked."""
-        for rpc in self._rpcs:
-            rpc.close()
+    # ---- whether a session may begin (reconnecting.Guard) ----------------------------
+
+    def head(self) -> int:
+        """Return the highest block that was heard."""
+        return self._pipeline.head
+
+    async def admit(self, endpoint: str) -> None:
+        """
+        Make sure that the chain is still ours before its blocks are heard again.
+
+        Where it was replaced, wait until the aggregator has begun with the new one.
+
+        Raises:
+            SourceError: If every node that answers has another chain.
+
+        """
+        nodes = self._nodes
+        deadline = time.monotonic() + _ADMIT_S
+        while await nodes.look() is None:
+            if nodes.replacement is not None:
+                await nodes.begun.wait()
+                return
+            if foreign := nodes.foreign():
+                raise SourceError(endpoint, f"not the chain that is collected: {foreign}")
+            if time.monotonic() > deadline:
+                # Nobody can say. Blocks that cannot be its own are found as they come.
+                return
+            await asyncio.sleep(_TURN_S)
+
+    async def _look_into(self, height: int) -> None:
+        """A block came that cannot be of our chain: is the chain another one, or the endpoint?"""
+        self._pipeline.suspect = 0
+        await self._nodes.look()
+        reason = f"block {height} is of another chain: it is lower than ours, and later"
+        if self._nodes.replacement is None:
+            log.warning("%s", reason)
+        self._source.reconnect("chain_changed", reason)
 
     def _advance(self) -> None:
         """Some subscription has heard a new block."""
@@ -118,7 +157,7 @@ class Watch:
         The node shows the next block before it has executed it and told the stream: only if
         that stays away too for this long do the two views differ.
         """
-        height = await self._height_elsewhere()
+        height = await self._nodes.look()
         head = self._pipeline.head
         if head > self._seen:
             # A block came while we asked: it was late, as we may be.
@@ -142,13 +181,9 @@ class Watch:
         self.halted = True
         return True
 
-    async def _height_elsewhere(self) -> int | None:
-        """Return the height that the first RPC that answers has; it is asked first next time."""
-        for rpc in list(self._rpcs):
-            try:
-                # Our turn at a host that refuses may be half a minute away.
-                async with asyncio.timeout(_ASK_S):
-                    return await latest_height(rpc)
-            except (SourceError, TimeoutError):
-                self._rpcs.append(self._rpcs.pop(0))
-        return None
+    async def _look_now_and_then(self) -> None:
+        """Keep what is known of the nodes fresh, for the status and for the marks of the chain."""
+        now = time.monotonic()
+        if now >= self._look_at:
+            self._look_at = now + _LOOK_S
+            await self._nodes.look()

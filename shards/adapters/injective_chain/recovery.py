@@ -6,6 +6,7 @@ watch finds subscriptions that hear no blocks, and funding, which no stream brin
 """
 
 import asyncio
+import functools
 import logging
 import time
 from collections.abc import Iterable, Mapping
@@ -21,11 +22,13 @@ from shards.adapters.injective_chain.replay import (
 )
 from shards.adapters.injective_chain.snapshots import Snapshots
 from shards.adapters.interface import ReplaySource, Surroundings
+from shards.adapters.reconnecting import Reconnecting
 from shards.core.blocks import Blocks
 from shards.core.pipeline import Pipeline
 from shards.core.record_builder import NeedReplay, NeedSnapshot, NeedSubscription
 from shards.net.access import Access
 from shards.net.backoff import Backoff
+from shards.net.nodes import Nodes
 from shards.net.rate_limiter import Pace
 from shards.net.rpc import Rpc
 from shards.protocol.channels import EXTRAS
@@ -39,7 +42,7 @@ log = logging.getLogger(__name__)
 class Fetcher:
     """Carries out the requests of one pipeline, at the paces and widths of the limits."""
 
-    def __init__(self, parts: Surroundings) -> None:
+    def __init__(self, parts: Surroundings, nodes: Nodes) -> None:
         config = parts.config
         self._limits = config.limits
         self._pipeline: Pipeline[Blocks] = parts.pipeline
@@ -52,7 +55,8 @@ class Fetcher:
         self._snapshot_pace = Pace(self._limits.snapshot_per_s)
         self._snapshot_slots = asyncio.Semaphore(self._limits.snapshot_concurrency)
         self._fetching: set[str] = set()
-        self._replayer = Replayer(_replay_sources(config, self._pipeline.markets, parts.access))
+        sources = _replay_sources(config, self._pipeline.markets, parts.access, nodes)
+        self._replayer = Replayer(sources)
         self._replay_pace = Pace(self._limits.replay_per_s)
         self._replay_due = asyncio.Event()
         self._backoffs: dict[str, Backoff] = {}
@@ -75,6 +79,7 @@ class Fetcher:
         """Fetch a market's book until one joins."""
         market_id = request.market_id
         height = request.height
+        generation = self._pipeline.generation
         backoff = Backoff(base_s=0.1, cap_s=5.0)
         try:
             while self._pipeline.wants_snapshot(market_id):
@@ -82,13 +87,19 @@ class Fetcher:
                 try:
                     async with self._snapshot_slots:
                         await self._snapshot_pace.turn()
-                        snapshot = await self._snapshots.fetch(market, height)
-                    self._pipeline.join(snapshot, time.time_ns())
-                    self._settle()
+                        snapshot = await self._snapshots.fetch(
+                            market, height, self._pipeline.snapshot_from(market_id)
+                        )
+                    if self._pipeline.generation == generation:
+                        self._pipeline.join(snapshot, time.time_ns())
+                        self._settle()
                 except SourceError as error:
                     log.info("%s; trying again", error)
                 if not self._pipeline.wants_snapshot(market_id):
                     break
+                if self._pipeline.generation != generation:
+                    # What was asked for is of a chain that is no more.
+                    generation, height = self._pipeline.generation, 0
                 if backoff.attempt > 2:
                     # The node has that height no more, or it will not join: the newest must do.
                     height = 0
@@ -118,10 +129,12 @@ class Fetcher:
                         tasks.create_task(self._replay_block(height))
 
     async def _replay_block(self, height: int) -> None:
+        generation = self._pipeline.generation
         await self._replay_pace.turn()
         block = await self._replayer.fetch(height)
-        self._blocks.replay(height, block, time.time_ns())
-        self._settle()
+        if self._pipeline.generation == generation:
+            self._blocks.replay(height, block, time.time_ns())
+            self._settle()
 
     @property
     def waiting(self) -> int:
@@ -135,13 +148,19 @@ class Fetcher:
 
 
 def _replay_sources(
-    config: ShardConfig, markets: Mapping[str, Market], access: Access
+    config: ShardConfig, markets: Mapping[str, Market], access: Access, nodes: Nodes
 ) -> list[ReplaySource]:
     """Make everything that lost blocks can be had from, the best first."""
     found = config.endpoints
     extras = not EXTRAS.isdisjoint(config.channels)
     sources: list[ReplaySource] = [
-        RpcReplay(Rpc(url, access), access, with_extras=extras) for url in found.rpc
+        RpcReplay(
+            Rpc(url, access),
+            access,
+            with_extras=extras,
+            foreign=functools.partial(nodes.is_foreign, url),
+        )
+        for url in found.rpc
     ]
     sources += [EventProviderReplay(at, access, with_extras=extras) for at in found.events]
     # Found out by those who still know blocks by their time.
@@ -156,10 +175,13 @@ class ChainRecovery:
         config = parts.config
         self._pipeline: Pipeline[Blocks] = parts.pipeline
         self._settle = parts.settle
-        self._fetcher = Fetcher(parts)
+        self._nodes = Nodes(config.endpoints.rpc, parts.access)
+        self._fetcher = Fetcher(parts, self._nodes)
         self._watch = Watch(
-            config, self._pipeline, parts.pusher, parts.source, parts.access, settle=parts.settle
+            self._pipeline, parts.pusher, parts.source, self._nodes, settle=parts.settle
         )
+        if isinstance(parts.source, Reconnecting):
+            parts.source.guard = self._watch
         self._with_funding = "funding" in config.channels
         self._funding = FundingPoll(
             config.endpoints.chain_grpc,
@@ -167,6 +189,11 @@ class ChainRecovery:
             markets=lambda: tuple(self._pipeline.markets.values()),
             tell=self._publish_funding,
         )
+
+    @property
+    def nodes(self) -> Nodes:
+        """What is known of the chain, and of the nodes that have it."""
+        return self._nodes
 
     @property
     def halted(self) -> bool:
@@ -197,6 +224,6 @@ class ChainRecovery:
 
     async def aclose(self) -> None:
         """Close every connection."""
-        self._watch.close()
+        self._nodes.close()
         await self._funding.aclose()
         await self._fetcher.aclose()

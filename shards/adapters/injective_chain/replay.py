@@ -5,7 +5,7 @@ import datetime
 import logging
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -60,9 +60,16 @@ class RpcReplay:
     """Lost blocks from CometBFT's ``block_results`` (block_results.py)."""
 
     def __init__(
-        self, rpc: Rpc, access: Access | None = None, *, with_extras: bool = False
+        self,
+        rpc: Rpc,
+        access: Access | None = None,
+        *,
+        with_extras: bool = False,
+        foreign: Callable[[], str] = str,
     ) -> None:
+        """``foreign`` says why this node has another chain than ours, empty where it has ours."""
         self.name = f"rpc {rpc.endpoint}"
+        self._foreign = foreign
         self._rpc = rpc
         self._access = access
         self._with_extras = with_extras
@@ -71,6 +78,8 @@ class RpcReplay:
 
     async def fetch(self, height: int) -> Block:
         """Fetch one block with its time."""
+        if reason := self._foreign():
+            raise BlockGone(f"not asked: {reason}")
         header, results = await asyncio.gather(
             self._rpc.call("header", height=str(height)),
             self._results(self._rpc, height),

@@ -57,15 +57,35 @@ class Snapshots:
                 return server
         return min(self._servers, key=lambda server: server.breaker.wait_s(now))
 
-    async def fetch(self, market: Market, height: int = 0) -> Snapshot:
+    async def fetch(self, market: Market, height: int = 0, since: int = 0) -> Snapshot:
         """
         Fetch one book, as it stood after ``height``, or now where that is 0.
 
+        A server whose book is older than block ``since`` is behind the stream: it has failed,
+        and the next one is asked at once.
+
         Raises:
-            SourceError: If the query fails.
+            SourceError: If the query fails at all of them.
 
         """
-        server = self._server()
+        failed: SourceError | None = None
+        for _ in self._endpoints:
+            server = self._server()
+            try:
+                found = await self._ask(server, market, height)
+            except SourceError as error:
+                failed = error
+                continue
+            if not 0 < found.height < since:
+                server.breaker.succeeded()
+                return found
+            reason = f"its book of block {found.height} is behind the stream, at {since}"
+            server.breaker.failed(time.monotonic(), reason)
+            failed = SourceError(server.endpoint, f"order book of {market.symbol}: {reason}")
+        assert failed is not None
+        raise failed
+
+    async def _ask(self, server: "_Server", market: Market, height: int) -> Snapshot:
         name = "SpotOrderbook" if market.type == "spot" else "DerivativeOrderbook"
         request = getattr(self._query, f"Query{name}Request")(
             market_id=market.market_id, limit=_LIMIT
@@ -83,7 +103,6 @@ class Snapshots:
             raise SourceError(
                 server.endpoint, f"order book of {market.symbol}: {error.reason}"
             ) from None
-        server.breaker.succeeded()
         return grpc_decoder.snapshot(market.market_id, int(answered.get(_HEIGHT, height)), response)
 
     async def close(self) -> None:

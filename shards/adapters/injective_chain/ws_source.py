@@ -24,11 +24,13 @@ from shards.net import websocket
 from shards.net.access import Access
 from shards.protocol.channels import DEFAULT_CHANNELS, EXTRAS
 from shards.protocol.errors import SourceError
-from shards.protocol.events import Cause
+from shards.protocol.events import Block, Cause
 from shards.protocol.settings import Market
 
 log = logging.getLogger(__name__)
 
+_TRY_S: Final = 5.0
+"""How long a block at the head may take to come from an endpoint that is tried out."""
 _PACE: Final = 20
 """Subscriptions sent in one go."""
 
@@ -137,14 +139,49 @@ class ChainWs(Reconnecting):
             if better is None:
                 continue
             try:
-                transport, _ = await websocket.connect(better, lambda *_: None, access=self._access)
+                await self._try_out(better)
             except SourceError as error:
                 self.endpoints.probed(better, error.reason)
                 continue
-            transport.disconnect()
             self.endpoints.probed(better)
-            log.info("chain-ws %s answers again: leaving %s", better, endpoint)
+            log.info("chain-ws %s brings blocks again: leaving %s", better, endpoint)
             self.reconnect("disconnect", f"returning to {better}")
+
+    async def _try_out(self, endpoint: str) -> None:
+        """
+        Subscribe one market at an endpoint until a block at the head comes.
+
+        Raises:
+            SourceError: If none does in time.
+
+        """
+        guard, market = self.guard, next(iter(self._markets.values()), None)
+        at_head: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        def take(payload: bytes | memoryview, ts_recv: int, last: bool) -> None:
+            _, message = self.decode(payload, 0)
+            # The one that we hear and this one are not told of a block in the same instant.
+            newest = guard.head() if guard is not None else 0
+            if type(message) is Block and message.height >= newest - 1 and not at_head.done():
+                at_head.set_result(None)
+
+        if guard is not None:
+            await guard.admit(endpoint)
+        transport, listener = await websocket.connect(endpoint, take, access=self._access)
+        try:
+            if market is not None:
+                transport.send(WSMsgType.TEXT, subscribe_request(1, market, self._channels))
+                done, _ = await asyncio.wait(
+                    (at_head, listener.ended),
+                    timeout=_TRY_S,
+                    return_when=asyncio.FIRST_COMPLETED,
+                )
+                if at_head not in done:
+                    ended = listener.ended in done and not listener.ended.exception()
+                    reason = listener.ended.result() if ended else "no block at the head"
+                    raise SourceError(endpoint, f"tried out: {reason}")
+        finally:
+            transport.disconnect(graceful=False)
 
     def add(self, markets: Iterable[Market]) -> None:
         """Subscribe more markets on the connection that is there, at the pace of the others."""

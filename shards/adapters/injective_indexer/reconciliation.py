@@ -31,6 +31,8 @@ _RETRY_S: Final = 0.5
 class Reconciliation:
     """The tasks beside the data path; each is slow, and none is per message."""
 
+    nodes = None
+    """An indexer does not tell which chain it follows."""
     halted = False
     """The indexer does not say whether the chain makes blocks."""
 

@@ -45,6 +45,7 @@ def test_topics_are_listed_by_prefix_with_their_last_sequence() -> None:
         "head": 103,
         "ahead": {"BTC-USDT": 107},
         "topics": {TRADES: 3, "gap.INJ-USDT.": 0},
+        "chain": 0,
     }
 
 
@@ -60,6 +61,7 @@ def test_a_hole_is_answered_by_exactly_what_followed() -> None:
         "complete": True,
         "last": 5,
         "from_height": 101,
+        "chain": 0,
     }
 
 
@@ -114,6 +116,7 @@ def test_a_topic_begins_at_the_height_it_was_declared_from() -> None:
         "complete": True,
         "last": 0,
         "from_height": 1000,
+        "chain": 0,
     }
 
 

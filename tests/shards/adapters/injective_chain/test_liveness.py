@@ -14,6 +14,7 @@ from shards.adapters.injective_chain.liveness import Watch
 from shards.adapters.interface import Sink
 from shards.adapters.registry import adapter
 from shards.net.access import Access
+from shards.net.nodes import Nodes
 from shards.protocol.settings import Endpoints, ShardConfig
 from shards.push import Pusher
 from tests.shards.chain import FIRST
@@ -72,14 +73,15 @@ async def test_a_block_that_comes_while_the_node_is_asked_is_no_halt(
             context, config.push, shard=0, epoch=1, limits=config.limits, on_drop=lambda _: None
         )
         source = adapter("chain-ws").open_source(config, cast("Sink", None), access)
-        watch = Watch(config, one, pusher, source, access, settle=lambda: None)
+        nodes = Nodes(endpoints.rpc, access)
+        watch = Watch(one, pusher, source, nodes, settle=lambda: None)
         watching = asyncio.create_task(watch.run())
         try:
             async with asyncio.timeout(20):
                 await twice.wait()
         finally:
             watching.cancel()
-            watch.close()
+            nodes.close()
             pusher.close()
             access.close()
             server.close()
