@@ -6,11 +6,13 @@ import shutil
 import signal
 import tempfile
 from collections.abc import Iterator
+from contextlib import ExitStack
 
 import pytest
 
 from tests import needs
 from tests.scheduling import (  # noqa: F401 - hooks
+    NODE,
     pytest_addoption,
     pytest_collection_modifyitems,
     pytest_report_header,
@@ -26,11 +28,23 @@ atexit.register(shutil.rmtree, os.environ["XDG_STATE_HOME"], ignore_errors=True)
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+_booted = ExitStack()
+
+
 @pytest.fixture(scope="session")
 def node() -> Iterator[Devnet]:
     """A devnet of 12 spot and 4 perpetual markets, two of them quiet, under normal traffic."""
-    with devnet("--quiet-markets", "2", "--block-time", "0.5") as running:
-        yield running
+    with _booted:
+        yield _booted.enter_context(devnet("--quiet-markets", "2", "--block-time", "0.5"))
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
+    """End a worker's devnet with the last test that asks it: it takes half a core."""
+    if hasattr(item.config, "workerinput") and nextitem is not None:
+        before, after = (NODE in getattr(one, "fixturenames", ()) for one in (item, nextitem))
+        if before and not after:
+            _booted.close()
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

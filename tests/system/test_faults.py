@@ -226,6 +226,8 @@ def test_garbage_costs_the_connection_and_nothing_else(
 
             eventually(given_up, within_s=20, every_s=1.0, what="garbage in the log")
             proxy.heal()
+            # Back at once, it may not be past the block yet at which we joined.
+            eventually(lambda: running.status()["blocks"]["last"] > first, within_s=20)
             status = running.await_live()
             last = status["blocks"]["last"]
             assert_every_trade_once(node, listener, first, last)
