@@ -19,6 +19,7 @@ ROOT: Final = Path(__file__).parents[1]
 PROJECT: Final[dict[str, Any]] = tomllib.loads((ROOT / "pyproject.toml").read_text())
 OURS: Final = {"collector", "shards", "tests", "bench"}
 EXTRA_OF: Final = {
+    "collector/archive": "archive",
     "collector/devnet": "devnet",
     "collector/tui": "tui",
     "collector/web": "web",

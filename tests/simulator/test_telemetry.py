@@ -118,7 +118,7 @@ def test_killed_processes_are_in_the_journal_which_outlives_its_own(
     assert (entry["shard"], entry["reason"]) == (1, "killed by SIGKILL")
 
     def is_saved() -> bool:
-        files = running.temporary.rglob("journal")
+        files = running.state.rglob("journal")
         return any(entry["text"].encode() in file.read_bytes() for file in files)
 
     eventually(is_saved, within_s=_WITHIN_S, what="the entry in the journal's file")

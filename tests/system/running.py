@@ -119,6 +119,8 @@ class Running:
         self.process = process
         self.temporary = temporary
         """Where its temporary files are, and nobody else's."""
+        self.state = log.parent / "state"
+        """Where what outlives it is, unless it was started with another environment."""
         self.publish = publish
         self._log = log
         self._requests = RequestClient(requests_endpoint(publish))
@@ -193,7 +195,7 @@ def collector(
             env={
                 **os.environ,
                 "TMPDIR": temporary,
-                "XDG_STATE_HOME": str(folder / "state"),
+                "XDG_STATE_HOME": str(log.parent / "state"),
                 **(env or {}),
             },
         ) as process,
