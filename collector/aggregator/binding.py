@@ -1,11 +1,26 @@
-"""Bind our endpoints, or say in one sentence why that cannot be done."""
+"""Bind our endpoints, or say in one sentence why that cannot be done; keep them reachable."""
 
+import contextlib
+import errno
+import logging
+import os
+import socket as sockets
+import stat
 from collections.abc import Iterable
+from typing import Final, NamedTuple
 
 import zmq
 
 from collector.settings.parts import requests_endpoint
 from shards.protocol.errors import ConfigError
+from shards.runtime import descriptors
+
+log = logging.getLogger(__name__)
+
+_IPC: Final = "ipc://"
+_RESERVE: Final = 16
+_SPARE: Final = 24
+"""Descriptors that readers leave to the rest of the process: files, sockets between processes."""
 
 
 def bind(socket: "zmq.Socket[bytes]", endpoint: str) -> None:
@@ -16,17 +31,49 @@ def bind(socket: "zmq.Socket[bytes]", endpoint: str) -> None:
         ConfigError: If the endpoint is in use or cannot be listened on.
 
     """
+    if endpoint.startswith(_IPC):
+        _check_path(endpoint)
     try:
         socket.bind(endpoint)
     except zmq.ZMQError as error:
         if error.errno == zmq.EADDRINUSE:
-            raise ConfigError(
-                f"endpoint {endpoint} is in use, perhaps by another collector: "
-                "stop that one, or give another with --publish"
-            ) from None
+            raise _in_use(endpoint) from None
         raise ConfigError(
             f"cannot listen on {endpoint}: {error.strerror}; give another with --publish"
         ) from None
+
+
+def _in_use(endpoint: str) -> ConfigError:
+    return ConfigError(
+        f"endpoint {endpoint} is in use, perhaps by another collector: "
+        "stop that one, or give another with --publish"
+    )
+
+
+def _check_path(endpoint: str) -> None:
+    """
+    See that nobody listens there; libzmq takes the place of whatever is at that path.
+
+    Raises:
+        ConfigError: If somebody does, or if it is something else than a socket.
+
+    """
+    path = endpoint.removeprefix(_IPC)
+    try:
+        is_socket = stat.S_ISSOCK(os.stat(path).st_mode)
+    except OSError:
+        return
+    if not is_socket:
+        raise ConfigError(f"{path} is no socket: remove it, or give another with --publish")
+    with sockets.socket(sockets.AF_UNIX) as asking:
+        try:
+            asking.connect(path)
+        except OSError as error:
+            if error.errno == errno.ECONNREFUSED:
+                # Somebody who was killed left it.
+                return
+            raise ConfigError(f"cannot listen on {endpoint}: {error.strerror}") from None
+    raise _in_use(endpoint)
 
 
 def check_free(publish: Iterable[str]) -> None:
@@ -43,3 +90,102 @@ def check_free(publish: Iterable[str]) -> None:
                 with context.socket(zmq.ROUTER) as socket:
                     socket.setsockopt(zmq.LINGER, 0)
                     bind(socket, name)
+
+
+class _Bound(NamedTuple):
+    socket: "zmq.Socket[bytes]"
+    endpoint: str
+    is_public: bool
+
+
+class Endpoints:
+    """
+    What an aggregator has bound, looked after once a second.
+
+    A socket's file that somebody removed, as cleaners of folders for temporary files do, is
+    made again. While readers have taken nearly all the descriptors that the process may have,
+    no further ones are let in: the process itself would fail for want of one.
+    """
+
+    def __init__(self) -> None:
+        self._bound: list[_Bound] = []
+        self._unbound: list[_Bound] = []
+        """To be bound again: libzmq removes the file of an endpoint some time after the unbind."""
+        self._is_full = False
+        self._reserve = _take_reserve()
+        """Given back when there is nothing else left, so that the process itself works on."""
+
+    def bind(self, socket: "zmq.Socket[bytes]", endpoint: str, *, is_public: bool) -> None:
+        """
+        Bind a socket, its folder made if it is gone.
+
+        Raises:
+            ConfigError: If the endpoint is in use or cannot be listened on.
+
+        """
+        if endpoint.startswith(_IPC):
+            with contextlib.suppress(OSError):
+                folder = os.path.dirname(endpoint.removeprefix(_IPC))
+                os.makedirs(folder, mode=0o700, exist_ok=True)
+        bind(socket, endpoint)
+        if endpoint.startswith(_IPC) and not is_public:
+            # The folder admits only us; whoever mounts or copies it changes nothing of that.
+            os.chmod(endpoint.removeprefix(_IPC), 0o600)
+        self._bound.append(_Bound(socket, endpoint, is_public))
+
+    def look(self) -> None:
+        """Make again what is gone, and let readers in or not."""
+        self._count()
+        waiting, self._unbound = self._unbound, []
+        for bound in waiting:
+            self._bind_again(bound)
+        for bound in [b for b in self._bound if _is_gone(b.endpoint)]:
+            log.warning("somebody removed the socket of %s; making it again", bound.endpoint)
+            self._unbind(bound)
+
+    def _count(self) -> None:
+        limit, used = descriptors.limit(), descriptors.used()
+        if not self._is_full and used > limit - _SPARE:
+            self._is_full = True
+            _give_back(self._reserve)
+            log.warning(
+                "%d of %d descriptors are in use: no more subscribers are let in; "
+                "raise the limit of open files (ulimit -n)", used, limit,
+            )  # fmt: skip
+            for bound in [b for b in self._bound if b.is_public]:
+                self._unbind(bound)
+        elif self._is_full and used < limit - 2 * _SPARE:
+            self._is_full = False
+            self._reserve = _take_reserve()
+            log.info("there is room for subscribers again")
+
+    def _unbind(self, bound: _Bound) -> None:
+        with contextlib.suppress(zmq.ZMQError):
+            bound.socket.unbind(bound.endpoint)
+        self._bound.remove(bound)
+        self._unbound.append(bound)
+
+    def _bind_again(self, bound: _Bound) -> None:
+        if bound.is_public and self._is_full:
+            self._unbound.append(bound)
+            return
+        try:
+            self.bind(bound.socket, bound.endpoint, is_public=bound.is_public)
+        except (ConfigError, OSError) as error:
+            log.warning("%s; trying again", error)
+            self._unbound.append(bound)
+
+
+def _take_reserve() -> list[int]:
+    with contextlib.suppress(OSError):
+        return [os.open(os.devnull, os.O_RDONLY) for _ in range(_RESERVE)]
+    return []
+
+
+def _give_back(reserve: list[int]) -> None:
+    while reserve:
+        os.close(reserve.pop())
+
+
+def _is_gone(endpoint: str) -> bool:
+    return endpoint.startswith(_IPC) and not os.path.lexists(endpoint.removeprefix(_IPC))

@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import logging
 import multiprocessing
-import os
 import shutil
 import time
 from collections.abc import Callable
@@ -15,7 +14,7 @@ from typing import Final
 import zmq
 
 from collector.aggregator import requests
-from collector.aggregator.binding import bind
+from collector.aggregator.binding import Endpoints
 from collector.aggregator.forwarder import Aggregator
 from collector.aggregator.saving import Keeper
 from collector.aggregator.state.saved import TakenUp
@@ -42,6 +41,8 @@ class Server:
         self._config = config
         self._life = life
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self._endpoints = Endpoints()
+        self._public_endpoints = {*config.publish, *map(requests_endpoint, config.publish)}
         self._pull = self._socket(zmq.PULL, (config.pull,), RCVHWM=1_000)
         self._publisher = self._socket(zmq.XPUB, config.publish, SNDHWM=config.publish_hwm)
         self._doors = self._open_doors(config)
@@ -64,9 +65,6 @@ class Server:
         if config.admin:
             doors[self._socket(zmq.ROUTER, (config.admin,), **bounded)] = "operate"
         doors[self._socket(zmq.ROUTER, public, **bounded)] = "read"
-        for own in filter(None, (config.pull, config.link, config.admin)):
-            # The folder admits only us; whoever mounts or copies it changes nothing of that.
-            os.chmod(own.removeprefix("ipc://"), 0o600)
         return doors
 
     def _socket(
@@ -78,7 +76,7 @@ class Server:
             socket.setsockopt(getattr(zmq, name), value)
         for endpoint in endpoints:
             try:
-                bind(socket, endpoint)
+                self._endpoints.bind(socket, endpoint, is_public=endpoint in self._public_endpoints)
             except ConfigError:
                 self._context.destroy(linger=0)
                 raise
@@ -157,6 +155,7 @@ class Server:
                 await asyncio.sleep(0)
             await self._keeper.save(self.aggregator.ledger(), self.aggregator.journal)
             self._tell_of_saving()
+            self._endpoints.look()
 
     def _save_ledger(self) -> None:
         self.aggregator.unsaved = False

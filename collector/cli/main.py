@@ -10,6 +10,7 @@ import click
 
 from collector import __version__
 from collector.cli.base import Group
+from shards.runtime import streams
 
 
 @click.group(
@@ -44,4 +45,5 @@ def cli() -> None:
 
 def main() -> None:
     """Be the command ``collector``."""
+    streams.prepare()
     cli(prog_name="collector")

@@ -34,7 +34,9 @@ def start(*, config: str | None, **_: Any) -> None:
     goes before the environment, that before the file. Ctrl-C or SIGTERM drains and stops; a second
     one forces.
     """
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) == signal.SIG_IGN:
+            continue
         # Until the coordinator takes over there is nothing to stop.
         signal.signal(number, lambda *_: sys.exit(EXIT_OK))
     ctx = click.get_current_context()

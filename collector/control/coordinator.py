@@ -9,6 +9,7 @@ The coordinator: discover, assign, supervise. It composes everything and has no 
 """
 
 import contextlib
+import fcntl
 import itertools
 import logging
 import multiprocessing.connection
@@ -55,13 +56,14 @@ from shards import worker
 from shards.adapters import registry
 from shards.net.access import Access
 from shards.protocol.channels import CHAIN_WIDE
-from shards.protocol.errors import EXIT_BELOW, EXIT_OK, ConfigError, SourceError
+from shards.protocol.errors import EXIT_BELOW, EXIT_BUG, EXIT_OK, ConfigError, SourceError
 from shards.protocol.settings import (
     CHAIN,
     Endpoints,
     Market,
     ShardConfig,
 )
+from shards.runtime import descriptors
 from shards.runtime.saved import SavedFile
 
 log = logging.getLogger(__name__)
@@ -70,32 +72,39 @@ _TURN_S: Final = 0.5
 _BUSY_S: Final = 0.1
 """While an order is being carried out."""
 _DRAIN_S: Final = 5.0
+_LEAST_DESCRIPTORS: Final = 92
 
 
 class Interrupted(BaseException):
-    """A signal asked us to stop before everything was running."""
+    """A signal ends what we are doing: it came before everything was running, or is the second."""
 
 
 class _Signals:
-    """SIGINT and SIGTERM: the first asks to stop, the second forces it."""
+    """SIGINT, SIGTERM and SIGHUP: the first asks to stop, the second forces it."""
 
     def __init__(self) -> None:
         self.booting = True
         self.stop = False
+        self.forced = False
         self._before: dict[int, Any] = {}
         self.reader, self._writer = socket.socketpair()
         self._writer.setblocking(False)
 
     def __enter__(self) -> "_Signals":
-        for number in (signal.SIGINT, signal.SIGTERM):
-            self._before[number] = signal.signal(number, self._received)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            # Under nohup SIGHUP is ignored, and stays so.
+            if signal.getsignal(number) != signal.SIG_IGN:
+                self._before[number] = signal.signal(number, self._received)
         return self
 
     def _received(self, number: int, frame: FrameType | None) -> None:
+        if self.forced:
+            # It is being done.
+            return
         if self.stop:
-            log.warning("forced to stop")
-            # Children end by themselves when we do; nothing else is left to lose.
-            os.killpg(0, signal.SIGKILL) if os.getpgrp() == os.getpid() else os._exit(1)
+            log.warning("forced to stop: what the shards still have is not handed over")
+            self.forced = True
+            raise Interrupted
         self.stop = True
         with contextlib.suppress(BlockingIOError):
             self._writer.send(b"!")
@@ -109,15 +118,41 @@ class _Signals:
         self._writer.close()
 
 
+def _check_descriptors(shards: int) -> None:
+    """
+    Raise our limit of open files as far as we may.
+
+    Raises:
+        ConfigError: If that is not enough to run at all.
+
+    """
+    least = _LEAST_DESCRIPTORS + 4 * shards
+    if (limit := descriptors.raise_limit()) < least:
+        raise ConfigError(
+            f"the limit of open files is {limit}, and {shards} shards need {least} a process: "
+            "raise it (ulimit -n)"
+        )
+
+
 @contextlib.contextmanager
 def _runtime_folder() -> Iterator[Path]:
     """A folder that only we can enter, for the sockets between our processes."""
     # A socket's path may have 107 bytes; a long TMPDIR leaves no room for its name.
-    where = None if len(tempfile.gettempdir()) < 80 else "/tmp"
-    folder = Path(tempfile.mkdtemp(prefix="collector-", dir=where))
     try:
+        where = None if len(tempfile.gettempdir()) < 80 else "/tmp"
+        folder = Path(tempfile.mkdtemp(prefix="collector-", dir=where))
+    except OSError as error:
+        raise ConfigError(
+            f"no folder for the sockets between our processes: {error.strerror or error}; "
+            "name one that can be written to with TMPDIR"
+        ) from None
+    # Those who clean folders for temporary files leave alone what is locked.
+    lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
         yield folder
     finally:
+        os.close(lock)
         shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -169,6 +204,7 @@ class Coordinator:
         with contextlib.ExitStack() as stack:
             signals = stack.enter_context(_Signals())
             try:
+                _check_descriptors(self._options.shards)
                 folder = stack.enter_context(_runtime_folder())
                 # First: it waits for what a collector that was killed left running.
                 state = stack.enter_context(self._state(folder))
@@ -192,7 +228,10 @@ class Coordinator:
                 log.info("stopped before anything ran")
                 return EXIT_OK, {}
             signals.booting = False
-            self._serve(supervisor, signals, f"ipc://{folder}/link", helm)
+            try:
+                self._serve(supervisor, signals, f"ipc://{folder}/link", helm)
+            except Interrupted:
+                return EXIT_BUG, self._summary
         return self._exit_code(), self._summary
 
     # ---- startup --------------------------------------------------------------------
@@ -385,8 +424,13 @@ class Coordinator:
             # The last word is asked for while everything still runs.
             self._ask(client, supervisor, helm, within_s=2.0)
         finally:
-            self._shutdown(supervisor)
-            client.close()
+            try:
+                if not signals.forced:
+                    self._shutdown(supervisor)
+            finally:
+                if signals.forced:
+                    supervisor.kill()
+                client.close()
 
     def _ask(
         self, client: RequestClient, supervisor: Supervisor, helm: Helm, *, within_s: float

@@ -14,14 +14,18 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterable
+from multiprocessing import heap
 from typing import Any, Final, TypeAlias
 
 import msgspec
 
 from collector.settings.parts import Supervision
-from shards.protocol.errors import EXIT_CONFIG, ConfigError
+from shards.protocol.errors import EXIT_BUG, EXIT_CONFIG, ConfigError
 
 log = logging.getLogger(__name__)
+
+_LATE_S: Final = 3.0
+"""We look twice a second; after so long it is us who were late."""
 
 _spawn: Final = multiprocessing.get_context("spawn")
 
@@ -76,8 +80,15 @@ class GiveUp(msgspec.Struct, frozen=True):
 Action: TypeAlias = Start | Abort | Kill | Forget | GiveUp
 
 
-def plan(now: float, children: Iterable[ChildState], limits: Supervision) -> list[Action]:
-    """Say what to do with each child; start, stop and kill nothing."""
+def plan(
+    now: float, children: Iterable[ChildState], limits: Supervision, *, awake_since: float = 0.0
+) -> list[Action]:
+    """
+    Say what to do with each child; start, stop and kill nothing.
+
+    ``awake_since`` is when we last came late ourselves, because all of us were stopped: silence
+    counts from there.
+    """
     actions: list[Action] = []
     for child in children:
         if child.retired_at:
@@ -94,9 +105,9 @@ def plan(now: float, children: Iterable[ChildState], limits: Supervision) -> lis
             if now >= child.aborted_at + limits.abort_grace_s:
                 actions.append(Kill(child.name))
         elif not child.last_beat:
-            if now - child.starts[-1] > limits.start_within_s:
+            if now - max(child.starts[-1], awake_since) > limits.start_within_s:
                 actions.append(Abort(child.name, "never became ready"))
-        elif now - child.last_beat > limits.stall_after_s:
+        elif now - max(child.last_beat, awake_since) > limits.stall_after_s:
             actions.append(Abort(child.name, "its event loop is stuck"))
     return actions
 
@@ -138,16 +149,33 @@ class Child:
         return self._process.sentinel if self._process is not None else None
 
     def start(self, now: float) -> None:
-        """Start it, again or for the first time."""
-        self.restarts += bool(self._starts)
+        """
+        Start it, again or for the first time.
+
+        Raises:
+            ConfigError: If this system cannot start it even once.
+
+        """
+        is_first = not self._starts
+        self.restarts += not is_first
         self._starts = [*self._starts[-20:], now]
         self._exit_code = None
         self._aborted_at = 0.0
-        self._beat = _spawn.RawValue("d", 0.0)
-        self._process = _spawn.Process(
-            target=self._target, args=(self._spawn(), self._beat), name=self.name
-        )
-        self._process.start()
+        try:
+            _stand_somewhere()
+            self._beat = _shared_double()
+            self._process = _spawn.Process(
+                target=self._target, args=(self._spawn(), self._beat), name=self.name
+            )
+            self._process.start()
+        except OSError as error:
+            self._process = None
+            if is_first:
+                raise ConfigError(f"cannot start {self.name}: {_system_says(error)}") from None
+            # What worked before works again some time: memory, a full disk, a limit.
+            log.warning("cannot start %s: %s; trying again", self.name, _system_says(error))
+            self._exit_code, self._exited_at = EXIT_BUG, now
+            self.ended = "could not be started"
 
     def state(self, now: float) -> ChildState:
         """Look at it, and take note if it has ended."""
@@ -194,6 +222,30 @@ class Child:
         return self._process.exitcode is not None
 
 
+def _shared_double() -> Any:
+    """Make a double that a child can share; it is 0."""
+    try:
+        return _spawn.RawValue("d", 0.0)
+    except OSError:
+        # No /dev/shm, or none that we may write to: a file among the temporary ones does as well.
+        heap.Arena._dir_candidates = []  # type: ignore[attr-defined]
+        return _spawn.RawValue("d", 0.0)
+
+
+def _stand_somewhere() -> None:
+    """Leave a working directory that was deleted: no child can be started from there."""
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        log.info("the working directory was deleted; going on in /")
+        os.chdir("/")
+
+
+def _system_says(error: OSError) -> str:
+    at = f" ({error.filename})" if error.filename else ""
+    return f"{error.strerror or error}{at}"
+
+
 def describe_exit(code: int) -> str:
     """Say in words how a process ended."""
     if code >= 0:
@@ -210,6 +262,8 @@ class Supervisor:
     def __init__(self, children: list[Child], limits: Supervision | None = None) -> None:
         self.children = {child.name: child for child in children}
         self._limits = limits or Supervision()
+        self._looked_at = 0.0
+        self._awake_since = 0.0
 
     def sentinels(self) -> list[int]:
         """Return what to wait on: ready when a process ends."""
@@ -224,8 +278,12 @@ class Supervisor:
 
         """
         now = time.monotonic()
+        if now - self._looked_at > _LATE_S:
+            # We were stopped, or asleep with the whole machine, and so may the children have been.
+            self._awake_since = now
+        self._looked_at = now
         states = [child.state(now) for child in self.children.values()]
-        for action in plan(now, states, self._limits):
+        for action in plan(now, states, self._limits, awake_since=self._awake_since):
             child = self.children[action.name]
             match action:
                 case Start():
@@ -247,6 +305,13 @@ class Supervisor:
     def retire(self, name: str) -> None:
         """Let a child end for good; it is forgotten once it has."""
         self.children[name].retire(time.monotonic())
+
+    def kill(self) -> None:
+        """End all children at once, whatever they are doing."""
+        for child in self.children.values():
+            child.signal(signal.SIGKILL, time.monotonic())
+        for child in self.children.values():
+            child.join(time.monotonic() + 1.0)
 
     def stop(self, names: Iterable[str], *, within_s: float) -> None:
         """End some children: SIGTERM, and SIGKILL for those that take too long."""

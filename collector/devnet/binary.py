@@ -60,4 +60,6 @@ def node_environment(binary: Path, *, temporary: Path) -> dict[str, str]:
     others = os.environ.get(variable)
     path = f"{binary.parent}{os.pathsep}{others}" if others else str(binary.parent)
     # Every run of the program, however short, leaves an `injectiveapp…` folder there.
-    return {**os.environ, variable: path, "TMPDIR": str(temporary)}
+    # Collect garbage before it takes more: a devnet may run for days beside other things.
+    bound = {"GOMEMLIMIT": os.environ.get("GOMEMLIMIT", "500MiB")}
+    return {**os.environ, **bound, variable: path, "TMPDIR": str(temporary)}

@@ -60,6 +60,11 @@ def _raise_limits(base: Json) -> None:
     # One transaction carries the orders of one account and block; the stock limit of 30 M gas is
     # about 40 orders, and the stock block limit less.
     base["consensus"]["params"]["block"]["max_gas"] = "-1"
+    # No block is pruned that a validator could still be accused by; here nobody accuses anybody.
+    base["consensus"]["params"]["evidence"] |= {
+        "max_age_num_blocks": "100",
+        "max_age_duration": "60000000000",
+    }
     fees = base["app_state"]["txfees"]["params"]
     fees["max_gas_wanted_per_tx"] = fees["high_gas_tx_threshold"] = "10000000000"
     exchange = base["app_state"]["exchange"]["params"]

@@ -16,6 +16,12 @@ from collector.devnet.ports import LOOPBACK, choose_ports
 from collector.devnet.probe import accepts, height, lists_markets
 from collector.devnet.signer import Signer
 
+KEPT_BLOCKS = 6_000
+"""More than a collector replays by default; older ones are pruned."""
+KEPT_STATES = 1_000
+"""Heights at which a book can still be queried."""
+_CACHED_NODES = 20_000
+"""Of the state's tree, for each module; the node's own default takes hundreds of megabytes."""
 _LOG_LINES = 8
 _STOP_WITHIN_S = 5.0
 _LONGEST_SOCKET_PATH = 100
@@ -123,11 +129,18 @@ class Node:
             "rpc.pprof_laddr": "",
             "log-level": "error",
         }
+        bounds = {
+            "pruning": "custom",
+            "pruning-keep-recent": KEPT_STATES,
+            "pruning-interval": 10,
+            "min-retain-blocks": KEPT_BLOCKS,
+            "iavl-cache-size": _CACHED_NODES,
+        }
         off = ("api.enable", "grpc-web.enable", "json-rpc.enable", "json-rpc.enable-indexer",
                "p2p.pex")  # fmt: skip
         return [
             f"--home={self.home}",
-            *(f"--{name}={value}" for name, value in listen.items()),
+            *(f"--{name}={value}" for name, value in (listen | bounds).items()),
             *(f"--{name}=false" for name in off),
         ]
 

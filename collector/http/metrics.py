@@ -98,6 +98,11 @@ def _whole(summary: Mapping[str, Any]) -> Iterator[Metric]:
         ["status"],
         [((status,), blocks[status]) for status in ("received", "replayed", "missing")],
     )
+    state = summary["state"]
+    yield _gauge(
+        "ledger_saved", "Whether what must outlive us can be saved.", int(not state["error"])
+    )
+    yield _gauge("ledger_saved_age_seconds", "How old the saved ledger is.", state["saved_s"])
     yield _gauge("clock_trusted", "Whether block times and our clock agree.", int(clock["trusted"]))
     yield _labelled(
         GaugeMetricFamily,

@@ -8,6 +8,7 @@ WebSockets get their TLS context and headers here, and nobody asks a host before
 
 import asyncio
 import errno
+import logging
 import os
 import re
 import ssl
@@ -25,6 +26,8 @@ from shards.net.cookies import Cookies
 from shards.net.token_bucket import Bucket, bucket_name
 from shards.protocol.errors import SourceError
 from shards.protocol.settings import Endpoints
+
+log = logging.getLogger(__name__)
 
 Group = Literal["chain", "indexer"]
 Metadata = tuple[tuple[str, str], ...]
@@ -175,11 +178,19 @@ class Access:
         host, group = _counted(host_of(endpoint)), self._group(endpoint)
         name = bucket_name(group, host)
         if name not in self._buckets:
-            if self._folder is not None:
-                self._folder.mkdir(exist_ok=True)
-            path = self._folder / name if self._folder is not None else None
-            self._buckets[name] = Bucket(path, self._allowed(host, group))
+            self._buckets[name] = self._open_bucket(name, self._allowed(host, group))
         return self._buckets[name]
+
+    def _open_bucket(self, name: str, per_s: float) -> Bucket:
+        """Open a bucket that all our processes share; without room for a file, one of our own."""
+        if self._folder is None:
+            return Bucket(None, per_s)
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            return Bucket(self._folder / name, per_s)
+        except OSError as error:
+            log.warning("requests are not counted together: %s", error)
+            return Bucket(None, per_s)
 
     def _group(self, endpoint: str) -> Group:
         return "indexer" if endpoint in self._network.indexer else "chain"

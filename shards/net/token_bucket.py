@@ -75,7 +75,14 @@ class Bucket:
             self._state = mmap.mmap(-1, _LAYOUT.size)
             return
         self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        os.ftruncate(self._file, _LAYOUT.size)
+        # Room now, or an error now: a page that finds none later would be a fatal signal.
+        try:
+            os.posix_fallocate(self._file, 0, _LAYOUT.size)
+        except AttributeError:
+            os.ftruncate(self._file, _LAYOUT.size)
+        except OSError:
+            os.close(self._file)
+            raise
         self._state = mmap.mmap(self._file, _LAYOUT.size)
 
     def take(self, now: float) -> float | None:
@@ -170,7 +177,12 @@ def usage(folder: Path) -> list[Usage]:
     """Read how much each host was asked by all processes whose buckets are in this folder."""
     now = time.monotonic()
     found = []
-    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+    try:
+        paths = sorted(folder.iterdir()) if folder.is_dir() else []
+    except OSError:
+        # Too many files are open: that is told elsewhere.
+        return []
+    for path in paths:
         bucket = Bucket(path, 0.0)
         found.append(bucket.usage(path.name, now))
         bucket.close()

@@ -179,6 +179,8 @@ def collector(
     stdout: IO[bytes] | None = None,
     env: Mapping[str, str] | None = None,
     publish: str = "",
+    before: tuple[str, ...] = (),
+    cwd: Path | None = None,
 ) -> Iterator[Running]:
     """Run a collector for the length of the block, publishing on free ports of loopback."""
     publish = publish or f"tcp://127.0.0.1:{free_port_pair()}"
@@ -187,7 +189,8 @@ def collector(
         tempfile.TemporaryDirectory(prefix="t-") as temporary,
         log.open("wb") as stderr,
         subprocess.Popen(
-            [*COLLECTOR, "start", "--publish", publish, *options],
+            [*before, *COLLECTOR, "start", "--publish", publish, *options],
+            cwd=cwd,
             stdout=stdout or subprocess.PIPE,
             stderr=stderr,
             stdin=subprocess.DEVNULL,
