@@ -4,11 +4,11 @@ import asyncio
 import itertools
 from typing import Final
 
-import msgspec
 import zmq
 
 from shards.protocol import control
 from shards.protocol.control import Answer, Report
+from shards.protocol.errors import UNREADABLE
 
 _POLL_S: Final = 0.005
 
@@ -51,7 +51,7 @@ class Link:
     def _answer(part: bytes) -> Answer | None:
         try:
             return control.decode_answer(part)
-        except msgspec.DecodeError:
+        except UNREADABLE:
             return None
 
     def close(self) -> None:

@@ -30,6 +30,8 @@ log = logging.getLogger(__name__)
 MAX_REQUEST: Final = 1 << 20
 """Bytes of a request; ZeroMQ ends the connection that sends a longer one. The longest honest one
 names every topic of some thousand markets."""
+MAX_SUBSCRIPTION: Final = 64 << 10
+"""Bytes of a subscription: topics are short, and ZeroMQ keeps what it is sent."""
 _BATCHES: Final = 64
 """Batches taken in one go, so that requests and timers get their turn."""
 
@@ -44,7 +46,9 @@ class Server:
         self._endpoints = Endpoints()
         self._public_endpoints = {*config.publish, *map(requests_endpoint, config.publish)}
         self._pull = self._socket(zmq.PULL, (config.pull,), RCVHWM=1_000)
-        self._publisher = self._socket(zmq.XPUB, config.publish, SNDHWM=config.publish_hwm)
+        self._publisher = self._socket(
+            zmq.XPUB, config.publish, SNDHWM=config.publish_hwm, MAXMSGSIZE=MAX_SUBSCRIPTION
+        )
         self._doors = self._open_doors(config)
         self._keeper = Keeper(Path(config.state or config.folder))
         self._keeper.hold()

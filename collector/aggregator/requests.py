@@ -39,6 +39,7 @@ from collector.aggregator.telemetry.process_table import Processes
 from collector.settings.parts import Steering
 from shards.protocol.control import ReportRequest
 from shards.protocol.errors import UNREADABLE
+from shards.protocol.settings import CountOrZero
 from shards.runtime.loop_monitor import Watched
 
 _decode: Final = msgspec.msgpack.Decoder(dict[str, Any])
@@ -129,14 +130,13 @@ def _answer(
         case "grid":
             found = {"grid": summary.grid(aggregator, now)}
         case "markets":
-            symbols = asked.get("symbols")
-            only = set(map(str, symbols)) if isinstance(symbols, list) else None
+            wanted = msgspec.convert(asked, _MarketsRequest).symbols
+            only = None if wanted is None else set(wanted)
             found = {"markets": summary.markets(aggregator, now, only)}
         case "events" | "history":
             found = _past(asked, aggregator)
         case "metrics":
-            wanted = asked.get("markets")
-            limit = wanted if isinstance(wanted, int) and wanted > 0 else 0
+            limit = msgspec.convert(asked, _MetricsRequest).markets
             found = {"metrics": measure(aggregator, processes, watched, now, limit)}
         case "processes":
             rows = processes.tell(asked.get("processes", []))
@@ -167,6 +167,16 @@ def _steer(asked: dict[str, Any], aggregator: Aggregator) -> dict[str, Any]:
         "loads": ownership.loads(),
         "orders": aggregator.orders.open(),
     }
+
+
+class _MarketsRequest(msgspec.Struct):
+    symbols: list[str] | None = None
+    """These only; without it, all."""
+
+
+class _MetricsRequest(msgspec.Struct):
+    markets: CountOrZero = 0
+    """How many markets have metrics of their own."""
 
 
 class _OrderRequest(msgspec.Struct):

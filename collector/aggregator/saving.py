@@ -18,6 +18,7 @@ import msgspec
 
 from collector.aggregator.state.saved import Saved
 from collector.aggregator.telemetry.journal import Entry, Journal
+from shards.protocol.errors import UNREADABLE
 from shards.runtime.saved import SavedFile
 
 log = logging.getLogger(__name__)
@@ -110,7 +111,7 @@ def _load(file: SavedFile, decoder: "msgspec.msgpack.Decoder[Any]") -> Any:
     try:
         payload = file.load()
         return None if payload is None else decoder.decode(payload)
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         file.set_aside(str(error))
     except OSError as error:
         log.warning("%s cannot be read: %s; starting a new one", file.path, error.strerror or error)

@@ -10,7 +10,7 @@ import msgspec
 
 from collector.archive import layout
 from collector.archive.crash_points import reach
-from shards.protocol.errors import ConfigError
+from shards.protocol.errors import UNREADABLE, ConfigError
 
 
 def sync_folder(folder: Path) -> None:
@@ -78,7 +78,7 @@ def open_archive(root: Path, *, span: int = 0, create: bool = False, now: str = 
         if not create:
             raise ConfigError(f"{root}: no archive is here (there is no {layout.INFO})") from None
         info = _make(root, Info(span=span or layout.SPAN, created=now))
-    except (OSError, msgspec.MsgspecError) as error:
+    except (OSError, *UNREADABLE) as error:
         raise ConfigError(f"{path}: cannot be read: {error}") from None
     if info.format > layout.FORMAT:
         raise ConfigError(

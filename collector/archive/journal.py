@@ -26,6 +26,7 @@ import zstandard
 from collector.archive import layout
 from collector.archive.crash_points import reach
 from collector.archive.files import make_folder, sync_folder
+from shards.protocol.errors import UNREADABLE
 
 _HEAD: Final = struct.Struct(">II")
 _MOST: Final = 1 << 30
@@ -112,7 +113,7 @@ def _chunks(path: Path) -> Iterator[tuple[Chunk, int]]:
                 return
             try:
                 chunk = _decode(unpack(payload))
-            except (zstandard.ZstdError, msgspec.MsgspecError):
+            except (zstandard.ZstdError, *UNREADABLE):
                 return
             end += _HEAD.size + length
             yield chunk, end

@@ -15,6 +15,7 @@ import msgspec
 from collector.archive import layout
 from collector.archive.crash_points import reach
 from collector.archive.files import sync_folder
+from shards.protocol.errors import UNREADABLE
 
 _encode: Final = msgspec.json.Encoder().encode
 
@@ -70,7 +71,7 @@ def _lines(root: Path) -> Iterator[Line]:
     for line in content.split(b"\n")[:-1]:
         try:
             yield _decode(line)
-        except msgspec.MsgspecError:
+        except UNREADABLE:
             # Cut short by a kill, then continued by the next writer on a line of its own.
             continue
 

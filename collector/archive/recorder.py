@@ -17,7 +17,8 @@ from collector.archive.ledger import Ledger
 from collector.client.received import Joined, Lost, Received, Unanswered
 from collector.client.topic_cursor import Position
 from shards.protocol.events import Block, Book, Gap, Oracle, Orders, Pulse, Trades
-from shards.protocol.frames import EVENTS, KIND_BY_CHANNEL, symbol_of, topic as topic_name
+from shards.protocol.frames import EVENTS, KIND_BY_CHANNEL, topic as topic_name
+from shards.protocol.text import symbol_of
 
 _encode: Final = msgspec.msgpack.Encoder().encode
 _CHAIN: Final = "chain"

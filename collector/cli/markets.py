@@ -127,6 +127,8 @@ def _row(market: "Market", evidence: "Evidence | None") -> dict[str, Any]:
 
 def _table(rows: list[dict[str, Any]]) -> list[str]:
     """Lay the rows out in columns, the wide market id last."""
+    from shards.protocol.text import printable
+
     names: list[str] = [
         name
         for name in ("symbol", "ticker", "type", "status", "activity")
@@ -136,7 +138,8 @@ def _table(rows: list[dict[str, Any]]) -> list[str]:
         names += ["shard", "state", "height", "trades", "book_updates"]
     names.append("market_id")
     cells = [names] + [
-        ["" if row.get(name) is None else str(row[name]) for name in names] for row in rows
+        ["" if row.get(name) is None else printable(str(row[name]), 80) for name in names]
+        for row in rows
     ]
     widths = [max(len(line[i]) for line in cells) for i in range(len(names))]
     return [

@@ -98,5 +98,7 @@ def verify(*, as_json: bool, **asked: Any) -> None:
 
         click.echo(json.dumps(findings.as_dict()))
     else:
-        click.echo(findings.table())
+        from shards.protocol.text import printable
+
+        click.echo("\n".join(map(printable, findings.table().split("\n"))))
     sys.exit(EXIT_OK if findings.equal else EXIT_BELOW)

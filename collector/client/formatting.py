@@ -20,6 +20,7 @@ from shards.protocol.events import (
     Ticker,
     Trades,
 )
+from shards.protocol.text import printable
 
 _SHOWN = 3
 """Levels per side, or trades, that a line shows."""
@@ -44,7 +45,7 @@ def text_line(received: Received) -> str:
     elif isinstance(event, Metadata):
         ts = event.ts
     words = f"{_clock(ts)}  {received.channel:<7}  {received.symbol:<16}  {height:>9}  "
-    return words + describe(event)
+    return printable(words + describe(event))
 
 
 def describe(event: object) -> str:

@@ -6,7 +6,7 @@ from typing import Final, NamedTuple, TypeAlias
 
 import msgspec
 
-from shards.protocol.errors import SequenceGap
+from shards.protocol.errors import UNREADABLE, SequenceGap
 from shards.protocol.events import Book, Event, Orders, Trades
 from shards.protocol.frames import EVENTS, PREFIX_SIZE, VERSION
 from shards.protocol.order_book import OrderBook
@@ -38,7 +38,7 @@ def decode_event(body: bytes) -> Event | None:
         return None
     try:
         event: Event = decoder.decode(memoryview(body)[PREFIX_SIZE:])
-    except msgspec.MsgspecError:
+    except UNREADABLE:
         return None
     return event
 

@@ -17,7 +17,7 @@ import itertools
 import math
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -27,7 +27,8 @@ import zmq
 from collector.client.sockets import connected
 from shards.protocol.errors import UNREADABLE
 
-_encode: Final = msgspec.msgpack.Encoder().encode
+encode: Final = msgspec.msgpack.Encoder().encode
+"""Encode a request."""
 _decode: Final = msgspec.msgpack.Decoder(dict[str, Any]).decode
 _HWM: Final = 1_000
 
@@ -70,10 +71,10 @@ class RequestSocket:
     def __init__(self, context: "zmq.Context[zmq.Socket[bytes]]", endpoint: str) -> None:
         self.socket = connected(context, zmq.DEALER, endpoint, hwm=_HWM, immediate=True)
 
-    def send(self, request: Mapping[str, Any]) -> bool:
-        """Send a request; False if the aggregator is away or takes no more."""
+    def send(self, request: bytes) -> bool:
+        """Send an encoded request; False if the aggregator is away or takes no more."""
         try:
-            self.socket.send(_encode(request), zmq.NOBLOCK)
+            self.socket.send(request, zmq.NOBLOCK)
         except zmq.Again:
             return False
         return True
@@ -116,7 +117,8 @@ class RequestClient:
             Refused: If the aggregator refuses, with its sentence.
 
         """
-        request = {"ask": what, "id": next(self._ids), **fields}
+        number = next(self._ids)
+        request = encode({"ask": what, "id": number, **fields})
         deadline = time.monotonic() + within_s
         sent = self._socket.send(request)
         while self._wait(deadline, unsent=not sent):
@@ -124,7 +126,7 @@ class RequestClient:
             while (parts := self._socket.receive()) is not None:
                 answer = read_reply(parts)
                 # A late reply belongs to a question that was given up.
-                if answer is not None and answer.get("id") == request["id"]:
+                if answer is not None and answer.get("id") == number:
                     return _accepted(answer)
         raise no_answer(self.endpoint, within_s)
 
@@ -165,7 +167,7 @@ class AsyncRequestClient:
             self._context.destroy(linger=0)
             raise
         self._ids = itertools.count(1)
-        self._unsent: deque[dict[str, Any]] = deque()
+        self._unsent: deque[tuple[int, bytes]] = deque()
         self._waiting: dict[int, asyncio.Future[tuple[dict[str, Any], list[bytes]]]] = {}
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(self._socket.socket.FD, self._turn)
@@ -187,8 +189,9 @@ class AsyncRequestClient:
     ) -> tuple[dict[str, Any], list[bytes]]:
         """Do what `ask` does; return also the bodies that follow the map."""
         number = next(self._ids)
+        request = encode({"ask": what, "id": number, **fields})
         reply = self._waiting[number] = self._loop.create_future()
-        self._unsent.append({"ask": what, "id": number, **fields})
+        self._unsent.append((number, request))
         self._turn()
         try:
             async with asyncio.timeout(within_s):
@@ -203,7 +206,7 @@ class AsyncRequestClient:
         """Send and read until nothing is left to do: the descriptor tells of changes only."""
         while True:
             while self._unsent and (
-                self._unsent[0]["id"] not in self._waiting or self._socket.send(self._unsent[0])
+                self._unsent[0][0] not in self._waiting or self._socket.send(self._unsent[0][1])
             ):
                 self._unsent.popleft()
             parts = self._socket.receive()

@@ -16,7 +16,7 @@ import zmq
 
 from collector.client.frame_codec import load_or_apply
 from collector.client.received import ChainReplaced, Received
-from collector.client.requests import RequestClient, RequestSocket
+from collector.client.requests import RequestClient, RequestSocket, encode
 from collector.client.sockets import connected
 from collector.client.topic_filter import Wanted, symbol_pattern, symbols_only
 from collector.client.topic_sync import Inbox
@@ -51,8 +51,8 @@ class Subscriber:
         self,
         connect: str = DEFAULT_PUBLISH,
         *,
-        markets: Iterable[str] = ("*",),
-        channels: Iterable[str] = tuple(KIND_BY_CHANNEL),
+        markets: str | Iterable[str] = ("*",),
+        channels: str | Iterable[str] = tuple(KIND_BY_CHANNEL),
         requests: str | None = None,
         hwm: int = 50_000,
         keep_books: bool = False,
@@ -62,7 +62,7 @@ class Subscriber:
         """
         Args:
             connect: The aggregator's publish endpoint.
-            markets: Symbols (``INJ-USDT``), tickers (``INJ/USDT``), or globs of them.
+            markets: Symbols (``INJ-USDT``), tickers (``INJ/USDT``), or globs of them; one or more.
             channels: Any of ``book``, ``trades``, ``ticker``, ``orders``, ``oracle``,
                 ``funding``, ``markets``, ``blocks``, ``gap``; what is not collected stays silent.
             requests: Where requests go; by default it follows from `connect`.
@@ -230,7 +230,7 @@ class Subscriber:
     def _send(self, dealer: RequestSocket) -> bool:
         """Send what is to be asked; say whether anything was."""
         requests, sent = self.inbox.requests, False
-        while requests and dealer.send(requests[0]):
+        while requests and dealer.send(encode(requests[0])):
             requests.popleft()
             sent = True
         # Nobody is connected. Each is asked again in time, so old ones may go.

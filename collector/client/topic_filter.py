@@ -8,6 +8,7 @@ from fnmatch import fnmatchcase
 from shards.protocol.channels import CHAIN_WIDE
 from shards.protocol.frames import KIND_BY_CHANNEL, topic as topic_name
 from shards.protocol.settings import CHAIN
+from shards.protocol.text import RESERVED, symbol_of
 
 _GLOB = frozenset("*?[")
 _is_market_id = re.compile("0x[0-9a-fA-F]{64}").fullmatch
@@ -15,7 +16,14 @@ _is_market_id = re.compile("0x[0-9a-fA-F]{64}").fullmatch
 
 def symbol_pattern(text: str) -> str:
     """Spell a ticker, or a glob of tickers, as symbols are spelled."""
-    return text.replace("/", "-").replace(" ", "-")
+    if _GLOB & set(text):
+        return text.replace("/", "-").replace(" ", "-")
+    return text if text in RESERVED else symbol_of(text)
+
+
+def one_or_more(names: str | Iterable[str]) -> tuple[str, ...]:
+    """Take one name for a list of one, not for a list of its letters."""
+    return (names,) if isinstance(names, str) else tuple(names)
 
 
 def split(topic: str) -> tuple[str, str]:
@@ -24,7 +32,7 @@ def split(topic: str) -> tuple[str, str]:
     return channel, rest[:-1] if rest.endswith(".") else ""
 
 
-def symbols_only(markets: Iterable[str]) -> tuple[str, ...]:
+def symbols_only(markets: str | Iterable[str]) -> tuple[str, ...]:
     """
     Return the names of markets as they are, if topics can be made of them.
 
@@ -32,7 +40,7 @@ def symbols_only(markets: Iterable[str]) -> tuple[str, ...]:
         ValueError: If one is a market id: topics name symbols, so nothing would ever come.
 
     """
-    names = tuple(markets)
+    names = one_or_more(markets)
     for name in names:
         if _is_market_id(name):
             raise ValueError(
@@ -54,14 +62,14 @@ class Wanted:
 
     """
 
-    def __init__(self, markets: Iterable[str], channels: Iterable[str]) -> None:
-        self.channels = tuple(dict.fromkeys(channels))
+    def __init__(self, markets: str | Iterable[str], channels: str | Iterable[str]) -> None:
+        self.channels = tuple(dict.fromkeys(one_or_more(channels)))
         for channel in self.channels:
             if channel not in KIND_BY_CHANNEL:
                 raise ValueError(
                     f"unknown channel {channel!r}: choose from {', '.join(KIND_BY_CHANNEL)}"
                 )
-        patterns = dict.fromkeys(map(symbol_pattern, markets))
+        patterns = dict.fromkeys(map(symbol_pattern, one_or_more(markets)))
         if not patterns or not self.channels:
             raise ValueError("nothing to subscribe to: no market or no channel is named")
         self.everything = "*" in patterns
@@ -100,25 +108,33 @@ class Wanted:
 
 
 def known_symbols(
-    patterns: Iterable[str], markets: Iterable[Mapping[str, str]], *, strict: bool = True
+    patterns: str | Iterable[str], markets: Iterable[Mapping[str, str]], *, strict: bool = True
 ) -> list[str]:
     """
-    Turn market ids into symbols, and make sure that each pattern matches a market.
+    Turn market ids and tickers into symbols, and make sure that each pattern matches a market.
 
-    Not ``strict``, a pattern may name something else, an oracle's symbol.
+    A name that is in the list is taken as that name, whatever characters are in it. Not
+    ``strict``, a pattern may name something else, an oracle's symbol.
 
     Raises:
         ValueError: If one matches nothing; its text names the closest symbols.
 
     """
-    symbols = {market["symbol"]: market["market_id"] for market in markets}
-    by_id = {market_id: symbol for symbol, market_id in symbols.items()}
+    table: dict[str, list[str]] = {}
+    symbols: list[str] = []
+    for market in markets:
+        symbols.append(market["symbol"])
+        names = (market["symbol"], market["market_id"], market.get("ticker", ""))
+        for name in dict.fromkeys(names):
+            table.setdefault(name, []).append(market["symbol"])
     known: list[str] = []
-    for pattern in patterns:
-        symbol = by_id.get(pattern.lower(), symbol_pattern(pattern))
-        if strict and symbols and not any(fnmatchcase(name, symbol) for name in symbols):
-            close = get_close_matches(symbol.upper(), symbols, n=3, cutoff=0.5)
-            hint = f"; did you mean {' or '.join(close)}?" if close else ""
-            raise ValueError(f"no market matches {pattern!r}{hint}")
-        known.append(symbol)
-    return known
+    for pattern in one_or_more(patterns):
+        found = table.get(pattern) or table.get(pattern.lower())
+        if found is None:
+            found = [symbol_pattern(pattern)]
+            if strict and symbols and not any(fnmatchcase(name, found[0]) for name in symbols):
+                close = get_close_matches(found[0].upper(), symbols, n=3, cutoff=0.5)
+                hint = f"; did you mean {' or '.join(close)}?" if close else ""
+                raise ValueError(f"no market matches {pattern!r}{hint}")
+        known += found
+    return list(dict.fromkeys(known))

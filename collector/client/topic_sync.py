@@ -36,6 +36,7 @@ from collector.client.frame_codec import (
 from collector.client.received import ChainReplaced, Joined, Lost, Received, Unanswered
 from collector.client.topic_cursor import Position
 from collector.client.topic_filter import Wanted
+from shards.protocol.errors import UNREADABLE
 from shards.protocol.events import Event
 from shards.protocol.frames import VERSION
 
@@ -57,13 +58,17 @@ class _ReplayReply(msgspec.Struct):
     chain: int = 0
 
 
-class _Refused(msgspec.Struct):
+class _Answered(msgspec.Struct):
     id: int
     error: str = ""
 
 
 UNKNOWN: Final = -1
 """Generation of a chain that nobody has told: the next answer does."""
+
+_read_answered: Final = msgspec.msgpack.Decoder(_Answered).decode
+_read_topics: Final = msgspec.msgpack.Decoder(_TopicsReply).decode
+_read_replay: Final = msgspec.msgpack.Decoder(_ReplayReply).decode
 
 
 class _Followed:
@@ -308,16 +313,17 @@ class Inbox:
     def reply(self, parts: Sequence[bytes], now: float, ts_sub: int) -> None:
         """Take one reply; an answer to nothing that was asked is ignored."""
         try:
-            refused = msgspec.msgpack.decode(parts[0], type=_Refused)
-            if refused.error:
+            answered = _read_answered(parts[0])
+            if answered.error:
                 self.refused += 1
-            elif refused.id == self._poll_id:
-                self._polled(msgspec.msgpack.decode(parts[0], type=_TopicsReply), ts_sub)
-            elif refused.id in self._pending:
-                replay = msgspec.msgpack.decode(parts[0], type=_ReplayReply)
-                followed, _, only_book = self._pending.pop(refused.id)
+            elif answered.id == self._poll_id:
+                topics = _read_topics(parts[0])
+                self._polled(topics, ts_sub)
+            elif answered.id in self._pending:
+                replay = _read_replay(parts[0])
+                followed, _, only_book = self._pending.pop(answered.id)
                 self._replayed(followed, replay, parts[1:], only_book, ts_sub)
-        except (msgspec.MsgspecError, IndexError):
+        except (*UNREADABLE, IndexError):
             self.refused += 1
         self._request_replays(now)
 

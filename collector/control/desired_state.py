@@ -16,7 +16,6 @@ from collector.control.placement import SLACK, Assignment, Order
 from collector.markets import selection
 from collector.settings.parts import Supervision
 from shards.protocol.errors import ConfigError
-from shards.protocol.frames import symbol_of
 from shards.protocol.settings import Market
 
 _RELIEVED: Final = 0.8
@@ -140,18 +139,8 @@ class Fleet:
 
     def _named(self, found: Sequence[Market]) -> dict[str, Market]:
         """Let every market keep its symbol, and give new ones a free one."""
-        taken = {market.symbol for market in self._found.values()}
-        named = {}
-        for market in found:
-            known = self._found.get(market.market_id)
-            if known is not None:
-                symbol = known.symbol
-            elif market.symbol in taken:
-                symbol = f"{symbol_of(market.ticker)}-{market.market_id[2:10]}"
-            else:
-                symbol = market.symbol
-            named[market.market_id] = msgspec.structs.replace(market, symbol=symbol)
-        return named
+        known = {market.market_id: market.symbol for market in self._found.values()}
+        return {market.market_id: market for market in selection.with_symbols(found, known)}
 
     def _retire(self, market_id: str) -> None:
         wanted = {m: s for m, s in self.assignment.wanted.items() if m != market_id}

@@ -12,6 +12,7 @@ from typing import Final
 
 import msgspec
 
+from shards.protocol.errors import UNREADABLE
 from shards.runtime.saved import SavedFile
 
 log = logging.getLogger(__name__)
@@ -31,7 +32,7 @@ class Epochs:
         if payload is not None:
             try:
                 self.last = msgspec.msgpack.decode(payload, type=int)
-            except msgspec.DecodeError as error:
+            except UNREADABLE as error:
                 file.set_aside(str(error))
 
     def next(self) -> int:

@@ -29,7 +29,7 @@ from typing import Any, Final
 import msgspec
 
 from collector.aggregator.saving import LOCK as AGGREGATOR_LOCK
-from shards.protocol.errors import ConfigError
+from shards.protocol.errors import UNREADABLE, ConfigError
 from shards.runtime.saved import SavedFile
 
 log = logging.getLogger(__name__)
@@ -169,7 +169,7 @@ def _identify(file: SavedFile, ours: Identity, folder: Path) -> None:
     payload = file.load()
     try:
         found = None if payload is None else msgspec.msgpack.decode(payload, type=Identity)
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         file.set_aside(str(error))
         found = None
     if found is not None and found.network != ours.network:

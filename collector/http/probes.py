@@ -14,6 +14,8 @@ from collector.settings.parts import ServingConfig
 _AWAY_S: Final = 30.0
 """An aggregator that has been away for so long will not be back by itself."""
 
+_LARGEST: Final = 2**63 - 1
+
 _encode: Final = msgspec.json.Encoder().encode
 
 
@@ -82,11 +84,10 @@ def number(request: Request, name: str) -> int:
     Read a whole number from the query, 0 where it is not given.
 
     Raises:
-        ValueError: If it is none.
+        ValueError: If it is none, or beyond what a request can carry.
 
     """
     text = request.query_params.get(name, "0")
-    try:
+    if text.isdecimal() and text.isascii() and len(text) <= 19 and int(text) <= _LARGEST:
         return int(text)
-    except ValueError:
-        raise ValueError(f"{name}={text!r} is not a whole number") from None
+    raise ValueError(f"{name}={text[:40]!r} is not a whole number from 0 to {_LARGEST}")

@@ -3,26 +3,62 @@
 import difflib
 import fnmatch
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
+from types import MappingProxyType
 
 import msgspec
 
 from collector.settings.wording import plural
 from shards.protocol.errors import ConfigError
-from shards.protocol.frames import symbol_of
 from shards.protocol.settings import Market
+from shards.protocol.text import SYMBOL_MOST, is_ordinary, symbol_of
 
 
-def with_symbols(markets: Sequence[Market]) -> list[Market]:
-    """Give every market its symbol; where two would share one, both get their id's first bytes."""
-    plain = Counter(symbol_of(market.ticker) for market in markets)
-    named = []
-    for market in markets:
+def with_symbols(
+    markets: Sequence[Market], known: Mapping[str, str] = MappingProxyType({})
+) -> list[Market]:
+    """
+    Give every market its symbol, each a different one. It is made here and nowhere else.
+
+    It is the ticker as topics spell it. Where several would share that, the one that is spelled
+    as it says keeps it, and the others get their id's first digits; so nobody takes a
+    market's symbol away by launching one of nearly the same name. Of two spelled alike both get
+    the digits.
+
+    Args:
+        known: Symbols that markets have already, by market id: those stay.
+
+    """
+    fresh = [market for market in markets if market.market_id not in known]
+    spelled = Counter(symbol_of(market.ticker) for market in fresh)
+    ordinary = Counter(symbol_of(m.ticker) for m in fresh if is_ordinary(m.ticker))
+    taken = set(known.values())
+    symbols = dict(known)
+    plain: list[Market] = []
+    for market in fresh:
         symbol = symbol_of(market.ticker)
-        if plain[symbol] > 1:
-            symbol = f"{symbol}-{market.market_id[2:10]}"
-        named.append(msgspec.structs.replace(market, symbol=symbol))
-    return named
+        alone = spelled[symbol] == 1 or (ordinary[symbol] == 1 and is_ordinary(market.ticker))
+        if alone and symbol not in taken:
+            symbols[market.market_id] = symbol
+        else:
+            plain.append(market)
+    taken |= set(symbols.values())
+    for market in plain:
+        symbols[market.market_id] = _apart(market, taken)
+        taken.add(symbols[market.market_id])
+    return [msgspec.structs.replace(m, symbol=symbols[m.market_id]) for m in markets]
+
+
+def _apart(market: Market, taken: Container[str]) -> str:
+    """Add as much of a market's id to its symbol as it takes to be nobody else's."""
+    digits = market.market_id.removeprefix("0x")
+    plain = symbol_of(market.ticker)[: SYMBOL_MOST // 2]
+    # A ticker may be made up to look like another market's symbol, but not with all of its id.
+    for length in range(8, max(9, len(digits) + 1)):
+        symbol = f"{plain}-{digits[:length]}"
+        if symbol not in taken:
+            return symbol
+    raise AssertionError(f"two markets of the id {market.market_id}")
 
 
 def choose(
@@ -64,6 +100,10 @@ def choose(
 
 
 def _matching(markets: Sequence[Market], pattern: str) -> list[Market]:
+    # A name is not a pattern, whatever characters are in it.
+    named = [m for m in markets if pattern in (m.ticker, m.symbol)]
+    if named:
+        return named
     exact = [
         market
         for market in markets

@@ -16,7 +16,7 @@ from collector.settings.known_networks import BASES, NETWORKS
 from collector.settings.parts import Supervision
 from collector.settings.start_options import ROWS
 from collector.settings.wording import converted, did_you_mean, shown
-from shards.protocol.errors import ConfigError
+from shards.protocol.errors import UNREADABLE, ConfigError
 from shards.protocol.settings import Endpoints, Limits
 
 _S = TypeVar("_S", bound=msgspec.Struct)
@@ -50,7 +50,7 @@ def read(path: str) -> File:
         document: Any = msgspec.toml.decode(Path(path).read_bytes())
     except OSError as error:
         raise ConfigError(f"cannot read the configuration {path}: {error.strerror}") from None
-    except (msgspec.DecodeError, ValueError, RecursionError) as error:
+    except UNREADABLE as error:
         raise ConfigError(f"{path} is not TOML: {error}") from None
     try:
         return _file(path, document)

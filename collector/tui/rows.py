@@ -65,7 +65,7 @@ def arranged(
             symbol.
 
     """
-    wanted = [symbol_pattern(pattern).lower() for pattern in patterns]
+    wanted = [pattern.lower() for pattern in patterns]
     words = text.lower().split()
     key = _KEYS[order]
     chosen = [
@@ -78,7 +78,8 @@ def arranged(
 
 
 def _named(row: MarketRow, pattern: str) -> bool:
-    return row.market_id.lower() == pattern or fnmatchcase(row.symbol.lower(), pattern)
+    names = (row.market_id.lower(), row.ticker.lower())
+    return pattern in names or fnmatchcase(row.symbol.lower(), symbol_pattern(pattern).lower())
 
 
 def _matches(row: MarketRow, word: str) -> bool:
@@ -88,5 +89,5 @@ def _matches(row: MarketRow, word: str) -> bool:
         return row.activity == word
     if word.startswith("shard:"):
         return word[6:] in ("", str(row.shard))
-    pattern = symbol_pattern(word)
+    pattern = word.replace("/", "-")
     return pattern in row.symbol.lower() or fnmatchcase(row.symbol.lower(), pattern)

@@ -8,6 +8,8 @@ from itertools import groupby, zip_longest
 from typing import NamedTuple, TypeAlias
 from unicodedata import east_asian_width
 
+from shards.protocol.text import stays_in_place
+
 
 class Span(NamedTuple):
     """A piece of a line."""
@@ -21,7 +23,9 @@ Line: TypeAlias = tuple[Span, ...]
 
 def printable(text: str) -> str:
     """Put ``?`` for what does not take exactly one column: anybody may name a market."""
-    return "".join(c if c.isprintable() and east_asian_width(c) not in "WF" else "?" for c in text)
+    return "".join(
+        c if stays_in_place(c) and east_asian_width(c) not in "WF" else "?" for c in text
+    )
 
 
 def clip(text: str, width: int) -> str:

@@ -3,6 +3,8 @@
 from datetime import UTC, datetime
 from typing import Any, Final
 
+from shards.protocol.text import printable
+
 
 def one_line(summary: dict[str, Any], frames_per_s: float) -> str:
     """Say the essentials in one line, for logs."""
@@ -79,7 +81,7 @@ def block_lines(summary: dict[str, Any], frames_per_s: float) -> list[str]:
         f"{p['restarts']:>10}"
         for p in summary["processes"]
     ]
-    return lines + trouble_lines(summary)
+    return lines + [printable(line) for line in trouble_lines(summary)]
 
 
 _HOPS: Final = (

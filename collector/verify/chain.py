@@ -12,6 +12,7 @@ import grpc
 from collector.verify.block_results import ChainTrade, trades
 from shards.adapters.messages import INJECTIVE
 from shards.net.access import Access
+from shards.protocol.errors import UNREADABLE
 from shards.protocol.settings import Endpoints
 
 _LIMIT: Final = 1_000_000
@@ -139,7 +140,7 @@ class Chain:
             self._next_at = time.monotonic() + self._interval_s
             try:
                 return ask()
-            except (OSError, http.client.HTTPException, ValueError, KeyError) as error:
+            except (OSError, http.client.HTTPException, *UNREADABLE, KeyError, TypeError) as error:
                 self._hang_up()
                 where, reason, is_final = self.rpc, str(error) or repr(error), False
             except grpc.RpcError as error:

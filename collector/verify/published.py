@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, TypeAlias
 import msgspec
 
 from collector.client.received import Lost as LostEvent, Received
+from shards.protocol.errors import UNREADABLE
 from shards.protocol.events import Book as BookEvent, Gap as GapEvent, Trades as TradesEvent
 
 KIND_BOOK, KIND_TRADES, KIND_GAP = 1, 2, 3
@@ -80,7 +81,7 @@ def from_body(body: bytes) -> Published | None:
     try:
         _, kind, *_, event = msgspec.msgpack.decode(body)
         return _event(kind, event)
-    except (msgspec.MsgspecError, TypeError, IndexError, ValueError) as error:
+    except (*UNREADABLE, TypeError, IndexError) as error:
         raise ValueError(f"not a frame: {error}") from None
 
 

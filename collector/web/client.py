@@ -23,6 +23,7 @@ from starlette.websockets import WebSocket
 from collector.web.book_view import BookView
 from collector.web.market_watch import Watching
 from collector.web.view_model import Board
+from shards.protocol.errors import UNREADABLE
 
 TURN_S: Final = 0.2
 """The shortest time between two messages to one client."""
@@ -79,7 +80,7 @@ class Client:
         """Take what the page says; False if it is none of ours."""
         try:
             said = _decode(text[:_TEXT_LIMIT])
-        except msgspec.MsgspecError:
+        except UNREADABLE:
             return False
         if said.seen is not None:
             self._seen = said.seen

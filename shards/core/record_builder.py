@@ -33,10 +33,10 @@ from shards.protocol.frames import (
     Record,
     decode_gap,
     encode,
-    symbol_of,
     topic,
 )
 from shards.protocol.settings import Limits, Market
+from shards.protocol.text import symbol_of
 from shards.protocol.trade_ids import TradeIdentity
 
 OtherEvent: TypeAlias = Ticker | Orders | Pulse | Oracle | Funding

@@ -16,7 +16,7 @@ from picows import WSMsgType, WSTransport
 from shards.net import websocket
 from shards.net.access import Access
 from shards.protocol.chain import Mark, NodeView
-from shards.protocol.errors import SourceError
+from shards.protocol.errors import UNREADABLE, SourceError
 
 _TIMEOUT_S: Final = 5.0
 
@@ -93,7 +93,7 @@ class Rpc:
         answer = bytes(payload)
         try:
             number = _id.decode(answer).id
-        except msgspec.DecodeError:
+        except UNREADABLE:
             return
         waiting = self._waiting.get(number)
         if waiting is None or waiting.done():
@@ -224,7 +224,7 @@ async def _status_of(rpc: Rpc) -> _Status:
     answer = await rpc.call("status")
     try:
         status = _status.decode(answer).result
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         raise SourceError(rpc.endpoint, f"status: {error}") from None
     if status is None:
         raise SourceError(rpc.endpoint, f"status: {answer[:200]!r}")

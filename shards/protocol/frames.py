@@ -72,11 +72,6 @@ def topic(channel: str, symbol: str) -> str:
     return f"{channel}.{symbol}."
 
 
-def symbol_of(name: str) -> str:
-    """Spell a ticker, or an oracle's symbol, as topics do: ``BTC/USDT PERP`` is ``BTC-USDT-PERP``."""
-    return "-".join(name.replace("/", " ").split())
-
-
 class Record(msgspec.Struct, array_like=True, gc=False):
     """One frame on its way from a shard to the aggregator."""
 

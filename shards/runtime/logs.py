@@ -11,12 +11,15 @@ import sys
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Final, TextIO, TypeAlias
+from typing import Any, Final, TextIO, TypeAlias
 
 import msgspec
 
 from shards.protocol.settings import LogFormat
+from shards.protocol.text import printable
 
+_LONGEST: Final = 8_000
+"""Characters of a line."""
 _BURST: Final = 10
 """So many lines of a kind are written …"""
 _WINDOW_S: Final = 10.0
@@ -113,11 +116,26 @@ class JsonFormatter(logging.Formatter):
         return msgspec.json.encode(line).decode()
 
 
+class TextFormatter(logging.Formatter):
+    """A line for people; what nodes said in it cannot end the line, nor command a terminal."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        """Return the line."""
+        record.message = printable(record.message, _LONGEST)
+        return super().formatMessage(record)
+
+    def formatException(self, ei: Any) -> str:
+        """Return the lines of a traceback."""
+        return "\n".join(
+            printable(line, _LONGEST) for line in super().formatException(ei).split("\n")
+        )
+
+
 def configure(process: str, *, level: str, form: LogFormat) -> None:
     """Let this process log under its name."""
     handler = Handler()
     if form == "json":
         handler.setFormatter(JsonFormatter(process))
     else:
-        handler.setFormatter(logging.Formatter(f"%(asctime)s {process} %(levelname)s %(message)s"))
+        handler.setFormatter(TextFormatter(f"%(asctime)s {process} %(levelname)s %(message)s"))
     logging.basicConfig(level=level, handlers=[handler])

@@ -71,9 +71,9 @@ class Simulator:
         """Demolish a market: it is listed no more."""
         self._ask("delist", market=market)
 
-    def list_market(self) -> dict[str, Any]:
-        """Launch one more market and describe it."""
-        return dict(self._ask("list"))
+    def list_market(self, ticker: str | None = None) -> dict[str, Any]:
+        """Launch one more market, perhaps of a name of one's own, and describe it."""
+        return dict(self._ask("list", ticker=ticker))
 
     def count_again(self, market: str) -> None:
         """Let a book's sequence begin again, low, while heights go on."""

@@ -53,7 +53,7 @@ async def _execute(venue: Venue, line: bytes) -> Any:
             market = exchange.market(command["market"])
             return exchange.book_at(market.market_id, int(command.get("height", 0)))
         case "list":
-            return describe(exchange.list_market())
+            return describe(exchange.list_market(command.get("ticker")))
         case "pause" | "resume" as verb:
             status: Status = "Paused" if verb == "pause" else "Active"
             return describe(exchange.set_status(command["market"], status))

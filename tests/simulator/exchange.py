@@ -129,10 +129,11 @@ class Exchange:
         self._look_around()
         return market
 
-    def list_market(self) -> SimMarket:
-        """Launch one more market, with an empty book."""
+    def list_market(self, ticker: str | None = None) -> SimMarket:
+        """Launch one more market, with an empty book; of any name, as anybody may."""
         number = len(self.markets)
-        market = msgspec.structs.replace(make_markets(self._seed, number + 1, ALL_BUSY)[number])
+        market = make_markets(self._seed, number + 1, ALL_BUSY)[number]
+        market = msgspec.structs.replace(market, ticker=market.ticker if ticker is None else ticker)
         book = Snapshot(market.market_id, 0, 0, [], [])
         self._books[market.market_id] = BookHistory(book, self.height)
         self.by_id[market.market_id] = market

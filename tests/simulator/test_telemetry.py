@@ -187,6 +187,9 @@ def test_what_is_asked_for_over_http_is_what_the_aggregator_says(
     told = get_json(http, "/events")
     assert get_json(http, f"/events?after={told['last'] - 1}")["events"][-1] == told["events"][-1]
     assert get(http, "/events?after=x")[0] == get(http, "/history?grain=x")[0] == 400
+    for number in ("18446744073709551616", "-1", "1e3", "9" * 5_000, "%00", "%ff", "%D9%A1", ""):
+        status, body = get(http, f"/events?after={number}")
+        assert (status, "is not a whole number from 0 to" in body) == (400, True), number
     assert get(http, "/nothing")[0] == 404
 
 

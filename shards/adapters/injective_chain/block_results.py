@@ -17,7 +17,7 @@ import bech32
 import msgspec
 
 from shards.adapters.injective_chain import block_results_extras
-from shards.protocol.errors import DecodeError
+from shards.protocol.errors import UNREADABLE, DecodeError
 from shards.protocol.events import ZERO, Block, BookUpdate, Level, Trade
 
 _SPOT: Final = "injective.exchange.v2.EventBatchSpotExecution"
@@ -116,7 +116,7 @@ def decode(payload: bytes, ts_event: int, *, with_extras: bool = False) -> Block
         begin, end = _by_mode(result.finalize_block_events or ())
         transactions = [e for tx in result.txs_results or () for e in tx.events or ()]
         return _block(result.height, ts_event, begin + transactions + end, with_extras)
-    except (msgspec.DecodeError, ValueError, KeyError, RecursionError) as error:
+    except (*UNREADABLE, KeyError) as error:
         raise DecodeError("", f"not a block_results answer: {error!r}") from None
 
 
@@ -132,7 +132,7 @@ def decode_raw(block: Any, *, with_extras: bool = False) -> Block:
         transactions = [event for tx in block.txs_results for event in tx.events]
         events = [*block.begin_block_events, *transactions, *block.end_block_events]
         return _block(block.height, block.block_timestamp * 1_000_000, events, with_extras)
-    except (msgspec.DecodeError, ValueError, KeyError) as error:
+    except (*UNREADABLE, KeyError) as error:
         raise DecodeError("", f"not a raw block: {error!r}") from None
 
 

@@ -15,7 +15,7 @@ from shards.adapters.interface import BlockGone, ReplaySource, TimeOf, Unable
 from shards.adapters.messages import INJECTIVE
 from shards.net.access import Access
 from shards.net.rpc import Rpc, latest_height
-from shards.protocol.errors import DecodeError, SourceError
+from shards.protocol.errors import UNREADABLE, DecodeError, SourceError
 from shards.protocol.events import Block
 
 log = logging.getLogger(__name__)
@@ -191,7 +191,7 @@ def block_time_ns(answer: bytes) -> int:
         seconds, _, fraction = text.partition(".")
         whole = datetime.datetime.fromisoformat(seconds + "+00:00")
         return int(whole.timestamp()) * 1_000_000_000 + int(fraction[:3].ljust(3, "0")) * 1_000_000
-    except (msgspec.DecodeError, ValueError) as error:
+    except (*UNREADABLE, OverflowError) as error:
         raise DecodeError("", f"not a header answer: {error}") from None
 
 

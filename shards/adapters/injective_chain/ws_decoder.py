@@ -10,7 +10,7 @@ from typing import Annotated, Final
 
 import msgspec
 
-from shards.protocol.errors import DecodeError
+from shards.protocol.errors import UNREADABLE, DecodeError
 from shards.protocol.events import (
     ZERO,
     Block,
@@ -126,7 +126,7 @@ def decode(
         message = _decode(payload)
     # A truncated escape or a bad byte inside a string is a UnicodeDecodeError; lists in
     # lists without end are a RecursionError.
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except UNREADABLE as error:
         raise DecodeError("", f"not a chain-stream message: {error}") from None
     result = message.result
     if type(result) is _Block:

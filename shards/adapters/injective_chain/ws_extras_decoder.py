@@ -10,7 +10,7 @@ from typing import Final
 import msgspec
 
 from shards.adapters.injective_chain import order_fields, ws_decoder
-from shards.protocol.errors import DecodeError
+from shards.protocol.errors import UNREADABLE, DecodeError
 from shards.protocol.events import Block, Confirmed, Extras, Order, Price, Rejected, in_order
 
 
@@ -77,7 +77,7 @@ def decode(
         return request_id, message
     try:
         found = _decode(payload).result
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except UNREADABLE as error:
         raise DecodeError("", f"not a chain-stream message: {error}") from None
     if found is None or not (found.spot_orders or found.derivative_orders or found.oracle_prices):
         return request_id, message

@@ -1,8 +1,13 @@
 """Which topics patterns and channels stand for, those of the chain itself among them."""
 
+from collections import deque
+
 import pytest
 
+from collector.client.subscriber import Subscriber
 from collector.client.topic_filter import Wanted, known_symbols
+from shards.protocol.frames import topic
+from shards.protocol.text import symbol_of
 
 MARKETS = [{"market_id": "0xa", "symbol": "INJ-USDT"}]
 
@@ -25,3 +30,31 @@ def test_an_oracles_symbol_is_matched_like_a_markets() -> None:
     assert known_symbols(["BTC/USD"], MARKETS, strict=False) == ["BTC-USD"]
     with pytest.raises(ValueError, match="no market matches 'BTC/USD'"):
         known_symbols(["BTC/USD"], MARKETS)
+
+
+@pytest.mark.parametrize(
+    "ticker", ["A[1]/USDT", "A*/USDT", "INJ/USDT.", "\x1b[31m/USDT", "x" * 200]
+)
+def test_a_listed_name_is_found_whatever_is_in_it(ticker: str) -> None:
+    symbol = symbol_of(ticker)
+    listed = [*MARKETS, {"market_id": "0xb", "symbol": symbol, "ticker": ticker}]
+    assert known_symbols([ticker], listed) == known_symbols([symbol], listed) == [symbol]
+    assert known_symbols(["0xB"], listed) == [symbol]
+    assert Wanted([symbol], ["book"]).matches(topic("book", symbol))
+
+
+def test_a_ticker_of_several_markets_means_all_of_them() -> None:
+    twins = [{"market_id": f"0x{n}", "symbol": f"A-B-{n}", "ticker": "A/B"} for n in (1, 2)]
+    assert known_symbols(["A/B"], twins) == ["A-B-1", "A-B-2"]
+
+
+def test_one_name_is_not_a_list_of_letters() -> None:
+    wanted = Wanted("INJ-USDT", "book")
+    assert wanted.exact == ("book.INJ-USDT.",)
+    assert wanted.subscriptions() == ("book.INJ-USDT.",)
+    assert known_symbols("INJ-USDT", MARKETS) == ["INJ-USDT"]
+    assert Subscriber(markets="INJ/USDT", channels="trades").inbox.subscriptions == deque(
+        ["trades.INJ-USDT."]
+    )
+    with pytest.raises(ValueError, match="unknown channel 'boo'"):
+        Subscriber(channels="boo")

@@ -1,11 +1,13 @@
 """Which markets a name, a glob or an id means."""
 
 import pytest
+from hypothesis import given, strategies as st
 
 from collector.markets.selection import choose, with_symbols
 from shards.protocol.errors import ConfigError
-from shards.protocol.frames import symbol_of
+from shards.protocol.frames import topic
 from shards.protocol.settings import Market, MarketType
+from shards.protocol.text import symbol_of
 
 
 def market(n: int, ticker: str, kind: MarketType = "spot", status: str = "Active") -> Market:
@@ -119,3 +121,41 @@ def test_a_network_without_markets_says_so() -> None:
 def test_a_network_where_nothing_is_active_says_so() -> None:
     with pytest.raises(ConfigError, match="no market is active"):
         choose([market(1, "OLD/USDT", status="Paused")])
+
+
+_TICKERS = st.text("AB/ .[*\x1b\u202eж", max_size=4) | st.sampled_from(
+    ["INJ/USDT", "INJ/USDT.", "INJ/USDT ", "INJ USDT", "INJ/USDT 00000001", "A-B-00000002", "chain"]
+)
+
+
+@given(st.lists(_TICKERS, max_size=12), st.integers(0, 12))
+def test_symbols_are_unique_and_stay(tickers: list[str], old: int) -> None:
+    markets = [market(n, ticker) for n, ticker in enumerate(tickers)]
+    before = {m.market_id: m.symbol for m in with_symbols(markets[:old])}
+    named = with_symbols(markets, before)
+    assert [m.market_id for m in named] == [m.market_id for m in markets]
+    symbols = [m.symbol for m in named]
+    assert len(set(symbols)) == len(symbols)
+    topics = [topic("book", symbol) for symbol in symbols]
+    assert not any(a is not b and b.startswith(a) for a in topics for b in topics)
+    assert all(m.symbol == before.get(m.market_id, m.symbol) for m in named)
+
+
+@pytest.mark.parametrize(
+    "twin", ["INJ/USDT.", "INJ/USDT ", " INJ/USDT", "INJ/ USDT", "INJ/USDT\u200f"]
+)
+def test_nobody_takes_a_markets_symbol_by_nearly_its_name(twin: str) -> None:
+    for pair in (
+        [market(1, "INJ/USDT"), market(2, twin)],
+        [market(2, twin), market(1, "INJ/USDT")],
+    ):
+        symbols = {m.ticker: m.symbol for m in with_symbols(pair)}
+        assert symbols["INJ/USDT"] == "INJ-USDT"
+        assert symbols[twin].startswith("INJ-USDT-")
+
+
+@pytest.mark.parametrize("ticker", ["A[1]/USDT", "A*/USDT", "INJ/USDT.", "\x1b[31m/USDT"])
+def test_a_name_is_taken_as_a_name_before_it_is_a_pattern(ticker: str) -> None:
+    markets = with_symbols([market(1, ticker), market(2, "A1/USDT"), market(3, "INJ/USDT")])
+    assert [m.ticker for m in choose(markets, [ticker])] == [ticker]
+    assert [m.ticker for m in choose(markets, [markets[0].symbol])] == [ticker]
