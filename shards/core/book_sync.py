@@ -25,9 +25,10 @@ class BookSync:
     """One market's book and whether it may be trusted."""
 
     __slots__ = (
+        "_at_most",
         "_buffer",
-        "_height",
         "_observed_from",
+        "_through",
         "_wanted",
         "book",
         "in_sync",
@@ -42,8 +43,10 @@ class BookSync:
         self._wanted = wanted
         self._buffer: list[Book] = []
         self._observed_from = 0
-        self._height = 0
-        """The book stands as after this block, or as after an earlier one."""
+        self._through = 0
+        """What changed up to this block is in the book; 0 where nobody told."""
+        self._at_most = 0
+        """Nothing that changed after this block is in it."""
 
     @property
     def is_wanted(self) -> bool:
@@ -77,11 +80,14 @@ class BookSync:
         book = self.book
         if not self.in_sync:
             self._keep(delta)
+        elif 0 < height <= self._through:
+            # Of a lost block that is replayed behind a newer snapshot.
+            return None
         elif sequence == book.sequence + 1:
             book.change(sequence, bids, asks)
-            self._height = height
+            self._through = self._at_most = height
             return delta
-        elif sequence > book.sequence or height > self._height:
+        elif sequence > book.sequence or height > self._at_most:
             self.lose(observed_from=height)
             self._keep(delta)
             raise SequenceGap(self.market_id, expected=book.sequence + 1, found=sequence)
@@ -115,14 +121,15 @@ class BookSync:
         if snapshot.height and snapshot.height + 1 < self._observed_from:
             return None
         heard = self._buffer[-1].height if self._buffer else self._observed_from
-        self._height = snapshot.height or heard + _UNTOLD
+        self._through = snapshot.height
+        self._at_most = snapshot.height or heard + _UNTOLD
         self.book.load(snapshot.sequence, snapshot.bids, snapshot.asks)
         published = [self.whole(snapshot.height, 0, ts_recv, source)]
         self._buffer.clear()
         self.in_sync = True
         for delta in kept:
             self.book.apply(delta.sequence, delta.bids, delta.asks)
-            self._height = delta.height
+            self._through = self._at_most = delta.height
             published.append(delta)
         return published
 

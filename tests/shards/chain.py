@@ -8,7 +8,7 @@ query at any height.
 
 import json
 import random
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from shards.adapters.injective_chain import ws_decoder
@@ -48,11 +48,16 @@ def _changed(side: dict[str, str], levels: list[Level]) -> dict[str, str]:
 class Chain:
     """Blocks from FIRST on, all made in advance."""
 
-    def __init__(self, seed: int, heights: int) -> None:
+    def __init__(self, seed: int, heights: int, *, again: float = 0.0) -> None:
+        """``again``: how likely a change is to count its book's changes from the beginning."""
         rng = random.Random(seed)
+        self._again = again
         self.blocks: dict[int, dict[str, Any]] = {}
         self.books: dict[int, dict[str, Depth]] = {
-            FIRST - 1: {m: Depth(7, {text(900): text(1)}, {text(1100): text(2)}) for m in IDS}
+            FIRST - 1: {
+                m: Depth(200_007 if again else 7, {text(900): text(1)}, {text(1100): text(2)})
+                for m in IDS
+            }
         }
         for height in range(FIRST, FIRST + heights):
             self._grow(height, rng)
@@ -68,6 +73,10 @@ class Chain:
                 bids = [(text(rng.randint(990, 999)), _quantity(rng)) for _ in range(2)]
                 asks = [(text(rng.randint(1001, 1010)), _quantity(rng))]
                 bids = list(dict(bids).items())
+                if self._again and rng.random() < self._again:
+                    # Lower each time: two changes of one book never share a number.
+                    lower = books[market_id].sequence // 1_000 * 1_000 - 1_000
+                    books[market_id] = replace(books[market_id], sequence=lower)
                 books[market_id] = book = books[market_id].changed(bids, asks)
                 updates.append(_update(market_id, book.sequence, bids, asks))
         rng.shuffle(trades)

@@ -31,7 +31,10 @@ class Received:
         self.known = 0
         """Heights up to here came from a process that was never accounted for."""
         self.book = OrderBook(market_id)
-        self.book_sequence = 0
+        self.book_sequence = self.book_height = 0
+        self.book_began_at = self.ticker_began_at = 0
+        """Heights at which a book's sequence began again: earlier facts are known."""
+        self.ticker_height = 0
         self.jumps: list[tuple[int, int]] = []
         """Where a delta did not follow the one before: never allowed."""
         self.ticker_sequence = 0
@@ -66,10 +69,19 @@ class Received:
             self.keyframes += 1
             self.book_sequence = max(self.book_sequence, record.sequence)
             return
-        again = event.is_snapshot and event.sequence == self.book_sequence
-        if record.sequence <= self.book_sequence and not again:
+        if (
+            event.is_snapshot
+            and 0 < self.book_height < record.height
+            and (record.sequence < self.book_sequence)
+        ):
+            self.book_began_at = record.height
+        elif record.height < self.book_began_at:
             return
-        self.book_sequence = event.sequence
+        else:
+            again = event.is_snapshot and event.sequence == self.book_sequence
+            if record.sequence <= self.book_sequence and not again:
+                return
+        self.book_sequence, self.book_height = event.sequence, record.height
         if event.is_snapshot:
             self.book.load(event.sequence, event.bids, event.asks)
         elif event.sequence != self.book.sequence + 1:
@@ -78,8 +90,11 @@ class Received:
             self.book.apply(event.sequence, event.bids, event.asks)
 
     def _take_ticker(self, record: Record) -> None:
-        if record.sequence <= self.ticker_sequence:
+        if record.sequence < self.ticker_sequence and 0 < self.ticker_height < record.height:
+            self.ticker_began_at = record.height
+        elif record.sequence <= self.ticker_sequence or record.height < self.ticker_began_at:
             return
+        self.ticker_height = record.height
         event = _ticker.decode(record.event)
         assert event.sequence == record.sequence
         self.ticker_sequence = event.sequence

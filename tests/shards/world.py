@@ -30,8 +30,11 @@ def heights_of(ranges: Ranges) -> set[int]:
 class World:
     """One shard of three markets under faults."""
 
-    def __init__(self, seed: int, *, grouped: bool, limits: Limits = LIMITS) -> None:
-        self.chain = Chain(seed, HEIGHTS)
+    def __init__(
+        self, seed: int, *, grouped: bool, limits: Limits = LIMITS, again: float = 0.0
+    ) -> None:
+        self.seed, self.again_share = seed, again
+        self.chain = Chain(seed, HEIGHTS, again=again)
         self.limits = limits
         self.groups = [IDS] if grouped else [(market_id,) for market_id in IDS]
         self.now = 1_000_000_000_000
@@ -240,6 +243,21 @@ class World:
                 received.known = received.trade_height
         self.pipeline = self._new_pipeline(self.accounted)
         self.pipeline.resume(self.tick())
+        self.settle()
+
+    def another_chain(self) -> None:
+        """Another chain takes the place of this one, and whoever reads is told so."""
+        self.seed += 1
+        self.chain = Chain(self.seed, HEIGHTS, again=self.again_share)
+        self.head = FIRST + 3
+        for kept in (self.unsent, self.reports, self.subscriptions, self.muted, self.wanted):
+            kept.clear()
+        self.gone.clear()
+        self.accounted = {}
+        self.given_up = {market_id: set() for market_id in IDS}
+        self.frames = self.delivered = 0
+        self.reader = Reader({market.symbol: market.market_id for market in MARKETS})
+        self.pipeline.begin_anew(FIRST, self.tick(), "the chain was replaced")
         self.settle()
 
     # ---- the end of all faults --------------------------------------------------------
