@@ -12,6 +12,7 @@ from shards.protocol.chain import Chain
 from shards.protocol.control import EndpointReport, MarketReport, Report
 from shards.protocol.histograms import ShardStats
 from shards.protocol.settings import ShardConfig
+from shards.protocol.text import without_secrets
 from shards.push import Pusher
 
 
@@ -41,7 +42,9 @@ def make_report(
         halted=halted,
         markets=[] if fresh else [_market(feed) for feed in pipeline.feeds.values()],
         endpoints=[
-            EndpointReport(state.endpoint, state.breaker, state.reason, state.in_use)
+            EndpointReport(
+                without_secrets(state.endpoint), state.breaker, state.reason, state.in_use
+            )
             for state in endpoints.states()
         ],
         connects=endpoints.attempts,

@@ -11,6 +11,7 @@ from typing import Final, NamedTuple
 
 import zmq
 
+from collector.client.sockets import needs_ipv6
 from collector.settings.parts import requests_endpoint
 from shards.protocol.errors import ConfigError
 from shards.runtime import descriptors
@@ -34,6 +35,7 @@ def bind(socket: "zmq.Socket[bytes]", endpoint: str) -> None:
     if endpoint.startswith(_IPC):
         _check_path(endpoint)
     try:
+        socket.setsockopt(zmq.IPV6, int(needs_ipv6(endpoint)))
         socket.bind(endpoint)
     except zmq.ZMQError as error:
         if error.errno == zmq.EADDRINUSE:

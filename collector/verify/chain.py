@@ -162,7 +162,9 @@ class Chain:
                     host, url.port, timeout=_TIMEOUT_S, context=self._tls
                 )
             )
-        self._http.request("GET", urlsplit(self.rpc).path + path)
+        url = urlsplit(self.rpc)
+        query = f"?{url.query}" if url.query else ""
+        self._http.request("GET", url.path.rstrip("/") + path + query)
         answer = json.loads(self._http.getresponse().read())
         if "result" not in answer:
             error = answer.get("error") or {}

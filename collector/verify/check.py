@@ -100,4 +100,10 @@ def _network(asked: dict[str, Any]) -> Endpoints:
             status = client.ask("status", within_s=5.0)["status"]
         except TimeoutError as error:
             raise ConfigError(str(error)) from None
-    return msgspec.convert(status["endpoints"], Endpoints)
+    found = msgspec.convert(status["endpoints"], Endpoints)
+    if any("***" in url for url in (*found.rpc[:1], *found.chain_grpc[:1])):
+        raise ConfigError(
+            f"the endpoints of the collector at {asked['connect']} have keys, which it shows nobody: "
+            "give its --config, or --rpc and --grpc"
+        )
+    return found

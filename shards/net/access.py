@@ -23,6 +23,7 @@ import grpc.aio
 
 from shards.net import tls
 from shards.net.cookies import Cookies
+from shards.net.proxies import proxy_of
 from shards.net.token_bucket import Bucket, bucket_name
 from shards.protocol.errors import SourceError
 from shards.protocol.settings import Endpoints
@@ -51,7 +52,11 @@ _UNREACHABLE: Final = frozenset(
 )
 _TOO_LARGE: Final = "larger than max"
 """In the words of grpc, for what it does not take."""
-_REFUSALS: Final = ("429", "too many requests", "rate limit")
+_TOO_MANY: Final = 429
+_refused_with: Final = re.compile(r"\bstatus: ?(\d{3})\b").findall
+"""Where gRPC names the HTTP status that it got in place of its own: a port, a count of bytes and
+a height have the same digits."""
+_REFUSALS: Final = ("too many requests", "rate limit")
 
 
 def target_of(endpoint: str, *, tls: bool) -> tuple[str, bool]:
@@ -99,7 +104,8 @@ class Access:
     ) -> grpc.aio.Channel:
         """Open a channel for asyncio; whoever opens it closes it."""
         target, secure = target_of(endpoint, tls=self._network.tls)
-        together = list((dict(self._options) | dict(options)).items())
+        direct = self._direct(endpoint)
+        together = list((dict(self._options) | direct | dict(options)).items())
         if secure:
             return grpc.aio.secure_channel(target, self._credentials, together)
         return grpc.aio.insecure_channel(target, together)
@@ -108,8 +114,15 @@ class Access:
         """Open a channel for a thread of its own."""
         target, secure = target_of(endpoint, tls=self._network.tls)
         if secure:
-            return grpc.secure_channel(target, self._credentials, self._options)
-        return grpc.insecure_channel(target, self._options)
+            return grpc.secure_channel(target, self._credentials, self._blocking(endpoint))
+        return grpc.insecure_channel(target, self._blocking(endpoint))
+
+    def _blocking(self, endpoint: str) -> Sequence[tuple[str, Any]]:
+        return (*self._options, *self._direct(endpoint).items())
+
+    def _direct(self, endpoint: str) -> dict[str, int]:
+        """Have gRPC look for no proxy where there is to be none (proxies.py)."""
+        return {} if proxy_of(host_of(endpoint)) else {"grpc.enable_http_proxy": 0}
 
     def ssl_context(self, url: str) -> ssl.SSLContext | None:
         """Return what a WebSocket or an HTTP request to this URL needs, None where it is plain."""
@@ -144,11 +157,13 @@ class Access:
         """A call failed: take note, and return the error to raise."""
         self._cookies[self._group(endpoint)].failed(host_of(endpoint))
         refused = refused or is_refusal(error)
+        proxy = proxy_of(host_of(endpoint))
+        through = f" (through the proxy that {proxy.variable} names)" if proxy else ""
         if refused or retry_after_s:
             self._bucket(endpoint).refused(time.monotonic(), retry_after_s)
         if isinstance(error, grpc.RpcError):
             status = status_of(error)
-            reason = f"{status} {error.details()}"
+            reason = f"{status} {error.details()}{through}"
             away = is_unreachable(error)
             too_large = status == "RESOURCE_EXHAUSTED" and _TOO_LARGE in str(error.details())
             return SourceError(
@@ -160,7 +175,9 @@ class Access:
                 too_large=too_large,
             )
         reason = str(error) or type(error).__name__
-        return SourceError(endpoint, reason, refused=refused, unreachable=is_unreachable(error))
+        return SourceError(
+            endpoint, reason + through, refused=refused, unreachable=is_unreachable(error)
+        )
 
     # ---- turns ----------------------------------------------------------------------
 
@@ -321,7 +338,7 @@ def is_refusal(error: Exception) -> bool:
     """Say whether a call failed because the host is asked too often: HTTP 429, in gRPC's words."""
     if not isinstance(error, grpc.RpcError):
         return False
+    if status_of(error) not in ("UNAVAILABLE", "RESOURCE_EXHAUSTED"):
+        return False
     details = str(error.details()).lower()
-    return status_of(error) in ("UNAVAILABLE", "RESOURCE_EXHAUSTED") and any(
-        text in details for text in _REFUSALS
-    )
+    return str(_TOO_MANY) in _refused_with(details) or any(t in details for t in _REFUSALS)

@@ -18,6 +18,7 @@ from shards.net.rpc import Rpc, block_hash, view_of
 from shards.protocol.chain import Chain, Mark, NodeView
 from shards.protocol.control import NodeReport
 from shards.protocol.errors import SourceError
+from shards.protocol.text import without_secrets
 
 log = logging.getLogger(__name__)
 
@@ -149,7 +150,7 @@ class Nodes:
         """Describe every node for the status."""
         return [
             NodeReport(
-                node.endpoint,
+                without_secrets(node.endpoint),
                 node.view.latest.height if node.view is not None else 0,
                 not node.reason,
                 node.reason,

@@ -9,6 +9,7 @@ import asyncio
 import datetime
 import functools
 from typing import Any, Final
+from urllib.parse import urlsplit, urlunsplit
 
 import msgspec
 from picows import WSMsgType, WSTransport
@@ -29,8 +30,13 @@ _id: Final = msgspec.json.Decoder(_Id)
 
 
 def websocket_url(rpc: str) -> str:
-    """Turn ``http://host:port`` into the WebSocket URL of the same RPC server."""
-    return rpc.replace("http", "ws", 1).rstrip("/") + "/websocket"
+    """
+    Turn an RPC's URL into that of its WebSocket: ``https://host/x?apikey=K`` has it at
+    ``wss://host/x/websocket?apikey=K``.
+    """
+    url = urlsplit(rpc)
+    scheme = "wss" if url.scheme in ("https", "wss") else "ws"
+    return urlunsplit((scheme, url.netloc, url.path.rstrip("/") + "/websocket", url.query, ""))
 
 
 class Rpc:
@@ -205,7 +211,7 @@ async def block_hash(rpc: Rpc, height: int) -> str:
     answer = await rpc.call("header", height=str(height + 1))
     try:
         result = _header.decode(answer).result
-    except msgspec.DecodeError as error:
+    except UNREADABLE as error:
         raise SourceError(rpc.endpoint, f"header: {error}") from None
     return result.header.last_block_id.hash if result and result.header else ""
 

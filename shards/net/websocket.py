@@ -1,11 +1,13 @@
 """A WebSocket listener over picows that hands whole text messages on, synchronously."""
 
 import asyncio
+import base64
 import email.utils
 import time
 from collections.abc import Callable, Mapping
 from time import time_ns
 from typing import Final
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 from picows import (
     WSCloseCode,
@@ -21,7 +23,8 @@ from picows import (
     ws_connect,
 )
 
-from shards.net.access import MESSAGE_BYTES, Access
+from shards.net.access import MESSAGE_BYTES, Access, Metadata, host_of
+from shards.net.proxies import proxy_of
 from shards.protocol.errors import DecodeError, SourceError
 
 _TEXT: Final = WSMsgType.TEXT
@@ -133,13 +136,16 @@ async def connect(
         return listener
 
     await access.turn(url)
+    proxy = proxy_of(host_of(url))
+    bare, credentials = _apart(url)
     try:
         async with asyncio.timeout(_HANDSHAKE_S + 1):
             transport, _ = await ws_connect(
                 accepted,
-                url,
+                bare,
                 ssl_context=access.ssl_context(url),
-                extra_headers=access.metadata(url),
+                extra_headers=(*access.metadata(url), *credentials),
+                proxy=proxy.url if proxy else None,
                 websocket_handshake_timeout=_HANDSHAKE_S,
                 max_frame_size=access.message_bytes,
                 read_buffer_init_size=256 << 10,
@@ -159,6 +165,16 @@ async def connect(
         raise SourceError(url, "closed by the server during the handshake")
     listener.watching = asyncio.create_task(listener.watch(transport))
     return transport, listener
+
+
+def _apart(url: str) -> tuple[str, Metadata]:
+    """Take user and password out of a URL: servers want them in a header."""
+    parts = urlsplit(url)
+    if "@" not in parts.netloc:
+        return url, ()
+    user, _, host = parts.netloc.rpartition("@")
+    token = base64.b64encode(unquote(user).encode()).decode()
+    return urlunsplit(parts._replace(netloc=host)), (("Authorization", f"Basic {token}"),)
 
 
 def _refusal(error: WSHandshakeError) -> tuple[int, Mapping[str, str]]:

@@ -12,6 +12,8 @@ anything else       a bug: let the process die with its traceback
 ==================  =====================================================
 """
 
+from shards.protocol.text import without_secrets
+
 EXIT_OK = 0
 EXIT_BUG = 1
 EXIT_USAGE = 2
@@ -37,8 +39,10 @@ class SourceError(Exception):
         unreachable: bool = False,
         too_large: bool = False,
     ) -> None:
+        endpoint, reason = without_secrets(endpoint), without_secrets(reason)
         super().__init__(f"{endpoint}: {reason}")
         self.endpoint = endpoint
+        """To be shown: without the secrets of its URL."""
         self.reason = reason
         self.status = status
         """The name of gRPC's status code, where it was a call."""

@@ -3,7 +3,7 @@ Text that others made: tickers, the words of nodes, what an order's owner called
 
 `symbol_of` makes a topic's name of it, in an alphabet where nothing means anything to anybody.
 `printable` makes it fit to be shown: on a terminal some characters are commands, others turn
-the line around.
+the line around. `without_secrets` leaves out what an endpoint's URL has of keys and passwords.
 """
 
 import functools
@@ -69,3 +69,24 @@ def _shown(character: str) -> str:
         return character
     number = ord(character)
     return f"\\x{number:02x}" if number < 0x100 else f"\\u{number:04x}"
+
+
+_url: Final = re.compile(r"\b(?:https?|wss?|socks[45]h?)://[^\s'\"<>]+", re.IGNORECASE)
+_userinfo: Final = re.compile(r"//[^/?#]*@")
+_query_value: Final = re.compile(r"(?<==)[^&#]+?(?=[&#]|[:;,.)\]]*$)")
+_path_key: Final = re.compile(r"(?<=[^/]/)(?=[^/?#]*[0-9])[A-Za-z0-9_~.-]{16,}(?=[/?#:;,)]|$)")
+
+
+def without_secrets(text: str) -> str:
+    """
+    Return a text with the secrets of its URLs left out: ``https://***@host/***?apikey=***``.
+
+    Secret are user and password, the values of a query, and what is long and has digits in a
+    path, as providers of nodes put their keys there.
+    """
+    return _url.sub(lambda found: _bare(found[0]), text) if "://" in text else text
+
+
+def _bare(url: str) -> str:
+    before, mark, query = _userinfo.sub("//***@", url).partition("?")
+    return _path_key.sub("***", before) + mark + _query_value.sub("***", query)

@@ -16,7 +16,7 @@ from typing import Any, Final, TextIO, TypeAlias
 import msgspec
 
 from shards.protocol.settings import LogFormat
-from shards.protocol.text import printable
+from shards.protocol.text import printable, without_secrets
 
 _LONGEST: Final = 8_000
 """Characters of a line."""
@@ -109,10 +109,10 @@ class JsonFormatter(logging.Formatter):
             "process": self._process,
             "pid": record.process,
             "logger": record.name,
-            "message": record.getMessage(),
+            "message": without_secrets(record.getMessage()),
         }
         if record.exc_info:
-            line["exception"] = self.formatException(record.exc_info)
+            line["exception"] = without_secrets(self.formatException(record.exc_info))
         return msgspec.json.encode(line).decode()
 
 
@@ -121,14 +121,13 @@ class TextFormatter(logging.Formatter):
 
     def formatMessage(self, record: logging.LogRecord) -> str:
         """Return the line."""
-        record.message = printable(record.message, _LONGEST)
+        record.message = printable(without_secrets(record.message), _LONGEST)
         return super().formatMessage(record)
 
     def formatException(self, ei: Any) -> str:
         """Return the lines of a traceback."""
-        return "\n".join(
-            printable(line, _LONGEST) for line in super().formatException(ei).split("\n")
-        )
+        lines = without_secrets(super().formatException(ei)).split("\n")
+        return "\n".join(printable(line, _LONGEST) for line in lines)
 
 
 def configure(process: str, *, level: str, form: LogFormat) -> None:

@@ -17,6 +17,8 @@ from shards.net.token_bucket import usage
 from shards.protocol.chain import Mark
 from shards.protocol.control import Report
 from shards.protocol.histograms import Histogram, ShardStats, Vitals
+from shards.protocol.settings import Endpoints
+from shards.protocol.text import without_secrets
 from shards.runtime.loop_monitor import Watched
 
 
@@ -65,7 +67,7 @@ def summary(
         "clock": aggregator.latencies.clock.summary(),
         "processes": _processes(processes, vitals(aggregator, watched)),
         "shards": _shards(aggregator, budget),
-        "endpoints": msgspec.to_builtins(aggregator.config.endpoints),
+        "endpoints": _without_secrets(aggregator.config.endpoints),
         "publisher_epoch": aggregator.config.epoch,
         "web": aggregator.config.web or None,
         "admin": aggregator.config.admin or None,
@@ -186,3 +188,12 @@ def markets(
         if symbols is None or coverage.symbol(market_id) in symbols
     }
     return coverage.detail(now, extra, symbols)
+
+
+def _without_secrets(endpoints: Endpoints) -> dict[str, Any]:
+    """Return the network's endpoints as anybody may see them."""
+    found: dict[str, Any] = msgspec.to_builtins(endpoints)
+    return {
+        name: [without_secrets(url) for url in value] if isinstance(value, tuple | list) else value
+        for name, value in found.items()
+    }

@@ -1,6 +1,7 @@
 """The request client over real sockets: deadlines, late replies, and replies that are none."""
 
 import asyncio
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -13,6 +14,7 @@ import pytest
 import uvloop
 import zmq
 
+from collector.aggregator.binding import bind
 from collector.client.requests import AsyncRequestClient, Refused, RequestClient
 from tests.hostile import HOSTILE
 
@@ -28,7 +30,7 @@ def answering(endpoint: str, answers: Answers) -> Iterator[list[dict[str, Any]]]
     came: list[dict[str, Any]] = []
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     router = context.socket(zmq.ROUTER)
-    router.bind(endpoint)
+    bind(router, endpoint)
     stop = threading.Event()
 
     def serve() -> None:
@@ -155,3 +157,20 @@ def test_an_endpoint_that_is_none_is_refused() -> None:
     for endpoint in ("nonsense", "tcp://127.0.0.1", "http://127.0.0.1:1"):
         with pytest.raises(ValueError, match="cannot connect to"):
             RequestClient(endpoint)
+
+
+@pytest.mark.parametrize(
+    ("listens", "asked"),
+    [("[::1]", "[::1]"), ("[::]", "[::1]"), ("127.0.0.1", "localhost"), ("[::]", "127.0.0.1")],
+)
+def test_both_address_families_are_served_and_reached(listens: str, asked: str) -> None:
+    port = unused_tcp_port("::1" if ":" in listens else "127.0.0.1")
+    with answering(f"tcp://{listens}:{port}", lambda request: [[_encode({"id": request["id"]})]]):
+        assert ask(f"tcp://{asked}:{port}", "status") == {"id": 1}
+
+
+def unused_tcp_port(host: str) -> int:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as taken:
+        taken.bind((host, 0))
+        return int(taken.getsockname()[1])
