@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 from shards.adapters.injective_chain.replay import EventProviderReplay, RpcReplay
-from shards.adapters.interface import BlockGone, ReplaySource
+from shards.adapters.interface import BlockGone, ReplaySource, Unable
 from shards.net.access import Access
 from shards.net.backoff import Backoff
 from shards.net.rate_limiter import Pace
@@ -66,7 +66,7 @@ class Filler:
             for source in self._sources:
                 try:
                     return await source.fetch(height)
-                except BlockGone as error:
+                except (BlockGone, Unable) as error:
                     gone += 1
                     self.reason = f"{source.name}: {error}"
                 except SourceError as error:

@@ -66,7 +66,7 @@ class Note(msgspec.Struct, array_like=True, gc=False):
 
     kind: str
     """``start``, ``lost``, ``filled``, ``gone``, ``gap-open``, ``gap-closed``, ``market``,
-    ``source``, ``complete``, ``removed``."""
+    ``source``, ``complete``, ``removed``, ``end``, ``sealed``."""
     symbol: str
     first: int
     last: int

@@ -19,8 +19,12 @@ class MarketLedger(msgspec.Struct):
     type: str = ""
     first: int = -1
     """The first height recorded; -1 before there is any."""
+    last: int = -1
+    """The last height that is due; -1 while there is no end."""
     lost: Ranges = []
     """Never came, and not fetched yet."""
+    filled: Ranges = []
+    """Fetched, whether they were lost or never wanted before."""
     gone: Ranges = []
     """Asked for, and nobody has them any more."""
     open_gaps: dict[int, tuple[int, int]] = {}
@@ -63,9 +67,12 @@ class Ledger:
                 market.market_id, _, market.type = note.text.partition(" ")
             case "start":
                 market.first = note.first if market.first < 0 else market.first
+            case "end":
+                market.last = note.last
             case "lost":
                 market.lost = union([*market.lost, heights])
             case "filled":
+                market.filled = union([*market.filled, heights])
                 market.lost = minus(market.lost, [heights])
                 market.gone = minus(market.gone, [heights])
             case "gone":
@@ -101,14 +108,16 @@ class Ledger:
 
     def due(self, symbol: str, first: int, last: int) -> Ranges:
         """Return the heights of a range that a market should have."""
-        started = self.of(symbol).first
-        return within([(first, last)], started, last) if started >= 0 else []
+        market = self.of(symbol)
+        end = market.last if market.last >= 0 else last
+        return within([(first, last)], market.first, end) if market.first >= 0 else []
 
     def forget(self, through: int) -> None:
         """Let go of what is sealed."""
         for market in self.markets.values():
             market.lost = within(market.lost, through + 1, 1 << 62)
             market.gone = within(market.gone, through + 1, 1 << 62)
+            market.filled = within(market.filled, through + 1, 1 << 62)
             market.open_gaps = {
                 gap: (low, high)
                 for gap, (low, high) in market.open_gaps.items()

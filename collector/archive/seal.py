@@ -90,14 +90,24 @@ class Output:
 class Sealer:
     """Seals one part of one archive."""
 
-    def __init__(self, root: Path, part: Part, entries: Spool, ledger: Ledger, *, ts: int) -> None:
+    def __init__(
+        self,
+        root: Path,
+        part: Part,
+        entries: Spool,
+        ledger: Ledger,
+        *,
+        carried: Sequence[Carried],
+        ts: int,
+    ) -> None:
         self._root, self._part = root, part
         self._entries, self._ledger = entries, ledger
         self._outputs: dict[tuple[str, str], Output] = {}
         self._keyframes: list[Row] = []
         self._coverage: dict[str, dict[str, Any]] = {}
-        self._carried = {book.symbol: book for book in load_books(root, part)}
-        self._next: list[Carried] = []
+        self._carried = {book.symbol: book for book in carried}
+        self.next: list[Carried] = []
+        """Every market's book as this part leaves it, where that is known."""
         self._tops: dict[str, list[Row]] = {}
         self._ts = ts
         self._day = 0
@@ -125,9 +135,7 @@ class Sealer:
             self._put("keyframe", row, is_local=row[-1] != "part")
         self._cover()
         reach("seal.half")
-        files = [output.close() for output in self._outputs.values()]
-        save_books(self._root, Part(self._part.last + 1, 0), self._next)
-        return files
+        return [output.close() for output in self._outputs.values()]
 
     def _symbols(self, channel: str, topics: Iterable[str]) -> set[str]:
         start = f"{channel}."
@@ -153,7 +161,7 @@ class Sealer:
         }
         market_id = track.rows[0][0] if track.rows else self._market_id(symbol)
         if (end := track.end(market_id)) is not None:
-            self._next.append(end)
+            self.next.append(end)
         if with_ticker:
             self._tops[symbol] = [
                 row for event, entry in track.tops for row in rows_of(event, symbol, entry)
@@ -261,6 +269,23 @@ def save_books(root: Path, part: Part, books: list[Carried]) -> None:
     write_whole(books_path(root, part.first), _encode(books))
 
 
+def _books_before(root: Path, part: Part) -> list[Carried]:
+    """Work out the books at a recorder's first part from what it heard while it was joining."""
+    before = Part(0, part.first - 1)
+    entries, notes = spooling.gather(root, before, root / layout.JOURNAL)
+    ledger, found = Ledger(), []
+    ledger.fold(notes)
+    for topic in entries.topics():
+        channel, _, rest = topic.partition(".")
+        if channel == "book":
+            track = Track(rest[:-1], before, None)
+            track.walk(entries.entries(topic))
+            if (end := track.end(ledger.of(rest[:-1]).market_id)) is not None:
+                found.append(end)
+    entries.close()
+    return found
+
+
 def seal(root: Path, part: Part, *, ts: int) -> manifest.Line:
     """
     Seal a part; the caller holds the archive's lock.
@@ -269,11 +294,14 @@ def seal(root: Path, part: Part, *, ts: int) -> manifest.Line:
         OSError: If the disk does not take it; the journal has everything still.
 
     """
+    carried = load_books(root, part) or _books_before(root, part)
     entries, notes = spooling.gather(root, part, root / layout.JOURNAL)
     try:
         ledger = Ledger()
         ledger.fold(notes)
-        files = Sealer(root, part, entries, ledger, ts=ts).run()
+        sealer = Sealer(root, part, entries, ledger, carried=carried, ts=ts)
+        files = sealer.run()
+        save_books(root, Part(part.last + 1, 0), sealer.next)
         missing = {
             symbol: ranges
             for symbol in ledger.markets

@@ -22,6 +22,7 @@ from shards.runtime import streams
         "dashboard": ("dashboard", "Serve a web page that shows a running collector live."),
         "tail": ("tail", "Print what a running collector publishes."),
         "record": ("record", "Record what it publishes into Parquet files."),
+        "backfill": ("backfill", "Fetch past blocks into an archive."),
         "markets": ("markets", "List the markets of a network or a collector."),
         "capabilities": ("capabilities", "Say which source gives which channel."),
         "add": ("admin", "Have a running collector collect more markets."),

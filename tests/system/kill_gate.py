@@ -91,7 +91,7 @@ def run(node: Devnet, running: Running, folder: Path, *, kills: int, seed: int) 
     recorder = record(archive, running.publish)
     try:
         eventually(
-            lambda: _sealed(archive) >= through,
+            lambda: sealed_through(archive) >= through,
             within_s=240,
             every_s=0.5,
             what=lambda: f"sealed through {through}: {_status(archive)}",
@@ -123,7 +123,8 @@ def _status(archive: Path) -> dict[str, Any]:
     return found
 
 
-def _sealed(archive: Path) -> int:
+def sealed_through(archive: Path) -> int:
+    """Return the height through which an archive is sealed, by its recorder's word."""
     return int(_status(archive).get("sealed", 0))
 
 

@@ -144,3 +144,18 @@ def test_duckdb_and_polars_read_the_folder_unaided(root: Path) -> None:
     frame = polars.scan_parquet(f"{root}/channel=trades/**/*.parquet").collect()
     assert frame["notional"].sum() == Decimal(30 * 38)
     assert polars.from_arrow(read(root, "trades")).shape[0] == 50
+
+
+def test_a_book_heard_while_joining_begins_the_first_part(tmp_path: Path) -> None:
+    """The recorder joined at 107 and begins at 110: the part of 107 is never sealed."""
+    root = tmp_path / "archive"
+    made = [entry("book", written.whole(107)), *(entry("book", change(h)) for h in range(108, 130))]
+    written.write(root, made, begin=110)
+    for first in (110, 120):
+        seal.seal(root, layout.part_of(first, SPAN), ts=DAY)
+    wholes = read(root, "keyframe", holes="allow").arrow
+    assert wholes["sequence"].to_pylist() == [109, 119]
+    assert wholes["reason"].to_pylist() == ["part", "part"]
+    assert [f"{p:f}" for p, _ in book_at(root, SYMBOL, 112).bids] == [
+        p for p, _ in written.whole(112).bids
+    ]

@@ -1,0 +1,76 @@
+"""The past, fetched from the node's record, is what was recorded live, fact for fact."""
+
+import signal
+from pathlib import Path
+
+import pytest
+
+from collector.archive import manifest
+from collector.archive.reading import read
+from tests.system.kill_gate import record
+from tests.system.running import Devnet, collector, eventually, run
+
+pytestmark = pytest.mark.node
+
+_SPAN = 20
+
+
+def _digests(root: Path) -> dict[tuple[str, int], str]:
+    files = manifest.current(manifest.read(root)).values()
+    return {(f.channel, f.first): f.facts_sha256 for f in files if f.facts_sha256}
+
+
+def _backfilled(root: Path, config: Path, first: int, last: int) -> str:
+    options = [
+        "--from",
+        str(first),
+        "--until",
+        str(last),
+        "--per-s",
+        "200",
+        "--part-heights",
+        str(_SPAN),
+    ]
+    done = run("backfill", "--to", str(root), "--config", str(config), *options)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_a_backfilled_part_has_the_digests_of_the_recorded_one(
+    node: Devnet, tmp_path: Path
+) -> None:
+    live, past, halves = (tmp_path / name for name in ("live", "past", "halves"))
+    config = node.config(tmp_path)
+    with collector(tmp_path, "--config", str(config)) as running:
+        running.await_live()
+        recorder = record(live, running.publish)
+        try:
+            # The first part was joined in its middle; the two after it are whole.
+            eventually(lambda: len(manifest.sealed(manifest.read(live))) >= 3, within_s=90)
+        finally:
+            recorder.send_signal(signal.SIGTERM)
+            assert recorder.wait(30) == 0
+    first = sorted(manifest.sealed(manifest.read(live)))[1].first
+    last = first + 2 * _SPAN - 1
+    whole = {key: digest for key, digest in _digests(live).items() if first <= key[1] <= last}
+    assert {channel for channel, _ in whole} == {"book", "trades", "keyframe"}
+
+    said = _backfilled(past, config, first, last)
+    assert f"{2 * _SPAN} fetched for 2 parts, 0 that no node has" in said
+    assert _digests(past) == whole
+
+    # In two halves, the second added to a part that is sealed; and nothing is asked for twice.
+    _backfilled(halves, config, first, first + 7)
+    assert "12 fetched for 1 parts" in _backfilled(halves, config, first, first + _SPAN - 1)
+    assert "0 fetched for 0 parts" in _backfilled(halves, config, first, first + _SPAN - 1)
+    for channel, key in (("trades", "trade_id"), ("book", "sequence")):
+        rows = [
+            sorted(zip(table["market"].to_pylist(), table[key].to_pylist(), strict=True))
+            for root in (past, halves)
+            for table in [
+                read(root, channel, start=first, end=first + _SPAN - 1, holes="raise").arrow
+            ]
+        ]
+        assert rows[0] == rows[1]
+    coverage = read(halves, "coverage").arrow.to_pylist()
+    assert {(row["due"], row["missing"]) for row in coverage} == {(_SPAN, 0)}
