@@ -1,19 +1,27 @@
 """`collector tail`: published frames, as lines to read or as JSON."""
 
+import heapq
+import itertools
+import math
 import sys
+import time
 from typing import TYPE_CHECKING, Final
 
 import click
 
 from collector.cli import options
+from collector.cli.asking import ask
 from collector.cli.command import Command
 from shards.protocol.errors import ConfigError
 from shards.protocol.frames import KIND_BY_CHANNEL
 
 if TYPE_CHECKING:
+    from collector.client.received import Received
     from collector.client.subscriber import Subscriber
 
-_ANSWER_S: Final = 5.0
+_QUIET_S: Final = 0.3
+"""When nothing has come for so long, what there was has come."""
+_CATCH_UP_S: Final = 2.0
 
 
 @click.command(cls=Command)
@@ -26,7 +34,11 @@ _ANSWER_S: Final = 5.0
     "all that are collected",
 )
 @options.option(
-    "-n", "count", type=options.Number(int, least=1), metavar="N", help="End after N frames."
+    "-n",
+    "count",
+    type=options.Number(int, least=1),
+    metavar="N",
+    help="End after N frames: the newest there are, then those that come.",
 )
 @options.json("One JSON object a frame, all its fields.")
 @options.connect("Where the collector publishes.")
@@ -66,32 +78,74 @@ def _tail(
 
     # What an oracle has a price of need not be a market.
     strict = "oracle" not in channels
-    channels = channels or tuple(KIND_BY_CHANNEL)
-    # A wrong channel is told at once, not after the wait for the markets.
+    explicit, channels = channels, channels or tuple(KIND_BY_CHANNEL)
+    # A wrong pattern is told at once, not after the wait for the markets.
     Wanted(markets, channels)
     with RequestClient(requests_endpoint(connect)) as client:
-        known = client.ask("markets", within_s=_ANSWER_S)["markets"]
+        _refuse_silent(explicit, ask(client, "status").get("collected"))
+        known = ask(client, "markets")
     symbols = known_symbols(markets, known, strict=strict) if markets != ("*",) else markets
     with Subscriber(connect, markets=symbols, channels=channels) as subscriber:
         _print(subscriber, as_json, count)
 
 
+def _refuse_silent(channels: tuple[str, ...], collected: list[str] | None) -> None:
+    """Refuse to wait for a channel that is not collected; an older collector does not say."""
+    for channel in channels:
+        if collected is not None and channel not in (*collected, "gap"):
+            raise ConfigError(
+                f"--channel {channel} is not collected there, only {', '.join(collected)}: "
+                f"'collector start --channel {channel}' collects it"
+            )
+
+
 def _print(subscriber: "Subscriber", as_json: bool, count: int | None) -> None:
     """Print frames until there are enough; flush whenever the next one is not there yet."""
-    from collector.client.formatting import describe, json_line, text_line
-    from collector.client.received import Joined, Unanswered
+    from collector.client.formatting import json_line, text_line
 
     line = json_line if as_json else text_line
     write, flush, printed = sys.stdout.write, sys.stdout.flush, 0
+    for newest in _newest(subscriber, count) if count is not None else ():
+        write(line(newest) + "\n")
+        printed += 1
     while printed != count:
         if not subscriber.pending:
             flush()
         received = subscriber.poll()
         if received is None:
             break
-        if isinstance(received.event, Joined | Unanswered):
-            click.echo(f"{subscriber.connect}: {describe(received.event)}", err=True)
-            continue
-        write(line(received) + "\n")
-        printed += 1
+        if not _noted(subscriber, received):
+            write(line(received) + "\n")
+            printed += 1
     flush()
+
+
+def _newest(subscriber: "Subscriber", count: int) -> "list[Received]":
+    """Take what there is already, of every topic, and keep the newest of it in order."""
+    from collector.client.received import Joined
+
+    kept: list[tuple[int, int, Received]] = []
+    until = math.inf
+    for number in itertools.count():
+        wait_s = None if until == math.inf else _QUIET_S
+        received = subscriber.poll(wait_s) if time.monotonic() < until else None
+        if received is None:
+            break
+        if isinstance(received.event, Joined):
+            until = time.monotonic() + _CATCH_UP_S
+        if not _noted(subscriber, received):
+            heapq.heappush(kept, (received.ts_pub or received.ts_sub, number, received))
+            if len(kept) > count:
+                heapq.heappop(kept)
+    return [received for _, _, received in sorted(kept, key=lambda one: one[:2])]
+
+
+def _noted(subscriber: "Subscriber", received: "Received") -> bool:
+    """Say on stderr what is no frame; tell whether it was none."""
+    from collector.client.formatting import describe
+    from collector.client.received import Joined, Unanswered
+
+    if not isinstance(received.event, Joined | Unanswered):
+        return False
+    click.echo(f"{subscriber.connect}: {describe(received.event)}", err=True)
+    return True

@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 
 from collector.client.received import ChainReplaced, Joined, Lost, Received, Unanswered
+from collector.settings.wording import plural
 from shards.protocol.events import (
     ZERO,
     Book,
@@ -78,7 +79,11 @@ def describe(event: object) -> str:
             many = "" if event.first == event.last else f" to {event.last}"
             return f"LOST {event.unit} {event.first}{many}: {event.reason}"
         case Joined():
-            return f"following {event.topics} topics, complete through height {event.head}"
+            unmatched = f"; nothing matches {', '.join(event.unmatched)}" if event.unmatched else ""
+            return (
+                f"following {plural(event.topics, 'topic')}, complete through height {event.head}"
+                f"{unmatched}"
+            )
         case ChainReplaced():
             return (
                 f"THE CHAIN WAS REPLACED after height {event.former_head}; everything begins again"

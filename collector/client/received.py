@@ -20,6 +20,8 @@ class Joined(msgspec.Struct, frozen=True, gc=False):
     """Height through which everything published is complete."""
     topics: int
     """How many of its topics are wanted here."""
+    unmatched: tuple[str, ...] = ()
+    """What was asked for by name or glob, and matches none of its topics so far."""
 
 
 class Lost(msgspec.Struct, frozen=True, gc=False):

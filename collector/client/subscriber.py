@@ -38,12 +38,15 @@ class Subscriber:
     """
     Frames of the wanted topics, each once and in order, or a `Lost` in their place.
 
-    Iterate it, with ``for`` or ``async for`` (one of them), inside its ``with`` block.
+    Iterate it, with ``for`` or ``async for`` (one of them), inside its ``with`` or
+    ``async with`` block. Names match as they are written, and in any case of letters where
+    they have small ones. A `Joined` says which names nothing there matches.
     Not for more than one thread.
 
     Raises:
         ValueError: If a channel is unknown, nothing is asked for, or an endpoint is
             neither tcp nor ipc; while iterating, if the publisher is of a newer version.
+        RuntimeError: While iterating, if it was never entered.
 
     """
 
@@ -80,6 +83,7 @@ class Subscriber:
         self.latency = Histogram()
         """From ``ts_pub`` to our read, ns: the last hop. Of the first frame of each read."""
         self._hwm = hwm
+        self._is_used = False
         self._context = context
         self._books: dict[str, OrderBook] | None = {} if keep_books else None
         self._ready: deque[Received] = self.inbox.ready
@@ -88,12 +92,19 @@ class Subscriber:
 
     def __enter__(self) -> Self:
         context = self._context or zmq.Context.instance()
+        self._is_used = True
         self._frames = connected(context, zmq.SUB, self.connect, hwm=self._hwm)
         self._dealer = RequestSocket(context, self.requests)
         self._subscribe()
         return self
 
     def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        return self.__enter__()
+
+    async def __aexit__(self, *exc: object) -> None:
         self.close()
 
     def close(self) -> None:
@@ -130,6 +141,7 @@ class Subscriber:
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         while not self._ready:
             if self._frames is None or self._dealer is None:
+                self._must_be_used()
                 return None
             if self._turn():
                 continue
@@ -157,6 +169,7 @@ class Subscriber:
     async def __anext__(self) -> Received:
         while not self._ready:
             if self._frames is None:
+                self._must_be_used()
                 raise StopAsyncIteration
             if self._turn():
                 # One turn of the loop per batch: a busy stream must not starve other tasks.
@@ -192,6 +205,14 @@ class Subscriber:
                 loop.remove_reader(descriptor)
 
     # -- both --------------------------------------------------------------------------
+
+    def _must_be_used(self) -> None:
+        """Refuse to end in silence where nothing was ever subscribed to."""
+        if not self._is_used:
+            raise RuntimeError(
+                "nothing is subscribed to yet: iterate inside `with Subscriber(…) as subscriber:`, "
+                "or `async with`"
+            )
 
     def _awaited(self, dealer: RequestSocket) -> int:
         return dealer.awaited(unsent=bool(self.inbox.requests))

@@ -1,7 +1,7 @@
 """Which topics a subscriber wants: channels, and symbols by name or by glob."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
 
@@ -24,6 +24,16 @@ def symbol_pattern(text: str) -> str:
 def one_or_more(names: str | Iterable[str]) -> tuple[str, ...]:
     """Take one name for a list of one, not for a list of its letters."""
     return (names,) if isinstance(names, str) else tuple(names)
+
+
+def _in_any_case(pattern: str) -> str:
+    """Make a glob of a pattern that matches in any case of its letters; sets stay as they are."""
+    if "[" in pattern:
+        return pattern
+    return "".join(
+        f"[{letter.lower()}{letter.upper()}]" if letter.lower() != letter.upper() else letter
+        for letter in pattern
+    )
 
 
 def split(topic: str) -> tuple[str, str]:
@@ -70,6 +80,8 @@ class Wanted:
                     f"unknown channel {channel!r}: choose from {', '.join(KIND_BY_CHANNEL)}"
                 )
         patterns = dict.fromkeys(map(symbol_pattern, one_or_more(markets)))
+        self._asked = tuple(patterns)
+        patterns |= dict.fromkeys(_in_any_case(name) for name in patterns if name != name.upper())
         if not patterns or not self.channels:
             raise ValueError("nothing to subscribe to: no market or no channel is named")
         self.everything = "*" in patterns
@@ -103,6 +115,17 @@ class Wanted:
             return True
         return any(fnmatchcase(symbol, glob) for glob in self.globs)
 
+    def unmatched(self, topics: Iterable[str]) -> tuple[str, ...]:
+        """Name what was asked for and matches none of these topics."""
+        if self.everything or self.channels == ("blocks",):
+            return ()
+        symbols = {split(topic)[1].casefold() for topic in topics}
+        return tuple(
+            name
+            for name in self._asked
+            if not any(fnmatchcase(symbol, name.casefold()) for symbol in symbols)
+        )
+
     def _channel_prefixes(self) -> tuple[str, ...]:
         return tuple(f"{channel}." for channel in self.channels)
 
@@ -130,11 +153,19 @@ def known_symbols(
     known: list[str] = []
     for pattern in one_or_more(patterns):
         found = table.get(pattern) or table.get(pattern.lower())
-        if found is None:
-            found = [symbol_pattern(pattern)]
-            if strict and symbols and not any(fnmatchcase(name, found[0]) for name in symbols):
-                close = get_close_matches(found[0].upper(), symbols, n=3, cutoff=0.5)
-                hint = f"; did you mean {' or '.join(close)}?" if close else ""
-                raise ValueError(f"no market matches {pattern!r}{hint}")
-        known += found
+        known += found if found is not None else _matching(pattern, symbols, strict=strict)
     return list(dict.fromkeys(known))
+
+
+def _matching(pattern: str, symbols: Sequence[str], *, strict: bool) -> list[str]:
+    """Match as it is written, or else in any case of its letters."""
+    symbol = symbol_pattern(pattern)
+    if not symbols or any(fnmatchcase(name, symbol) for name in symbols):
+        return [symbol]
+    folded = symbol.casefold()
+    found = [name for name in symbols if fnmatchcase(name.casefold(), folded)]
+    if strict and not found:
+        close = get_close_matches(symbol.upper(), symbols, n=3, cutoff=0.5)
+        hint = f"; did you mean {' or '.join(close)}?" if close else ""
+        raise ValueError(f"no market matches {pattern!r}{hint}")
+    return found or [symbol]

@@ -335,7 +335,9 @@ class Inbox:
         wanted = {t: last for t, last in reply.topics.items() if self._wanted.matches(t)}
         if reply.publisher_epoch != self.publisher_epoch or self._is_silent:
             self._is_silent = False
-            joined = Joined(reply.publisher_epoch, reply.head, len(wanted))
+            joined = Joined(
+                reply.publisher_epoch, reply.head, len(wanted), self._wanted.unmatched(wanted)
+            )
             self._own(joined, reply.publisher_epoch, ts_sub)
         if not self.publisher_epoch:
             self._join(reply, wanted)

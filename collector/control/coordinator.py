@@ -215,6 +215,9 @@ class Coordinator:
                 endpoints = self._endpoints(stack)
                 access = Access(endpoints, str(folder / BUDGET))
                 stack.callback(access.close)
+                self._announce(
+                    _asking(networks.title(self._options.network, self._file), endpoints)
+                )
                 found = discovery.discover(endpoints, access)
                 assessed = self._assess(endpoints, access, found)
                 fleet = self._fleet(found, assessed)
@@ -480,6 +483,14 @@ class Coordinator:
         return EXIT_OK
 
 
+def _asking(network: str, endpoints: Endpoints) -> str:
+    where = ", ".join(endpoints.of(registry.lister(endpoints).listing)) or "nowhere"
+    return (
+        f"asking {where} for the markets of {network}; "
+        f"gives up after {discovery.PATIENCE_S:.0f} s without an answer"
+    )
+
+
 def _started(
     options: StartOptions,
     network: str,
@@ -487,7 +498,7 @@ def _started(
     assessed: Assessment,
     parts: Sequence[Sequence[str]],
 ) -> str:
-    sizes = ", ".join(str(len(part)) for part in parts)
+    sizes = ", ".join(str(sum(m != CHAIN.market_id for m in part)) for part in parts)
     listed = [market for market in markets if market is not CHAIN]
     counts = activity.count(listed, assessed) if assessed else {}
     kinds = ", ".join(f"{number} {level}" for level, number in counts.items())

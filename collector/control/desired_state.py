@@ -15,6 +15,7 @@ from collector.control import placement
 from collector.control.placement import SLACK, Assignment, Order
 from collector.markets import selection
 from collector.settings.parts import Supervision
+from collector.settings.wording import plural
 from shards.protocol.errors import ConfigError
 from shards.protocol.settings import Market
 
@@ -203,13 +204,15 @@ class Fleet:
                 after = placement.drain(before, order.number, self._weights)
             case _:
                 after = placement.even(before, measured or self._weights, slack=SLACK)
-        number = len(placement.moved(before, after))
+        number = sum(self._found[m].type != "chain" for m in placement.moved(before, after))
         if not self._change(after):
             return f"nothing to move: {self._sizes()}"
-        return f"moved {number} markets: {self._sizes()}"
+        return f"moved {plural(number, 'market')}: {self._sizes()}"
 
     def _add(self, patterns: Sequence[str]) -> str:
-        chosen = selection.choose(list(self._found.values()), patterns)
+        # The chain's own feed is assigned like a market, and is none.
+        markets = [market for market in self._found.values() if market.type != "chain"]
+        chosen = selection.choose(markets, patterns)
         new = [m for m in chosen if m.market_id not in self.assignment.wanted]
         if not new:
             raise ConfigError(f"{_names(chosen)} is collected already")
@@ -233,9 +236,11 @@ class Fleet:
         return f"removed {_names(chosen)}: {self._sizes()}"
 
     def _sizes(self) -> str:
-        sizes = self.assignment.sizes()
+        sizes = dict.fromkeys(sorted(self.assignment.shards), 0)
+        for market_id, shard in self.assignment.wanted.items():
+            sizes[shard] += self._found[market_id].type != "chain"
         each = ", ".join(f"shard {shard}: {count}" for shard, count in sizes.items())
-        return f"{len(self.assignment.wanted)} markets, {each}"
+        return f"{plural(sum(sizes.values()), 'market')}, {each}"
 
     def _say(self, order: Order, state: str) -> None:
         self.answers[order.token] = {"state": state, "text": self._text}
@@ -291,7 +296,7 @@ class Fleet:
         after = placement.ease(before, hot, cpu, measured)
         number = len(placement.moved(before, after))
         if self._change(after):
-            self.notes.append(f"shard {hot} does too much: moving {number} of its markets")
+            self.notes.append(f"shard {hot} does too much: moving {plural(number, 'market')} away")
         else:
             self.notes.append(
                 f"shard {hot} does too much, and no other shard has room: "
@@ -301,7 +306,7 @@ class Fleet:
 
 def _names(markets: Sequence[Market]) -> str:
     if len(markets) > 3:
-        return f"{len(markets)} markets"
+        return plural(len(markets), "market")
     return ", ".join(market.symbol for market in markets)
 
 

@@ -12,11 +12,11 @@ if TYPE_CHECKING:
     # It loads grpc, a tenth of a second for those who only ask a running collector.
     from shards.net.access import Access
 
-_PATIENCE_S: Final = 15.0
+PATIENCE_S: Final = 15.0
 
 
 def discover(
-    endpoints: Endpoints, access: "Access | None" = None, *, patience_s: float = _PATIENCE_S
+    endpoints: Endpoints, access: "Access | None" = None, *, patience_s: float = PATIENCE_S
 ) -> list[Market]:
     """
     Return all markets of a network, with their symbols.
@@ -51,5 +51,6 @@ def discover(
     where = ", ".join(asked) or "nowhere"
     raise ConfigError(
         f"the network cannot be reached: asked {where} for its markets {tried} times "
-        f"in {waited_s:.0f} s, last answer {reason}; check the endpoint or --network"
+        f"in {waited_s:.0f} s, last answer {reason}. Is a node there? --network devnet starts one "
+        "for you, --network mainnet takes the public endpoints"
     )

@@ -89,7 +89,7 @@ def test_the_most_active_markets_can_be_chosen(venue: Simulator, tmp_path: Path)
         ("top = 0\n", (), 3, "Expected `int` >= 1 - at `$.top`"),
         ("", ("--top", "0"), 2, "0 is not in the range x>=1"),
         ("", ("--min-activity", "lively"), 2, "'lively' is not one of"),
-        ("", ("--market", DEAD, "--min-activity", "quiet"), 3, "none of 1 markets is as active"),
+        ("", ("--market", DEAD, "--min-activity", "quiet"), 3, "none of 1 market is as active"),
     ],
 )
 def test_a_choice_that_cannot_be_made_is_refused(

@@ -69,8 +69,6 @@ class Rig:
             "start",
             "--config",
             config,
-            "--network",
-            "local",
             "--shards",
             shards,
         )

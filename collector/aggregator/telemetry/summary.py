@@ -64,6 +64,7 @@ def summary(
         "requests": msgspec.to_builtins(usage(Path(aggregator.config.folder) / BUDGET)),
         "latency_us": budget.total,
         "channels": budget.channels,
+        "collected": list(aggregator.config.channels),
         "clock": aggregator.latencies.clock.summary(),
         "processes": _processes(processes, vitals(aggregator, watched)),
         "shards": _shards(aggregator, budget),

@@ -141,6 +141,9 @@ def test_an_unreachable_network_is_said_with_what_was_tried(tmp_path: Path) -> N
     assert done.returncode == EXIT_CONFIG
     assert f"the network cannot be reached: asked 127.0.0.1:{port}" in done.stderr
     assert "times in 1" in done.stderr
+    assert "--network devnet starts one for you, --network mainnet takes the public" in done.stderr
+    network = f"the [network] of {path}"
+    assert f"asking 127.0.0.1:{port} for the markets of {network}; " in done.stderr
 
 
 def test_a_silent_endpoint_is_said_by_status_and_markets() -> None:

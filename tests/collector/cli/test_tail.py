@@ -231,3 +231,40 @@ def test_funding_reads_with_what_is_due() -> None:
 )
 def test_trailing_zeros_are_left_out(exact: str, shown: str) -> None:
     assert trim(exact) == shown
+
+
+def test_a_channel_that_is_not_collected_is_refused_and_not_waited_for() -> None:
+    script = Script(markets=MARKETS, head=100, status={"collected": ["book", "trades"]})
+    with publishing(script) as publisher:
+        done = run("--connect", publisher.endpoint, "--channel", "oracle")
+        assert done.returncode == 3
+        assert "--channel oracle is not collected there, only book, trades" in done.stderr
+        publisher.send(INJ, gap(INJ, 1, 5))
+        for channel in ("gap", "book"):
+            with tailing("--connect", publisher.endpoint, "--channel", channel) as process:
+                assert process.stderr is not None
+                assert "following" in process.stderr.readline()
+
+
+def test_n_frames_are_the_newest_of_all_and_not_the_first_books() -> None:
+    with busy_publisher() as publisher:
+        for height in range(102, 112):
+            publisher.send(INJ, delta(INJ, height, height - 93))
+        book = OrderBook(market_id(PERP))
+        book.load(1, [], [])
+        publisher.send(PERP, snapshot(PERP, 111, book))
+        done = run("--connect", publisher.endpoint, "-n", "3", "--json")
+    assert done.returncode == 0, done.stderr
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    told = [(row["topic"], row["event"]["height"]) for row in rows]
+    assert told == [
+        ("book.INJ-USDT.", 110),
+        ("book.INJ-USDT.", 111),
+        ("book.INJ-USDT-PERP.", 111),
+    ]
+
+
+def test_names_are_taken_in_any_case() -> None:
+    with busy_publisher() as publisher:
+        done = run("--connect", publisher.endpoint, "--market", "inj/usdt", "-n", "2", "--json")
+    assert done.returncode == 0, done.stderr

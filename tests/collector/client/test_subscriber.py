@@ -301,3 +301,28 @@ def test_books_are_kept_only_if_asked_for() -> None:
 def test_importing_the_package_loads_no_zeromq() -> None:
     code = "import collector, sys; assert not {'zmq', 'msgspec'} & set(sys.modules); collector.Subscriber"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=30)
+
+
+def test_a_subscriber_that_was_never_entered_says_so() -> None:
+    subscriber = Subscriber(free_endpoint())
+    with pytest.raises(RuntimeError, match="iterate inside `with Subscriber"):
+        next(iter(subscriber))
+    with pytest.raises(RuntimeError, match="async with"):
+        asyncio.run(anext(subscriber))
+    with subscriber:
+        pass
+    assert list(subscriber) == [], "one that was closed ends"
+
+
+def test_async_with_opens_and_closes() -> None:
+    async def first(publisher: ScriptedPublisher) -> Joined:
+        async with Subscriber(publisher.endpoint, markets=["inj-usdt", "NOSUCH"]) as subscriber:
+            async for received in subscriber:
+                if isinstance(received.event, Joined):
+                    return received.event
+        raise AssertionError
+
+    with publishing(Script(head=100)) as publisher:
+        opened(publisher)
+        joined = asyncio.run(first(publisher))
+    assert (joined.topics, joined.unmatched) == (1, ("NOSUCH",))

@@ -58,3 +58,22 @@ def test_one_name_is_not_a_list_of_letters() -> None:
     )
     with pytest.raises(ValueError, match="unknown channel 'boo'"):
         Subscriber(channels="boo")
+
+
+def test_names_match_in_any_case_where_they_have_small_letters() -> None:
+    wanted = Wanted(["inj-usdt", "stINJ*"], ["book"])
+    assert wanted.matches("book.INJ-USDT.")
+    assert wanted.matches("book.stINJ-USDT.")
+    assert wanted.matches("book.STINJ-USDT.")
+    assert not wanted.matches("book.INJ-USDT-PERP.")
+    assert not Wanted(["STINJ-USDT"], ["book"]).matches("book.stINJ-USDT.")
+    known = [{"symbol": "INJ-USDT", "market_id": "0x1"}]
+    assert known_symbols(["inj/usdt"], known) == ["INJ-USDT"]
+
+
+def test_what_matches_nothing_is_named() -> None:
+    topics = ["book.INJ-USDT.", "book.BTC-USDT."]
+    wanted = Wanted(["INJ-USDT", "NOSUCH", "eth*", "btc*"], ["book"])
+    assert wanted.unmatched(topics) == ("NOSUCH", "eth*")
+    assert Wanted(["*"], ["book"]).unmatched([]) == ()
+    assert Wanted(["NOSUCH"], ["blocks"]).unmatched(["blocks.chain."]) == ()

@@ -9,7 +9,7 @@ from collector.control.desired_state import Fleet, Selection
 from collector.control.placement import Assignment
 from collector.markets.selection import with_symbols
 from collector.settings.parts import Supervision
-from shards.protocol.settings import Market
+from shards.protocol.settings import CHAIN, Market
 
 TICKERS = ["INJ/USDT", "BTC/USDT", "ETH/USDT", "BTC/USDT PERP"]
 FOUND = with_symbols(
@@ -60,7 +60,7 @@ def test_an_order_is_done_when_it_shows_and_the_next_one_waits_for_that() -> Non
     done = mine.answers[first["token"]]
     assert done == {
         "state": "done",
-        "text": "moved 1 markets: 4 markets, shard 0: 1, shard 1: 2, shard 2: 1",
+        "text": "moved 1 market: 4 markets, shard 0: 1, shard 1: 2, shard 2: 1",
     }
     mine.order([first, second], {})
     assert mine.answers[second["token"]]["state"] == "moving"
@@ -221,3 +221,25 @@ def test_where_no_shard_has_room_the_log_says_what_helps() -> None:
     mine.ease(0, 0.0, {0: 90.0, 1: 88.0}, {})
     assert "collector scale" in mine.notes[-1]
     assert mine.revision == 1
+
+
+def test_the_chains_own_feed_is_never_told_as_a_market() -> None:
+    wanted = {market.market_id: n % 2 for n, market in enumerate([*FOUND[:3], CHAIN])}
+    found = [*FOUND, CHAIN]
+    mine = Fleet(found, Assignment(frozenset((0, 1)), wanted), Selection(("INJ*",)), LIMITS)
+    refused, added, scaled = (
+        order("add", markets=["chain"]),
+        order("add", markets=["*"]),
+        order("scale", number=1),
+    )
+    # The first one is looked up in a new listing before it is refused.
+    mine.order([refused], {})
+    mine.listed(FOUND, 5)
+    mine.order([refused], {})
+    assert mine.answers[refused["token"]]["text"].startswith("no market matches 'chain'")
+    mine.order([added], {})
+    settle(mine)
+    text = mine.answers[added["token"]]["text"]
+    assert text.startswith("added BTC-USDT-PERP: 4 markets, shard 0: ")
+    mine.order([scaled], {})
+    assert mine.answers[scaled["token"]]["text"].endswith(": 4 markets, shard 0: 4")
