@@ -28,6 +28,10 @@ class _Note(msgspec.Struct):
     markets: tuple[Market, ...]
 
 
+_KEPT_LOG_PARTS = 3
+"""Of ten megabytes each."""
+
+
 @contextmanager
 def chain_home(wanted: str | None) -> Iterator[Path]:
     """Give the folder of the chain; a temporary one is gone afterwards."""
@@ -77,6 +81,14 @@ def furnish(
         _write_genesis(home, markets)
         note.write_bytes(msgspec.json.encode(_Note(markets)))
     return markets
+
+
+def tidy(home: Path) -> None:
+    """Remove the oldest parts of the consensus log, which grows without end: its end alone is read."""
+    parts = (home / "data" / "cs.wal").glob("wal.[0-9]*")
+    numbered = sorted(parts, key=lambda part: int(part.suffix[1:]))
+    for part in numbered[:-_KEPT_LOG_PARTS]:
+        part.unlink(missing_ok=True)
 
 
 def run_node(command: Sequence[str], home: Path, environment: Mapping[str, str]) -> None:

@@ -19,7 +19,7 @@ from collector.devnet.binary import need_client
 from collector.devnet.child import Child
 from collector.devnet.config import DevnetConfig
 from collector.devnet.errors import DevnetError
-from collector.devnet.home import CHAIN_ID, chain_home
+from collector.devnet.home import CHAIN_ID, chain_home, tidy
 from collector.devnet.info import DevnetInfo, DevnetMarket, Pids
 from collector.devnet.lifeline import Lifeline
 from collector.devnet.node import Node
@@ -30,6 +30,7 @@ log = logging.getLogger("collector.devnet")
 
 _BOOT_WITHIN_S = 60.0
 _LOOK_EVERY_S = 0.1
+_TIDY_EVERY_S = 60.0
 _TRADER_GRACE_S = 3.0
 _MAX_DEATHS = 5
 """Of node and trader together, unasked for; then something is wrong for good."""
@@ -83,10 +84,11 @@ class Keeper:
 
     def _watch(self, node: Node, trader: Child) -> None:
         while True:
-            # A child's death is a signal too, so there is nothing to poll for.
-            if self._heed(node, None):
+            # A child's death is a signal too, so there is nothing else to wake for.
+            if self._heed(node, _TIDY_EVERY_S):
                 log.info("restarting the node")
                 node.stop()
+            tidy(node.home)
             if self._node_is_down(node):
                 self._boot(node)
                 _say(Ready(self._info(node, trader)))

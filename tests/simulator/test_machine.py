@@ -1,7 +1,9 @@
 """The machine below: full disks, removed folders, few descriptors, closed streams, stopped processes."""
 
 import contextlib
+import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -344,3 +346,29 @@ def test_a_second_signal_forces_and_cleans_up(config: str, tmp_path: Path) -> No
         assert running.leftovers() == []
         assert "forced to stop" in running.log
         assert "Traceback" not in running.log
+
+
+# ---- C27, D28: an aggregator that does not answer -----------------------------------------
+
+
+def test_an_old_summary_is_said_to_be_old_and_reaches_no_coverage(
+    config: str, tmp_path: Path
+) -> None:
+    summary = tmp_path / "summary.json"
+    options = ("--config", config, "--min-coverage", "0.99", "--summary", str(summary))
+    # It is found stuck only after the run.
+    with (tmp_path / "collector.toml").open("a") as file:
+        file.write("[supervision]\nstall_after_s = 60\n")
+    with collector(tmp_path, *options) as running:
+        # The coordinator has heard of it too.
+        eventually(lambda: "4 of 4 markets live after" in running.log, within_s=_WITHIN_S)
+        os.kill(running.pid("aggregator"), signal.SIGSTOP)
+        eventually(
+            lambda: re.search(r"the aggregator is away, this is from \d+ s ago", running.log),
+            within_s=30,
+        )
+        assert running.stop() == 4
+        assert "coverage is unknown: the aggregator has not answered for" in running.log
+    found = json.loads(summary.read_text())
+    assert found["coverage"]["now"] == 1.0
+    assert found["stale_s"] > 2.0

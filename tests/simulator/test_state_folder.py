@@ -158,3 +158,24 @@ def test_a_state_that_cannot_be_kept_is_refused_only_where_it_was_asked_for(
         status = running.await_live()
         assert status["state"]["folder"] is None
         assert "what is known ends with this run" in running.log
+
+
+def test_what_is_too_long_ago_is_named_as_missing(venue: Simulator, tmp_path: Path) -> None:
+    config = venue.config(tmp_path, extra="[limits]\nreplay_blocks = 40\n")
+    options = ("--config", str(config), "--state", str(tmp_path / "kept"))
+    with collector(tmp_path, *options) as first:
+        before = first.await_live()
+        first.stop()
+    venue.await_height(venue.head() + 120)
+    with collector(tmp_path, *options) as second:
+        eventually(lambda: second.status().get("markets", {}).get("live") == 6, within_s=_WITHIN_S)
+        status = second.status()
+        assert status["blocks"]["first"] == before["blocks"]["first"]
+        assert {hole["symbol"] for hole in status["holes"]} == {
+            market["symbol"] for market in second.markets()
+        }
+        for hole in status["holes"]:
+            ((lowest, highest),) = hole["heights"]
+            assert lowest <= before["blocks"]["last"] + 40
+            assert 60 < highest - lowest + 1 < 300
+        assert status["blocks"]["replayed"] >= 6 * 30

@@ -62,11 +62,14 @@ def _set_and_kill(stage: Stage, offset: str) -> None:
             clock.set(offset)
             stage.broke(f"the clock of every process of the collector is set by {offset}")
             exchange.await_height(exchange.head() + 12)
+            listener.drain()
             assert _connects(running) == connects, "something was taken for mute"
             for name in ("shard 0", "aggregator"):
-                _kill(stage, running, name)
-            _mute(stage, exchange, running)
+                _kill(stage, running, listener, name)
+            _mute(stage, exchange, running, listener)
+            listener.drain()
             assert running.stop() == 0
+            listener.drain()
         running = stack.enter_context(_collector(stage, exchange, clock, publish))
         stage.note("healed", "a new coordinator takes up what the first one left")
         exchange.await_height(exchange.head() + 6)
@@ -97,29 +100,32 @@ def _collector(stage: Stage, exchange: Simulator, clock: Clock, publish: str) ->
 
 
 def _connects(running: Running) -> int:
-    return sum(shard["connects"] for shard in running.status()["shards"])
+    status = eventually(running.status, within_s=10, what="an aggregator that answers")
+    return sum(shard["connects"] for shard in status["shards"])
 
 
-def _kill(stage: Stage, running: Running, name: str) -> None:
+def _kill(stage: Stage, running: Running, listener: Listener, name: str) -> None:
     pid = running.pid(name)
     os.kill(pid, signal.SIGKILL)
     stage.note("done", f"{name} is killed")
     stage.await_(
         "healed",
         f"another {name} does its work, everything is live",
-        lambda: running.pid(name) not in (0, pid) and running.live(),
+        lambda: listener.drain() and running.pid(name) not in (0, pid) and running.live(),
         within_s=20,
     )
 
 
-def _mute(stage: Stage, exchange: Simulator, running: Running) -> None:
+def _mute(stage: Stage, exchange: Simulator, running: Running, listener: Listener) -> None:
     market = running.markets()[0]
     exchange.inject(faults.Mute(market=market["ticker"]))
     stage.note("done", f"the subscription of {market['symbol']} is mute")
     stage.await_(
         "seen",
         "its silence is noticed",
-        lambda: "subscribing anew" in running.log,
+        lambda: listener.drain() and "subscribing anew" in running.log,
         within_s=15,
     )
-    stage.await_("healed", "it is live again", running.live, within_s=15)
+    stage.await_(
+        "healed", "it is live again", lambda: listener.drain() and running.live(), within_s=15
+    )
