@@ -35,6 +35,7 @@ from collector.settings.parts import AggregatorConfig, Steering
 from shards.adapters import registry
 from shards.protocol import frames
 from shards.protocol.chain import Chain
+from shards.protocol.channels import OFFERED
 from shards.protocol.control import Answer, Report
 from shards.protocol.events import Gap
 from shards.protocol.frames import (
@@ -55,7 +56,9 @@ log = logging.getLogger(__name__)
 
 OWN_SHARD: Final = 0xFFFF
 """In frames that the aggregator makes itself."""
-_BEGUN: Final = frozenset({"book", "trades", "ticker", "orders"})
+_BEGUN: Final = frozenset(
+    channel.name for channel in OFFERED if channel.is_replayed and not channel.is_chain_wide
+)
 """Channels that every market has once it has joined; the others begin with their first frame."""
 _AGAIN: Final = 32
 """Blocks that a shard has again whose aggregator died with it; subscribers know them by height.

@@ -26,13 +26,14 @@ from collector.archive.ledger import Ledger
 from collector.archive.ranges import count
 from collector.archive.spool import Spool
 from collector.archive.tables import REPLAYED, TABLES, Row, Table, dedupe, rows_of
+from shards.adapters import registry
 from shards.protocol.frames import EVENTS
 
 _BATCH: Final = 8_192
 _encode: Final = msgspec.msgpack.Encoder().encode
 _books: Final = msgspec.msgpack.Decoder(list[Carried]).decode
-UNPROVABLE: Final = frozenset({"indexer-grpc", "indexer-replay"})
-"""Sources that tell no blocks, so that nothing proves that all came."""
+UNPROVABLE: Final = registry.unprovable()
+"""Sources of which nothing proves that all came."""
 
 
 class Output:

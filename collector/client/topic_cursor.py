@@ -32,11 +32,18 @@ from collector.client.frame_codec import Header
 from collector.client.received import Lost, Received
 from collector.client.topic_filter import split
 from shards.adapters import registry
-from shards.protocol.events import Book, Event, Gap, Metadata, Orders, Ticker, Trades
+from shards.protocol.channels import CHANNELS, Identity
+from shards.protocol.events import Book, Event, Gap, Metadata, Ticker, Trades
 from shards.protocol.frames import STATES
 from shards.protocol.trade_ids import KnownTrades
 
 _GAPS_KNOWN: Final = 256
+_EACH_BLOCK: Final = frozenset(
+    channel.name
+    for channel in CHANNELS
+    if channel.identity is Identity.HEIGHT and not channel.is_state
+)
+"""Channels of which each block's event is wanted, and not the newest alone."""
 _BY_HEIGHT: Final = registry.trades_by_height()
 """Sources that bring a block's trades in one frame and in order. Those of others may come late."""
 
@@ -121,13 +128,13 @@ class Position:
             return self._admit_book(event)
         if type(event) is Trades and event.source not in _BY_HEIGHT:
             return self._admit_by_id(event)
-        if type(event) is Trades or type(event) is Orders:
-            return self._admit_block(event.height)
         if type(event) is Gap:
             return self._admit_gap(event)
         if type(event) is Metadata:
             return self._admit_metadata(event)
         assert not isinstance(event, Gap | Metadata)
+        if type(event) is Trades or self.channel in _EACH_BLOCK:
+            return self._admit_block(event.height)
         # Its topic is in order: nothing before it is missing.
         self.complete = max(self.complete, event.height)
         if type(event) is Ticker:

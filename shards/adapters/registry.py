@@ -78,6 +78,12 @@ def trades_by_height() -> frozenset[str]:
     return frozenset(origin for one in by_height for origin in one.origins)
 
 
+def unprovable() -> frozenset[str]:
+    """Name the ``source`` of every event of which nothing proves that all came."""
+    unproved = (one for one in adapters() if one.unprovable)
+    return frozenset(origin for one in unproved for origin in one.origins)
+
+
 def fallbacks(
     found: Endpoints, markets: Mapping[str, Market], access: "Access", time_of: TimeOf
 ) -> list[ReplaySource]:

@@ -123,7 +123,8 @@ class Feed:
     def _publish_top(self, top: Top, book: Book, late: bool) -> None:
         sequence = self.sync.book.sequence
         times = (book.ts_event, book.ts_recv)
-        event = Ticker(self.market_id, book.height, sequence, *times, book.source, *top.best)
+        height = book.height if self.track.has_heights else 0
+        event = Ticker(self.market_id, height, sequence, *times, book.source, *top.best)
         self.builder.other(self.market_id, event, late)
 
     # ---- what is published ----------------------------------------------------------

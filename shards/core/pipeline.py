@@ -17,10 +17,19 @@ from typing import Generic, TypeAlias, TypeVar
 from shards.core.block_slices import split
 from shards.core.feed import Feed
 from shards.core.liveness import Liveness
-from shards.core.record_builder import OtherEvent, RecordBuilder, Request
+from shards.core.record_builder import RecordBuilder, Request
 from shards.protocol.channels import BOOKS, DEFAULT_CHANNELS
 from shards.protocol.errors import DecodeError
-from shards.protocol.events import Block, Cause, Confirmed, Gap, Rejected, Snapshot, Source
+from shards.protocol.events import (
+    Block,
+    Cause,
+    Confirmed,
+    Gap,
+    OtherEvent,
+    Rejected,
+    Snapshot,
+    Source,
+)
 from shards.protocol.frames import Record
 from shards.protocol.ledger import MarketLedger
 from shards.protocol.settings import Limits, Market

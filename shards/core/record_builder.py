@@ -11,17 +11,7 @@ from zlib import crc32
 import msgspec
 
 from shards.protocol.channels import BY_EVENT, BY_KIND, DEFAULT_CHANNELS
-from shards.protocol.events import (
-    Book,
-    Funding,
-    Gap,
-    Oracle,
-    Orders,
-    Pulse,
-    Ticker,
-    Trades,
-    number_of,
-)
+from shards.protocol.events import Book, Gap, Oracle, OtherEvent, Trades, number_of
 from shards.protocol.frames import (
     BY_ID,
     KEYFRAME,
@@ -39,8 +29,6 @@ from shards.protocol.settings import Limits, Market
 from shards.protocol.text import symbol_of
 from shards.protocol.trade_ids import TradeIdentity
 
-OtherEvent: TypeAlias = Ticker | Orders | Pulse | Oracle | Funding
-"""What is collected on request."""
 _BOOK_ALONE: Final = 1 << 62
 """Above every height: no block need be had again (`Track.rewind`)."""
 

@@ -11,6 +11,8 @@ class Track:
 
     is_confirmed = False
     """Whether the source is known to serve the market."""
+    has_heights = True
+    """Whether the source names the block of a change of the book."""
     held = 0
     """Blocks that wait until earlier ones are replayed."""
 

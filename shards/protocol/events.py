@@ -265,6 +265,8 @@ class Metadata(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 Event: TypeAlias = Book | Trades | Gap | Ticker | Oracle | Pulse | Orders | Funding | Metadata
 """Everything that a frame can carry."""
+OtherEvent: TypeAlias = Ticker | Oracle | Pulse | Orders | Funding
+"""What is collected on request, and made into frames by its row alone (channels.py)."""
 
 
 class BookUpdate(msgspec.Struct, frozen=True, gc=False):

@@ -109,6 +109,8 @@ class _Trades:
 class ProofTrack(Track):
     """What was compared of one market, and when."""
 
+    has_heights = False
+
     def __init__(
         self, feed: Feed, market: Market, reader: Reader, head: Head, bounds: Bounds
     ) -> None:
