@@ -5,30 +5,24 @@ Real sockets and processes: the exchange, a shard, the aggregator, a subscriber.
 """
 
 import asyncio
-import multiprocessing
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from collector import Book, Subscriber, Trades
-from collector.aggregator import process as aggregator
 from collector.markets import networks
 from collector.markets.assessment import assess
 from collector.markets.discovery import discover
-from collector.settings.parts import AggregatorConfig
-from shards import worker
 from shards.adapters import registry
 from shards.net.access import Access
 from shards.protocol.events import Gap
 from shards.protocol.order_book import OrderBook
-from shards.protocol.settings import Endpoints, Market, ShardConfig
-from tests.system.running import free_port_pair
-from tests.toy import exchange, processes
+from shards.protocol.settings import Endpoints
+from tests.toy import exchange
 from tests.toy.adapter import PLACE
 from tests.toy.exchange import Exchange
+from tests.toy.processes import collecting
 
 BATCHES = 100
 
@@ -42,36 +36,6 @@ def _registered() -> None:
 async def toy() -> AsyncIterator[Exchange]:
     async with Exchange() as running:
         yield running
-
-
-@contextmanager
-def collecting(endpoints: Endpoints, markets: list[Market], folder: Path) -> Iterator[str]:
-    """An aggregator and a shard as processes; where they publish."""
-    publish = f"tcp://127.0.0.1:{free_port_pair()}"
-    link = f"ipc://{folder}/link"
-    of_aggregator = AggregatorConfig(
-        epoch=1, publish=(publish,), pull=f"ipc://{folder}/push", folder=str(folder),
-        markets=tuple(markets), endpoints=endpoints, every_market=False, source="toy", link=link,
-    )  # fmt: skip
-    of_shard = ShardConfig(
-        shard=0, epoch=1, source="toy", endpoints=endpoints, markets=tuple(markets),
-        push=f"ipc://{folder}/push", link=link,
-    )  # fmt: skip
-    context = multiprocessing.get_context("spawn")
-    started = []
-    mains: list[tuple[Any, Any]] = [(aggregator.main, of_aggregator), (worker.main, of_shard)]
-    for main, config in mains:
-        heartbeat = context.Value("d", lock=False)
-        child = context.Process(target=processes.run, args=(main, config, heartbeat))
-        child.start()
-        started.append(child)
-    try:
-        yield publish
-    finally:
-        for child in reversed(started):
-            child.terminate()
-            child.join(20)
-            assert child.exitcode == 0, "it did not end of its own accord"
 
 
 async def test_everything_of_a_third_exchange_arrives_once_and_in_order(
