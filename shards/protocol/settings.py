@@ -10,7 +10,7 @@ LogFormat: TypeAlias = Literal["text", "json"]
 SourceName: TypeAlias = str
 """The name of an adapter (adapters/registry.py)."""
 MarketType = Literal["spot", "derivative", "binary", "chain"]
-"""``chain`` is the feed of the chain itself, which is handled like a market's (chainfeed.py)."""
+"""``chain`` is the feed of the chain itself, which is handled like a market's (core/chain_track.py)."""
 
 Count: TypeAlias = Annotated[int, msgspec.Meta(ge=1)]
 CountOrZero: TypeAlias = Annotated[int, msgspec.Meta(ge=0)]

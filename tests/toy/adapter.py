@@ -100,6 +100,7 @@ class ToyRecovery:
 
     halted = False
     waiting = 0
+    nodes = None
 
     def __init__(self, parts: Surroundings) -> None:
         self._parts = parts
