@@ -19,6 +19,9 @@ class Guard(Protocol):
     async def admit(self, endpoint: str) -> None:
         """Wait until a session may begin; raise SourceError where it may not."""
 
+    async def check_block(self, endpoint: str, height: int, ts_event: int) -> None:
+        """Hold a block of an endpoint against the chain; raise SourceError if it is not of it."""
+
     def head(self) -> int:
         """Return the highest block that was heard."""
 
@@ -33,6 +36,8 @@ class Reconnecting(abc.ABC):
         self._cause: Cause = "disconnect"
         self.guard: Guard | None = None
         """Set by who watches the chain."""
+        self._proven: set[str] = set()
+        """Endpoints whose blocks were held against the chain."""
 
     @abc.abstractmethod
     async def _session(self, endpoint: str) -> None:
@@ -44,10 +49,33 @@ class Reconnecting(abc.ABC):
             endpoint = await self.endpoints.next()
             try:
                 if self.guard is not None:
-                    await self.guard.admit(endpoint)
+                    await self._admit(endpoint, self.guard)
                 await self._session(endpoint)
             except SourceError as error:
                 self.endpoints.failed(error.reason, unreachable=error.unreachable)
                 cause, self._cause = self._cause, "disconnect"
+                if cause == "chain_changed":
+                    self._proven.clear()
                 self._sink.disconnected(cause, error.reason)
                 log.warning("%s %s: %s; reconnecting", self._name, error.endpoint, error.reason)
+
+    async def _admit(self, endpoint: str, guard: Guard) -> None:
+        """
+        Make sure that an endpoint has the chain that is collected.
+
+        A stream does not name its chain. Before its blocks can follow others, of another endpoint or
+        of a former process, one of them is held against the chain's record.
+
+        Raises:
+            SourceError: If it has another chain.
+
+        """
+        await guard.admit(endpoint)
+        may_differ = guard.head() > 0 or len(self.endpoints.states()) > 1
+        if may_differ and endpoint not in self._proven:
+            await self._prove(endpoint, guard)
+            self._proven.add(endpoint)
+
+    async def _prove(self, endpoint: str, guard: Guard) -> None:
+        """Hear one block of an endpoint on trial, and hold it against the chain, where that is done."""
+        del endpoint, guard

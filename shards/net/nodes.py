@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from shards.net.access import Access
-from shards.net.rpc import Rpc, block_hash, view_of
+from shards.net.rpc import Rpc, block_hash, block_time, view_of
 from shards.protocol.chain import Chain, Mark, NodeView
 from shards.protocol.control import NodeReport
 from shards.protocol.errors import SourceError
@@ -138,6 +138,16 @@ class Nodes:
         for node in self.nodes:
             # A successor cannot know which of them had it, only that this is our chain.
             node.was_ours = node.was_ours or bool(self.chain.marks)
+
+    async def block_time(self, height: int) -> int | None:
+        """Return when a block of our chain was made, in ns; None where no node can say."""
+        for node in self._ours():
+            try:
+                if found := await block_time(node.rpc, height):
+                    return found
+            except SourceError:
+                continue
+        return None
 
     def foreign(self) -> str:
         """Say why the nodes that answer have another chain; empty if one of them has ours."""

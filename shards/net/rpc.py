@@ -151,6 +151,7 @@ class _BlockId(msgspec.Struct):
 
 class _Header(msgspec.Struct):
     last_block_id: _BlockId
+    time: str = ""
 
 
 class _HeaderResult(msgspec.Struct):
@@ -208,12 +209,29 @@ async def block_hash(rpc: Rpc, height: int) -> str:
 
     """
     # The next block's header names it; a whole block, transactions and all, would be larger.
-    answer = await rpc.call("header", height=str(height + 1))
+    header = await _header_of(rpc, height + 1)
+    return header.last_block_id.hash if header is not None else ""
+
+
+async def block_time(rpc: Rpc, height: int) -> int:
+    """
+    Ask for a block's time, in ns; 0 where the node does not have it.
+
+    Raises:
+        SourceError: If no answer came, or none that can be read.
+
+    """
+    header = await _header_of(rpc, height)
+    return _ns(header.time) if header is not None else 0
+
+
+async def _header_of(rpc: Rpc, height: int) -> _Header | None:
+    answer = await rpc.call("header", height=str(height))
     try:
         result = _header.decode(answer).result
     except UNREADABLE as error:
         raise SourceError(rpc.endpoint, f"header: {error}") from None
-    return result.header.last_block_id.hash if result and result.header else ""
+    return result.header if result is not None else None
 
 
 def _ns(text: str) -> int:

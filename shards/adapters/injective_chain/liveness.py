@@ -9,7 +9,7 @@ from typing import Final
 from shards.adapters.interface import Source
 from shards.core.blocks import Blocks
 from shards.core.pipeline import Pipeline
-from shards.net.nodes import Nodes
+from shards.net.nodes import BEHIND, Nodes
 from shards.protocol.errors import SourceError
 from shards.push import Pusher
 from shards.runtime.clock import SetClock
@@ -22,6 +22,10 @@ _LOOK_S: Final = 15.0
 _ADMIT_S: Final = 2.0
 """How long a session waits for a node that says which chain it has."""
 _TURN_S: Final = 0.05
+_RECORDED_TURNS: Final = 20
+"""How often a node is asked for a block that was just heard."""
+_SAME_NS: Final = 2_000_000
+"""A stream tells a block's time to the millisecond, its record to the nanosecond."""
 _BURST_S: Final = 1.0
 """How far apart the subscriptions may hear the first block after a silence."""
 
@@ -104,6 +108,29 @@ class Watch:
                 # Nobody can say. Blocks that cannot be its own are found as they come.
                 return
             await asyncio.sleep(_TURN_S)
+
+    async def check_block(self, endpoint: str, height: int, ts_event: int) -> None:
+        """
+        Hold a block of a stream against the chain's record.
+
+        Raises:
+            SourceError: If it is of another chain.
+
+        """
+        recorded = None
+        for _ in range(_RECORDED_TURNS):
+            # The record of a block may be there a moment after the block.
+            recorded = await self._nodes.block_time(height)
+            if recorded is not None or await self._nodes.look() is None:
+                break
+            await asyncio.sleep(_TURN_S)
+        if recorded is not None and abs(recorded - ts_event) > _SAME_NS:
+            reason = f"its block {height} was made at another time than that of our chain"
+        elif recorded is None and 0 < self._nodes.head < height - BEHIND:
+            reason = f"its block {height} is unknown to every node; they are at {self._nodes.head}"
+        else:
+            return
+        raise SourceError(endpoint, f"not the chain that is collected: {reason}")
 
     async def _look_into(self, height: int) -> None:
         """A block came that cannot be of our chain: is the chain another one, or the endpoint?"""

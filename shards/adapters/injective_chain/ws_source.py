@@ -18,7 +18,7 @@ from picows import WSMsgType, WSTransport
 from shards.adapters.injective_chain import ws_decoder as plain, ws_extras_decoder as full
 from shards.adapters.injective_chain.filters import filters
 from shards.adapters.interface import Sink
-from shards.adapters.reconnecting import Reconnecting
+from shards.adapters.reconnecting import Guard, Reconnecting
 from shards.core.pipeline import Decoder
 from shards.net import websocket
 from shards.net.access import Access
@@ -139,7 +139,11 @@ class ChainWs(Reconnecting):
             if better is None:
                 continue
             try:
-                await self._try_out(better)
+                if self.guard is not None and self._markets:
+                    await self.guard.admit(better)
+                    # Two endpoints are not told of a block in the same instant.
+                    block = await self._try_out(better, since=self.guard.head() - 1)
+                    await self.guard.check_block(better, block.height, block.ts_event)
             except SourceError as error:
                 self.endpoints.probed(better, error.reason)
                 continue
@@ -147,39 +151,39 @@ class ChainWs(Reconnecting):
             log.info("chain-ws %s brings blocks again: leaving %s", better, endpoint)
             self.reconnect("disconnect", f"returning to {better}")
 
-    async def _try_out(self, endpoint: str) -> None:
+    async def _prove(self, endpoint: str, guard: Guard) -> None:
+        """Hear one block of an endpoint on trial, and hold it against the chain."""
+        if self._markets:
+            block = await self._try_out(endpoint, since=0)
+            await guard.check_block(endpoint, block.height, block.ts_event)
+
+    async def _try_out(self, endpoint: str, *, since: int) -> Block:
         """
-        Subscribe one market at an endpoint until a block at the head comes.
+        Subscribe one market at an endpoint until a block as high as this comes, and return it.
 
         Raises:
             SourceError: If none does in time.
 
         """
-        guard, market = self.guard, next(iter(self._markets.values()), None)
-        at_head: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        market = next(iter(self._markets.values()))
+        found: asyncio.Future[Block] = asyncio.get_running_loop().create_future()
 
         def take(payload: bytes | memoryview, ts_recv: int, last: bool) -> None:
             _, message = self.decode(payload, 0)
-            # The one that we hear and this one are not told of a block in the same instant.
-            newest = guard.head() if guard is not None else 0
-            if type(message) is Block and message.height >= newest - 1 and not at_head.done():
-                at_head.set_result(None)
+            if type(message) is Block and message.height >= since and not found.done():
+                found.set_result(message)
 
-        if guard is not None:
-            await guard.admit(endpoint)
         transport, listener = await websocket.connect(endpoint, take, access=self._access)
         try:
-            if market is not None:
-                transport.send(WSMsgType.TEXT, subscribe_request(1, market, self._channels))
-                done, _ = await asyncio.wait(
-                    (at_head, listener.ended),
-                    timeout=_TRY_S,
-                    return_when=asyncio.FIRST_COMPLETED,
-                )
-                if at_head not in done:
-                    ended = listener.ended in done and not listener.ended.exception()
-                    reason = listener.ended.result() if ended else "no block at the head"
-                    raise SourceError(endpoint, f"tried out: {reason}")
+            transport.send(WSMsgType.TEXT, subscribe_request(1, market, self._channels))
+            done, _ = await asyncio.wait(
+                (found, listener.ended), timeout=_TRY_S, return_when=asyncio.FIRST_COMPLETED
+            )
+            if found in done:
+                return found.result()
+            ended = listener.ended in done and not listener.ended.exception()
+            reason = listener.ended.result() if ended else f"no block at the head in {_TRY_S:.0f} s"
+            raise SourceError(endpoint, f"tried out: {reason}")
         finally:
             transport.disconnect(graceful=False)
 

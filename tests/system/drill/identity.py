@@ -7,6 +7,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from collector.client.received import ChainReplaced
+from tests.simulator import faults
 from tests.simulator.client import simulator
 from tests.system.drill.reading import agrees
 from tests.system.drill.registry import Stage, drill
@@ -114,3 +115,54 @@ def _assert_new(status: dict[str, Any], old_head: int) -> None:
     assert status["blocks"]["last"] < old_head or status["blocks"]["first"] < old_head, status
     assert (status["completeness"], status["blocks"]["missing"]) == (1.0, 0), status["holes"]
     assert status["gaps"]["open"] == 0, status["gaps"]
+
+
+@drill("A1N", "endpoints of another network among ours")
+def another_network(stage: Stage) -> None:
+    """Each is refused by name, also where it is the only one that is left."""
+    with (
+        simulator("--markets", "6", "--block-time", "0.3", "--touched", "all") as ours,
+        simulator(
+            *("--markets", "6", "--block-time", "0.3", "--touched", "all"),
+            *("--seed", "1", "--chain-id", "injective-888"),
+        ) as other,
+    ):
+        path = stage.folder / "collector.toml"
+        path.write_text(
+            f'[network]\nchain_ws = ["{ours.ws}", "{other.ws}"]\nchain_grpc = ["{ours.grpc}"]\n'
+            f'rpc = ["{ours.rpc}", "{other.rpc}"]\n'
+        )
+        with _collecting(stage, path) as (running, listener):
+            stage.await_(
+                "said",
+                "the status names the network of the other RPC endpoint",
+                lambda: "network injective-888" in _reason(running, other.rpc),
+                within_s=20,
+            )
+            ours.inject(faults.Stop(protocol="ws", for_s=6.0))
+            stage.broke(
+                "our stream is away; only that of the other network, as far as ours, answers"
+            )
+            stage.await_(
+                "seen",
+                "the stream of the other network is refused by name",
+                lambda: "not the chain that is collected" in running.log,
+                within_s=15,
+            )
+            stage.await_("healed", "all live, on our stream again", running.live, within_s=30)
+            status = running.status()
+            for market in running.markets()[:3]:
+                head = ours.head()
+                eventually(
+                    lambda m=market, h=head: agrees(listener, ours, m, since=h),  # type: ignore[misc]
+                    within_s=10,
+                    what="our book",
+                )
+            stage.note("healed", "books are ours; nothing of the other network was published")
+    assert not status["chain"]["former"]
+    assert (status["completeness"], status["blocks"]["missing"]) == (1.0, 0), status["holes"]
+
+
+def _reason(running: Running, endpoint: str) -> str:
+    nodes = (running.status().get("chain") or {}).get("nodes", [])
+    return next((node["reason"] for node in nodes if node["endpoint"] == endpoint), "")
