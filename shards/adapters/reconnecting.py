@@ -74,7 +74,8 @@ class Reconnecting(abc.ABC):
         may_differ = guard.head() > 0 or len(self.endpoints.states()) > 1
         if may_differ and endpoint not in self._proven:
             await self._prove(endpoint, guard)
-            self._proven.add(endpoint)
+        # Where nothing was heard before, and nobody else can be, it is what others must equal.
+        self._proven.add(endpoint)
 
     async def _prove(self, endpoint: str, guard: Guard) -> None:
         """Hear one block of an endpoint on trial, and hold it against the chain, where that is done."""
