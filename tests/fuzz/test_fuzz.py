@@ -1,0 +1,38 @@
+"""The kept inputs go through their targets; where atheris is, new ones for some seconds each."""
+
+import importlib.util
+import os
+import subprocess
+import sys
+
+import pytest
+
+from tests.fuzz.__main__ import CORPUS
+from tests.fuzz.targets import TARGETS
+
+_SECONDS = int(os.environ.get("FUZZ_SECONDS", "5"))
+needs_atheris = pytest.mark.skipif(
+    importlib.util.find_spec("atheris") is None,
+    reason="atheris is not installed (no wheel for this Python, or pip install atheris)",
+)
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_the_kept_inputs_do_no_harm(name: str) -> None:
+    inputs = sorted((CORPUS / name).iterdir())
+    assert inputs
+    for path in inputs:
+        TARGETS[name](path.read_bytes())
+
+
+@needs_atheris
+@pytest.mark.parametrize("name", TARGETS)
+def test_nor_do_new_ones(name: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.fuzz", name, "--seconds", str(_SECONDS)],
+        capture_output=True,
+        text=True,
+        timeout=_SECONDS + 60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-4_000:]
