@@ -6,12 +6,11 @@ import logging
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
-from shards.adapters.injective_chain.replay import EventProviderReplay, RpcReplay
+from shards.adapters import registry
 from shards.adapters.interface import BlockGone, ReplaySource, Unable
 from shards.net.access import Access
 from shards.net.backoff import Backoff
 from shards.net.rate_limiter import Pace
-from shards.net.rpc import Rpc
 from shards.protocol.errors import SourceError
 from shards.protocol.events import Block
 from shards.protocol.settings import Endpoints
@@ -23,11 +22,7 @@ _AT_ONCE: Final = 4
 
 def sources_of(network: Endpoints, access: Access, *, with_extras: bool) -> list[ReplaySource]:
     """Make everything that past blocks can be had from, the best first."""
-    found: list[ReplaySource] = [
-        RpcReplay(Rpc(url, access), with_extras=with_extras) for url in network.rpc
-    ]
-    found += [EventProviderReplay(at, access, with_extras=with_extras) for at in network.events]
-    return found
+    return registry.past_blocks(network, access, with_extras=with_extras)
 
 
 class Filler:

@@ -230,6 +230,12 @@ class Adapter:
         """Make what runs beside the data path."""
         raise NotImplementedError
 
+    def past_blocks(
+        self, endpoints: Endpoints, access: "Access", *, with_extras: bool
+    ) -> list[ReplaySource]:
+        """Make what whole blocks of the past can be had from, the best first; none by default."""
+        return []
+
     def fallbacks(
         self, endpoints: Endpoints, markets: Mapping[str, Market], access: "Access", time_of: TimeOf
     ) -> list[ReplaySource]:

@@ -84,6 +84,12 @@ def unprovable() -> frozenset[str]:
     return frozenset(origin for one in unproved for origin in one.origins)
 
 
+def past_blocks(found: Endpoints, access: "Access", *, with_extras: bool) -> list[ReplaySource]:
+    """Return what whole blocks of the past can be had from, by the first adapter that has any."""
+    had = (one.past_blocks(found, access, with_extras=with_extras) for one in adapters())
+    return next(filter(None, had), [])
+
+
 def fallbacks(
     found: Endpoints, markets: Mapping[str, Market], access: "Access", time_of: TimeOf
 ) -> list[ReplaySource]:

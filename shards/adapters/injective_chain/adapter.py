@@ -11,11 +11,12 @@ from shards.adapters.interface import (
     BlockSource,
     Evidence,
     Recovery,
+    ReplaySource,
     Sink,
     Source,
     Surroundings,
 )
-from shards.protocol.settings import Market, ShardConfig
+from shards.protocol.settings import Endpoints, Market, ShardConfig
 from shards.protocol.trade_ids import TradeIdentity
 
 if TYPE_CHECKING:
@@ -68,6 +69,19 @@ class InjectiveChain(Adapter):
         from shards.adapters.injective_chain.recovery import ChainRecovery
 
         return ChainRecovery(parts)
+
+    def past_blocks(
+        self, endpoints: Endpoints, access: "Access", *, with_extras: bool
+    ) -> list[ReplaySource]:
+        """Read the nodes' own record, then the event providers'."""
+        from shards.adapters.injective_chain.replay import EventProviderReplay, RpcReplay
+        from shards.net.rpc import Rpc
+
+        found: list[ReplaySource] = [
+            RpcReplay(Rpc(url, access), with_extras=with_extras) for url in endpoints.rpc
+        ]
+        events = endpoints.events
+        return found + [EventProviderReplay(at, access, with_extras=with_extras) for at in events]
 
     def list_markets(self, endpoint: str, access: "Access") -> Iterable[Market]:
         """Ask by the chain's v2 queries."""
