@@ -1,4 +1,4 @@
-"""`collector verify`: a running collector against the chain's own record."""
+"""`collector verify`: a running collector, or an archive, against the chain's own record."""
 
 import sys
 from typing import Any, Final
@@ -30,6 +30,11 @@ _CHANNELS: Final = ("book", "trades")
     "--config",
     metavar="FILE",
     help="TOML file of the collector: --rpc and --grpc are taken from it.",
+)
+@options.option(
+    "--network",
+    metavar="NAME",
+    help="Ask the nodes of this network instead: mainnet, testnet, local, or one of --config.",
 )
 @options.option(
     "--duration",
@@ -74,6 +79,12 @@ _CHANNELS: Final = ("book", "trades")
     metavar="FILE",
     help="Write the frames received to this file, for --capture.",
 )
+@options.option(
+    "--archive",
+    metavar="DIR",
+    help="Check this archive instead of a running collector: its files, sequences and ids; and "
+    "against the chain with --network, --rpc or --config.",
+)
 @options.json("Print the counts as one JSON object.")
 def verify(*, as_json: bool, **asked: Any) -> None:
     """
@@ -82,7 +93,12 @@ def verify(*, as_json: bool, **asked: Any) -> None:
     Every trade is compared with the chain's block results, every book with the order-book query
     pinned to its height, the ledger with the chain's heights. Exits with 4 on any difference,
     with 3 if something cannot be reached.
+
+    With --archive: files against the manifest, facts against their digests, sequences and ids
+    without holes that coverage does not name; then every trade and change against the chain.
     """
+    if asked["archive"] and (asked["capture"] or asked["record"]):
+        raise click.UsageError("--archive excludes --capture and --record")
     if asked["capture"] and asked["record"]:
         raise click.UsageError("--capture and --record exclude each other")
     from collector.verify import check
@@ -90,7 +106,7 @@ def verify(*, as_json: bool, **asked: Any) -> None:
     from collector.verify.chain import Unreachable
 
     try:
-        findings = check.run(asked)
+        findings = check.of_archive(asked) if asked["archive"] else check.run(asked)
     except (CaptureError, Unreachable, ValueError) as error:
         raise ConfigError(str(error)) from None
     if as_json:

@@ -1,19 +1,24 @@
 """
-The trades of one block, read from CometBFT's ``block_results``.
+The trades and book changes of one block, read from CometBFT's ``block_results``.
 
 The events count in the order in which the node makes them: begin-block, each
 transaction's, end-block. ``trade_id`` is ``{height}_{n}``, n counting all trades of the
 block. Each v2 event has a v1beta1 twin, which does not count.
 """
 
+import base64
 import json
 from collections.abc import Iterator
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from collector.verify.amounts import address, amount, hexadecimal
 
 _SPOT: Final = "injective.exchange.v2.EventBatchSpotExecution"
 _DERIVATIVE: Final = "injective.exchange.v2.EventBatchDerivativeExecution"
+_BOOKS: Final = "injective.exchange.v2.EventOrderbookUpdate"
+
+Sides: TypeAlias = tuple[frozenset[tuple[str, str]], frozenset[tuple[str, str]]]
+"""Bids and asks that changed, ``(price, quantity)``; quantity 0 takes a level out."""
 
 FIELDS: Final = (
     *("trade_id", "side", "price", "quantity", "fee", "execution_type"),
@@ -71,6 +76,35 @@ def _executions(result: dict[str, Any]) -> Iterator[dict[str, Any]]:
     for transaction in result.get("txs_results") or ():
         yield from (event for event in transaction.get("events") or () if counts(event))
     yield from (event for event in of_block if not begins(event))
+
+
+def changes(result: dict[str, Any]) -> dict[tuple[str, int], Sides]:
+    """
+    List the book changes of a ``block_results`` result, by market id and sequence.
+
+    Raises:
+        ValueError, KeyError: If it is not of this format.
+
+    """
+    events = [*(result.get("finalize_block_events") or ())]
+    for transaction in result.get("txs_results") or ():
+        events += transaction.get("events") or ()
+    found: dict[tuple[str, int], Sides] = {}
+    for event in events:
+        if event["type"] != _BOOKS:
+            continue
+        for attribute in event["attributes"]:
+            if attribute["key"] in ("spot_updates", "derivative_updates"):
+                for update in json.loads(attribute["value"]) or ():
+                    book = update["orderbook"]
+                    market_id = "0x" + base64.b64decode(book["market_id"]).hex()
+                    sides = (_levels(book.get("buy_levels")), _levels(book.get("sell_levels")))
+                    found[market_id, int(update["seq"])] = sides
+    return found
+
+
+def _levels(levels: list[dict[str, str]] | None) -> frozenset[tuple[str, str]]:
+    return frozenset((amount(x["p"]), amount(x.get("q", "0"))) for x in levels or ())
 
 
 def _spot(fill: dict[str, Any]) -> tuple[str, str, str, str]:

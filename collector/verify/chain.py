@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 import grpc
 
-from collector.verify.block_results import ChainTrade, trades
+from collector.verify.block_results import ChainTrade, Sides, changes, trades
 from shards.adapters.messages import INJECTIVE
 from shards.net.access import Access
 from shards.protocol.errors import UNREADABLE
@@ -81,6 +81,18 @@ class Chain:
         self.book(_NO_MARKET, "spot", self.latest())
         self._patience_s = patience_s
 
+    def greet_rpc(self) -> None:
+        """
+        Make sure that the RPC endpoint answers, as soon as `greet` does.
+
+        Raises:
+            Unreachable: If it does not.
+
+        """
+        patience_s, self._patience_s = self._patience_s, min(self._patience_s, _GREET_S)
+        self.latest()
+        self._patience_s = patience_s
+
     def latest(self) -> int:
         """
         Return the height of the newest block.
@@ -107,6 +119,35 @@ class Chain:
             f"block_results of height {height}",
             lambda: trades(self._get(f"/block_results?height={height}")),
         )
+
+    def lowest(self) -> int:
+        """
+        Return the lowest height that the node has still.
+
+        Raises:
+            Unreachable: If the node does not say.
+
+        """
+
+        def ask() -> int:
+            return int(self._get("/status")["sync_info"]["earliest_block_height"])
+
+        return self._insist("its lowest height", ask)
+
+    def record(self, height: int) -> tuple[list[ChainTrade], dict[tuple[str, int], Sides]]:
+        """
+        Return a block's trades, and its book changes by market id and sequence.
+
+        Raises:
+            Unreachable: If the node does not have them, or does not answer.
+
+        """
+
+        def ask() -> tuple[list[ChainTrade], dict[tuple[str, int], Sides]]:
+            result = self._get(f"/block_results?height={height}")
+            return trades(result), changes(result)
+
+        return self._insist(f"block_results of height {height}", ask)
 
     def book(self, market_id: str, market_type: str, height: int) -> ChainBook:
         """

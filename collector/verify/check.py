@@ -1,5 +1,6 @@
 """One check, from what `collector verify` was asked to what was found."""
 
+import importlib.util
 import threading
 from contextlib import closing
 from pathlib import Path
@@ -9,14 +10,36 @@ import msgspec
 
 from collector.client.requests import RequestClient
 from collector.markets import networks
+from collector.settings import installed
 from collector.settings.parts import requests_endpoint
 from collector.verify import replayed
+from collector.verify.archive_findings import ArchiveFindings
 from collector.verify.chain import Chain
 from collector.verify.findings import Findings
 from collector.verify.live import Live, Options
 from collector.verify.signals import first_one_sets
 from shards.protocol.errors import ConfigError
 from shards.protocol.settings import Endpoints
+
+
+def of_archive(asked: dict[str, Any]) -> ArchiveFindings:
+    """
+    Check an archive; also against a chain where one is named.
+
+    Raises:
+        ConfigError: If there is no archive, or it cannot be checked as asked.
+        Unreachable: If the node does not answer.
+
+    """
+    if importlib.util.find_spec("pyarrow") is None:
+        raise ConfigError(installed.missing("archive", "the extra 'archive' is"))
+    from collector.verify.archive_check import Check
+
+    root = Path(asked["archive"])
+    if not (asked["rpc"] or asked["network"] or asked["config"]):
+        return Check(root).run()
+    with _chain(asked) as chain:
+        return Check(root, chain).run()
 
 
 def run(asked: dict[str, Any]) -> Findings:
@@ -84,16 +107,21 @@ def _chain(asked: dict[str, Any]) -> "closing[Chain]":
         max_rps=asked["max_rps"],
         patience_s=asked["patience"],
     )
-    chain.greet()
+    if asked["archive"]:
+        # No books are asked for, so that gRPC need not be there.
+        chain.greet_rpc()
+    else:
+        chain.greet()
     return closing(chain)
 
 
 def _network(asked: dict[str, Any]) -> Endpoints:
     """Find out where the node is, as far as the options do not say it all."""
-    if asked["config"]:
-        file = networks.read(asked["config"])
-        return networks.described(file.options.get("network", "local"), file)[1]
-    if asked["capture"] or (asked["rpc"] and asked["grpc"]):
+    if asked["config"] or asked["network"]:
+        file = networks.read(asked["config"]) if asked["config"] else networks.File()
+        name = asked["network"] or file.options.get("network", "local")
+        return networks.described(name, file)[1]
+    if asked["capture"] or asked["archive"] or (asked["rpc"] and asked["grpc"]):
         return networks.LOCAL
     with RequestClient(requests_endpoint(asked["connect"])) as client:
         try:

@@ -9,6 +9,7 @@ change of every block has to be in the archive exactly once, by the chain's own 
 
 import argparse
 import collections
+import contextlib
 import hashlib
 import json
 import os
@@ -27,6 +28,8 @@ import pyarrow as pa
 
 from collector.archive import layout, manifest
 from collector.archive.reading import read
+from collector.verify.archive_check import Check
+from collector.verify.chain import Chain
 from tests.system import chain_record
 from tests.system.running import COLLECTOR, Devnet, Running, collector, devnet, eventually
 
@@ -51,11 +54,13 @@ class Verdict(NamedTuple):
     unreadable: int
     missing: int
     """Heights that the coverage says are missing."""
+    wrong: int
+    """What `verify --archive` says against the same node."""
 
     @property
     def is_clean(self) -> bool:
         """Whether nothing is wrong."""
-        wrong = (self.lost, self.doubled, self.altered, self.unreadable, self.missing)
+        wrong = (self.lost, self.doubled, self.altered, self.unreadable, self.missing, self.wrong)
         return not any(wrong) and self.trades > 0 and self.changes > 0
 
 
@@ -167,7 +172,16 @@ def _count(node: Devnet, archive: Path, kills: int, by_point: dict[str, int]) ->
         altered=altered,
         unreadable=_unreadable(archive),
         missing=sum(row["missing"] for row in coverage),
+        wrong=_verified(node, archive),
     )
+
+
+def _verified(node: Devnet, archive: Path) -> int:
+    """Count what the product's own check finds, which reads both by other code."""
+    with contextlib.closing(Chain(node.rpc, node.grpc, max_rps=400.0)) as chain:
+        found = Check(archive, chain).run()
+    sys.stderr.writelines(f"verify: {example}\n" for example in found.examples)
+    return sum(found.wrong.values()) + (found.blocks_compared == 0)
 
 
 _FIELDS: Final = (

@@ -1,0 +1,159 @@
+"""
+An archive as it lies on disk: its manifest and its Parquet files, read apart from what wrote them.
+
+The names and digests are those that docs/archive.md describes; nothing here is the recorder's.
+"""
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from shards.protocol.errors import ConfigError
+
+LOCAL: Final = frozenset({"market", "ts_recv", "ts_pub", "source", "shard", "reason", "overflow"})
+"""Columns that say how a fact came here; all others are of fact."""
+_NULL: Final = frozenset({"notional"})
+"""Amounts that are null where they cannot be told; the others are the empty text then."""
+_BATCH: Final = 8_192
+_encode: Final = msgspec.msgpack.Encoder().encode
+
+
+class File(msgspec.Struct):
+    """One file as the manifest describes it; heights of the range, both ends included."""
+
+    path: str
+    channel: str
+    date: str
+    first: int
+    last: int
+    rows: int
+    bytes: int
+    file_sha256: str
+    facts_sha256: str = ""
+
+
+class _Line(msgspec.Struct):
+    act: str
+    files: list[File]
+    removed: list[str] = []
+
+
+_decode: Final = msgspec.json.Decoder(_Line).decode
+
+
+class Archive:
+    """One folder: the files that count, and how many lines of its manifest cannot be read."""
+
+    def __init__(self, root: Path) -> None:
+        """
+        Read the manifest.
+
+        Raises:
+            ConfigError: If the folder is no archive.
+
+        """
+        self.root = root
+        self.files: dict[str, File] = {}
+        self.torn = 0
+        """Lines that a kill cut short; a writer wrote them again."""
+        if not (root / "_archive.json").is_file():
+            raise ConfigError(f"{root}: no archive is here (there is no _archive.json)")
+        try:
+            content = (root / "_manifest.jsonl").read_bytes()
+        except FileNotFoundError:
+            content = b""
+        for text in content.split(b"\n")[:-1]:
+            try:
+                line = _decode(text)
+            except msgspec.MsgspecError:
+                self.torn += 1
+                continue
+            for path in line.removed:
+                self.files.pop(path, None)
+            self.files.update((file.path, file) for file in line.files)
+
+    def of(self, channel: str) -> list[File]:
+        """Return a channel's files, lowest heights first."""
+        found = (file for file in self.files.values() if file.channel == channel)
+        return sorted(found, key=lambda file: (file.first, file.path))
+
+    def unnamed(self) -> list[str]:
+        """Return the files among the parts that no line of the manifest names."""
+        there = (str(p.relative_to(self.root)) for p in self.root.glob("*/date=*/*.parquet"))
+        return sorted(set(there) - set(self.files))
+
+    def rows(self, file: File, columns: list[str]) -> Iterator[dict[str, Any]]:
+        """Read columns of a file, row by row."""
+        with pq.ParquetFile(self.root / file.path) as opened:
+            for batch in opened.iter_batches(_BATCH, columns=columns):
+                yield from batch.to_pylist()
+
+
+def file_digest(path: Path) -> str:
+    """Return a file's SHA-256."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def facts_digest(path: Path, channel: str) -> str:
+    """Return the SHA-256 over the rows' facts, as docs/archive.md describes it."""
+    digest = hashlib.sha256()
+    with pq.ParquetFile(path) as opened:
+        schema = opened.schema_arrow
+        facts = [field for field in schema if field.name not in LOCAL]
+        names = [field.name for field in facts]
+        extra = ["overflow", *(["reason"] if channel == "keyframe" else [])]
+        for batch in opened.iter_batches(_BATCH, columns=[*names, *extra]):
+            columns = [_values(batch[field.name], field) for field in facts]
+            beside = [batch[name].to_pylist() for name in extra]
+            for i, row in enumerate(zip(*columns, strict=True)):
+                if len(beside) > 1 and beside[1][i] != "part":
+                    continue
+                cells = list(row)
+                if beside[0][i]:
+                    _put_back(cells, names, beside[0][i])
+                digest.update(_encode(cells))
+    return digest.hexdigest()
+
+
+def _values(array: Any, field: Any) -> list[Any]:
+    """Return a column as the facts spell it: amounts as texts, instants as nanoseconds."""
+    if pa.types.is_timestamp(field.type):
+        return list(array.cast(pa.int64()).to_pylist())
+    if pa.types.is_decimal(field.type):
+        absent = None if field.name in _NULL else ""
+        return [absent if v is None else spell(v) for v in array.to_pylist()]
+    if pa.types.is_list(field.type):
+        return [
+            [[_text(x["price"]), _text(x["quantity"])] for x in levels]
+            for levels in array.to_pylist()
+        ]
+    return list(array.to_pylist())
+
+
+def spell(value: Decimal) -> str:
+    """Spell an amount with its 18 decimals."""
+    return f"{value:f}"
+
+
+def _text(value: Decimal | None) -> str | None:
+    return None if value is None else spell(value)
+
+
+def _put_back(cells: list[Any], names: list[str], notes: Iterable[dict[str, str]]) -> None:
+    """Put the texts of amounts that are too long for a column in their places."""
+    for note in notes:
+        name, _, leaf = note["column"].partition(".")
+        at = names.index(name)
+        if not leaf:
+            cells[at] = note["text"]
+            continue
+        place = 0 if leaf == "price" else 1
+        # Those of one side stand in the order of its levels.
+        next(level for level in cells[at] if level[place] is None)[place] = note["text"]
