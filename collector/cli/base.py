@@ -74,8 +74,12 @@ class Group(Voice, click.Group):
         return command
 
     def all_commands(self) -> list[click.Command]:
-        """Load them all."""
-        return [self.load(name) for name in self._lazy]
+        """Load them all, those of groups among them too."""
+        found: list[click.Command] = []
+        for name in self._lazy:
+            command = self.load(name)
+            found += command.all_commands() if isinstance(command, Group) else [command]
+        return found
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Say what there is, without loading any of it."""

@@ -35,7 +35,7 @@ class Command(Voice, click.Command):
         """Run; a configuration that cannot be is one sentence."""
         if environment.unknown(os.environ, twins([self])):
             # It may be another command's: only now is it worth to load them all.
-            group = ctx.parent.command if ctx.parent else None
+            group = ctx.find_root().command
             commands = group.all_commands() if isinstance(group, Group) else [self]
             if said := environment.unknown(os.environ, twins(commands)):
                 raise click.UsageError(said, ctx)
