@@ -9,7 +9,7 @@ shards' reports are answered in requests.py, with what is kept here.
 
 import logging
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
 import msgspec
@@ -75,6 +75,7 @@ class Aggregator:
         *,
         saved: Saved | None = None,
         entries: Iterable[Entry] = (),
+        publishing: Callable[["zmq.Socket[bytes]", int], Publishing] = Publishing,
     ) -> None:
         """``saved`` and ``entries`` are what a former aggregator left, in this run or before it."""
         saved = saved or Saved()
@@ -90,7 +91,7 @@ class Aggregator:
             self.saving.taken_up = begin_run(saved)
         unprovable = registry.adapter(config.source).unprovable
         self.coverage = Coverage(config.markets, saved.markets, provable=not unprovable)
-        self._publishing = Publishing(publisher, config.epoch)
+        self._publishing = publishing(publisher, config.epoch)
         self._publishing.begin_anew(config.epoch, self.chain.generation)
         self.history = self._publishing.history
         through = 0 if config.assignment else None

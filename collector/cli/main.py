@@ -23,6 +23,7 @@ from shards.runtime import streams
         "tail": ("tail", "Print what a running collector publishes."),
         "record": ("record", "Record what it publishes into Parquet files."),
         "backfill": ("backfill", "Fetch past blocks into an archive."),
+        "replay": ("replay", "Publish an archive again, as if it were live."),
         "archive": ("archive", "Look at an archive: coverage, sql."),
         "markets": ("markets", "List the markets of a network or a collector."),
         "capabilities": ("capabilities", "Say which source gives which channel."),

@@ -1,0 +1,124 @@
+"""`collector replay`: publish an archive again, as if it were live."""
+
+import signal
+import threading
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from collector.cli import options
+from collector.cli.archive import need
+from collector.cli.command import Command
+from collector.settings.parts import DEFAULT_PUBLISH
+from shards.protocol.channels import NAMES
+
+_CHANNELS: Final = tuple(name for name in (*NAMES, "gap") if name != "markets")
+
+
+class _Speed(options.ParamType):
+    """How fast: a number of times, or ``max``."""
+
+    name = "speed"
+
+    def convert(self, value: Any, param: Any, ctx: click.Context | None) -> float:
+        """Read a number above 0, with or without an ``x``; ``max`` is 0."""
+        text = str(value).strip().lower()
+        if text == "max":
+            return 0.0
+        text = text.strip("x")
+        try:
+            number = float(text)
+        except ValueError:
+            number = 0.0
+        if not 0 < number < 1e9:
+            self.fail(f"must be a number above 0, or max, not {value!r}", param, ctx)
+        return number
+
+
+class _Place(options.ParamType):
+    """A height, or an instant."""
+
+    name = "place"
+
+    def convert(self, value: Any, param: Any, ctx: click.Context | None) -> tuple[int, int]:
+        """Return the height and the instant in ns; the one that was not given is 0."""
+        import datetime
+
+        if isinstance(value, tuple):
+            return value[0], value[1]
+        text = str(value).strip()
+        if text.isdigit():
+            return int(text), 0
+        try:
+            found = datetime.datetime.fromisoformat(text)
+        except ValueError:
+            self.fail(f"must be a height, or an instant like 2026-11-28T12:00, not {text!r}",
+                      param, ctx)  # fmt: skip
+        if found.tzinfo is None:
+            found = found.replace(tzinfo=datetime.UTC)
+        return 0, int(found.timestamp()) * 10**9 + found.microsecond * 1_000
+
+
+@click.command(cls=Command)
+@click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))
+@options.option(
+    "--speed", type=_Speed(), default="1", show_default=True, metavar="1|N|max",
+    help="Times as fast as it was; max: as fast as the slowest reader takes it, once there is one.",
+)  # fmt: skip
+@options.option(
+    "--from", "start", type=_Place(), metavar="HEIGHT|INSTANT",
+    help="Begin there, with every book as it was.  [default: the archive's beginning]",
+)  # fmt: skip
+@options.option(
+    "--until", type=_Place(), metavar="HEIGHT|INSTANT",
+    help="End after this height, or before this instant.  [default: the archive's end]",
+)  # fmt: skip
+@options.market("Symbol, ticker, or a glob of either; may be repeated.")
+@options.channel("What to publish; may be repeated.", _CHANNELS, "all that are there")
+@options.option(
+    "--publish", multiple=True, default=(DEFAULT_PUBLISH,), show_default=True, metavar="ENDPOINT",
+    type=options.Endpoint(), help="Where to publish; may be repeated.",
+)  # fmt: skip
+def replay(
+    *,
+    directory: Path,
+    speed: float,
+    start: tuple[int, int] | None,
+    until: tuple[int, int] | None,
+    markets: tuple[str, ...],
+    channels: tuple[str, ...],
+    publish: tuple[str, ...],
+) -> None:
+    """
+    Publish an archive again: the same frames, topics and requests as when it was live.
+
+    `tail`, `top`, the web page and every Subscriber read it as they read a collector. No frame is
+    lost to a slow reader: the replay waits for it. It ends after the last frame.
+    """
+    need("pyarrow", "archive")
+    from collector.archive.events_of import CHANNELS
+    from collector.archive.replay import Replay, ReplayConfig
+
+    first, since = start or (0, 0)
+    last, ends = until or (0, 0)
+    config = ReplayConfig(
+        root=directory,
+        publish=publish,
+        speed=speed,
+        first=first,
+        since=since,
+        last=last or 1 << 62,
+        until=ends or 1 << 62,
+        markets=markets or ("*",),
+        channels=channels or CHANNELS,
+    )
+    stop = threading.Event()
+    one = Replay(config, stop)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    click.echo(f"replaying {directory} at {' '.join(publish)}; Ctrl-C ends it", err=True)
+    done = one.run()
+    rate = done.frames / done.seconds if done.seconds else 0.0
+    heights = f"heights {done.first} to {done.last}"
+    click.echo(f"replayed {done.frames:,} frames, {heights}, {rate:,.0f} frames/s", err=True)
