@@ -38,11 +38,11 @@ from shards.protocol.frames import (
     STATES,
     Record,
     encode,
-    symbol_of,
     topic,
 )
 from shards.protocol.order_book import OrderBook
 from shards.protocol.settings import CHAIN
+from shards.protocol.text import symbol_of
 
 _ROWS: Final = 8_192
 """Rows turned into events at once."""
@@ -192,14 +192,15 @@ _OF_ORDER: Final = (
 )
 
 
-def _where(row: Row) -> tuple[Any, ...]:
-    return row["height"], row["ts_event"], row["ts_recv"], row["source"]
+def _of(row: Row, name: str) -> tuple[str, int, int, int, Any]:
+    """Return what such an event begins with: whose it is, its block, how it came."""
+    return row[name], row["height"], row["ts_event"], row["ts_recv"], row["source"]
 
 
 def _trades(group: list[Row]) -> Record:
     first = group[0]
     trades = [Trade(*[row[name] for name in _OF_TRADE]) for row in group]
-    event = Trades(first["market_id"], *_where(first), trades)
+    event = Trades(*_of(first, "market_id"), trades)
     given = {"sequence": group[-1]["n"], "count": len(group)}
     return _record("trades", first["market"], first, event, **given)
 
@@ -207,14 +208,14 @@ def _trades(group: list[Row]) -> Record:
 def _orders(group: list[Row]) -> Record:
     first = group[0]
     orders = [Order(*[row[name] for name in _OF_ORDER]) for row in group]
-    event = Orders(first["market_id"], *_where(first), orders)
+    event = Orders(*_of(first, "market_id"), orders)
     return _record("orders", first["market"], first, event, count=len(group))
 
 
 def _oracle(group: list[Row]) -> Record:
     first = group[0]
     prices = [Price(row["type"], row["price"]) for row in group]
-    event = Oracle(first["symbol"], *_where(first), prices)
+    event = Oracle(*_of(first, "symbol"), prices)
     return _record("oracle", symbol_of(first["symbol"]), first, event)
 
 
@@ -234,15 +235,14 @@ def _plain(channel: str, rows: Iterable[Row]) -> Iterator[tuple[Row, Record]]:
     for row in rows:
         match channel:
             case "ticker":
-                event: Any = Ticker(
-                    *[row[name] or ("" if "_" in name else 0) for name in _OF_TICKER]
-                )
+                values: Any = [0 if row[name] is None else row[name] for name in _OF_TICKER]
+                event: Any = Ticker(*values)
             case "funding":
                 event = Funding(*[row.get(name, 0) for name in _OF_FUNDING])
             case "gap":
                 event = Gap(*[row[name] for name in _OF_GAP])
             case _:
-                event = Pulse(*_where(row))
+                event = Pulse(row["height"], row["ts_event"], row["ts_recv"], row["source"])
         symbol = row.get("market") or CHAIN.symbol
         if channel == "gap":
             given = {"sequence": row["gap_id"], "height": row["first"], "flags": LATE}
