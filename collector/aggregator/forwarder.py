@@ -10,7 +10,7 @@ shards' reports are answered in requests.py, with what is kept here.
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 import zmq
@@ -86,6 +86,8 @@ class Aggregator:
         """Which chain is collected."""
         self.former = saved.former
         """The ledgers of the chains before it, as they were closed."""
+        self.recorder: dict[str, Any] | None = None
+        """How the recorder stands, as the coordinator last said; None without one."""
         self.saving = Saving(config.state, time.monotonic())
         if config.begins:
             self.saving.taken_up = begin_run(saved)

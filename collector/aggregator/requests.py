@@ -140,6 +140,8 @@ def _answer(
             found = {"metrics": measure(aggregator, processes, watched, now, limit)}
         case "processes":
             rows = processes.tell(asked.get("processes", []))
+            recorder = asked.get("recorder")
+            aggregator.recorder = recorder if isinstance(recorder, dict) else None
             aggregator.transitions.processes(rows, time.time_ns())
             aggregator.processes({row.name: row.pid for row in rows})
             aggregator.statuses(asked.get("statuses", {}))

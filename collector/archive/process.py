@@ -27,10 +27,12 @@ from collector.archive.layout import Part, part_of
 from collector.archive.recorder import Recorder, cursor_of
 from collector.client.subscriber import Subscriber
 from shards.net.access import Access
-from shards.protocol.errors import ConfigError
+from shards.protocol.errors import EXIT_BUG, ConfigError
 from shards.protocol.events import Block
 from shards.protocol.frames import KIND_BY_CHANNEL
-from shards.protocol.settings import Endpoints
+from shards.protocol.settings import Endpoints, LogFormat
+from shards.runtime import child
+from shards.runtime.child import Heartbeat
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +42,7 @@ _SETTLED_S: Final = 2.5
 """After so long every shard has reported a head that is not older than our subscription."""
 _FULL_RETRY_S: Final = 2.0
 _SEAL_RETRY_S: Final = 15.0
+_STATUS_BYTES: Final = 2_048
 _NICE: Final = 10
 _EXTRAS: Final = frozenset({"orders", "oracle"})
 
@@ -60,6 +63,8 @@ class RecordConfig(msgspec.Struct, frozen=True, kw_only=True):
     """Lost blocks fetched a second, at most."""
     part_heights: int = 0
     duration_s: float = 0.0
+    log_level: str = "INFO"
+    log_format: LogFormat = "text"
 
 
 class Status(msgspec.Struct, kw_only=True):
@@ -190,6 +195,9 @@ class Recording:
                 if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                     raise
                 await self._full(error, final=final)
+        if self.status.state == "full":
+            log.info("the disk takes data again: recording goes on")
+            self._tell("recording")
         heights = [entry.height for entry in chunk.entries]
         self._segment_height = max(self._segment_height, max(heights, default=0))
         if final or (self._config.sync == "block" and self._segment_height > self._synced_height):
@@ -327,7 +335,16 @@ class Recording:
         status.to_fetch = sum(b - a + 1 for a, b in recorder.ledger.to_fetch())
         status.journal_bytes = self._journal.bytes
         with contextlib.suppress(OSError):
-            write_whole(self._root / layout.STATUS, msgspec.json.encode(status))
+            _write_in_place(self._root / layout.STATUS, msgspec.json.encode(status))
+
+
+def _write_in_place(path: Path, content: bytes) -> None:
+    """Write a small file over itself, which a full disk allows too."""
+    if not path.exists():
+        write_whole(path, content.ljust(_STATUS_BYTES))
+        return
+    with path.open("r+b", buffering=0) as file:
+        file.write(content.ljust(_STATUS_BYTES))
 
 
 def _state(joined: bool) -> Literal["joining", "recording"]:
@@ -374,3 +391,16 @@ async def record(config: RecordConfig, stop: asyncio.Event | None = None) -> Non
         if stop is not None:
             recording.stop = stop
         await recording.run()
+
+
+def main(config: RecordConfig, heartbeat: Heartbeat) -> None:
+    """Be the recorder of `collector start --record`: entry point of the spawned child."""
+    child.run(
+        "record",
+        lambda life: record(config, life.stop),
+        heartbeat,
+        log_level=config.log_level,
+        log_format=config.log_format,
+        # What is collected does not depend on it: it is tried again.
+        exit_config=EXIT_BUG,
+    )

@@ -1,6 +1,5 @@
 """`collector record`: keep what a running collector publishes."""
 
-import signal
 from typing import Final
 
 import click
@@ -41,10 +40,8 @@ def record(
     Nothing that was received is lost to a kill or a power cut; what was missed meanwhile is
     fetched from the chain's own record. Ctrl-C ends it in order.
     """
-    import asyncio
-
     from collector.archive.process import RecordConfig, record as run
-    from shards.runtime import logs
+    from shards.runtime import child, logs
 
     logs.configure("record", level="INFO", form="text")
     config = RecordConfig(
@@ -60,10 +57,4 @@ def record(
 
         config = msgspec.structs.replace(config, channels=channels)
 
-    async def until_stopped() -> None:
-        stop = asyncio.Event()
-        for signum in (signal.SIGINT, signal.SIGTERM):
-            asyncio.get_running_loop().add_signal_handler(signum, stop.set)
-        await run(config, stop)
-
-    asyncio.run(until_stopped())
+    child.run_loop(lambda life: run(config, life.stop))

@@ -34,6 +34,7 @@ from collector.control.embedded_node import OwnDevnet
 from collector.control.epochs import Epochs
 from collector.control.placement import Assignment
 from collector.control.process_usage import Usage, Use
+from collector.control.recorder_status import recorder_status
 from collector.control.state_folder import NONE, open_state
 from collector.control.supervisor import Child, Supervisor
 from collector.http import listening
@@ -223,7 +224,7 @@ class Coordinator:
                 fleet = self._fleet(found, assessed)
                 shard = self._shards(folder, endpoints, fleet, epochs)
                 aggregator = self._aggregator(folder, state, endpoints, fleet, assessed, epochs)
-                supervisor = self._compose(folder, fleet, aggregator, shard)
+                supervisor = self._compose(folder, endpoints, fleet, aggregator, shard)
                 every_s = self._file.supervision.listing_s
                 listing = Listing(endpoints, access, every_s=every_s)
                 helm = Helm(fleet, listing, supervisor, shard)
@@ -316,12 +317,19 @@ class Coordinator:
         return chosen
 
     def _compose(
-        self, folder: Path, fleet: Fleet, aggregator: Child, shard: Callable[[int], Child]
+        self,
+        folder: Path,
+        endpoints: Endpoints,
+        fleet: Fleet,
+        aggregator: Child,
+        shard: Callable[[int], Child],
     ) -> Supervisor:
         options = self._options
         children = [aggregator, *(shard(number) for number in sorted(fleet.assignment.shards))]
         if options.http:
             children.append(self._http(options.http, f"ipc://{folder}/link"))
+        if options.record:
+            children.append(self._recorder(folder, endpoints))
         children += self._views
         return Supervisor(children, self._file.supervision)
 
@@ -379,6 +387,21 @@ class Coordinator:
             log_format=options.log_format,
         )
         return Child("http", process.main, lambda: config)
+
+    def _recorder(self, folder: Path, endpoints: Endpoints) -> Child:
+        # Only here: it needs the extra.
+        from collector.archive import process
+
+        options = self._options
+        config = process.RecordConfig(
+            to=options.record,
+            connect=connectable(options.publish[0]),
+            endpoints=endpoints,
+            budget=str(folder / BUDGET),
+            log_level=options.log_level,
+            log_format=options.log_format,
+        )
+        return Child("record", process.main, lambda: config)
 
     def _shards(
         self, folder: Path, endpoints: Endpoints, fleet: Fleet, epochs: Epochs
@@ -450,7 +473,13 @@ class Coordinator:
         for row in rows:
             row["use"] = uses.get(row["name"], Use())
         try:
-            answer = client.ask("processes", within_s=within_s, processes=rows, **helm.fields())
+            answer = client.ask(
+                "processes",
+                within_s=within_s,
+                processes=rows,
+                recorder=recorder_status(self._options.record),
+                **helm.fields(),
+            )
         except TimeoutError:
             # What we know gets older; nobody is to take it for the present.
             if self._summary:

@@ -50,6 +50,25 @@ def _gauge(name: str, text: str, value: float) -> Metric:
     return GaugeMetricFamily(f"collector_{name}", text, value)
 
 
+_RECORDED: Final = {
+    "sealed_height": ("sealed", "Everything through it is in Parquet files."),
+    "complete_height": ("complete", "Everything through it is in the journal or sealed."),
+    "lost_heights": ("to_fetch", "Lost heights that are being fetched."),
+    "gone_heights": ("gone", "Heights that no node has any more."),
+    "journal_bytes": ("journal_bytes", "Size of the open segment of the journal."),
+}
+
+
+def _recorder(recorder: Any) -> Iterable[Metric]:
+    """Yield what is known of the recorder of `start --record`; nothing without one."""
+    if not isinstance(recorder, dict):
+        return
+    is_up = recorder.get("state") == "recording"
+    yield _gauge("recorder_up", "Whether all that is collected is being recorded.", int(is_up))
+    for name, (field, text) in _RECORDED.items():
+        yield _gauge(f"recorder_{name}", text, float(recorder.get(field) or 0))
+
+
 def _labelled(
     family: type[GaugeMetricFamily] | type[CounterMetricFamily],
     name: str,
@@ -90,6 +109,7 @@ def _whole(summary: Mapping[str, Any]) -> Iterator[Metric]:
     yield _gauge("head_height", "Newest height of the chain.", blocks["head"])
     yield _gauge("block_time_seconds", "Observed pace of the blocks.", summary["block_time_s"])
     yield _gauge("chain_halted", "Whether the chain itself stands still.", int(summary["halted"]))
+    yield from _recorder(summary.get("recorder"))
     yield _labelled(
         GaugeMetricFamily,
         "ledger_blocks",

@@ -44,7 +44,7 @@ def routes(view: View, config: ServingConfig) -> list[Route]:
             return json_response({"ready": False, "reason": str(error)}, 503)
         coverage = status["coverage"]["now"]
         reason = "" if coverage >= wanted else f"coverage {coverage:.4f} is below {wanted:g}"
-        reason = reason or status["state"]["error"] or ""
+        reason = reason or status["state"]["error"] or _recording(status.get("recorder"))
         ready = not reason
         body = {"ready": ready, "coverage": coverage, "threshold": wanted, "reason": reason}
         return json_response(body, 200 if ready else 503)
@@ -91,3 +91,10 @@ def number(request: Request, name: str) -> int:
     if text.isdecimal() and text.isascii() and len(text) <= 19 and int(text) <= _LARGEST:
         return int(text)
     raise ValueError(f"{name}={text[:40]!r} is not a whole number from 0 to {_LARGEST}")
+
+
+def _recording(recorder: dict[str, Any] | None) -> str:
+    """Say why what is collected is not recorded; empty where it is, or is not meant to be."""
+    if recorder is None or recorder.get("state") in ("recording", "joining", "starting"):
+        return ""
+    return f"not recorded: {recorder.get('reason') or recorder.get('state')}"

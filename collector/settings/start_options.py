@@ -148,6 +148,15 @@ class StartOptions(msgspec.Struct, frozen=True, kw_only=True):
         bool,
         _option("Allow --web at an address that other machines can reach. There is no password."),
     ] = False
+    record: Annotated[
+        str,
+        _option(
+            "Record all that is collected into this archive, in a process of its own. Needs the "
+            "extra archive.",
+            metavar="DIR",
+            shown="off",
+        ),
+    ] = ""
     devnet_spot: Annotated[CountOrZero, _option("Spot markets of the devnet.", metavar="N")] = 12
     devnet_perp: Annotated[
         CountOrZero, _option("Perpetual markets of the devnet.", metavar="N")

@@ -73,6 +73,7 @@ def summary(
         "web": aggregator.config.web or None,
         "admin": aggregator.config.admin or None,
         "state": _state(aggregator.saving, now),
+        "recorder": aggregator.recorder,
         "version": __version__,
     }
 
