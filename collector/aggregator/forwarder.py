@@ -323,7 +323,10 @@ class Aggregator:
                 self.duplicates += 1
                 return
             record = found
-        elif is_new_book(lane, record):
+        elif (
+            # Nearly all of what comes: the next change.
+            record.sequence > lane.sequence and record.height >= lane.began_at
+        ) or is_new_book(lane, record):
             lane.sequence = record.sequence
         else:
             self.duplicates += 1

@@ -125,6 +125,15 @@ class Position:
     def admit(self, event: Event) -> bool | Lost | Trades:
         """Say whether to deliver the event: no, yes, yes after a loss, or only these trades."""
         if type(event) is Book:
+            # Nearly all of what comes: the next change.
+            if (
+                event.sequence == self.fact + 1 > 0
+                and not event.is_snapshot
+                and event.height >= self._began_at
+            ):
+                self.fact, self.height = event.sequence, event.height
+                self.overlaps, self.linked = False, True
+                return True
             return self._admit_book(event)
         if type(event) is Trades and event.source not in _BY_HEIGHT:
             return self._admit_by_id(event)
