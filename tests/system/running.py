@@ -181,6 +181,7 @@ def collector(
     publish: str = "",
     before: tuple[str, ...] = (),
     cwd: Path | None = None,
+    python: str = sys.executable,
 ) -> Iterator[Running]:
     """Run a collector for the length of the block, publishing on free ports of loopback."""
     publish = publish or f"tcp://127.0.0.1:{free_port_pair()}"
@@ -189,7 +190,7 @@ def collector(
         tempfile.TemporaryDirectory(prefix="t-") as temporary,
         log.open("wb") as stderr,
         subprocess.Popen(
-            [*before, *COLLECTOR, "start", "--publish", publish, *options],
+            [*before, python, "-m", "collector", "start", "--publish", publish, *options],
             cwd=cwd,
             stdout=stdout or subprocess.PIPE,
             stderr=stderr,
