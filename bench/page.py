@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 import click
 import msgspec
 from websockets.exceptions import ConnectionClosed
-from websockets.sync.client import ClientConnection, connect
+from websockets.sync.client import connect
 
 from bench import results, rig, sides
 from bench.rig import Feeder
@@ -33,7 +33,10 @@ class Browser:
     def __init__(self, url: str, symbol: str) -> None:
         self.bytes = 0
         self._symbol = symbol
-        self._connection: ClientConnection = connect(f"ws://{urlsplit(url).netloc}/live")
+        with contextlib.ExitStack() as stack:
+            address = f"ws://{urlsplit(url).netloc}/live"
+            self._connection = stack.enter_context(connect(address))
+            self._closing = stack.pop_all()
         self._thread = threading.Thread(target=self._look)
         self._thread.start()
 
@@ -49,7 +52,7 @@ class Browser:
 
     def close(self) -> None:
         """Close the tab."""
-        self._connection.close()
+        self._closing.close()
         self._thread.join()
 
 

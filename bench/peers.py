@@ -62,13 +62,16 @@ def peers(feeder: Feeder) -> list[Peer]:
         Peer(
             "collector, chain-grpc", 800, lambda f: sides.ours(f, times="each", source="chain-grpc")
         ),
-        Peer(grouped, 400, lambda f: sides.peer(f, "chain_stream", times=True)),
-        Peer(single, 300, lambda f: sides.peer(f, "chain_stream", times=True, per_market=True)),
-        Peer("websockets + json", 800, lambda f: sides.peer(f, "websockets", times=True)),
     ]
-    if "indexer" in feeder.endpoints:
+    if sides.has_sdk():
+        found += [
+            Peer(grouped, 400, lambda f: sides.peer(f, "chain_stream", times=True)),
+            Peer(single, 300, lambda f: sides.peer(f, "chain_stream", times=True, per_market=True)),
+        ]
+    if sides.has_sdk() and "indexer" in feeder.endpoints:
         listen = "injective-py, listen_spot_orderbook_updates"
-        found.insert(4, Peer(listen, 300, lambda f: sides.peer(f, "indexer", times=True)))
+        found.append(Peer(listen, 300, lambda f: sides.peer(f, "indexer", times=True)))
+    found.append(Peer("websockets + json", 800, lambda f: sides.peer(f, "websockets", times=True)))
     if find_spec("cryptofeed"):
         found.append(Peer("cryptofeed, ZeroMQ backend only", 600, sides.cryptofeed))
     found += [

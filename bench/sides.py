@@ -4,6 +4,7 @@ import contextlib
 import statistics
 import time
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from typing import Any
 
 import msgspec
@@ -109,6 +110,11 @@ def ours(feeder: Feeder, **options: Any) -> Iterator[Side]:
 def _options(feeder: Feeder, **more: Any) -> str:
     known = {"markets": feeder.markets, "ws": feeder.endpoints["chain_ws"]}
     return msgspec.json.encode(known | feeder.endpoints | more).decode()
+
+
+def has_sdk() -> bool:
+    """Say whether injective-py is installed: it is on Python 3.11 and 3.12 only."""
+    return find_spec("pyinjective") is not None
 
 
 @contextlib.contextmanager

@@ -16,7 +16,7 @@ from packaging.utils import parse_wheel_filename
 
 HERE: Final = Path(__file__).parent
 PYTHONS: Final = ("3.11", "3.12", "3.13", "3.14")
-EXTRAS: Final = ("devnet", "tui", "web")
+EXTRAS: Final = ("archive", "devnet", "query", "tui", "web")
 _PLATFORMS: Final = ("manylinux", "linux", "macosx")
 _MACHINES: Final = ("x86_64", "aarch64", "arm64", "universal2")
 
