@@ -6,7 +6,9 @@ part has already is left out. The part's coverage is written anew, and takes the
 """
 
 import os
-from collections.abc import Callable, Iterable
+import sys
+import time
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,11 +16,12 @@ import pyarrow.parquet as pq
 
 from collector.archive import layout, manifest
 from collector.archive.crash_points import reach
+from collector.archive.files import open_archive
 from collector.archive.layout import Part
 from collector.archive.ledger import Ledger
 from collector.archive.ranges import Ranges, count, minus, union
 from collector.archive.seal import UNPROVABLE, Output
-from collector.archive.spool import Spool
+from collector.archive.spool import Spool, gather
 from collector.archive.tables import REPLAYED, TABLES, Row, dedupe, rows_of
 from shards.protocol.frames import EVENTS
 
@@ -37,14 +40,16 @@ class Adder:
         self._outputs: dict[tuple[str, str], Output] = {}
         self._new: dict[str, dict[str, int]] = {}
 
-    def run(self, *, ts: int) -> manifest.Line:
-        """Write what is new, and the coverage; return the manifest's line."""
+    def run(self, *, ts: int) -> manifest.Line | None:
+        """Write what is new, and the coverage; return the manifest's line, None without any."""
         for channel in _CHANNELS:
             known = self._known(channel)
             for row in self._rows(channel):
                 if self._key(channel, row) not in known:
                     self._put(channel, row)
                     self._count(channel, row)
+        if not self._outputs and not any(m.filled for m in self._ledger.markets.values()):
+            return None
         replaced = self._cover()
         files = [output.close() for output in self._outputs.values()]
         line = manifest.Line(
@@ -190,3 +195,24 @@ def _plain(column: Any) -> list[Any]:
         column = column.cast("int64")
     values: list[Any] = column.to_pylist()
     return values
+
+
+def add(root: Path, part: Part, *, ts: int) -> manifest.Line | None:
+    """Add what the journal has of a sealed part and the part has not."""
+    entries, notes = gather(root, part, root / layout.JOURNAL)
+    try:
+        ledger = Ledger()
+        ledger.fold(notes)
+        return Adder(root, part, entries, ledger).run(ts=ts)
+    finally:
+        entries.close()
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Add to ``DIR FIRST``; the recorder that holds the lock starts this."""
+    root = Path(arguments[0])
+    add(root, layout.part_of(int(arguments[1]), open_archive(root).span), ts=time.time_ns())
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -89,6 +89,11 @@ def open_archive(root: Path, *, span: int = 0, create: bool = False, now: str = 
     return info
 
 
+def write_info(root: Path, info: Info) -> None:
+    """Complete what an archive says of itself."""
+    write_whole(root / layout.INFO, msgspec.json.format(msgspec.json.encode(info)))
+
+
 def _make(root: Path, info: Info) -> Info:
     try:
         make_folder(root)
@@ -98,7 +103,7 @@ def _make(root: Path, info: Info) -> Info:
                 f"{root}: holds other files ({strangers[0]}): choose an empty or a new folder"
             )
         make_folder(root / layout.JOURNAL)
-        write_whole(root / layout.INFO, msgspec.json.format(msgspec.json.encode(info)))
+        write_info(root, info)
     except OSError as error:
         raise ConfigError(f"{root}: no archive can be made here: {error.strerror}") from None
     return info

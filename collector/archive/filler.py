@@ -67,6 +67,7 @@ class Filler:
                 except SourceError as error:
                     self.reason = f"{source.name}: {error}"
             if gone == len(self._sources):
+                self.reason = self.reason or "no node is known to ask"
                 log.warning("block %d: nobody has it any more (%s)", height, self.reason)
                 return None
             await asyncio.sleep(backoff.next_s())

@@ -20,7 +20,7 @@ from typing import Any, Final, Literal
 import msgspec
 
 from collector.archive import journal, layout, manifest
-from collector.archive.files import open_archive, write_whole, writing
+from collector.archive.files import Info, open_archive, write_info, write_whole, writing
 from collector.archive.filler import Filler, sources_of
 from collector.archive.journal import Chunk, Note, Writer
 from collector.archive.layout import Part, part_of
@@ -42,6 +42,8 @@ _SETTLED_S: Final = 2.5
 """After so long every shard has reported a head that is not older than our subscription."""
 _FULL_RETRY_S: Final = 2.0
 _SEAL_RETRY_S: Final = 15.0
+_HIDDEN: Final = "***"
+"""What stands for a secret in an endpoint that is shown."""
 _STATUS_BYTES: Final = 2_048
 _NICE: Final = 10
 _EXTRAS: Final = frozenset({"orders", "oracle"})
@@ -92,15 +94,18 @@ class Status(msgspec.Struct, kw_only=True):
 class Recording:
     """One recorder at work on one archive, whose lock the caller holds."""
 
-    def __init__(self, config: RecordConfig, root: Path, span: int) -> None:
+    def __init__(self, config: RecordConfig, root: Path, info: Info) -> None:
         self._config = config
+        self._info = info
         self._root = root
         self._subscriber = Subscriber(
             config.connect, markets=config.markets, channels=config.channels
         )
-        self._recorder = Recorder(span)
+        self._recorder = Recorder(info.span)
         self._journal = Writer(root)
         self._sealed = manifest.sealed(manifest.read(root))
+        self._late: set[Part] = set()
+        """Sealed parts of which more came."""
         self._segments: dict[int, int] = {}
         """The highest height in each closed segment, by its number."""
         self._segment_height = 0
@@ -141,6 +146,8 @@ class Recording:
             for position in recorder.replay(chunks):
                 positions[position.topic] = position
             heights = [entry.height for chunk in chunks for entry in chunk.entries]
+            # Some may have come after their part was sealed: those that are there are left out.
+            self._note_late(heights)
             self._segments[int(path.stem)] = max(heights, default=0)
         if positions:
             subscriber.inbox.resume(positions.values(), recorder.head)
@@ -199,10 +206,20 @@ class Recording:
             log.info("the disk takes data again: recording goes on")
             self._tell("recording")
         heights = [entry.height for entry in chunk.entries]
+        self._note_late(heights)
         self._segment_height = max(self._segment_height, max(heights, default=0))
         if final or (self._config.sync == "block" and self._segment_height > self._synced_height):
             self._journal.sync()
             self._synced_height = self._segment_height
+
+    def _note_late(self, heights: list[int]) -> None:
+        """Note what belongs to parts that are sealed already."""
+        newest = max((part.last for part in self._sealed), default=-1)
+        for height in heights:
+            if height <= newest:
+                part = part_of(height, self._recorder.span)
+                if part in self._sealed:
+                    self._late.add(part)
 
     async def _full(self, error: OSError, *, final: bool) -> None:
         if self.status.state != "full":
@@ -253,12 +270,32 @@ class Recording:
         except (TimeoutError, ValueError) as error:
             log.warning("%s; asking again", error)
             return False
+        self._meet(status)
         self._recorder.listed(markets)
         head = status.get("blocks", {}).get("head", 0)
         self._recorder.start(subscriber.inbox.positions(), int(head))
         if self._endpoints is None:
-            self._endpoints = _endpoints(status)
+            self._endpoints = _endpoints(status) or Endpoints()
+            if not (self._endpoints.rpc or self._endpoints.events):
+                log.warning(
+                    "no node is known of which lost blocks could be asked: what is lost stays "
+                    "missing until `collector backfill --to %s` fetches it",
+                    self._root,
+                )
         return True
+
+    def _meet(self, status: dict[str, Any]) -> None:
+        """Remember whose facts these are; another chain's are not put beside them."""
+        chain_id = str((status.get("chain") or {}).get("id") or "")
+        if not chain_id or chain_id == self._info.chain_id:
+            return
+        if self._info.chain_id:
+            raise ConfigError(
+                f"{self._root}: holds the chain {self._info.chain_id}, and the collector collects "
+                f"{chain_id}: record that into a folder of its own"
+            )
+        self._info.chain_id = chain_id
+        write_info(self._root, self._info)
 
     async def _fill(self) -> None:
         """Fetch what was lost."""
@@ -275,6 +312,16 @@ class Recording:
             log.info("fetching lost blocks: %s", ", ".join(f"{a}-{b}" for a, b in ranges))
             await self._filler.fetch(_heights(ranges), self._fetched)
 
+    async def _add(self) -> None:
+        """Add to sealed parts what came after they were sealed."""
+        while self._late:
+            part = min(self._late)
+            await self._write()
+            self._journal.sync()
+            if not await self._in_child("additions", part):
+                return
+            self._late.discard(part)
+
     def _fetched(self, height: int, block: Block | None) -> None:
         self._recorder.fetched(height, block, time.time_ns())
         self.status.fetched += block is not None
@@ -284,18 +331,21 @@ class Recording:
         """Seal parts that are whole, one after the other."""
         while True:
             await asyncio.sleep(_LOOK_S)
+            await self._add()
             for part in self._recorder.due_parts(self._sealed):
                 await self._write()
                 self._journal.sync()
-                if not await self._seal_part(part):
+                if not await self._in_child("seal", part):
                     await asyncio.sleep(_SEAL_RETRY_S)
                     break
                 self._sealed.add(part)
                 self._recorder.sealed(part)
                 self._drop_segments(part)
 
-    async def _seal_part(self, part: Part) -> bool:
-        command = (sys.executable, "-m", "collector.archive.seal", str(self._root), str(part.first))
+    async def _in_child(self, module: Literal["seal", "additions"], part: Part) -> bool:
+        """Make files of a part in a process of its own, which gives its memory back."""
+        name = f"collector.archive.{module}"
+        command = (sys.executable, "-m", name, str(self._root), str(part.first))
         child = await asyncio.create_subprocess_exec(*command, stdin=asyncio.subprocess.DEVNULL)
         with contextlib.suppress(ProcessLookupError):
             os.setpriority(os.PRIO_PROCESS, child.pid, _NICE)
@@ -306,9 +356,9 @@ class Recording:
             await child.wait()
             raise
         if code:
-            log.warning("part %s could not be sealed (exit code %d); trying again", part, code)
+            log.warning("part %s: %s failed (exit code %d); trying again", part, module, code)
         else:
-            log.info("sealed part %s", part)
+            log.info("part %s: %s done", part, module)
         return code == 0
 
     def _drop_segments(self, part: Part) -> None:
@@ -357,10 +407,16 @@ def _heights(ranges: list[tuple[int, int]]) -> Iterator[int]:
 
 
 def _endpoints(status: dict[str, Any]) -> Endpoints | None:
+    """Return what the collector reads from; without those whose secrets it does not show."""
     try:
-        return msgspec.convert(status.get("endpoints"), Endpoints)
+        found = msgspec.convert(status.get("endpoints"), Endpoints)
     except msgspec.ValidationError:
         return None
+    open_ones = {
+        kind: tuple(at for at in getattr(found, kind) if _HIDDEN not in at)
+        for kind in ("rpc", "events", "chain_grpc")
+    }
+    return msgspec.structs.replace(found, **open_ones)
 
 
 def recover(root: Path) -> None:
@@ -387,10 +443,13 @@ async def record(config: RecordConfig, stop: asyncio.Event | None = None) -> Non
     info = open_archive(root, span=config.part_heights, create=True, now=now)
     with writing(root):
         recover(root)
-        recording = Recording(config, root, info.span)
+        recording = Recording(config, root, info)
         if stop is not None:
             recording.stop = stop
-        await recording.run()
+        try:
+            await recording.run()
+        except* ConfigError as group:
+            raise group.exceptions[0] from None
 
 
 def main(config: RecordConfig, heartbeat: Heartbeat) -> None:

@@ -14,8 +14,9 @@ import msgspec
 from collector.archive.journal import Chunk, Cursor, Entry, Note
 from collector.archive.layout import Part, part_of
 from collector.archive.ledger import Ledger
-from collector.client.received import Joined, Lost, Received, Unanswered
+from collector.client.received import ChainReplaced, Joined, Lost, Received, Unanswered
 from collector.client.topic_cursor import Position
+from shards.protocol.errors import ConfigError
 from shards.protocol.events import Block, Book, Gap, Oracle, Orders, Pulse, Trades
 from shards.protocol.frames import EVENTS, KIND_BY_CHANNEL, topic as topic_name
 from shards.protocol.text import symbol_of
@@ -55,6 +56,11 @@ class Recorder:
         event = received.event
         if isinstance(event, Joined | Unanswered):
             return
+        if isinstance(event, ChainReplaced):
+            raise ConfigError(
+                "another chain took the place of the one that this archive holds: "
+                "record it into a folder of its own"
+            )
         if isinstance(event, Lost):
             self._lose(received, event)
             return

@@ -14,6 +14,8 @@ from collector.settings.parts import ServingConfig
 _AWAY_S: Final = 30.0
 """An aggregator that has been away for so long will not be back by itself."""
 
+_SILENT_S: Final = 20.0
+"""A recorder says once a second how it stands; one that is restarted is back sooner."""
 _LARGEST: Final = 2**63 - 1
 
 _encode: Final = msgspec.json.Encoder().encode
@@ -95,6 +97,10 @@ def number(request: Request, name: str) -> int:
 
 def _recording(recorder: dict[str, Any] | None) -> str:
     """Say why what is collected is not recorded; empty where it is, or is not meant to be."""
-    if recorder is None or recorder.get("state") in ("recording", "joining", "starting"):
+    if recorder is None:
+        return ""
+    if float(recorder.get("age_s") or 0.0) > _SILENT_S:
+        return f"not recorded: the recorder has said nothing for {recorder['age_s']:.0f} s"
+    if recorder.get("state") in ("recording", "joining", "starting"):
         return ""
     return f"not recorded: {recorder.get('reason') or recorder.get('state')}"
