@@ -1,4 +1,4 @@
-"""Make a shard's report of itself (reports.py)."""
+"""Make a shard's report of itself (protocol/control.py)."""
 
 import os
 import time

@@ -10,14 +10,14 @@ the reply is a sentence and the process goes on.
 ask              who asks                    answer
 ===============  ==========================  ==============================================
 ``report``       shards, once a second       `shards.protocol.control.Answer`
-``topics``       subscribers                 last sequence of each topic (history.py)
-``replay``       subscribers                 frames of one topic (history.py)
-``status``       ``collector status``        the summary (status.py)
+``topics``       subscribers                 last sequence of each topic (replay_buffer.py)
+``replay``       subscribers                 frames of one topic (replay_buffer.py)
+``status``       ``collector status``        the summary (summary.py)
 ``markets``      ``collector markets``       every market with its state
 ``grid``         views                       of every market, what a grid of them shows
 ``events``       views                       what happened after entry ``after`` (journal.py)
-``history``      views                       how it stood since ``since`` (timeline.py)
-``metrics``      the HTTP server             everything to make metrics of (measures.py)
+``history``      views                       how it stood since ``since`` (time_series.py)
+``metrics``      the HTTP server             everything to make metrics of (metrics_snapshot.py)
 ``order``        ``collector add``, …        how far the order has got; admin endpoint only
 ``processes``    the coordinator             the summary, and what steering needs; takes names,
                                              pids and restarts, and where markets belong;

@@ -28,7 +28,7 @@ class Lane:
     def __init__(self, topic: str, market_id: str) -> None:
         self.topic = topic.encode()
         self.kept: KeptTopic | None = None
-        """Its newest frames, from the first one on (history.py)."""
+        """Its newest frames, from the first one on (replay_buffer.py)."""
         self.market_id = market_id
         self.shard = UNOWNED
         """Whose frames are published."""

@@ -1,7 +1,7 @@
 """
 What a subscriber is handed: the exchange's events, and what happened on the way to them.
 
-Besides the published events (shards/events.py) there are three of the subscriber's own:
+Besides the published events (shards/protocol/events.py) there are three of the subscriber's own:
 `Joined`, `Lost` and `Unanswered`. They are never on the wire.
 """
 

@@ -3,7 +3,7 @@ How one process reaches a network's servers: the one place for TLS, cookies and 
 
 Everything that asks a server goes through an `Access`: gRPC channels are opened here,
 WebSockets get their TLS context and headers here, and nobody asks a host before its turn
-(bucket.py), nor at all while it refuses with HTTP 429.
+(token_bucket.py), nor at all while it refuses with HTTP 429.
 """
 
 import asyncio
