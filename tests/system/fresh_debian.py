@@ -4,9 +4,9 @@ The README's commands on a Debian that has Python and git, and nothing else.
     sudo python3 tests/system/fresh_debian.py trixie testing
 
 Needs root, debootstrap and git; nothing of ours. Each release becomes a folder of its own with
-python3, python3-venv and git, and there, as typed: the README's first command, CONTRIBUTING's
-set-up, `pytest tests/shards` and a short run on each source. The commit that is checked out is what
-is tried. A command that fails ends its release, and this script with 1.
+python3, python3-venv and git, and there: the README's first command as typed, the packages that it
+brings counted, `pytest tests/shards` and a short run on each source. The commit that is checked out
+is what is tried. A command that fails ends its release, and this script with 1.
 """
 
 import argparse
@@ -40,7 +40,21 @@ for one in dev sys; do mount --rbind /$one "$0/$one"; done
 mount -t proc proc "$0/proc"
 exec chroot "$0" "$@"
 """
-_TIMEOUT_S: Final = 3600.0
+_TIMEOUT_S: Final = 600.0
+_TOX_TIMEOUT_S: Final = 3600.0
+_PLAIN_AT_MOST: Final = 25
+_COUNT: Final = f"""
+.venv/bin/pip list --format freeze | cut -d= -f1 | sort > /tmp/devnet
+python3 -m venv /tmp/plain && /tmp/plain/bin/pip install -q .
+/tmp/plain/bin/pip list --format freeze | cut -d= -f1 | sort > /tmp/packages
+echo "$(wc -l < /tmp/packages) packages, pip among them;" \
+    "the devnet adds" $(comm -13 /tmp/packages /tmp/devnet)
+test $(wc -l < /tmp/packages) -le {_PLAIN_AT_MOST}
+"""
+_TEST_PACKAGES: Final = """
+python3 -m venv /tmp/uv && /tmp/uv/bin/pip install -q uv
+/tmp/uv/bin/uv pip install -q --python .venv/bin/python -e '.[devnet]' --group tests
+"""
 
 
 class Step(NamedTuple):
@@ -48,6 +62,7 @@ class Step(NamedTuple):
 
     name: str
     command: str
+    timeout_s: float = _TIMEOUT_S
 
 
 class Done(NamedTuple):
@@ -65,10 +80,7 @@ def main() -> int:
     environment = _environment()
     folder = Path(tempfile.mkdtemp(prefix="fresh-debian-", dir=options.folder))
     with ThreadPoolExecutor(len(options.releases)) as pool:
-        roots = {
-            name: pool.submit(_bootstrap, name, folder, options.mirror or _mirror())
-            for name in options.releases
-        }
+        roots = {name: pool.submit(_root, name, folder, options) for name in options.releases}
         good = [_try(name, roots[name], environment, options.tox) for name in options.releases]
     if options.keep:
         _say(f"kept: {folder}")
@@ -83,6 +95,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--tox", action="store_true", help="the README's second command as well")
     parser.add_argument("--mirror", help="Debian's mirror  [default: what apt uses here]")
     parser.add_argument("--folder", help="where the roots are made  [default: for temporary files]")
+    parser.add_argument("--roots", type=Path, help="copy fresh roots from here, by release")
     parser.add_argument("--keep", action="store_true", help="leave the roots and logs")
     options = parser.parse_args()
     missing = [name for name in ("debootstrap", "git", "unshare") if not shutil.which(name)]
@@ -100,16 +113,26 @@ def _mirror() -> str:
     return found or "http://deb.debian.org/debian"
 
 
-def _bootstrap(release: str, folder: Path, mirror: str) -> tuple[Path, float]:
-    """Make a root folder of a release; return it, and the seconds it took."""
+def _root(release: str, folder: Path, options: argparse.Namespace) -> tuple[Path, float]:
+    """Make a root folder of a release, or copy one; return it, and the seconds it took."""
     started = time.monotonic()
     root = folder / release
+    if options.roots and (options.roots / release).is_dir():
+        subprocess.run(("cp", "-a", options.roots / release, root), check=True)
+    else:
+        _bootstrap(release, root, options.mirror or _mirror())
+    return root, time.monotonic() - started
+
+
+def _bootstrap(release: str, root: Path, mirror: str) -> None:
     command = ("debootstrap", "--variant=minbase", f"--include={PACKAGES}", release, root, mirror)
-    with (folder / f"{release}-debootstrap.log").open("wb") as log:
+    with (root.parent / f"{release}-debootstrap.log").open("wb") as log:
         done = subprocess.run(command, stdout=log, stderr=log, check=False)
     if done.returncode:
-        raise RuntimeError(f"debootstrap: exit {done.returncode}\n{_end(Path(log.name))}")
-    return root, time.monotonic() - started
+        raise RuntimeError(
+            f"debootstrap could not make {release} from {mirror} (exit {done.returncode}); "
+            f"name a mirror that this machine reaches with --mirror\n{_end(Path(log.name))}"
+        )
 
 
 def _environment() -> dict[str, str]:
@@ -168,13 +191,12 @@ def _furnish(root: Path, environment: dict[str, str]) -> None:
 def _steps(tox: bool) -> Iterator[Step]:
     first, second = _typed("README.md", "python3 -m venv")
     yield Step("README's first command", first)
-    yield Step("pip list", ".venv/bin/pip list --format freeze")
-    (set_up,) = _typed("CONTRIBUTING.md", "python3 -m venv")
-    yield Step("CONTRIBUTING's set-up", f"set -e\n{set_up}")
+    yield Step("pip list", f"set -e{_COUNT}")
+    yield Step("what the tests need", f"set -e{_TEST_PACKAGES}")
     yield Step("pytest tests/shards", ".venv/bin/pytest -q tests/shards")
     yield Step("each source", f".venv/bin/pytest -q {shlex.join(SOURCES)}")
     if tox:
-        yield Step("README's second command", second)
+        yield Step("README's second command", second, _TOX_TIMEOUT_S)
 
 
 def _typed(page: str, start: str) -> list[str]:
@@ -203,22 +225,26 @@ def _run(root: Path, step: Step, environment: dict[str, str]) -> Done:
     typed = ("bash", "-c", f"cd {CLONE}\n{step.command}")
     started = time.monotonic()
     with output.open("wb") as log:
-        done = subprocess.run(
-            (*apart, *clean, *typed),
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            timeout=_TIMEOUT_S,
-            check=False,
-        )
-    return Done(step.name, time.monotonic() - started, done.returncode, output)
+        try:
+            code = subprocess.run(
+                (*apart, *clean, *typed),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                timeout=step.timeout_s,
+                check=False,
+            ).returncode
+        except subprocess.TimeoutExpired:
+            log.write(f"\nstopped after {step.timeout_s:.0f} s\n".encode())
+            code = 124
+    return Done(step.name, time.monotonic() - started, code, output)
 
 
 def _said(name: str, output: Path) -> str:
     """Return what is worth a place in the table."""
     text = output.read_text(errors="replace")
     if name == "pip list":
-        return f": {len(text.splitlines())} packages"
+        return f": {text.strip()}"
     results = re.findall(r"^=*\s*(\d+ passed[^=\n]*)", text, re.MULTILINE)
     return f": {results[-1].strip()}" if results else ""
 
