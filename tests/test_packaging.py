@@ -18,8 +18,11 @@ ROOT: Final = Path(__file__).parents[1]
 PROJECT: Final[dict[str, Any]] = tomllib.loads((ROOT / "pyproject.toml").read_text())
 OURS: Final = {"collector", "shards", "tests", "bench"}
 EXTRA_OF: Final = {
-    "collector/archive": "archive",
+    "collector/archive": "query",
     "collector/devnet": "devnet",
+    "collector/cli/archive.py": "query",
+    "collector/verify/archive_check.py": "archive",
+    "collector/verify/archived.py": "archive",
     "collector/tui": "tui",
     "collector/web": "web",
     "collector/http": "web",
@@ -51,6 +54,8 @@ def _declared(folder: str) -> set[NormalizedName]:
 
 def _folder(file: Path) -> str:
     path = file.relative_to(ROOT)
+    if str(path) in EXTRA_OF:
+        return str(path)
     room = "/".join(path.parts[:2])
     return room if room in EXTRA_OF else path.parts[0]
 

@@ -85,10 +85,20 @@ def test_the_most_active_markets_can_be_chosen(venue: Simulator, tmp_path: Path)
 @pytest.mark.parametrize(
     ("line", "options", "code", "sentence"),
     [
-        ('min_activity = "lively"\n', (), 3, "Invalid enum value 'lively' - at `$.min_activity`"),
-        ("top = 0\n", (), 3, "Expected `int` >= 1 - at `$.top`"),
-        ("", ("--top", "0"), 2, "0 is not in the range x>=1"),
-        ("", ("--min-activity", "lively"), 2, "'lively' is not one of"),
+        (
+            'min_activity = "lively"\n',
+            (),
+            3,
+            "min_activity must be one of active, quiet, dead, not 'lively'",
+        ),
+        ("top = 0\n", (), 3, "top must be a whole number of at least 1, not 0"),
+        ("", ("--top", "0"), 2, "--top must be a whole number of at least 1, not 0"),
+        (
+            "",
+            ("--min-activity", "lively"),
+            2,
+            "--min-activity must be one of active, quiet, dead, not 'lively'",
+        ),
         ("", ("--market", DEAD, "--min-activity", "quiet"), 3, "none of 1 market is as active"),
     ],
 )

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import urllib.error
@@ -68,6 +69,13 @@ def test_a_killed_recorder_comes_back_and_a_full_disk_only_pauses_it(
                 within_s=30,
             )
             assert _ready(port)[0] == 200
+            page = Path("docs/operations.md").read_text()
+            documented = set(re.findall(r"^\| `(collector_recorder_\w+)", page, re.MULTILINE))
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
+                served = set(
+                    re.findall(r"^(collector_recorder_\w+) ", answer.read().decode(), re.M)
+                )
+            assert served == documented != set()
             ballast = disk / "ballast"
             with contextlib.suppress(OSError), ballast.open("wb", buffering=0) as file:
                 while True:

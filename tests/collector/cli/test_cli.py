@@ -63,12 +63,17 @@ def program() -> Group:
 
 
 def _commands() -> list[tuple[str, click.Command]]:
-    return [(command.name or "", command) for command in program().all_commands()]
+    """Every command by what is typed, those of a group with its name before theirs."""
+    return [((one.name or "").replace("_", " "), one) for one in program().all_commands()]
 
 
 @pytest.mark.parametrize(("name", "command"), _commands(), ids=[n for n, _ in _commands()])
 def test_every_command_and_option_has_a_help_text(name: str, command: click.Command) -> None:
-    assert program().load(name) is command
+    found: click.Command | None = program()
+    for word in name.split():
+        assert isinstance(found, click.Group)
+        found = found.get_command(click.Context(found), word)
+    assert found is command
     assert command.help
     for parameter in command.params:
         if isinstance(parameter, click.Option) and not parameter.hidden:

@@ -52,6 +52,7 @@ GIVEN: dict[str, tuple[list[str], str, str, Any]] = {
     "metrics_markets": (["--metrics-markets", "0"], "0", "0", 0),
     "web": (["--web", "127.0.0.1:1"], "127.0.0.1:1", '"127.0.0.1:1"', "127.0.0.1:1"),
     "web_allow_remote": (["--web-allow-remote"], "true", "true", True),
+    "record": (["--record", "archive"], "archive", '"archive"', "archive"),
     "devnet_spot": (["--devnet-spot", "1"], "1", "1", 1),
     "devnet_perp": (["--devnet-perp", "2"], "2", "2", 2),
     "devnet_options": (["--devnet-option=--seed=3"], "--seed=3", '["--seed=3"]', ("--seed=3",)),

@@ -31,7 +31,7 @@ def empty_genesis():
         "staking": {"params": {}},
         "txfees": {"params": {}},
     }
-    consensus = {"params": {"block": {"max_gas": "1"}}}
+    consensus = {"params": {"block": {"max_gas": "1"}, "evidence": {}}}
     return {
         "genesis_time": "2026-01-02T03:04:05.123456789Z",
         "consensus": consensus,

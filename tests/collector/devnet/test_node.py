@@ -43,7 +43,7 @@ def eventually(condition, within_s=30.0):
 def devnet(*options, folder):
     """Run the command with its temporary home in the folder; whatever happens, end it."""
     with subprocess.Popen(
-        [sys.executable, "-m", "collector.devnet", "--json", *options],
+        [sys.executable, "-m", "collector", "devnet", "--json", *options],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

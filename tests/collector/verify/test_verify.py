@@ -236,13 +236,18 @@ def test_one_market_can_be_checked_by_name(world: World) -> None:
     assert json.loads(done.stdout)["markets"] == 1
 
 
+def test_a_malformed_endpoint_is_said_before_anything_is_asked(world: World) -> None:
+    done = verify(world.info, "--connect", "nowhere")
+    assert done.returncode == 2
+    assert "tcp://HOST:PORT" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
         (("--rpc", "http://127.0.0.1:9"), "http://127.0.0.1:9 does not give its height"),
         (("--grpc", "127.0.0.1:9"), "127.0.0.1:9 does not give order book"),
         (("--connect", "tcp://127.0.0.1:9"), "tcp://127.0.0.1:10"),
-        (("--connect", "nowhere"), "tcp://HOST:PORT"),
         (("--market", "NOPE/USDT"), "no market matches 'NOPE/USDT'"),
         (("--capture", "/none"), "/none"),
     ],
