@@ -62,6 +62,8 @@ class Timed(NamedTuple):
     ts: int
     """The block's time in ns; 0 where the row has none."""
     record: Record
+    event: Any = None
+    """A book's, as it is inside the record."""
 
 
 def _texts(array: Any) -> Any:
@@ -91,8 +93,10 @@ def _column(array: Any) -> list[Any]:
     return list(array.to_pylist())
 
 
-def _rows(root: Path, file: File, patterns: tuple[str, ...]) -> Iterator[Row]:
-    """Read a file's rows in the order of their heights, some thousand at a time."""
+def _batches(
+    root: Path, file: File, patterns: tuple[str, ...]
+) -> Iterator[tuple[list[str], list[list[Any]]]]:
+    """Read a file's columns in the order of the heights, some thousand rows at a time."""
     with pq.ParquetFile(root / file.path) as opened:
         table = opened.read()
     name = "market" if "market" in table.column_names else "symbol"
@@ -104,7 +108,11 @@ def _rows(root: Path, file: File, patterns: tuple[str, ...]) -> Iterator[Row]:
     names = table.column_names
     for start in range(0, table.num_rows, _ROWS):
         batch = table.slice(start, _ROWS).combine_chunks()
-        columns = [_column(_whole(batch.column(i))) for i in range(len(names))]
+        yield names, [_column(_whole(batch.column(i))) for i in range(len(names))]
+
+
+def _rows(root: Path, file: File, patterns: tuple[str, ...]) -> Iterator[Row]:
+    for names, columns in _batches(root, file, patterns):
         for values in zip(*columns, strict=True):
             row = dict(zip(names, values, strict=True))
             if row["overflow"]:
@@ -155,9 +163,27 @@ def _book(row: Row) -> Book:
     return Book(*what, row["source"], bool(row["is_snapshot"]), row["bids"], row["asks"])
 
 
-def _books(rows: Iterable[Row]) -> Iterator[tuple[Row, Record]]:
-    for row in rows:
-        yield row, _record("book", row["market"], row, _book(row))
+_OF_BOOK: Final = (
+    *("market_id", "height", "sequence", "ts_event", "ts_recv", "source", "is_snapshot"),
+    *("bids", "asks", "market", "overflow"),
+)
+_BOOK: Final = KIND_BY_CHANNEL["book"]
+
+
+def _changes(root: Path, file: File, place: int, patterns: tuple[str, ...]) -> Iterator[Timed]:
+    """Yield a file's changes of books: nearly all that there is, and so without a dict a row."""
+    topics: dict[str, str] = {}
+    for names, columns in _batches(root, file, patterns):
+        chosen = [columns[names.index(name)] for name in _OF_BOOK]
+        for *what, market, overflow in zip(*chosen, strict=True):
+            if overflow:
+                row = {"bids": what[7], "asks": what[8], "overflow": overflow}
+                _put_back(row)
+            name = topics.get(market) or topics.setdefault(market, topic("book", market))
+            event = Book(*what)
+            height, sequence, ts, ts_recv = what[1:5]
+            record = Record(name, _BOOK, 0, height, sequence, 1, ts, ts_recv, encode(event))
+            yield Timed(height, place, sequence, ts, record, event)
 
 
 def _keyframes(rows: Iterable[Row]) -> Iterator[tuple[Row, Record]]:
@@ -253,8 +279,6 @@ def _plain(channel: str, rows: Iterable[Row]) -> Iterator[tuple[Row, Record]]:
 
 def _records(channel: str, rows: Iterable[Row]) -> Iterator[tuple[Row, Record]]:
     match channel:
-        case "book":
-            return _books(rows)
         case "keyframe":
             return _keyframes(rows)
         case "trades":
@@ -270,6 +294,9 @@ def _records(channel: str, rows: Iterable[Row]) -> Iterator[tuple[Row, Record]]:
 def _timed(root: Path, files: list[File], place: int, patterns: tuple[str, ...]) -> Iterator[Timed]:
     number = 0
     for file in files:
+        if file.channel == "book":
+            yield from _changes(root, file, place, patterns)
+            continue
         for row, record in _records(file.channel, _rows(root, file, patterns)):
             number += 1
             height = row.get("height") or row.get("first") or file.first

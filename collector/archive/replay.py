@@ -88,19 +88,25 @@ class _Patient(Publishing):
 
     def flush(self) -> None:
         """Send the burst."""
+        send = self._send
         for name, body in self._ready:
-            self._give(name, _SNDMORE)
-            self._give(body, _NOBLOCK)
+            try:
+                send(name, _SNDMORE)
+            except zmq.Again:
+                self._give(name, _SNDMORE)
+            try:
+                send(body, _NOBLOCK)
+            except zmq.Again:
+                self._give(body, _NOBLOCK)
         self.published += len(self._ready)
         self._ready.clear()
 
     def _give(self, part: bytes, flags: int) -> None:
         while True:
-            try:
+            self.wait()
+            with contextlib.suppress(zmq.Again):
                 self._send(part, flags)
                 return
-            except zmq.Again:
-                self.wait()
 
 
 class Stopped(Exception):
@@ -275,7 +281,7 @@ class Replay:
             self._ts = max(self._ts, timed.ts)
             # Not everything in a block has an instant of its own.
             ts_began = ts_began or timed.ts
-            self._take(timed.record)
+            self._take(timed.record, timed.event)
         self._flush()
         self._report()
         self.outcome.seconds = time.monotonic() - began
@@ -302,7 +308,7 @@ class Replay:
                 return timed
             record = timed.record
             if record.kind == KIND_BOOK:
-                self._follow(record)
+                self._follow(record, timed.event)
             elif record.flags & SNAPSHOT:
                 self._states[record.topic] = record
         return None
@@ -330,7 +336,7 @@ class Replay:
         while (wait_s := due - time.monotonic()) > 0:
             self._serve(min(50, max(1, int(wait_s * 1000))))
 
-    def _take(self, record: Record) -> None:
+    def _take(self, record: Record, event: Book | None) -> None:
         if record.kind != KIND_BOOK:
             self._count(record, trades=record.count if record.kind == KIND_TRADES else 0)
             self._batch.append(record)
@@ -344,12 +350,13 @@ class Replay:
             record = msgspec.structs.replace(record, flags=flags)
         self._batch.append(record)
         self._count(record, updates=not record.flags & SNAPSHOT)
-        if self._follow(record):
+        if self._follow(record, event):
             self._batch.append(self._books[symbol].whole(
                 flags=SNAPSHOT | KEYFRAME, ts_recv=record.ts_recv))  # fmt: skip
 
-    def _follow(self, record: Record) -> bool:
-        event, symbol = _decode_book(record.event), record.topic[5:-1]
+    def _follow(self, record: Record, event: Book | None) -> bool:
+        """Bring a market's book up to date; say whether late joiners need a whole one."""
+        event, symbol = event or _decode_book(record.event), record.topic[5:-1]
         of = self._books.get(symbol)
         if of is None:
             if not event.is_snapshot:
