@@ -277,10 +277,13 @@ class Replay:
             if timed.height > config.last or timed.ts >= config.until:
                 break
             if timed.height != self._height:
-                self._end_block(timed, began, ts_began)
-            self._ts = max(self._ts, timed.ts)
+                self._end_block(timed.height)
             # Not everything in a block has an instant of its own.
             ts_began = ts_began or timed.ts
+            if timed.ts > self._ts:
+                self._ts = timed.ts
+                if config.speed:
+                    self._await(began + (timed.ts - ts_began) / 1e9 / config.speed)
             self._take(timed.record, timed.event)
         self._flush()
         self._report()
@@ -321,18 +324,15 @@ class Replay:
             self._batch.append(of.whole(flags=SNAPSHOT, ts_recv=time.time_ns()))
         self._flush()
 
-    def _end_block(self, coming: Timed, began: float, ts_began: int) -> None:
-        """Publish the block; wait until the next one is due."""
-        self._height = coming.height
-        if not self.config.speed:
-            if len(self._batch) >= _BATCH:
-                self._flush()
-                self._serve(0)
-            return
-        self._flush()
-        since = max(coming.ts, self._ts) - ts_began if ts_began else 0
-        due = began + since / 1e9 / self.config.speed
-        self._serve(0)
+    def _end_block(self, height: int) -> None:
+        """Publish the block that ends where this height begins."""
+        self._height = height
+        if self.config.speed or len(self._batch) >= _BATCH:
+            self._flush()
+            self._serve(0)
+
+    def _await(self, due: float) -> None:
+        """Answer requests until an instant of the monotonic clock."""
         while (wait_s := due - time.monotonic()) > 0:
             self._serve(min(50, max(1, int(wait_s * 1000))))
 
