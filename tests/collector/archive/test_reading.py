@@ -140,7 +140,7 @@ def test_duckdb_and_polars_read_the_folder_unaided(root: Path) -> None:
           UNION ALL
           SELECT NULL, sequence FROM read_parquet('{root}/channel=book/**/*.parquet'))
     """
-    assert duckdb.sql(query).fetchall() == [(Decimal(30 * 38), 19 * 2 + 19, 19)]
+    assert duckdb.connect().sql(query).fetchall() == [(Decimal(30 * 38), 19 * 2 + 19, 19)]
     frame = polars.scan_parquet(f"{root}/channel=trades/**/*.parquet").collect()
     assert frame["notional"].sum() == Decimal(30 * 38)
     assert polars.from_arrow(read(root, "trades")).shape[0] == 50
