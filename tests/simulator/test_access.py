@@ -268,9 +268,9 @@ async def test_book_queries_go_on_elsewhere_and_return(venue: Venue) -> None:
 
         assert await asked() == [1, 0]
         await venue.inject(faults.Refuse(status=503))
-        assert await asked() == [0, 0]
         assert await asked() == [0, 1], "it did not go elsewhere at once"
         venue.heal()
+        assert await asked() == [0, 1], "it returned before its time"
         deadline = time.monotonic() + 20
         while await asked() != [1, 0]:
             assert time.monotonic() < deadline, "it never returned"

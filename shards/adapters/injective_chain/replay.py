@@ -249,11 +249,19 @@ class Replayer:
         """Say whether asking this source again for this block is of no use."""
         never = isinstance(error, SourceError) and error.status in _NEVER
         if isinstance(error, Unable) or never:
-            if source.name not in self.unable():
-                log.warning("%s: %s; asking the next source", source.name, error)
+            is_new = source.name not in self.unable()
             self._unable[source.name] = time.monotonic() + _UNABLE_S, str(error)
+            if is_new:
+                self._say_unable(source, error)
             return True
         return isinstance(error, BlockGone) or (isinstance(error, SourceError) and error.too_large)
+
+    def _say_unable(self, source: ReplaySource, error: Exception) -> None:
+        """Log a source that never has a block; without another, the block's own line says why."""
+        if len(self.unable()) < len(self._sources):
+            log.warning("%s: %s; asking the next source", source.name, error)
+        else:
+            self._quiet_until = 0.0
 
     def _say_gone(self, height: int, reason: str) -> None:
         """Log a block that cannot be had; of many in a row, how many they were."""
