@@ -148,9 +148,18 @@ class Running:
         return rows
 
     def pid(self, name: str) -> int:
-        """Return the process id of ``shard 0`` or ``aggregator``; 0 if it is not known."""
-        processes = self.status().get("processes", [])
-        return next((int(p["pid"]) for p in processes if p["name"] == name), 0)
+        """
+        Wait for the process id of ``shard 0`` or ``aggregator``, and return it.
+
+        Never 0, which is known for a moment while nobody answers: a signal to it would go to all
+        processes of this test run.
+        """
+
+        def known() -> int:
+            processes = self.status().get("processes", [])
+            return next((int(p["pid"]) for p in processes if p["name"] == name), 0)
+
+        return eventually(known, within_s=20.0, what=lambda: f"a process {name}; log:\n{self.log}")
 
     def live(self) -> bool:
         """Everything is live and accounted for."""
