@@ -35,6 +35,16 @@ def blocks_later(node: Devnet, count: int) -> int:
         chain.close()
 
 
+def first_due(node: Devnet) -> int:
+    """
+    Return the first height of which a listener that has just joined hears everything.
+
+    Blocks above its ``head`` may have gone out before it joined, up to the chain's newest, or to
+    the one after that, which the node streams before it counts it.
+    """
+    return blocks_later(node, 1) + 1
+
+
 class Listener:
     """A `Subscriber` to everything that a collector publishes; it hears when it is drained."""
 

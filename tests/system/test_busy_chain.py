@@ -19,6 +19,7 @@ from tests.system.listening import (
     assert_every_trade_once,
     blocks_later,
     configure,
+    first_due,
 )
 from tests.system.running import Devnet, collector, devnet, eventually
 
@@ -62,7 +63,7 @@ def test_a_shard_that_stood_still_until_the_node_dropped_it_gets_every_block(
     with collector(tmp_path, "--config", config) as running:
         running.await_live()
         with Listener(running) as listener:
-            first = listener.joined[0].head + 1
+            first = first_due(busy)
             shard = psutil.Process(running.pid("shard 0"))
             assert is_served(busy, shard)
             shard.suspend()

@@ -14,6 +14,7 @@ from tests.system.listening import (
     assert_books_agree,
     assert_every_trade_once,
     configure,
+    first_due,
 )
 from tests.system.running import Devnet, Running, collector, eventually
 
@@ -33,7 +34,7 @@ def test_a_killed_aggregator_costs_a_subscriber_nothing(node: Devnet, tmp_path: 
     with collector(tmp_path, "--config", config, "--shards", "2") as running:
         running.await_live()
         with Listener(running) as listener:
-            first = listener.joined[0].head + 1
+            first = first_due(node)
             eventually(
                 lambda: listener.drain().trades(first, first + 10**6),
                 within_s=20,
@@ -67,7 +68,7 @@ def test_a_shard_that_stands_still_is_replaced_and_never_comes_back(
     with collector(tmp_path, "--config", config, "--shards", "2") as running:
         running.await_live()
         with Listener(running) as listener:
-            first = listener.joined[0].head + 1
+            first = first_due(node)
             old = psutil.Process(running.pid("shard 0"))
             old.suspend()
             stopped_at = time.monotonic()

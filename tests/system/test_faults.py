@@ -16,6 +16,7 @@ from tests.system.listening import (
     assert_every_trade_once,
     blocks_later,
     configure,
+    first_due,
 )
 from tests.system.running import Devnet, collector, eventually
 from tests.ws_filter import WsFilter
@@ -217,7 +218,7 @@ def test_garbage_costs_the_connection_and_nothing_else(
     with collector(tmp_path, "--config", config) as running:
         running.await_live()
         with Listener(running) as listener:
-            first = listener.joined[0].head + 1
+            first = first_due(node)
 
             def lines() -> list[str]:
                 return running.log.splitlines()
