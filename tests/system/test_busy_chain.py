@@ -167,7 +167,7 @@ def test_a_subscriber_that_does_not_read_harms_nobody_and_catches_up(
         running.await_live()
         with Listener(running) as listener, Listener(running, hwm=10) as slow:
             deaf.connect(running.publish)
-            first = max(listener.joined[0].head, slow.joined[0].head) + 1
+            first = first_due(busy)
             last = blocks_later(busy, 12)
             assert_every_trade_once(busy, listener, first, last)
             status = running.status()
