@@ -232,10 +232,10 @@ def test_a_working_directory_that_is_deleted_ends_nothing(config: str, tmp_path:
 
 def test_when_all_were_stopped_nobody_is_shot(config: str, tmp_path: Path) -> None:
     with collector(tmp_path, "--config", config, "--shards", "2") as running:
-        running.await_live()
+        live = running.await_live()
         family = [running.process.pid]
         family += [p.pid for p in psutil.Process(family[0]).children(recursive=True)]
-        before = {p["name"]: p["pid"] for p in running.status()["processes"]}
+        before = {p["name"]: p["pid"] for p in live["processes"]}
         for number in (signal.SIGSTOP, signal.SIGCONT):
             for pid in family:
                 os.kill(pid, number)
@@ -342,7 +342,7 @@ def test_a_second_signal_forces_and_cleans_up(config: str, tmp_path: Path) -> No
         time.sleep(0.5)
         os.killpg(running.process.pid, signal.SIGINT)
         assert running.process.wait(4) == 1
-        assert not alive(family)
+        eventually(lambda: not alive(family), within_s=10)
         assert running.leftovers() == []
         assert "forced to stop" in running.log
         assert "Traceback" not in running.log

@@ -137,7 +137,7 @@ class Running:
     def status(self) -> dict[str, Any]:
         """Ask for the summary; empty while nobody answers."""
         try:
-            status: dict[str, Any] = self._requests.ask("status", within_s=0.5)["status"]
+            status: dict[str, Any] = self._requests.ask("status", within_s=1.5)["status"]
         except TimeoutError:
             return {}
         return status
@@ -163,13 +163,18 @@ class Running:
 
     def live(self) -> bool:
         """Everything is live and accounted for."""
-        status = self.status()
-        return bool(status) and status["coverage"]["now"] == 1.0 and not status["gaps"]["open"]
+        return _is_live(self.status())
 
     def await_live(self, within_s: float = 30.0) -> dict[str, Any]:
         """Wait until all markets are live; return the status."""
-        eventually(self.live, within_s=within_s, every_s=0.1, what=f"all live; log:\n{self.log}")
-        return self.status()
+
+        def looked() -> dict[str, Any]:
+            status = self.status()
+            return status if _is_live(status) else {}
+
+        return eventually(
+            looked, within_s=within_s, every_s=0.1, what=lambda: f"all live; log:\n{self.log}"
+        )
 
     def stop(self, number: int = signal.SIGTERM, within_s: float = 20.0) -> int:
         """Send a signal and return the exit code."""
@@ -179,6 +184,10 @@ class Running:
     def close(self) -> None:
         """Close the client's socket."""
         self._requests.close()
+
+
+def _is_live(status: dict[str, Any]) -> bool:
+    return bool(status) and status["coverage"]["now"] == 1.0 and not status["gaps"]["open"]
 
 
 @contextlib.contextmanager
