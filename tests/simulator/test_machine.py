@@ -327,7 +327,7 @@ def test_a_hangup_drains_and_cleans_up(config: str, tmp_path: Path) -> None:
         # As a terminal does it: to the whole group.
         os.killpg(running.process.pid, signal.SIGHUP)
         assert running.process.wait(20) == 0
-        assert not alive(family)
+        eventually(lambda: not alive(family), within_s=10)
         assert running.leftovers() == []
         assert "Traceback" not in running.log
 
