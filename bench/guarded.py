@@ -42,15 +42,15 @@ def parts() -> "Iterator[Part]":
 
         def forward() -> Callable[[], object]:
             ready = aggregator(made, socket)
-            ready.receive(*opening)
-            return lambda: _do(lambda batch: ready.receive(*batch), rest)
+            ready.forwarder.receive(*opening)
+            return lambda: _do(lambda batch: ready.forwarder.receive(*batch), rest)
 
         yield Part("aggregator", forward, made.updates)
         frames = bodies(made)
 
         def subscribe() -> Callable[[], object]:
             ready = aggregator(made, socket)
-            ready.receive(*opening)
+            ready.forwarder.receive(*opening)
             inbox = joined(ready)
             return lambda: _do(lambda frame: inbox.receive(frame[0], frame[1], TS), frames)
 

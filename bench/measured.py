@@ -114,7 +114,7 @@ class Way:
         """Let so many frames pass until a batch is timed: by this clock the pace would say nothing."""
         for turns in (
             self.shard._turns,
-            *(h.turns for h in self.aggregator.latencies.shards.values()),
+            *(h.turns for h in self.aggregator.telemetry.latencies.shards.values()),
         ):
             turns.every, turns.due, turns._timed, turns._since = every, 0, 0, 1 << 62
 
@@ -122,7 +122,7 @@ class Way:
         """Do what is done with the records every second."""
         if not isinstance(self.shard, _Unmeasured):
             _batches(self.shard._sizes, Limits().batch_frames)
-            self.aggregator.latencies.take_recent(time.time_ns())
+            self.aggregator.telemetry.latencies.take_recent(time.time_ns())
 
     def block(self, payloads: list[bytes], *, alone: bool = False) -> None:
         """Take one block's payloads all the way: in one batch, or each alone."""
@@ -132,7 +132,7 @@ class Way:
             shard.receive(payload, time.time_ns() if alone else now, alone)
         shard._settle()
         while self.pull.poll(0):
-            self.aggregator.receive(self.pull.recv(), self.pull.recv())
+            self.aggregator.forwarder.receive(self.pull.recv(), self.pull.recv())
         while self.subscriber.poll(0):
             self.subscriber.recv_multipart()
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import tempfile
+import time
 from collections.abc import Iterator
 from typing import Final
 
@@ -9,13 +10,15 @@ import msgspec
 import zmq
 
 from bench.content import TS, Content
-from collector.aggregator.forwarder import Aggregator
+from collector.aggregator.aggregator import Aggregator
+from collector.aggregator.publisher import Publisher
 from collector.client.topic_filter import Wanted
 from collector.client.topic_sync import Inbox
 from collector.settings.parts import AggregatorConfig
 from shards.protocol import frames
 from shards.protocol.frames import BatchHeader, Record
 from shards.protocol.settings import Endpoints
+from shards.push import plain_send
 from tests.shards.reported import report
 
 EPOCH: Final = 1_000
@@ -52,7 +55,7 @@ def aggregator(content: Content, socket: "zmq.Socket[bytes]") -> Aggregator:
         endpoints=Endpoints(),
         every_market=True,
     )
-    made = Aggregator(config, socket)
+    made = Aggregator(config, Publisher(plain_send(socket)), clock=time.time_ns)
     made.report(report(shard=0, epoch=1, fresh=True), 0.0)
     return made
 
@@ -74,11 +77,11 @@ def bodies(content: Content) -> list[tuple[bytes, bytes]]:
     heard: list[zmq.Socket[bytes]] = []
     with publisher(heard) as socket:
         made = aggregator(content, socket)
-        made.receive(*opening)
-        skipped = made.published
+        made.forwarder.receive(*opening)
+        skipped = made.publisher.published
         for batch in rest:
-            made.receive(*batch)
-        frames_ = [(heard[0].recv(), heard[0].recv()) for _ in range(made.published)]
+            made.forwarder.receive(*batch)
+        frames_ = [(heard[0].recv(), heard[0].recv()) for _ in range(made.publisher.published)]
     return frames_[skipped:]
 
 
@@ -91,7 +94,7 @@ def joined(made: Aggregator) -> Inbox:
         if not inbox.requests:
             break
         while inbox.requests:
-            answer = made.history.answer(inbox.requests.popleft(), EPOCH, 1_000)
+            answer = made.publisher.replay.answer(inbox.requests.popleft(), EPOCH, 1_000)
             inbox.reply(answer, now, TS)
     inbox.ready.clear()
     return inbox

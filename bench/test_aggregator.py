@@ -5,7 +5,7 @@ import pytest
 from bench.conftest import PerUpdate
 from bench.content import content
 from bench.stage import aggregator, batches, publisher
-from collector.aggregator.forwarder import Aggregator
+from collector.aggregator.aggregator import Aggregator
 
 pytestmark = pytest.mark.benchmark(group="aggregator")
 
@@ -17,14 +17,14 @@ def test_receive(per_update: PerUpdate) -> None:
 
     def run(ready: Aggregator) -> int:
         for batch in rest:
-            ready.receive(*batch)
-        return ready.published
+            ready.forwarder.receive(*batch)
+        return ready.publisher.published
 
     with publisher() as socket:
 
         def fresh() -> tuple[Aggregator]:
             ready = aggregator(made, socket)
-            ready.receive(*opening)
+            ready.forwarder.receive(*opening)
             return (ready,)
 
         assert per_update(run, updates=made.updates, setup=fresh) >= made.updates

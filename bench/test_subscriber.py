@@ -22,6 +22,6 @@ def test_inbox(per_update: PerUpdate) -> None:
 
     with publisher() as socket:
         ready = aggregator(made, socket)
-        ready.receive(*batches(made.records)[0])
+        ready.forwarder.receive(*batches(made.records)[0])
         handed = per_update(run, updates=len(frames), setup=lambda: (joined(ready),))
     assert handed == len(frames)

@@ -10,6 +10,6 @@ def test_both_ways_publish_the_same_and_only_one_measures() -> None:
             for payloads in made.blocks[:3]:
                 way.block(payloads)
         measured, bare = both
-        assert measured.aggregator.published == bare.aggregator.published > 0
-        assert measured.aggregator.latencies.hop("push_to_aggregator").number > 0
-        assert bare.aggregator.latencies.hop("push_to_aggregator").number == 0
+        assert measured.aggregator.publisher.published == bare.aggregator.publisher.published > 0
+        assert measured.aggregator.telemetry.latencies.hop("push_to_aggregator").number > 0
+        assert bare.aggregator.telemetry.latencies.hop("push_to_aggregator").number == 0

@@ -16,6 +16,8 @@ The names below load on first use: ``import collector`` alone stays cheap, witho
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from collector.settings.version import __version__ as __version__
+
 if TYPE_CHECKING:
     from collector.archive.reading import book_at as book_at, read as read
     from collector.client.received import (
@@ -42,8 +44,6 @@ if TYPE_CHECKING:
         Trades as Trades,
     )
     from shards.protocol.order_book import OrderBook as OrderBook
-
-__version__ = "0.1.0"
 
 _HOMES = {
     "Book": "shards.protocol.events",

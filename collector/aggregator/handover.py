@@ -1,33 +1,51 @@
 """
-Who owns each market, and how it changes hands without a frame lost or doubled.
+How a market changes hands without a frame lost or doubled.
 
-The coordinator says which shard is *wanted* for each market. A market whose owner is another
-one is collected by both: the wanted shard joins it, and what it sends is held back here. It
-becomes the owner as soon as nothing is missing between the two:
+A market that is wanted of another shard than its owner is collected by both: the wanted shard
+joins it, and what it sends is held back here. It becomes the owner as soon as nothing is
+missing between the two:
 
 * it is live, from height F on, so all of its frames from F on are held here;
 * the owner is live, and everything before F is accounted for;
 * the owner's book has reached the sequence at which the newcomer's began.
 
-From there the newcomer's frames are a contiguous continuation: those held are let through,
-what the former owner has published of them is dropped by height and sequence as ever, and
-the former owner is heard no more and told to let the market go. Any process may die at any
-instant of this: the owner's successor takes up where it was, the newcomer's joins anew.
+From there the newcomer's frames are a contiguous continuation. Those held are published, and
+what the former owner has published of them is dropped by height and sequence as ever. The
+former owner's frames are refused from then on, and its next assignment takes the market away.
+Any process may die at any instant of this: the owner's successor takes up where it was, the
+newcomer's joins again.
 
 Pure: no I/O, no clock.
 """
 
-from collections.abc import Iterable, Mapping
-from typing import Final
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Final, TypeAlias
 
-from collector.aggregator.state.coverage import UNOWNED, Coverage
-from shards.protocol.control import Assignment, MarketReport, Report, ResumePoint
-from shards.protocol.frames import KEYFRAME, KIND_BOOK, SNAPSHOT, BatchHeader, Record
+from collector.aggregator.ownership import Ownership
+from collector.aggregator.state.coverage import Coverage
+from collector.aggregator.state.shard_sessions import ShardSession
+from collector.aggregator.telemetry.journal import Journal
+from collector.aggregator.topic_state import Topics
+from shards.protocol import frames
+from shards.protocol.control import Report
+from shards.protocol.events import Gap
+from shards.protocol.frames import (
+    KEYFRAME,
+    KIND_BOOK,
+    KIND_GAP,
+    LATE,
+    SNAPSHOT,
+    BatchHeader,
+    Record,
+)
 from shards.protocol.settings import Market
 
 _HELD_BYTES: Final = 4 << 20
-"""Of one market, on its way to another shard. Beyond, all that is held is let go, and the
+"""Of one market, on its way to another shard. Beyond, all that is held is dropped, and the
 owner has to come that far itself."""
+
+Held: TypeAlias = tuple[Record, BatchHeader, int]
+"""A frame, its batch, its frame sequence."""
 
 
 class Join:
@@ -51,7 +69,7 @@ class Join:
         """Keep one frame for the moment when the newcomer owns the market."""
         if record.kind == KIND_BOOK:
             if record.flags & SNAPSHOT:
-                # Nobody can say from a whole book what led to it: the owner has to say that.
+                # A snapshot hides the changes before it, so the owner must reach its sequence.
                 if began_again(record, self.sequence, self.height):
                     self.sequence = record.sequence
                 elif not record.flags & KEYFRAME or self.sequence < 0:
@@ -97,102 +115,45 @@ def began_again(record: Record, sequence: int, height: int) -> bool:
     return is_whole and record.sequence < sequence and record.height > height > 0
 
 
-class Ownership:
-    """The owners of all markets, kept in the coverage's states, and where they are to go."""
+class Handover:
+    """The markets on their way from one shard to another."""
 
-    def __init__(self, coverage: Coverage, *, version: int, resume_within: int) -> None:
-        """
-        Args:
-            version: Greater than that of any assignment given out before.
-            resume_within: Blocks after which a market that comes back begins anew.
-
-        """
-        self._coverage = coverage
-        self._version = version
-        self._resume_within = resume_within
-        self._assignments: dict[int, Assignment] = {}
-        self._markets: dict[str, Market] = {}
-        self.wanted: dict[str, int] = {}
+    def __init__(
+        self,
+        ownership: Ownership,
+        coverage: Coverage,
+        topics: Topics,
+        sessions: Mapping[int, ShardSession],
+        journal: Journal,
+    ) -> None:
+        self.ownership = ownership
         self.joins: dict[str, Join] = {}
-        self.arriving: set[str] = set()
-        """Markets that were given to a shard while running and have not become live since."""
-        self.leaving: set[str] = set()
-        """Markets that nobody wants any more, and whose owner has not let go yet."""
+        """By market id."""
+        self.unsaved = False
+        """Whether owners changed since the ledger was saved."""
+        self._coverage = coverage
+        self._topics = topics
+        self._sessions = sessions
+        self._journal = journal
         self._refused: dict[tuple[str, int], Refused] = {}
         """By market and shard. Should the shard be wanted again before it has let go, then the
         owner has to come as far as this."""
 
-    # ---- what the coordinator wants -------------------------------------------------
+    # ---- what begins and ends one ---------------------------------------------------
 
     def want(self, markets: Iterable[Market], wanted: Mapping[str, int]) -> None:
-        """
-        Take the whole assignment; markets without a shard are known, but not collected.
-        """
-        coverage = self._coverage
-        self._markets = {market.market_id: market for market in markets}
-        self.wanted = {m: shard for m, shard in wanted.items() if m in self._markets}
-        for market in self._markets.values():
-            coverage.add(market)
-        for market_id, state in list(coverage.states.items()):
-            self._want(market_id, self.wanted.get(market_id, -1), state.shard)
-        owners = {state.shard for state in coverage.states.values() if state.shard >= 0}
-        for shard in {*self._assignments, *self.wanted.values(), *owners}:
-            self._assign(shard)
-
-    def _want(self, market_id: str, shard: int, owner: int) -> None:
-        self.leaving.discard(market_id)
-        join = self.joins.get(market_id)
-        if join is not None and (shard != join.shard or shard == owner):
-            del self.joins[market_id]
-            for record, _, _ in join.held:
-                self.refuse(market_id, join.shard, record)
-        if shard < 0 and owner >= 0:
-            self.leaving.add(market_id)
-        elif shard < 0:
-            self._forget(market_id)
-        elif owner < 0:
-            self._coverage.own(market_id, shard, within=self._resume_within)
-            self.arriving.add(market_id)
-        elif shard != owner and market_id not in self.joins:
-            self.joins[market_id] = Join(shard, self._refused.get((market_id, shard)))
-
-    def _forget(self, market_id: str) -> None:
-        """Nobody collects it; if it is not even listed any more, it need not be shown."""
-        self._coverage.disown(market_id)
-        if market_id not in self._markets:
-            self._coverage.remove(market_id)
-
-    # ---- what a shard is told -------------------------------------------------------
-
-    def _assign(self, shard: int) -> None:
-        """Note what a shard has to collect: what it owns, and what it is wanted for."""
-        states = self._coverage.states
-        markets = [
-            self._markets[market_id]
-            for market_id, wanted in self.wanted.items()
-            if shard in (wanted, states[market_id].shard)
-        ]
-        before = self._assignments.get(shard)
-        if before is None or before.markets != markets:
-            self._version += 1
-            self._assignments[shard] = Assignment(self._version, markets)
-
-    def assignment(self, report: Report) -> Assignment | None:
-        """Return what a shard has to collect, if its report does not say that it does."""
-        assignment = self._assignments.get(report.shard)
-        if assignment is None or (assignment.version == report.assignment and not report.fresh):
-            return None
-        return assignment
-
-    def resume_points(self, shard: int, *, again: int = 0) -> dict[str, ResumePoint]:
-        """Say where a shard takes up the markets that it owns."""
-        states = self._coverage.states
-        owned = [
-            market_id for market_id, state in states.items() if state.shard in (shard, UNOWNED)
-        ]
-        return self._coverage.resume_points(owned, again=again)
-
-    # ---- what a shard says ----------------------------------------------------------
+        """Take the whole assignment: begin the handovers that it asks for, give up the others."""
+        self.ownership.want(markets, wanted)
+        moving = self.ownership.moving()
+        for market_id, join in list(self.joins.items()):
+            if moving.get(market_id) != join.shard:
+                del self.joins[market_id]
+                for record, _, _ in join.held:
+                    self._refuse(market_id, join.shard, record)
+        for market_id, shard in moving.items():
+            if market_id not in self.joins:
+                self.joins[market_id] = Join(shard, self._refused.get((market_id, shard)))
+        self._topics.own_all()
 
     def fresh(self, shard: int) -> None:
         """A new process has this shard: what its former one sent of its joins is worth nothing."""
@@ -202,14 +163,29 @@ class Ownership:
         for key in [key for key in self._refused if key[1] == shard]:
             del self._refused[key]
 
-    def refuse(self, market_id: str, shard: int, record: Record) -> None:
-        """Take note of a frame that is not wanted from this shard."""
+    def begin_anew(self) -> None:
+        """Another chain: what is held of joins is worth nothing, they begin again."""
+        self.joins = {market_id: Join(join.shard) for market_id, join in self.joins.items()}
+        self._refused.clear()
+
+    # ---- what the shards send -------------------------------------------------------
+
+    def hold_back(self, market_id: str, record: Record, header: BatchHeader, sequence: int) -> bool:
+        """Take a frame of a shard that does not own the market; say whether it may be needed."""
+        join = self.joins.get(market_id)
+        if join is not None and join.shard == header.shard:
+            join.hold(record, header, sequence)
+            return True
+        self._refuse(market_id, header.shard, record)
+        return False
+
+    def _refuse(self, market_id: str, shard: int, record: Record) -> None:
         self._refused.setdefault((market_id, shard), Refused()).add(record)
 
     def joined(self, report: Report) -> None:
         """Note from which height on everything of a newcomer's market is here or will come."""
-        if not self.joins or not self.is_current(report.shard, report.assignment):
-            # It may still have to let go of what it has, and to join anew.
+        if not self.joins or not self.ownership.is_current(report.shard, report.assignment):
+            # It may still have to let go of what it has, and to join again.
             return
         for market in report.markets:
             join = self.joins.get(market.market_id)
@@ -221,71 +197,90 @@ class Ownership:
                 for _, last in market.missing:
                     join.through = max(join.through, last)
 
-    def is_current(self, shard: int, version: int) -> bool:
-        """Say whether a shard that reports this version has carried out its assignment."""
-        assignment = self._assignments.get(shard)
-        return assignment is not None and assignment.version == version
+    # ---- changing hands -------------------------------------------------------------
 
-    def ready(
-        self, market_id: str, owner: MarketReport, newcomer: MarketReport, sequence: int
-    ) -> bool:
+    def change_hands(self, report: Report, ts: int) -> Iterator[Held]:
         """
-        Say whether a joining market can change hands, by the accounted reports of both shards.
+        Hand over what is ready for it, and end what is collected no more.
 
-        ``sequence`` is that of the published book, 0 where none was.
+        Called when a shard's report is accounted for. Each frame that is yielded has to be
+        published before the next one is asked for; ``ts`` is ns since 1970.
         """
-        join = self.joins[market_id]
-        # A shard that never let go says nothing of a book that does not change: it stands
+        for market_id in self.ownership.left(report):
+            yield from self._end(market_id, self._sessions[report.shard], ts)
+        for market_id, join in list(self.joins.items()):
+            if self._is_ready(market_id, join):
+                yield from self._hand_over(market_id, join, ts)
+
+    def _is_ready(self, market_id: str, join: Join) -> bool:
+        """Say whether a market can change hands, by the accounted reports of both shards."""
+        owner = self._sessions.get(self._coverage.owner(market_id))
+        newcomer = self._sessions.get(join.shard)
+        # The first report after a restart of ours may be older than the frames it counts.
+        if not owner or not newcomer or min(owner.accounts, newcomer.accounts) < 2:
+            return False
+        if not self.ownership.is_current(join.shard, newcomer.assignment):
+            return False
+        before, after = owner.accounted.get(market_id), newcomer.accounted.get(market_id)
+        if before is None or after is None:
+            return False
+        published = self._topics.book_sequence(market_id)
+        # A shard that never let go sends nothing of a book that does not change: it stands
         # where it stood, for all frames made before the report are here.
-        began = join.sequence if join.sequence >= 0 else newcomer.sequence
+        began = join.sequence if join.sequence >= 0 else after.sequence
         return (
-            (owner.state, newcomer.state) == ("live", "live")
+            (before.state, after.state) == ("live", "live")
             and join.has_joined
             and join.through <= self._coverage.states[market_id].last
-            and (not sequence or 0 <= began <= sequence)
+            and (not published or 0 <= began <= published)
         )
 
-    def hand_over(self, market_id: str, epoch: int) -> Join:
-        """Make the newcomer the owner; return what is held of it, to be let through."""
-        join = self.joins.pop(market_id)
-        former = self._coverage.states[market_id].shard
-        self._coverage.hand_over(market_id, join.shard, epoch)
-        self._assign(former)
-        return join
+    def _hand_over(self, market_id: str, join: Join, ts: int) -> Iterator[Held]:
+        coverage, newcomer = self._coverage, self._sessions[join.shard]
+        former = coverage.owner(market_id)
+        del self.joins[market_id]
+        coverage.hand_over(market_id, join.shard, newcomer.epoch)
+        self.ownership.assign(former)
+        self._topics.own(market_id)
+        self.unsaved = True
+        for held in join.held:
+            if not self._is_stale(held[0]):
+                yield held
+        if newcomer.report is not None:
+            coverage.report(newcomer.report, coverage.reported_at(join.shard))
+        self._journal.note(
+            "move",
+            f"shard {former} → shard {join.shard}",
+            ts=ts,
+            shard=join.shard,
+            symbol=coverage.symbol(market_id),
+        )
 
-    def left(self, report: Report) -> list[str]:
-        """Return the markets that this report shows to be let go; they are nobody's now."""
-        if not self.leaving or not self.is_current(report.shard, report.assignment):
-            return []
-        states = self._coverage.states
-        return [market_id for market_id in self.leaving if states[market_id].shard == report.shard]
+    def _is_stale(self, record: Record) -> bool:
+        """Say whether this is a whole book that what was published includes already."""
+        if record.kind != KIND_BOOK or not record.flags & SNAPSHOT:
+            return False
+        topic = self._topics.by_name.get(record.topic)
+        return topic is not None and record.sequence <= topic.sequence
 
-    def end(self, market_id: str) -> None:
-        """Nobody collects this market any more."""
-        self.leaving.discard(market_id)
-        self._forget(market_id)
-
-    def stop(self, shard: int) -> None:
-        """This shard is gone for good."""
-        self._assignments.pop(shard, None)
-
-    def begin_anew(self) -> None:
-        """Another chain: what is held of joins is worth nothing, they begin again."""
-        self.joins = {market_id: Join(join.shard) for market_id, join in self.joins.items()}
-        self._refused.clear()
-
-    # ---- what is known --------------------------------------------------------------
+    def _end(self, market_id: str, session: ShardSession, ts: int) -> Iterator[Held]:
+        """Announce that no later block comes: a gap, which stays open until the market is back."""
+        state = self._coverage.states[market_id]
+        if state.first:
+            ts = max(ts, state.gaps.newest + 1)
+            first, detail = state.last + 1, "not collected any more"
+            gap = Gap(market_id, ts, "open", "removed", first, 0, ts, detail)
+            name = frames.topic("gap", self._coverage.symbol(market_id))
+            event = frames.encode(gap)
+            header = BatchHeader(
+                frames.VERSION, state.shard, session.epoch, 0, session.frame_sequence, ts, False
+            )
+            record = Record(name, KIND_GAP, LATE, first, ts, 1, 0, ts, event)
+            yield record, header, session.frame_sequence
+        self.ownership.end(market_id)
+        self._topics.own(market_id)
+        self.unsaved = True
 
     def unsettled(self) -> list[str]:
         """Return the markets that are not where they are wanted yet, or have not joined."""
-        states = self._coverage.states
-        self.arriving = {
-            market_id
-            for market_id in self.arriving & self.wanted.keys()
-            if states[market_id].state not in ("live", "failed")
-        }
-        return [*self.joins, *self.leaving, *self.arriving]
-
-    def loads(self) -> dict[int, int]:
-        """Count, per shard, the markets that it owns or is wanted for."""
-        return {shard: len(found.markets) for shard, found in self._assignments.items()}
+        return [*self.joins, *self.ownership.leaving, *self.ownership.not_live()]

@@ -14,14 +14,16 @@ from typing import Final
 import zmq
 
 from collector.aggregator import requests
+from collector.aggregator.aggregator import Aggregator
 from collector.aggregator.binding import Endpoints
-from collector.aggregator.forwarder import Aggregator
+from collector.aggregator.publisher import Publisher
 from collector.aggregator.saving import Keeper
 from collector.aggregator.state.saved import TakenUp
+from collector.aggregator.status.sampling import Sampler
 from collector.aggregator.telemetry.process_table import Processes
-from collector.aggregator.telemetry.sampling import Sampler
 from collector.settings.parts import AggregatorConfig, requests_endpoint
 from shards.protocol.errors import ConfigError
+from shards.push import plain_send
 from shards.runtime import child
 from shards.runtime.child import Heartbeat, Life
 
@@ -54,9 +56,14 @@ class Server:
         self._keeper.hold()
         saved = self._keeper.load()
         self.aggregator = Aggregator(
-            config, self._publisher, saved=saved, entries=self._keeper.load_journal()
+            config,
+            Publisher(plain_send(self._publisher)),
+            clock=time.time_ns,
+            saved=saved,
+            entries=self._keeper.load_journal(),
+            now=time.monotonic(),
         )
-        if taken_up := self.aggregator.saving.taken_up:
+        if taken_up := self.aggregator.run.saving.taken_up:
             _say(taken_up, config.resume_within)
         self.processes = Processes()
 
@@ -123,7 +130,7 @@ class Server:
                 header = receive(zmq.NOBLOCK)
             except zmq.Again:
                 return
-            self.aggregator.receive(header, receive(zmq.NOBLOCK))
+            self.aggregator.forwarder.receive(header, receive(zmq.NOBLOCK))
         asyncio.get_running_loop().call_soon(self._drain_pull)
 
     def _drain_requests(self, door: "zmq.Socket[bytes]", role: requests.Role) -> None:
@@ -137,7 +144,9 @@ class Server:
             reply = requests.answer(
                 parts, role, self.aggregator, self.processes, self._life.watched
             )
-            if self.aggregator.unsaved:
+            while self.aggregator.notes:
+                log.warning("%s", self.aggregator.notes.popleft())
+            if self.aggregator.handover.unsaved:
                 # Who owns what must outlive us before anybody acts on it.
                 self._save_ledger()
             # Refused if the asker is gone or does not read: it will ask again.
@@ -157,17 +166,17 @@ class Server:
             await asyncio.sleep(1.0)
             for _ in sampler.look(time.monotonic(), time.time_ns()):
                 await asyncio.sleep(0)
-            await self._keeper.save(self.aggregator.ledger(), self.aggregator.journal)
+            await self._keeper.save(self.aggregator.ledger(), self.aggregator.telemetry.journal)
             self._tell_of_saving()
             self._endpoints.look()
 
     def _save_ledger(self) -> None:
-        self.aggregator.unsaved = False
+        self.aggregator.handover.unsaved = False
         self._keeper.save_now(self.aggregator.ledger())
         self._tell_of_saving()
 
     def _tell_of_saving(self) -> None:
-        saving = self.aggregator.saving
+        saving = self.aggregator.run.saving
         saving.error, saving.saved_at = self._keeper.error, self._keeper.saved_at
 
 

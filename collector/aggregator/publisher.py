@@ -3,58 +3,59 @@ Frames on their way out: assembled, remembered for late joiners, sent in bursts.
 
 libzmq wakes its own thread for a message that comes while that thread sleeps, and what it
 finds it gives to the kernel at once. Frames that are sent one right after the other share
-both; frames that are made in between each pay for them.
+both; frames that are made in between each pay for them. Pure but for the socket's ``send``,
+which comes in as an argument.
 """
 
-from typing import Final
+from typing import Final, Protocol
 
-import zmq
-
-from collector.aggregator.replay_buffer import History
-from collector.aggregator.topic_state import Lane
+from collector.aggregator.replay_buffer import ReplayBuffer
+from collector.aggregator.topic_state import TopicState
 from shards.protocol import frames
-from shards.protocol.frames import KIND_BY_CHANNEL, SNAPSHOT, BatchHeader, Record
-from shards.push import plain_send
+from shards.protocol.frames import SNAPSHOT, BatchHeader, Record
 
-_SNDMORE: Final = int(zmq.SNDMORE)
+SNDMORE: Final = 2
+"""What zmq calls SNDMORE: another part of the message follows."""
 _BURST: Final = 16
 """Frames that may wait for each other: what making them takes, a tenth of a millisecond."""
 
 
-class Publishing:
-    """The publisher's socket, and what everybody who joins late is told."""
+class Send(Protocol):
+    """The ``send`` of a publisher's socket."""
 
-    def __init__(self, publisher: "zmq.Socket[bytes]", epoch: int) -> None:
+    def __call__(self, part: bytes, flags: int = 0, /) -> object:
+        """Send one part of a message."""
+        ...
+
+
+class Publisher:
+    """Publishes frames, and remembers the newest of each topic."""
+
+    def __init__(self, send: Send) -> None:
         self.published = 0
-        self._send = plain_send(publisher)
-        self._heads: dict[int, bytes] = {}
-        self.begin_anew(epoch, 0)
+        """Frames published."""
+        self._send = send
+        self.replay = _replay_buffer(0)
+        """The newest frames, for late joiners."""
         self._ready: list[tuple[bytes, bytes]] = []
         """Topics and bodies of the burst."""
 
-    def begin_anew(self, epoch: int, generation: int) -> None:
-        """Publish under another epoch, and remember nothing of what was published before."""
-        self.history = History(frames_per_topic=128, total_bytes=32 << 20)
-        self.history.chain = generation
-        self._heads = {kind: frames.head(kind, epoch) for kind in KIND_BY_CHANNEL.values()}
+    def begin_anew(self, generation: int) -> None:
+        """Remember nothing of what was published before: another chain begins."""
+        self.replay = _replay_buffer(generation)
 
-    def add(self, lane: Lane, record: Record, middle: bytes, sequence: int) -> None:
+    def add(self, topic: TopicState, record: Record, middle: bytes, sequence: int) -> None:
         """Publish a record as its topic's next frame, with the burst that it belongs to."""
-        lane.height = height = record.height
-        lane.topic_sequence = topic_sequence = lane.topic_sequence + 1
-        lane.count += record.count
-        body = (
-            frames.assemble(self._heads[record.kind], topic_sequence, middle, sequence)
-            + record.event
-        )
+        topic.height = height = record.height
+        topic.topic_sequence = number = topic.topic_sequence + 1
+        topic.count += record.count
+        body = frames.assemble(topic.head, number, middle, sequence) + record.event
         ready = self._ready
-        ready.append((lane.topic, body))
-        kept = lane.kept
+        ready.append((topic.name, body))
+        kept = topic.kept
         if kept is None:
-            kept = lane.kept = self.history.begin(record.topic, height)
-        self.history.remember(
-            kept, topic_sequence, height, body, True, record.flags & SNAPSHOT != 0
-        )
+            kept = topic.kept = self.replay.begin(record.topic, height)
+        self.replay.remember(kept, number, height, body, True, record.flags & SNAPSHOT != 0)
         if len(ready) >= _BURST:
             self.flush()
 
@@ -65,18 +66,22 @@ class Publishing:
         for topic, body in ready:
             # XPUB never blocks: a subscriber whose queue is full loses this frame, alone,
             # and sees it by the topic sequence.
-            send(topic, _SNDMORE)
+            send(topic, SNDMORE)
             send(body)
         self.published += len(ready)
         ready.clear()
 
-    def keep(self, lane: Lane, record: Record, middle: bytes, sequence: int) -> None:
+    def keep(self, topic: TopicState, record: Record, middle: bytes, sequence: int) -> None:
         """Remember a record that is not published: a keyframe, for late joiners."""
-        body = frames.assemble(self._heads[record.kind], lane.topic_sequence, middle, sequence)
-        body += record.event
-        self.history.add(
-            record.topic, lane.topic_sequence, record.height, body, published=False, whole=True
-        )
+        number = topic.topic_sequence
+        body = frames.assemble(topic.head, number, middle, sequence) + record.event
+        self.replay.add(record.topic, number, record.height, body, published=False, whole=True)
+
+
+def _replay_buffer(generation: int) -> ReplayBuffer:
+    buffer = ReplayBuffer(frames_per_topic=128, total_bytes=32 << 20)
+    buffer.chain = generation
+    return buffer
 
 
 def middle_of(header: BatchHeader, ts_pub: int) -> bytes:

@@ -96,7 +96,7 @@ class KeptTopic:
         return bodies
 
 
-class History:
+class ReplayBuffer:
     """The newest frames of every topic, bounded in number and bytes."""
 
     def __init__(self, frames_per_topic: int = 256, total_bytes: int = 64 << 20) -> None:

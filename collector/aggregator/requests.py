@@ -12,7 +12,7 @@ ask              who asks                    answer
 ``report``       shards, once a second       `shards.protocol.control.Answer`
 ``topics``       subscribers                 last sequence of each topic (replay_buffer.py)
 ``replay``       subscribers                 frames of one topic (replay_buffer.py)
-``status``       ``collector status``        the summary (summary.py)
+``status``       ``collector status``        the summary (status/summary.py)
 ``markets``      ``collector markets``       every market with its state
 ``grid``         views                       of every market, what a grid of them shows
 ``events``       views                       what happened after entry ``after`` (journal.py)
@@ -32,9 +32,9 @@ from typing import Any, Final, Literal, TypeAlias
 
 import msgspec
 
-from collector.aggregator.forwarder import Aggregator
-from collector.aggregator.telemetry import summary
-from collector.aggregator.telemetry.metrics_snapshot import measure
+from collector.aggregator.aggregator import Aggregator
+from collector.aggregator.status import summary
+from collector.aggregator.status.metrics_snapshot import measure
 from collector.aggregator.telemetry.process_table import Processes
 from collector.settings.parts import Steering
 from shards.protocol.control import ReportRequest
@@ -141,19 +141,19 @@ def _answer(
         case "processes":
             rows = processes.tell(asked.get("processes", []))
             recorder = asked.get("recorder")
-            aggregator.recorder = recorder if isinstance(recorder, dict) else None
-            aggregator.transitions.processes(rows, time.time_ns())
+            aggregator.telemetry.recorder = recorder if isinstance(recorder, dict) else None
+            aggregator.telemetry.changes.processes(rows, time.time_ns())
             aggregator.processes({row.name: row.pid for row in rows})
             aggregator.statuses(asked.get("statuses", {}))
             found = _steer(asked, aggregator)
             found["status"] = summary.summary(aggregator, processes, watched, now)
         case "order":
             order = msgspec.convert(asked, _OrderRequest)
-            found = dict(aggregator.orders.ask(order.token, order.order))
+            found = dict(aggregator.commands.ask(order.token, order.order))
         case _:
             coverage = aggregator.coverage
-            return aggregator.history.answer(
-                asked, aggregator.config.epoch, coverage.accounted(), coverage.ahead()
+            return aggregator.publisher.replay.answer(
+                asked, aggregator.run.config.epoch, coverage.accounted(), coverage.ahead()
             )
     return [_encode({"id": asked.get("id"), **found})]
 
@@ -162,12 +162,12 @@ def _steer(asked: dict[str, Any], aggregator: Aggregator) -> dict[str, Any]:
     """Take where the markets belong; say how far they are, and what was ordered."""
     if "steering" in asked:
         aggregator.steer(msgspec.convert(asked["steering"], Steering))
-    ownership = aggregator.ownership
+    handover = aggregator.handover
     return {
-        "revision": aggregator.revision,
-        "unsettled": ownership.unsettled(),
-        "loads": ownership.loads(),
-        "orders": aggregator.orders.open(),
+        "revision": aggregator.run.revision,
+        "unsettled": handover.unsettled(),
+        "loads": handover.ownership.loads(),
+        "orders": aggregator.commands.open(),
     }
 
 
@@ -204,9 +204,12 @@ def _past(asked: dict[str, Any], aggregator: Aggregator) -> dict[str, Any]:
     except msgspec.ValidationError as error:
         return {"error": f"request not understood: {error}"}
     if isinstance(wanted, _EventsRequest):
-        return {"events": aggregator.journal.after(wanted.after), "last": aggregator.journal.last}
+        return {
+            "events": aggregator.telemetry.journal.after(wanted.after),
+            "last": aggregator.telemetry.journal.last,
+        }
     if wanted.symbol is None:
-        return aggregator.timeline.answer(wanted.grain, wanted.since)
+        return aggregator.telemetry.timeline.answer(wanted.grain, wanted.since)
     first = aggregator.coverage.first(wanted.symbol)
-    times = aggregator.market_times
+    times = aggregator.telemetry.market_times
     return times.answer(wanted.symbol, first, grain=wanted.grain, since=wanted.since)

@@ -1,37 +1,51 @@
-"""The topics on their way out: what each has published, so that each fact goes out once."""
+"""
+The topics on their way out: what each has published, so that each fact goes out once.
+
+How facts are told apart is the channel's to say (protocol/channels.py). A topic belongs to a
+market, and carries the frames of the shard that owns the market. Pure: no I/O, no clock.
+"""
+
+from collections.abc import Iterable, Mapping
 
 import msgspec
 
 from collector.aggregator.replay_buffer import KeptTopic
-from collector.aggregator.state.coverage import UNOWNED
-from shards.protocol import frames
-from shards.protocol.frames import KIND_BOOK, KIND_TICKER, SNAPSHOT, Record
+from collector.aggregator.state.coverage import NOBODY, UNOWNED, Coverage
+from shards.protocol import channels, frames
+from shards.protocol.channels import Channel, Identity
+from shards.protocol.frames import BY_ID, KIND_BOOK, SNAPSHOT, Record
+from shards.protocol.settings import CHAIN, Market
 from shards.protocol.trade_ids import KnownTrades
 
 
-class Lane:
+class TopicState:
     """One topic on its way out."""
 
     __slots__ = (
         "began_at",
         "count",
+        "head",
         "height",
+        "identity",
         "kept",
         "known",
         "market_id",
+        "name",
         "sequence",
         "shard",
-        "topic",
         "topic_sequence",
     )
 
-    def __init__(self, topic: str, market_id: str) -> None:
-        self.topic = topic.encode()
+    def __init__(self, name: str, market_id: str, channel: Channel, publisher_epoch: int) -> None:
+        self.name = name.encode()
+        self.market_id = market_id
+        self.identity = channel.identity
+        self.head = frames.head(channel.kind, publisher_epoch)
+        """The first bytes of each of its frames."""
         self.kept: KeptTopic | None = None
         """Its newest frames, from the first one on (replay_buffer.py)."""
-        self.market_id = market_id
         self.shard = UNOWNED
-        """Whose frames are published."""
+        """The shard whose frames are published."""
         self.topic_sequence = 0
         self.height = 0
         self.sequence = 0
@@ -39,46 +53,170 @@ class Lane:
         self.began_at = 0
         """Height of the whole book with which the book's sequence began again; 0 if it never did."""
         self.count = 0
+        """Events published."""
         self.known: KnownTrades | None = None
         """Only where trades are told apart by their ids."""
 
 
-def is_new_book(lane: Lane, record: Record) -> bool:
+class Topics:
+    """All topics, and the markets that they belong to."""
+
+    def __init__(self, markets: Iterable[Market], coverage: Coverage) -> None:
+        self.by_name: dict[str, TopicState] = {}
+        self.markets: dict[str, Market] = {}
+        """By symbol."""
+        self.symbols: dict[str, str] = {}
+        """By market id."""
+        self.begun: set[str] = set()
+        """Markets whose topics late joiners know of."""
+        self._of_market: dict[str, list[TopicState]] = {}
+        self._coverage = coverage
+        self._publisher_epoch = 0
+        self.enter(markets)
+
+    def begin_anew(self, publisher_epoch: int) -> None:
+        """Forget every topic: the publisher has another epoch."""
+        self._publisher_epoch = publisher_epoch
+        self.by_name.clear()
+        self.begun.clear()
+        self._of_market.clear()
+
+    def enter(self, markets: Iterable[Market]) -> None:
+        """Take more markets, or what has changed of some."""
+        for market in markets:
+            self.markets[market.symbol] = market
+            self.symbols[market.market_id] = market.symbol
+
+    def open(self, name: str) -> TopicState:
+        """Return a topic by its name, made if this is its first frame."""
+        found = self.by_name.get(name)
+        if found is not None:
+            return found
+        channel, _, symbol = name.partition(".")
+        # Prices have symbols of their own, and come with the chain's feed.
+        named = CHAIN.symbol if channel == "oracle" else symbol.rstrip(".")
+        market = self.markets.get(named)
+        row = channels.BY_NAME[channel]
+        topic = TopicState(name, market.market_id if market else "", row, self._publisher_epoch)
+        topic.shard = self._owner(topic.market_id)
+        if topic.market_id:
+            self._of_market.setdefault(topic.market_id, []).append(topic)
+        self.by_name[name] = topic
+        return topic
+
+    # ---- whose frames they carry ----------------------------------------------------
+
+    def own(self, market_id: str) -> None:
+        """Let a market's topics carry the frames of the shard that owns it now."""
+        for topic in self._of_market.get(market_id, ()):
+            topic.shard = self._owner(market_id)
+
+    def own_all(self) -> None:
+        """Do so for every market."""
+        for market_id in self._of_market:
+            self.own(market_id)
+
+    def _owner(self, market_id: str) -> int:
+        is_removed = market_id and market_id not in self._coverage.states
+        return NOBODY if is_removed else self._coverage.owner(market_id)
+
+    # ---- what is known --------------------------------------------------------------
+
+    def book_sequence(self, market_id: str) -> int:
+        """Return the sequence of a market's published book, 0 where none was."""
+        book = self.by_name.get(frames.topic("book", self.symbols[market_id]))
+        return book.sequence if book is not None else 0
+
+    def counts(self) -> dict[str, dict[str, int]]:
+        """Count trades and book updates by market id."""
+        counts: dict[str, dict[str, int]] = {}
+        for name, topic in self.by_name.items():
+            row = counts.setdefault(topic.market_id, {"trades": 0, "book_updates": 0})
+            if name.startswith("book."):
+                row["book_updates"] += topic.count
+                row["sequence"] = topic.sequence
+            elif name.startswith("trades."):
+                row["trades"] += topic.count
+        return counts
+
+    def events(self) -> dict[str, int]:
+        """Count trades and book updates together by market id; cheaper than `counts`."""
+        events: dict[str, int] = {}
+        for topic in self.by_name.values():
+            if topic.name.startswith((b"book.", b"trades.")):
+                events[topic.market_id] = events.get(topic.market_id, 0) + topic.count
+        return events
+
+    def statuses(self, statuses: Mapping[str, str]) -> list[Market]:
+        """Return the markets as they are with these statuses, by market id."""
+        return [
+            msgspec.structs.replace(market, status=statuses.get(market.market_id, market.status))
+            for market in self.markets.values()
+        ]
+
+
+def is_new_book(topic: TopicState, record: Record) -> bool:
     """
     Say whether a book topic has not had this change or whole book; a ticker alike.
 
     The sequence decides. A whole book of a later block whose sequence is not above ours shows
     that the sequence began again: from then on only what is of later blocks is new.
     """
-    if record.sequence > lane.sequence:
-        return record.height >= lane.began_at or not record.height
+    if record.sequence > topic.sequence:
+        return record.height >= topic.began_at or not record.height
     if not record.flags & SNAPSHOT:
         return False
-    if record.sequence < lane.sequence and record.height > lane.height > 0:
-        lane.began_at = record.height
+    if record.sequence < topic.sequence and record.height > topic.height > 0:
+        topic.began_at = record.height
         return True
-    return record.kind == KIND_BOOK and record.sequence == lane.sequence
+    return record.kind == KIND_BOOK and record.sequence == topic.sequence
 
 
-def is_known(lane: Lane, record: Record) -> bool:
-    """Say whether a topic that is neither book nor trades has had this fact, or a later one."""
-    if record.kind == KIND_TICKER:
-        # Two of one height differ: the book was fetched anew in between.
-        return not is_new_book(lane, record)
-    return record.height <= lane.height
+def unpublished(topic: TopicState, record: Record) -> Record | None:
+    """Return what of a record its topic has not published yet; None if nothing."""
+    match topic.identity:
+        case Identity.SEQUENCE:
+            # Two tickers of one height differ: the book was fetched again in between.
+            is_new = is_new_book(topic, record)
+        case Identity.TRADES if record.flags & BY_ID:
+            return _unknown_trades(topic, record)
+        case Identity.GAP:
+            # Shards send again only what a new aggregator has not published.
+            is_new = True
+        case _:
+            is_new = record.height > topic.height
+    if not is_new:
+        return None
+    topic.sequence = record.sequence
+    return record
 
 
-def unknown(lane: Lane, record: Record) -> Record | None:
+def stands_for(topic: TopicState, record: Record) -> bool:
+    """Say whether a whole book or state, not to be published, includes all that was."""
+    if record.kind == KIND_BOOK:
+        is_newest = record.sequence >= topic.sequence
+    elif topic.identity is Identity.SEQUENCE:
+        is_newest = is_new_book(topic, record)
+    else:
+        is_newest = record.height > topic.height
+    if is_newest:
+        topic.sequence = record.sequence
+        if record.kind != KIND_BOOK:
+            topic.height = record.height
+    return is_newest
+
+
+def _unknown_trades(topic: TopicState, record: Record) -> Record | None:
     """
-    Leave out of a record the trades that went out before; None if all did.
+    Leave out of a record the trades that were published before; None if all were.
 
     A source that tells trades one by one brings some late, and a shard that takes over lists
     again what its predecessor may have published: their heights say nothing, their ids do.
     """
-    if lane.known is None:
-        lane.known = KnownTrades()
+    if topic.known is None:
+        topic.known = KnownTrades()
     event = frames.decode_trades(record.event)
-    fresh = lane.known.take(event.trades)
+    fresh = topic.known.take(event.trades)
     if len(fresh) == len(event.trades):
         return record
     if not fresh:

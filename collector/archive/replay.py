@@ -11,7 +11,7 @@ import logging
 import tempfile
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,11 +19,11 @@ import msgspec
 import zmq
 
 from collector.aggregator import requests
+from collector.aggregator.aggregator import Aggregator
 from collector.aggregator.binding import bind
-from collector.aggregator.forwarder import Aggregator
-from collector.aggregator.publisher import Publishing
+from collector.aggregator.publisher import Publisher, Send
+from collector.aggregator.status.sampling import Sampler
 from collector.aggregator.telemetry.process_table import Processes
-from collector.aggregator.telemetry.sampling import Sampler
 from collector.archive import holes, layout, manifest
 from collector.archive.events_of import CHANNELS, BookOf, Timed, records
 from collector.archive.files import open_archive
@@ -80,11 +80,13 @@ class Outcome(msgspec.Struct, kw_only=True):
     seconds: float = 0.0
 
 
-class _Patient(Publishing):
-    """Publishing that waits for a reader whose queue is full, instead of passing it over."""
+class _Patient(Publisher):
+    """A publisher that waits for a reader whose queue is full, instead of passing it over."""
 
-    wait: Any = None
-    """Called while a queue is full."""
+    def __init__(self, send: Send, wait: Callable[[], None]) -> None:
+        """``wait`` is called while a queue is full."""
+        super().__init__(send)
+        self._wait = wait
 
     def flush(self) -> None:
         """Send the burst."""
@@ -103,7 +105,7 @@ class _Patient(Publishing):
 
     def _give(self, part: bytes, flags: int) -> None:
         while True:
-            self.wait()
+            self._wait()
             with contextlib.suppress(zmq.Again):
                 self._send(part, flags)
                 return
@@ -185,16 +187,11 @@ class Replay:
         self._poller = zmq.Poller()
         self._poller.register(publisher, zmq.POLLIN)
         self._poller.register(door, zmq.POLLIN)
-        self._aggregator = Aggregator(config, publisher, publishing=self._publishing)
+        patient = _Patient(plain_send(publisher), self._serve_a_moment)
+        self._aggregator = Aggregator(config, patient, clock=time.time_ns)
         self._processes, self._watched = Processes(), Watched()
         self._sampler = Sampler(self._aggregator, self._processes)
         self._readers, self._asked_at, self._reported_at = False, 0.0, 0.0
-
-    def _publishing(self, publisher: "zmq.Socket[bytes]", epoch: int) -> Publishing:
-        made = _Patient(publisher, epoch)
-        made._send = plain_send(publisher)
-        made.wait = self._serve_a_moment
-        return made
 
     def _markets(self) -> Iterator[Market]:
         """Describe the markets as the archive's newest listing of them does."""
@@ -288,7 +285,7 @@ class Replay:
         self._flush()
         self._report()
         self.outcome.seconds = time.monotonic() - began
-        self.outcome.frames = self._aggregator.published
+        self.outcome.frames = self._aggregator.publisher.published
         self.outcome.last = self._height
         ends = time.monotonic() + _REPORT_S
         while time.monotonic() < ends:
@@ -376,7 +373,7 @@ class Replay:
         header = BatchHeader(
             frames.VERSION, 0, self._epoch, self._epoch, self._sequence + 1, time.time_ns(), True
         )
-        self._aggregator.receive(frames.encode(header), frames.encode(self._batch))
+        self._aggregator.forwarder.receive(frames.encode(header), frames.encode(self._batch))
         self._sequence += len(self._batch)
         self._batch.clear()
         if time.monotonic() - self._reported_at >= _REPORT_S / 2:
@@ -400,7 +397,7 @@ class Replay:
         missing: dict[str, Ranges] = {}
         for part in self._covered:
             missing.setdefault(part.market, []).extend(part.missing)
-        for market in self._aggregator.config.markets:
+        for market in self._aggregator.run.config.markets:
             trades, updates = self._counts.get(market.symbol, (0, 0))
             lacking = within(missing.get(market.symbol, []), self._first, through)
             yield MarketReport(

@@ -26,6 +26,7 @@ from typing import Any, Final
 
 from collector.aggregator import process as aggregator_process
 from collector.aggregator.binding import check_free
+from collector.aggregator.telemetry.process_table import Use
 from collector.client.requests import RequestClient
 from collector.control import initial_placement
 from collector.control.controller import Helm
@@ -33,7 +34,7 @@ from collector.control.desired_state import Fleet, Selection
 from collector.control.embedded_node import OwnDevnet
 from collector.control.epochs import Epochs
 from collector.control.placement import Assignment
-from collector.control.process_usage import Usage, Use
+from collector.control.process_usage import Usage
 from collector.control.recorder_status import recorder_status
 from collector.control.state_folder import NONE, open_state
 from collector.control.supervisor import Child, Supervisor

@@ -8,26 +8,11 @@ the page tables: one process per pass is asked for it, in turn.
 
 from collections.abc import Mapping
 
-import msgspec
 import psutil
 
+from collector.aggregator.telemetry.process_table import Use
+
 _EVERY_S = 0.9
-
-
-class Use(msgspec.Struct):
-    """What one process uses; times and switches since it began."""
-
-    cpu_percent: float = 0.0
-    """Since the last pass; 100 is one core."""
-    cpu_user_s: float = 0.0
-    cpu_system_s: float = 0.0
-    rss_mb: float = 0.0
-    pss_mb: float = 0.0
-    """0 until its turn has come, and where the system does not tell."""
-    threads: int = 0
-    fds: int = 0
-    switches_voluntary: int = 0
-    switches_involuntary: int = 0
 
 
 class Usage:

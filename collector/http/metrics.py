@@ -16,7 +16,7 @@ from prometheus_client.core import (
     Metric,
 )
 
-from collector.aggregator.telemetry.metrics_snapshot import MarketMeasures, Measures, ShardMeasures
+from collector.aggregator.status.metrics_snapshot import MarketMeasures, Measures, ShardMeasures
 from shards.protocol.histograms import Histogram
 
 _STATES: Final = ("pending", "syncing", "live", "stale", "failed", "inactive")

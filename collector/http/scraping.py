@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from collector.aggregator.telemetry.metrics_snapshot import Measures
+from collector.aggregator.status.metrics_snapshot import Measures
 from collector.http import metrics
 from collector.http.view import View
 from collector.settings.parts import ServingConfig

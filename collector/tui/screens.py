@@ -1,7 +1,7 @@
 """The screens: the overview, the event log, the help."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, ClassVar, cast
+from typing import ClassVar, Protocol, cast
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
@@ -12,23 +12,33 @@ from textual.widgets import Footer, Input, Static
 
 from collector.tui.grid import VIEWS
 from collector.tui.panels import Events, Grid, Headline, Panel, Processes
-from collector.tui.rows import ORDERS
+from collector.tui.rows import ORDERS, MarketRow
 from collector.tui.view_model import Picture
-
-if TYPE_CHECKING:
-    from collector.tui.app import Top
 
 _PROCESSES, _EVENTS, _GRID = 6, 4, 3
 """Lines of each on a small screen: of processes at most, of the others at least."""
+
+
+class Application(Protocol):
+    """What the screens need of the application (app.py), which imports them."""
+
+    connect: str
+    """Where the collector publishes."""
+    picture: Picture
+    paused: bool
+
+    def neighbour(self, row: MarketRow, by: int) -> MarketRow:
+        """Choose the market that stands beside another in the grid."""
+        ...
 
 
 class PictureScreen(Screen[None]):
     """A screen that shows every picture in its panels."""
 
     @property
-    def top(self) -> "Top":
+    def top(self) -> Application:
         """The application."""
-        return cast("Top", self.app)
+        return cast("Application", self.app)
 
     def on_screen_resume(self) -> None:
         """Show how things stand by now."""

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from collector.aggregator.state.gap_log import GapLife
-from collector.aggregator.state.shard_sessions import ShardLink
+from collector.aggregator.state.shard_sessions import ShardSession
 from collector.aggregator.telemetry.market_time_series import MarketTimes, Now
 from collector.aggregator.telemetry.time_series import Sample, Timeline
 from collector.control.epochs import Epochs
@@ -38,7 +38,7 @@ def test_epochs_only_grow_also_over_runs(tmp_path: Path) -> None:
 
 
 def test_a_successor_with_a_smaller_epoch_is_one_and_its_ancestor_is_not() -> None:
-    link = ShardLink()
+    link = ShardSession()
     link.begin(1_000, 1)
     assert not link.is_replaced(900, fresh=True)
     link.begin(900, 2)

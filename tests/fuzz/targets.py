@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
@@ -11,7 +12,8 @@ import msgspec
 import zmq
 
 from collector.aggregator import requests
-from collector.aggregator.forwarder import Aggregator
+from collector.aggregator.aggregator import Aggregator
+from collector.aggregator.publisher import Publisher
 from collector.aggregator.telemetry.process_table import Processes
 from collector.cli import environment
 from collector.client.formatting import json_line, text_line
@@ -25,6 +27,7 @@ from shards.adapters.messages import INJECTIVE
 from shards.protocol.errors import ConfigError, DecodeError
 from shards.protocol.settings import Endpoints, Market
 from shards.protocol.text import printable, symbol_of, without_secrets
+from shards.push import plain_send
 from shards.runtime.loop_monitor import Watched
 
 Target = Callable[[bytes], None]
@@ -65,7 +68,7 @@ def _aggregator() -> Aggregator:
         epoch=1, publish=(), pull="", link="", folder="", markets=(MARKET,),
         endpoints=Endpoints(), every_market=False,
     )  # fmt: skip
-    return Aggregator(config, publisher, saved=None)
+    return Aggregator(config, Publisher(plain_send(publisher)), clock=time.time_ns)
 
 
 def request(data: bytes) -> None:

@@ -1,4 +1,4 @@
-"""How the chain lists our markets, as far as subscribers were told. Pure."""
+"""How the chain lists our markets, as far as that was published. Pure."""
 
 from collections.abc import Iterable
 
@@ -7,18 +7,25 @@ from shards.protocol.settings import Market
 
 
 class Listings:
-    """Finds what is to be told of each market: at first all, then what has changed."""
+    """Finds what is to be published of each market: at first all, then what has changed."""
 
     def __init__(self) -> None:
-        self._told: dict[str, Market] = {}
+        self._published: dict[str, Market] = {}
+        self._number = 0
+        """Of the newest event made."""
 
-    def changed(self, markets: Iterable[Market], ts: int) -> list[Metadata]:
-        """Return what is new about these markets, and take it for told."""
+    def begin_anew(self) -> None:
+        """Take nothing for published; the numbers go on."""
+        self._published.clear()
+
+    def changed(self, markets: Iterable[Market], ts: int) -> list[tuple[int, Metadata]]:
+        """Return what is new about these markets, numbered, and take it for published."""
         events = []
         for market in markets:
-            if market.type != "chain" and self._told.get(market.market_id) != market:
-                self._told[market.market_id] = market
-                events.append(_metadata(market, ts))
+            if market.type != "chain" and self._published.get(market.market_id) != market:
+                self._published[market.market_id] = market
+                self._number += 1
+                events.append((self._number, _metadata(market, ts)))
         return events
 
 

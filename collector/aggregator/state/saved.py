@@ -1,10 +1,17 @@
-"""What is saved of an aggregator for the next one, and what the next one makes of it. Pure."""
+"""
+What is saved of an aggregator for the next one, and what the next one makes of it.
 
-from typing import Any
+A *run* is one `collector start`; its aggregator may be replaced, and goes on with the run.
+Pure: instants come in as arguments.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Self
 
 import msgspec
 
 from collector.aggregator.state.coverage import NOBODY, UNOWNED, MarketState
+from collector.settings.parts import AggregatorConfig
 from shards.protocol.chain import Chain
 
 
@@ -45,7 +52,56 @@ class Saving(msgspec.Struct):
     taken_up: TakenUp | None = None
 
 
-def begin_run(saved: Saved) -> TakenUp | None:
+class Run(msgspec.Struct):
+    """Which run of which chain this aggregator is for."""
+
+    config: AggregatorConfig
+    chain: Chain
+    """Which chain is collected."""
+    former: list[dict[str, Any]]
+    """The ledgers of the chains before it, as they were closed."""
+    saving: Saving
+    revision: int
+    """Of the assignment."""
+
+    @classmethod
+    def begin(cls, config: AggregatorConfig, saved: Saved, now: float) -> Self:
+        """Go on from what is saved, whichever run it is of; ``now`` is monotonic seconds."""
+        # Readers tell aggregators apart by it, also where a clock went back.
+        epoch = max(config.epoch, saved.epoch + 1)
+        saving = Saving(config.state, now)
+        if config.begins:
+            saving.taken_up = _take_up(saved)
+        config = msgspec.structs.replace(config, epoch=epoch)
+        return cls(config, saved.chain, saved.former, saving, config.revision)
+
+    def begin_chain(self, chain: Chain, closed: Mapping[str, Any], ts: int) -> int:
+        """
+        Go on with another chain, under another epoch; ``closed`` is the ledger of the one before.
+
+        Returns:
+            The last block of the one before.
+
+        """
+        before, config = self.chain, self.config
+        entry = {"id": before.id, "generation": before.generation, "until": ts, **closed}
+        self.former = [*self.former[-9:], entry]
+        self.chain = chain
+        self.config = msgspec.structs.replace(config, epoch=max(ts, config.epoch + 1))
+        return int(closed["last"])
+
+    def saved(self, markets: list[MarketState], ts: int) -> Saved:
+        """Return what is to be saved."""
+        return Saved(
+            saved_at=ts,
+            markets=markets,
+            chain=self.chain,
+            former=self.former,
+            epoch=self.config.epoch,
+        )
+
+
+def _take_up(saved: Saved) -> TakenUp | None:
     """
     Take up what another run left: its shards are gone, so nobody owns any market.
 

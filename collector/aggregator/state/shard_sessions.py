@@ -1,10 +1,10 @@
-"""What the aggregator knows of each shard: its living process, its frames, its last report."""
+"""What the aggregator knows of each shard: its living process, its frames, its last report. Pure."""
 
 from shards.protocol.control import MarketReport, Report
 
 
-class ShardLink:
-    """What is known of one shard: its living process, its frames, its last report."""
+class ShardSession:
+    """One shard: its living process, its frames, its last report."""
 
     __slots__ = (
         "accounted",
@@ -68,3 +68,27 @@ class ShardLink:
         self.unaccounted = None
         self.accounted = {}
         self.accounts = 0
+
+    def count(self, first: int, number: int) -> None:
+        """Count the frames of a batch, and those between it and the one before."""
+        if self.frame_sequence and first > self.frame_sequence + 1:
+            self.lost += first - self.frame_sequence - 1
+            self.lost_through = first - 1
+        self.frames += number
+
+    def account(self) -> Report | None:
+        """Return the newest report once all frames made before it are here; None until then."""
+        report = self.unaccounted
+        if report is None:
+            return None
+        if self.lost_through and report.frames <= self.lost_through:
+            # Made when frames still waited that were dropped since; their blocks are replayed.
+            self.unaccounted = None
+            return None
+        if self.frame_sequence < report.frames and report.kept:
+            return None
+        self.unaccounted = None
+        self.accounted = {market.market_id: market for market in report.markets}
+        self.accounts += 1
+        self.assignment = report.assignment
+        return report

@@ -29,7 +29,7 @@ class _Heard(msgspec.Struct):
     """Changes a second, averaged."""
 
 
-class Liveliness:
+class ActivityMeter:
     """Levels and weights of the markets; instants are monotonic seconds."""
 
     def __init__(self, assessed: Assessment) -> None:

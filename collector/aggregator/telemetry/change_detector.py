@@ -27,7 +27,7 @@ class _Shard:
         self.halted = False
 
 
-class Transitions:
+class ChangeDetector:
     """What was last seen of everything that the journal tells of."""
 
     def __init__(self, journal: Journal, coverage: Coverage) -> None:

@@ -1,11 +1,25 @@
-"""The collector's processes and what they use, as the coordinator last told."""
+"""The collector's processes and what they use, as the coordinator last said. Pure."""
 
 from collections.abc import Iterator
 from typing import Any
 
 import msgspec
 
-from collector.control.process_usage import Use
+
+class Use(msgspec.Struct):
+    """What one process uses; times and switches since it began."""
+
+    cpu_percent: float = 0.0
+    """Since the last pass; 100 is one core."""
+    cpu_user_s: float = 0.0
+    cpu_system_s: float = 0.0
+    rss_mb: float = 0.0
+    pss_mb: float = 0.0
+    """0 until its turn has come, and where the system does not tell."""
+    threads: int = 0
+    fds: int = 0
+    switches_voluntary: int = 0
+    switches_involuntary: int = 0
 
 
 class ProcessRow(msgspec.Struct, kw_only=True):

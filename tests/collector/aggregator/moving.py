@@ -6,12 +6,14 @@ they keep for a new aggregator. `told` is what a subscriber is left with.
 """
 
 import random
+import time
 from collections.abc import Iterator
 
 import msgspec
 import zmq
 
-from collector.aggregator.forwarder import Aggregator
+from collector.aggregator.aggregator import Aggregator
+from collector.aggregator.publisher import Publisher
 from collector.aggregator.state.coverage import MarketState
 from collector.aggregator.state.saved import Saved
 from collector.settings.parts import AggregatorConfig, Steering
@@ -29,6 +31,7 @@ from shards.protocol.frames import (
 )
 from shards.protocol.ledger import MarketLedger
 from shards.protocol.settings import Endpoints, Market
+from shards.push import plain_send
 from tests.shards.reported import market_report, report
 
 MARKET = Market("0x" + "a" * 64, "INJ/USDT", "INJ-USDT", "spot")
@@ -127,7 +130,7 @@ class Shard:
             header = BatchHeader(
                 frames.VERSION, self.number, self.epoch, self.publisher, number, 0, False
             )
-            aggregator.receive(frames.encode(header), frames.encode(records))
+            aggregator.forwarder.receive(frames.encode(header), frames.encode(records))
             self.sent += len(records)
 
     def report(self, aggregator: Aggregator) -> None:
@@ -224,7 +227,8 @@ class World:
             endpoints=Endpoints(),
             every_market=False,
         )
-        return Aggregator(config, self._publisher, saved=Saved(markets=saved))
+        publisher = Publisher(plain_send(self._publisher))
+        return Aggregator(config, publisher, clock=time.time_ns, saved=Saved(markets=saved))
 
     # ---- what happens -------------------------------------------------------------------
 

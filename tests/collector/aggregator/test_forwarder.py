@@ -1,13 +1,15 @@
 """The aggregator behind a real XPUB: what it refuses, what it repeats, when reports count."""
 
 import contextlib
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import zmq
 
-from collector.aggregator.forwarder import OWN_SHARD, Aggregator
+from collector.aggregator.aggregator import OWN_SHARD, Aggregator
+from collector.aggregator.publisher import Publisher
 from collector.settings.parts import AggregatorConfig
 from shards.protocol import frames
 from shards.protocol.channels import DEFAULT_CHANNELS
@@ -24,6 +26,7 @@ from shards.protocol.frames import (
     Record,
 )
 from shards.protocol.settings import Endpoints, Market
+from shards.push import plain_send
 from tests.shards.reported import market_report, report
 
 MARKET = Market("0x" + "a" * 64, "INJ/USDT", "INJ-USDT", "spot")
@@ -78,7 +81,8 @@ class Bench:
             every_market=False,
             channels=channels,
         )
-        self.aggregator = Aggregator(config, self.publisher)
+        publisher = Publisher(plain_send(self.publisher))
+        self.aggregator = Aggregator(config, publisher, clock=time.time_ns)
 
     def close(self) -> None:
         self.context.destroy(linger=0)
@@ -88,7 +92,7 @@ class Bench:
     ) -> None:
         """Push one batch, its first frame numbered ``first``."""
         header = BatchHeader(frames.VERSION, 0, epoch, publisher, first, 0, False)
-        self.aggregator.receive(frames.encode(header), frames.encode(list(records)))
+        self.aggregator.forwarder.receive(frames.encode(header), frames.encode(list(records)))
 
     def report(self, said: Report) -> bool:
         """Send a report; say whether its shard was told to stop."""
@@ -137,9 +141,9 @@ def test_frames_go_out_under_their_topics_numbered_per_topic(bench: Bench) -> No
         ("Gap", 1, 5),
     ]
     assert {(f.publisher_epoch, f.shard, f.epoch) for f, _ in out} == {(PUBLISHER, 0, EPOCH)}
-    assert bench.aggregator.published == 5
+    assert bench.aggregator.publisher.published == 5
     counts = {"trades": 4, "book_updates": 2, "sequence": 2}
-    assert bench.aggregator.counts()[MARKET.market_id].items() >= counts.items()
+    assert bench.aggregator.topics.counts()[MARKET.market_id].items() >= counts.items()
 
 
 # ---- fencing ----------------------------------------------------------------------------
@@ -148,7 +152,7 @@ def test_frames_go_out_under_their_topics_numbered_per_topic(bench: Bench) -> No
 def test_a_shard_that_never_reported_is_not_heard(bench: Bench) -> None:
     bench.batch(1, trades(100))
     assert bench.published() == []
-    assert bench.aggregator.fenced == 1
+    assert bench.aggregator.forwarder.fenced == 1
 
 
 def test_frames_of_an_older_process_are_refused_once_a_younger_one_has_reported(
@@ -160,7 +164,7 @@ def test_frames_of_an_older_process_are_refused_once_a_younger_one_has_reported(
     bench.batch(2, trades(101), trades(102))
     bench.batch(1, trades(103), epoch=EPOCH + 1)
     assert bench.published_trades() == [100, 103]
-    assert bench.aggregator.fenced == 2
+    assert bench.aggregator.forwarder.fenced == 2
 
 
 def test_an_older_process_that_reports_is_told_to_stop_and_changes_nothing(bench: Bench) -> None:
@@ -178,7 +182,7 @@ def test_a_batch_that_is_meant_for_another_aggregator_is_refused(
     bench.start_shard()
     bench.batch(1, trades(100), publisher=publisher)
     assert bench.published() == []
-    assert bench.aggregator.fenced == 1
+    assert bench.aggregator.forwarder.fenced == 1
 
 
 # ---- duplicates ---------------------------------------------------------------------------
@@ -191,7 +195,7 @@ def test_trades_of_a_height_go_out_once_whoever_repeats_them(bench: Bench) -> No
     bench.start_shard(EPOCH + 1)
     bench.batch(1, trades(103), trades(104), epoch=EPOCH + 1)
     assert bench.published_trades() == [100, 102, 103, 104]
-    assert bench.aggregator.duplicates == 3
+    assert bench.aggregator.forwarder.duplicates == 3
 
 
 def test_a_book_whose_sequence_begins_again_in_a_later_block_goes_out(bench: Bench) -> None:
@@ -223,14 +227,14 @@ def test_book_changes_go_out_once_by_their_sequence(bench: Bench) -> None:
     bench.start_shard(EPOCH + 1)
     bench.batch(1, book(6, 101, SNAPSHOT), book(7, 102), book(8, 103), epoch=EPOCH + 1)
     assert bench.published_books() == [5, 6, 7, 8]
-    assert bench.aggregator.duplicates == 2
+    assert bench.aggregator.forwarder.duplicates == 2
 
 
 def test_the_whole_book_at_the_known_sequence_goes_out_again(bench: Bench) -> None:
     bench.start_shard()
     bench.batch(1, book(5, 100, SNAPSHOT), book(6, 101), book(6, 101, SNAPSHOT), book(7, 102))
     assert bench.published_books() == [5, 6, 6, 7]
-    assert bench.aggregator.duplicates == 0
+    assert bench.aggregator.forwarder.duplicates == 0
 
 
 def test_gaps_are_never_taken_for_duplicates(bench: Bench) -> None:
@@ -251,7 +255,7 @@ def ticker(sequence: int, height: int, flags: int = SNAPSHOT) -> Record:
 def newest_state(bench: Bench, topic: str = "ticker.INJ-USDT.") -> list[Event | None]:
     """What a late joiner is given."""
     asked = {"ask": "replay", "id": 1, "topic": topic, "publisher_epoch": 0, "after": 0}
-    _, *bodies = bench.aggregator.history.answer(asked, PUBLISHER, 0)
+    _, *bodies = bench.aggregator.publisher.replay.answer(asked, PUBLISHER, 0)
     return [frames.decode(body)[1] for body in bodies]
 
 
@@ -270,7 +274,7 @@ def test_a_state_that_is_told_again_is_not_published_twice(bench: Bench) -> None
     bench.start_shard()
     bench.batch(1, ticker(5, 100), ticker(5, 101), ticker(4, 99))
     assert len(bench.published()) == 1
-    assert bench.aggregator.duplicates == 2
+    assert bench.aggregator.forwarder.duplicates == 2
 
 
 def test_a_new_aggregator_keeps_the_states_that_shards_tell_it_again(bench: Bench) -> None:
@@ -324,7 +328,7 @@ def test_an_old_keyframe_is_not_kept(bench: Bench) -> None:
 def late_joiners_books(bench: Bench) -> list[tuple[int, bool]]:
     asked: dict[str, object] = {"ask": "replay", "id": 1, "topic": "book.INJ-USDT."}
     asked |= {"publisher_epoch": 0, "after": 0}
-    _, *bodies = bench.aggregator.history.answer(asked, PUBLISHER, 0)
+    _, *bodies = bench.aggregator.publisher.replay.answer(asked, PUBLISHER, 0)
     events = [frames.decode(body)[1] for body in bodies]
     return [(e.sequence, e.is_snapshot) for e in events if isinstance(e, Book)]
 
@@ -381,7 +385,7 @@ def test_frames_skipped_by_a_batchs_number_are_counted_as_lost(bench: Bench) -> 
     bench.start_shard()
     bench.batch(1, trades(100))
     bench.batch(6, trades(105))
-    assert bench.aggregator.links[0].lost == 4
+    assert bench.aggregator.sessions[0].lost == 4
 
 
 def test_a_report_whose_frames_were_dropped_never_counts(bench: Bench) -> None:

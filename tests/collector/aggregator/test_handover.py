@@ -51,7 +51,7 @@ def check(world: World) -> list[Gap]:
     assert sequence == world.chain.sequence[last]
     state = world.aggregator.coverage.states[NAME]
     assert (state.shard, state.last, state.missing) == (world.wanted, last, [])
-    assert world.aggregator.ownership.unsettled() == []
+    assert world.aggregator.handover.unsettled() == []
     return gaps
 
 
@@ -82,21 +82,21 @@ def test_a_removed_market_comes_back_on_another_shard_and_nothing_is_missing(wor
     run(world, 60, to=40)
     before = world.aggregator.coverage.states[NAME].last
     world.remove()
-    assert world.aggregator.ownership.unsettled() == [NAME]
+    assert world.aggregator.handover.unsettled() == [NAME]
     world.finish(to=before + 10)
     assert NAME not in world.aggregator.coverage.states
     assert world.aggregator.coverage.coverage(1000.0) == 0.0
     assert [shard.ledger for shard in world.shards] == [None, None]
     world.move()
-    assert world.aggregator.ownership.unsettled() == [NAME], "until it is live"
+    assert world.aggregator.handover.unsettled() == [NAME], "until it is live"
     world.finish()
     gaps = check(world)
     assert [(gap.state, gap.cause, gap.first) for gap in gaps] == [
         ("open", "removed", before + 1),
         ("closed", "removed", before + 1),
     ]
-    world.aggregator.journal.settle()
-    entries = [(e.shard, e.text) for e in world.aggregator.journal if e.kind == "listing"]
+    world.aggregator.telemetry.journal.settle()
+    entries = [(e.shard, e.text) for e in world.aggregator.telemetry.journal if e.kind == "listing"]
     assert entries == [(0, "not collected any more"), (1, "collected from now on")]
 
 
@@ -158,10 +158,10 @@ def test_a_market_whose_book_is_silent_returns_to_a_shard_that_never_let_go(worl
         newcomer.push(world.aggregator, 10)
         owner.hear()
         owner.push(world.aggregator, 10)
-        if world.aggregator.ownership.joins:
+        if world.aggregator.handover.joins:
             owner.report(world.aggregator)
         newcomer.report(world.aggregator)
-    assert not world.aggregator.ownership.joins, "it has changed hands"
+    assert not world.aggregator.handover.joins, "it has changed hands"
     # The former owner has not heard that it may let go, and is wanted again.
     world.move()
     world.finish()

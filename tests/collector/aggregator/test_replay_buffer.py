@@ -6,7 +6,7 @@ import msgspec
 import pytest
 from hypothesis import given, strategies as st
 
-from collector.aggregator.replay_buffer import History
+from collector.aggregator.replay_buffer import ReplayBuffer
 
 EPOCH = 7
 BOOK = "book.INJ-USDT."
@@ -17,7 +17,7 @@ def body(topic_sequence: int, *, whole: bool = False, size: int = 20) -> bytes:
     return f"{'W' if whole else 'd'}{topic_sequence}".encode().ljust(size)
 
 
-def add(history: History, count: int, *, topic: str = TRADES, keyframes: int = 0) -> None:
+def add(history: ReplayBuffer, count: int, *, topic: str = TRADES, keyframes: int = 0) -> None:
     for n in range(1, count + 1):
         history.add(topic, n, 100 + n, body(n))
         if keyframes and n % keyframes == 0:
@@ -25,7 +25,7 @@ def add(history: History, count: int, *, topic: str = TRADES, keyframes: int = 0
 
 
 def replay(
-    history: History, *, topic: str = TRADES, epoch: int = EPOCH, after: int = 0
+    history: ReplayBuffer, *, topic: str = TRADES, epoch: int = EPOCH, after: int = 0
 ) -> tuple[dict[str, Any], list[str]]:
     ask = {"ask": "replay", "id": 5, "topic": topic, "publisher_epoch": epoch, "after": after}
     reply, *bodies = history.answer(ask, EPOCH, 999)
@@ -33,7 +33,7 @@ def replay(
 
 
 def test_topics_are_listed_by_prefix_with_their_last_sequence() -> None:
-    history = History()
+    history = ReplayBuffer()
     add(history, 3)
     add(history, 2, topic=BOOK)
     history.begin("gap.INJ-USDT.", 50)
@@ -50,7 +50,7 @@ def test_topics_are_listed_by_prefix_with_their_last_sequence() -> None:
 
 
 def test_a_hole_is_answered_by_exactly_what_followed() -> None:
-    history = History()
+    history = ReplayBuffer()
     add(history, 5, topic=BOOK, keyframes=2)
     reply, bodies = replay(history, topic=BOOK, after=2)
     assert bodies == ["d3", "d4", "d5"]
@@ -66,7 +66,7 @@ def test_a_hole_is_answered_by_exactly_what_followed() -> None:
 
 
 def test_a_late_joiner_gets_the_newest_book_and_no_old_trades() -> None:
-    history = History()
+    history = ReplayBuffer()
     add(history, 9, topic=BOOK, keyframes=4)
     add(history, 9)
     reply, bodies = replay(history, topic=BOOK, epoch=0)
@@ -76,7 +76,7 @@ def test_a_late_joiner_gets_the_newest_book_and_no_old_trades() -> None:
 
 
 def test_a_published_snapshot_serves_as_a_keyframe() -> None:
-    history = History()
+    history = ReplayBuffer()
     history.add(BOOK, 1, 101, body(1, whole=True), whole=True)
     history.add(BOOK, 2, 102, body(2))
     assert replay(history, topic=BOOK, epoch=0)[1] == ["W1", "d2"]
@@ -84,7 +84,7 @@ def test_a_published_snapshot_serves_as_a_keyframe() -> None:
 
 
 def test_another_epoch_gets_all_there_is_with_the_oldest_book_in_its_place() -> None:
-    history = History(frames_per_topic=4)
+    history = ReplayBuffer(frames_per_topic=4)
     add(history, 3, topic=BOOK)
     history.add(BOOK, 3, 103, body(3, whole=True), published=False, whole=True)
     assert replay(history, topic=BOOK, epoch=EPOCH - 1, after=90)[1] == ["d1", "d2", "d3", "W3"]
@@ -96,7 +96,7 @@ def test_another_epoch_gets_all_there_is_with_the_oldest_book_in_its_place() -> 
 
 
 def test_what_was_evicted_is_not_called_complete() -> None:
-    history = History(frames_per_topic=3)
+    history = ReplayBuffer(frames_per_topic=3)
     add(history, 5)
     reply, bodies = replay(history, after=1)
     assert (reply["complete"], reply["from_height"], bodies) == (False, 103, ["d3", "d4", "d5"])
@@ -104,7 +104,7 @@ def test_what_was_evicted_is_not_called_complete() -> None:
 
 
 def test_a_topic_begins_at_the_height_it_was_declared_from() -> None:
-    history = History()
+    history = ReplayBuffer()
     history.begin(TRADES, 90)
     assert replay(history)[0]["from_height"] == 90
     add(history, 1)
@@ -134,7 +134,7 @@ def test_a_topic_begins_at_the_height_it_was_declared_from() -> None:
     ],
 )
 def test_a_malformed_request_gets_an_error_in_one_sentence(request_: object) -> None:
-    (reply,) = History().answer(request_, EPOCH, 1)
+    (reply,) = ReplayBuffer().answer(request_, EPOCH, 1)
     answer = msgspec.msgpack.decode(reply)
     assert answer["id"] == (request_.get("id") if isinstance(request_, dict) else None)
     assert answer["error"].startswith("request not understood: ")
@@ -156,7 +156,7 @@ def test_a_malformed_request_gets_an_error_in_one_sentence(request_: object) -> 
 def test_whatever_is_forgotten_answers_stay_true(
     steps: list[tuple[str, str, int]], frames: int, total: int
 ) -> None:
-    history = History(frames, total)
+    history = ReplayBuffer(frames, total)
     published: dict[str, list[bytes]] = {}
     books: dict[str, int] = {}
     for topic, kind, size in steps:
@@ -179,7 +179,7 @@ def test_whatever_is_forgotten_answers_stay_true(
         check_topic(history, topic, [b.decode().strip() for b in log], books.get(topic))
 
 
-def check_topic(history: History, topic: str, log: list[str], book: int | None) -> None:
+def check_topic(history: ReplayBuffer, topic: str, log: list[str], book: int | None) -> None:
     for after in range(len(log) + 1):
         reply, bodies = replay(history, topic=topic, after=after)
         assert reply["last"] == len(log)
@@ -207,7 +207,7 @@ def check_topic(history: History, topic: str, log: list[str], book: int | None) 
 def test_a_book_that_gets_keyframes_can_always_be_built(
     counts: list[int], every: int, total: int
 ) -> None:
-    history = History(64, total)
+    history = ReplayBuffer(64, total)
     for i, count in enumerate(counts):
         add(history, count, topic=f"book.{i}.", keyframes=every)
         if count >= every:
@@ -215,7 +215,7 @@ def test_a_book_that_gets_keyframes_can_always_be_built(
 
 
 def test_bytes_stay_bounded_and_the_largest_topic_pays() -> None:
-    history = History(1_000, 100_000)
+    history = ReplayBuffer(1_000, 100_000)
     add(history, 10, topic="trades.QUIET.")
     for n in range(1, 900):
         history.add("trades.BUSY.", n, n, body(n, size=1_000))
@@ -225,7 +225,7 @@ def test_bytes_stay_bounded_and_the_largest_topic_pays() -> None:
 
 
 def test_under_byte_pressure_a_book_gives_way_after_topics_that_are_none() -> None:
-    history = History(1_000, 10_000)
+    history = ReplayBuffer(1_000, 10_000)
     history.add(BOOK, 1, 101, body(1, whole=True), whole=True)
     for n in range(2, 300):
         history.add(BOOK, n, 100 + n, body(n))

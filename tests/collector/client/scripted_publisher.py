@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 import zmq
 
-from collector.aggregator.replay_buffer import History
+from collector.aggregator.replay_buffer import ReplayBuffer
 from shards.protocol import frames
 from shards.protocol.events import ZERO, Book, Gap, Level, Ticker, Trade, Trades
 from shards.protocol.order_book import OrderBook
@@ -78,7 +78,7 @@ class Script:
     """The aggregator's arithmetic, without sockets."""
 
     publisher_epoch: int = 1
-    history: History = field(default_factory=History)
+    history: ReplayBuffer = field(default_factory=ReplayBuffer)
     head: int = 0
     sequences: dict[str, int] = field(default_factory=dict)
     markets: list[dict[str, Any]] = field(default_factory=list)

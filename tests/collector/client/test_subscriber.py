@@ -11,7 +11,7 @@ import pytest
 import uvloop
 
 from collector import Book, Gap, Joined, Lost, Received, Subscriber, Trades, Unanswered
-from collector.aggregator.replay_buffer import History
+from collector.aggregator.replay_buffer import ReplayBuffer
 from collector.client.frame_codec import load_or_apply
 from collector.settings.parts import DEFAULT_PUBLISH, requests_endpoint
 from shards.protocol.order_book import OrderBook
@@ -178,7 +178,7 @@ def send_many(publisher: ScriptedPublisher) -> None:
 
 @pytest.mark.parametrize("runner", [asyncio.Runner, uvloop.run], ids=["asyncio", "uvloop"])
 def test_the_async_iterator_misses_no_wake_up(runner: Any) -> None:
-    with publishing(Script(history=History(1_000))) as publisher:
+    with publishing(Script(history=ReplayBuffer(1_000))) as publisher:
         opened(publisher)
         reading = read_in_a_loop(publisher.endpoint, publisher)
         if runner is uvloop.run:
@@ -223,7 +223,7 @@ def test_globs_subscribe_only_to_what_matches() -> None:
 
 
 def test_a_book_is_withdrawn_from_a_loss_to_the_next_snapshot() -> None:
-    with publishing(Script(history=History(2))) as publisher:
+    with publishing(Script(history=ReplayBuffer(2))) as publisher:
         opened(publisher)
         with Subscriber(
             publisher.endpoint, markets=[INJ], channels=["book"], keep_books=True

@@ -7,7 +7,7 @@ import msgspec
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from collector.aggregator.replay_buffer import History
+from collector.aggregator.replay_buffer import ReplayBuffer
 from collector.client.frame_codec import load_or_apply
 from collector.client.received import Joined, Lost, Received, Unanswered
 from collector.client.topic_filter import Wanted
@@ -41,7 +41,7 @@ class World:
     ) -> None:
         self.frames_per_topic = frames_per_topic
         self.with_tickers = with_tickers
-        self.script = Script(history=History(frames_per_topic))
+        self.script = Script(history=ReplayBuffer(frames_per_topic))
         self.inbox = Inbox(
             Wanted(markets, ["book", "trades", "ticker", "gap"]), held_frames=6, replays=2
         )
@@ -114,7 +114,7 @@ class World:
         # By a clock that may have been set back meanwhile: another epoch, not always a greater one.
         self.epochs += 1
         epoch = self.epochs if self.epochs == 2 or n % 3 else 1_000_000 - self.epochs
-        script = Script(epoch, History(self.frames_per_topic))
+        script = Script(epoch, ReplayBuffer(self.frames_per_topic))
         # A backlog only ever forgets its oldest.
         self.forgotten = max(self.forgotten, len(self.facts) - n)
         forgotten, backlog = self.facts[: self.forgotten], self.facts[self.forgotten :]
@@ -642,7 +642,7 @@ def test_a_late_joiner_is_given_the_newest_of_a_state_and_nothing_older() -> Non
 def test_the_state_of_a_quiet_topic_outlives_a_restart_for_late_joiners() -> None:
     world = World()
     told = ticker(SYMBOLS[0], 100, 11)
-    world.script = Script(publisher_epoch=2, history=History())
+    world.script = Script(publisher_epoch=2, history=ReplayBuffer())
     world.script.keyframe(SYMBOLS[0], told)
     world.inbox = Inbox(Wanted(("*",), ["ticker"]))
     world.turn()

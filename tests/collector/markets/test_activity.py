@@ -3,7 +3,7 @@
 import pytest
 from hypothesis import given, strategies as st
 
-from collector.aggregator.telemetry.activity_meter import OF_LATE_S, Liveliness
+from collector.aggregator.telemetry.activity_meter import OF_LATE_S, ActivityMeter
 from collector.markets import activity
 from collector.markets.activity import LEVELS, Level
 from shards.adapters.interface import Evidence
@@ -120,7 +120,7 @@ def counts(*, updates: int = 0, trades: int = 0, sequence: int = 0) -> dict[str,
 
 
 def test_a_quiet_market_that_changes_is_active_until_it_has_been_silent_for_long() -> None:
-    alive = Liveliness({"0xa": STILL})
+    alive = ActivityMeter({"0xa": STILL})
     alive.look(counts(updates=1, sequence=7), 0.0)
     assert alive.level("0xa", 0.0) == "quiet"
     alive.look(counts(updates=2, sequence=8), 1.0)
@@ -130,14 +130,14 @@ def test_a_quiet_market_that_changes_is_active_until_it_has_been_silent_for_long
 
 
 def test_a_book_that_is_fetched_anew_is_no_sign_of_life() -> None:
-    alive = Liveliness({"0xa": STILL})
+    alive = ActivityMeter({"0xa": STILL})
     for now in range(10):
         alive.look(counts(updates=now, sequence=7), float(now))
     assert alive.level("0xa", 9.0) == "quiet"
 
 
 def test_a_market_that_was_active_and_is_silent_ever_since_becomes_quiet() -> None:
-    alive = Liveliness({"0xa": BUSY})
+    alive = ActivityMeter({"0xa": BUSY})
     alive.look(counts(), 0.0)
     assert alive.level("0xa", OF_LATE_S) == "active"
     assert alive.level("0xa", OF_LATE_S + 1) == "quiet"
@@ -145,13 +145,13 @@ def test_a_market_that_was_active_and_is_silent_ever_since_becomes_quiet() -> No
 
 @pytest.mark.parametrize("evidence", [EMPTY, STILL])
 def test_silence_says_nothing_new_of_a_market_that_was_silent_before(evidence: Evidence) -> None:
-    alive = Liveliness({"0xa": evidence})
+    alive = ActivityMeter({"0xa": evidence})
     alive.look(counts(), 0.0)
     assert alive.level("0xa", 1e6) == activity.level(evidence)
 
 
 def test_pace_and_weight_are_those_of_the_last_minute() -> None:
-    alive = Liveliness({"0xa": BUSY})
+    alive = ActivityMeter({"0xa": BUSY})
     for now in range(600):
         alive.look(counts(updates=now * 2, sequence=1 + now), float(now))
     row = alive.row("0xa", 600.0, block_time_s=0.5)
@@ -163,7 +163,7 @@ def test_pace_and_weight_are_those_of_the_last_minute() -> None:
 
 
 def test_a_market_that_nobody_assessed_can_be_described() -> None:
-    row = Liveliness({}).row("0xnew", 5.0, block_time_s=0.0)
+    row = ActivityMeter({}).row("0xnew", 5.0, block_time_s=0.0)
     assert row == {
         "activity": "active",
         "changes_per_s": 0.0,

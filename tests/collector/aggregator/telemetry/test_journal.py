@@ -4,7 +4,7 @@ import msgspec
 import pytest
 
 from collector.aggregator.state.coverage import Coverage
-from collector.aggregator.telemetry.change_detector import Transitions
+from collector.aggregator.telemetry.change_detector import ChangeDetector
 from collector.aggregator.telemetry.journal import TOGETHER, Entry, Journal
 from collector.aggregator.telemetry.process_table import ProcessRow
 from shards.protocol.control import EndpointReport, Report
@@ -64,7 +64,7 @@ class Seen:
     def __init__(self) -> None:
         self.journal = Journal()
         self.coverage = Coverage(MARKETS)
-        self.transitions = Transitions(self.journal, self.coverage)
+        self.transitions = ChangeDetector(self.journal, self.coverage)
 
     def report(self, said: Report, now: float = NOW) -> None:
         self.coverage.report(said, now)

@@ -6,13 +6,13 @@ from typing import Any
 
 import msgspec
 
-from collector import __version__
-from collector.aggregator.forwarder import Aggregator
+from collector.aggregator.aggregator import Aggregator
 from collector.aggregator.state.coverage import Glance, completeness, coverage as covered
 from collector.aggregator.state.saved import Saving
 from collector.aggregator.telemetry.latency_summary import Budget, latency_us
 from collector.aggregator.telemetry.process_table import ProcessRow
 from collector.settings.parts import BUDGET
+from collector.settings.version import __version__
 from shards.net.token_bucket import usage
 from shards.protocol.chain import Mark
 from shards.protocol.control import Report
@@ -29,19 +29,23 @@ def summary(
     coverage = aggregator.coverage
     counts, blocks = coverage.counts(now), coverage.blocks()
     totals = {"trades": 0, "book_updates": 0}
-    for row in aggregator.counts().values():
+    for row in aggregator.topics.counts().values():
         totals["trades"] += row["trades"]
         totals["book_updates"] += row["book_updates"]
-    reports = [link.report for link in aggregator.links.values() if link.report is not None]
-    stats = {n: link.report.stats for n, link in aggregator.links.items() if link.report}
-    budget = aggregator.budgets.of(aggregator.latencies, stats, now)
+    reports = [
+        session.report for session in aggregator.sessions.values() if session.report is not None
+    ]
+    stats = {
+        n: session.report.stats for n, session in aggregator.sessions.items() if session.report
+    }
+    budget = aggregator.telemetry.budgets.of(aggregator.telemetry.latencies, stats, now)
     return {
         "markets": {
             "requested": sum(counts.values()),
             "inactive": counts.get("inactive", 0),
             "live": counts.get("live", 0),
             "states": counts,
-            "moving": len(aggregator.ownership.unsettled()),
+            "moving": len(aggregator.handover.unsettled()),
         },
         "chain_feed": coverage.chain_feed(now),
         "coverage": {"now": covered(counts), "mean": coverage.mean},
@@ -55,25 +59,25 @@ def summary(
         "events": totals,
         "gaps": coverage.gaps(),
         "frames": {
-            "published": aggregator.published,
+            "published": aggregator.publisher.published,
             "dropped": sum(report.dropped for report in reports),
-            "duplicates": aggregator.duplicates,
-            "fenced": aggregator.fenced,
-            "lost": sum(link.lost for link in aggregator.links.values()),
+            "duplicates": aggregator.forwarder.duplicates,
+            "fenced": aggregator.forwarder.fenced,
+            "lost": sum(session.lost for session in aggregator.sessions.values()),
         },
-        "requests": msgspec.to_builtins(usage(Path(aggregator.config.folder) / BUDGET)),
+        "requests": msgspec.to_builtins(usage(Path(aggregator.run.config.folder) / BUDGET)),
         "latency_us": budget.total,
         "channels": budget.channels,
-        "collected": list(aggregator.config.channels),
-        "clock": aggregator.latencies.clock.summary(),
+        "collected": list(aggregator.run.config.channels),
+        "clock": aggregator.telemetry.latencies.clock.summary(),
         "processes": _processes(processes, vitals(aggregator, watched)),
         "shards": _shards(aggregator, budget),
-        "endpoints": _without_secrets(aggregator.config.endpoints),
-        "publisher_epoch": aggregator.config.epoch,
-        "web": aggregator.config.web or None,
-        "admin": aggregator.config.admin or None,
-        "state": _state(aggregator.saving, now),
-        "recorder": aggregator.recorder,
+        "endpoints": _without_secrets(aggregator.run.config.endpoints),
+        "publisher_epoch": aggregator.run.config.epoch,
+        "web": aggregator.run.config.web or None,
+        "admin": aggregator.run.config.admin or None,
+        "state": _state(aggregator.run.saving, now),
+        "recorder": aggregator.telemetry.recorder,
         "version": __version__,
     }
 
@@ -89,7 +93,7 @@ def _state(saving: Saving, now: float) -> dict[str, Any]:
 
 def _chain(aggregator: Aggregator, reports: Iterable[Report]) -> dict[str, Any]:
     """Describe which chain it is, what became of those before, and who has it."""
-    chain = aggregator.chain
+    chain = aggregator.run.chain
     newest = chain.marks[-1] if chain.marks else Mark(0, "", 0)
     nodes = {node.endpoint: node for report in reports for node in report.nodes}
     return {
@@ -97,7 +101,7 @@ def _chain(aggregator: Aggregator, reports: Iterable[Report]) -> dict[str, Any]:
         "generation": chain.generation,
         "height": newest.height,
         "hash": newest.hash,
-        "former": aggregator.former,
+        "former": aggregator.run.former,
         "nodes": [
             {"endpoint": n.endpoint, "height": n.height, "fit": n.fit, "reason": n.reason}
             for n in nodes.values()
@@ -108,9 +112,9 @@ def _chain(aggregator: Aggregator, reports: Iterable[Report]) -> dict[str, Any]:
 def vitals(aggregator: Aggregator, watched: Watched) -> dict[str, Vitals]:
     """Return the vitals of the processes that measure them, by name."""
     shards = {
-        f"shard {number}": link.report.stats.vitals
-        for number, link in aggregator.links.items()
-        if link.report is not None
+        f"shard {number}": session.report.stats.vitals
+        for number, session in aggregator.sessions.items()
+        if session.report is not None
     }
     return {"aggregator": watched.vitals} | shards
 
@@ -131,17 +135,17 @@ def _processes(
 
 def _shards(aggregator: Aggregator, budget: Budget) -> list[dict[str, Any]]:
     rows = []
-    for number, link in sorted(aggregator.links.items()):
-        report = link.report
+    for number, session in sorted(aggregator.sessions.items()):
+        report = session.report
         stats = report.stats if report else ShardStats()
         rows.append(
             {
                 "shard": number,
-                "epoch": link.epoch,
+                "epoch": session.epoch,
                 "markets": len(report.markets) if report else 0,
                 "blocks": report.head if report else 0,
-                "frames": link.frames,
-                "lost": link.lost,
+                "frames": session.frames,
+                "lost": session.lost,
                 "dropped": report.dropped if report else 0,
                 "payloads": report.payloads if report else 0,
                 "connects": report.connects if report else 0,
@@ -173,19 +177,21 @@ def _sizes(histogram: Histogram) -> dict[str, float]:
 
 def grid(aggregator: Aggregator, now: float) -> list[Glance]:
     """Say what can be seen of every market at a glance: a fifth of what `markets` costs."""
-    return aggregator.coverage.glance(now, aggregator.events())
+    return aggregator.coverage.glance(now, aggregator.topics.events())
 
 
 def markets(
     aggregator: Aggregator, now: float, symbols: Container[str] | None = None
 ) -> list[dict[str, Any]]:
     """Describe every market, or those: identity, state, height and counts."""
-    coverage, counts = aggregator.coverage, aggregator.counts()
-    reports = [link.report for link in aggregator.links.values() if link.report is not None]
+    coverage, counts = aggregator.coverage, aggregator.topics.counts()
+    reports = [
+        session.report for session in aggregator.sessions.values() if session.report is not None
+    ]
     block_time_s = max((report.block_time_s for report in reports), default=0.0)
     extra = {
         market_id: counts.get(market_id, {})
-        | aggregator.liveliness.row(market_id, now, block_time_s)
+        | aggregator.telemetry.activity.row(market_id, now, block_time_s)
         for market_id in coverage.states
         if symbols is None or coverage.symbol(market_id) in symbols
     }

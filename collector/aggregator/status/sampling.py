@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from collector.aggregator.forwarder import Aggregator
+from collector.aggregator.aggregator import Aggregator
 from collector.aggregator.state.coverage import coverage as covered
 from collector.aggregator.telemetry.market_time_series import Now
 from collector.aggregator.telemetry.process_table import Processes
@@ -29,12 +29,12 @@ class Sampler:
         coverage.sample(now)
         if since := coverage.joined_from():
             aggregator.proof.settle(coverage.accounted(), since=since)
-        aggregator.transitions.states(list(coverage.states), now, ts)
+        aggregator.telemetry.changes.states(list(coverage.states), now, ts)
         yield
-        aggregator.liveliness.look(aggregator.counts(), now)
-        aggregator.journal.settle()
+        aggregator.telemetry.activity.look(aggregator.topics.counts(), now)
+        aggregator.telemetry.journal.settle()
         yield
-        aggregator.timeline.add(self._sample(now, ts))
+        aggregator.telemetry.timeline.add(self._sample(now, ts))
         yield
         markets = [
             Now(
@@ -44,15 +44,15 @@ class Sampler:
             )
             for state in coverage.states.values()
         ]
-        aggregator.market_times.add(ts // 1_000_000_000, coverage.head, markets)
+        aggregator.telemetry.market_times.add(ts // 1_000_000_000, coverage.head, markets)
 
     def _sample(self, now: float, ts: int) -> Sample:
         aggregator = self._aggregator
         coverage = aggregator.coverage
         counts = coverage.counts(now)
         elapsed_s = now - self._looked_at if self._looked_at is not None else 1.0
-        published = aggregator.published - self._published
-        self._looked_at, self._published = now, aggregator.published
+        published = aggregator.publisher.published - self._published
+        self._looked_at, self._published = now, aggregator.publisher.published
         return Sample(
             ts=ts // 1_000_000_000,
             coverage=covered(counts),
@@ -62,5 +62,5 @@ class Sampler:
             processes={
                 row.name: Use(row.use.cpu_percent, row.use.rss_mb) for row in self._processes
             },
-            latencies=aggregator.latencies.take_recent(ts),
+            latencies=aggregator.telemetry.latencies.take_recent(ts),
         )

@@ -9,8 +9,8 @@ from typing import Any
 
 import msgspec
 
-from collector.aggregator.forwarder import Aggregator
-from collector.aggregator.telemetry import summary as status
+from collector.aggregator.aggregator import Aggregator
+from collector.aggregator.status import summary as status
 from collector.aggregator.telemetry.latency_summary import shard_hops
 from collector.aggregator.telemetry.process_table import ProcessRow
 from shards.protocol.histograms import Histogram, Vitals
@@ -63,19 +63,19 @@ def measure(
     return Measures(
         summary=status.summary(aggregator, processes, watched, now),
         shards=_shards(aggregator),
-        block_span=aggregator.latencies.block_span,
+        block_span=aggregator.telemetry.latencies.block_span,
         vitals=status.vitals(aggregator, watched),
-        journal=dict(aggregator.journal.counts),
+        journal=dict(aggregator.telemetry.journal.counts),
         markets=_markets(aggregator, now, markets),
     )
 
 
 def _shards(aggregator: Aggregator) -> dict[int, ShardMeasures]:
-    latencies = aggregator.latencies
+    latencies = aggregator.telemetry.latencies
     found = {}
-    for number, link in sorted(aggregator.links.items()):
-        if link.report is not None:
-            stats = link.report.stats
+    for number, session in sorted(aggregator.sessions.items()):
+        if session.report is not None:
+            stats = session.report.stats
             hops = shard_hops(latencies, number, stats)
             channels = latencies.recv_to_aggregator(number) if hops else {}
             found[number] = ShardMeasures(hops, channels, stats.batch_frames)
@@ -85,7 +85,7 @@ def _shards(aggregator: Aggregator) -> dict[int, ShardMeasures]:
 def _markets(aggregator: Aggregator, now: float, limit: int) -> list[MarketMeasures]:
     """Describe the first markets by symbol, so that the same ones keep their series."""
     coverage = aggregator.coverage
-    counts = aggregator.counts()
+    counts = aggregator.topics.counts()
     symbols = sorted((coverage.symbol(market_id), market_id) for market_id in coverage.states)
     found = []
     for symbol, market_id in symbols[:limit]:

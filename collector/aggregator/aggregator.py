@@ -1,0 +1,270 @@
+"""
+One aggregator: what it knows, put together, and what its shards and its coordinator say to it.
+
+::
+
+    shards ──batches──► Forwarder ──frames──► Publisher ──► subscribers
+      │                    │ │
+      │                    │ └──► Telemetry      latencies, journal, time series
+      │                    └────► Coverage, Handover, TradeProof
+      └──reports──► Aggregator.report ──┘
+    coordinator ──► Aggregator.steer, processes, statuses
+
+Requests of late joiners and of people are answered in requests.py, from what is kept here.
+Pure: the publisher's socket and the clock come in as arguments, and what is for the log lies
+in `notes` until the process takes it (process.py).
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from typing import Final
+
+from collector.aggregator.admin_commands import AdminCommands
+from collector.aggregator.forwarder import Forwarder
+from collector.aggregator.handover import Handover
+from collector.aggregator.ownership import Ownership
+from collector.aggregator.publisher import Publisher
+from collector.aggregator.state.coverage import UNOWNED, Coverage
+from collector.aggregator.state.listings import Listings
+from collector.aggregator.state.saved import Run, Saved
+from collector.aggregator.state.shard_sessions import ShardSession
+from collector.aggregator.state.trade_proof import TradeProof
+from collector.aggregator.telemetry.instruments import Telemetry
+from collector.aggregator.telemetry.journal import Entry
+from collector.aggregator.topic_state import Topics
+from collector.settings.parts import AggregatorConfig, Steering
+from shards.adapters import registry
+from shards.protocol import frames
+from shards.protocol.chain import Chain
+from shards.protocol.channels import OFFERED
+from shards.protocol.control import Answer, Report
+from shards.protocol.frames import KIND_MARKETS, SNAPSHOT, Record
+from shards.protocol.settings import CHAIN, Market
+
+OWN_SHARD: Final = 0xFFFF
+"""In frames that the aggregator makes itself."""
+_BEGUN: Final = frozenset(
+    channel.name for channel in OFFERED if channel.is_replayed and not channel.is_chain_wide
+)
+"""Channels that every market has once it has joined; the others begin with their first frame."""
+_AGAIN: Final = 32
+"""Blocks that a shard sends again whose aggregator died with it; subscribers know them by height.
+Enough for the two seconds by which a subscriber's polls lag, on a chain that makes ten a second."""
+
+
+class Aggregator:
+    """What one aggregator knows, and how it takes reports and steering."""
+
+    def __init__(
+        self,
+        config: AggregatorConfig,
+        publisher: Publisher,
+        *,
+        clock: Callable[[], int],
+        saved: Saved | None = None,
+        entries: Iterable[Entry] = (),
+        now: float = 0.0,
+    ) -> None:
+        """
+        Args:
+            config: What it is started with.
+            publisher: Where its frames go.
+            clock: Gives ns since 1970.
+            saved: The ledger that a former aggregator left, in this run or before it.
+            entries: Its journal.
+            now: Monotonic seconds.
+
+        """
+        saved = saved or Saved()
+        self.run = run = Run.begin(config, saved, now)
+        self.notes: deque[str] = deque()
+        """What happened, for the log."""
+        self._clock = clock
+        unprovable = registry.adapter(config.source).unprovable
+        self.coverage = Coverage(config.markets, saved.markets, provable=not unprovable)
+        through = 0 if config.assignment else None
+        self.proof = TradeProof(
+            every_market=config.every_market, listed_through=through, unprovable=unprovable
+        )
+        self.telemetry = Telemetry(self.coverage, config.assessed, entries)
+        self.sessions: dict[int, ShardSession] = {}
+        """By shard."""
+        self.topics = Topics(config.markets, self.coverage)
+        ownership = Ownership(
+            self.coverage, version=run.config.epoch, resume_within=config.resume_within
+        )
+        journal = self.telemetry.journal
+        self.handover = Handover(ownership, self.coverage, self.topics, self.sessions, journal)
+        self.commands = AdminCommands()
+        self.forwarder = Forwarder(
+            publisher,
+            self.topics,
+            self.sessions,
+            self.handover,
+            coverage=self.coverage,
+            proof=self.proof,
+            changes=self.telemetry.changes,
+            latencies=self.telemetry.latencies,
+            clock=clock,
+        )
+        if config.assignment:
+            self.handover.want(config.markets, config.assignment)
+            ownership.arriving.clear()
+        self._listings = Listings()
+        self._begin_publishing()
+
+    @property
+    def publisher(self) -> Publisher:
+        """Where its frames go."""
+        return self.forwarder.publisher
+
+    def _begin_publishing(self) -> None:
+        """Publish under this epoch and for this chain, nothing having been published yet."""
+        epoch = self.run.config.epoch
+        self.forwarder.publisher_epoch = epoch
+        self.publisher.begin_anew(self.run.chain.generation)
+        self.topics.begin_anew(epoch)
+        self._listings.begin_anew()
+        self._announce(self.topics.markets.values())
+
+    # ---- what a shard reports -------------------------------------------------------
+
+    def report(self, report: Report, now: float) -> Answer:
+        """Take a shard's report and say where the shard stands (``id`` is the caller's to set)."""
+        session = self.sessions.setdefault(report.shard, ShardSession())
+        # Both died: what this shard's last process pushed may have died with our former one.
+        again = _AGAIN if not session.epoch else 0
+        epoch = self.run.config.epoch
+        if session.is_replaced(report.epoch, fresh=report.fresh):
+            return Answer(id=0, publisher_epoch=epoch, fenced=True)
+        if report.epoch != session.epoch:
+            # What an older process still has on its way is fenced from here on.
+            session.begin(report.epoch, report.pid)
+            self.coverage.fresh(report.shard)
+            self.telemetry.latencies.fresh(report.shard)
+            self.handover.fresh(report.shard)
+        self._meet_chain(report)
+        is_ours = report.replaces < 0 and report.chain.generation == self.run.chain.generation
+        if not report.fresh and is_ours:
+            session.report = session.unaccounted = report
+            self._begin_topics(report)
+            self.handover.joined(report)
+            self.coverage.report(report, now)
+            self.telemetry.changes.report(report, now)
+            self.forwarder.account(session)
+        answer = Answer(id=0, publisher_epoch=self.run.config.epoch)
+        if report.fresh or not is_ours:
+            answer.chain = self.run.chain
+        ownership = self.handover.ownership
+        answer.assignment = ownership.assignment(report)
+        if report.fresh or answer.assignment is not None:
+            answer.resume = ownership.resume_points(report.shard, again=again)
+        return answer
+
+    def _begin_topics(self, report: Report) -> None:
+        """Let late joiners see the quiet markets too, and from where on nothing is missing."""
+        channels = ("gap", *(name for name in self.run.config.channels if name in _BEGUN))
+        begun, replay = self.topics.begun, self.publisher.replay
+        for market in report.markets:
+            owner = self.coverage.owner(market.market_id)
+            is_ours = market.first and owner in (report.shard, UNOWNED)
+            if is_ours and market.market_id not in begun:
+                begun.add(market.market_id)
+                complete_from = max(market.first, report.kept_from)
+                symbol = self.topics.symbols[market.market_id]
+                is_chain = market.market_id == CHAIN.market_id
+                for channel in ("gap", "blocks") if is_chain else channels:
+                    replay.begin(frames.topic(channel, symbol), complete_from)
+
+    def _meet_chain(self, report: Report) -> None:
+        """Learn which chain a shard collects; where it took another's place, begin again with it."""
+        chain, ours = report.chain, self.run.chain.generation
+        if report.replaces == ours or (report.replaces < 0 and chain.generation > ours):
+            self._begin_chain(chain, report.shard)
+        elif report.replaces < 0 and chain.generation == ours and chain.marks:
+            self.run.chain = chain
+
+    def _begin_chain(self, chain: Chain, shard: int) -> None:
+        """
+        Close the ledger of the chain that is no more, and begin one for another.
+
+        Subscribers see a new publisher epoch, and in every answer the chain's generation.
+        """
+        ts = self._clock()
+        last = self.run.begin_chain(chain, self.coverage.begin_anew(), ts)
+        self.proof.begin_anew()
+        self.handover.begin_anew()
+        for session in self.sessions.values():
+            session.begin_chain()
+        text = f"chain {chain.id} was replaced: it began again, and so does the ledger"
+        reason = f"the one before ended here at block {last}"
+        self.telemetry.journal.add("chain", text, ts=ts, shard=shard, reason=reason)
+        self.notes.append(f"{text}; {reason}")
+        self.handover.unsaved = True
+        self._begin_publishing()
+
+    # ---- what the coordinator says --------------------------------------------------
+
+    def steer(self, steering: Steering) -> None:
+        """Take the coordinator's word on where the markets belong."""
+        run = self.run
+        if steering.markets is not None and steering.revision > run.revision:
+            run.revision = steering.revision
+            self._enter_listings(steering)
+            self.topics.enter(steering.markets)
+            self.handover.want(steering.markets, steering.assignment)
+            self.handover.unsaved = True
+        if steering.revision == run.revision:
+            self.proof.listed(steering.listed_through, every_market=steering.every_market)
+        self.commands.answer(steering.answers)
+
+    def _enter_listings(self, steering: Steering) -> None:
+        """Enter into the journal which markets come and go."""
+        before, after = self.handover.ownership.wanted, steering.assignment
+        changes = (
+            ("collected from now on", after.keys() - before.keys(), after),
+            ("not collected any more", before.keys() - after.keys(), before),
+        )
+        symbols = {m.market_id: m.symbol for m in steering.markets or ()} | self.topics.symbols
+        journal, ts = self.telemetry.journal, self._clock()
+        for text, market_ids, shards in changes:
+            for market_id in sorted(market_ids):
+                shard, symbol = shards[market_id], symbols[market_id]
+                journal.note("listing", text, ts=ts, shard=shard, symbol=symbol)
+
+    def processes(self, pids: Mapping[str, int]) -> None:
+        """Take the list of processes: a dead shard's last report is worth nothing."""
+        ownership = self.handover.ownership
+        for number, session in list(self.sessions.items()):
+            if session.pid and pids.get(f"shard {number}", 0) != session.pid:
+                self.coverage.silence(number)
+            if f"shard {number}" not in pids and ownership.loads().get(number) == 0:
+                # Stopped for good: it had nothing left to do.
+                del self.sessions[number]
+                ownership.stop(number)
+                self.telemetry.changes.stop(number)
+                self.telemetry.latencies.stop(number)
+
+    def statuses(self, statuses: Mapping[str, str]) -> None:
+        """Take the markets' statuses as the chain lists them now."""
+        self.coverage.statuses(statuses)
+        self._announce(self.topics.statuses(statuses))
+
+    def _announce(self, markets: Iterable[Market]) -> None:
+        """Publish what is new about how the chain lists these markets, if that is collected."""
+        if "markets" not in self.run.config.channels:
+            return
+        now, publisher = self._clock(), self.publisher
+        middle = frames.middle(now, now, OWN_SHARD, self.run.config.epoch)
+        for number, event in self._listings.changed(markets, now):
+            name = frames.topic("markets", event.symbol)
+            # It belongs to no height: nothing of the topic is ever missing.
+            record = Record(name, KIND_MARKETS, SNAPSHOT, 0, 0, 1, 0, now, frames.encode(event))
+            publisher.add(self.topics.open(name), record, middle, number)
+        publisher.flush()
+
+    # ---- what is to outlive it ------------------------------------------------------
+
+    def ledger(self) -> Saved:
+        """Return what is to be saved."""
+        return self.run.saved(self.coverage.ledgers(), self._clock())

@@ -1,0 +1,32 @@
+"""Everything that the aggregator measures and remembers about itself and its shards. Pure."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from collector.aggregator.state.coverage import Coverage
+from collector.aggregator.telemetry.activity_meter import ActivityMeter
+from collector.aggregator.telemetry.change_detector import ChangeDetector
+from collector.aggregator.telemetry.journal import Entry, Journal
+from collector.aggregator.telemetry.latency import Latencies
+from collector.aggregator.telemetry.latency_summary import Budgets
+from collector.aggregator.telemetry.market_time_series import MarketTimes
+from collector.aggregator.telemetry.time_series import Timeline
+from collector.markets.activity import Assessment
+
+
+class Telemetry:
+    """The instruments of one aggregator."""
+
+    def __init__(
+        self, coverage: Coverage, assessed: Assessment, entries: Iterable[Entry] = ()
+    ) -> None:
+        """``entries`` are those of the journal of a former aggregator."""
+        self.journal = Journal(saved=entries)
+        self.changes = ChangeDetector(self.journal, coverage)
+        self.timeline = Timeline()
+        self.market_times = MarketTimes()
+        self.activity = ActivityMeter(assessed)
+        self.latencies = Latencies()
+        self.budgets = Budgets()
+        self.recorder: dict[str, Any] | None = None
+        """How the recorder stands, as the coordinator last said; None without one."""
