@@ -56,7 +56,16 @@ VALGRIND: Final = Tool(
 )
 STRACE: Final = Tool("strace", ("strace",), "strace", "the count of system calls (bench)")
 FAKETIME: Final = Tool("faketime", ("faketime",), "faketime", "that no clock must be right")
-TOOLS: Final = (BROWSER, NODE_JS, PROMTOOL, VALGRIND, STRACE, FAKETIME)
+PODMAN: Final = Tool(
+    "podman",
+    ("podman", "buildah", "runc", "debootstrap"),
+    "podman buildah runc debootstrap",
+    "the image and the compose file",
+)
+SYSTEMD_ANALYZE: Final = Tool(
+    "systemd-analyze", ("systemd-analyze",), "systemd", "the hardening of the units"
+)
+TOOLS: Final = (BROWSER, NODE_JS, PROMTOOL, VALGRIND, STRACE, FAKETIME, PODMAN, SYSTEMD_ANALYZE)
 
 
 def not_proved(reasons: list[str]) -> list[str]:

@@ -9,6 +9,7 @@ common is in `base` and `options`.
 import click
 
 from collector import __version__
+from collector.cli import pid_one
 from collector.cli.base import Group
 from shards.runtime import streams
 
@@ -32,6 +33,7 @@ from shards.runtime import streams
         "scale": ("admin", "Have a running collector use so many shards."),
         "rebalance": ("admin", "Have it move markets until loads are equal."),
         "drain": ("admin", "Have it empty a shard, and end that."),
+        "health": ("health", "Probe a running collector, for whatever keeps it alive."),
         "verify": ("verify", "Check a running collector against the chain."),
         "devnet": ("devnet", "Run a real Injective node on loopback, with trading."),
     },
@@ -48,5 +50,6 @@ def cli() -> None:
 
 def main() -> None:
     """Be the command ``collector``."""
+    pid_one.be_init()
     streams.prepare()
     cli(prog_name="collector")

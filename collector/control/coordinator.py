@@ -36,6 +36,7 @@ from collector.control.epochs import Epochs
 from collector.control.placement import Assignment
 from collector.control.process_usage import Usage
 from collector.control.recorder_status import recorder_status
+from collector.control.service_manager import ServiceManager
 from collector.control.state_folder import NONE, open_state
 from collector.control.supervisor import Child, Supervisor
 from collector.http import listening
@@ -194,6 +195,7 @@ class Coordinator:
         self._answered_at = 0.0
         """When the aggregator gave us that summary, monotonic."""
         self._usage = Usage()
+        self._manager = ServiceManager()
 
     def run(self) -> tuple[int, dict[str, Any]]:
         """
@@ -482,16 +484,19 @@ class Coordinator:
                 **helm.fields(),
             )
         except TimeoutError:
+            self._manager.waiting()
             # What we know gets older; nobody is to take it for the present.
             if self._summary:
                 self._summary["stale_s"] = round(time.monotonic() - self._answered_at, 3)
             return
         self._answered_at = time.monotonic()
         self._summary = answer["status"] | {"stale_s": 0.0}
+        self._manager.answered(self._summary)
         helm.heed(answer, client)
 
     def _shutdown(self, supervisor: Supervisor) -> None:
         """Shards first, so that the aggregator still takes what they have."""
+        self._manager.stopping()
         shards = [name for name in supervisor.children if name != "aggregator"]
         supervisor.stop(shards, within_s=_DRAIN_S)
         supervisor.stop(["aggregator"], within_s=_DRAIN_S)

@@ -36,7 +36,10 @@ def node_binary() -> Path:
     except FileNotFoundError as exc:
         raise DevnetError(f"there is no injectived for {sys.platform}: {exc}") from exc
     except OSError as exc:
-        raise DevnetError(f"injectived cannot be unpacked: {exc}") from exc
+        raise DevnetError(
+            f"injectived cannot be unpacked: {exc.strerror or exc}; it is unpacked once, where it is "
+            f"installed: run 'collector devnet' as a user who may write to {folder}"
+        ) from exc
 
 
 def need_client() -> None:

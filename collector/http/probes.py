@@ -9,10 +9,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from collector.http.view import View
-from collector.settings.parts import ServingConfig
-
-_AWAY_S: Final = 30.0
-"""An aggregator that has been away for so long will not be back by itself."""
+from collector.settings.parts import AWAY_S, ServingConfig
 
 _SILENT_S: Final = 20.0
 """A recorder says once a second how it stands; one that is restarted is back sooner."""
@@ -34,7 +31,7 @@ def routes(view: View, config: ServingConfig) -> list[Route]:
                 away_s = time.monotonic() - view.answered_at
             else:
                 away_s = 0.0
-        alive = away_s <= _AWAY_S
+        alive = away_s <= AWAY_S
         reason = "" if alive else f"the aggregator has not answered for {away_s:.0f} s"
         return json_response({"alive": alive, "reason": reason}, 200 if alive else 503)
 

@@ -22,7 +22,8 @@ DEFAULT_PUBLISH: Final = "tcp://127.0.0.1:5590"
 """The aggregator's XPUB, unless told otherwise."""
 DEFAULT_WEB: Final = "127.0.0.1:5599"
 """Where the web page is, unless told otherwise."""
-
+AWAY_S: Final = 30.0
+"""An aggregator that has been away for so long will not be back by itself."""
 
 BUDGET: Final = "budget"
 """The token buckets' folder within the runtime folder (shards/net/token_bucket.py)."""

@@ -77,11 +77,14 @@ class Done(NamedTuple):
 def main() -> int:
     """Try every release that was named; print a table; return the exit code."""
     options = _options()
-    environment = _environment()
+    told = environment()
     folder = Path(tempfile.mkdtemp(prefix="fresh-debian-", dir=options.folder))
     with ThreadPoolExecutor(len(options.releases)) as pool:
-        roots = {name: pool.submit(_root, name, folder, options) for name in options.releases}
-        good = [_try(name, roots[name], environment, options.tox) for name in options.releases]
+        roots = {
+            name: pool.submit(root, name, folder, mirror=options.mirror, copies=options.roots)
+            for name in options.releases
+        }
+        good = [_try(name, roots[name], told, options.tox) for name in options.releases]
     if options.keep:
         _say(f"kept: {folder}")
     else:
@@ -113,19 +116,36 @@ def _mirror() -> str:
     return found or "http://deb.debian.org/debian"
 
 
-def _root(release: str, folder: Path, options: argparse.Namespace) -> tuple[Path, float]:
-    """Make a root folder of a release, or copy one; return it, and the seconds it took."""
+def root(
+    release: str,
+    folder: Path,
+    *,
+    packages: str = PACKAGES,
+    mirror: str | None = None,
+    copies: Path | None = None,
+) -> tuple[Path, float]:
+    """
+    Make a root folder of a release, or copy one; return it, and the seconds it took.
+
+    Args:
+        release: Debian's name of it.
+        folder: Where it is made, in a folder of that name.
+        packages: What it has beside the bare system.
+        mirror: Debian's mirror; what apt uses here if left out.
+        copies: Where there may be a fresh one to copy.
+
+    """
     started = time.monotonic()
-    root = folder / release
-    if options.roots and (options.roots / release).is_dir():
-        subprocess.run(("cp", "-a", options.roots / release, root), check=True)
+    made = folder / release
+    if copies and (copies / release).is_dir():
+        subprocess.run(("cp", "-a", copies / release, made), check=True)
     else:
-        _bootstrap(release, root, options.mirror or _mirror())
-    return root, time.monotonic() - started
+        _bootstrap(release, made, packages, mirror or _mirror())
+    return made, time.monotonic() - started
 
 
-def _bootstrap(release: str, root: Path, mirror: str) -> None:
-    command = ("debootstrap", "--variant=minbase", f"--include={PACKAGES}", release, root, mirror)
+def _bootstrap(release: str, root: Path, packages: str, mirror: str) -> None:
+    command = ("debootstrap", "--variant=minbase", f"--include={packages}", release, root, mirror)
     with (root.parent / f"{release}-debootstrap.log").open("wb") as log:
         done = subprocess.run(command, stdout=log, stderr=log, check=False)
     if done.returncode:
@@ -135,7 +155,7 @@ def _bootstrap(release: str, root: Path, mirror: str) -> None:
         )
 
 
-def _environment() -> dict[str, str]:
+def environment() -> dict[str, str]:
     """Return what a command there is told of this machine: how the package index is reached."""
     done = subprocess.run(
         (sys.executable, "-m", "pip", "config", "list"), capture_output=True, text=True, check=False
@@ -162,7 +182,8 @@ def _try(
     except RuntimeError as error:
         _say(f"{release:9} {error}")
         return False
-    _furnish(folder, environment)
+    furnish(folder, environment)
+    _clone(folder)
     python = _run(folder, Step("python", "cd / && python3 --version"), environment)
     what = f"{release:9} {python.output.read_text().strip():14}"
     _say(f"{what} {seconds:6.0f} s  debootstrap with {PACKAGES}")
@@ -176,14 +197,18 @@ def _try(
     return True
 
 
-def _furnish(root: Path, environment: dict[str, str]) -> None:
-    """Put our clone there, and what is needed to reach the package index."""
+def furnish(root: Path, environment: dict[str, str]) -> None:
+    """Put there what is needed to reach the package index."""
     files = {*_FILES, *(value for value in environment.values() if value.startswith("/etc/"))}
     for file in map(Path, sorted(files)):
         if file.is_file():
             copy = root / file.relative_to("/")
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(file, copy)
+
+
+def _clone(root: Path) -> None:
+    """Put our clone there."""
     clone = root / CLONE.lstrip("/")
     subprocess.run(("git", "clone", "-q", "--no-hardlinks", PROJECT, clone), check=True)
 

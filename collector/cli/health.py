@@ -1,0 +1,66 @@
+"""`collector health`: one probe of a running collector, for whatever keeps containers alive."""
+
+import http.client
+import json
+import os
+from typing import Final
+
+import click
+
+from collector.cli import options
+from collector.cli.command import Command
+from collector.settings.addresses import host_port
+from shards.protocol.errors import EXIT_BELOW, EXIT_OK, ConfigError
+
+_DEFAULT: Final = "127.0.0.1:9464"
+_ANSWER_S: Final = 4.0
+_LARGEST: Final = 65_536
+
+
+@click.command(cls=Command)
+@options.option(
+    "--http",
+    metavar="HOST:PORT",
+    type=options.Address(least=1),
+    help=f"Where it serves HTTP.  [default: COLLECTOR_START_HTTP, or else {_DEFAULT}]",
+)
+@options.option("--ready", is_flag=True, help="Ask whether its data is up to date (/readyz), too.")
+def health(*, http: str | None, ready: bool) -> None:
+    """
+    Ask a collector that serves HTTP whether it is healthy; exit with 0 if so, or else with 4.
+
+    Without --ready it is healthy while it runs and its aggregator answers (/healthz).
+    """
+    where = http or os.environ.get("COLLECTOR_START_HTTP") or _DEFAULT
+    path = "/readyz" if ready else "/healthz"
+    is_healthy, reason = _probe(where, path)
+    click.echo("healthy" if is_healthy else f"not healthy: {reason}")
+    click.get_current_context().exit(EXIT_OK if is_healthy else EXIT_BELOW)
+
+
+def _probe(where: str, path: str) -> tuple[bool, str]:
+    """Ask one path: whether it says yes, and the reason if not."""
+    try:
+        host, port = host_port(where)
+    except ValueError as error:
+        raise ConfigError(f"COLLECTOR_START_HTTP {error}") from None
+    connection = http.client.HTTPConnection(_here(host), port, timeout=_ANSWER_S)
+    try:
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        body = json.loads(answer.read(_LARGEST))
+        reason = body.get("reason") if isinstance(body, dict) else None
+    except (OSError, http.client.HTTPException) as error:
+        return False, f"{where} does not answer: {str(error) or type(error).__name__}"
+    except ValueError:
+        return False, f"{where}{path} does not answer with JSON: is it a collector?"
+    finally:
+        connection.close()
+    if answer.status == 200 and reason == "":
+        return True, ""
+    return False, str(reason) if reason else f"{where}{path} answers {answer.status}"
+
+
+def _here(host: str) -> str:
+    """Name loopback for a server that listens on all addresses."""
+    return {"0.0.0.0": "127.0.0.1", "*": "127.0.0.1", "::": "::1"}.get(host, host)

@@ -1,0 +1,139 @@
+"""Images and containers for the tests: podman with a storage of its own, nothing from a registry."""
+
+import os
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from tests.system import fresh_debian
+
+PROJECT: Final = Path(__file__).parents[2]
+FILES: Final = PROJECT / "ops/container"
+BASE: Final = "localhost/debian:trixie"
+_LEFT_OUT: Final = ("./proc", "./sys", "./dev", "./var/cache/apt", "./var/lib/apt/lists")
+
+
+class Podman:
+    """podman and buildah on a storage that ends with the test."""
+
+    def __init__(self, folder: Path) -> None:
+        settings = folder / "storage.conf"
+        settings.write_text(
+            f'[storage]\ndriver = "{_driver()}"\n'
+            f'graphroot = "{folder}/images"\nrunroot = "{folder}/run"\n'
+        )
+        engine = folder / "containers.conf"
+        engine.write_text(
+            # Where limits may not be raised, podman's own would be refused.
+            '[containers]\ndefault_ulimits = ["nofile=1024:1024", "nproc=1000:1000"]\n'
+            f'[engine]\nruntime = "runc"\ncgroup_manager = "cgroupfs"\nevents_logger = "file"\n'
+            f'volume_path = "{folder}/volumes"\nstatic_dir = "{folder}/static"\n'
+            f'tmp_dir = "{folder}/tmp"\n'
+        )
+        self.environment = os.environ | {
+            "CONTAINERS_STORAGE_CONF": str(settings),
+            "CONTAINERS_CONF": str(engine),
+            "BUILDAH_ISOLATION": "chroot",
+        }
+
+    def __call__(self, *arguments: str, within_s: float = 120.0, check: bool = True) -> str:
+        """Run podman; return what it printed, errors too."""
+        return self.run("podman", *arguments, within_s=within_s, check=check)
+
+    def run(self, *command: str, within_s: float = 120.0, check: bool = True) -> str:
+        """Run a program that uses this storage; return what it printed, errors too."""
+        done = subprocess.run(
+            command,
+            env=self.environment,
+            cwd=PROJECT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=within_s,
+            check=False,
+        )
+        if check and done.returncode:
+            raise AssertionError(f"{' '.join(command)}: exit {done.returncode}\n{done.stdout}")
+        return done.stdout
+
+    def code(self, *arguments: str) -> int:
+        """Run podman; return its exit code."""
+        done = subprocess.run(
+            ("podman", *arguments),
+            env=self.environment,
+            capture_output=True,
+            timeout=60,
+            check=False,
+        )
+        return done.returncode
+
+
+def _driver() -> str:
+    """Name the quick storage driver where the kernel has it for us, or else the one that copies."""
+    with tempfile.TemporaryDirectory() as folder:
+        for name in ("lower", "upper", "work", "merged"):
+            (Path(folder) / name).mkdir()
+        options = ",".join(f"{name}dir={folder}/{name}" for name in ("lower", "upper", "work"))
+        mount = ("mount", "-t", "overlay", "overlay", "-o", options, f"{folder}/merged")
+        if subprocess.run(mount, capture_output=True, check=False).returncode:
+            return "vfs"
+        subprocess.run(("umount", f"{folder}/merged"), check=True)
+        return "overlay"
+
+
+@contextmanager
+def podman() -> Iterator[Podman]:
+    """Give a podman; its containers and images end with the block."""
+    folder = Path(tempfile.mkdtemp(prefix="containers-"))
+    found = Podman(folder)
+    try:
+        yield found
+    finally:
+        found("rm", "--all", "--force", "--time", "0", check=False)
+        found("umount", "--all", check=False)
+        subprocess.run(
+            ("umount", "-l", f"{folder}/images/overlay"), capture_output=True, check=False
+        )
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def make_base(podman: Podman, folder: Path) -> None:
+    """Make the base image: Debian 13 with Python, and how this machine reaches the package index."""
+    root, _ = fresh_debian.root("trixie", folder, packages="python3,python3-venv")
+    environment = fresh_debian.environment()
+    fresh_debian.furnish(root, environment)
+    settings = {
+        name[4:].lower(): value for name, value in environment.items() if name[:4] == "PIP_"
+    }
+    lines = "".join(f"{name.replace('_', '-')} = {value}\n" for name, value in settings.items())
+    (root / "etc/pip.conf").write_text(f"[global]\n{lines}")
+    archive = folder / "base.tar"
+    leave_out = (f"--exclude={name}" for name in _LEFT_OUT)
+    subprocess.run(("tar", "-C", root, *leave_out, "-cf", archive, "."), check=True)
+    shutil.rmtree(root)
+    podman("import", str(archive), BASE)
+    archive.unlink()
+
+
+def build(podman: Podman, name: str, extras: str) -> None:
+    """Build the project's image on the base."""
+    podman.run(
+        *("buildah", "bud", "--format", "docker", "--file", str(FILES / "Containerfile")),
+        *("--build-arg", f"BASE={BASE}", "--build-arg", f"EXTRAS={extras}", "--tag", name, "."),
+        within_s=600.0,
+    )
+
+
+def wait_for(what: str, holds: Callable[[], bool], within_s: float) -> float:
+    """Wait until something holds; return how long it took."""
+    started = time.monotonic()
+    while not holds():
+        if time.monotonic() > started + within_s:
+            raise AssertionError(f"within {within_s:.0f} s: {what}")
+        time.sleep(0.2)
+    return time.monotonic() - started

@@ -1,0 +1,131 @@
+"""The image: built, run as it is meant to be run, stopped, and seen to be ill."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.needs import PODMAN, PROMTOOL
+from tests.system import containers
+from tests.system.containers import FILES, Podman, build, make_base, podman, wait_for
+
+pytestmark = [pytest.mark.network, pytest.mark.node, PODMAN.required()]
+
+IMAGE = "localhost/injective-collector:devnet"
+SMALL = ("--read-only", "--network", "none", "--shm-size", "64m", "--tmpfs", "/tmp")
+START = ("start", "--network", "devnet", "--devnet-spot", "4", "--devnet-perp", "2")
+
+
+@pytest.fixture(scope="module")
+def pod(tmp_path_factory: pytest.TempPathFactory):
+    with podman() as pod:
+        make_base(pod, tmp_path_factory.mktemp("base"))
+        build(pod, IMAGE, "archive,devnet,web")
+        yield pod
+
+
+def is_ready(pod: Podman, name: str) -> bool:
+    return pod.code("exec", name, "collector", "health", "--ready") == 0
+
+
+def processes(pod: Podman, name: str) -> dict[str, str]:
+    """What runs in a container: the command line by pid."""
+    script = 'for p in /proc/[0-9]*; do echo "${p#/proc/} $(tr "\\0" " " <$p/cmdline)"; done'
+    lines = pod("exec", name, "sh", "-c", script, check=False).splitlines()
+    return dict(line.partition(" ")[::2] for line in lines)
+
+
+def test_the_main_job_runs_without_network_rights_or_a_writable_root(pod: Podman):
+    pod("run", "--detach", "--name", "main", *SMALL, IMAGE, *START, "--summary", "-")
+    wait_for("it is ready", lambda: is_ready(pod, "main"), 60.0)
+    assert pod("exec", "main", "id", "-u").strip() == "65532"
+    assert pod.code("exec", "main", "touch", "/opt/collector/x") != 0
+    assert pod.code("healthcheck", "run", "main") == 0
+
+    # An orphan is the init's: it does not stay as a zombie.
+    pod("exec", "main", "sh", "-c", "(sleep 0.1 &) ; exit 0")
+    script = 'grep -l "State:.Z" /proc/[0-9]*/status || true'
+    wait_for("no zombie", lambda: not pod("exec", "main", "sh", "-c", script).strip(), 10.0)
+
+    # SIGTERM to process 1 drains: the summary is whole, the exit code that of the program.
+    pod("stop", "--time", "30", "main")
+    summary, _ = json.JSONDecoder().raw_decode(output(pod, "main"))
+    assert summary["coverage"]["now"] == 1.0
+    assert summary["completeness"] == 1.0
+    assert summary["blocks"]["missing"] == 0
+    assert pod("inspect", "--format", "{{.State.ExitCode}}", "main").strip() == "0"
+
+
+def output(pod: Podman, name: str) -> str:
+    """What a container wrote to stdout."""
+    done = subprocess.run(
+        ("podman", "logs", name), env=pod.environment, capture_output=True, text=True, check=True
+    )
+    return done.stdout
+
+
+def test_its_health_turns_red_when_the_node_dies(pod: Podman):
+    pod("run", "--detach", "--name", "ill", *SMALL, IMAGE, *START)
+    wait_for("it is ready", lambda: is_ready(pod, "ill"), 60.0)
+    found = processes(pod, "ill")
+    keeper = next(pid for pid, line in found.items() if "collector.devnet.keeper" in line)
+    node = next(pid for pid, line in found.items() if "injectived" in line and " start " in line)
+    # The keeper would start the node again.
+    pod("exec", "ill", "python3", "-c", f"import os; os.kill({keeper}, 19); os.kill({node}, 9)")
+    wait_for("it is not ready", lambda: not is_ready(pod, "ill"), 30.0)
+    assert pod.code("healthcheck", "run", "ill") != 0
+    # The collector itself is well: it only has no node.
+    assert pod.code("exec", "ill", "collector", "health") == 0
+    pod("rm", "--force", "--time", "0", "ill")
+
+
+def test_compose_records_and_is_scraped(pod: Podman, tmp_path: Path):
+    PROMTOOL.require()
+    prometheus = tmp_path / "Containerfile"
+    shutil.copy(shutil.which("prometheus") or "", tmp_path / "prometheus")
+    prometheus.write_text(
+        f"FROM {containers.BASE}\nCOPY prometheus /bin/prometheus\nRUN install -d -m 0777 /prometheus\n"
+        'ENTRYPOINT ["/bin/prometheus"]\n'
+    )
+    pod.run(*("buildah", "bud", "--tag", "localhost/prometheus", str(tmp_path)))
+    alone = tmp_path / "alone.yaml"
+    alone.write_text("services: {collector: {network_mode: none, ports: !reset []}}\n")
+    pod.environment |= {
+        "COLLECTOR_IMAGE": IMAGE,
+        "COLLECTOR_NETWORK": "devnet",
+        "PROMETHEUS_IMAGE": "localhost/prometheus",
+    }
+    compose = (
+        sys.executable,
+        "-m",
+        "podman_compose",
+        "-f",
+        str(FILES / "compose.yaml"),
+        "-f",
+        str(alone),
+    )
+    pod.run(*compose, "up", "--detach", "collector", "recorder", "prometheus")
+    collector, recorder = (f"injective-collector_{name}_1" for name in ("collector", "recorder"))
+    query = (
+        "import urllib.request as u; print(u.urlopen('http://127.0.0.1:9090/api/v1/query?query="
+        "collector_coverage_ratio').read().decode())"
+    )
+
+    def scraped() -> bool:
+        return '"1"]' in pod("exec", collector, "python3", "-c", query, check=False)
+
+    wait_for("Prometheus has the coverage", scraped, 90.0)
+    pod.run(*compose, "stop", "--timeout", "20", "recorder")
+    told = pod(
+        *("run", "--rm", *SMALL, "--volumes-from", recorder, IMAGE),
+        *("archive", "coverage", "/archive"),
+    )
+    # What it has is in the journal: nothing is sealed so soon.
+    kept = re.search(r"([\d.]+) kB not sealed yet", told)
+    assert kept is not None, told
+    assert float(kept[1]) > 1.0, told
+    pod.run(*compose, "down", "--volumes", "--timeout", "5")
