@@ -11,11 +11,11 @@ from typing import Any
 import click
 import msgspec
 
-from bench import results, rows_core, rows_devnet, rows_load
+from bench import boot, results, rows_core, rows_devnet, rows_load
 from bench.budget import HEAD, ROWS, Line, Scale
 
-_ORDER = ("1", "2", "3", "4", "5a", "5b", "6", "7", "8", "9", "10")
-_MODULES = (rows_core, rows_devnet, rows_load)
+_ORDER = ("1", "2", "3", "4", "5a", "5b", "6", "7", "8", "9", "10", "11")
+_MODULES = (rows_core, rows_devnet, rows_load, boot)
 """Importing them registers their rows."""
 
 

@@ -74,7 +74,7 @@ def test_budget_under_load(row: str) -> None:
     _look_at(budgets.reach([row], TINY))
 
 
-@pytest.mark.parametrize("row", ["3", "7"])
+@pytest.mark.parametrize("row", ["3", "7", "11"])
 def test_budget_of_the_core(row: str) -> None:
     """So do those that need none."""
     _look_at(budgets.reach([row], TINY))

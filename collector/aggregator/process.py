@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import logging
-import multiprocessing
 import shutil
 import time
 from collections.abc import Callable
@@ -24,7 +23,7 @@ from collector.aggregator.telemetry.process_table import Processes
 from collector.settings.parts import AggregatorConfig, requests_endpoint
 from shards.protocol.errors import ConfigError
 from shards.push import plain_send
-from shards.runtime import child
+from shards.runtime import child, parent
 from shards.runtime.child import Heartbeat, Life
 
 log = logging.getLogger(__name__)
@@ -199,7 +198,6 @@ async def serve(config: AggregatorConfig, life: Life) -> None:
 
 def main(config: AggregatorConfig, heartbeat: Heartbeat) -> None:
     """Be the aggregator's process: entry point of the spawned child."""
-    parent = multiprocessing.parent_process()
     try:
         child.run(
             "aggregator",
@@ -209,6 +207,6 @@ def main(config: AggregatorConfig, heartbeat: Heartbeat) -> None:
             log_format=config.log_format,
         )
     finally:
-        if parent is not None and not parent.is_alive():
+        if parent.is_gone():
             # Nobody else is left to remove it.
             shutil.rmtree(config.folder, ignore_errors=True)

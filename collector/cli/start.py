@@ -1,5 +1,6 @@
 """`collector start`: from options, environment and file to a running collector."""
 
+import contextlib
 import signal
 import sys
 from collections.abc import Mapping
@@ -81,12 +82,23 @@ def run(asked: Asked) -> int:
     _check(asked)
     from collector.cli.progress import StatusBlock
     from collector.control.coordinator import Coordinator
+    from collector.control.template import Template
+    from shards.adapters import registry
 
     views, url = _web(asked)
     # Lines for a program are not mixed with a picture for people.
-    with StatusBlock(live=told.log_format == "text") as block:
+    with (
+        contextlib.closing(Template(registry.preload)) as template,
+        StatusBlock(live=told.log_format == "text") as block,
+    ):
         coordinator = Coordinator(
-            told, asked.file, show=block.show, announce=block.announce, views=views, page=url
+            told,
+            asked.file,
+            show=block.show,
+            announce=block.announce,
+            views=views,
+            page=url,
+            launch=template.launch,
         )
         code, found = coordinator.run()
     if told.summary and found:

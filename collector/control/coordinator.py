@@ -33,6 +33,7 @@ from collector.control.controller import Helm
 from collector.control.desired_state import Fleet, Selection
 from collector.control.embedded_node import OwnDevnet
 from collector.control.epochs import Epochs
+from collector.control.launching import Launch, spawn
 from collector.control.placement import Assignment
 from collector.control.process_usage import Usage
 from collector.control.recorder_status import recorder_status
@@ -171,6 +172,7 @@ class Coordinator:
         announce: Callable[[str], None],
         views: Sequence[Child] = (),
         page: str = "",
+        launch: Launch = spawn,
     ) -> None:
         """
         Args:
@@ -180,6 +182,7 @@ class Coordinator:
             announce: Takes what is to be said once.
             views: Processes that only look on, supervised with the rest.
             page: Where the web page of one of them is.
+            launch: How a process begins.
 
         """
         self._options = options
@@ -189,6 +192,7 @@ class Coordinator:
         self._has_own_devnet = options.network == "devnet" and "devnet" not in file.networks
         self._page = page
         self._views = views
+        self._launch = launch
         self._show = show
         self._announce = announce
         self._summary: dict[str, Any] = {}
@@ -334,7 +338,7 @@ class Coordinator:
         if options.record:
             children.append(self._recorder(folder, endpoints))
         children += self._views
-        return Supervisor(children, self._file.supervision)
+        return Supervisor(children, self._file.supervision, self._launch)
 
     def _aggregator(
         self,

@@ -8,26 +8,23 @@ that it is stuck in.
 """
 
 import logging
-import multiprocessing
-import multiprocessing.process
 import os
 import signal
 import time
 from collections.abc import Callable, Iterable
-from multiprocessing import heap
 from typing import Any, Final, TypeAlias
 
 import msgspec
 
+from collector.control.launching import Launch, Process, Target, spawn, stand_somewhere
 from collector.settings.parts import Supervision
 from shards.protocol.errors import EXIT_BUG, EXIT_CONFIG, ConfigError
+from shards.runtime.child import Heartbeat
 
 log = logging.getLogger(__name__)
 
 _LATE_S: Final = 3.0
 """We look twice a second; after so long it is us who were late."""
-
-_spawn: Final = multiprocessing.get_context("spawn")
 
 
 class ChildState(msgspec.Struct, frozen=True):
@@ -121,17 +118,17 @@ def restart_wait_s(child: ChildState, limits: Supervision) -> float:
 
 
 class Child:
-    """One supervised process; `spawn` makes the arguments of each new start."""
+    """One supervised process; ``configure`` makes the configuration of each new start."""
 
-    def __init__(self, name: str, target: Callable[..., None], spawn: Callable[[], Any]) -> None:
+    def __init__(self, name: str, target: Target, configure: Callable[[], Any]) -> None:
         self.name = name
         self.restarts = 0
         self.ended = ""
         """How its last process ended, in words."""
         self._target = target
-        self._spawn = spawn
-        self._process: multiprocessing.process.BaseProcess | None = None
-        self._beat: Any = None
+        self._configure = configure
+        self._process: Process | None = None
+        self._beat: Heartbeat | None = None
         self._starts: list[float] = []
         self._exit_code: int | None = None
         self._exited_at = 0.0
@@ -148,7 +145,7 @@ class Child:
         """What becomes ready when the process ends."""
         return self._process.sentinel if self._process is not None else None
 
-    def start(self, now: float) -> None:
+    def start(self, now: float, launch: Launch = spawn) -> None:
         """
         Start it, again or for the first time.
 
@@ -162,12 +159,8 @@ class Child:
         self._exit_code = None
         self._aborted_at = 0.0
         try:
-            _stand_somewhere()
-            self._beat = _shared_double()
-            self._process = _spawn.Process(
-                target=self._target, args=(self._spawn(), self._beat), name=self.name
-            )
-            self._process.start()
+            stand_somewhere()
+            self._process, self._beat = launch(self.name, self._target, self._configure())
         except OSError as error:
             self._process = None
             if is_first:
@@ -222,25 +215,6 @@ class Child:
         return self._process.exitcode is not None
 
 
-def _shared_double() -> Any:
-    """Make a double that a child can share; it is 0."""
-    try:
-        return _spawn.RawValue("d", 0.0)
-    except OSError:
-        # No /dev/shm, or none that we may write to: a file among the temporary ones does as well.
-        heap.Arena._dir_candidates = []  # type: ignore[attr-defined]
-        return _spawn.RawValue("d", 0.0)
-
-
-def _stand_somewhere() -> None:
-    """Leave a working directory that was deleted: no child can be started from there."""
-    try:
-        os.getcwd()
-    except FileNotFoundError:
-        log.info("the working directory was deleted; going on in /")
-        os.chdir("/")
-
-
 def _system_says(error: OSError) -> str:
     at = f" ({error.filename})" if error.filename else ""
     return f"{error.strerror or error}{at}"
@@ -259,7 +233,14 @@ def describe_exit(code: int) -> str:
 class Supervisor:
     """All children, in the order in which they start; they stop in the reverse."""
 
-    def __init__(self, children: list[Child], limits: Supervision | None = None) -> None:
+    def __init__(
+        self,
+        children: list[Child],
+        limits: Supervision | None = None,
+        launch: Launch = spawn,
+    ) -> None:
+        """``launch`` is how a process begins."""
+        self._launch = launch
         self.children = {child.name: child for child in children}
         self._limits = limits or Supervision()
         self._looked_at = 0.0
@@ -287,7 +268,7 @@ class Supervisor:
             child = self.children[action.name]
             match action:
                 case Start():
-                    child.start(now)
+                    child.start(now, self._launch)
                 case Abort(reason=reason):
                     log.error("%s: %s; asking for its stack, then killing it", child.name, reason)
                     child.signal(signal.SIGABRT, now)

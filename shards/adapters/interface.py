@@ -212,6 +212,14 @@ class Adapter:
 
     # ---- the parts of a shard --------------------------------------------------------
 
+    def preload(self) -> None:
+        """
+        Import and read what each shard of this source needs.
+
+        The shards are forked from the process that calls this: no thread, socket or loop may
+        come of it.
+        """
+
     def open_source(self, config: ShardConfig, sink: Sink, access: "Access") -> Source:
         """Make the source that a shard reads."""
         raise NotImplementedError

@@ -39,6 +39,10 @@ class Messages:
                     self._pool = _read(self._sets)
         return self._pool
 
+    def read(self) -> None:
+        """Read the files now, if that was not done yet."""
+        self.pool  # noqa: B018
+
     def message(self, name: str) -> Any:
         """
         Return a message's class by its full name, as ``injective.stream.v2.StreamRequest``.

@@ -53,6 +53,12 @@ def adapters() -> list[Adapter]:
     return [adapter(name) for name in _ADAPTERS]
 
 
+def preload() -> None:
+    """Import what a shard of any source needs; no thread, socket or loop comes of it."""
+    for one in adapters():
+        one.preload()
+
+
 def register(name: str, place: str) -> None:
     """Add an adapter that is not one of ours, as ``module:class``; call it in every process."""
     _ADAPTERS[name] = place

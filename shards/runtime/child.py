@@ -23,7 +23,6 @@ import asyncio
 import faulthandler
 import gc
 import logging
-import multiprocessing
 import signal
 import sys
 import time
@@ -35,7 +34,7 @@ import uvloop
 
 from shards.protocol.errors import EXIT_CONFIG, EXIT_OK, ConfigError, Fenced
 from shards.protocol.settings import LogFormat
-from shards.runtime import logs
+from shards.runtime import logs, parent
 from shards.runtime.loop_monitor import Watched
 
 log = logging.getLogger(__name__)
@@ -138,17 +137,19 @@ async def _live(body: Body, heartbeat: Heartbeat | None) -> None:
 def _heed_signals(stop: asyncio.Event) -> None:
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGTERM, stop.set)
-    parent = multiprocessing.parent_process()
+    sentinel = parent.sentinel()
     # A terminal's Ctrl-C, or its end, reaches the whole group; the coordinator drains its
     # children in its own order.
-    from_terminal = stop.set if parent is None else _ignore
+    from_terminal = stop.set if sentinel is None else _ignore
     for number in (signal.SIGINT, signal.SIGHUP):
         # Under nohup SIGHUP is ignored, and stays so.
         if signal.getsignal(number) != signal.SIG_IGN:
             loop.add_signal_handler(number, from_terminal)
-    if parent is not None:
+    if sentinel is not None:
         # Orphans stop: the other end of this pipe closes however the parent died.
-        loop.add_reader(parent.sentinel, stop.set)
+        loop.add_reader(sentinel, stop.set)
+    # The template that we were forked from blocks them until a child heeds them.
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT, signal.SIGHUP))
 
 
 def _ignore() -> None:

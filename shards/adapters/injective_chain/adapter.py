@@ -3,6 +3,7 @@ The chain itself, read over a node's WebSocket (``chain-ws``) or the chain strea
 (``chain-grpc``): every block with everything in it.
 """
 
+import importlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
@@ -43,6 +44,15 @@ class InjectiveChain(Adapter):
     promises = _PROMISES
     trade_identity = TradeIdentity.HEIGHT
     listing = "chain_grpc"
+
+    def preload(self) -> None:
+        """Import the parts of a shard, whichever the source; read the messages."""
+        for name in ("ws_source", "grpc_source", "recovery", "replay", "snapshots"):
+            importlib.import_module(f"shards.adapters.injective_chain.{name}")
+        importlib.import_module("shards.core.blocks")
+        from shards.adapters.messages import INJECTIVE
+
+        INJECTIVE.read()
 
     def new_pipeline(
         self,

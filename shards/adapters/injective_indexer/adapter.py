@@ -1,5 +1,6 @@
 """The indexer's streams (``indexer-grpc``): books and trades, without the blocks they are of."""
 
+import importlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
@@ -43,6 +44,14 @@ class InjectiveIndexer(Adapter):
     # It lists the markets as well, where no endpoint of the chain does.
     needs = frozenset({"indexer"})
     listing = "indexer"
+
+    def preload(self) -> None:
+        """Import the parts of a shard, and what other sources' shards replay from; read the messages."""
+        for name in ("source", "proofs", "reconciliation", "replay"):
+            importlib.import_module(f"shards.adapters.injective_indexer.{name}")
+        from shards.adapters.messages import INJECTIVE
+
+        INJECTIVE.read()
 
     def open_source(self, config: ShardConfig, sink: Sink, access: "Access") -> Source:
         """Make the source that a shard reads."""
