@@ -8,7 +8,7 @@ The upper half: what people start, and what they import to read the published fr
             print(received.topic, received.event)
 
     import collector, polars
-    trades = polars.from_arrow(collector.read("archive", "trades", markets="INJ-USDT"))
+    trades = polars.DataFrame(collector.read("archive", "trades", markets="INJ-USDT"))
 
 The names below load on first use: ``import collector`` alone stays cheap, without ZeroMQ.
 """

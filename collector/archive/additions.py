@@ -22,7 +22,7 @@ from collector.archive.ledger import Ledger
 from collector.archive.ranges import Ranges, count, minus, union
 from collector.archive.seal import UNPROVABLE, Output
 from collector.archive.spool import Spool, gather
-from collector.archive.tables import REPLAYED, TABLES, Row, dedupe, rows_of
+from collector.tables.rows import REPLAYED, TABLES, Row, dedupe, rows_of
 from shards.protocol.frames import EVENTS
 
 _CHANNELS: Final = tuple(name for name in TABLES if name not in (layout.COVERAGE, layout.KEYFRAME))

@@ -13,7 +13,7 @@ import msgspec
 from collector.archive.journal import Entry
 from collector.archive.layout import Part
 from collector.archive.ranges import Ranges, count, minus, union
-from collector.archive.tables import REPLAYED, Row, book_row
+from collector.tables.rows import REPLAYED, Row, book_row
 from shards.core.top_of_book import Top
 from shards.protocol.events import Book, Level, Ticker
 from shards.protocol.order_book import OrderBook

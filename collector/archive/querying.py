@@ -9,9 +9,9 @@ from typing import Any, Final
 import duckdb
 
 from collector.archive import layout, manifest
-from collector.archive.arrow import schema_of
 from collector.archive.files import open_archive
-from collector.archive.tables import TABLES
+from collector.tables.arrow import schema_of
+from collector.tables.rows import TABLES
 
 QueryError = duckdb.Error
 

@@ -17,20 +17,18 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from collector.archive import holes as gaps, journal, layout, manifest
-from collector.archive.arrow import batch_of, schema_of
 from collector.archive.files import open_archive
 from collector.archive.journal import Entry
 from collector.archive.layout import part_of
 from collector.archive.ranges import Ranges
-from collector.archive.tables import TABLES, Row, dedupe, rows_of
+from collector.tables.arrow import Decimals, batch_of, converted, schema_of
+from collector.tables.rows import TABLES, Row, dedupe, rows_of
 from shards.protocol.frames import EVENTS
 
 Bound: TypeAlias = int | str | datetime.datetime | datetime.date | None
 """A height, or an instant: a datetime, a date, or either as ISO 8601 text, UTC unless it says so."""
-Decimals = Literal["exact", "float", "text"]
 Holes = Literal["warn", "raise", "allow"]
 _OF_BOOKS: Final = ["market_id", "height", "sequence", "bids", "asks"]
-_DECIMAL: Final = pa.decimal128(38, 18)
 
 
 class HolesWarning(UserWarning):
@@ -45,7 +43,7 @@ class Table:
     """
     Rows of one channel, in the order of (market, height), with the coverage beside them.
 
-    It has ``__arrow_c_stream__``: ``polars.from_arrow(table)``, ``duckdb.from_arrow(table.arrow)``
+    It has ``__arrow_c_stream__``: ``polars.DataFrame(table)``, ``duckdb.from_arrow(table.arrow)``
     and ``pyarrow.table(table)`` take it.
     """
 
@@ -116,7 +114,7 @@ def read(
     table = pa.concat_tables(tables) if tables else schema_of(TABLES[channel]).empty_table()
     lacking = _holes(root, files, patterns, heights, times, table)
     _object(lacking, holes)
-    return Table(_as(table, decimals), lacking)
+    return Table(converted(table, decimals), lacking)
 
 
 def _order(file: manifest.File) -> tuple[int, str]:
@@ -245,39 +243,6 @@ def _object(lacking: Mapping[str, Ranges], holes: Holes) -> None:
     if holes == "raise":
         raise HolesError(text)
     warnings.warn(text, HolesWarning, stacklevel=3)
-
-
-def _as(table: pa.Table, decimals: Decimals) -> pa.Table:
-    """Return the table with its amounts in another form."""
-    if decimals == "exact":
-        return table
-    columns = [_converted(column.combine_chunks(), decimals) for column in table.columns]
-    return pa.table(columns, names=table.column_names)
-
-
-def _converted(array: pa.Array, decimals: Decimals) -> pa.Array:
-    kind = array.type
-    if kind == _DECIMAL:
-        return array.cast(pa.float64()) if decimals == "float" else _texts(array)
-    if pa.types.is_list(kind) and pa.types.is_struct(kind.value_type):
-        # Only what the offsets of this array name.
-        values = array.flatten()
-        fields = [_converted(part, decimals) for part in values.flatten()]
-        names = [field.name for field in kind.value_type]
-        structs = pa.StructArray.from_arrays(fields, names)
-        sizes = pc.fill_null(pc.list_value_length(array), 0)
-        offsets = pa.array([0, *pc.cumulative_sum(sizes).to_pylist()], pa.int32())
-        return pa.ListArray.from_arrays(offsets, structs, mask=array.is_null())
-    return array
-
-
-def _texts(array: pa.Array) -> pa.Array:
-    """Spell amounts as the chain does, always with 18 decimals; Arrow would write ``0E-18``."""
-    found = array.dictionary_encode()
-    texts = [None if value is None else f"{value:f}" for value in found.dictionary.to_pylist()]
-    return pa.DictionaryArray.from_arrays(found.indices, pa.array(texts, pa.string())).cast(
-        pa.string()
-    )
 
 
 class BookAt(NamedTuple):

@@ -17,7 +17,6 @@ from typing import Any, Final
 import msgspec
 
 from collector.archive import layout, manifest, spool as spooling
-from collector.archive.arrow import ParquetFile, batch_of
 from collector.archive.book_track import Carried, Track
 from collector.archive.crash_points import reach
 from collector.archive.files import make_folder, open_archive, publish, write_whole
@@ -25,7 +24,8 @@ from collector.archive.layout import Part
 from collector.archive.ledger import Ledger
 from collector.archive.ranges import count
 from collector.archive.spool import Spool
-from collector.archive.tables import REPLAYED, TABLES, Row, Table, dedupe, rows_of
+from collector.tables.arrow import ParquetFile, batch_of
+from collector.tables.rows import REPLAYED, TABLES, Row, Table, dedupe, rows_of
 from shards.adapters import registry
 from shards.protocol.frames import EVENTS
 

@@ -6,11 +6,12 @@ so that what is still on its way to us is not taken for lost.
 """
 
 import asyncio
+import importlib.util
 import math
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator
-from typing import Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 import zmq
 
@@ -20,12 +21,17 @@ from collector.client.requests import RequestClient, RequestSocket, encode
 from collector.client.sockets import connected
 from collector.client.topic_filter import Wanted, symbol_pattern, symbols_only
 from collector.client.topic_sync import Inbox
+from collector.settings import installed
 from collector.settings.parts import DEFAULT_PUBLISH, requests_endpoint
 from shards.protocol.errors import SequenceGap
 from shards.protocol.events import Book
 from shards.protocol.frames import KIND_BY_CHANNEL, PREFIX_SIZE, ts_pub_of
 from shards.protocol.histograms import Histogram
 from shards.protocol.order_book import OrderBook
+
+if TYPE_CHECKING:
+    from collector.client.arrow_batches import Batches
+    from collector.tables.arrow import Decimals
 
 _BATCH: Final = 256
 """Frames taken at once, so that what is handed out stays bounded and others get a turn."""
@@ -133,6 +139,43 @@ class Subscriber:
         if self._books is None:
             raise ValueError("no books are kept: make the Subscriber with keep_books=True")
         return self._books.get(symbol_pattern(symbol))
+
+    @property
+    def is_open(self) -> bool:
+        """Whether its sockets are open: from its ``with`` until `close`."""
+        return self._frames is not None
+
+    def arrow(
+        self, *, rows: int = 1_000, every: float = 1.0, decimals: "Decimals" = "exact"
+    ) -> "Batches":
+        """
+        Return what comes as Arrow batches, to be iterated with ``for`` or ``async for``.
+
+        Each `Batch` has rows of one channel, with the columns, types and units that the archive
+        has for it (docs/archive.md): one query runs on both. Amounts are the chain's, exact;
+        instants are naive UTC in nanoseconds. Whole books are the channel ``keyframe``. What is
+        lost is never passed over: it stands in `Batch.notices`.
+
+        Args:
+            rows: A channel with so many rows is handed out at once. An event of several rows
+                (a block's trades) is not split, so a batch may have a few more.
+            every: Seconds after which the rows that are there are handed out, however few.
+            decimals: Amounts as DECIMAL(38, 18), as float64, or as text.
+
+        Raises:
+            ValueError: If an argument is out of range.
+            ImportError: If pyarrow is not installed; it says what to type.
+
+        """
+        if rows < 1 or not 0 < every < math.inf:
+            raise ValueError(f"rows={rows!r}, every={every!r}: rows is 1 or more, every above 0")
+        if decimals not in ("exact", "float", "text"):
+            raise ValueError(f"decimals={decimals!r}: choose exact, float or text")
+        if importlib.util.find_spec("pyarrow") is None:
+            raise ImportError(installed.missing("archive", "pyarrow is"))
+        from collector.client.arrow_batches import Batches
+
+        return Batches(self, rows, every, decimals)
 
     # -- sync --------------------------------------------------------------------------
 

@@ -5,7 +5,7 @@ from decimal import Decimal, localcontext
 from hypothesis import given, strategies as st
 
 from collector.archive.layout import Part, date_of, file_of, part_of, range_of
-from collector.archive.tables import canonical, notional_of
+from collector.tables.rows import canonical, notional_of
 
 amounts = st.integers(-(10**30), 10**30)
 

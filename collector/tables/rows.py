@@ -1,15 +1,14 @@
 """
-The tables of an archive: one per channel, their columns, and rows out of events. Pure.
+The tables: one per channel, their columns, and rows out of events. Pure.
 
-A column is either of *fact*, what the exchange says, equal in every recorder's archive; or
+A column is either of *fact*, what the exchange says, equal for every reader; or
 *local*, how and when it came to this one. Rows are tuples in the order of the columns.
 Amounts are the chain's texts here, empty or null where there is none.
 """
 
 from collections.abc import Sequence
-from typing import Any, Final, Literal, NamedTuple, TypeAlias
+from typing import Any, Final, Literal, NamedTuple, Protocol, TypeAlias
 
-from collector.archive.journal import Entry
 from shards.protocol.events import (
     Book,
     Event,
@@ -34,6 +33,18 @@ _DECIMALS: Final = 18
 
 REPLAYED: Final = frozenset({"replay", "indexer-replay"})
 """Sources of facts that were lost at first."""
+
+
+class Arrival(Protocol):
+    """What a row takes from its frame's header."""
+
+    @property
+    def ts_pub(self) -> int:
+        """When the aggregator published it, ns since the epoch; 0 if it was fetched."""
+
+    @property
+    def shard(self) -> int:
+        """The number of the shard that sent it."""
 
 
 class Column(NamedTuple):
@@ -193,7 +204,7 @@ def notional_of(price: str, quantity: str) -> str | None:
     return f"{sign}{digits[:-_DECIMALS]}.{digits[-_DECIMALS:]}"
 
 
-def book_row(event: Book, symbol: str, entry: Entry) -> Row:
+def book_row(event: Book, symbol: str, arrival: Arrival) -> Row:
     """Make the row of one change of a book."""
     return (
         event.market_id,
@@ -204,16 +215,16 @@ def book_row(event: Book, symbol: str, entry: Entry) -> Row:
         event.is_snapshot,
         canonical(event.bids, highest_first=True),
         canonical(event.asks, highest_first=False),
-        *_way(event, entry),
+        *_way(event, arrival),
     )
 
 
-def _way(event: Any, entry: Entry) -> Row:
-    return event.ts_recv or None, entry.ts_pub or None, event.source, entry.shard
+def _way(event: Any, arrival: Arrival) -> Row:
+    return event.ts_recv or None, arrival.ts_pub or None, event.source, arrival.shard
 
 
-def _trade_rows(event: Trades, symbol: str, entry: Entry) -> list[Row]:
-    way = _way(event, entry)
+def _trade_rows(event: Trades, symbol: str, arrival: Arrival) -> list[Row]:
+    way = _way(event, arrival)
     return [
         (
             event.market_id,
@@ -246,8 +257,8 @@ def _of_order(trade: Trade) -> Row:
     )
 
 
-def _order_rows(event: Orders, symbol: str, entry: Entry) -> list[Row]:
-    way = _way(event, entry)
+def _order_rows(event: Orders, symbol: str, arrival: Arrival) -> list[Row]:
+    way = _way(event, arrival)
     return [
         (
             event.market_id,
@@ -273,27 +284,27 @@ def _order_rows(event: Orders, symbol: str, entry: Entry) -> list[Row]:
     ]
 
 
-def _oracle_rows(event: Oracle, entry: Entry) -> list[Row]:
-    way = _way(event, entry)
+def _oracle_rows(event: Oracle, arrival: Arrival) -> list[Row]:
+    way = _way(event, arrival)
     return [
         (event.symbol, event.height, n, event.ts_event or None, told.type, told.price, *way)
         for n, told in enumerate(event.prices)
     ]
 
 
-def rows_of(event: Event, symbol: str, entry: Entry) -> list[Row]:
+def rows_of(event: Event, symbol: str, arrival: Arrival) -> list[Row]:
     """Make the rows of one event; `symbol` is its topic's."""
     match event:
         case Book():
-            return [book_row(event, symbol, entry)]
+            return [book_row(event, symbol, arrival)]
         case Trades():
-            return _trade_rows(event, symbol, entry)
+            return _trade_rows(event, symbol, arrival)
         case Orders():
-            return _order_rows(event, symbol, entry)
+            return _order_rows(event, symbol, arrival)
         case Oracle():
-            return _oracle_rows(event, entry)
+            return _oracle_rows(event, arrival)
         case Pulse():
-            return [(event.height, event.ts_event or None, *_way(event, entry))]
+            return [(event.height, event.ts_event or None, *_way(event, arrival))]
         case Ticker():
             return [
                 (
@@ -306,14 +317,14 @@ def rows_of(event: Event, symbol: str, entry: Entry) -> list[Row]:
                     event.bid_quantity,
                     event.ask_price,
                     event.ask_quantity,
-                    *_way(event, entry),
+                    *_way(event, arrival),
                 )
             ]
         case Funding() | Metadata() | Gap():
-            return [_sampled_row(event, symbol, entry)]
+            return [_sampled_row(event, symbol, arrival)]
 
 
-def _sampled_row(event: Funding | Metadata | Gap, symbol: str, entry: Entry) -> Row:
+def _sampled_row(event: Funding | Metadata | Gap, symbol: str, arrival: Arrival) -> Row:
     """Make the row of what is told when somebody looks."""
     match event:
         case Funding():
@@ -329,7 +340,7 @@ def _sampled_row(event: Funding | Metadata | Gap, symbol: str, entry: Entry) -> 
                 event.hourly_rate_cap,
                 event.hourly_interest_rate,
                 event.mark_price,
-                *_way(event, entry),
+                *_way(event, arrival),
             )
         case Gap():
             where = (event.gap_id, event.state, event.cause, event.first, event.last)

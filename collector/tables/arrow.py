@@ -1,5 +1,5 @@
 """
-Rows to Arrow and Parquet. The one place that knows pyarrow; it is loaded where files are made.
+Rows to Arrow and Parquet. It loads pyarrow, so it is imported only where that is needed.
 
 Amounts become DECIMAL(38, 18) from their texts, exactly. One of more than twenty integer
 digits becomes null; its column and text stand in the column ``overflow``.
@@ -7,12 +7,16 @@ digits becomes null; its column and text stand in the column ``overflow``.
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal, TypeAlias
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from collector.archive.tables import Column, Row, Table
+from collector.tables.rows import Column, Row, Table
+
+Decimals: TypeAlias = Literal["exact", "float", "text"]
+"""Amounts as DECIMAL(38, 18), as float64, or as the chain's texts with 18 decimals."""
 
 _DECIMAL: Final = pa.decimal128(38, 18)
 _LEVELS: Final = pa.list_(pa.struct([("price", _DECIMAL), ("quantity", _DECIMAL)]))
@@ -109,6 +113,39 @@ def _levels(
         ["price", "quantity"],
     )
     return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), struct, type=_LEVELS)
+
+
+def converted(table: pa.Table, decimals: Decimals) -> pa.Table:
+    """Return a table with its amounts in another form."""
+    if decimals == "exact":
+        return table
+    columns = [_converted(column.combine_chunks(), decimals) for column in table.columns]
+    return pa.table(columns, names=table.column_names)
+
+
+def _converted(array: pa.Array, decimals: Decimals) -> pa.Array:
+    kind = array.type
+    if kind == _DECIMAL:
+        return array.cast(pa.float64()) if decimals == "float" else _texts(array)
+    if pa.types.is_list(kind) and pa.types.is_struct(kind.value_type):
+        # Only what the offsets of this array name.
+        values = array.flatten()
+        fields = [_converted(part, decimals) for part in values.flatten()]
+        names = [field.name for field in kind.value_type]
+        structs = pa.StructArray.from_arrays(fields, names)
+        sizes = pc.fill_null(pc.list_value_length(array), 0)
+        offsets = pa.array([0, *pc.cumulative_sum(sizes).to_pylist()], pa.int32())
+        return pa.ListArray.from_arrays(offsets, structs, mask=array.is_null())
+    return array
+
+
+def _texts(array: pa.Array) -> pa.Array:
+    """Spell amounts as the chain does, always with 18 decimals; Arrow would write ``0E-18``."""
+    found = array.dictionary_encode()
+    texts = [None if value is None else f"{value:f}" for value in found.dictionary.to_pylist()]
+    return pa.DictionaryArray.from_arrays(found.indices, pa.array(texts, pa.string())).cast(
+        pa.string()
+    )
 
 
 class ParquetFile:
