@@ -15,8 +15,8 @@ from collector.client.received import Joined, Lost
 from collector.client.subscriber import Subscriber
 from tests.collector.archive.test_replay import Replayed
 from tests.collector.archive.written import MARKET, SYMBOL, sealed
-from tests.collector.client.scripted_publisher import trades
-from tests.collector.client.test_subscriber import INJ, opened, publishing
+from tests.collector.client.scripted_publisher import publishing, trades
+from tests.collector.client.test_subscriber import INJ, opened
 
 _FIRST, _LAST = 101, 199
 _LOCAL = ("ts_recv", "ts_pub", "source", "shard")
