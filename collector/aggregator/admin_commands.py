@@ -8,6 +8,8 @@ that it was given first. So an aggregator that restarts in between gets it again
 from collections.abc import Mapping
 from typing import Any, Final
 
+from collector.aggregator.coordination import PendingCommand
+
 _KEPT: Final = 100
 
 
@@ -28,11 +30,11 @@ class AdminCommands:
                 self._answers.pop(oldest, None)
         return self._answers.get(token, {"state": "waiting", "text": ""})
 
-    def open(self) -> list[dict[str, Any]]:
-        """Return the commands that are neither done nor refused, each with its token."""
+    def open(self) -> list[PendingCommand]:
+        """Return the commands that are neither done nor refused."""
         return [
-            {"token": token, **order}
-            for token, order in self._commands.items()
+            PendingCommand(token, fields)
+            for token, fields in self._commands.items()
             if self._answers.get(token, {}).get("state") not in ("done", "refused")
         ]
 

@@ -24,8 +24,9 @@ from collector.aggregator.forwarder import Forwarder
 from collector.aggregator.handover import Handover
 from collector.aggregator.ownership import Ownership
 from collector.aggregator.publisher import Publisher
-from collector.aggregator.state.coverage import UNOWNED, Coverage
+from collector.aggregator.state.coverage import Coverage
 from collector.aggregator.state.listings import Listings
+from collector.aggregator.state.market_state import UNOWNED
 from collector.aggregator.state.saved import Run, Saved
 from collector.aggregator.state.shard_sessions import ShardSession
 from collector.aggregator.state.trade_proof import TradeProof
@@ -191,13 +192,14 @@ class Aggregator:
         Subscribers see a new publisher epoch, and in every answer the chain's generation.
         """
         ts = self._clock()
-        last = self.run.begin_chain(chain, self.coverage.begin_anew(), ts)
+        blocks, gaps = self.coverage.begin_anew()
+        self.run.begin_chain(chain, blocks, gaps, ts)
         self.proof.begin_anew()
         self.handover.begin_anew()
         for session in self.sessions.values():
             session.begin_chain()
         text = f"chain {chain.id} was replaced: it began again, and so does the ledger"
-        reason = f"the one before ended here at block {last}"
+        reason = f"the one before ended here at block {blocks.last}"
         self.telemetry.journal.add("chain", text, ts=ts, shard=shard, reason=reason)
         self.notes.append(f"{text}; {reason}")
         self.handover.unsaved = True
@@ -232,13 +234,13 @@ class Aggregator:
                 shard, symbol = shards[market_id], symbols[market_id]
                 journal.note("listing", text, ts=ts, shard=shard, symbol=symbol)
 
-    def processes(self, pids: Mapping[str, int]) -> None:
-        """Take the list of processes: a dead shard's last report is worth nothing."""
+    def processes(self, pids: Mapping[int, int]) -> None:
+        """Take the shards' process ids, by shard: a dead one's last report is worth nothing."""
         ownership = self.handover.ownership
         for number, session in list(self.sessions.items()):
-            if session.pid and pids.get(f"shard {number}", 0) != session.pid:
+            if session.pid and pids.get(number, 0) != session.pid:
                 self.coverage.silence(number)
-            if f"shard {number}" not in pids and ownership.loads().get(number) == 0:
+            if number not in pids and ownership.loads().get(number) == 0:
                 # Stopped for good: it had nothing left to do.
                 del self.sessions[number]
                 ownership.stop(number)

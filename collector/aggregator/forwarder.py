@@ -16,7 +16,8 @@ from collections.abc import Callable, Mapping
 
 from collector.aggregator.handover import Handover
 from collector.aggregator.publisher import Publisher, middle_of
-from collector.aggregator.state.coverage import UNOWNED, Coverage
+from collector.aggregator.state.coverage import Coverage
+from collector.aggregator.state.market_state import UNOWNED
 from collector.aggregator.state.shard_sessions import ShardSession
 from collector.aggregator.state.trade_proof import TradeProof
 from collector.aggregator.telemetry.change_detector import ChangeDetector

@@ -8,7 +8,8 @@ the wanted shard at once. From one owner to another it changes hands by a handov
 
 from collections.abc import Iterable, Mapping
 
-from collector.aggregator.state.coverage import UNOWNED, Coverage
+from collector.aggregator.state.coverage import Coverage
+from collector.aggregator.state.market_state import UNOWNED
 from shards.protocol.control import Assignment, Report, ResumePoint
 from shards.protocol.settings import Market
 

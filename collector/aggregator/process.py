@@ -17,9 +17,9 @@ from collector.aggregator.aggregator import Aggregator
 from collector.aggregator.binding import Endpoints
 from collector.aggregator.publisher import Publisher
 from collector.aggregator.saving import Keeper
-from collector.aggregator.state.saved import TakenUp
 from collector.aggregator.status.sampling import Sampler
 from collector.aggregator.telemetry.process_table import Processes
+from collector.client.summary import TakenUp
 from collector.settings.parts import AggregatorConfig, requests_endpoint
 from shards.protocol.errors import ConfigError
 from shards.push import plain_send

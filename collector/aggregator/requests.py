@@ -33,10 +33,11 @@ from typing import Any, Final, Literal, TypeAlias
 import msgspec
 
 from collector.aggregator.aggregator import Aggregator
+from collector.aggregator.coordination import Direction, Standing
 from collector.aggregator.status import summary
 from collector.aggregator.status.metrics_snapshot import measure
 from collector.aggregator.telemetry.process_table import Processes
-from collector.settings.parts import Steering
+from collector.client.summary import Summary
 from shards.protocol.control import ReportRequest
 from shards.protocol.errors import UNREADABLE
 from shards.protocol.settings import CountOrZero
@@ -139,14 +140,10 @@ def _answer(
             limit = msgspec.convert(asked, _MetricsRequest).markets
             found = {"metrics": measure(aggregator, processes, watched, now, limit)}
         case "processes":
-            rows = processes.tell(asked.get("processes", []))
-            recorder = asked.get("recorder")
-            aggregator.telemetry.recorder = recorder if isinstance(recorder, dict) else None
-            aggregator.telemetry.changes.processes(rows, time.time_ns())
-            aggregator.processes({row.name: row.pid for row in rows})
-            aggregator.statuses(asked.get("statuses", {}))
-            found = _steer(asked, aggregator)
-            found["status"] = summary.summary(aggregator, processes, watched, now)
+            direction = msgspec.convert(asked, Direction)
+            _direct(direction, aggregator, processes)
+            status = summary.summary(aggregator, processes, watched, now)
+            found = msgspec.structs.asdict(_standing(aggregator, status))
         case "order":
             order = msgspec.convert(asked, _OrderRequest)
             found = dict(aggregator.commands.ask(order.token, order.order))
@@ -158,17 +155,27 @@ def _answer(
     return [_encode({"id": asked.get("id"), **found})]
 
 
-def _steer(asked: dict[str, Any], aggregator: Aggregator) -> dict[str, Any]:
-    """Take where the markets belong; say how far they are, and what was ordered."""
-    if "steering" in asked:
-        aggregator.steer(msgspec.convert(asked["steering"], Steering))
-    handover = aggregator.handover
-    return {
-        "revision": aggregator.run.revision,
-        "unsettled": handover.unsettled(),
-        "loads": handover.ownership.loads(),
-        "orders": aggregator.commands.open(),
-    }
+def _direct(direction: Direction, aggregator: Aggregator, processes: Processes) -> None:
+    """Take what the coordinator says."""
+    rows = direction.processes
+    processes.take(rows)
+    aggregator.telemetry.recorder = direction.recorder
+    aggregator.telemetry.changes.processes(rows, time.time_ns())
+    aggregator.processes({row.shard: row.pid for row in rows if row.shard is not None})
+    aggregator.statuses(direction.statuses)
+    if direction.steering is not None:
+        aggregator.steer(direction.steering)
+
+
+def _standing(aggregator: Aggregator, status: Summary) -> Standing:
+    """Say how far the aggregator is."""
+    return Standing(
+        revision=aggregator.run.revision,
+        unsettled=aggregator.handover.unsettled(),
+        loads=aggregator.handover.ownership.loads(),
+        commands=aggregator.commands.open(),
+        status=status,
+    )
 
 
 class _MarketsRequest(msgspec.Struct):

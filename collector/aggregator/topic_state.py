@@ -10,7 +10,9 @@ from collections.abc import Iterable, Mapping
 import msgspec
 
 from collector.aggregator.replay_buffer import KeptTopic
-from collector.aggregator.state.coverage import NOBODY, UNOWNED, Coverage
+from collector.aggregator.state.coverage import Coverage
+from collector.aggregator.state.market_state import NOBODY, UNOWNED
+from collector.aggregator.telemetry.activity_meter import Counts
 from shards.protocol import channels, frames
 from shards.protocol.channels import Channel, Identity
 from shards.protocol.frames import BY_ID, KIND_BOOK, SNAPSHOT, Record
@@ -127,16 +129,16 @@ class Topics:
         book = self.by_name.get(frames.topic("book", self.symbols[market_id]))
         return book.sequence if book is not None else 0
 
-    def counts(self) -> dict[str, dict[str, int]]:
+    def counts(self) -> dict[str, Counts]:
         """Count trades and book updates by market id."""
-        counts: dict[str, dict[str, int]] = {}
+        counts: dict[str, Counts] = {}
         for name, topic in self.by_name.items():
-            row = counts.setdefault(topic.market_id, {"trades": 0, "book_updates": 0})
+            row = counts.setdefault(topic.market_id, Counts())
             if name.startswith("book."):
-                row["book_updates"] += topic.count
-                row["sequence"] = topic.sequence
+                row.book_updates += topic.count
+                row.sequence = topic.sequence
             elif name.startswith("trades."):
-                row["trades"] += topic.count
+                row.trades += topic.count
         return counts
 
     def events(self) -> dict[str, int]:

@@ -15,7 +15,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 import msgspec
 
@@ -26,6 +26,7 @@ from collector.archive.journal import Chunk, Note, Writer
 from collector.archive.layout import Part, part_of
 from collector.archive.recorder import Recorder, cursor_of
 from collector.client.subscriber import Subscriber
+from collector.client.summary import Summary, read_summary
 from shards.net.access import Access
 from shards.protocol.errors import EXIT_BUG, ConfigError
 from shards.protocol.events import Block
@@ -265,17 +266,17 @@ class Recording:
     async def _join(self, subscriber: Subscriber) -> bool:
         """Learn what the collector reads, and how it lists its markets."""
         try:
-            status = await asyncio.to_thread(subscriber.status)
+            answer = await asyncio.to_thread(subscriber.status)
+            status = read_summary({"status": answer})
             markets = await asyncio.to_thread(subscriber.markets)
         except (TimeoutError, ValueError) as error:
             log.warning("%s; asking again", error)
             return False
         self._meet(status)
         self._recorder.listed(markets)
-        head = status.get("blocks", {}).get("head", 0)
-        self._recorder.start(subscriber.inbox.positions(), int(head))
+        self._recorder.start(subscriber.inbox.positions(), status.blocks.head)
         if self._endpoints is None:
-            self._endpoints = _endpoints(status) or Endpoints()
+            self._endpoints = _open_ones(status.endpoints)
             if not (self._endpoints.rpc or self._endpoints.events):
                 log.warning(
                     "no node is known of which lost blocks could be asked: what is lost stays "
@@ -284,9 +285,9 @@ class Recording:
                 )
         return True
 
-    def _meet(self, status: dict[str, Any]) -> None:
+    def _meet(self, status: Summary) -> None:
         """Remember whose facts these are; another chain's are not put beside them."""
-        chain_id = str((status.get("chain") or {}).get("id") or "")
+        chain_id = status.chain.id
         if not chain_id or chain_id == self._info.chain_id:
             return
         if self._info.chain_id:
@@ -406,17 +407,13 @@ def _heights(ranges: list[tuple[int, int]]) -> Iterator[int]:
         yield from range(first, last + 1)
 
 
-def _endpoints(status: dict[str, Any]) -> Endpoints | None:
+def _open_ones(endpoints: Endpoints) -> Endpoints:
     """Return what the collector reads from; without those whose secrets it does not show."""
-    try:
-        found = msgspec.convert(status.get("endpoints"), Endpoints)
-    except msgspec.ValidationError:
-        return None
     open_ones = {
-        kind: tuple(at for at in getattr(found, kind) if _HIDDEN not in at)
+        kind: tuple(at for at in getattr(endpoints, kind) if _HIDDEN not in at)
         for kind in ("rpc", "events", "chain_grpc")
     }
-    return msgspec.structs.replace(found, **open_ones)
+    return msgspec.structs.replace(endpoints, **open_ones)
 
 
 def recover(root: Path) -> None:

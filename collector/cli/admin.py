@@ -8,8 +8,8 @@ from typing import Any, Final
 
 import click
 
-from collector.cli import options
-from collector.cli.asking import ANSWER_S, ask_at
+from collector.cli import asking, options
+from collector.cli.asking import ANSWER_S
 from collector.cli.command import Command
 from shards.protocol.errors import ConfigError
 
@@ -122,8 +122,8 @@ def _admin_endpoint(connect: str) -> str:
         ConfigError: If nobody answers there, or it is another host's or another user's.
 
     """
-    endpoint = ask_at(connect, "status").get("admin")
-    if not isinstance(endpoint, str):
+    endpoint = asking.at(connect, asking.ask_summary).admin
+    if endpoint is None:
         raise ConfigError(f"the collector at {connect} takes no admin commands")
     path = endpoint.removeprefix("ipc://")
     try:

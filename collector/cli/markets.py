@@ -4,15 +4,18 @@ import json
 from typing import TYPE_CHECKING, Any, Final
 
 import click
+import msgspec
 
 from collector.cli import options
-from collector.cli.asking import ask_at
 from collector.cli.command import Command
 from collector.settings.parts import DEFAULT_PUBLISH
 from collector.settings.start_options import StartOptions
 from shards.protocol.errors import ConfigError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from collector.client.summary import MarketStatus
     from shards.adapters.interface import Evidence
     from shards.protocol.settings import Endpoints, Market
 
@@ -36,36 +39,35 @@ def markets(*, config: str | None, connect: str | None, as_json: bool, **_: Any)
     if not {"network", "config", "connect"} & given.keys():
         connect = DEFAULT_PUBLISH
     wanted = {name: value for name, value in given.items() if name in ("network", *_CHOICE)}
-    rows = (
+    rows: Sequence[MarketStatus | Listed] = (
         _of_collector(connect, StartOptions(**wanted)) if connect else _of_network(config, wanted)
     )
     if as_json:
-        click.echo(json.dumps(rows))
+        click.echo(json.dumps(msgspec.to_builtins(rows)))
         return
     for line in _table(rows):
         click.echo(line)
 
 
-def _of_collector(connect: str, wanted: StartOptions) -> list[dict[str, Any]]:
+def _of_collector(connect: str, wanted: StartOptions) -> "list[MarketStatus]":
     """Ask a running collector, and take what is wanted of what it has."""
-    import msgspec
-
+    from collector.cli import asking
     from collector.markets import activity, selection
     from shards.adapters.interface import Evidence
     from shards.protocol.settings import Market
 
-    rows: list[dict[str, Any]] = ask_at(connect, "markets")
+    rows = asking.at(connect, asking.ask_markets)
     if wanted == StartOptions():
         return rows
-    found = msgspec.convert(rows, list[Market])
-    known = {row["market_id"]: row for row in rows}
+    found = msgspec.convert(rows, list[Market], from_attributes=True)
+    known = {row.market_id: row for row in rows}
     # Whoever asks for no type and no pattern sees those that were delisted, too.
     chosen = selection.choose(found, wanted.markets or ("*",), wanted.types, where="the collector")
     evidence = {
         market_id: Evidence(
-            has_book=row["activity"] != "dead",
-            moved=row["activity"] == "active",
-            volume=row.get("volume"),
+            has_book=row.activity != "dead",
+            moved=row.activity == "active",
+            volume=row.volume,
         )
         for market_id, row in known.items()
     }
@@ -73,7 +75,7 @@ def _of_collector(connect: str, wanted: StartOptions) -> list[dict[str, Any]]:
     return [known[market.market_id] for market in chosen]
 
 
-def _of_network(config: str | None, given: dict[str, Any]) -> list[dict[str, Any]]:
+def _of_network(config: str | None, given: dict[str, Any]) -> "list[Listed]":
     """Ask the nodes of a network, which the options name or else the file."""
     from collector.markets import networks
 
@@ -89,7 +91,7 @@ def _of_network(config: str | None, given: dict[str, Any]) -> list[dict[str, Any
     return _listed(networks.endpoints(wanted.network, file, source), wanted)
 
 
-def _listed(endpoints: "Endpoints", wanted: StartOptions) -> list[dict[str, Any]]:
+def _listed(endpoints: "Endpoints", wanted: StartOptions) -> "list[Listed]":
     """Ask a network for its markets and how active they are."""
     from collector.markets import activity, assessment, discovery, selection
     from shards.net.access import Access
@@ -108,41 +110,53 @@ def _listed(endpoints: "Endpoints", wanted: StartOptions) -> list[dict[str, Any]
     return [_row(market, assessed.get(market.market_id)) for market in chosen]
 
 
-def _row(market: "Market", evidence: "Evidence | None") -> dict[str, Any]:
+class Listed(msgspec.Struct, frozen=True):
+    """One market of a network that is not collected."""
+
+    market_id: str
+    ticker: str
+    symbol: str
+    type: str
+    status: str
+    price_tick: str
+    quantity_tick: str
+    activity: str | None
+    volume: float | None
+    volume_blocks: int
+
+
+def _row(market: "Market", evidence: "Evidence | None") -> Listed:
     from collector.markets import activity
 
-    return {
-        "market_id": market.market_id,
-        "ticker": market.ticker,
-        "symbol": market.symbol,
-        "type": market.type,
-        "status": market.status,
-        "price_tick": market.price_tick,
-        "quantity_tick": market.quantity_tick,
-        "activity": activity.level(evidence) if evidence is not None else None,
-        "volume": evidence.volume if evidence is not None else None,
-        "volume_blocks": evidence.blocks if evidence is not None else 0,
-    }
+    return Listed(
+        market.market_id,
+        market.ticker,
+        market.symbol,
+        market.type,
+        market.status,
+        market.price_tick,
+        market.quantity_tick,
+        activity.level(evidence) if evidence is not None else None,
+        evidence.volume if evidence is not None else None,
+        evidence.blocks if evidence is not None else 0,
+    )
 
 
-def _table(rows: list[dict[str, Any]]) -> list[str]:
+def _table(rows: "Sequence[MarketStatus | Listed]") -> list[str]:
     """Lay the rows out in columns, the wide market id last."""
-    from shards.protocol.text import printable
-
-    names: list[str] = [
-        name
-        for name in ("symbol", "ticker", "type", "status", "activity")
-        if rows and name in rows[0]
-    ]
-    if rows and "state" in rows[0]:
+    names = ["symbol", "ticker", "type", "status", "activity"] if rows else []
+    if rows and not isinstance(rows[0], Listed):
         names += ["shard", "state", "height", "trades", "book_updates"]
     names.append("market_id")
-    cells = [names] + [
-        ["" if row.get(name) is None else printable(str(row[name]), 80) for name in names]
-        for row in rows
-    ]
+    cells = [names] + [[_cell(getattr(row, name)) for name in names] for row in rows]
     widths = [max(len(line[i]) for line in cells) for i in range(len(names))]
     return [
         "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
         for line in cells
     ]
+
+
+def _cell(value: object) -> str:
+    from shards.protocol.text import printable
+
+    return "" if value is None or value is msgspec.UNSET else printable(str(value), 80)

@@ -13,6 +13,7 @@ import time
 from types import TracebackType
 from typing import Any, Final, Self
 
+from collector.client.summary import Summary
 from collector.tui.summary_text import block_lines, is_started, one_line, progress_line
 
 log = logging.getLogger(__name__)
@@ -73,11 +74,11 @@ class StatusBlock:
             for line in text.splitlines():
                 log.info("%s", line)
 
-    def show(self, summary: dict[str, Any]) -> None:
+    def show(self, summary: Summary) -> None:
         """Show how things stand now."""
         now = time.monotonic()
         self._measure(summary, now)
-        if self._starting and is_started(summary) and not summary["stale_s"]:
+        if self._starting and is_started(summary) and not summary.away_s:
             self._starting = False
             text = f"{progress_line(summary)} after {now - self._began:.1f} s"
             self.announce(text)
@@ -90,14 +91,14 @@ class StatusBlock:
             self._live.update(Text("\n".join(lines)), refresh=True)
         elif now - self._line_at >= (_PROGRESS_EVERY_S if self._starting else _LINE_EVERY_S):
             self._line_at = now
-            is_away = summary["stale_s"] >= 1.0
+            is_away = summary.away_s >= 1.0
             starts = self._starting and not is_away
             text = progress_line(summary) if starts else one_line(summary, self._rate)
             log.info("%s", text)
 
-    def _measure(self, summary: dict[str, Any], now: float) -> None:
+    def _measure(self, summary: Summary, now: float) -> None:
         """Frames per second since the last summary that is at least a second old."""
-        published = summary["frames"]["published"]
+        published = summary.frames.published
         if now - self._shown_at >= 1.0 or published < self._published:
             if self._shown_at and published >= self._published:
                 self._rate = (published - self._published) / (now - self._shown_at)

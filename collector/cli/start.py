@@ -101,7 +101,7 @@ def run(asked: Asked) -> int:
             launch=template.launch,
         )
         code, found = coordinator.run()
-    if told.summary and found:
+    if told.summary and found is not None:
         summary_file.write(told.summary, found, asked.origin("summary"))
     return code
 

@@ -12,6 +12,7 @@ import click
 from collector.cli import options
 from collector.cli.asking import ANSWER_S, ask
 from collector.cli.command import Command
+from shards.protocol.errors import ConfigError
 
 if TYPE_CHECKING:
     from collector.client.requests import RequestClient
@@ -27,39 +28,54 @@ def status(*, connect: str, as_json: bool, watch: bool) -> None:
     from collector.settings.parts import requests_endpoint
 
     with RequestClient(requests_endpoint(connect)) as client:
-        summary = ask(client, "status")
+        first = _Answer(ask(client, "status"))
         if not watch:
-            click.echo(json.dumps(summary) if as_json else _lines(summary, 0.0))
+            click.echo(first.json if as_json else first.lines())
             return
         with contextlib.suppress(KeyboardInterrupt):
-            _watch(client, summary, as_json=as_json)
+            _watch(client, first, as_json=as_json)
 
 
-def _watch(client: "RequestClient", summary: dict[str, Any], *, as_json: bool) -> None:
+class _Answer:
+    """A summary as it came."""
+
+    def __init__(self, found: dict[str, Any]) -> None:
+        from collector.client.summary import read_summary
+
+        self.json = json.dumps(found)
+        """All of it, also what this release does not know."""
+        try:
+            self._summary = read_summary({"status": found})
+        except ValueError as error:
+            raise ConfigError(str(error)) from None
+        self.published = self._summary.frames.published
+
+    def lines(self, rate: float = 0.0) -> str:
+        """Lay it out for people; ``rate`` is frames a second."""
+        from collector.tui.summary_text import block_lines
+
+        return "\n".join(block_lines(self._summary, rate)[1:])
+
+
+def _watch(client: "RequestClient", answer: _Answer, *, as_json: bool) -> None:
     """Show it every second: redrawn in place on a terminal, one after the other elsewhere."""
     with contextlib.ExitStack() as stack:
         show = _plain if as_json or not sys.stdout.isatty() else stack.enter_context(_screen())
-        at, published = time.monotonic(), summary["frames"]["published"]
-        text = json.dumps(summary) if as_json else _lines(summary, 0.0)
+        at = time.monotonic()
+        text = answer.json if as_json else answer.lines()
         while True:
             show(text)
             time.sleep(1.0)
             try:
-                summary = client.ask("status", within_s=ANSWER_S)["status"]
+                newer = _Answer(client.ask("status", within_s=ANSWER_S)["status"])
             except TimeoutError as error:
                 # It is watched to see such things, and to see it come back.
                 text = json.dumps({"error": str(error)}) if as_json else str(error)
                 continue
-            now, new = time.monotonic(), summary["frames"]["published"]
-            rate = max(0, new - published) / (now - at)
-            at, published = now, new
-            text = json.dumps(summary) if as_json else _lines(summary, rate)
-
-
-def _lines(summary: dict[str, Any], rate: float) -> str:
-    from collector.tui.summary_text import block_lines
-
-    return "\n".join(block_lines(summary, rate)[1:])
+            now = time.monotonic()
+            rate = max(0, newer.published - answer.published) / (now - at)
+            at, answer = now, newer
+            text = answer.json if as_json else answer.lines(rate)
 
 
 def _plain(text: str) -> None:

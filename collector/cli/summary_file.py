@@ -6,10 +6,12 @@ import os
 import stat
 import sys
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import click
+import msgspec
 
+from collector.client.summary import Summary
 from shards.protocol.errors import ConfigError
 
 _STDOUT: Final = "-"
@@ -49,7 +51,7 @@ def _takes_a_byte(descriptor: int) -> None:
         os.write(descriptor, b"\n")
 
 
-def write(target: str, summary: dict[str, Any], option: str = "--summary") -> None:
+def write(target: str, summary: Summary, option: str = "--summary") -> None:
     """
     Write the summary.
 
@@ -57,7 +59,7 @@ def write(target: str, summary: dict[str, Any], option: str = "--summary") -> No
         ConfigError: If it cannot be written there; it is on stderr then.
 
     """
-    text = json.dumps(summary, indent=2)
+    text = json.dumps(msgspec.to_builtins(summary), indent=2)
     try:
         if target == _STDOUT:
             click.echo(text)

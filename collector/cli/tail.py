@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from collector.cli import options
-from collector.cli.asking import ask
+from collector.cli.asking import ask_markets, ask_summary
 from collector.cli.command import Command
 from shards.protocol.errors import ConfigError
 from shards.protocol.frames import KIND_BY_CHANNEL
@@ -82,17 +82,17 @@ def _tail(
     # A wrong pattern is told at once, not after the wait for the markets.
     Wanted(markets, channels)
     with RequestClient(requests_endpoint(connect)) as client:
-        _refuse_silent(explicit, ask(client, "status").get("collected"))
-        known = ask(client, "markets")
+        _refuse_silent(explicit, ask_summary(client).collected)
+        known = ask_markets(client)
     symbols = known_symbols(markets, known, strict=strict) if markets != ("*",) else markets
     with Subscriber(connect, markets=symbols, channels=channels) as subscriber:
         _print(subscriber, as_json, count)
 
 
-def _refuse_silent(channels: tuple[str, ...], collected: list[str] | None) -> None:
+def _refuse_silent(channels: tuple[str, ...], collected: list[str]) -> None:
     """Refuse to wait for a channel that is not collected; an older collector does not say."""
     for channel in channels:
-        if collected is not None and channel not in (*collected, "gap"):
+        if collected and channel not in (*collected, "gap"):
             raise ConfigError(
                 f"--channel {channel} is not collected there, only {', '.join(collected)}: "
                 f"'collector start --channel {channel}' collects it"

@@ -1,10 +1,11 @@
 """Which topics a subscriber wants: channels, and symbols by name or by glob."""
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
 
+from collector.client.summary import MarketStatus
 from shards.protocol.channels import CHAIN_WIDE
 from shards.protocol.frames import KIND_BY_CHANNEL, topic as topic_name
 from shards.protocol.settings import CHAIN
@@ -131,7 +132,7 @@ class Wanted:
 
 
 def known_symbols(
-    patterns: str | Iterable[str], markets: Iterable[Mapping[str, str]], *, strict: bool = True
+    patterns: str | Iterable[str], markets: Iterable[MarketStatus], *, strict: bool = True
 ) -> list[str]:
     """
     Turn market ids and tickers into symbols, and make sure that each pattern matches a market.
@@ -146,10 +147,9 @@ def known_symbols(
     table: dict[str, list[str]] = {}
     symbols: list[str] = []
     for market in markets:
-        symbols.append(market["symbol"])
-        names = (market["symbol"], market["market_id"], market.get("ticker", ""))
-        for name in dict.fromkeys(names):
-            table.setdefault(name, []).append(market["symbol"])
+        symbols.append(market.symbol)
+        for name in dict.fromkeys((market.symbol, market.market_id, market.ticker)):
+            table.setdefault(name, []).append(market.symbol)
     known: list[str] = []
     for pattern in one_or_more(patterns):
         found = table.get(pattern) or table.get(pattern.lower())

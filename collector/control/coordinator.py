@@ -24,12 +24,16 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Final
 
+import msgspec
+
 from collector.aggregator import process as aggregator_process
 from collector.aggregator.binding import check_free
-from collector.aggregator.telemetry.process_table import Use
+from collector.aggregator.coordination import Direction, Standing
+from collector.aggregator.telemetry.process_table import ProcessRow, Use
 from collector.client.requests import RequestClient
+from collector.client.summary import Summary, process_name
 from collector.control import initial_placement
-from collector.control.controller import Helm
+from collector.control.controller import Controller
 from collector.control.desired_state import Fleet, Selection
 from collector.control.embedded_node import OwnDevnet
 from collector.control.epochs import Epochs
@@ -168,7 +172,7 @@ class Coordinator:
         options: StartOptions,
         file: File,
         *,
-        show: Callable[[dict[str, Any]], None],
+        show: Callable[[Summary], None],
         announce: Callable[[str], None],
         views: Sequence[Child] = (),
         page: str = "",
@@ -195,15 +199,17 @@ class Coordinator:
         self._launch = launch
         self._show = show
         self._announce = announce
-        self._summary: dict[str, Any] = {}
+        self._summary: Summary | None = None
         self._answered_at = 0.0
         """When the aggregator gave us that summary, monotonic."""
         self._usage = Usage()
         self._manager = ServiceManager()
 
-    def run(self) -> tuple[int, dict[str, Any]]:
+    def run(self) -> tuple[int, Summary | None]:
         """
         Collect until the duration is over or a signal comes: ``(exit code, summary)``.
+
+        The summary is None if nothing ran.
 
         Raises:
             ConfigError: If it cannot be run as asked.
@@ -234,13 +240,13 @@ class Coordinator:
                 supervisor = self._compose(folder, endpoints, fleet, aggregator, shard)
                 every_s = self._file.supervision.listing_s
                 listing = Listing(endpoints, access, every_s=every_s)
-                helm = Helm(fleet, listing, supervisor, shard)
+                controller = Controller(fleet, listing, supervisor, shard)
             except Interrupted:
                 log.info("stopped before anything ran")
-                return EXIT_OK, {}
+                return EXIT_OK, None
             signals.booting = False
             try:
-                self._serve(supervisor, signals, f"ipc://{folder}/link", helm)
+                self._serve(supervisor, signals, f"ipc://{folder}/link", controller)
             except Interrupted:
                 return EXIT_BUG, self._summary
         return self._exit_code(), self._summary
@@ -433,11 +439,15 @@ class Coordinator:
                 log_format=options.log_format,
             )
 
-        return lambda number: Child(f"shard {number}", worker.main, lambda: config(number))
+        return lambda number: Child(
+            process_name(number), worker.main, lambda: config(number), shard=number
+        )
 
     # ---- run ------------------------------------------------------------------------
 
-    def _serve(self, supervisor: Supervisor, signals: _Signals, link: str, helm: Helm) -> None:
+    def _serve(
+        self, supervisor: Supervisor, signals: _Signals, link: str, controller: Controller
+    ) -> None:
         options = self._options
         began = time.monotonic()
         # Not the public endpoint: if ours could not be bound, another collector answers there.
@@ -445,17 +455,17 @@ class Coordinator:
         try:
             while not signals.stop:
                 supervisor.reconcile()
-                self._ask(client, supervisor, helm, within_s=0.2)
-                if self._summary:
+                self._ask(client, supervisor, controller, within_s=0.2)
+                if self._summary is not None:
                     self._show(self._summary)
                 if options.duration is not None and time.monotonic() - began > options.duration:
                     break
                 multiprocessing.connection.wait(
                     [*supervisor.sentinels(), signals.reader],
-                    timeout=_BUSY_S if helm.is_busy else _TURN_S,
+                    timeout=_BUSY_S if controller.is_busy else _TURN_S,
                 )
             # The last word is asked for while everything still runs.
-            self._ask(client, supervisor, helm, within_s=2.0)
+            self._ask(client, supervisor, controller, within_s=2.0)
         finally:
             try:
                 if not signals.forced:
@@ -466,37 +476,40 @@ class Coordinator:
                 client.close()
 
     def _ask(
-        self, client: RequestClient, supervisor: Supervisor, helm: Helm, *, within_s: float
+        self,
+        client: RequestClient,
+        supervisor: Supervisor,
+        controller: Controller,
+        *,
+        within_s: float,
     ) -> None:
         """Tell the aggregator what there is to be, and hear how things stand."""
         children = supervisor.children.values()
         pids = {"coordinator": os.getpid()} | {child.name: child.pid for child in children}
         uses = self._usage.read(pids, time.monotonic())
-        rows: list[dict[str, Any]] = [
-            {"name": name, "pid": pid, "restarts": 0, "ended": ""} for name, pid in pids.items()
-        ]
-        for row, child in zip(rows[1:], children, strict=True):
-            row |= {"restarts": child.restarts, "ended": child.ended}
-        for row in rows:
-            row["use"] = uses.get(row["name"], Use())
+        ours = ProcessRow(name="coordinator", pid=os.getpid(), use=uses.get("coordinator", Use()))
+        rows = [ours, *(_row(child, uses.get(child.name, Use())) for child in children)]
+        direction = Direction(
+            processes=rows,
+            recorder=recorder_status(self._options.record),
+            statuses=controller.statuses(),
+            steering=controller.steering(),
+        )
         try:
-            answer = client.ask(
-                "processes",
-                within_s=within_s,
-                processes=rows,
-                recorder=recorder_status(self._options.record),
-                **helm.fields(),
-            )
+            answer = client.ask("processes", within_s=within_s, **msgspec.structs.asdict(direction))
         except TimeoutError:
             self._manager.waiting()
             # What we know gets older; nobody is to take it for the present.
-            if self._summary:
-                self._summary["stale_s"] = round(time.monotonic() - self._answered_at, 3)
+            if self._summary is not None:
+                stale_s = round(time.monotonic() - self._answered_at, 3)
+                self._summary = msgspec.structs.replace(self._summary, stale_s=stale_s)
             return
+        standing = msgspec.convert(answer, Standing)
         self._answered_at = time.monotonic()
-        self._summary = answer["status"] | {"stale_s": 0.0}
+        self._summary = msgspec.structs.replace(standing.status, stale_s=0.0)
         self._manager.answered(self._summary)
-        helm.heed(answer, client)
+        cpu = {row.shard: row.use.cpu_percent for row in rows if row.shard is not None}
+        controller.take(standing, cpu, client)
 
     def _shutdown(self, supervisor: Supervisor) -> None:
         """Shards first, so that the aggregator still takes what they have."""
@@ -509,17 +522,28 @@ class Coordinator:
         wanted = self._options.min_coverage
         if wanted is None:
             return EXIT_OK
-        if stale_s := self._summary.get("stale_s", 0.0):
+        if self._summary is not None and (stale_s := self._summary.away_s):
             log.error(
                 "coverage is unknown: the aggregator has not answered for %.1f s; "
                 "--min-coverage %.4f is not shown to be reached", stale_s, wanted,
             )  # fmt: skip
             return EXIT_BELOW
-        reached = self._summary.get("coverage", {}).get("now", 0.0)
+        reached = self._summary.coverage.now if self._summary is not None else 0.0
         if reached < wanted:
             log.error("coverage %.4f is below --min-coverage %.4f", reached, wanted)
             return EXIT_BELOW
         return EXIT_OK
+
+
+def _row(child: Child, use: Use) -> ProcessRow:
+    return ProcessRow(
+        name=child.name,
+        pid=child.pid,
+        shard=child.shard,
+        restarts=child.restarts,
+        ended=child.ended,
+        use=use,
+    )
 
 
 def _asking(network: str, endpoints: Endpoints) -> str:

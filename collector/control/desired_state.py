@@ -7,10 +7,11 @@ answer, comes out. The coordinator carries it out.
 
 from collections import deque
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
+from collector.aggregator.coordination import PendingCommand
 from collector.control import placement
 from collector.control.placement import SLACK, Assignment, Order
 from collector.markets import selection
@@ -171,24 +172,24 @@ class Fleet:
 
     # ---- what people ask for --------------------------------------------------------
 
-    def order(self, orders: Sequence[Mapping[str, Any]], measured: Mapping[str, float]) -> None:
-        """Begin the next order, if none is being carried out; ``measured`` weighs the markets."""
-        for asked in orders:
+    def order(self, commands: Sequence[PendingCommand], measured: Mapping[str, float]) -> None:
+        """Begin the next command, if none is being carried out; ``measured`` weighs the markets."""
+        for asked in commands:
             if self._order is not None or self.wants_listing:
                 return
-            if asked["token"] in self.answers:
+            if asked.token in self.answers:
                 continue
             try:
-                order = msgspec.convert(asked, Order)
+                order = msgspec.convert(asked.fields | {"token": asked.token}, Order)
                 self._text = self._begin(order, measured)
                 self._order = order
                 self._say(order, "moving")
             except (ConfigError, msgspec.ValidationError) as error:
-                if asked.get("kind") == "add" and self._looked != asked["token"]:
+                if asked.fields.get("kind") == "add" and self._looked != asked.token:
                     # Perhaps it was listed since we looked.
-                    self.wants_listing, self._looked = True, str(asked["token"])
+                    self.wants_listing, self._looked = True, asked.token
                     return
-                self.answers[str(asked["token"])] = {"state": "refused", "text": str(error)}
+                self.answers[asked.token] = {"state": "refused", "text": str(error)}
 
     def _begin(self, order: Order, measured: Mapping[str, float]) -> str:
         """Plan an order; return what is to be said when it is done."""

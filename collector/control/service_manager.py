@@ -10,8 +10,8 @@ import os
 import socket
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
 
+from collector.client.summary import Summary
 from collector.settings.parts import AWAY_S
 
 
@@ -29,11 +29,11 @@ class ServiceManager:
         self._answered_at = 0.0
         self._last = ""
 
-    def answered(self, summary: Mapping[str, Any]) -> None:
+    def answered(self, summary: Summary) -> None:
         """The aggregator has answered: the service is up, and this is how it is."""
         self._answered_at = self._clock()
-        markets = summary["markets"]
-        status = f"{markets['live']} of {markets['requested']} markets live"
+        markets = summary.markets
+        status = f"{markets.live} of {markets.requested} markets live"
         lines = [] if self._is_ready else ["READY=1"]
         if status != self._last:
             lines.append(f"STATUS={status}")

@@ -120,8 +120,17 @@ def restart_wait_s(child: ChildState, limits: Supervision) -> float:
 class Child:
     """One supervised process; ``configure`` makes the configuration of each new start."""
 
-    def __init__(self, name: str, target: Target, configure: Callable[[], Any]) -> None:
+    def __init__(
+        self,
+        name: str,
+        target: Target,
+        configure: Callable[[], Any],
+        *,
+        shard: int | None = None,
+    ) -> None:
+        """``shard`` is its number, if it is a shard."""
         self.name = name
+        self.shard = shard
         self.restarts = 0
         self.ended = ""
         """How its last process ended, in words."""
@@ -282,6 +291,10 @@ class Supervisor:
     def add(self, child: Child) -> None:
         """Keep one more child alive from now on."""
         self.children[child.name] = child
+
+    def shards(self) -> list[int]:
+        """Return the numbers of the shards that there are."""
+        return [child.shard for child in self.children.values() if child.shard is not None]
 
     def retire(self, name: str) -> None:
         """Let a child end for good; it is forgotten once it has."""

@@ -5,9 +5,10 @@ Made anew of the aggregator's measures at every scrape, so nothing is counted tw
 can drift. docs/operations.md has them all in a table. Pure.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final
 
+import msgspec
 from prometheus_client.core import (
     CounterMetricFamily,
     GaugeMetricFamily,
@@ -17,6 +18,8 @@ from prometheus_client.core import (
 )
 
 from collector.aggregator.status.metrics_snapshot import MarketMeasures, Measures, ShardMeasures
+from collector.client.summary import Recorder, Shard, Summary
+from shards.net.token_bucket import Usage
 from shards.protocol.histograms import Histogram
 
 _STATES: Final = ("pending", "syncing", "live", "stale", "failed", "inactive")
@@ -39,10 +42,10 @@ def families(measures: Measures) -> Iterator[Metric]:
     yield up(True)
     yield from _whole(measures.summary)
     yield from _trouble(measures)
-    yield from _shards(measures.summary["shards"])
+    yield from _shards(measures.summary.shards)
     yield from _latencies(measures)
     yield from _processes(measures)
-    yield from _requests(measures.summary.get("requests", ()))
+    yield from _requests(measures.summary.requests)
     yield from _markets(measures.markets)
 
 
@@ -59,14 +62,14 @@ _RECORDED: Final = {
 }
 
 
-def _recorder(recorder: Any) -> Iterable[Metric]:
+def _recorder(recorder: Recorder | None) -> Iterable[Metric]:
     """Yield what is known of the recorder of `start --record`; nothing without one."""
-    if not isinstance(recorder, dict):
+    if recorder is None:
         return
-    is_up = recorder.get("state") == "recording"
+    is_up = recorder.state == "recording"
     yield _gauge("recorder_up", "Whether all that is collected is being recorded.", int(is_up))
     for name, (field, text) in _RECORDED.items():
-        yield _gauge(f"recorder_{name}", text, float(recorder.get(field) or 0))
+        yield _gauge(f"recorder_{name}", text, float(getattr(recorder, field) or 0))
 
 
 def _labelled(
@@ -82,22 +85,22 @@ def _labelled(
     return made
 
 
-def _whole(summary: Mapping[str, Any]) -> Iterator[Metric]:
+def _whole(summary: Summary) -> Iterator[Metric]:
     """The collector as a whole."""
-    info = {"version": summary["version"]}
+    info = {"version": summary.version}
     yield InfoMetricFamily("collector", "The program.", value=info)
-    coverage, clock = summary["coverage"], summary["clock"]
-    yield _gauge("coverage_ratio", "Markets live, of those that should be.", coverage["now"])
+    coverage, clock = summary.coverage, summary.clock
+    yield _gauge("coverage_ratio", "Markets live, of those that should be.", coverage.now)
     yield _gauge(
-        "coverage_mean_ratio", "The same, weighted by time since the start.", coverage["mean"]
+        "coverage_mean_ratio", "The same, weighted by time since the start.", coverage.mean
     )
-    if summary["blocks"].get("provable", True):
+    if summary.blocks.provable:
         yield _gauge(
             "completeness_ratio",
             "Blocks received or replayed, of those due, over all markets.",
-            summary["completeness"],
+            summary.completeness,
         )
-    states = summary["markets"]["states"]
+    states = summary.markets.states
     yield _labelled(
         GaugeMetricFamily,
         "markets",
@@ -105,31 +108,32 @@ def _whole(summary: Mapping[str, Any]) -> Iterator[Metric]:
         ["state"],
         [((state,), states.get(state, 0)) for state in _STATES],
     )
-    blocks = summary["blocks"]
-    yield _gauge("head_height", "Newest height of the chain.", blocks["head"])
-    yield _gauge("block_time_seconds", "Observed pace of the blocks.", summary["block_time_s"])
-    yield _gauge("chain_halted", "Whether the chain itself stands still.", int(summary["halted"]))
-    yield from _recorder(summary.get("recorder"))
+    blocks = summary.blocks
+    yield _gauge("head_height", "Newest height of the chain.", blocks.head)
+    yield _gauge("block_time_seconds", "Observed pace of the blocks.", summary.block_time_s)
+    yield _gauge("chain_halted", "Whether the chain itself stands still.", int(summary.halted))
+    yield from _recorder(summary.recorder)
     yield _labelled(
         GaugeMetricFamily,
         "ledger_blocks",
         "Blocks due, one count for each of each market: by how they came. What is missing may "
         "still be replayed.",
         ["status"],
-        [((status,), blocks[status]) for status in ("received", "replayed", "missing")],
+        [((status,), getattr(blocks, status)) for status in ("received", "replayed", "missing")],
     )
-    state = summary["state"]
-    yield _gauge(
-        "ledger_saved", "Whether what must outlive us can be saved.", int(not state["error"])
-    )
-    yield _gauge("ledger_saved_age_seconds", "How old the saved ledger is.", state["saved_s"])
-    yield _gauge("clock_trusted", "Whether block times and our clock agree.", int(clock["trusted"]))
+    state = summary.state
+    yield _gauge("ledger_saved", "Whether what must outlive us can be saved.", int(not state.error))
+    yield _gauge("ledger_saved_age_seconds", "How old the saved ledger is.", state.saved_s)
+    yield _gauge("clock_trusted", "Whether block times and our clock agree.", int(clock.trusted))
     yield _labelled(
         GaugeMetricFamily,
         "clock_offset_seconds",
         "Block time to our socket over the last blocks.",
         ["stat"],
-        [((stat,), value / 1000) for stat, value in clock["offset_ms"].items()],
+        [
+            ((stat,), value / 1000)
+            for stat, value in msgspec.structs.asdict(clock.offset_ms).items()
+        ],
     )
 
 
@@ -141,31 +145,31 @@ def _trouble(measures: Measures) -> Iterator[Metric]:
         "events",
         "Published events by kind; both sides of a match are trades.",
         ["event"],
-        [((name,), value) for name, value in summary["events"].items()],
+        [((name,), value) for name, value in msgspec.structs.asdict(summary.events).items()],
     )
-    frames = summary["frames"]
+    frames = summary.frames
     yield _labelled(
         CounterMetricFamily,
         "frames",
         "Frames by what became of them.",
         ["outcome"],
-        [((name,), frames[name]) for name in ("published", "duplicates", "fenced")],
+        [((name,), getattr(frames, name)) for name in ("published", "duplicates", "fenced")],
     )
-    gaps, proof = summary["gaps"], summary["trade_proof"]
+    gaps, proof = summary.gaps, summary.trade_proof
     yield _labelled(
         CounterMetricFamily,
         "gaps",
         "Gaps announced, opened and closed.",
         ["state"],
-        [((state,), gaps[state]) for state in ("opened", "closed")],
+        [((state,), getattr(gaps, state)) for state in ("opened", "closed")],
     )
-    yield _gauge("gaps_open", "Gaps that are open now.", gaps["open"])
+    yield _gauge("gaps_open", "Gaps that are open now.", gaps.open)
     yield _labelled(
         CounterMetricFamily,
         "proved_blocks",
         "Blocks whose trade ids were complete, or had holes; none where it cannot be proved.",
         ["verdict"],
-        [((verdict,), proof.get(verdict, 0)) for verdict in ("whole", "holes")],
+        [((verdict,), getattr(proof, verdict) or 0) for verdict in ("whole", "holes")],
     )
     yield _labelled(
         CounterMetricFamily,
@@ -190,9 +194,9 @@ _OF_SHARDS: Final = (
 )
 
 
-def _shards(shards: Sequence[Mapping[str, Any]]) -> Iterator[Metric]:
+def _shards(shards: Sequence[Shard]) -> Iterator[Metric]:
     for family, name, text, field in _OF_SHARDS:
-        rows = [((shard["shard"],), shard[field]) for shard in shards]
+        rows = [((shard.shard,), getattr(shard, field)) for shard in shards]
         yield _labelled(family, name, text, ["shard"], rows)
     yield _labelled(
         GaugeMetricFamily,
@@ -200,9 +204,9 @@ def _shards(shards: Sequence[Mapping[str, Any]]) -> Iterator[Metric]:
         "Whether the shard gives this endpoint a rest.",
         ["shard", "endpoint"],
         [
-            ((shard["shard"], endpoint["endpoint"]), int(endpoint["breaker"] != "closed"))
+            ((shard.shard, endpoint.endpoint), int(endpoint.breaker != "closed"))
             for shard in shards
-            for endpoint in shard["endpoints"]
+            for endpoint in shard.endpoints
         ],
     )
 
@@ -266,16 +270,16 @@ _OF_PROCESSES: Final = (
 
 
 def _processes(measures: Measures) -> Iterator[Metric]:
-    processes = measures.summary["processes"]
+    processes = measures.summary.processes
     for name, text, field, unit in _OF_PROCESSES:
-        rows = [((process["name"],), process[field] * unit) for process in processes]
+        rows = [((process.name,), getattr(process, field) * unit) for process in processes]
         yield _labelled(GaugeMetricFamily, name, text, ["process"], rows)
     yield _labelled(
         CounterMetricFamily,
         "process_restarts",
         "How often the process was restarted.",
         ["process"],
-        [((process["name"],), process["restarts"]) for process in processes],
+        [((process.name,), process.restarts) for process in processes],
     )
     modes = (("user", "cpu_user_s"), ("system", "cpu_system_s"))
     yield _labelled(
@@ -283,7 +287,7 @@ def _processes(measures: Measures) -> Iterator[Metric]:
         "process_cpu_seconds",
         "Processor time.",
         ["process", "mode"],
-        [((p["name"], mode), p[field]) for p in processes for mode, field in modes],
+        [((p.name, mode), getattr(p, field)) for p in processes for mode, field in modes],
     )
     kinds = (("voluntary", "switches_voluntary"), ("involuntary", "switches_involuntary"))
     yield _labelled(
@@ -291,7 +295,7 @@ def _processes(measures: Measures) -> Iterator[Metric]:
         "process_context_switches",
         "Context switches.",
         ["process", "kind"],
-        [((p["name"], kind), p[field]) for p in processes for kind, field in kinds],
+        [((p.name, kind), getattr(p, field)) for p in processes for kind, field in kinds],
     )
     lag = _histograms("event_loop_lag_seconds", "Lateness of the heartbeat.", ["process"])
     pause = _histograms("gc_pause_seconds", "Pauses of the garbage collector.", ["process"])
@@ -301,29 +305,29 @@ def _processes(measures: Measures) -> Iterator[Metric]:
     yield from (lag, pause)
 
 
-def _requests(rows: Iterable[Mapping[str, Any]]) -> Iterator[Metric]:
+def _requests(rows: Iterable[Usage]) -> Iterator[Metric]:
     labels = ["group", "host"]
-    found = [((row["group"], row["host"]), row) for row in rows]
+    found = [((row.group, row.host), row) for row in rows]
     yield _labelled(
         CounterMetricFamily,
         "requests",
         "Queries made, all shards together.",
         labels,
-        [(values, row["made"]) for values, row in found],
+        [(values, row.made) for values, row in found],
     )
     yield _labelled(
         CounterMetricFamily,
         "requests_refused",
         "Queries answered with HTTP 429.",
         labels,
-        [(values, row["refused"]) for values, row in found],
+        [(values, row.refused) for values, row in found],
     )
     yield _labelled(
         GaugeMetricFamily,
         "requests_wait_seconds",
         "How long the next query would wait for its turn.",
         labels,
-        [(values, row["wait_s"]) for values, row in found],
+        [(values, row.wait_s) for values, row in found],
     )
 
 

@@ -8,6 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from collector.client.summary import Recorder
 from collector.http.view import View
 from collector.settings.parts import AWAY_S, ServingConfig
 
@@ -41,9 +42,9 @@ def routes(view: View, config: ServingConfig) -> list[Route]:
             status = await view.status()
         except TimeoutError as error:
             return json_response({"ready": False, "reason": str(error)}, 503)
-        coverage = status["coverage"]["now"]
+        coverage = status.coverage.now
         reason = "" if coverage >= wanted else f"coverage {coverage:.4f} is below {wanted:g}"
-        reason = reason or status["state"]["error"] or _recording(status.get("recorder"))
+        reason = reason or status.state.error or _recording(status.recorder)
         ready = not reason
         body = {"ready": ready, "coverage": coverage, "threshold": wanted, "reason": reason}
         return json_response(body, 200 if ready else 503)
@@ -92,12 +93,13 @@ def number(request: Request, name: str) -> int:
     raise ValueError(f"{name}={text[:40]!r} is not a whole number from 0 to {_LARGEST}")
 
 
-def _recording(recorder: dict[str, Any] | None) -> str:
+def _recording(recorder: Recorder | None) -> str:
     """Say why what is collected is not recorded; empty where it is, or is not meant to be."""
     if recorder is None:
         return ""
-    if float(recorder.get("age_s") or 0.0) > _SILENT_S:
-        return f"not recorded: the recorder has said nothing for {recorder['age_s']:.0f} s"
-    if recorder.get("state") in ("recording", "joining", "starting"):
+    age_s = recorder.age_s or 0.0
+    if age_s > _SILENT_S:
+        return f"not recorded: the recorder has said nothing for {age_s:.0f} s"
+    if recorder.state in ("recording", "joining", "starting"):
         return ""
-    return f"not recorded: {recorder.get('reason') or recorder.get('state')}"
+    return f"not recorded: {recorder.reason or recorder.state}"

@@ -10,6 +10,7 @@ import time
 from typing import Any, Final, TypeAlias
 
 from collector.client.requests import AsyncRequestClient
+from collector.client.summary import MarketStatus, Summary, read_markets, read_summary
 
 _WITHIN_S: Final = 2.0
 _FRESH_S: Final = 0.2
@@ -29,15 +30,13 @@ class View:
         """When the aggregator last answered; when this began, before it ever did."""
         return self._requests.answered_at
 
-    async def status(self) -> dict[str, Any]:
+    async def status(self) -> Summary:
         """Return the summary."""
-        status: dict[str, Any] = (await self.ask("status"))["status"]
-        return status
+        return read_summary(await self.ask("status"))
 
-    async def markets(self) -> list[dict[str, Any]]:
+    async def markets(self) -> list[MarketStatus]:
         """Return every market with its state."""
-        markets: list[dict[str, Any]] = (await self.ask("markets"))["markets"]
-        return markets
+        return read_markets(await self.ask("markets"))
 
     async def events(self, after: int = 0) -> dict[str, Any]:
         """Return ``{events, last}``: what the journal has after an entry."""

@@ -1,8 +1,10 @@
 """The event log: what happened, newest last. Pure."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Sequence
+from typing import Final
 
+from collector.aggregator.telemetry.journal import Entry
+from collector.client.summary import process_name
 from collector.tui.numbers import clock
 from collector.tui.spans import Line, Span, clip, fit, printable, section
 
@@ -18,9 +20,7 @@ _TONES: Final = {
 }
 
 
-def event_lines(
-    events: Sequence[Mapping[str, Any]], width: int, height: int, *, back: int = 0
-) -> list[Line]:
+def event_lines(events: Sequence[Entry], width: int, height: int, *, back: int = 0) -> list[Line]:
     """Lay out a title and the newest events that fit, or those `back` events earlier."""
     end = len(events) - back
     shown = events[max(0, end - (height - 1)) : end]
@@ -31,17 +31,16 @@ def event_lines(
     return lines + [fit((), width)] * (height - len(lines))
 
 
-def _line(event: Mapping[str, Any]) -> Line:
-    kind = str(event["kind"])
-    text = str(event["text"])
-    who = [f"shard {event['shard']}"] if event.get("shard") is not None else []
-    who += [event["symbol"]] if event.get("symbol") else []
+def _line(event: Entry) -> Line:
+    kind, text = event.kind, event.text
+    who = [process_name(event.shard)] if event.shard is not None else []
+    who += [event.symbol] if event.symbol else []
     name = " ".join(who)
     # The text of some begins with whom it is about.
     about = "" if not name or text.startswith(name) else f"{printable(name)}  "
-    reason = f": {event['reason']}" if event.get("reason") else ""
+    reason = f": {event.reason}" if event.reason else ""
     return (
-        Span(clock(event["ts"] / 1e9), "label"),
+        Span(clock(event.ts / 1e9), "label"),
         Span(f"  {clip(printable(kind), 7)}", _TONES.get(kind, "")),
         Span(f"  {about}", "label"),
         Span(printable(f"{text}{reason}")),

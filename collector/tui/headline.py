@@ -1,8 +1,6 @@
 """The top of the screen: who is asked, how much is covered, how fast it flows. Pure."""
 
-from collections.abc import Mapping
-from typing import Any
-
+from collector.client.summary import Hops, Summary
 from collector.tui.numbers import clock, duration, micros, rate, sparkline
 from collector.tui.spans import Line, Span, fit, printable, spread
 from collector.tui.summary_text import completeness
@@ -26,8 +24,8 @@ def headline(picture: Picture, width: int, *, paused: bool) -> list[Line]:
         lines += [
             fit(_coverage(picture, width), width),
             fit(_blocks(summary), width),
-            fit(_flow(picture) + _budget(summary["latency_us"], width), width),
-            fit(_states(summary["markets"]["states"]), width),
+            fit(_flow(picture) + _budget(summary.latency_us, width), width),
+            fit(_states(summary.markets.states), width),
         ]
     elif picture.silent_since is not None:
         hint = "Is a collector running ('collector start')? Does --connect name its endpoint?"
@@ -39,7 +37,7 @@ def _title(picture: Picture, width: int, *, paused: bool) -> Line:
     """Say who is asked, and as loudly as can be if there is no answer."""
     if picture.silent_since is not None:
         return tuple(Span(text, "bad") for text, _ in fit(_silence(picture), width))
-    version = picture.summary.get("version", "")
+    version = picture.summary.version
     left = (
         Span(f"{clock(picture.ts)} ", "label"),
         Span(f" collector {version}".rstrip(), "title"),
@@ -50,7 +48,7 @@ def _title(picture: Picture, width: int, *, paused: bool) -> Line:
     if paused:
         return spread(left, (Span(" PAUSED, p goes on ", "warn"),), width)
     return spread(
-        left, (Span(" THE CHAIN IS HALTED ", "bad"),) if picture.summary["halted"] else (), width
+        left, (Span(" THE CHAIN IS HALTED ", "bad"),) if picture.summary.halted else (), width
     )
 
 
@@ -65,16 +63,15 @@ def _silence(picture: Picture) -> Line:
 
 def _coverage(picture: Picture, width: int) -> Line:
     summary = picture.summary
-    markets, coverage = summary["markets"], summary["coverage"]
-    wanted = markets["requested"] - markets["inactive"]
-    whole = markets["live"] == wanted and wanted > 0
-    values = [float(point["coverage"]) for point in picture.points]
+    markets, coverage = summary.markets, summary.coverage
+    whole = markets.live == markets.wanted > 0
+    values = [point.coverage for point in picture.points]
     room = min(len(values), max(0, width - 78), 60)
     return (
-        Span(f"{markets['live']:,} of {wanted:,} live", "good" if whole else "warn"),
+        Span(f"{markets.live:,} of {markets.wanted:,} live", "good" if whole else "warn"),
         Span("   coverage ", "label"),
-        Span(f"{coverage['now']:.4f}", "" if whole else "warn"),
-        Span(f" mean {coverage['mean']:.4f}", "label"),
+        Span(f"{coverage.now:.4f}", "" if whole else "warn"),
+        Span(f" mean {coverage.mean:.4f}", "label"),
         Span("   completeness ", "label"),
         Span(completeness(summary)),
         Span("   "),
@@ -82,42 +79,40 @@ def _coverage(picture: Picture, width: int) -> Line:
     )
 
 
-def _blocks(summary: dict[str, Any]) -> Line:
-    blocks, gaps = summary["blocks"], summary["gaps"]
+def _blocks(summary: Summary) -> Line:
+    blocks, gaps = summary.blocks, summary.gaps
     return (
         Span("block ", "label"),
-        Span(f"{blocks['head']:,}"),
-        Span(f" every {summary['block_time_s']:.2f} s", "label"),
+        Span(f"{blocks.head:,}"),
+        Span(f" every {summary.block_time_s:.2f} s", "label"),
         Span("   gaps ", "label"),
-        Span(f"{gaps['open']:,} open", "warn" if gaps["open"] else ""),
-        Span(f", {gaps['closed']:,} closed", "label"),
+        Span(f"{gaps.open:,} open", "warn" if gaps.open else ""),
+        Span(f", {gaps.closed:,} closed", "label"),
         Span("   replayed ", "label"),
-        Span(f"{blocks['replayed']:,}"),
+        Span(f"{blocks.replayed:,}"),
         Span("   missing ", "label"),
-        Span(f"{blocks['missing']:,}", "bad" if blocks["missing"] else ""),
+        Span(f"{blocks.missing:,}", "bad" if blocks.missing else ""),
     )
 
 
 def _flow(picture: Picture) -> Line:
-    frames, events = picture.summary["frames"], picture.summary["events"]
-    latency = picture.summary["latency_us"]["recv_to_aggregator"]
+    frames, events = picture.summary.frames, picture.summary.events
+    latency = picture.summary.hop("recv_to_aggregator")
     return (
         Span(f"{rate(picture.frames_per_s)} frames/s"),
-        Span(f"   latency p50 {micros(latency['p50']).strip()}", "label"),
-        Span(f" p99 {micros(latency['p99']).strip()}", "label"),
+        Span(f"   latency p50 {micros(latency.p50).strip()}", "label"),
+        Span(f" p99 {micros(latency.p99).strip()}", "label"),
         Span("   dropped ", "label"),
-        Span(f"{frames['dropped']:,}", "warn" if frames["dropped"] else ""),
-        Span(f"   {events['trades']:,} trades, {events['book_updates']:,} book changes", "label"),
+        Span(f"{frames.dropped:,}", "warn" if frames.dropped else ""),
+        Span(f"   {events.trades:,} trades, {events.book_updates:,} book changes", "label"),
     )
 
 
-def _budget(latency: Mapping[str, Mapping[str, float]], width: int) -> Line:
+def _budget(latency: Hops, width: int) -> Line:
     """Say where the time goes, hop by hop, on a screen that has room for it."""
     if width < 150:
         return ()
-    hops = [
-        f"{name} {micros(latency[hop]['p99']).strip()}" for hop, name in _HOPS if hop in latency
-    ]
+    hops = [f"{name} {micros(latency[hop].p99).strip()}" for hop, name in _HOPS if hop in latency]
     return (Span(f"   p99 of hops: {', '.join(hops)}", "label"),)
 
 

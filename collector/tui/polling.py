@@ -6,7 +6,10 @@ from collections.abc import Callable
 from contextlib import closing
 from typing import Any, Final
 
+from collector.aggregator.telemetry.journal import Entry
+from collector.aggregator.telemetry.time_series import Point
 from collector.client.requests import AsyncRequestClient
+from collector.client.summary import read, read_markets, read_summary
 from collector.tui.view_model import Answers, Watched
 
 EVERY_S: Final = 0.5
@@ -41,9 +44,9 @@ async def _turn(client: AsyncRequestClient, watched: Watched) -> Answers:
     async def ask(what: str, **fields: Any) -> dict[str, Any]:
         return await client.ask(what, within_s=_ANSWER_S, **fields)
 
-    summary = (await ask("status"))["status"]
-    markets = (await ask("markets"))["markets"]
-    events = (await ask("events", after=watched.last_event))["events"]
+    summary = read_summary(await ask("status"))
+    markets = read_markets(await ask("markets"))
+    events = read(await ask("events", after=watched.last_event), "events", list[Entry])
     since = watched.since(time.time())
-    points = (await ask("history", grain="second", since=since))["points"]
+    points = read(await ask("history", grain="second", since=since), "points", list[Point])
     return Answers(summary, markets, events, points)

@@ -115,7 +115,7 @@ class Overview(PictureScreen):
     def _share_out(self) -> None:
         """Give processes and markets the lines that they need, and the events what is left."""
         narrow = not self.has_class("-wide")
-        lines = len(self.grid.picture.summary.get("processes", [])) + 1
+        lines = len(self.grid.picture.summary.processes) + 1
         processes = min(lines, _PROCESSES) if narrow else lines
         room = self._body.size.height - processes - _EVENTS
         grid = max(_GRID, self.grid.wanted(room)) if narrow else "100%"

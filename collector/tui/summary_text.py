@@ -1,85 +1,80 @@
 """A summary in words and columns. Pure."""
 
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Final
 
+from collector.client.summary import Proof, Summary, TakenUp
 from shards.protocol.text import printable
 
 
-def one_line(summary: dict[str, Any], frames_per_s: float) -> str:
+def one_line(summary: Summary, frames_per_s: float) -> str:
     """Say the essentials in one line, for logs."""
-    markets, latency = summary["markets"], summary["latency_us"]["recv_to_aggregator"]
-    blocks = summary["blocks"]
+    markets, latency = summary.markets, summary.hop("recv_to_aggregator")
     return (
-        f"{markets['live']}/{markets['requested'] - markets['inactive']} markets live, "
-        f"coverage {summary['coverage']['now']:.4f}, completeness {completeness(summary)}, "
-        f"block {blocks['head']}, {frames_per_s:.0f} frames/s, "
-        f"latency p50 {latency['p50']:.0f} µs p99 {latency['p99']:.0f} µs"
-        + ("; the chain is halted" if summary["halted"] else "")
+        f"{markets.live}/{markets.wanted} markets live, "
+        f"coverage {summary.coverage.now:.4f}, completeness {completeness(summary)}, "
+        f"block {summary.blocks.head}, {frames_per_s:.0f} frames/s, "
+        f"latency p50 {latency.p50:.0f} µs p99 {latency.p99:.0f} µs"
+        + ("; the chain is halted" if summary.halted else "")
         + (f"; {away}" if (away := away_text(summary)) else "")
     )
 
 
-def away_text(summary: dict[str, Any]) -> str:
+def away_text(summary: Summary) -> str:
     """Say that the summary is an old one, and how old; empty for one of now."""
-    stale_s = summary.get("stale_s", 0.0)
-    return f"the aggregator is away, this is from {stale_s:.0f} s ago" if stale_s >= 1 else ""
+    away_s = summary.away_s
+    return f"the aggregator is away, this is from {away_s:.0f} s ago" if away_s >= 1 else ""
 
 
-def completeness(summary: dict[str, Any]) -> str:
+def completeness(summary: Summary) -> str:
     """Say how complete the blocks are; of a source that tells none, that nobody can say."""
-    if summary["blocks"].get("provable", True):
-        return f"{summary['completeness']:.6f}"
+    if summary.blocks.provable:
+        return f"{summary.completeness:.6f}"
     return "not provable"
 
 
-def is_started(summary: dict[str, Any]) -> bool:
+def is_started(summary: Summary) -> bool:
     """Say whether every market is live, or is not going to be."""
-    states = summary["markets"]["states"]
+    states = summary.markets.states
     return not any(states.get(name) for name in ("pending", "syncing"))
 
 
-def progress_line(summary: dict[str, Any], *, bar: int = 0) -> str:
+def progress_line(summary: Summary, *, bar: int = 0) -> str:
     """Say how far a start is, with a bar of so many characters before it."""
-    markets = summary["markets"]
-    wanted = markets["requested"] - markets["inactive"]
-    done = bar * markets["live"] // max(1, wanted)
+    markets = summary.markets
+    done = bar * markets.live // max(1, markets.wanted)
     drawn = f"{'█' * done}{'░' * (bar - done)}  " if bar else ""
-    return f"{drawn}{markets['live']} of {wanted} markets live{_others(markets['states'])}"
+    return f"{drawn}{markets.live} of {markets.wanted} markets live{_others(markets.states)}"
 
 
-def block_lines(summary: dict[str, Any], frames_per_s: float) -> list[str]:
+def block_lines(summary: Summary, frames_per_s: float) -> list[str]:
     """Lay the summary out as the block that a terminal shows."""
-    markets, blocks, gaps = summary["markets"], summary["blocks"], summary["gaps"]
-    latency = summary["latency_us"]["recv_to_aggregator"]
-    events, frames = summary["events"], summary["frames"]
-    wanted = markets["requested"] - markets["inactive"]
+    markets, blocks, gaps = summary.markets, summary.blocks, summary.gaps
+    latency, events, frames = summary.hop("recv_to_aggregator"), summary.events, summary.frames
     lines = [
         "",
-        f"markets   {markets['live']} of {wanted} live"
-        + _others(markets["states"])
-        + f"   coverage {summary['coverage']['now']:.4f} (mean {summary['coverage']['mean']:.4f})",
-        f"blocks    head {blocks['head']}, every {summary['block_time_s']:.2f} s"
-        + (", HALTED" if summary["halted"] else "")
+        f"markets   {markets.live} of {markets.wanted} live"
+        + _others(markets.states)
+        + f"   coverage {summary.coverage.now:.4f} (mean {summary.coverage.mean:.4f})",
+        f"blocks    head {blocks.head}, every {summary.block_time_s:.2f} s"
+        + (", HALTED" if summary.halted else "")
         + f"   completeness {completeness(summary)}"
-        + f"   replayed {blocks['replayed']}, missing {blocks['missing']}",
-        f"events    {events['trades']} trades, {events['book_updates']} book updates"
-        f"   gaps {gaps['open']} open, {gaps['closed']} closed",
-        f"proof     {_proof(summary['trade_proof'])}",
-        *([f"state     {taken_up}"] if (taken_up := _taken_up(summary["state"])) else []),
-        f"frames    {frames_per_s:.0f}/s, {frames['published']} published, "
-        f"{frames['dropped']} dropped",
-        f"latency   receive to aggregator p50 {latency['p50']:.0f} µs, "
-        f"p99 {latency['p99']:.0f} µs, max {latency['max'] / 1000:.1f} ms",
-        *([f"page      {summary['web']}"] if summary.get("web") else []),
-        f"hops p99  {_hops(summary['latency_us'])}",
+        + f"   replayed {blocks.replayed}, missing {blocks.missing}",
+        f"events    {events.trades} trades, {events.book_updates} book updates"
+        f"   gaps {gaps.open} open, {gaps.closed} closed",
+        f"proof     {_proof(summary.trade_proof)}",
+        *([f"state     {taken_up}"] if (taken_up := _taken_up(summary.state.taken_up)) else []),
+        f"frames    {frames_per_s:.0f}/s, {frames.published} published, {frames.dropped} dropped",
+        f"latency   receive to aggregator p50 {latency.p50:.0f} µs, "
+        f"p99 {latency.p99:.0f} µs, max {latency.max / 1000:.1f} ms",
+        *([f"page      {summary.web}"] if summary.web else []),
+        f"hops p99  {_hops(summary)}",
         "",
         f"{'process':<14}{'pid':>8}{'CPU %':>8}{'MB':>8}{'restarts':>10}",
     ]
     lines += [
-        f"{p['name']:<14}{p['pid']:>8}{p['cpu_percent']:>8.1f}{p['rss_mb']:>8.1f}"
-        f"{p['restarts']:>10}"
-        for p in summary["processes"]
+        f"{p.name:<14}{p.pid:>8}{p.cpu_percent:>8.1f}{p.rss_mb:>8.1f}{p.restarts:>10}"
+        for p in summary.processes
     ]
     return lines + [printable(line) for line in trouble_lines(summary)]
 
@@ -92,28 +87,27 @@ _HOPS: Final = (
 )
 
 
-def _hops(latency_us: dict[str, Any]) -> str:
+def _hops(summary: Summary) -> str:
     """Say where the time goes."""
-    hops = [f"{name} {latency_us[hop]['p99'] / 1000:.2f}" for hop, name in _HOPS]
-    return f"received → {' → '.join(hops)} ms; a block {latency_us['block_span']['p99'] / 1000:.1f}"
+    hops = [f"{name} {summary.hop(hop).p99 / 1000:.2f}" for hop, name in _HOPS]
+    return f"received → {' → '.join(hops)} ms; a block {summary.hop('block_span').p99 / 1000:.1f}"
 
 
-def _proof(proof: dict[str, Any]) -> str:
+def _proof(proof: Proof) -> str:
     """Say what the trade ids prove."""
-    if not proof["provable"]:
-        return str(proof["reason"])
-    holes = f", {proof['holes']} with trades missing" if proof["holes"] else ""
-    return f"all trades of {proof['whole']} blocks are here, by their ids{holes}"
+    if not proof.provable:
+        return proof.reason or "not provable"
+    holes = f", {proof.holes} with trades missing" if proof.holes else ""
+    return f"all trades of {proof.whole or 0} blocks are here, by their ids{holes}"
 
 
-def _taken_up(state: dict[str, Any]) -> str:
+def _taken_up(found: TakenUp | None) -> str:
     """Say where this run took up what another one left."""
-    found = state["taken_up"]
-    if not found:
+    if found is None:
         return ""
-    at = datetime.fromtimestamp(found["saved_at"] / 1e9, UTC)
+    at = datetime.fromtimestamp(found.saved_at / 1e9, UTC)
     return (
-        f"took up {found['markets']} markets after block {found['lowest']}, "
+        f"took up {found.markets} markets after block {found.lowest}, "
         f"as saved on {at:%Y-%m-%d %H:%M:%S} UTC"
     )
 
@@ -123,33 +117,33 @@ def _others(states: dict[str, int]) -> str:
     return f" ({', '.join(others)})" if others else ""
 
 
-def trouble_lines(summary: dict[str, Any]) -> list[str]:
+def trouble_lines(summary: Summary) -> list[str]:
     """List what is not as it should be: holes, endpoints that are given a rest, refusals."""
     lines = [f"AWAY      {away}"] if (away := away_text(summary)) else []
-    if error := summary["state"]["error"]:
+    if error := summary.state.error:
         lines.append(f"state     {error}")
     lines += [
-        f"hole      {hole['symbol']}: blocks "
-        + ", ".join(f"{first}-{last}" for first, last in hole["heights"][:5])
-        for hole in summary["holes"][:10]
+        f"hole      {hole.symbol}: blocks "
+        + ", ".join(f"{first}-{last}" for first, last in hole.heights[:5])
+        for hole in summary.holes[:10]
     ]
     seen = {
-        (endpoint["endpoint"], endpoint["breaker"]): endpoint["reason"]
-        for shard in summary["shards"]
-        for endpoint in shard["endpoints"]
-        if endpoint["breaker"] != "closed"
+        (endpoint.endpoint, endpoint.breaker): endpoint.reason
+        for shard in summary.shards
+        for endpoint in shard.endpoints
+        if endpoint.breaker != "closed"
     }
     lines += [
         f"breaker   {endpoint} is {breaker}: {reason}"
         for (endpoint, breaker), reason in seen.items()
     ]
     lines += [
-        f"refused   {host['host']} answered {host['refused']} of {host['made']} requests "
-        f"with HTTP 429; the next waits {host['wait_s']:.1f} s"
-        for host in summary["requests"]
-        if host["refused"]
+        f"refused   {host.host} answered {host.refused} of {host.made} requests "
+        f"with HTTP 429; the next waits {host.wait_s:.1f} s"
+        for host in summary.requests
+        if host.refused
     ]
-    clock = summary["clock"]
-    if clock["blocks"] and not clock["trusted"]:
-        lines.append(f"clock     {clock['reason']}")
+    clock = summary.clock
+    if clock.blocks and not clock.trusted:
+        lines.append(f"clock     {clock.reason}")
     return lines

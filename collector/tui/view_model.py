@@ -6,11 +6,14 @@ Activity and age are worked out here: from two answers, not from what a market s
 
 import math
 from collections import deque
-from collections.abc import Iterable, Mapping
-from typing import Any, Final
+from collections.abc import Iterable
+from typing import Final
 
 import msgspec
 
+from collector.aggregator.telemetry.journal import Entry
+from collector.aggregator.telemetry.time_series import Point
+from collector.client.summary import MarketStatus, Summary
 from collector.tui.rows import MarketRow
 
 _SMOOTH_S: Final = 10.0
@@ -28,10 +31,10 @@ EVENTS: Final = 1_000
 class Answers(msgspec.Struct, frozen=True):
     """What the aggregator said in one turn."""
 
-    summary: dict[str, Any]
-    markets: list[dict[str, Any]]
-    events: list[dict[str, Any]]
-    points: list[dict[str, Any]]
+    summary: Summary
+    markets: list[MarketStatus]
+    events: list[Entry]
+    points: list[Point]
 
 
 class Picture(msgspec.Struct, frozen=True):
@@ -44,11 +47,11 @@ class Picture(msgspec.Struct, frozen=True):
     """Unix time of the last answer, or of the start, if the last question got none."""
     answered: bool = False
     """Whether there ever was an answer: what follows is empty otherwise."""
-    summary: dict[str, Any] = {}
+    summary: Summary = Summary()
     frames_per_s: float = 0.0
     markets: tuple[MarketRow, ...] = ()
-    points: tuple[dict[str, Any], ...] = ()
-    events: tuple[dict[str, Any], ...] = ()
+    points: tuple[Point, ...] = ()
+    events: tuple[Entry, ...] = ()
     """From old to new."""
 
 
@@ -95,14 +98,14 @@ class Watched:
         self._taken_at = 0.0
         self._paces: dict[str, _Pace] = {}
         self._published: deque[tuple[float, int]] = deque()
-        self._events: deque[dict[str, Any]] = deque(maxlen=EVENTS)
-        self._points: deque[dict[str, Any]] = deque(maxlen=HISTORY)
+        self._events: deque[Entry] = deque(maxlen=EVENTS)
+        self._points: deque[Point] = deque(maxlen=HISTORY)
 
     def take(self, answers: Answers, now: float, ts: float) -> None:
         """Take what the aggregator said; `now` is monotonic, `ts` Unix time."""
         before, self._answers = self._answers, answers
         self._answered_ts, self._silent = ts, False
-        published = answers.summary["frames"]["published"]
+        published = answers.summary.frames.published
         if before is None or _epoch(before) != _epoch(answers):
             # Another aggregator, which counts from the start.
             self._published.clear()
@@ -111,12 +114,12 @@ class Watched:
         self._published.append((now, published))
         while len(self._published) > 2 and self._published[0][0] < now - _RATE_OVER_S:
             self._published.popleft()
-        block_s = answers.summary["block_time_s"] or 1.0
+        block_s = answers.summary.block_time_s or 1.0
         for row in answers.markets:
-            changes = row.get("trades", 0) + row.get("book_updates", 0)
-            pace = self._paces.setdefault(row["market_id"], _Pace(changes, row["height"], now))
-            pace.take(changes, row["height"], now, elapsed_s, block_s)
-        if answers.events and answers.events[0]["id"] <= self.last_event:
+            changes = (row.trades or 0) + (row.book_updates or 0)
+            pace = self._paces.setdefault(row.market_id, _Pace(changes, row.height, now))
+            pace.take(changes, row.height, now, elapsed_s, block_s)
+        if answers.events and answers.events[0].id <= self.last_event:
             # A new journal, which begins anew.
             self._events.clear()
         self._events.extend(answers.events)
@@ -129,14 +132,14 @@ class Watched:
     @property
     def last_event(self) -> int:
         """Id of the newest event that is known; ask for those after it."""
-        return int(self._events[-1]["id"]) if self._events else 0
+        return self._events[-1].id if self._events else 0
 
     def since(self, ts: float) -> int:
         """Unix second from which on history is not known yet, of what is kept here at `ts`."""
-        while self._points and self._points[-1]["ts"] > ts + 1:
+        while self._points and self._points[-1].ts > ts + 1:
             # The clock was set back: those instants are still to come.
             self._points.pop()
-        known = int(self._points[-1]["ts"]) + 1 if self._points else 0
+        known = self._points[-1].ts + 1 if self._points else 0
         return max(known, int(ts) - HISTORY)
 
     def picture(self, now: float, ts: float) -> Picture:
@@ -161,19 +164,19 @@ class Watched:
         (first_at, first), (last_at, last) = self._published[0], self._published[-1]
         return max(0, last - first) / (last_at - first_at) if last_at > first_at else 0.0
 
-    def _rows(self, rows: Iterable[Mapping[str, Any]], now: float) -> Iterable[MarketRow]:
+    def _rows(self, rows: Iterable[MarketStatus], now: float) -> Iterable[MarketRow]:
         for row in rows:
-            pace = self._paces[row["market_id"]]
+            pace = self._paces[row.market_id]
             yield MarketRow(
-                **{name: row[name] for name in MarketRow.FROM_ANSWER},
-                sequence=row.get("sequence", 0),
-                trades=row.get("trades", 0),
-                book_updates=row.get("book_updates", 0),
+                **{name: getattr(row, name) for name in MarketRow.FROM_ANSWER},
+                sequence=row.sequence or 0,
+                trades=row.trades or 0,
+                book_updates=row.book_updates or 0,
                 per_s=pace.per_s,
                 level=pace.level,
                 age_s=now - pace.grown_at,
             )
 
 
-def _epoch(answers: Answers) -> object:
-    return answers.summary.get("publisher_epoch")
+def _epoch(answers: Answers) -> int:
+    return answers.summary.publisher_epoch

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from collector.client.requests import RequestClient
+from collector.client.summary import read_summary
 from collector.markets import networks
 from collector.settings import installed
 from collector.settings.parts import requests_endpoint
@@ -125,10 +126,9 @@ def _network(asked: dict[str, Any]) -> Endpoints:
         return networks.LOCAL
     with RequestClient(requests_endpoint(asked["connect"])) as client:
         try:
-            status = client.ask("status", within_s=5.0)["status"]
-        except TimeoutError as error:
+            found = read_summary(client.ask("status", within_s=5.0)).endpoints
+        except (TimeoutError, ValueError) as error:
             raise ConfigError(str(error)) from None
-    found = msgspec.convert(status["endpoints"], Endpoints)
     if any("***" in url for url in (*found.rpc[:1], *found.chain_grpc[:1])):
         raise ConfigError(
             f"the endpoints of the collector at {asked['connect']} have keys, which it shows nobody: "

@@ -2,13 +2,14 @@
 
 import threading
 import time
-from typing import Any, BinaryIO, Final
+from typing import BinaryIO, Final
 
 import msgspec
 
 from collector.client.received import Joined
 from collector.client.requests import RequestClient
 from collector.client.subscriber import Subscriber
+from collector.client.summary import MarketStatus, Summary, read_markets, read_summary
 from collector.client.topic_filter import Wanted, known_symbols
 from collector.verify import capture
 from collector.verify.capture import Begin, End, Market
@@ -57,7 +58,7 @@ class Live:
         """
         options = self._options
         with RequestClient(Subscriber(options.connect).requests) as client:
-            rows = _ask(client, "markets", _ANSWER_S)
+            rows = _markets(client, _ANSWER_S)
             symbols = known_symbols(options.markets, rows) or ["*"]
             channels = (*options.channels, "gap")
             with Subscriber(options.connect, markets=symbols, channels=channels) as subscriber:
@@ -81,7 +82,7 @@ class Live:
                 break
             if time.monotonic() > deadline:
                 raise Unreachable(f"no collector publishes at {subscriber.connect}")
-        known = _ask(client, "status", _ANSWER_S)["blocks"]["last"]
+        known = _summary(client, _ANSWER_S).blocks.last
         first = max(self._chain.latest(), known) + 1 + _MARGIN
         begin = Begin(markets=markets, first=first, channels=self._options.channels)
         if self._record is not None:
@@ -143,29 +144,36 @@ class Live:
             verifier.take(from_received(received))
 
 
-def _chosen(rows: list[dict[str, Any]], symbols: list[str]) -> list[Market]:
+def _chosen(rows: list[MarketStatus], symbols: list[str]) -> list[Market]:
     """Take the active markets among those subscribed; others have no blocks."""
     wanted = Wanted(symbols, ("gap",))
     return [
-        Market(row["market_id"], row["symbol"], row["type"])
+        Market(row.market_id, row.symbol, row.type)
         for row in rows
-        if row["status"] == "Active" and wanted.matches(f"gap.{row['symbol']}.")
+        if row.status == "Active" and wanted.matches(f"gap.{row.symbol}.")
     ]
 
 
-def _ask(client: RequestClient, what: str, within_s: float) -> Any:
+def _summary(client: RequestClient, within_s: float) -> Summary:
     try:
-        return client.ask(what, within_s=within_s)[what]
-    except TimeoutError as error:
+        return read_summary(client.ask("status", within_s=within_s))
+    except (TimeoutError, ValueError) as error:
+        raise Unreachable(str(error)) from None
+
+
+def _markets(client: RequestClient, within_s: float) -> list[MarketStatus]:
+    try:
+        return read_markets(client.ask("markets", within_s=within_s))
+    except (TimeoutError, ValueError) as error:
         raise Unreachable(str(error)) from None
 
 
 def _end(client: RequestClient, markets: list[Market], last: int) -> End:
-    rows = {row["symbol"]: row["height"] for row in _ask(client, "markets", 1.0)}
-    status = _ask(client, "status", 1.0)
+    rows = {row.symbol: row.height for row in _markets(client, 1.0)}
+    status = _summary(client, 1.0)
     return End(
         last=last,
         heights={market.symbol: rows.get(market.symbol, 0) for market in markets},
-        holes={hole["symbol"]: hole["heights"] for hole in status["holes"]},
-        open=status["gaps"]["open"],
+        holes={hole.symbol: hole.heights for hole in status.holes},
+        open=status.gaps.open,
     )

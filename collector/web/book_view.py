@@ -1,10 +1,10 @@
 """One market as its page shows it: the top of its book, its last trades. Pure."""
 
-from collections.abc import Mapping
 from typing import Any, Final
 
 import msgspec
 
+from collector.client.summary import MarketStatus
 from shards.protocol.events import Book, Trades
 from shards.protocol.order_book import OrderBook
 
@@ -35,9 +35,9 @@ class BookView:
         self._kept: OrderBook | None = None
         self._trades: dict[str, tuple[int, ShownTrade]] = {}
         self._trouble: tuple[int, str] = 0, ""
-        self._row: tuple[int, Mapping[str, Any]] = 0, {}
+        self._row: tuple[int, MarketStatus | None] = 0, None
 
-    def row(self, row: Mapping[str, Any]) -> None:
+    def row(self, row: MarketStatus) -> None:
         """Take what the aggregator says of the market: state, height, counts."""
         if row != self._row[1]:
             self.version += 1

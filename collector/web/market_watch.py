@@ -3,13 +3,14 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from collector.client.frame_codec import decode_event, is_readable
 from collector.client.received import ChainReplaced, Joined, Lost, Received, Unanswered
 from collector.client.requests import AsyncRequestClient
 from collector.client.subscriber import Subscriber
+from collector.client.summary import MarketStatus
 from collector.web.book_view import BookView
 from shards.protocol.events import Book, Trades
 from shards.protocol.frames import topic
@@ -59,10 +60,10 @@ class Watching:
         """Name the markets that are followed."""
         return list(self._watches)
 
-    def rows(self, rows: Iterable[Mapping[str, Any]]) -> None:
+    def rows(self, rows: Iterable[MarketStatus]) -> None:
         """Take what the aggregator says of them."""
         for row in rows:
-            if watch := self._watches.get(row["symbol"]):
+            if watch := self._watches.get(row.symbol):
                 watch.view.row(row)
 
     def leave(self, symbol: str, client: int) -> None:

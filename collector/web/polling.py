@@ -6,7 +6,10 @@ import time
 from collections.abc import Callable
 from typing import Any, Final
 
+from collector.aggregator.telemetry.journal import Entry
+from collector.aggregator.telemetry.time_series import Point
 from collector.client.requests import AsyncRequestClient
+from collector.client.summary import read, read_markets, read_summary
 from collector.web.market_watch import Watching
 from collector.web.view_model import POINTS, Board
 
@@ -57,9 +60,9 @@ class Polling:
         self._board.grid((await self._ask("grid"))["grid"], time.monotonic())
         self._answered_at = time.time()
         if symbols := self._watching.symbols():
-            self._watching.rows((await self._ask("markets", symbols=symbols))["markets"])
+            self._watching.rows(read_markets(await self._ask("markets", symbols=symbols)))
         if time.monotonic() >= self._second_due:
-            self._board.status((await self._ask("status"))["status"])
+            self._board.status(read_summary(await self._ask("status")))
             await self.past()
             self._second_due = time.monotonic() + 1.0
 
@@ -78,13 +81,13 @@ class Polling:
         board = self._board
         found = await self._ask("events", after=board.last_event)
         if found["events"] or found["last"] != board.last_event:
-            board.events(found["events"], found["last"])
+            board.events(read(found, "events", list[Entry]), found["last"])
         now = int(time.time())
         board.clock_is(now)
         since = max(board.last_point + 1, now - POINTS)
         found = await self._ask("history", grain="second", since=since)
         if found["points"]:
-            board.points(found["points"])
+            board.points(read(found, "points", list[Point]))
 
     async def _ask(self, what: str, **fields: Any) -> dict[str, Any]:
         return await self._requests.ask(what, within_s=_ANSWER_S, **fields)

@@ -1,7 +1,11 @@
 """What the page shows of the summary: of bounded size, whatever goes wrong. Pure."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any, Final
+
+import msgspec
+
+from collector.client.summary import Hole, Summary
 
 _WHOLE: Final = (
     "markets",
@@ -25,31 +29,30 @@ _RANGES: Final = 5
 _TROUBLES: Final = 20
 
 
-def essentials(summary: Mapping[str, Any]) -> dict[str, Any]:
-    """Cut the summary down to what the page shows."""
+def essentials(summary: Summary) -> dict[str, Any]:
+    """Cut the summary down to what the page shows, as its JSON has it."""
     found = _some(summary, _WHOLE)
-    found["processes"] = [_some(process, _PROCESS) for process in summary["processes"]]
-    found["shards"] = [_some(shard, _SHARD) for shard in summary["shards"]]
+    found["processes"] = [_some(process, _PROCESS) for process in summary.processes]
+    found["shards"] = [_some(shard, _SHARD) for shard in summary.shards]
     found["breakers"] = _breakers(summary)
     found["holes"] = [
-        {"symbol": hole["symbol"], "heights": hole["heights"][:_RANGES]}
-        for hole in summary["holes"][:_HOLES]
+        Hole(symbol=hole.symbol, heights=hole.heights[:_RANGES]) for hole in summary.holes[:_HOLES]
     ]
-    found["holed"] = len(summary["holes"])
+    found["holed"] = len(summary.holes)
     return found
 
 
-def _some(row: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
-    return {name: row[name] for name in names if name in row}
+def _some(row: msgspec.Struct, names: Iterable[str]) -> dict[str, Any]:
+    return {name: getattr(row, name) for name in names}
 
 
-def _breakers(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _breakers(summary: Summary) -> list[dict[str, str]]:
     """List endpoints that are given a rest, each once."""
     seen = {
-        (endpoint["endpoint"], endpoint["breaker"]): endpoint["reason"]
-        for shard in summary["shards"]
-        for endpoint in shard["endpoints"]
-        if endpoint["breaker"] != "closed"
+        (endpoint.endpoint, endpoint.breaker): endpoint.reason
+        for shard in summary.shards
+        for endpoint in shard.endpoints
+        if endpoint.breaker != "closed"
     }
     return [
         {"endpoint": endpoint, "breaker": breaker, "reason": reason}

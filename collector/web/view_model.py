@@ -8,10 +8,13 @@ client skips states, never collects them. Pure: instants come in as arguments.
 
 import math
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from operator import itemgetter
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
+from collector.aggregator.telemetry.journal import Entry
+from collector.aggregator.telemetry.time_series import Point
+from collector.client.summary import Summary
 from collector.web.summary_subset import essentials
 
 EVENTS: Final = 300
@@ -22,6 +25,8 @@ ACTIVITY_HALF_S: Final = 2.0
 """Half-life of a market's activity once nothing more happens."""
 _EDGES: Final = (0.02, 0.3, 1.0, 3.0)
 """Events a second that separate the levels of activity, 0 to 4."""
+
+_Kept = TypeVar("_Kept", Entry, Point)
 
 Row = tuple[str, str, int, str, int]
 """Symbol, state, shard, reason, trades and book changes so far: what the aggregator says."""
@@ -71,13 +76,13 @@ class Board:
         self._listed: tuple[int, list[str]] = 0, []
         self._markets: dict[str, _Market] = {}
         self._taken_at = -math.inf
-        self._events: deque[tuple[int, dict[str, Any]]] = deque(maxlen=EVENTS)
+        self._events: deque[tuple[int, Entry]] = deque(maxlen=EVENTS)
         self.last_event = 0
-        self._points: deque[tuple[int, dict[str, Any]]] = deque(maxlen=POINTS)
+        self._points: deque[tuple[int, Point]] = deque(maxlen=POINTS)
 
     # ---- what comes in --------------------------------------------------------------
 
-    def status(self, summary: Mapping[str, Any]) -> None:
+    def status(self, summary: Summary) -> None:
         """Take the summary."""
         self.version += 1
         self._status = self.version, essentials(summary)
@@ -107,7 +112,7 @@ class Board:
         self.version += 1
         self._silent = self.version, since_ms
 
-    def events(self, entries: Iterable[dict[str, Any]], last: int) -> None:
+    def events(self, entries: Iterable[Entry], last: int) -> None:
         """Take entries of the journal, oldest first; a last id below ours begins it anew."""
         self.version += 1
         if last < self.last_event:
@@ -115,11 +120,11 @@ class Board:
         self._events.extend((self.version, entry) for entry in entries)
         self.last_event = last
 
-    def points(self, points: Iterable[dict[str, Any]]) -> None:
+    def points(self, points: Iterable[Point]) -> None:
         """Take points of the history, oldest first; those that are here already are skipped."""
         self.version += 1
         newest = self.last_point
-        self._points.extend((self.version, point) for point in points if point["ts"] > newest)
+        self._points.extend((self.version, point) for point in points if point.ts > newest)
 
     def clock_is(self, ts: int) -> None:
         """Forget points that are still to come: the clock was set back."""
@@ -131,11 +136,11 @@ class Board:
     @property
     def last_point(self) -> int:
         """When the newest point of the history begins, unix seconds; 0 without one."""
-        return int(self._points[-1][1]["ts"]) if self._points else 0
+        return self._points[-1][1].ts if self._points else 0
 
-    def history(self, since: float) -> list[dict[str, Any]]:
+    def history(self, since: float) -> list[Point]:
         """Return the points from an instant on."""
-        return [point for _, point in self._points if point["ts"] >= since]
+        return [point for _, point in self._points if point.ts >= since]
 
     def __contains__(self, symbol: str) -> bool:
         return symbol in self._markets
@@ -166,11 +171,9 @@ class Board:
         return found
 
 
-def _newer(
-    kept: "deque[tuple[int, dict[str, Any]]]", seen: int, limit: int
-) -> list[dict[str, Any]]:
+def _newer(kept: "deque[tuple[int, _Kept]]", seen: int, limit: int) -> list[_Kept]:
     """Return the newest entries after a version, oldest first."""
-    found: list[dict[str, Any]] = []
+    found: list[_Kept] = []
     for version, entry in reversed(kept):
         if version <= seen or len(found) == limit:
             break

@@ -9,7 +9,7 @@ import pytest
 from collector.aggregator.state.gap_log import GapLife
 from collector.aggregator.state.shard_sessions import ShardSession
 from collector.aggregator.telemetry.market_time_series import MarketTimes, Now
-from collector.aggregator.telemetry.time_series import Sample, Timeline
+from collector.aggregator.telemetry.time_series import Latency, Point, Sample, Timeline
 from collector.control.epochs import Epochs
 from collector.control.supervisor import ChildState, plan
 from collector.settings.parts import Supervision
@@ -59,6 +59,10 @@ def test_a_gap_with_a_smaller_id_is_another_gap_and_one_that_comes_again_is_not(
     assert (life.opened, life.closed, life.newest, life.gap) == (2, 2, 1_000, None)
 
 
+def _point(ts: int) -> Point:
+    return Point(ts, 1.0, 1.0, 5, 1.0, Latency(0.0, 0.0), {}, {})
+
+
 def test_history_goes_on_at_once() -> None:
     timeline, times, board = Timeline(), MarketTimes(), Board()
     for ts in (NOON, NOON + 1, NOON + 1 - HOUR, NOON + 2 - HOUR):
@@ -67,9 +71,9 @@ def test_history_goes_on_at_once() -> None:
     since = NOON + 2 - HOUR
     assert len(timeline.answer("second", since)["points"]) == 1
     assert times.answer("A", 1, grain="second", since=since)["ts"] == [since]
-    board.points([{"ts": NOON}, {"ts": NOON + 1}])
+    board.points([_point(NOON), _point(NOON + 1)])
     board.clock_is(since)
-    board.points([{"ts": since}])
+    board.points([_point(since)])
     assert board.last_point == since
 
 

@@ -15,6 +15,7 @@ import pytest
 
 from collector.client.requests import Refused, RequestClient
 from collector.settings.parts import requests_endpoint
+from tests.collector.client.test_summary import shape
 from tests.needs import PROMTOOL
 from tests.proxy import FaultProxy
 from tests.simulator import faults
@@ -67,6 +68,19 @@ def requests(running: Running) -> Iterator[RequestClient]:
     """Whom to ask."""
     with RequestClient(requests_endpoint(running.publish)) as asking:
         yield asking
+
+
+def test_the_answers_have_the_fields_order_and_types_of_the_golden_ones(
+    requests: RequestClient,
+) -> None:
+    golden = json.loads((_ROOT / "tests" / "golden" / "summary-chain-ws.json").read_text())
+    for what in ("status", "markets"):
+        known = shape(golden[what])
+        for place, kinds in shape(requests.ask(what, within_s=10.0)[what]).items():
+            # What is null or empty in one run need not be in another.
+            kinds -= {"dict of "}
+            if "NoneType" not in kinds | known.get(place, {"NoneType"}):
+                assert kinds <= known[place], place
 
 
 class Told:

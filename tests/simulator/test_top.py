@@ -132,10 +132,10 @@ async def test_a_killed_shard_is_seen_and_so_is_its_recovery(running: Running) -
         await top.eventually(lambda: any(row.state == "stale" for row in top.grid.rows))
         assert " X " in top.text
         events = top.app.screen.query_one(Events)
-        await top.eventually(lambda: any(e["kind"] == "restart" for e in events.picture.events))
+        await top.eventually(lambda: any(e.kind == "restart" for e in events.picture.events))
         await top.eventually(lambda: {r.state for r in top.grid.rows} == {"live"})
-        processes = {p["name"]: p for p in top.app.picture.summary["processes"]}
-        assert processes["shard 1"]["restarts"] == 1
+        processes = {p.name: p for p in top.app.picture.summary.processes}
+        assert processes["shard 1"].restarts == 1
 
 
 async def test_a_market_s_page_has_the_book_that_subscribers_have(running: Running) -> None:
@@ -196,8 +196,7 @@ async def test_an_aggregator_that_does_not_answer_is_told_and_its_return_too(
         await top.eventually(lambda: running.pid("aggregator") not in (0, aggregator))
         await top.eventually(
             lambda: (
-                top.app.picture.silent_since is None
-                and top.app.picture.summary["publisher_epoch"] > 1
+                top.app.picture.silent_since is None and top.app.picture.summary.publisher_epoch > 1
             )
         )
 

@@ -9,55 +9,19 @@ Pure: instants come in as ``now`` (monotonic seconds).
 """
 
 from collections import deque
-from collections.abc import Container, Iterable, Mapping
-from typing import Any, Final, TypeAlias
+from collections.abc import Container, Iterable, Iterator, Mapping
+from typing import Final, TypeAlias
 
-import msgspec
-
-from collector.aggregator.state.gap_log import GapLife
-from shards.protocol.control import MarketReport, Report, ResumePoint
+from collector.aggregator.state.market_state import NOBODY, UNOWNED, MarketState
+from collector.client.summary import BlockCounts, ChainFeed, Gaps, Hole
+from shards.protocol.control import Report, ResumePoint
 from shards.protocol.events import Gap
-from shards.protocol.ledger import MarketLedger
 from shards.protocol.settings import CHAIN, Market
 
-_BLOCK_NS: Final = 1_000_000_000
-"""More than a block takes, where blocks are to be counted in time."""
 SILENT_S: Final = 3.0
 """A shard that has not reported for so long cannot vouch for its markets."""
 GRACE_S: Final = 2.0
 """A block is due in every market so long after the first market had it."""
-
-
-UNOWNED: Final = -1
-"""The first shard that reports such a market owns it."""
-NOBODY: Final = -2
-"""Such a market is not collected."""
-
-
-class MarketState(msgspec.Struct, array_like=True):
-    """What is known of one market; encoded, it is the ledger that outlives the aggregator."""
-
-    market_id: str
-    shard: int = UNOWNED
-    """Its owner, the shard whose word counts."""
-    state: str = "pending"
-    reason: str = ""
-    first: int = 0
-    last: int = 0
-    replayed: list[tuple[int, int]] = []
-    missing: list[tuple[int, int]] = []
-    gaps: GapLife = msgspec.field(default_factory=GapLife)
-    resyncs: int = 0
-    earlier_resyncs: int = 0
-    """What former processes of its shard counted."""
-    epoch: int = 0
-    """Of the shard's process whose counts these are."""
-    since: int = 0
-    """The process that took it over from another shard answers for the blocks from here on."""
-    taken_by: int = 0
-    """Epoch of that process."""
-    audited_to: int = 0
-    """On indexer-grpc: the instant (ns) up to which its trades were compared."""
 
 
 Glance: TypeAlias = tuple[str, str, int, str, int]
@@ -91,7 +55,7 @@ class Coverage:
         self._weight_s = 0.0
         self._sampled_at: float | None = None
 
-    def begin_anew(self) -> dict[str, Any]:
+    def begin_anew(self) -> tuple[BlockCounts, Gaps]:
         """
         Close the ledger, because another chain took the place of this one, and begin a new one.
 
@@ -99,7 +63,7 @@ class Coverage:
             How the old one stood in the end.
 
         """
-        closed = self.blocks() | {"gaps": self.gaps()}
+        closed = self.blocks(), self.gaps()
         for market_id, state in self.states.items():
             fresh = MarketState(market_id, state.shard)
             fresh.state, fresh.reason = "pending", "the chain was replaced"
@@ -174,7 +138,7 @@ class Coverage:
         for market in report.markets:
             state = self.states.get(market.market_id)
             if state is not None and state.shard in (report.shard, UNOWNED):
-                _update_state(state, market, report)
+                state.update(market, report)
         if report.head > self.head:
             self.head = report.head
             self._heads.append((now, report.head))
@@ -185,16 +149,7 @@ class Coverage:
             state = self.states.get(market.market_id)
             if state is None or not market.first or state.shard not in (report.shard, UNOWNED):
                 continue
-            if state.since and report.epoch == state.taken_by:
-                _continue_ledger(state, market)
-                continue
-            # A shard that resumes reports the whole ledger, its predecessors' included.
-            state.since = 0
-            state.first = market.first
-            state.last = market.last
-            state.replayed = market.replayed
-            state.missing = market.missing
-            state.audited_to = market.audited_to
+            state.account(market, report.epoch)
 
     def gap(self, event: Gap) -> None:
         """Take a gap that is being announced."""
@@ -212,17 +167,7 @@ class Coverage:
         for market_id in market_ids:
             state = self.states.get(market_id)
             if state is not None and state.first:
-                ledger = MarketLedger(state.first, state.last, state.replayed, state.missing)
-                if again:
-                    ledger.rewind(max(state.first - 1, state.last - again))
-                points[market_id] = ResumePoint(
-                    ledger.first,
-                    ledger.last,
-                    list(ledger.replayed),
-                    list(ledger.missing),
-                    state.gaps.gap,
-                    max(0, state.audited_to - again * _BLOCK_NS),
-                )
+                points[market_id] = state.resume_point(again)
         return points
 
     # ---- what is known --------------------------------------------------------------
@@ -247,7 +192,7 @@ class Coverage:
 
     def accounted(self) -> int:
         """Return the height through which every market's blocks are accounted for."""
-        return min((state.last for state in self.states.values() if _collected(state)), default=0)
+        return min((state.last for state in self.states.values() if state.is_collected), default=0)
 
     def ahead(self) -> dict[str, int]:
         """Return, by symbol, the markets that are accounted for further than all are."""
@@ -286,16 +231,16 @@ class Coverage:
             counts[name] = counts.get(name, 0) + 1
         return counts
 
-    def chain_feed(self, now: float) -> dict[str, Any] | None:
+    def chain_feed(self, now: float) -> ChainFeed | None:
         """Describe the chain's own feed; None where it is not collected."""
         state = self.states.get(CHAIN.market_id)
         if state is None:
             return None
-        return {"state": self.state_of(state, now), "shard": state.shard, "height": state.last}
+        return ChainFeed(state=self.state_of(state, now), shard=state.shard, height=state.last)
 
     def coverage(self, now: float) -> float:
         """Return live ÷ (requested - inactive), 0 where there is nothing to cover."""
-        return coverage(self.counts(now))
+        return live_share(self.counts(now))
 
     def sample(self, now: float) -> None:
         """Weigh the coverage since the last sample into its mean."""
@@ -324,7 +269,7 @@ class Coverage:
         # Of a market that was let go none is due.
         return behind if behind > 0 and state.state != "inactive" else 0
 
-    def blocks(self) -> dict[str, int]:
+    def blocks(self) -> BlockCounts:
         """
         Add the ledgers up, one count for each block of each market.
 
@@ -345,20 +290,20 @@ class Coverage:
                 replayed += _size(state.replayed)
             if state.missing:
                 missing += _size(state.missing)
-        return {
-            "first": first,
-            "last": last,
-            "due": due,
-            "received": due - replayed - missing,
-            "replayed": replayed,
-            "missing": missing,
-        }
+        return BlockCounts(
+            first=first,
+            last=last,
+            due=due,
+            received=due - replayed - missing,
+            replayed=replayed,
+            missing=missing,
+        )
 
     def completeness(self) -> float:
         """Return (received + replayed) ÷ due; 0 before the first block."""
-        return completeness(self.blocks())
+        return self.blocks().completeness
 
-    def gaps(self) -> dict[str, int]:
+    def gaps(self) -> Gaps:
         """Count the gaps that were announced, of all markets."""
         opened = sum(state.gaps.opened for state in self.states.values())
         closed = sum(state.gaps.closed for state in self.states.values())
@@ -366,18 +311,18 @@ class Coverage:
         ended = sum(
             s.gaps.opened - s.gaps.closed for s in self.states.values() if s.shard == NOBODY
         )
-        return {"opened": opened, "closed": closed, "open": opened - closed - ended}
+        return Gaps(opened=opened, closed=closed, open=opened - closed - ended)
 
-    def holes(self) -> list[dict[str, Any]]:
+    def holes(self) -> list[Hole]:
         """List what is missing, as ranges of heights per market."""
-        holes: list[dict[str, Any]] = []
+        holes = []
         for state in self.states.values():
             ranges = list(state.missing)
-            if self.provable and _collected(state) and self._settled > state.last:
+            if self.provable and state.is_collected and self._settled > state.last:
                 ranges.append((state.last + 1, self._settled))
             if ranges:
                 symbol = self._markets[state.market_id].symbol
-                holes.append({"symbol": symbol, "heights": ranges})
+                holes.append(Hole(symbol=symbol, heights=ranges))
         return holes
 
     def glance(self, now: float, events: Mapping[str, int]) -> list[Glance]:
@@ -388,84 +333,28 @@ class Coverage:
                 self.state_of(state, now),
                 max(state.shard, -1),
                 state.reason,
-                events.get(market_id, 0),
+                events.get(market.market_id, 0),
             )
-            for market_id, state in self.states.items()
-            if (market := self._markets[market_id]).type != "chain"
+            for market, state in self.shown()
         ]
 
-    def detail(
-        self,
-        now: float,
-        extra: Mapping[str, Mapping[str, Any]],
-        symbols: Container[str] | None = None,
-    ) -> list[dict[str, Any]]:
-        """Describe every market, or those, with what is known elsewhere, by market id."""
-        rows = []
+    def shown(self, symbols: Container[str] | None = None) -> Iterator[tuple[Market, MarketState]]:
+        """Yield the markets that people see, all or those; the chain's own feed is none."""
         for market_id, state in self.states.items():
             market = self._markets[market_id]
-            if market.type == "chain" or (symbols is not None and market.symbol not in symbols):
-                continue
-            rows.append(
-                {
-                    "market_id": market_id,
-                    "ticker": market.ticker,
-                    "symbol": market.symbol,
-                    "type": market.type,
-                    "status": self._status[market_id],
-                    "shard": max(state.shard, -1),
-                    "state": self.state_of(state, now),
-                    "reason": state.reason,
-                    "height": state.last,
-                    **extra.get(market_id, {}),
-                }
-            )
-        return rows
+            if market.type != "chain" and (symbols is None or market.symbol in symbols):
+                yield market, state
+
+    def status(self, market_id: str) -> str:
+        """Return a market's status as the chain lists it now."""
+        return self._status[market_id]
 
 
-def coverage(counts: Mapping[str, int]) -> float:
+def live_share(counts: Mapping[str, int]) -> float:
     """Return live ÷ (requested - inactive) of counted states, 0 where there is nothing to cover."""
     wanted = sum(counts.values()) - counts.get("inactive", 0)
     return counts.get("live", 0) / wanted if wanted else 0.0
 
 
-def completeness(blocks: Mapping[str, int]) -> float:
-    """Return (received + replayed) ÷ due of counted blocks; 0 before the first one."""
-    due = blocks["due"]
-    return (blocks["received"] + blocks["replayed"]) / due if due else 0.0
-
-
 def _size(ranges: Iterable[tuple[int, int]]) -> int:
     return sum(last - first + 1 for first, last in ranges)
-
-
-def _collected(state: MarketState) -> bool:
-    """Whether blocks of this market are due: it has joined, and was not let go since."""
-    return state.first > 0 and state.state != "inactive"
-
-
-def _continue_ledger(state: MarketState, market: MarketReport) -> None:
-    """Add what the new owner has to what the one before it accounted for."""
-    before = MarketLedger(
-        state.first, max(state.last, state.since - 1), state.replayed, state.missing
-    )
-    # Its own account of earlier blocks is of frames that were not needed.
-    before.rewind(state.since - 1)
-    for ranges, found in ((before.replayed, market.replayed), (before.missing, market.missing)):
-        for first, last in found:
-            ranges.add(max(first, state.since), last)
-    state.last = max(market.last, state.since - 1)
-    state.replayed, state.missing = list(before.replayed), list(before.missing)
-    state.audited_to = market.audited_to
-
-
-def _update_state(state: MarketState, market: MarketReport, report: Report) -> None:
-    if (state.shard, state.epoch) != (report.shard, report.epoch):
-        # Another process counts from 0: what its predecessor counted is history. The same
-        # process goes on counting, also when it is the aggregator that was restarted.
-        state.earlier_resyncs += state.resyncs
-    state.shard = report.shard
-    state.epoch = report.epoch
-    state.state = market.state
-    state.reason = market.reason
-    state.resyncs = market.resyncs

@@ -5,12 +5,12 @@ A *run* is one `collector start`; its aggregator may be replaced, and goes on wi
 Pure: instants come in as arguments.
 """
 
-from collections.abc import Mapping
-from typing import Any, Self
+from typing import Self
 
 import msgspec
 
-from collector.aggregator.state.coverage import NOBODY, UNOWNED, MarketState
+from collector.aggregator.state.market_state import NOBODY, UNOWNED, MarketState
+from collector.client.summary import BlockCounts, FormerChain, Gaps, TakenUp
 from collector.settings.parts import AggregatorConfig
 from shards.protocol.chain import Chain
 
@@ -23,22 +23,10 @@ class Saved(msgspec.Struct, kw_only=True):
     markets: list[MarketState] = []
     chain: Chain = Chain()
     """Which chain it is the ledger of."""
-    former: list[dict[str, Any]] = []
+    former: list[FormerChain] = []
     """The ledgers of the chains before it, as they were closed."""
     epoch: int = 0
     """The publisher epoch; the next one is above it."""
-
-
-class TakenUp(msgspec.Struct, frozen=True):
-    """What a run found of the run before it."""
-
-    markets: int
-    """How many had blocks accounted for."""
-    lowest: int
-    """The lowest of the heights through which they were."""
-    highest: int
-    """The highest of them."""
-    saved_at: int
 
 
 class Saving(msgspec.Struct):
@@ -58,7 +46,7 @@ class Run(msgspec.Struct):
     config: AggregatorConfig
     chain: Chain
     """Which chain is collected."""
-    former: list[dict[str, Any]]
+    former: list[FormerChain]
     """The ledgers of the chains before it, as they were closed."""
     saving: Saving
     revision: int
@@ -75,20 +63,19 @@ class Run(msgspec.Struct):
         config = msgspec.structs.replace(config, epoch=epoch)
         return cls(config, saved.chain, saved.former, saving, config.revision)
 
-    def begin_chain(self, chain: Chain, closed: Mapping[str, Any], ts: int) -> int:
-        """
-        Go on with another chain, under another epoch; ``closed`` is the ledger of the one before.
-
-        Returns:
-            The last block of the one before.
-
-        """
+    def begin_chain(self, chain: Chain, blocks: BlockCounts, gaps: Gaps, ts: int) -> None:
+        """Go on with another chain, under another epoch; the counts are of the one before."""
         before, config = self.chain, self.config
-        entry = {"id": before.id, "generation": before.generation, "until": ts, **closed}
-        self.former = [*self.former[-9:], entry]
+        closed = FormerChain(
+            id=before.id,
+            generation=before.generation,
+            until=ts,
+            gaps=gaps,
+            **msgspec.structs.asdict(blocks),
+        )
+        self.former = [*self.former[-9:], closed]
         self.chain = chain
         self.config = msgspec.structs.replace(config, epoch=max(ts, config.epoch + 1))
-        return int(closed["last"])
 
     def saved(self, markets: list[MarketState], ts: int) -> Saved:
         """Return what is to be saved."""
@@ -118,4 +105,6 @@ def _take_up(saved: Saved) -> TakenUp | None:
         state.since = 0
     if not lasts:
         return None
-    return TakenUp(len(lasts), min(lasts), max(lasts), saved.saved_at)
+    return TakenUp(
+        markets=len(lasts), lowest=min(lasts), highest=max(lasts), saved_at=saved.saved_at
+    )

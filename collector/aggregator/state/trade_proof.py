@@ -7,7 +7,7 @@ highest number says. Only with every market of the network subscribed: of a subs
 are the rule. Pure.
 """
 
-from typing import Any
+from collector.client.summary import Proof
 
 
 class TradeProof:
@@ -78,15 +78,12 @@ class TradeProof:
             else:
                 self.holes = [*self.holes[-99:], done]
 
-    def summary(self) -> dict[str, Any]:
+    def summary(self) -> Proof:
         """Say whether it is provable, and what was proved so far."""
         if self._unprovable:
-            return {"provable": False, "reason": f"not provable: {self._unprovable}"}
+            return Proof(reason=f"not provable: {self._unprovable}")
         if not self.every_market:
-            return {"provable": False, "reason": "not provable: subset of the network's markets"}
-        return {
-            "provable": True,
-            "whole": self.whole,
-            "holes": len(self.holes),
-            "heights": self.holes[-10:],
-        }
+            return Proof(reason="not provable: subset of the network's markets")
+        return Proof(
+            provable=True, whole=self.whole, holes=len(self.holes), heights=self.holes[-10:]
+        )

@@ -5,14 +5,15 @@ The aggregator only hands over what it has; text is made of it elsewhere (servin
 """
 
 from collections.abc import Iterable
-from typing import Any
 
 import msgspec
 
 from collector.aggregator.aggregator import Aggregator
 from collector.aggregator.status import summary as status
+from collector.aggregator.telemetry.activity_meter import Counts
 from collector.aggregator.telemetry.latency_summary import shard_hops
 from collector.aggregator.telemetry.process_table import ProcessRow
+from collector.client.summary import Summary
 from shards.protocol.histograms import Histogram, Vitals
 from shards.runtime.loop_monitor import Watched
 
@@ -42,7 +43,7 @@ class MarketMeasures(msgspec.Struct):
 class Measures(msgspec.Struct):
     """Everything at one instant."""
 
-    summary: dict[str, Any]
+    summary: Summary
     shards: dict[int, ShardMeasures]
     block_span: Histogram
     vitals: dict[str, Vitals]
@@ -90,15 +91,15 @@ def _markets(aggregator: Aggregator, now: float, limit: int) -> list[MarketMeasu
     found = []
     for symbol, market_id in symbols[:limit]:
         state = coverage.states[market_id]
-        row = counts.get(market_id, {})
+        row = counts.get(market_id, Counts())
         found.append(
             MarketMeasures(
                 symbol,
                 coverage.state_of(state, now),
                 state.last,
                 coverage.missing(state),
-                row.get("trades", 0),
-                row.get("book_updates", 0),
+                row.trades,
+                row.book_updates,
                 state.gaps.opened,
                 state.earlier_resyncs + state.resyncs,
             )

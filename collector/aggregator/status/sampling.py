@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from collector.aggregator.aggregator import Aggregator
-from collector.aggregator.state.coverage import coverage as covered
+from collector.aggregator.state.coverage import live_share
 from collector.aggregator.telemetry.market_time_series import Now
 from collector.aggregator.telemetry.process_table import Processes
 from collector.aggregator.telemetry.time_series import Sample, Use
@@ -55,7 +55,7 @@ class Sampler:
         self._looked_at, self._published = now, aggregator.publisher.published
         return Sample(
             ts=ts // 1_000_000_000,
-            coverage=covered(counts),
+            coverage=live_share(counts),
             completeness=coverage.completeness(),
             live=counts.get("live", 0),
             frames_per_s=published / max(elapsed_s, 0.001),

@@ -1,7 +1,7 @@
 """How active each market is while it is collected: by what was heard, and before that by evidence."""
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -12,6 +12,25 @@ OF_LATE_S: Final = 300.0
 """A market that changed within so long is active."""
 _RATE_S: Final = 60.0
 """Time over which changes are averaged."""
+
+
+class Counts(msgspec.Struct):
+    """What was published of one market."""
+
+    trades: int = 0
+    book_updates: int = 0
+    sequence: int = -1
+    """Of its book; -1 before the first."""
+
+
+class Activity(NamedTuple):
+    """How active one market is."""
+
+    level: Level
+    changes_per_s: float
+    weight: float
+    volume: float | None
+    volume_blocks: int
 
 
 class _Heard(msgspec.Struct):
@@ -37,7 +56,7 @@ class ActivityMeter:
         self._heard: dict[str, _Heard] = {}
         self._looked_at: float | None = None
 
-    def look(self, counts: Mapping[str, Mapping[str, int]], now: float) -> None:
+    def look(self, counts: Mapping[str, Counts], now: float) -> None:
         """Take in the counts of trades and book updates by market id; about once a second."""
         elapsed_s = now - self._looked_at if self._looked_at is not None else 0.0
         self._looked_at = now
@@ -46,11 +65,11 @@ class ActivityMeter:
             heard = self._heard.get(market_id)
             if heard is None:
                 heard = self._heard[market_id] = _Heard(since=now)
-            changes = count["trades"] + count["book_updates"]
+            changes = count.trades + count.book_updates
             # Fewer than before: this aggregator's successor counts from 0.
             new = max(0, changes - heard.changes)
             heard.changes = changes
-            mark = (count.get("sequence", 0), count["trades"])
+            mark = (max(count.sequence, 0), count.trades)
             if mark != heard.mark:
                 if heard.mark != (0, 0):
                     heard.changed_at = now
@@ -70,14 +89,14 @@ class ActivityMeter:
         # What was active before we came, and has been silent ever since, is so no more.
         return "quiet" if found == "active" and listened_s > OF_LATE_S else found
 
-    def row(self, market_id: str, now: float, block_time_s: float) -> dict[str, Any]:
+    def measured(self, market_id: str, now: float, block_time_s: float) -> Activity:
         """Describe a market: its level, its pace, and what it weighs in a split."""
-        heard = self._heard.get(market_id, _Heard())
+        rate = self._heard.get(market_id, _Heard()).rate
         evidence = self._assessed.get(market_id, NOTHING)
-        return {
-            "activity": self.level(market_id, now),
-            "changes_per_s": round(heard.rate, 3),
-            "weight": round(activity.measured_weight(heard.rate * block_time_s), 2),
-            "volume": evidence.volume,
-            "volume_blocks": evidence.blocks,
-        }
+        return Activity(
+            self.level(market_id, now),
+            round(rate, 3),
+            round(activity.measured_weight(rate * block_time_s), 2),
+            evidence.volume,
+            evidence.blocks,
+        )

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from collector.aggregator.state.coverage import Coverage
 from collector.aggregator.telemetry.journal import Journal
 from collector.aggregator.telemetry.process_table import ProcessRow
+from collector.client.summary import process_name
 from shards.protocol.control import Report
 from shards.protocol.events import Gap
 
@@ -53,7 +54,7 @@ class ChangeDetector:
     def stop(self, shard: int) -> None:
         """This shard is gone for good: its word on the chain counts no more."""
         self._shards.pop(shard, None)
-        self._pids.pop(f"shard {shard}", None)
+        self._pids.pop(process_name(shard), None)
 
     def _connections(self, report: Report, shard: _Shard) -> None:
         if report.connects > shard.connects:
@@ -136,7 +137,7 @@ class ChangeDetector:
             # A new aggregator has seen nobody before; its own restart is worth telling.
             if pid and pid != before and (before or (name == "aggregator" and row.restarts)):
                 text = f"{name} restarted, start {row.restarts + 1}"
-                self._journal.add("restart", text, ts=ts, shard=_number(name), reason=row.ended)
+                self._journal.add("restart", text, ts=ts, shard=row.shard, reason=row.ended)
             if pid:
                 self._pids[name] = pid
 
@@ -144,9 +145,3 @@ class ChangeDetector:
 def _untold(state: str) -> str:
     """Why a market is in a state that its shard did not report."""
     return "not active on the chain" if state == "inactive" else "its shard does not report"
-
-
-def _number(process: str) -> int | None:
-    """Return the number in a process's name, if it is a shard's."""
-    kind, _, number = process.partition(" ")
-    return int(number) if kind == "shard" and number.isdecimal() else None

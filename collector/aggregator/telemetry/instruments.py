@@ -1,7 +1,6 @@
 """Everything that the aggregator measures and remembers about itself and its shards. Pure."""
 
 from collections.abc import Iterable
-from typing import Any
 
 from collector.aggregator.state.coverage import Coverage
 from collector.aggregator.telemetry.activity_meter import ActivityMeter
@@ -11,6 +10,7 @@ from collector.aggregator.telemetry.latency import Latencies
 from collector.aggregator.telemetry.latency_summary import Budgets
 from collector.aggregator.telemetry.market_time_series import MarketTimes
 from collector.aggregator.telemetry.time_series import Timeline
+from collector.client.summary import Recorder
 from collector.markets.activity import Assessment
 
 
@@ -28,5 +28,5 @@ class Telemetry:
         self.activity = ActivityMeter(assessed)
         self.latencies = Latencies()
         self.budgets = Budgets()
-        self.recorder: dict[str, Any] | None = None
+        self.recorder: Recorder | None = None
         """How the recorder stands, as the coordinator last said; None without one."""

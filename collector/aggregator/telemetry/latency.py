@@ -18,8 +18,9 @@ the epoch.
 
 from collections import defaultdict, deque
 from collections.abc import Iterable
-from typing import Any, Final
+from typing import Final
 
+from collector.client.summary import ClockCheck, Offset
 from shards.protocol.frames import KIND_BY_CHANNEL, LATE, BatchHeader, Record
 from shards.protocol.histograms import Histogram, Turns
 
@@ -219,12 +220,11 @@ class Clock:
             self._height = height
             self._late.append(late)
 
-    def summary(self) -> dict[str, Any]:
+    def summary(self) -> ClockCheck:
         """Say how far apart the clocks seem, and whether to trust ``block_to_recv``."""
         late = sorted(self._late)
         if not late:
-            offset = dict.fromkeys(("min", "p50", "max"), 0.0)
-            return {"trusted": False, "reason": "no block yet", "blocks": 0, "offset_ms": offset}
+            return ClockCheck(reason="no block yet")
         half = late[len(late) // 2]
         reason = ""
         if late[0] < 0:
@@ -237,12 +237,8 @@ class Clock:
                 f"blocks come {half / 1e9:.0f} s after their time: our clock is ahead of the "
                 "validators' clocks, or the node is behind the chain"
             )
-        return {
-            "trusted": not reason,
-            "reason": reason,
-            "blocks": len(late),
-            "offset_ms": {"min": late[0] / 1e6, "p50": half / 1e6, "max": late[-1] / 1e6},
-        }
+        offset = Offset(min=late[0] / 1e6, p50=half / 1e6, max=late[-1] / 1e6)
+        return ClockCheck(trusted=not reason, reason=reason, blocks=len(late), offset_ms=offset)
 
 
 def merged(histograms: Iterable[Histogram]) -> Histogram:

@@ -6,11 +6,12 @@ frames wait, and several may ask. Pure.
 """
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
 from collector.aggregator.telemetry.latency import Latencies, merged
+from collector.client.summary import ChannelLatency, Hops, Latency
 from shards.protocol.histograms import Histogram, ShardStats
 
 _FRESH_S: Final = 1.0
@@ -19,9 +20,9 @@ _FRESH_S: Final = 1.0
 class Budget(msgspec.Struct):
     """The figures, by hop."""
 
-    total: dict[str, Any] = {}
-    channels: dict[str, Any] = {}
-    shards: dict[int, dict[str, Any]] = {}
+    total: Hops = {}
+    channels: dict[str, ChannelLatency] = {}
+    shards: dict[int, Hops] = {}
 
 
 class Budgets:
@@ -73,17 +74,17 @@ def _make(latencies: Latencies, stats: Mapping[int, ShardStats]) -> Budget:
     return Budget(
         _figures(total),
         {
-            channel: {"latency_us": _figures({"recv_to_aggregator": histogram})}
+            channel: ChannelLatency(latency_us=_figures({"recv_to_aggregator": histogram}))
             for channel, histogram in channels.items()
         },
         shards,
     )
 
 
-def _figures(hops: Mapping[str, Histogram]) -> dict[str, Any]:
+def _figures(hops: Mapping[str, Histogram]) -> Hops:
     return {hop: latency_us(histogram) for hop, histogram in hops.items()}
 
 
-def latency_us(histogram: Histogram) -> dict[str, float]:
+def latency_us(histogram: Histogram) -> Latency:
     """Return a histogram's count and quantiles."""
-    return {"count": histogram.number} | histogram.summary_us()
+    return Latency(count=histogram.number, **histogram.summary_us())

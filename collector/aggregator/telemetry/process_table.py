@@ -1,7 +1,6 @@
 """The collector's processes and what they use, as the coordinator last said. Pure."""
 
 from collections.abc import Iterator
-from typing import Any
 
 import msgspec
 
@@ -27,7 +26,9 @@ class ProcessRow(msgspec.Struct, kw_only=True):
 
     name: str
     pid: int
-    restarts: int
+    shard: int | None = None
+    """Its number, if it is a shard."""
+    restarts: int = 0
     ended: str = ""
     """How its last process ended."""
     use: Use = msgspec.field(default_factory=Use)
@@ -39,16 +40,9 @@ class Processes:
     def __init__(self) -> None:
         self._rows: list[ProcessRow] = []
 
-    def tell(self, rows: Any) -> list[ProcessRow]:
-        """
-        Take the coordinator's list.
-
-        Raises:
-            msgspec.ValidationError: If it is none.
-
-        """
-        self._rows = msgspec.convert(rows, list[ProcessRow])
-        return self._rows
+    def take(self, rows: list[ProcessRow]) -> None:
+        """Take the coordinator's list."""
+        self._rows = rows
 
     def __iter__(self) -> Iterator[ProcessRow]:
         return iter(self._rows)

@@ -14,7 +14,7 @@ import zmq
 
 from collector.aggregator.aggregator import Aggregator
 from collector.aggregator.publisher import Publisher
-from collector.aggregator.state.coverage import MarketState
+from collector.aggregator.state.market_state import MarketState
 from collector.aggregator.state.saved import Saved
 from collector.settings.parts import AggregatorConfig, Steering
 from shards.protocol import frames

@@ -10,6 +10,7 @@ import zmq
 
 from collector.aggregator.aggregator import OWN_SHARD, Aggregator
 from collector.aggregator.publisher import Publisher
+from collector.aggregator.telemetry.activity_meter import Counts
 from collector.settings.parts import AggregatorConfig
 from shards.protocol import frames
 from shards.protocol.channels import DEFAULT_CHANNELS
@@ -142,8 +143,8 @@ def test_frames_go_out_under_their_topics_numbered_per_topic(bench: Bench) -> No
     ]
     assert {(f.publisher_epoch, f.shard, f.epoch) for f, _ in out} == {(PUBLISHER, 0, EPOCH)}
     assert bench.aggregator.publisher.published == 5
-    counts = {"trades": 4, "book_updates": 2, "sequence": 2}
-    assert bench.aggregator.topics.counts()[MARKET.market_id].items() >= counts.items()
+    counts = Counts(trades=4, book_updates=2, sequence=2)
+    assert bench.aggregator.topics.counts()[MARKET.market_id] == counts
 
 
 # ---- fencing ----------------------------------------------------------------------------
@@ -171,7 +172,7 @@ def test_an_older_process_that_reports_is_told_to_stop_and_changes_nothing(bench
     bench.start_shard(EPOCH)
     old = report(market_report(MARKET.market_id, 100, 200), epoch=EPOCH - 1, kept=0)
     assert bench.report(old)
-    assert bench.aggregator.coverage.blocks()["due"] == 0
+    assert bench.aggregator.coverage.blocks().due == 0
     assert bench.aggregator.coverage.coverage(NOW) == 0.0
 
 

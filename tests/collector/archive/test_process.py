@@ -11,6 +11,7 @@ from collector.archive.additions import add
 from collector.archive.files import open_archive, writing
 from collector.archive.process import RecordConfig, Recording, recover
 from collector.archive.reading import read
+from collector.client.summary import ChainIdentity, Summary
 from shards.protocol.errors import ConfigError
 from tests.collector.archive import written
 from tests.collector.archive.written import DAY, SPAN, SYMBOL, entry, sealed, trades
@@ -21,15 +22,19 @@ def _recording(root: Path) -> Recording:
     return Recording(RecordConfig(to=str(root), connect="tcp://127.0.0.1:1"), root, info)
 
 
+def _of_chain(chain_id: str) -> Summary:
+    return Summary(chain=ChainIdentity(id=chain_id))
+
+
 async def test_the_facts_of_another_chain_are_refused_by_name(tmp_path: Path) -> None:
-    _recording(tmp_path)._meet({"chain": {"id": "injective-1"}})
+    _recording(tmp_path)._meet(_of_chain("injective-1"))
     assert open_archive(tmp_path).chain_id == "injective-1"
     again = _recording(tmp_path)
-    again._meet({"chain": {"id": "injective-1"}})
+    again._meet(_of_chain("injective-1"))
     with pytest.raises(
         ConfigError, match=r"holds the chain injective-1, and .* collects injective-888"
     ):
-        again._meet({"chain": {"id": "injective-888"}})
+        again._meet(_of_chain("injective-888"))
 
 
 def test_a_second_writer_is_told_who_the_first_is(tmp_path: Path) -> None:

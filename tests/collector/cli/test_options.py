@@ -270,11 +270,12 @@ def test_a_full_disk_at_the_end_does_not_cost_the_summary(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from collector.cli import summary_file
+    from collector.client.summary import Summary
     from shards.protocol.errors import ConfigError
 
     with pytest.raises(ConfigError, match="cannot be written: No space left on device"):
-        summary_file.write("/dev/full", {"coverage": 1})
-    assert '"coverage": 1' in capsys.readouterr().err
+        summary_file.write("/dev/full", Summary(version="1.2.3"))
+    assert '"version": "1.2.3"' in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("help_option", ["-h", "--help"])

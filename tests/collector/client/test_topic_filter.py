@@ -5,11 +5,12 @@ from collections import deque
 import pytest
 
 from collector.client.subscriber import Subscriber
+from collector.client.summary import MarketStatus
 from collector.client.topic_filter import Wanted, known_symbols
 from shards.protocol.frames import topic
 from shards.protocol.text import symbol_of
 
-MARKETS = [{"market_id": "0xa", "symbol": "INJ-USDT"}]
+MARKETS = [MarketStatus(market_id="0xa", symbol="INJ-USDT")]
 
 
 def test_blocks_are_wanted_whatever_the_markets_are() -> None:
@@ -37,14 +38,14 @@ def test_an_oracles_symbol_is_matched_like_a_markets() -> None:
 )
 def test_a_listed_name_is_found_whatever_is_in_it(ticker: str) -> None:
     symbol = symbol_of(ticker)
-    listed = [*MARKETS, {"market_id": "0xb", "symbol": symbol, "ticker": ticker}]
+    listed = [*MARKETS, MarketStatus(market_id="0xb", symbol=symbol, ticker=ticker)]
     assert known_symbols([ticker], listed) == known_symbols([symbol], listed) == [symbol]
     assert known_symbols(["0xB"], listed) == [symbol]
     assert Wanted([symbol], ["book"]).matches(topic("book", symbol))
 
 
 def test_a_ticker_of_several_markets_means_all_of_them() -> None:
-    twins = [{"market_id": f"0x{n}", "symbol": f"A-B-{n}", "ticker": "A/B"} for n in (1, 2)]
+    twins = [MarketStatus(market_id=f"0x{n}", symbol=f"A-B-{n}", ticker="A/B") for n in (1, 2)]
     assert known_symbols(["A/B"], twins) == ["A-B-1", "A-B-2"]
 
 
@@ -67,7 +68,7 @@ def test_names_match_in_any_case_where_they_have_small_letters() -> None:
     assert wanted.matches("book.STINJ-USDT.")
     assert not wanted.matches("book.INJ-USDT-PERP.")
     assert not Wanted(["STINJ-USDT"], ["book"]).matches("book.stINJ-USDT.")
-    known = [{"symbol": "INJ-USDT", "market_id": "0x1"}]
+    known = [MarketStatus(symbol="INJ-USDT", market_id="0x1")]
     assert known_symbols(["inj/usdt"], known) == ["INJ-USDT"]
 
 

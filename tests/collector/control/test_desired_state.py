@@ -5,6 +5,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from collector.aggregator.coordination import PendingCommand
 from collector.control.desired_state import Fleet, Selection
 from collector.control.placement import Assignment
 from collector.markets.selection import with_symbols
@@ -28,8 +29,8 @@ def fleet(*patterns: str, shards: int = 2, markets: int = 4) -> Fleet:
     return Fleet(FOUND, Assignment(frozenset(range(shards)), wanted), selected, LIMITS)
 
 
-def order(kind: str, **fields: Any) -> dict[str, Any]:
-    return {"token": f"{kind}-{fields}", "kind": kind, **fields}
+def order(kind: str, **fields: Any) -> PendingCommand:
+    return PendingCommand(f"{kind}-{fields}", {"kind": kind, **fields})
 
 
 def settle(mine: Fleet) -> None:
@@ -50,20 +51,20 @@ def test_an_order_is_done_when_it_shows_and_the_next_one_waits_for_that() -> Non
     mine.order([first, second], {})
     revision = mine.revision
     assert mine.is_busy
-    assert mine.answers[first["token"]]["state"] == "moving"
+    assert mine.answers[first.token]["state"] == "moving"
     mine.arrived([], [0, 1, 2], revision - 1)
     mine.arrived(["0xmoving"], [0, 1, 2], revision)
     mine.arrived([], [0, 1], revision)
-    assert mine.answers[first["token"]]["state"] == "moving", "not before it shows"
-    assert second["token"] not in mine.answers
+    assert mine.answers[first.token]["state"] == "moving", "not before it shows"
+    assert second.token not in mine.answers
     settle(mine)
-    done = mine.answers[first["token"]]
+    done = mine.answers[first.token]
     assert done == {
         "state": "done",
         "text": "moved 1 market: 4 markets, shard 0: 1, shard 1: 2, shard 2: 1",
     }
     mine.order([first, second], {})
-    assert mine.answers[second["token"]]["state"] == "moving"
+    assert mine.answers[second.token]["state"] == "moving"
     assert mine.spare([0, 1, 2], {0: 1, 1: 2}, mine.revision) == [], "it still has a market"
     assert mine.spare([0, 1, 2], {0: 0, 1: 2, 2: 2}, mine.revision) == [0]
     assert mine.spare([0, 1, 2], {0: 0}, mine.revision - 1) == [], "that is of another assignment"
@@ -80,14 +81,14 @@ def test_an_order_is_done_when_it_shows_and_the_next_one_waits_for_that() -> Non
         (order("dance"), "Invalid enum value 'dance'"),
     ],
 )
-def test_what_cannot_be_is_refused_in_a_sentence(asked: dict[str, Any], why: str) -> None:
+def test_what_cannot_be_is_refused_in_a_sentence(asked: PendingCommand, why: str) -> None:
     mine = fleet()
     mine.order([asked], {})
     if mine.wants_listing:
         mine.listed(FOUND, 1)
         mine.order([asked], {})
-    assert mine.answers[asked["token"]]["state"] == "refused"
-    assert why in mine.answers[asked["token"]]["text"]
+    assert mine.answers[asked.token]["state"] == "refused"
+    assert why in mine.answers[asked.token]["text"]
     assert (mine.revision, mine.is_busy) == (1, False)
 
 
@@ -96,12 +97,12 @@ def test_a_market_that_was_listed_a_moment_ago_is_found_by_looking_again() -> No
     asked = order("add", markets=["atom/usdt"])
     mine.order([asked], {})
     assert mine.wants_listing
-    assert asked["token"] not in mine.answers
+    assert asked.token not in mine.answers
     mine.listed([*FOUND, NEW], 50)
     assert NEW.symbol not in symbols(mine), "the selection does not take it in"
     mine.order([asked], {})
     settle(mine)
-    assert mine.answers[asked["token"]]["text"] == "added ATOM-USDT: 2 markets, shard 0: 2"
+    assert mine.answers[asked.token]["text"] == "added ATOM-USDT: 2 markets, shard 0: 2"
 
 
 def test_what_was_removed_stays_away_until_it_is_added() -> None:
@@ -126,7 +127,7 @@ def test_a_rebalance_goes_by_what_the_markets_bring() -> None:
     again = order("rebalance", number=1)
     mine.order([again], weights)
     settle(mine)
-    assert mine.answers[again["token"]]["text"].startswith("nothing to move")
+    assert mine.answers[again.token]["text"].startswith("nothing to move")
 
 
 # ---- listings -----------------------------------------------------------------------------
@@ -236,10 +237,10 @@ def test_the_chains_own_feed_is_never_told_as_a_market() -> None:
     mine.order([refused], {})
     mine.listed(FOUND, 5)
     mine.order([refused], {})
-    assert mine.answers[refused["token"]]["text"].startswith("no market matches 'chain'")
+    assert mine.answers[refused.token]["text"].startswith("no market matches 'chain'")
     mine.order([added], {})
     settle(mine)
-    text = mine.answers[added["token"]]["text"]
+    text = mine.answers[added.token]["text"]
     assert text.startswith("added BTC-USDT-PERP: 4 markets, shard 0: ")
     mine.order([scaled], {})
-    assert mine.answers[scaled["token"]]["text"].endswith(": 4 markets, shard 0: 4")
+    assert mine.answers[scaled.token]["text"].endswith(": 4 markets, shard 0: 4")

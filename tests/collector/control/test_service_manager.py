@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from collector.client.summary import Markets, Summary
 from collector.control.service_manager import ServiceManager
 from collector.settings.parts import AWAY_S
 
-SUMMARY = {"markets": {"requested": 280, "live": 279}}
+SUMMARY = Summary(markets=Markets(requested=280, live=279))
 
 
 class Manager:
@@ -44,7 +45,7 @@ def manager(request: pytest.FixtureRequest, tmp_path: Path):
 def test_ready_is_said_once_and_the_status_when_it_changes(manager: Manager):
     manager.told.answered(SUMMARY)
     manager.told.answered(SUMMARY)
-    manager.told.answered({"markets": {"requested": 280, "live": 280}})
+    manager.told.answered(Summary(markets=Markets(requested=280, live=280)))
     assert manager.heard() == [
         *("WATCHDOG=1", "READY=1", "STATUS=279 of 280 markets live"),
         "WATCHDOG=1",

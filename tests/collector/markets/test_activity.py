@@ -3,7 +3,7 @@
 import pytest
 from hypothesis import given, strategies as st
 
-from collector.aggregator.telemetry.activity_meter import OF_LATE_S, ActivityMeter
+from collector.aggregator.telemetry.activity_meter import OF_LATE_S, ActivityMeter, Counts
 from collector.markets import activity
 from collector.markets.activity import LEVELS, Level
 from shards.adapters.interface import Evidence
@@ -115,8 +115,8 @@ def test_any_evidence_has_a_level_and_a_weight(evidence: list[Evidence]) -> None
 # ---- while running --------------------------------------------------------------------
 
 
-def counts(*, updates: int = 0, trades: int = 0, sequence: int = 0) -> dict[str, dict[str, int]]:
-    return {"0xa": {"book_updates": updates, "trades": trades, "sequence": sequence}}
+def counts(*, updates: int = 0, trades: int = 0, sequence: int = 0) -> dict[str, Counts]:
+    return {"0xa": Counts(trades, updates, sequence)}
 
 
 def test_a_quiet_market_that_changes_is_active_until_it_has_been_silent_for_long() -> None:
@@ -154,20 +154,13 @@ def test_pace_and_weight_are_those_of_the_last_minute() -> None:
     alive = ActivityMeter({"0xa": BUSY})
     for now in range(600):
         alive.look(counts(updates=now * 2, sequence=1 + now), float(now))
-    row = alive.row("0xa", 600.0, block_time_s=0.5)
-    assert row["changes_per_s"] == pytest.approx(2.0, rel=0.01)
-    assert row["weight"] == pytest.approx(4.0, rel=0.01)
+    row = alive.measured("0xa", 600.0, 0.5)
+    assert row.changes_per_s == pytest.approx(2.0, rel=0.01)
+    assert row.weight == pytest.approx(4.0, rel=0.01)
     for now in range(600, 900):
         alive.look(counts(updates=1198, sequence=600), float(now))
-    assert alive.row("0xa", 900.0, block_time_s=0.5)["weight"] == pytest.approx(1.0, abs=0.05)
+    assert alive.measured("0xa", 900.0, 0.5).weight == pytest.approx(1.0, abs=0.05)
 
 
 def test_a_market_that_nobody_assessed_can_be_described() -> None:
-    row = ActivityMeter({}).row("0xnew", 5.0, block_time_s=0.0)
-    assert row == {
-        "activity": "active",
-        "changes_per_s": 0.0,
-        "weight": 1.0,
-        "volume": None,
-        "volume_blocks": 0,
-    }
+    assert ActivityMeter({}).measured("0xnew", 5.0, 0.0) == ("active", 0.0, 1.0, None, 0)

@@ -2,6 +2,11 @@
 
 from typing import Any
 
+import msgspec
+
+from collector.aggregator.telemetry.journal import Entry
+from collector.aggregator.telemetry.time_series import Point
+from collector.client.summary import MarketStatus, Summary
 from collector.tui.rows import MarketRow
 from collector.tui.view_model import Answers
 
@@ -64,19 +69,24 @@ def process(name: str, **fields: Any) -> dict[str, Any]:
     return {"name": name, "pid": 7, "cpu_percent": 12.3, "rss_mb": 61.4, "restarts": 0} | fields
 
 
-def point(ts: int, **fields: Any) -> dict[str, Any]:
+def point(ts: int, **fields: Any) -> Point:
     """Describe a second as ``history`` does."""
-    return {
+    made = {
         "ts": ts,
         "coverage": 1.0,
+        "completeness": 1.0,
+        "live": 2,
+        "frames_per_s": 100.0,
+        "latency_us": {"p50": 100.0, "p99": 2_345.6},
         "processes": {"shard 2": {"cpu_percent": 50.0, "rss_mb": 1_500.0}},
         "shards": {"2": {"p50": 100.0, "p99": 2_345.6}},
-    } | fields
+    }
+    return msgspec.convert(made | fields, Point)
 
 
-def event(number: int, **fields: Any) -> dict[str, Any]:
+def event(number: int, **fields: Any) -> Entry:
     """Describe an event as ``events`` does."""
-    return {
+    made = {
         "id": number,
         "ts": 1_000_000_000_000_000_000 + number,
         "kind": "state",
@@ -84,17 +94,23 @@ def event(number: int, **fields: Any) -> dict[str, Any]:
         "symbol": None,
         "text": "98 markets: live → stale",
         "reason": "its shard does not report",
-    } | fields
+    }
+    return msgspec.convert(made | fields, Entry)
 
 
 def answers(
     *markets: dict[str, Any],
-    events: list[dict[str, Any]] | None = None,
-    points: list[dict[str, Any]] | None = None,
+    events: list[Entry] | None = None,
+    points: list[Point] | None = None,
     **fields: Any,
 ) -> Answers:
     """Put one turn's answers together."""
-    return Answers(summary(**fields), list(markets), events or [], points or [])
+    return Answers(
+        msgspec.convert(summary(**fields), Summary),
+        msgspec.convert(markets, list[MarketStatus]),
+        events or [],
+        points or [],
+    )
 
 
 def row(name: str, **fields: Any) -> MarketRow:

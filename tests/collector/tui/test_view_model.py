@@ -97,9 +97,9 @@ def test_events_and_history_are_asked_for_once_and_bounded() -> None:
     many = [event(number) for number in range(3, EVENTS + 10)]
     watched.take(answers(events=many), 1.0, 0.0)
     kept = watched.picture(1.0, 0.0).events
-    assert (len(kept), kept[-1]["id"]) == (EVENTS, EVENTS + 9)
+    assert (len(kept), kept[-1].id) == (EVENTS, EVENTS + 9)
     watched.take(answers(events=[event(1)]), 2.0, 0.0)
-    assert [e["id"] for e in watched.picture(2.0, 0.0).events] == [1], "a new journal"
+    assert [e.id for e in watched.picture(2.0, 0.0).events] == [1], "a new journal"
 
 
 ROWS = [

@@ -1,25 +1,26 @@
 """What a client is told, whatever it missed: the newest state, and never more than that."""
 
-from typing import Any
-
 import pytest
 from hypothesis import given, settings, strategies as st
 
+from collector.aggregator.telemetry.journal import Entry
+from collector.aggregator.telemetry.time_series import Latency, Point
+from collector.client.summary import Summary
 from collector.web.view_model import EVENTS, LIVE_POINTS, POINTS, Board, Row, level
 
-STATUS: dict[str, Any] = {"processes": [], "shards": [], "holes": [], "version": "1"}
+STATUS = Summary(version="1")
 
 
 def rows(*states: str, counted: int = 0) -> list[Row]:
     return [(f"M{n}", state, 0, "", counted) for n, state in enumerate(states)]
 
 
-def event(number: int) -> dict[str, Any]:
-    return {"id": number, "ts": number, "kind": "gap"}
+def event(number: int) -> Entry:
+    return Entry(number, number, "gap", None, None, "", "")
 
 
-def point(ts: int) -> dict[str, Any]:
-    return {"ts": ts, "coverage": 1.0}
+def point(ts: int) -> Point:
+    return Point(ts, 1.0, 1.0, 1, 0.0, Latency(0.0, 0.0), {}, {})
 
 
 def test_a_new_client_is_told_everything_once() -> None:

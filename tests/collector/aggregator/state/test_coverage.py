@@ -5,7 +5,9 @@ from typing import Literal
 import msgspec
 import pytest
 
-from collector.aggregator.state.coverage import GRACE_S, SILENT_S, Coverage, MarketState
+from collector.aggregator.state.coverage import GRACE_S, SILENT_S, Coverage
+from collector.aggregator.state.market_state import MarketState
+from collector.client.summary import BlockCounts, ChainFeed, Gaps, Hole
 from shards.protocol.events import Gap
 from shards.protocol.settings import CHAIN, Market
 from tests.shards.reported import market_report as row, report
@@ -51,7 +53,11 @@ def test_a_market_paused_while_running_is_no_longer_counted() -> None:
     coverage.report(report(row(A, 1, 9), row(B, 1, 9), row(C, 1, 5, state="stale")), NOW)
     coverage.statuses({C: "Paused"})
     assert coverage.coverage(NOW) == 1.0
-    assert [r["status"] for r in coverage.detail(NOW, {})] == ["Active", "Active", "Paused"]
+    assert [coverage.status(m.market_id) for m, _ in coverage.shown()] == [
+        "Active",
+        "Active",
+        "Paused",
+    ]
 
 
 @pytest.mark.parametrize(("silent_s", "live"), [(SILENT_S - 0.1, 3), (SILENT_S + 0.1, 1)])
@@ -90,16 +96,11 @@ def test_completeness_adds_up_the_ledgers_of_all_markets() -> None:
     coverage = Coverage(MARKETS)
     coverage.account(report(row(A, 100, 199), row(B, 150, 199, replayed=((160, 169),))))
     coverage.account(report(row(C, 100, 149, replayed=((101, 101),), missing=((120, 129),))))
-    assert coverage.blocks() == {
-        "first": 100,
-        "last": 199,
-        "due": 200,
-        "received": 179,
-        "replayed": 11,
-        "missing": 10,
-    }
+    assert coverage.blocks() == BlockCounts(
+        first=100, last=199, due=200, received=179, replayed=11, missing=10
+    )
     assert coverage.completeness() == pytest.approx(190 / 200)
-    assert coverage.holes() == [{"symbol": "C-USDT", "heights": [(120, 129)]}]
+    assert coverage.holes() == [Hole(symbol="C-USDT", heights=[(120, 129)])]
     assert coverage.accounted() == 149
 
 
@@ -110,9 +111,9 @@ def test_a_block_is_due_everywhere_a_grace_after_the_first_market_had_it() -> No
     coverage.sample(NOW + GRACE_S - 0.1)
     assert coverage.completeness() == 1.0
     coverage.sample(NOW + GRACE_S)
-    assert coverage.blocks()["missing"] == 6
+    assert coverage.blocks().missing == 6
     assert coverage.completeness() == pytest.approx(16 / 22)
-    assert coverage.holes() == [{"symbol": "B-USDT", "heights": [(105, 110)]}]
+    assert coverage.holes() == [Hole(symbol="B-USDT", heights=[(105, 110)])]
     coverage.account(report(row(B, 100, 110, replayed=((105, 110),))))
     assert coverage.completeness() == 1.0
     assert coverage.holes() == []
@@ -121,7 +122,7 @@ def test_a_block_is_due_everywhere_a_grace_after_the_first_market_had_it() -> No
 def test_a_market_that_has_not_joined_owes_no_block_and_offers_no_resume_point() -> None:
     coverage = Coverage(MARKETS[:2])
     coverage.account(report(row(A, 100, 110, missing=((105, 105),)), row(B)))
-    assert coverage.blocks()["due"] == 11
+    assert coverage.blocks().due == 11
     points = coverage.resume_points([A, B, "0xunknown"])
     assert list(points) == [A]
     assert (points[A].first, points[A].last, points[A].missing) == (100, 110, [(105, 105)])
@@ -134,11 +135,11 @@ def gap(gap_id: int, state: Literal["open", "closed"], first: int = 5, last: int
 def test_gaps_are_counted_as_they_are_announced() -> None:
     coverage = Coverage(MARKETS[:1])
     coverage.gap(gap(10, "open"))
-    assert coverage.gaps() == {"opened": 1, "closed": 0, "open": 1}
+    assert coverage.gaps() == Gaps(opened=1, closed=0, open=1)
     coverage.gap(gap(10, "closed"))
     coverage.gap(gap(20, "open"))
     coverage.gap(gap(20, "open", 6, 7))
-    assert coverage.gaps() == {"opened": 2, "closed": 1, "open": 1}, "told again with its heights"
+    assert coverage.gaps() == Gaps(opened=2, closed=1, open=1), "told again with its heights"
 
 
 def test_a_shard_takes_over_the_gap_that_its_predecessor_left_open() -> None:
@@ -182,39 +183,34 @@ def test_a_restarted_aggregator_does_not_count_a_gap_that_it_is_told_again() -> 
     coverage = Coverage(MARKETS[:1], saved(former))
     for event in (gap(10, "open"), gap(10, "closed"), gap(20, "open"), gap(20, "closed")):
         coverage.gap(event)
-    assert coverage.gaps() == {"opened": 2, "closed": 2, "open": 0}
+    assert coverage.gaps() == Gaps(opened=2, closed=2, open=0)
 
 
-def test_a_glance_says_of_every_market_what_the_detail_says() -> None:
+def test_a_glance_says_of_every_market_where_it_is_and_how_it_stands() -> None:
     coverage = Coverage([*MARKETS[:2], CHAIN])
     coverage.report(report(row(A, 1, 9), shard=4), NOW)
-    detail = coverage.detail(NOW, {})
-    glance = coverage.glance(NOW, {A: 7})
-    assert [row[:4] for row in glance] == [
-        (row["symbol"], row["state"], row["shard"], row["reason"]) for row in detail
+    assert coverage.glance(NOW, {A: 7}) == [
+        ("A-USDT", "live", 4, "", 7),
+        ("B-USDT", "pending", -1, "", 0),
     ]
-    assert [row[4] for row in glance] == [7, 0]
-    symbol = detail[1]["symbol"]
-    assert coverage.detail(NOW, {}, {symbol}) == [detail[1]]
 
 
-def test_detail_has_a_row_for_every_market_with_the_counts_of_others() -> None:
-    coverage = Coverage(MARKETS[:2])
+def test_the_markets_that_people_see_are_all_but_the_chains_feed() -> None:
+    coverage = Coverage([*MARKETS[:2], CHAIN])
     coverage.report(report(row(A, 1, 9), shard=4), NOW)
     coverage.account(report(row(A, 1, 9), shard=4))
-    first, second = coverage.detail(NOW, {A: {"trades": 5}})
-    assert (first["symbol"], first["shard"], first["state"]) == ("A-USDT", 4, "live")
-    assert (first["height"], first["trades"]) == (9, 5)
-    assert (second["shard"], second["state"], second["height"]) == (-1, "pending", 0)
-    assert "trades" not in second
+    (_, first), (_, second) = coverage.shown()
+    assert (first.shard, coverage.state_of(first, NOW), first.last) == (4, "live", 9)
+    assert (second.shard, coverage.state_of(second, NOW), second.last) == (-1, "pending", 0)
+    assert [market.symbol for market, _ in coverage.shown({"B-USDT"})] == ["B-USDT"]
 
 
 def test_the_chains_own_feed_is_resumed_like_a_market_but_counts_as_none() -> None:
     coverage = Coverage([*MARKETS, CHAIN])
     coverage.report(report(row("chain", 10, 20), shard=0), NOW)
     coverage.account(report(row("chain", 10, 20), shard=0))
-    assert coverage.chain_feed(NOW) == {"state": "live", "shard": 0, "height": 20}
+    assert coverage.chain_feed(NOW) == ChainFeed(state="live", shard=0, height=20)
     assert sum(coverage.counts(NOW).values()) == len(MARKETS)
-    assert "chain" not in {row["market_id"] for row in coverage.detail(NOW, {})}
+    assert "chain" not in {market.market_id for market, _ in coverage.shown()}
     assert coverage.resume_points(["chain"])["chain"].last == 20
     assert Coverage(MARKETS).chain_feed(NOW) is None

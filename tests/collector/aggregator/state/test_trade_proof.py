@@ -3,6 +3,7 @@
 from hypothesis import given, strategies as st
 
 from collector.aggregator.state.trade_proof import TradeProof
+from collector.client.summary import Proof
 
 
 def begun(settled: int = 9) -> TradeProof:
@@ -16,14 +17,14 @@ def test_a_block_whose_trades_all_came_is_whole() -> None:
     proof.add(10, 2, 3)
     proof.add(10, 2, 1)
     proof.settle(10, since=5)
-    assert proof.summary() == {"provable": True, "whole": 1, "holes": 0, "heights": []}
+    assert proof.summary() == Proof(provable=True, whole=1, holes=0, heights=[])
 
 
 def test_a_block_that_lacks_a_trade_is_a_hole() -> None:
     proof = begun()
     proof.add(10, 3, 3)
     proof.settle(11, since=5)
-    assert proof.summary() == {"provable": True, "whole": 0, "holes": 1, "heights": [10]}
+    assert proof.summary() == Proof(provable=True, whole=0, holes=1, heights=[10])
 
 
 def test_blocks_that_not_every_market_had_joined_for_are_not_judged() -> None:
@@ -31,16 +32,13 @@ def test_blocks_that_not_every_market_had_joined_for_are_not_judged() -> None:
     proof.add(10, 1, 3)
     proof.add(12, 2, 1)
     proof.settle(12, since=11)
-    assert proof.summary()["whole"] == 1
-    assert proof.summary()["holes"] == 0
+    assert proof.summary().whole == 1
+    assert proof.summary().holes == 0
 
 
 def test_of_a_subset_nothing_is_provable_and_that_is_said() -> None:
     proof = TradeProof(every_market=False)
-    assert proof.summary() == {
-        "provable": False,
-        "reason": "not provable: subset of the network's markets",
-    }
+    assert proof.summary() == Proof(reason="not provable: subset of the network's markets")
 
 
 @given(
@@ -58,5 +56,5 @@ def test_it_finds_exactly_the_blocks_that_lost_a_market(owners: list[int], lost:
     came = [n for n, owner in enumerate(owners) if owner not in missing]
     # Losing the very last numbers cannot be seen by counting to the highest that came.
     seen_whole = came == list(range(len(came)))
-    assert proof.summary()["whole"] == int(bool(came) and seen_whole)
-    assert proof.summary()["holes"] == int(bool(came) and not seen_whole)
+    assert proof.summary().whole == int(bool(came) and seen_whole)
+    assert proof.summary().holes == int(bool(came) and not seen_whole)

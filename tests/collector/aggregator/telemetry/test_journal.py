@@ -144,7 +144,7 @@ def test_a_gap_is_told_with_its_blocks_and_cause() -> None:
 
 def test_a_process_with_another_id_was_restarted() -> None:
     seen = Seen()
-    row = ProcessRow(name="shard 3", pid=10, restarts=0)
+    row = ProcessRow(name="shard 3", pid=10, shard=3)
     seen.transitions.processes([row], 1)
     assert seen.new() == []
     row.pid, row.ended = 0, "killed by SIGKILL"

@@ -3,6 +3,7 @@
 import pytest
 
 from collector.aggregator.telemetry.latency import Clock, Latencies
+from collector.client.summary import ClockCheck, Offset
 from shards.protocol.frames import KIND_BOOK, KIND_TRADES, LATE, VERSION, BatchHeader, Record
 from shards.protocol.histograms import Histogram
 
@@ -120,8 +121,8 @@ def test_clocks_that_agree_are_trusted() -> None:
         clock.hear(height, (200 + height) * MS)
         clock.hear(height, 9 * S)
     said = clock.summary()
-    assert (said["trusted"], said["reason"], said["blocks"]) == (True, "", 99)
-    assert said["offset_ms"] == {"min": 201.0, "p50": 250.0, "max": 299.0}
+    assert (said.trusted, said.reason, said.blocks) == (True, "", 99)
+    assert said.offset_ms == Offset(min=201.0, p50=250.0, max=299.0)
 
 
 def test_a_block_that_came_before_it_was_made_shows_a_slow_clock() -> None:
@@ -129,15 +130,15 @@ def test_a_block_that_came_before_it_was_made_shows_a_slow_clock() -> None:
     clock.hear(1, 200 * MS)
     clock.hear(2, -30 * MS)
     said = clock.summary()
-    assert not said["trusted"]
-    assert said["reason"].startswith("a block came 30 ms before its own time: our clock is behind")
+    assert not said.trusted
+    assert said.reason.startswith("a block came 30 ms before its own time: our clock is behind")
 
 
 def test_blocks_that_are_very_late_show_a_fast_clock_or_a_node_that_lags() -> None:
     clock = Clock()
     for height in range(1, 4):
         clock.hear(height, 60 * S)
-    assert clock.summary()["reason"].startswith("blocks come 60 s after their time")
+    assert clock.summary().reason.startswith("blocks come 60 s after their time")
 
 
 def test_old_blocks_do_not_speak_against_a_clock_that_was_set_right() -> None:
@@ -145,13 +146,8 @@ def test_old_blocks_do_not_speak_against_a_clock_that_was_set_right() -> None:
     clock.hear(1, -S)
     for height in range(2, 502):
         clock.hear(height, 100 * MS)
-    assert clock.summary()["trusted"]
+    assert clock.summary().trusted
 
 
 def test_without_a_block_nothing_is_known() -> None:
-    assert Clock().summary() == {
-        "trusted": False,
-        "reason": "no block yet",
-        "blocks": 0,
-        "offset_ms": {"min": 0.0, "p50": 0.0, "max": 0.0},
-    }
+    assert Clock().summary() == ClockCheck(trusted=False, reason="no block yet")

@@ -1,0 +1,99 @@
+"""One market as the aggregator knows it: its owner, its state, its ledger. Pure."""
+
+from typing import Final
+
+import msgspec
+
+from collector.aggregator.state.gap_log import GapLife
+from shards.protocol.control import MarketReport, Report, ResumePoint
+from shards.protocol.ledger import MarketLedger
+
+_BLOCK_NS: Final = 1_000_000_000
+"""More than a block takes, where blocks are to be counted in time."""
+UNOWNED: Final = -1
+"""The first shard that reports such a market owns it."""
+NOBODY: Final = -2
+"""Such a market is not collected."""
+
+
+class MarketState(msgspec.Struct, array_like=True):
+    """What is known of one market; encoded, it is the ledger that outlives the aggregator."""
+
+    market_id: str
+    shard: int = UNOWNED
+    """Its owner, the shard whose word counts."""
+    state: str = "pending"
+    reason: str = ""
+    first: int = 0
+    last: int = 0
+    replayed: list[tuple[int, int]] = []
+    missing: list[tuple[int, int]] = []
+    gaps: GapLife = msgspec.field(default_factory=GapLife)
+    resyncs: int = 0
+    earlier_resyncs: int = 0
+    """What former processes of its shard counted."""
+    epoch: int = 0
+    """Of the shard's process whose counts these are."""
+    since: int = 0
+    """The process that took it over from another shard answers for the blocks from here on."""
+    taken_by: int = 0
+    """Epoch of that process."""
+    audited_to: int = 0
+    """On indexer-grpc: the instant (ns) up to which its trades were compared."""
+
+    @property
+    def is_collected(self) -> bool:
+        """Whether blocks of this market are due: it has joined, and was not let go since."""
+        return self.first > 0 and self.state != "inactive"
+
+    def update(self, market: MarketReport, report: Report) -> None:
+        """Take what its shard says of it."""
+        if (self.shard, self.epoch) != (report.shard, report.epoch):
+            # Another process counts from 0: what its predecessor counted is history. The same
+            # process goes on counting, also when it is the aggregator that was restarted.
+            self.earlier_resyncs += self.resyncs
+        self.shard = report.shard
+        self.epoch = report.epoch
+        self.state = market.state
+        self.reason = market.reason
+        self.resyncs = market.resyncs
+
+    def account(self, market: MarketReport, epoch: int) -> None:
+        """Take the ledger that a process of its shard reports."""
+        if self.since and epoch == self.taken_by:
+            self._continue_ledger(market)
+            return
+        # A shard that resumes reports the whole ledger, its predecessors' included.
+        self.since = 0
+        self.first = market.first
+        self.last = market.last
+        self.replayed = market.replayed
+        self.missing = market.missing
+        self.audited_to = market.audited_to
+
+    def _continue_ledger(self, market: MarketReport) -> None:
+        """Add what the new owner has to what the one before it accounted for."""
+        last = max(self.last, self.since - 1)
+        before = MarketLedger(self.first, last, self.replayed, self.missing)
+        # Its own account of earlier blocks is of frames that were not needed.
+        before.rewind(self.since - 1)
+        for ranges, found in ((before.replayed, market.replayed), (before.missing, market.missing)):
+            for first, last in found:
+                ranges.add(max(first, self.since), last)
+        self.last = max(market.last, self.since - 1)
+        self.replayed, self.missing = list(before.replayed), list(before.missing)
+        self.audited_to = market.audited_to
+
+    def resume_point(self, again: int = 0) -> ResumePoint:
+        """Say where a restarted shard takes it up: so many blocks again before what is accounted."""
+        ledger = MarketLedger(self.first, self.last, self.replayed, self.missing)
+        if again:
+            ledger.rewind(max(self.first - 1, self.last - again))
+        return ResumePoint(
+            ledger.first,
+            ledger.last,
+            list(ledger.replayed),
+            list(ledger.missing),
+            self.gaps.gap,
+            max(0, self.audited_to - again * _BLOCK_NS),
+        )

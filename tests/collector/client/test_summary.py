@@ -1,0 +1,75 @@
+"""
+The summary and the rows of markets: their fields, order and types are a contract.
+
+`tests/golden/summary-*.json` are the answers of real runs (two shards, one of them killed), made
+before they were typed: of ``status``, of ``markets``, and what ``start --summary`` wrote.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from msgspec import UNSET
+
+from collector.client.summary import MarketStatus, Summary, read_markets, read_summary
+
+_GOLDEN = Path(__file__).parents[2] / "golden"
+
+
+@pytest.fixture(params=["chain-ws", "indexer-grpc"])
+def golden(request: pytest.FixtureRequest) -> dict[str, Any]:
+    """The answers of a run with this source."""
+    found: dict[str, Any] = json.loads((_GOLDEN / f"summary-{request.param}.json").read_text())
+    return found
+
+
+@pytest.mark.parametrize("name", ["status", "final"])
+def test_a_real_summary_is_the_same_bytes_after_it_was_read(
+    golden: dict[str, Any], name: str
+) -> None:
+    summary = msgspec.convert(golden[name], Summary)
+    assert json.dumps(msgspec.to_builtins(summary)) == json.dumps(golden[name])
+    assert msgspec.json.encode(summary) == msgspec.json.encode(golden[name])
+
+
+def test_real_markets_are_the_same_bytes_after_they_were_read(golden: dict[str, Any]) -> None:
+    rows = read_markets(golden)
+    assert msgspec.json.encode(rows) == msgspec.json.encode(golden["markets"])
+
+
+def test_no_field_is_unknown(golden: dict[str, Any]) -> None:
+    """What a struct does not name would get lost in silence."""
+    assert set(golden["final"]) == set(Summary.__struct_fields__)
+    assert set(golden["markets"][0]) == set(MarketStatus.__struct_fields__)
+
+
+def test_the_answer_of_an_older_collector_can_be_read(golden: dict[str, Any]) -> None:
+    status = golden["status"]
+    older = {name: status[name] for name in ("markets", "coverage", "frames")}
+    summary = read_summary({"status": older})
+    assert (summary.markets.live, summary.coverage.now) == (6, 1.0)
+    assert (summary.recorder, summary.stale_s, summary.blocks.provable) == (None, UNSET, True)
+    assert summary.hop("recv_to_aggregator").count == 0
+
+
+def test_an_answer_of_another_form_is_refused_in_a_sentence() -> None:
+    with pytest.raises(ValueError, match=r"answer to 'status' cannot be read.*\$\.markets"):
+        read_summary({"status": {"markets": 5}})
+
+
+def shape(value: Any, at: str = "") -> dict[str, set[str]]:
+    """Say which types there are at each place, the keys of a map in their order among them."""
+    found: dict[str, set[str]] = {at: {type(value).__name__}}
+    inner: list[tuple[str, Any]] = []
+    if isinstance(value, dict):
+        if at.rpartition(".")[2] not in ("states", "channels"):
+            found[at] = {f"dict of {', '.join(value)}"}
+        inner = [(f"{at}.{name}", one) for name, one in value.items()]
+    elif isinstance(value, list):
+        inner = [(f"{at}[]", one) for one in value]
+    for place, one in inner:
+        for where, kinds in shape(one, place).items():
+            found.setdefault(where, set()).update(kinds)
+    return found
