@@ -18,7 +18,7 @@ import struct
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
 import msgspec
 import zstandard
@@ -93,30 +93,32 @@ def segments(root: Path) -> list[Path]:
 
 def read(path: Path) -> Iterator[Chunk]:
     """Read a segment's whole chunks, in order; what a kill cut short is passed over."""
-    for chunk, _ in _chunks(path):
-        yield chunk
+    with path.open("rb") as file:
+        for chunk, _ in chunks_of(file):
+            yield chunk
 
 
 def whole_bytes(path: Path) -> int:
     """Return how many bytes of a segment are whole chunks."""
-    return max((end for _, end in _chunks(path)), default=0)
-
-
-def _chunks(path: Path) -> Iterator[tuple[Chunk, int]]:
-    unpack = zstandard.ZstdDecompressor().decompress
     with path.open("rb") as file:
-        end = 0
-        while len(head := file.read(_HEAD.size)) == _HEAD.size:
-            length, crc = _HEAD.unpack(head)
-            payload = file.read(length) if length < _MOST else b""
-            if len(payload) < length or zlib.crc32(payload) != crc:
-                return
-            try:
-                chunk = _decode(unpack(payload))
-            except (zstandard.ZstdError, *UNREADABLE):
-                return
-            end += _HEAD.size + length
-            yield chunk, end
+        return max((end for _, end in chunks_of(file)), default=0)
+
+
+def chunks_of(file: BinaryIO) -> Iterator[tuple[Chunk, int]]:
+    """Read the whole chunks of an open segment, each with the number of bytes up to its end."""
+    unpack = zstandard.ZstdDecompressor().decompress
+    end = 0
+    while len(head := file.read(_HEAD.size)) == _HEAD.size:
+        length, crc = _HEAD.unpack(head)
+        payload = file.read(length) if length < _MOST else b""
+        if len(payload) < length or zlib.crc32(payload) != crc:
+            return
+        try:
+            chunk = _decode(unpack(payload))
+        except (zstandard.ZstdError, *UNREADABLE):
+            return
+        end += _HEAD.size + length
+        yield chunk, end
 
 
 class Writer:

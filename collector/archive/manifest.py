@@ -60,14 +60,15 @@ _decode: Final = msgspec.json.Decoder(Line).decode
 
 def read(root: Path) -> list[Line]:
     """Return the manifest's whole lines, oldest first."""
-    return list(_lines(root))
-
-
-def _lines(root: Path) -> Iterator[Line]:
     try:
         content = (root / layout.MANIFEST).read_bytes()
     except FileNotFoundError:
-        return
+        return []
+    return list(lines_of(content))
+
+
+def lines_of(content: bytes) -> Iterator[Line]:
+    """Read the whole lines of a manifest's text."""
     for line in content.split(b"\n")[:-1]:
         try:
             yield _decode(line)

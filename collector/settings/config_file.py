@@ -47,9 +47,22 @@ def read(path: str) -> File:
 
     """
     try:
-        document: Any = msgspec.toml.decode(Path(path).read_bytes())
+        content = Path(path).read_bytes()
     except OSError as error:
         raise ConfigError(f"cannot read the configuration {path}: {error.strerror}") from None
+    return parse(path, content)
+
+
+def parse(path: str, content: bytes) -> File:
+    """
+    Take what a configuration file holds; what it names without a folder is beside it.
+
+    Raises:
+        ConfigError: If it is not TOML, or has an unknown key or a wrong type.
+
+    """
+    try:
+        document: Any = msgspec.toml.decode(content)
     except UNREADABLE as error:
         raise ConfigError(f"{path} is not TOML: {error}") from None
     try:

@@ -117,7 +117,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     snapshot_per_s: Positive = 200.0
     replay_concurrency: Count = 4
     replay_per_s: Positive = 40.0
-    replay_blocks: CountOrZero = 5_000
+    replay_blocks: CountOrZero = 10_000
     """Lost blocks beyond which the rest of the hole is announced, not fetched."""
     message_bytes: Annotated[int, msgspec.Meta(ge=65_536, le=2**31 - 1)] = 64 << 20
     """The largest message taken from a server. A lost block whose record is larger is had from

@@ -1,11 +1,15 @@
 """Run a target under atheris: ``python -m tests.fuzz NAME [--seconds N | --runs N]``."""
 
 import argparse
+import re
 import sys
 import tempfile
 from pathlib import Path
 
 CORPUS = Path(__file__).parent / "corpus"
+_MOST = 4_096
+_MOST_OF = {"text": 256, "configuration": 512, "environment_names": 512}
+"""Bytes of an input; less where nothing is gained by more."""
 
 
 def main() -> None:
@@ -14,7 +18,7 @@ def main() -> None:
 
     # What is not loaded yet gets its branches counted.
     with atheris.instrument_imports(include=["collector", "shards"]):
-        from tests.fuzz.targets import TARGETS
+        from tests.fuzz.targets import TARGETS, WORDS, mutator_of
 
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
     parser.add_argument("name", choices=TARGETS)
@@ -24,19 +28,35 @@ def main() -> None:
     parser.add_argument("--keep", action="store_true", help="add what is new to the kept inputs")
     asked = parser.parse_args()
     kept = CORPUS / asked.name
-    with tempfile.TemporaryDirectory(prefix="fuzz-") as found:
+    with (
+        tempfile.TemporaryDirectory(prefix="fuzz-") as found,
+        tempfile.TemporaryDirectory(prefix="fuzz-") as new,
+    ):
+        words = Path(found, "words")
+        words.write_text("".join(f'"{_escaped(word)}"\n' for word in WORDS.get(asked.name, ())))
         arguments = [
             sys.argv[0],
             f"-max_total_time={asked.seconds}",
             f"-runs={asked.runs}",
             f"-artifact_prefix={tempfile.gettempdir()}/fuzz-{asked.name}-",
-            "-max_len=4096",
+            f"-max_len={_MOST_OF.get(asked.name, _MOST)}",
+            *([f"-dict={words}"] if WORDS.get(asked.name) else []),
             "-timeout=10",
             "-print_final_stats=1",
-            *([str(kept)] if asked.keep else [found, str(kept)]),
+            *([str(kept)] if asked.keep else [new, str(kept)]),
         ]
-        atheris.Setup(arguments, TARGETS[asked.name])
+        atheris.Setup(
+            arguments,
+            TARGETS[asked.name],
+            # By its name: `Fuzz` puts the real one in its place.
+            custom_mutator=mutator_of(asked.name, lambda data, most: atheris.Mutate(data, most)),
+        )
         atheris.Fuzz()
+
+
+def _escaped(word: str) -> str:
+    """Write a word as libFuzzer's dictionaries have it."""
+    return re.sub(r"[^\w .\[\]-]", lambda found: f"\\x{ord(found[0]):02x}", word, flags=re.ASCII)
 
 
 if __name__ == "__main__":

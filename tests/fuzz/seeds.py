@@ -1,12 +1,18 @@
 """Write the first kept inputs of each target: ``python -m tests.fuzz.seeds``."""
 
+import base64
 import json
 from collections.abc import Iterable
 from typing import Any
 
 import msgspec
 
+from collector.archive import journal, manifest
+from shards.adapters.messages import INJECTIVE
+from shards.protocol.order_book import OrderBook
+from tests.collector.client.scripted_publisher import Script, delta, gap, snapshot, ticker, trades
 from tests.fuzz.__main__ import CORPUS
+from tests.fuzz.targets import SEPARATOR
 from tests.hostile import HOSTILE
 from tests.shards import golden
 
@@ -27,26 +33,103 @@ def _asked() -> Iterable[bytes]:
         yield _encode({"ask": what, "id": 1, **fields.get(what, {})})
 
 
+def _short(document: Any) -> Any:
+    """Cut a document's lists to two members each, also within texts that are JSON."""
+    if isinstance(document, dict):
+        return {key: _short(value) for key, value in document.items()}
+    if isinstance(document, list):
+        return [_short(value) for value in document[:2]]
+    if isinstance(document, str) and document[:1] in ("[", "{"):
+        return json.dumps(_short(json.loads(document)))
+    return document
+
+
+def _results(line: dict[str, Any]) -> Iterable[bytes]:
+    """Each event of a recorded block as the answer of a block that had it alone."""
+    whole = json.loads(golden.block_results(line))
+    result = whole["result"]
+    events = [*(result["finalize_block_events"] or ())]
+    for transaction in result["txs_results"] or ():
+        events += transaction["events"]
+    for event in {event["type"]: event for event in events}.values():
+        alone = {"height": result["height"], "finalize_block_events": [_short(event)]}
+        yield json.dumps({"id": 1, "result": alone}).encode()
+
+
+def _frames() -> list[tuple[bytes, bytes]]:
+    """A topic and a frame of some kinds, as a publisher makes them."""
+    script, name = Script(), "INJ-USDT"
+    book = OrderBook(name)
+    book.load(10, [("1.0", "2.0")], [("3.0", "4.0")])
+    told = (
+        snapshot(name, 100, book), delta(name, 101, 11), trades(name, 101, 2),
+        ticker(name, 101, 11), gap(name, 1, 101),
+    )  # fmt: skip
+    return [script.publish(name, event) for event in told]
+
+
+def _block(line: dict[str, Any]) -> bytes:
+    """A recorded block as gRPC tells it, its lists cut short."""
+    parse = INJECTIVE.package("injective.stream.v2").StreamResponse.FromString
+    message = parse(base64.b64decode(line["grpc_b64"]))
+    for _, value in message.ListFields():
+        if hasattr(value, "append") or hasattr(value, "add"):
+            del value[2:]
+    return bytes(message.SerializeToString())
+
+
+def _of_indexer() -> Iterable[bytes]:
+    for path in sorted(golden.DIRECTORY.glob("pb_indexer_*_stream_*.json")):
+        yield bytes.fromhex(json.loads(path.read_text())["wire_hex"])
+
+
+def _archived() -> Iterable[bytes]:
+    entry = journal.Entry("book.INJ-USDT.", 1, 7, b"\x91\x01", 1, 1, 1, 1, 0)
+    cursor = journal.Cursor("book.INJ-USDT.", 1, 1, 1, 1, 1, in_sync=True)
+    note = journal.Note("lost", "INJ-USDT", 3, 4)
+    yield _encode(journal.Chunk([entry], [note], [cursor]))
+
+
+def _manifest() -> bytes:
+    file = manifest.File(
+        path="book/2026-11-28/1-10.parquet", channel="book", date="2026-11-28", first=1, last=10,
+        rows=1, bytes=1, file_sha256="ab",
+    )  # fmt: skip
+    line = manifest.Line(act="seal", first=1, last=10, files=[file], missing={"A": [(1, 2)]})
+    return msgspec.json.encode(line) + b"\n"
+
+
 def seeds() -> dict[str, list[bytes]]:
     """Return a few inputs a target that get far into it."""
-    short = min((str(line["ws"]).encode() for line in golden.blocks()), key=len)
-    book = bytes.fromhex("9a0101cf00000000000000" + "01cf0000000000000001" + "cf" + "00" * 8)
-    book += bytes.fromhex("cf" + "00" * 8 + "cd0000cf" + "00" * 8 + "cf" + "00" * 8)
-    book += _encode(["0xab", 1, 1, 0, 0, 0, True, [["1", "2"]], []])
-    joined = _encode({"id": 1, "publisher_epoch": 1, "head": 1, "topics": {"book.INJ-USDT.": 1}})
-    result: dict[str, Any] = {"height": "1", "finalize_block_events": [], "txs_results": None}
+    lines = [golden.busiest(), *golden.orders()[:2]]
+    joined = _encode(
+        {"id": 1, "publisher_epoch": 1, "head": 1, "topics": {"book.INJ-USDT.": 1}, "chain": 1}
+    )
+    again = _encode(
+        {"id": 2, "publisher_epoch": 1, "complete": False, "last": 2, "from_height": 1, "chain": 2}
+    )
+    told = _frames()
     return {
-        "node_websocket": [short[:4000], *(HOSTILE.values())],
-        "node_block_results": [json.dumps({"jsonrpc": "2.0", "id": 1, "result": result}).encode()],
-        "node_grpc": [b"\x08\x01\x10\x02"],
+        "node_websocket": [
+            *(json.dumps(_short(json.loads(line["ws"]))).encode() for line in lines),
+            *(HOSTILE.values()),
+        ],
+        "node_block_results": [*_results(golden.busiest()), *_results(golden.orders()[0])],
+        "node_grpc": [_block(line) for line in lines if line["grpc_b64"]],
+        "indexer": list(_of_indexer()),
         "request": [*_asked(), *HOSTILE.values()],
-        "reply": [joined + b"\0\0\0\0" + book, *HOSTILE.values()],
-        "frame": [b"book.INJ-USDT.\0" + book],
+        "reply": [
+            *(SEPARATOR.join((joined, body, again, body)) for _, body in told),
+            *HOSTILE.values(),
+        ],
+        "frame": [topic + b"\0" + body for topic, body in told],
         "configuration": [
             b'shards = 2\n[network]\nrpc = ["http://h:1"]\n[limits]\nmute_blocks = 1\n'
         ],
         "environment_names": [b"COLLECTOR_START_SHARD=2\nCOLLECTOR_X="],
         "text": [b"INJ/USDT.", b"https://u:p@h/x?k=v", "\u202eא".encode()],
+        "archive_journal": list(_archived()),
+        "archive_manifest": [_manifest()],
     }
 
 

@@ -2,38 +2,47 @@
 
 import contextlib
 import functools
-import tempfile
+import io
+import struct
 import time
+import zlib
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 import zmq
+import zstandard
 
 from collector.aggregator import requests
 from collector.aggregator.aggregator import Aggregator
 from collector.aggregator.publisher import Publisher
 from collector.aggregator.telemetry.process_table import Processes
+from collector.archive import journal, manifest
 from collector.cli import environment
 from collector.client.formatting import json_line, text_line
 from collector.client.requests import read_reply
 from collector.client.topic_filter import Wanted
 from collector.client.topic_sync import Inbox
 from collector.settings import config_file
-from collector.settings.parts import AggregatorConfig
+from collector.settings.parts import AggregatorConfig, Supervision
+from collector.settings.start_options import ROWS
 from shards.adapters.injective_chain import block_results, grpc_decoder, ws_extras_decoder
+from shards.adapters.injective_indexer.decoder import IndexerDecoder, Units
 from shards.adapters.messages import INJECTIVE
 from shards.protocol.errors import ConfigError, DecodeError
-from shards.protocol.settings import Endpoints, Market
+from shards.protocol.frames import PREFIX_SIZE
+from shards.protocol.settings import Endpoints, Limits, Market
 from shards.protocol.text import printable, symbol_of, without_secrets
 from shards.push import plain_send
 from shards.runtime.loop_monitor import Watched
+from tests.fuzz.mutation import Mutate, Mutator, documents
 
 Target = Callable[[bytes], None]
 
 MARKET: Final = Market("0x" + "ab" * 32, "INJ/USDT", "INJ-USDT", "spot", base_decimals=18)
 _TOPIC: Final = b"book.INJ-USDT."
+SEPARATOR: Final = b"\0\0\0\0"
+"""Between the parts of one message."""
 
 
 def node_websocket(data: bytes) -> None:
@@ -79,25 +88,31 @@ def request(data: bytes) -> None:
         assert "failed to answer" not in str(found.get("error", "")), found
 
 
+_CHANNELS: Final = ("book", "trades", "gap", "ticker", "blocks", "oracle", "orders")
+_WANTED: Final = Wanted("*", _CHANNELS)
+_PARTS: Final = 6
+"""More parts of one input find nothing more, and take their time."""
+
+
 def reply(data: bytes) -> None:
     """A publisher's answers and frames, at a subscriber: cut at zero bytes of four."""
-    inbox = Inbox(Wanted("*", ("book", "trades", "gap", "ticker", "blocks", "oracle")))
+    inbox = Inbox(_WANTED)
     inbox.tick(0.0)
-    parts = data.split(b"\0\0\0\0")
+    parts = data.split(SEPARATOR)[:_PARTS]
     read_reply(parts)
     inbox.reply(parts, 0.1, 1)
-    for number, part in enumerate(parts):
+    for number, part in enumerate(parts[1:], start=1):
         with contextlib.suppress(ValueError):
             # Frames of another version are refused with a ValueError, by contract.
             inbox.receive(_TOPIC, part, number)
         inbox.tick(float(number))
-        inbox.reply([part, *parts], float(number), number)
+    inbox.reply(parts[1:], float(len(parts)), 2)
 
 
 def frame(data: bytes) -> None:
     """A frame, from its topic to the line that `tail` prints."""
     topic, _, body = data.partition(b"\0")
-    inbox = Inbox(Wanted("*", ("book", "trades", "gap", "ticker", "blocks", "oracle", "orders")))
+    inbox = Inbox(_WANTED)
     with contextlib.suppress(ValueError):
         inbox.receive(topic, body, 1)
         inbox.reply([msgspec.msgpack.encode(_joined(topic))], 0.0, 1)
@@ -113,18 +128,10 @@ def _joined(topic: bytes) -> dict[str, Any]:
     return {"id": 1, "publisher_epoch": 1, "head": 1, "topics": {name: 0}}
 
 
-@functools.cache
-def _folder() -> Path:
-    shared = Path("/dev/shm")
-    return Path(tempfile.mkdtemp(prefix="fuzz-", dir=shared if shared.is_dir() else None))
-
-
 def configuration(data: bytes) -> None:
     """A configuration file: used, or refused with a sentence."""
-    path = _folder() / "collector.toml"
-    path.write_bytes(data)
     with contextlib.suppress(ConfigError):
-        config_file.read(str(path))
+        config_file.parse("collector.toml", data)
 
 
 def environment_names(data: bytes) -> None:
@@ -144,10 +151,78 @@ def text(data: bytes) -> None:
     assert printable(without_secrets(name)).isprintable()
 
 
+@functools.cache
+def _indexer(kind: str) -> tuple[IndexerDecoder, Market, Units]:
+    package = INJECTIVE.package(f"injective_{kind}_exchange_rpc")
+    market = msgspec.structs.replace(MARKET, type=kind)
+    return IndexerDecoder(package, spot=kind == "spot"), market, Units.of(market)
+
+
+def indexer(data: bytes) -> None:
+    """A message of the indexer's streams, of spot and of derivative markets."""
+    for kind in ("spot", "derivative"):
+        decoder, market, units = _indexer(kind)
+        with contextlib.suppress(DecodeError):
+            decoder.book(data, market, units)
+        with contextlib.suppress(DecodeError):
+            decoder.trade(data, market, units)
+        with contextlib.suppress(DecodeError):
+            list(decoder.seen(data))
+
+
+_HEAD: Final = struct.Struct(">II")
+_pack: Final = zstandard.ZstdCompressor(level=1).compress
+
+
+def archive_journal(data: bytes) -> None:
+    """A segment of an archive's journal: as it is, and as the whole chunk that it could be."""
+    list(journal.chunks_of(io.BytesIO(data)))
+    payload = _pack(data)
+    whole = _HEAD.pack(len(payload), zlib.crc32(payload)) + payload
+    list(journal.chunks_of(io.BytesIO(whole + whole[:-1])))
+
+
+def archive_manifest(data: bytes) -> None:
+    """An archive's manifest: a line is one, or none."""
+    lines = list(manifest.lines_of(data))
+    manifest.current(lines)
+    manifest.sealed(lines)
+
+
 TARGETS: Final[dict[str, Target]] = {
     target.__name__: target
     for target in (
-        node_websocket, node_block_results, node_grpc, request, reply, frame, configuration,
-        environment_names, text,
+        node_websocket, node_block_results, node_grpc, indexer, request, reply, frame,
+        configuration, environment_names, text, archive_journal, archive_manifest,
     )
 }  # fmt: skip
+
+
+_JSON: Final = frozenset(("node_websocket", "node_block_results", "archive_manifest"))
+_MSGPACK: Final = frozenset(("request", "reply", "archive_journal"))
+
+WORDS: Final[dict[str, tuple[str, ...]]] = {
+    "configuration": (
+        *ROWS, *Endpoints.__struct_fields__, *Limits.__struct_fields__,
+        *Supervision.__struct_fields__, "[network]", "[networks.a]", "[limits]", "[supervision]",
+        " = ", "based_on", "true", "1e9", "nan", "inf", "0x", '"""', "[[", "]]", "1979-05-27",
+    ),
+    "environment_names": (
+        "COLLECTOR_", "COLLECTOR_START_SHARDS", "_SERVICE_HOST", "_PORT_", "_TCP_ADDR", "=",
+    ),
+    "text": ("https://", "wss://", "socks5h://", "@", "?", "&", "=", "/v1/", "a1b2c3d4e5f6a7b8"),
+}  # fmt: skip
+"""Words of which an input may be made, by target."""
+
+
+def mutator_of(name: str, mutate: Mutate) -> Mutator:
+    """Return how a target's inputs are changed: as documents where that is what they are."""
+    if name == "archive_manifest":
+        return documents(msgspec.json, mutate, separator=b"\n")
+    if name in _JSON:
+        return documents(msgspec.json, mutate)
+    if name in _MSGPACK:
+        return documents(msgspec.msgpack, mutate, separator=SEPARATOR if name == "reply" else b"")
+    if name == "frame":
+        return documents(msgspec.msgpack, mutate, head=len(_TOPIC) + 1 + PREFIX_SIZE)
+    return lambda data, most, _seed: mutate(data, most)

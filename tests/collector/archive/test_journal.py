@@ -39,7 +39,8 @@ def test_what_was_appended_is_read_again(tmp_path: Path) -> None:
 def test_cut_off_anywhere_only_the_last_chunk_is_lost_and_writing_goes_on(tmp_path: Path) -> None:
     path = _written(tmp_path, 6)
     content = path.read_bytes()
-    ends = [end for _, end in journal._chunks(path)]
+    with path.open("rb") as file:
+        ends = [end for _, end in journal.chunks_of(file)]
     for cut in range(len(content)):
         path.write_bytes(content[:cut])
         whole = sum(end <= cut for end in ends)
