@@ -80,7 +80,6 @@ _TURN_S: Final = 0.5
 _BUSY_S: Final = 0.1
 """While an order is being carried out."""
 _DRAIN_S: Final = 5.0
-_LEAST_DESCRIPTORS: Final = 92
 
 
 class Interrupted(BaseException):
@@ -134,7 +133,7 @@ def _check_descriptors(shards: int) -> None:
         ConfigError: If that is not enough to run at all.
 
     """
-    least = _LEAST_DESCRIPTORS + 4 * shards
+    least = descriptors.needed(shards)
     if (limit := descriptors.raise_limit()) < least:
         raise ConfigError(
             f"the limit of open files is {limit}, and {shards} shards need {least} a process: "

@@ -209,6 +209,10 @@ class Access:
             log.warning("requests are not counted together: %s", error)
             return Bucket(None, per_s)
 
+    def allowed_per_s(self, endpoint: str) -> float:
+        """Return how many requests a second the endpoint's host gets from us; 0: no limit."""
+        return self._allowed(_counted(host_of(endpoint)), self._group(endpoint))
+
     def _group(self, endpoint: str) -> Group:
         return "indexer" if endpoint in self._network.indexer else "chain"
 

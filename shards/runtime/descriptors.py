@@ -7,6 +7,7 @@ import resource
 from typing import Final
 
 _ENOUGH: Final = 65_536
+_LEAST: Final = 92
 
 
 def raise_limit() -> int:
@@ -17,6 +18,11 @@ def raise_limit() -> int:
         with contextlib.suppress(OSError, ValueError):
             resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
     return limit()
+
+
+def needed(shards: int) -> int:
+    """Return how many the busiest process of a collector needs at least."""
+    return _LEAST + 4 * shards
 
 
 def limit() -> int:

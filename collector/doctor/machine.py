@@ -1,0 +1,130 @@
+"""The machine below: open files, memory, processors, and the disks that are written to."""
+
+import contextlib
+import errno
+import os
+import shutil
+import statistics
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import psutil
+
+from collector.doctor.findings import Finding, bad, fine, note, size, span
+from collector.settings.wording import plural
+from shards.runtime import descriptors
+
+_PROCESS_BYTES: Final = 90_000_000
+"""Of one process at rest, all kinds alike."""
+_MARKET_BYTES: Final = 250_000
+"""Books, and frames that are kept for late readers."""
+_MARKETS: Final = 300
+_STATE_BYTES: Final = 100_000_000
+_ARCHIVE_BYTES: Final = 5_000_000_000
+_SLOW_SYNC_S: Final = 0.02
+_SYNCS: Final = 9
+_CGROUP_LIMITS: Final = (
+    "/sys/fs/cgroup/memory.max",
+    "/sys/fs/cgroup/memory/memory.limit_in_bytes",
+)
+
+
+def files(shards: int) -> Finding:
+    """Look at how many files a process may open."""
+    limit, least = descriptors.raise_limit(), descriptors.needed(shards)
+    said = f"{limit:,} open files allowed a process, {plural(shards, 'shard')} need {least}"
+    if limit < least:
+        return bad(
+            "files", f"{said}: raise the limit (ulimit -n 4096, or LimitNOFILE= of the unit)"
+        )
+    if limit < 1_024:
+        return note(
+            "files", f"{said}; each reader takes one more: raise the limit (ulimit -n 4096)"
+        )
+    return fine("files", said)
+
+
+def memory(shards: int) -> Finding:
+    """Look at how much memory there is for us."""
+    needed = (shards + 3) * _PROCESS_BYTES + _MARKETS * _MARKET_BYTES
+    available = min(psutil.virtual_memory().available, *_cgroup_limits(), 1 << 62)
+    said = f"{size(available)} available, {plural(shards, 'shard')} and {_MARKETS} markets need {size(needed)}"
+    if available < needed:
+        return bad("memory", f"{said}: take fewer shards or markets, or a larger machine")
+    return fine("memory", said)
+
+
+def _cgroup_limits() -> Iterator[int]:
+    """Yield what a container may have, where there is such a limit."""
+    for path in _CGROUP_LIMITS:
+        with contextlib.suppress(OSError, ValueError):
+            yield int(Path(path).read_text())
+
+
+def processors(shards: int) -> Finding:
+    """Look at whether the processes get in each other's way."""
+    try:
+        count = len(os.sched_getaffinity(0))
+    except AttributeError:
+        # Not on macOS.
+        count = os.cpu_count() or 1
+    busy = psutil.cpu_percent(interval=0.5)
+    said = f"{count} for {plural(shards, 'shard')} and the aggregator, {busy:.0f} % busy now"
+    if busy > 80.0:
+        return note("processors", f"{said}: latencies will show it")
+    if shards > count:
+        return note("processors", f"{said}: more shards than processors collect no more")
+    return fine("processors", said)
+
+
+def disk(what: str, folder: str) -> Finding:
+    """
+    Look at a folder that is written to, ``state`` or ``archive``: room, rights, time to sync.
+
+    The folder need not exist: the nearest one above it that does is looked at.
+    """
+    place = _existing(Path(folder).absolute())
+    least = _ARCHIVE_BYTES if what == "archive" else _STATE_BYTES
+    try:
+        took = _sync_time(place)
+        free = shutil.disk_usage(place).free
+    except OSError as error:
+        return bad(what, f"{place}: {_refusal(error)}")
+    said = f"{place}: {size(free)} free, a sync takes {span(took)}"
+    if free < least:
+        return bad(what, f"{said}: less than {size(least)} free: free some, or name another folder")
+    if took > _SLOW_SYNC_S:
+        return note(what, f"{said}: a slow disk; what is kept lags by that much a block")
+    return fine(what, said)
+
+
+def _existing(path: Path) -> Path:
+    while not path.is_dir() and path != path.parent:
+        path = path.parent
+    return path
+
+
+def _sync_time(folder: Path) -> float:
+    """Write and sync a few small pieces; return the median, in seconds."""
+    times = []
+    with tempfile.TemporaryFile(dir=folder) as file:
+        for _ in range(_SYNCS):
+            began = time.perf_counter()
+            file.write(b"x" * 4_096)
+            file.flush()
+            os.fsync(file.fileno())
+            times.append(time.perf_counter() - began)
+    return statistics.median(times)
+
+
+def _refusal(error: OSError) -> str:
+    if error.errno == errno.ENOSPC:
+        return "the disk is full: free some space, or name another folder"
+    if error.errno == errno.EROFS:
+        return "it cannot be written to (read-only): name another folder"
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return "it cannot be written to by this user: change its owner, or name another folder"
+    return f"it cannot be written to: {error.strerror}"
