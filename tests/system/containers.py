@@ -6,9 +6,11 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
+
+import psutil
 
 from tests.system import fresh_debian
 
@@ -95,11 +97,22 @@ def podman() -> Iterator[Podman]:
         yield found
     finally:
         found("rm", "--all", "--force", "--time", "0", check=False)
+        _kill_rest(folder)
         found("umount", "--all", check=False)
         subprocess.run(
             ("umount", "-l", f"{folder}/images/overlay"), capture_output=True, check=False
         )
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _kill_rest(folder: Path) -> None:
+    """Kill what podman left running, as it does of containers that others depend on."""
+    for process in psutil.process_iter(["name", "cmdline"]):
+        if process.info["name"] == "conmon" and str(folder) in " ".join(process.info["cmdline"]):
+            tree = [process, *process.children(recursive=True)]
+            for one in tree:
+                with suppress(psutil.NoSuchProcess):
+                    one.kill()
 
 
 def make_base(podman: Podman, folder: Path) -> None:

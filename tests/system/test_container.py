@@ -108,24 +108,29 @@ def test_compose_records_and_is_scraped(pod: Podman, tmp_path: Path):
         "-f",
         str(alone),
     )
-    pod.run(*compose, "up", "--detach", "collector", "recorder", "prometheus")
-    collector, recorder = (f"injective-collector_{name}_1" for name in ("collector", "recorder"))
-    query = (
-        "import urllib.request as u; print(u.urlopen('http://127.0.0.1:9090/api/v1/query?query="
-        "collector_coverage_ratio').read().decode())"
-    )
+    try:
+        pod.run(*compose, "up", "--detach", "collector", "recorder", "prometheus")
+        collector, recorder = (
+            f"injective-collector_{name}_1" for name in ("collector", "recorder")
+        )
+        query = (
+            "import urllib.request as u; print(u.urlopen('http://127.0.0.1:9090/api/v1/query?query="
+            "collector_coverage_ratio').read().decode())"
+        )
 
-    def scraped() -> bool:
-        return '"1"]' in pod("exec", collector, "python3", "-c", query, check=False)
+        def scraped() -> bool:
+            return '"1"]' in pod("exec", collector, "python3", "-c", query, check=False)
 
-    wait_for("Prometheus has the coverage", scraped, 90.0)
-    pod.run(*compose, "stop", "--timeout", "20", "recorder")
-    told = pod(
-        *("run", "--rm", *SMALL, "--volumes-from", recorder, IMAGE),
-        *("archive", "coverage", "/archive"),
-    )
-    # What it has is in the journal: nothing is sealed so soon.
-    kept = re.search(r"([\d.]+) kB not sealed yet", told)
-    assert kept is not None, told
-    assert float(kept[1]) > 1.0, told
-    pod.run(*compose, "down", "--volumes", "--timeout", "5")
+        wait_for("Prometheus has the coverage", scraped, 90.0)
+        pod.run(*compose, "stop", "--timeout", "20", "recorder")
+        told = pod(
+            *("run", "--rm", *SMALL, "--volumes-from", recorder, IMAGE),
+            *("archive", "coverage", "/archive"),
+        )
+        # What it has is in the journal: nothing is sealed so soon.
+        kept = re.search(r"([\d.]+) kB not sealed yet", told)
+        assert kept is not None, told
+        assert float(kept[1]) > 1.0, told
+    finally:
+        # A failure must not leave services that start again whenever they end.
+        pod.run(*compose, "down", "--volumes", "--timeout", "5", check=False)
