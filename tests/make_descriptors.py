@@ -35,6 +35,7 @@ SETS: Final = (
             "exchange.injective_spot_exchange_rpc",
             "exchange.injective_derivative_exchange_rpc",
             "exchange.event_provider_api",
+            "cosmos.base.tendermint.v1beta1.query",
         ),
     ),
     Set(

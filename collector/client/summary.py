@@ -107,12 +107,16 @@ class FormerChain(_Part, frozen=True, kw_only=True):
 
 
 class Node(_Part, frozen=True, kw_only=True):
-    """One RPC endpoint, as a shard judges it."""
+    """One endpoint that can be asked about the chain, as a shard judges it."""
 
     endpoint: str = ""
     height: int = 0
     fit: bool = False
     reason: str = ""
+    role: str = "rpc"
+    """``rpc``, ``queries``, ``events``, or ``stream``."""
+    cause: str = ""
+    """The reason in a word; empty where nothing speaks against it."""
 
 
 class ChainIdentity(_Part, frozen=True, kw_only=True):

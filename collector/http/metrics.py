@@ -18,7 +18,7 @@ from prometheus_client.core import (
 )
 
 from collector.aggregator.status.metrics_snapshot import MarketMeasures, Measures, ShardMeasures
-from collector.client.summary import Recorder, Shard, Summary
+from collector.client.summary import Node, Recorder, Shard, Summary
 from shards.net.token_bucket import Usage
 from shards.protocol.histograms import Histogram
 
@@ -43,6 +43,7 @@ def families(measures: Measures) -> Iterator[Metric]:
     yield from _whole(measures.summary)
     yield from _trouble(measures)
     yield from _shards(measures.summary.shards)
+    yield _nodes(measures.summary.chain.nodes)
     yield from _latencies(measures)
     yield from _processes(measures)
     yield from _requests(measures.summary.requests)
@@ -208,6 +209,16 @@ def _shards(shards: Sequence[Shard]) -> Iterator[Metric]:
             for shard in shards
             for endpoint in shard.endpoints
         ],
+    )
+
+
+def _nodes(nodes: Sequence[Node]) -> Metric:
+    return _labelled(
+        GaugeMetricFamily,
+        "node_fit",
+        "Whether an endpoint has our chain, at its head; if not, the cause in a word.",
+        ["role", "endpoint", "cause"],
+        [((node.role, node.endpoint, node.cause), int(node.fit)) for node in nodes],
     )
 
 

@@ -1,56 +1,74 @@
 """
 The nodes' own word: which chain they have, where its head is, and which of them are fit.
 
-All RPC endpoints are asked at once. A node that contradicts what is remembered of the chain
-(chain.py) is refused by name. The head is the highest block of all that are left, and one that is
-behind it is not fit to be asked for what is new. When a node that had our chain shows another one,
-and none shows ours any more, then the chain itself was replaced.
+All endpoints that can be asked are asked at once: RPC, servers of queries, event providers. One
+that contradicts what is remembered of the chain (chain.py) is refused by name. The head is the
+highest block of all that are left, and one that is behind it is not fit to be asked for what is
+new; nor is one that is still catching up, or stands still (fitness.py). When a node that had our
+chain shows another one, and none shows ours any more, then the chain itself was replaced.
 """
 
 import asyncio
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from shards.net.access import Access
-from shards.net.rpc import Rpc, block_hash, block_time, view_of
+from shards.net.fitness import Cause, Progress, Verdict, verdict
+from shards.net.rpc import block_time
+from shards.net.witness import Role, RpcWitness, Witness
 from shards.protocol.chain import Chain, Mark, NodeView
 from shards.protocol.control import NodeReport
 from shards.protocol.errors import SourceError
-from shards.protocol.text import without_secrets
+from shards.protocol.text import printable, without_secrets
 
 log = logging.getLogger(__name__)
 
-_ASK_S: Final = 2.0
 _WITHIN_S: Final = 5.0
 """Our turn at a host that refuses may be half a minute away."""
-BEHIND: Final = 3
-"""Blocks behind the highest head from which on a node is not fit."""
+_CANNOT_TELL: Final = frozenset({"UNIMPLEMENTED", "UNAUTHENTICATED", "PERMISSION_DENIED"})
+"""gRPC statuses of an endpoint that serves other questions, but not this one."""
 
 
 class Node:
-    """One RPC endpoint, and what is known of who answers there."""
+    """One endpoint, and what is known of who answers there."""
 
-    def __init__(self, endpoint: str, access: Access) -> None:
-        self.endpoint = endpoint
-        self.rpc = Rpc(endpoint, access, timeout_s=_ASK_S)
+    def __init__(self, witness: Witness) -> None:
+        self.witness = witness
+        self.endpoint = witness.endpoint
         self.view: NodeView | None = None
         """What it showed last; None where it did not answer."""
         self.foreign = ""
         """Why it has another chain than ours; empty where it has ours, for all we know."""
         self.was_ours = False
-        self.reason = ""
-        """Why it is not fit, for people."""
-        self.advanced_at = 0.0
-        """When its head was last seen to move, monotonic."""
+        self.verdict = Verdict(None, "")
+        self.progress = Progress()
+        self.untold = ""
+        """Why it cannot be asked which chain it has; then it is taken at its word."""
+        self.proven = -1
+        """Generation of the chain that a block of it was held against; -1 for none."""
+        self.asked_at = float("-inf")
+
+    @property
+    def reason(self) -> str:
+        """Why it is not fit, for people; of one that cannot be asked, why not."""
+        return self.verdict.reason
+
+    def is_due(self, now: float) -> bool:
+        """Say whether its last answer is too old to stand in for another one."""
+        return self.view is None or now - self.asked_at >= self.witness.every_s
 
 
 class Nodes:
-    """All RPC endpoints of one shard, judged together."""
+    """All endpoints of one shard that can be asked about the chain, judged together."""
 
-    def __init__(self, endpoints: Sequence[str], access: Access) -> None:
-        self.nodes = [Node(endpoint, access) for endpoint in endpoints]
+    def __init__(
+        self, endpoints: Sequence[str], access: Access, also: Iterable[Witness] = ()
+    ) -> None:
+        """``endpoints`` are the RPCs, ``also`` is what other endpoints are asked with."""
+        witnesses: list[Witness] = [RpcWitness(endpoint, access) for endpoint in endpoints]
+        self.nodes = [Node(witness) for witness in (*witnesses, *also)]
         self.chain = Chain()
         self.replacement: Chain | None = None
         """The chain that has taken the place of ours, until the aggregator has begun with it."""
@@ -59,70 +77,164 @@ class Nodes:
         self.head = 0
         """The highest block of all nodes that have our chain."""
         self.head_time = 0
-        """Its time, ns since 1970."""
+        """Its time, ns since 1970; 0 where only those know it that tell no times."""
+        self._refused: dict[str, str] = {}
+        """Endpoints of streams whose blocks are of another chain, and how that was seen."""
+
+    # ---- asking ----------------------------------------------------------------------
 
     async def look(self) -> int | None:
         """Ask all nodes; return the highest head of those that have our chain, None without one."""
-        await asyncio.gather(*(self._ask(node) for node in self.nodes))
-        self._judge()
+        now = time.monotonic()
+        due = [node for node in self.nodes if node.is_due(now)]
+        await asyncio.gather(*(self._ask(node) for node in due))
+        if any(node.foreign and node.was_ours for node in due):
+            # Who is asked less often may still vouch for a chain that is no more.
+            await asyncio.gather(*(self._ask(node) for node in self.nodes if node not in due))
+        self._learn()
+        self._find_replacement()
         heads = [node.view.latest for node in self._ours() if node.view is not None]
         if not heads:
+            self._judge(0)
             return None
         newest = max(heads, key=lambda mark: mark.height)
         self.head, self.head_time = newest.height, newest.time
+        self._judge(newest.height)
         return newest.height
 
     def _ours(self) -> list["Node"]:
-        return [node for node in self.nodes if node.view is not None and not node.foreign]
+        """Return the nodes that name our network, or that had a block of our chain."""
+        return [
+            node
+            for node in self.nodes
+            if node.view is not None
+            and not node.foreign
+            and (node.view.network or self._is_proven(node))
+        ]
+
+    def _is_proven(self, node: Node) -> bool:
+        return node.proven == self.chain.generation
 
     async def _ask(self, node: Node) -> None:
-        before, node.view = node.view, None
+        before, node.view, node.asked_at = node.view, None, time.monotonic()
         try:
             async with asyncio.timeout(_WITHIN_S):
-                view = await view_of(node.rpc)
-                foreign = self.chain.contradiction(view, await self._known_block(node, view))
+                view = await node.witness.view()
+                if before is None or view.latest.height < before.latest.height:
+                    node.proven = -1
+                known = await self._known_block(node, view)
+                foreign = self.chain.contradiction(view, known)
         except (SourceError, TimeoutError) as error:
-            node.reason = str(error) or "no answer"
+            self._note_silence(node, error)
             return
-        if before is None or view.latest.height != before.latest.height:
-            node.advanced_at = time.monotonic()
-        node.view = view
+        node.view, node.untold = view, ""
+        node.progress.saw(view.latest, time.monotonic())
         if foreign and not node.foreign:
-            log.warning("%s does not have our chain: %s", node.endpoint, foreign)
-        node.foreign = node.reason = foreign
+            log.warning("%s does not have our chain: %s", without_secrets(node.endpoint), foreign)
+        node.foreign = foreign
+        if foreign:
+            node.proven = -1
+        elif known is not None and any(mark.height == known.height for mark in self.chain.marks):
+            node.proven = self.chain.generation
+
+    def _note_silence(self, node: Node, error: SourceError | TimeoutError) -> None:
+        reason = printable(str(error)) or "no answer"
+        node.proven, node.untold = -1, ""
+        if isinstance(error, SourceError) and error.status in _CANNOT_TELL:
+            node.untold = f"it cannot be asked which chain it has ({error.status})"
+            node.verdict = Verdict("untold", node.untold)
+        else:
+            node.verdict = Verdict("silent", reason)
 
     async def _known_block(self, node: Node, view: NodeView) -> Mark | None:
-        """Ask for the newest remembered block that a node should have; None where it has none."""
-        for mark in reversed(self.chain.marks):
-            if view.earliest.height <= mark.height < view.latest.height:
-                return Mark(mark.height, await block_hash(node.rpc, mark.height), 0)
-        return None
+        """
+        Ask for a block that tells the chain; None where nothing can be told by one.
 
-    def _judge(self) -> None:
-        """Learn from the nodes that have our chain, or find that it was replaced."""
-        ours = self._ours()
-        highest = max((n.view.latest.height for n in ours if n.view), default=0)
-        for node in ours:
+        That is the newest remembered block that the node should have. Where it has none as high, it
+        is its own newest, for its time.
+        """
+        marks, latest = self.chain.marks, view.latest
+        if not marks or (node.witness.is_costly and self._is_proven(node)):
+            return None
+        known = [m for m in marks if view.earliest.height <= m.height < latest.height]
+        if not known and latest.time:
+            return None
+        height = known[-1].height if known else latest.height
+        return await node.witness.block(height)
+
+    async def vet(self, endpoint: str, role: Role) -> str:
+        """
+        Make sure that an endpoint was asked which chain it has; return why it is refused.
+
+        Raises:
+            SourceError: If it should be able to tell, and does not.
+
+        """
+        node = self._node(endpoint, role)
+        if node is None:
+            return ""
+        if not self._is_known(node):
+            await self._ask(node)
+        if self._is_known(node):
+            return node.foreign
+        reason = "none of its blocks could be held against our chain"
+        if node.view is None:
+            reason = f"it does not say which chain it has: {node.reason}"
+        raise SourceError(endpoint, reason)
+
+    def _node(self, endpoint: str, role: Role) -> Node | None:
+        return next(
+            (n for n in self.nodes if n.endpoint == endpoint and n.witness.role == role), None
+        )
+
+    def _is_known(self, node: Node) -> bool:
+        """
+        Say whether it is known which chain a node has, or that it cannot tell.
+
+        It has named its network, or shown a block that we know, as far as we know any.
+        """
+        if node.foreign or node.untold:
+            return True
+        if node.view is None:
+            return False
+        return bool(node.view.network) or self._is_proven(node) or not self.chain.marks
+
+    # ---- judging ---------------------------------------------------------------------
+
+    def _learn(self) -> None:
+        """Learn from the nodes that have our chain."""
+        for node in self._ours():
             assert node.view is not None
             # The first to answer, in order of preference, says which chain it is.
             if reason := self.chain.contradiction(node.view):
-                node.foreign = node.reason = reason
+                node.foreign = reason
                 continue
             self.chain = self.chain.learned(node.view)
             node.was_ours = True
-            behind = highest - node.view.latest.height
-            node.reason = f"{behind} blocks behind" if behind >= BEHIND else ""
-        if ours or self.replacement is not None:
+
+    def _judge(self, head: int) -> None:
+        """Say of each node whether it is fit to be asked for what is new."""
+        now, ts = time.monotonic(), time.time_ns()
+        for node in self.nodes:
+            if node.view is not None:
+                node.verdict = verdict(node.view, node.foreign, node.progress, head, now, ts)
+
+    def _find_replacement(self) -> None:
+        """Find that the chain was replaced: who had ours shows another one, and nobody ours."""
+        if self._ours() or self.replacement is not None:
             return
         for node in self.nodes:
             view = node.view
-            if view is not None and node.was_ours and view.network == self.chain.id:
+            # Only an RPC shows enough to begin with.
+            if view is None or node.witness.role != "rpc":
+                continue
+            if node.was_ours and view.network == self.chain.id:
                 generation = max(time.time_ns(), self.chain.generation + 1)
                 self.begun.clear()
                 self.replacement = Chain(view.network, generation).learned(view)
                 log.warning(
                     "the chain %s was replaced: at %s %s",
-                    view.network, node.endpoint, node.foreign,
+                    view.network, without_secrets(node.endpoint), node.foreign,
                 )  # fmt: skip
                 return
 
@@ -130,20 +242,28 @@ class Nodes:
         """Take what the aggregator remembers of the chain; another generation begins anew."""
         if chain.generation > self.chain.generation:
             self.chain, self.replacement = chain, None
+            self._refused.clear()
             self.begun.set()
             for node in self.nodes:
-                node.foreign = node.reason = ""
+                node.foreign, node.verdict, node.progress = "", Verdict(None, ""), Progress()
+                if node.witness.every_s:
+                    # Its last answer was held against the chain before.
+                    node.view = None
         elif chain.generation == self.chain.generation and chain.marks and not self.chain.marks:
             self.chain = chain
         for node in self.nodes:
             # A successor cannot know which of them had it, only that this is our chain.
             node.was_ours = node.was_ours or bool(self.chain.marks)
 
+    # ---- what others want to know ----------------------------------------------------
+
     async def block_time(self, height: int) -> int | None:
         """Return when a block of our chain was made, in ns; None where no node can say."""
         for node in self._ours():
+            if not isinstance(node.witness, RpcWitness):
+                continue
             try:
-                if found := await block_time(node.rpc, height):
+                if found := await block_time(node.witness.rpc, height):
                     return found
             except SourceError:
                 continue
@@ -154,25 +274,43 @@ class Nodes:
         answered = [node for node in self.nodes if node.view is not None]
         if any(not node.foreign for node in answered):
             return ""
-        return "; ".join(f"{node.endpoint}: {node.foreign}" for node in answered)
+        return "; ".join(f"{without_secrets(n.endpoint)}: {n.foreign}" for n in answered)
+
+    def is_foreign(self, endpoint: str, role: Role = "rpc") -> str:
+        """Say why an endpoint has another chain than ours; empty if it does not."""
+        node = self._node(endpoint, role)
+        return node.foreign if node is not None else ""
+
+    def is_fit(self, endpoint: str, role: Role) -> bool:
+        """Say whether an endpoint is as good as any; one that nothing is known of is."""
+        node = self._node(endpoint, role)
+        return node is None or node.verdict.is_fit
+
+    def refused(self, endpoint: str, reason: str) -> None:
+        """A stream's blocks were held against the chain: are they of another one? Empty: ours."""
+        if reason:
+            self._refused[endpoint] = reason
+        else:
+            self._refused.pop(endpoint, None)
 
     def reports(self) -> list[NodeReport]:
-        """Describe every node for the status."""
-        return [
-            NodeReport(
-                without_secrets(node.endpoint),
-                node.view.latest.height if node.view is not None else 0,
-                not node.reason,
-                node.reason,
-            )
+        """Describe every node for the status, and the streams that were refused."""
+        found = [
+            _report(node.endpoint, node.witness.role, node.view, node.verdict)
             for node in self.nodes
         ]
+        for endpoint, reason in self._refused.items():
+            found.append(_report(endpoint, "stream", None, Verdict("foreign", reason)))
+        return found
 
-    def is_foreign(self, endpoint: str) -> str:
-        """Say why an RPC endpoint has another chain than ours; empty if it does not."""
-        return next((node.foreign for node in self.nodes if node.endpoint == endpoint), "")
-
-    def close(self) -> None:
+    async def aclose(self) -> None:
         """Drop the connections."""
         for node in self.nodes:
-            node.rpc.close()
+            await node.witness.close()
+
+
+def _report(endpoint: str, role: Role, view: NodeView | None, found: Verdict) -> NodeReport:
+    cause: Cause | None = found.cause
+    height = view.latest.height if view is not None else 0
+    reason = without_secrets(found.reason)
+    return NodeReport(without_secrets(endpoint), height, found.is_fit, reason, role, cause or "")

@@ -8,7 +8,7 @@ serves the same calls as plain HTTP and needs no HTTP client in a shard.
 import asyncio
 import datetime
 import functools
-from typing import Any, Final
+from typing import Annotated, Any, Final, TypeAlias
 from urllib.parse import urlsplit, urlunsplit
 
 import msgspec
@@ -126,11 +126,14 @@ class Rpc:
             self._transport = None
 
 
+_Height: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+
+
 class _SyncInfo(msgspec.Struct):
-    latest_block_height: int
+    latest_block_height: _Height
     latest_block_hash: str = ""
     latest_block_time: str = ""
-    earliest_block_height: int = 0
+    earliest_block_height: _Height = 0
     earliest_block_hash: str = ""
     earliest_block_time: str = ""
     catching_up: bool = False
@@ -239,9 +242,10 @@ def _ns(text: str) -> int:
     whole, _, fraction = text.rstrip("Z").partition(".")
     try:
         seconds = datetime.datetime.fromisoformat(whole + "+00:00").timestamp()
-        return int(seconds) * 1_000_000_000 + int(fraction[:9].ljust(9, "0"))
-    except ValueError:
+        ns = int(seconds) * 1_000_000_000 + int(fraction[:9].ljust(9, "0"))
+    except (ValueError, OverflowError):
         return 0
+    return ns if 0 < ns < 1 << 63 else 0
 
 
 async def _status_of(rpc: Rpc) -> _Status:

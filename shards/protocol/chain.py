@@ -11,10 +11,14 @@ from typing import Final
 
 import msgspec
 
+from shards.protocol.text import printable
+
 _KEPT: Final = 4
 """Marks of a chain: the first that was seen, and the newest ones."""
 _APART: Final = 100
 """Blocks between two marks."""
+SAME_NS: Final = 2_000_000
+"""Streams and event providers tell a block's time to the millisecond, its record to the ns."""
 
 
 class Mark(msgspec.Struct, frozen=True, array_like=True):
@@ -38,6 +42,9 @@ class Chain(msgspec.Struct, frozen=True, array_like=True):
     def learned(self, view: "NodeView") -> "Chain":
         """Return the chain with what a node of it shows."""
         marks = self.marks
+        if not view.latest.hash:
+            # A server of queries: it names its network, and nothing to remember.
+            return Chain(self.id or view.network, self.generation, marks)
         if not marks:
             marks = (view.earliest, view.latest) if view.earliest.hash else (view.latest,)
             marks = tuple({mark.height: mark for mark in marks}.values())
@@ -51,16 +58,21 @@ class Chain(msgspec.Struct, frozen=True, array_like=True):
 
         ``also`` is one more block that the node was asked for.
         """
-        if self.id and view.network != self.id:
-            return f"it is of network {view.network}, not {self.id}"
-        for shown in (view.latest, view.earliest, *(() if also is None else (also,))):
+        if self.id and view.network and view.network != self.id:
+            return f"it is of network {printable(view.network, 60)}, not {self.id}"
+        asked = () if also is None else (also,)
+        for shown in (view.latest, view.earliest, *asked):
             for mark in self.marks:
-                if shown.height == mark.height and shown.hash and shown.hash != mark.hash:
+                if shown.height != mark.height:
+                    continue
+                if shown.hash and mark.hash and shown.hash != mark.hash:
                     return f"its block {shown.height} is another one than before"
-        for mark in self.marks:
-            shown = view.latest
-            if shown.height < mark.height and shown.time > mark.time:
-                return f"its block {shown.height} is later than block {mark.height} was"
+                if shown.time and mark.time and abs(shown.time - mark.time) > SAME_NS:
+                    return f"its block {shown.height} was made at another time than ours"
+        for shown in (view.latest, *asked):
+            for mark in self.marks:
+                if shown.height < mark.height and shown.time > mark.time:
+                    return f"its block {shown.height} is later than block {mark.height} was"
         return ""
 
 
@@ -68,7 +80,9 @@ class NodeView(msgspec.Struct, frozen=True):
     """What a node shows of itself when asked for its status."""
 
     network: str
+    """Its id; empty where only its blocks tell the chain, as an event provider's."""
     latest: Mark
+    """With an empty hash, or the time 0, where it does not tell."""
     earliest: Mark
     """With an empty hash where it does not tell."""
     catching_up: bool

@@ -45,14 +45,18 @@ class EndpointReport(msgspec.Struct, array_like=True, gc=False):
 
 
 class NodeReport(msgspec.Struct, array_like=True, gc=False):
-    """One RPC endpoint, as a shard judges it."""
+    """One endpoint that can be asked about the chain, as a shard judges it."""
 
     endpoint: str
     height: int
     """Its newest block; 0 where it did not answer."""
     fit: bool
     reason: str
-    """Why it is not fit: silent, behind, of another chain."""
+    """Why it is not fit: silent, behind, of another chain. Or why it cannot be asked."""
+    role: str = "rpc"
+    """What it is asked for: ``rpc``, ``queries``, ``events``, or ``stream``."""
+    cause: str = ""
+    """The reason in a word, one of net/fitness.py's; empty where nothing speaks against it."""
 
 
 class Report(msgspec.Struct, kw_only=True, gc=False):

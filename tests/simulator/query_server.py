@@ -6,14 +6,18 @@ from typing import Any, Final
 
 import grpc
 
+from shards.adapters.messages import INJECTIVE
 from shards.protocol.events import Snapshot
 from tests.simulator import chain_proto, faults
+from tests.simulator.events_json import hash_text
 from tests.simulator.exchange import Exchange
 from tests.simulator.grpc_serving import GrpcServer, Handlers, sent, unary
 from tests.simulator.mischief import Mischief
 
 HEIGHT: Final = "x-cosmos-block-height"
 _SERVICE: Final = "injective.exchange.v2.Query"
+_COSMOS: Final = "cosmos.base.tendermint.v1beta1.Service"
+_cosmos: Final[Any] = INJECTIVE.package("cosmos.base.tendermint.v1beta1")
 
 
 class QueryServer(GrpcServer):
@@ -21,9 +25,10 @@ class QueryServer(GrpcServer):
 
     protocol = "grpc"
 
-    def __init__(self, exchange: Exchange, mischief: Mischief) -> None:
+    def __init__(self, exchange: Exchange, mischief: Mischief, chain_id: str) -> None:
         super().__init__(mischief)
         self._exchange = exchange
+        self._chain_id = chain_id
         self.queries = 0
         self.took_ms = 0
         """From the first query to the last."""
@@ -45,8 +50,30 @@ class QueryServer(GrpcServer):
                 "DerivativeOrderbook": unary(
                     self._derivative_book, query.QueryDerivativeOrderbookRequest
                 ),
-            }
+            },
+            _COSMOS: {
+                "GetNodeInfo": unary(self._node_info, _cosmos.GetNodeInfoRequest),
+                "GetBlockByHeight": unary(self._block, _cosmos.GetBlockByHeightRequest),
+            },
         }
+
+    async def _node_info(self, request: Any, context: Any) -> Any:
+        await self._answered_at(context, counts=False)
+        answer = _cosmos.GetNodeInfoResponse()
+        answer.default_node_info.network = self._chain_id
+        return answer
+
+    async def _block(self, request: Any, context: Any) -> Any:
+        head = await self._answered_at(context, counts=False)
+        exchange, height = self._exchange, request.height
+        if not exchange.oldest <= height <= head:
+            await self._invalid(context, f"18: requested block height {height}")
+        answer = _cosmos.GetBlockByHeightResponse()
+        answer.block_id.hash = bytes.fromhex(hash_text(height, f"block {exchange.chain}"))
+        header = answer.sdk_block.header
+        header.chain_id, header.height = self._chain_id, height
+        header.time.FromMilliseconds(exchange.block(height).time_ms)
+        return answer
 
     async def _spot_markets(self, request: Any, context: Any) -> Any:
         await self._answered_at(context)
@@ -86,10 +113,10 @@ class QueryServer(GrpcServer):
             await asyncio.sleep(slow.delay_s)
         return chain_proto.orderbook(response, book, request.limit)
 
-    async def _answered_at(self, context: Any) -> int:
+    async def _answered_at(self, context: Any, *, counts: bool = True) -> int:
         """Admit a call, say the height it is answered at, and return that."""
         await self.admit(context)
-        self.queries += 1
+        self.queries += counts
         now = time.monotonic()
         self._first_at = self._first_at or now
         self.took_ms = int(1_000 * (now - self._first_at))

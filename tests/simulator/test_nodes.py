@@ -38,7 +38,7 @@ async def test_the_highest_head_counts_and_who_is_behind_is_named() -> None:
         await grow(still, 7)
         await nodes.look()
         assert [node.reason for node in nodes.nodes] == ["", ""]
-        nodes.close()
+        await nodes.aclose()
 
 
 async def test_a_node_of_another_network_is_refused_by_name_and_moves_no_head() -> None:
@@ -55,7 +55,7 @@ async def test_a_node_of_another_network_is_refused_by_name_and_moves_no_head() 
         await ours.inject(faults.Stop(protocol="rpc"))
         assert await nodes.look() is None
         assert nodes.replacement is None
-        nodes.close()
+        await nodes.aclose()
 
 
 async def test_a_chain_begun_anew_replaces_ours_only_when_nobody_has_ours() -> None:
@@ -73,4 +73,4 @@ async def test_a_chain_begun_anew_replaces_ours_only_when_nobody_has_ours() -> N
         assert replacement(nodes).generation > known.generation
         nodes.knows(replacement(nodes))
         assert await nodes.look() == 1
-        nodes.close()
+        await nodes.aclose()

@@ -85,7 +85,7 @@ class Venue:
         )
         self.mischief = Mischief()
         self.ws = WsServer(self.exchange, self.mischief, buffer=options.buffer)
-        self.queries = QueryServer(self.exchange, self.mischief)
+        self.queries = QueryServer(self.exchange, self.mischief, options.chain_id)
         self.rpc = RpcServer(self.exchange, self.mischief, options.chain_id)
         self.stream = StreamServer(self.exchange, self.mischief, buffer=options.buffer)
         self.indexer = IndexerServer(self.exchange, self.mischief, lag_s=options.indexer_lag_s)

@@ -110,7 +110,7 @@ def _chain(aggregator: Aggregator, reports: Iterable[Report]) -> ChainIdentity:
     """Describe which chain it is, what became of those before, and which nodes have it."""
     chain = aggregator.run.chain
     newest = chain.marks[-1] if chain.marks else Mark(0, "", 0)
-    nodes = {node.endpoint: node for report in reports for node in report.nodes}
+    nodes = {(n.role, n.endpoint): n for report in reports for n in report.nodes}
     return ChainIdentity(
         id=chain.id,
         generation=chain.generation,
@@ -118,7 +118,14 @@ def _chain(aggregator: Aggregator, reports: Iterable[Report]) -> ChainIdentity:
         hash=newest.hash,
         former=aggregator.run.former,
         nodes=[
-            Node(endpoint=n.endpoint, height=n.height, fit=n.fit, reason=n.reason)
+            Node(
+                endpoint=n.endpoint,
+                height=n.height,
+                fit=n.fit,
+                reason=n.reason,
+                role=n.role,
+                cause=n.cause,
+            )
             for n in nodes.values()
         ],
     )

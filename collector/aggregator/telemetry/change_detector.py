@@ -6,6 +6,7 @@ compared with what it was. Pure: ``now`` is monotonic seconds, ``ts`` ns since t
 """
 
 from collections.abc import Iterable
+from typing import Final
 
 from collector.aggregator.state.coverage import Coverage
 from collector.aggregator.telemetry.journal import Journal
@@ -13,6 +14,9 @@ from collector.aggregator.telemetry.process_table import ProcessRow
 from collector.client.summary import process_name
 from shards.protocol.control import Report
 from shards.protocol.events import Gap
+
+_ROLES: Final = {"rpc": "node", "queries": "query server", "events": "event provider"}
+"""What a node is called, by what it is asked for."""
 
 
 class _Shard:
@@ -24,7 +28,7 @@ class _Shard:
         self.epoch = epoch
         self.connects = 0
         self.breakers: dict[str, str] = {}
-        self.nodes: dict[str, str] = {}
+        self.nodes: dict[tuple[str, str], str] = {}
         self.halted = False
 
 
@@ -79,14 +83,18 @@ class ChangeDetector:
 
     def _nodes(self, report: Report, shard: _Shard) -> None:
         for node in report.nodes:
-            # How far one is behind changes all the time.
-            why = "behind" if node.reason.endswith("blocks behind") else node.reason
-            if why != shard.nodes.get(node.endpoint, ""):
-                text = f"node {node.endpoint} {'is fit again' if node.fit else 'is not fit'}"
+            # How far one is behind, and for how long it stands still, changes all the time.
+            name = (node.role, node.endpoint)
+            if node.cause != shard.nodes.get(name, ""):
+                what = "is fit again" if not node.cause else "is not fit"
+                text = f"{_ROLES.get(node.role, node.role)} {node.endpoint} "
+                text += "cannot tell its chain" if node.cause == "untold" else what
                 self._journal.add(
                     "node", text, ts=report.ts, shard=report.shard, reason=node.reason
                 )
-            shard.nodes[node.endpoint] = why
+            shard.nodes[name] = node.cause
+        for name in shard.nodes.keys() - {(node.role, node.endpoint) for node in report.nodes}:
+            del shard.nodes[name]
 
     def _halt(self, report: Report) -> None:
         """The chain is halted when all shards say so, and goes on when the first one does."""

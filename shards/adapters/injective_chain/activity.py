@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from shards.adapters.injective_chain.heights import HEIGHT, height_in
 from shards.adapters.interface import Evidence
 from shards.adapters.messages import INJECTIVE
 from shards.protocol.errors import SourceError
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_HEIGHT: Final = "x-cosmos-block-height"
 _TIMEOUT_S: Final = 5.0
 _MINUTE: Final = (100, 30, 10, 3)
 """Blocks ago, a minute first; a node that is young or just synced knows less of its past."""
@@ -128,9 +128,9 @@ class _Assessor:
             method,
             request,
             timeout_s=_TIMEOUT_S,
-            metadata=((_HEIGHT, str(height)),) if height else (),
+            metadata=((HEIGHT, str(height)),) if height else (),
         )
-        return response, int(heard.get(_HEIGHT, height))
+        return response, height_in(self._endpoint, heard, height)
 
 
 def _top(full: Any) -> tuple[str, tuple[str, ...]]:

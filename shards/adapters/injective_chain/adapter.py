@@ -149,6 +149,7 @@ class ChainGrpc(InjectiveChain):
             config.markets,
             sink,
             channels=config.channels,
+            return_s=config.limits.return_s,
             grouped=not config.per_market,
             access=access,
         )

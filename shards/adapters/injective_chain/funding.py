@@ -16,8 +16,10 @@ import grpc.aio
 import msgspec
 
 from shards.adapters.injective_chain import grpc_decoder
+from shards.adapters.injective_chain.heights import height_in
 from shards.adapters.messages import INJECTIVE
 from shards.net.access import Access
+from shards.net.nodes import Nodes
 from shards.protocol.errors import SourceError
 from shards.protocol.events import Funding
 from shards.protocol.settings import Market
@@ -26,7 +28,6 @@ log = logging.getLogger(__name__)
 
 _EVERY_S: Final = 5.0
 _TIMEOUT_S: Final = 5.0
-_HEIGHT: Final = "x-cosmos-block-height"
 
 
 class FundingPoll:
@@ -36,12 +37,14 @@ class FundingPoll:
         self,
         endpoints: Sequence[str],
         access: Access,
+        nodes: Nodes,
         *,
         markets: Callable[[], Iterable[Market]],
         tell: Callable[[Iterable[Funding]], None],
     ) -> None:
         self._endpoints = list(endpoints)
         self._access = access
+        self._nodes = nodes
         self._markets = markets
         self._tell = tell
         self._known: dict[str, Funding] = {}
@@ -65,6 +68,8 @@ class FundingPoll:
 
     async def _ask(self, market_ids: list[str]) -> list[Funding]:
         endpoint = self._endpoints[0]
+        if reason := await self._nodes.vet(endpoint, "queries"):
+            raise SourceError(endpoint, f"not the chain that is collected: {reason}")
         if self._channel is None:
             self._channel = self._access.open_channel(endpoint)
         answer, said = await self._access.query(
@@ -73,7 +78,7 @@ class FundingPoll:
             self._query.QueryDerivativeMarketsRequest(market_ids=market_ids),
             timeout_s=_TIMEOUT_S,
         )
-        return grpc_decoder.funding(answer, int(said.get(_HEIGHT, 0)), time.time_ns())
+        return grpc_decoder.funding(answer, height_in(endpoint, said), time.time_ns())
 
     def _changed(self, answered: Iterable[Funding]) -> list[Funding]:
         """Keep what differs from what is known by more than when it was read."""

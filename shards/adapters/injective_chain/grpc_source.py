@@ -17,9 +17,9 @@ import grpc.aio
 
 from shards.adapters.injective_chain.filters import filters
 from shards.adapters.injective_chain.grpc_decoder import StreamDecoder
+from shards.adapters.injective_chain.trial import TRY_S, ChainSource
 from shards.adapters.interface import Sink
 from shards.adapters.messages import INJECTIVE
-from shards.adapters.reconnecting import Reconnecting
 from shards.net.access import Access
 from shards.protocol.errors import DecodeError, SourceError
 from shards.protocol.events import Block, Cause
@@ -57,7 +57,7 @@ class _Reading:
         self.held: list[tuple[bytes, int]] = []
 
 
-class ChainGrpc(Reconnecting):
+class ChainGrpc(ChainSource):
     """Keeps the calls of a shard running."""
 
     def __init__(
@@ -67,6 +67,7 @@ class ChainGrpc(Reconnecting):
         sink: Sink,
         *,
         channels: Sequence[str],
+        return_s: float,
         grouped: bool = True,
         access: Access | None = None,
     ) -> None:
@@ -75,6 +76,7 @@ class ChainGrpc(Reconnecting):
         self._access = access or Access()
         self._channels = channels
         self._grouped = grouped
+        self._return_s = return_s
         self._readings: dict[str, tuple[_Reading, asyncio.Task[None]]] = {}
         """By market id; with grouped calls all of them under ""."""
         self._changed = asyncio.Event()
@@ -107,8 +109,11 @@ class ChainGrpc(Reconnecting):
         try:
             async with channel, asyncio.TaskGroup() as tasks:
                 keeping = tasks.create_task(self._keep_reading(endpoint, stream))
+                returning = self._look_for_better(endpoint, every_s=self._return_s)
+                beside = tasks.create_task(returning)
                 error = await self._ended
                 keeping.cancel()
+                beside.cancel()
         finally:
             # A call that is over keeps its channel alive, which would connect again once it
             # can, for nobody; and cancelled tasks keep the call until the next full collection.
@@ -116,6 +121,31 @@ class ChainGrpc(Reconnecting):
                 reading.call = None
             self._readings.clear()
         raise error
+
+    @property
+    def _has_markets(self) -> bool:
+        return bool(self._markets)
+
+    async def _try_out(self, endpoint: str, *, since: int) -> Block:
+        market_id = next(iter(self._markets))
+        await self._access.turn(endpoint)
+        async with self._access.open_channel(endpoint, options=_OPTIONS) as channel:
+            stream = INJECTIVE.stub(f"{self._package}.Stream", channel).raw(self._method)
+            metadata = self._access.metadata(endpoint)
+            call = stream(self._request([market_id]), timeout=TRY_S, metadata=metadata)
+            try:
+                async for payload in call:
+                    block = self.decode(payload)[1]
+                    if block.height >= since:
+                        return block
+            except DecodeError as error:
+                raise SourceError(endpoint, f"tried out: garbage: {error.reason}") from None
+            except grpc.aio.AioRpcError as error:
+                if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
+                    reason = f"tried out: no block at the head in {TRY_S:.0f} s"
+                    raise SourceError(endpoint, reason) from None
+                raise self._failed(endpoint, error) from None
+        raise SourceError(endpoint, "tried out: the server ended the stream")
 
     async def _keep_reading(self, endpoint: str, stream: Any) -> None:
         """Have the calls that the markets need, also when these change; never returns."""
@@ -215,13 +245,17 @@ class ChainGrpc(Reconnecting):
         self._readings[_ALL] = new, task
 
     def _refused(self, endpoint: str, error: grpc.aio.AioRpcError) -> None:
+        self._end(self._failed(endpoint, error))
+
+    def _failed(self, endpoint: str, error: grpc.aio.AioRpcError) -> SourceError:
+        """A call failed: read the older version where there is no newer one, and say what to raise."""
         if error.code() is grpc.StatusCode.UNIMPLEMENTED and self._version == 2:
             log.warning(
                 "this server knows no chain stream v2: reading v1beta1, whose prices and "
                 "quantities are cut to the tokens' smallest units"
             )
             self._use(1)
-        self._end(self._access.failed(endpoint, error))
+        return self._access.failed(endpoint, error)
 
     def _end(self, error: SourceError) -> None:
         if self._ended is not None and not self._ended.done():

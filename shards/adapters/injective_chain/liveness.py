@@ -9,7 +9,9 @@ from typing import Final
 from shards.adapters.interface import Source
 from shards.core.blocks import Blocks
 from shards.core.pipeline import Pipeline
-from shards.net.nodes import BEHIND, Nodes
+from shards.net.fitness import BEHIND
+from shards.net.nodes import Nodes
+from shards.protocol.chain import SAME_NS
 from shards.protocol.errors import SourceError
 from shards.push import Pusher
 from shards.runtime.clock import SetClock
@@ -24,8 +26,6 @@ _ADMIT_S: Final = 2.0
 _TURN_S: Final = 0.05
 _RECORDED_TURNS: Final = 20
 """How often a node is asked for a block that was just heard."""
-_SAME_NS: Final = 2_000_000
-"""A stream tells a block's time to the millisecond, its record to the nanosecond."""
 _BURST_S: Final = 1.0
 """How far apart the subscriptions may hear the first block after a silence."""
 
@@ -124,12 +124,14 @@ class Watch:
             if recorded is not None or await self._nodes.look() is None:
                 break
             await asyncio.sleep(_TURN_S)
-        if recorded is not None and abs(recorded - ts_event) > _SAME_NS:
+        if recorded is not None and abs(recorded - ts_event) > SAME_NS:
             reason = f"its block {height} was made at another time than that of our chain"
         elif recorded is None and 0 < self._nodes.head < height - BEHIND:
             reason = f"its block {height} is unknown to every node; they are at {self._nodes.head}"
         else:
+            self._nodes.refused(endpoint, "")
             return
+        self._nodes.refused(endpoint, reason)
         raise SourceError(endpoint, f"not the chain that is collected: {reason}")
 
     async def _look_into(self, height: int) -> None:

@@ -21,6 +21,7 @@ from shards.adapters.injective_chain.replay import (
     times_by,
 )
 from shards.adapters.injective_chain.snapshots import Snapshots
+from shards.adapters.injective_chain.witnesses import EventWitness, QueryWitness
 from shards.adapters.interface import ReplaySource, Surroundings
 from shards.adapters.reconnecting import Reconnecting
 from shards.core.blocks import Blocks
@@ -51,7 +52,7 @@ class Fetcher:
         self._tasks = parts.tasks
         self._settle = parts.settle
         self._subscribe_anew = parts.source.resubscribe
-        self._snapshots = Snapshots(config.endpoints.chain_grpc, parts.access)
+        self._snapshots = Snapshots(config.endpoints.chain_grpc, parts.access, nodes)
         self._snapshot_pace = Pace(self._limits.snapshot_per_s)
         self._snapshot_slots = asyncio.Semaphore(self._limits.snapshot_concurrency)
         self._fetching: set[str] = set()
@@ -158,11 +159,16 @@ def _replay_sources(
             Rpc(url, access),
             access,
             with_extras=extras,
-            foreign=functools.partial(nodes.is_foreign, url),
+            vet=functools.partial(nodes.vet, url, "rpc"),
         )
         for url in found.rpc
     ]
-    sources += [EventProviderReplay(at, access, with_extras=extras) for at in found.events]
+    sources += [
+        EventProviderReplay(
+            at, access, with_extras=extras, vet=functools.partial(nodes.vet, at, "events")
+        )
+        for at in found.events
+    ]
     # Found out by those who still know blocks by their time.
     time_of = times_by(Rpc(found.rpc[0], access))
     return sources + registry.fallbacks(found, markets, access, time_of)
@@ -175,7 +181,14 @@ class ChainRecovery:
         config = parts.config
         self._pipeline: Pipeline[Blocks] = parts.pipeline
         self._settle = parts.settle
-        self._nodes = Nodes(config.endpoints.rpc, parts.access)
+        self._nodes = Nodes(
+            config.endpoints.rpc,
+            parts.access,
+            also=[
+                *(QueryWitness(at, parts.access) for at in config.endpoints.chain_grpc),
+                *(EventWitness(at, parts.access) for at in config.endpoints.events),
+            ],
+        )
         self._fetcher = Fetcher(parts, self._nodes)
         self._watch = Watch(
             self._pipeline, parts.pusher, parts.source, self._nodes, settle=parts.settle
@@ -186,6 +199,7 @@ class ChainRecovery:
         self._funding = FundingPoll(
             config.endpoints.chain_grpc,
             parts.access,
+            self._nodes,
             markets=lambda: tuple(self._pipeline.markets.values()),
             tell=self._publish_funding,
         )
@@ -224,6 +238,6 @@ class ChainRecovery:
 
     async def aclose(self) -> None:
         """Close every connection."""
-        self._nodes.close()
+        await self._nodes.aclose()
         await self._funding.aclose()
         await self._fetcher.aclose()

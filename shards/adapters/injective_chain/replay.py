@@ -5,8 +5,8 @@ import datetime
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
-from typing import Any, Final
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Final, TypeAlias
 
 import msgspec
 
@@ -56,6 +56,14 @@ _NO_RESULTS: Final = "could not find results for height"
 _SETTING: Final = "set discard_abci_responses = false under [storage] in its config.toml"
 
 
+Vet: TypeAlias = Callable[[], Awaitable[str]]
+
+
+async def believe() -> str:
+    """Take what answers at its word: where nothing is known that it could be held against."""
+    return ""
+
+
 class RpcReplay:
     """Lost blocks from CometBFT's ``block_results`` (block_results.py)."""
 
@@ -65,11 +73,11 @@ class RpcReplay:
         access: Access | None = None,
         *,
         with_extras: bool = False,
-        foreign: Callable[[], str] = str,
+        vet: Vet = believe,
     ) -> None:
-        """``foreign`` says why this node has another chain than ours, empty where it has ours."""
+        """``vet`` says why this node has another chain than ours, empty where it has ours."""
         self.name = f"rpc {rpc.endpoint}"
-        self._foreign = foreign
+        self._vet = vet
         self._rpc = rpc
         self._access = access
         self._with_extras = with_extras
@@ -78,7 +86,7 @@ class RpcReplay:
 
     async def fetch(self, height: int) -> Block:
         """Fetch one block with its time."""
-        if reason := self._foreign():
+        if reason := await self._vet():
             raise BlockGone(f"not asked: {reason}")
         header, results = await asyncio.gather(
             self._rpc.call("header", height=str(height)),
@@ -140,8 +148,15 @@ class EventProviderReplay:
     """Lost blocks from an event provider, which keeps them longer than most nodes do."""
 
     def __init__(
-        self, endpoint: str, access: Access | None = None, *, with_extras: bool = False
+        self,
+        endpoint: str,
+        access: Access | None = None,
+        *,
+        with_extras: bool = False,
+        vet: Vet = believe,
     ) -> None:
+        """``vet`` says why it has another chain than ours, empty where it has ours."""
+        self._vet = vet
         self._with_extras = with_extras
         self.name = f"event provider {endpoint}"
         self._endpoint = endpoint
@@ -152,6 +167,8 @@ class EventProviderReplay:
 
     async def fetch(self, height: int) -> Block:
         """Fetch one block with its time."""
+        if reason := await self._vet():
+            raise BlockGone(f"not asked: {reason}")
         request = self._query.GetABCIBlockEventsAtHeightRequest(height=height)
         method = self._stub.GetABCIBlockEventsAtHeight
         try:

@@ -7,9 +7,11 @@ from typing import Any, Final
 import grpc.aio
 
 from shards.adapters.injective_chain import grpc_decoder
+from shards.adapters.injective_chain.heights import HEIGHT, height_in
 from shards.adapters.messages import INJECTIVE
 from shards.net.access import Access
 from shards.net.circuit_breaker import Breaker
+from shards.net.nodes import Nodes
 from shards.protocol.errors import SourceError
 from shards.protocol.events import Snapshot
 from shards.protocol.settings import Market
@@ -17,7 +19,6 @@ from shards.protocol.settings import Market
 _LIMIT: Final = 1_000_000
 """Levels per side. Left out, the node answers 20 and the book looks whole but is not."""
 _TIMEOUT_S: Final = 5.0
-_HEIGHT: Final = "x-cosmos-block-height"
 
 
 class _Server:
@@ -38,21 +39,32 @@ class Snapshots:
     One that failed is tried again after a while, by a single query.
     """
 
-    def __init__(self, endpoints: Sequence[str], access: Access | None = None) -> None:
+    def __init__(
+        self, endpoints: Sequence[str], access: Access | None = None, nodes: Nodes | None = None
+    ) -> None:
+        """``nodes`` knows which of them have our chain, and which are behind."""
         self._endpoints = endpoints
         self._access = access or Access()
+        self._nodes = nodes
         self._query: Any = INJECTIVE.package("injective.exchange.v2")
         self._servers: list[_Server] = []
 
     def _server(self) -> _Server:
-        """Return the first server that may be asked, or the one that may be soonest."""
+        """
+        Return the server to ask: the first of those that are fit and did not just fail.
+
+        Where there is none, the first that did not just fail; at last that which may be asked soonest.
+        """
         if not self._servers:
             for endpoint in self._endpoints:
                 channel = self._access.open_channel(endpoint)
                 stub = INJECTIVE.stub("injective.exchange.v2.Query", channel)
                 self._servers.append(_Server(endpoint, channel, stub))
-        now = time.monotonic()
-        for server in self._servers:
+        now, nodes = time.monotonic(), self._nodes
+        servers = self._servers
+        if nodes is not None:
+            servers = sorted(servers, key=lambda s: not nodes.is_fit(s.endpoint, "queries"))
+        for server in servers:
             if server.breaker.allows(now):
                 return server
         return min(self._servers, key=lambda server: server.breaker.wait_s(now))
@@ -86,24 +98,34 @@ class Snapshots:
         raise failed
 
     async def _ask(self, server: "_Server", market: Market, height: int) -> Snapshot:
-        name = "SpotOrderbook" if market.type == "spot" else "DerivativeOrderbook"
-        request = getattr(self._query, f"Query{name}Request")(
-            market_id=market.market_id, limit=_LIMIT
-        )
         try:
-            response, answered = await self._access.query(
-                server.endpoint,
-                getattr(server.stub, name),
-                request,
-                timeout_s=_TIMEOUT_S,
-                metadata=((_HEIGHT, str(height)),) if height else (),
-            )
+            await self._vet(server.endpoint)
+            return await self._query_book(server, market, height)
         except SourceError as error:
             server.breaker.failed(time.monotonic(), error.reason)
             raise SourceError(
                 server.endpoint, f"order book of {market.symbol}: {error.reason}"
             ) from None
-        return grpc_decoder.snapshot(market.market_id, int(answered.get(_HEIGHT, height)), response)
+
+    async def _vet(self, endpoint: str) -> None:
+        """Make sure that a server has our chain before its books are believed."""
+        if self._nodes is not None and (reason := await self._nodes.vet(endpoint, "queries")):
+            raise SourceError(endpoint, f"not the chain that is collected: {reason}")
+
+    async def _query_book(self, server: "_Server", market: Market, height: int) -> Snapshot:
+        name = "SpotOrderbook" if market.type == "spot" else "DerivativeOrderbook"
+        request = getattr(self._query, f"Query{name}Request")(
+            market_id=market.market_id, limit=_LIMIT
+        )
+        response, answered = await self._access.query(
+            server.endpoint,
+            getattr(server.stub, name),
+            request,
+            timeout_s=_TIMEOUT_S,
+            metadata=((HEIGHT, str(height)),) if height else (),
+        )
+        found = height_in(server.endpoint, answered, height)
+        return grpc_decoder.snapshot(market.market_id, found, response)
 
     async def close(self) -> None:
         """Close the channels."""

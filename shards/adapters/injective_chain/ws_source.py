@@ -17,8 +17,8 @@ from picows import WSMsgType, WSTransport
 
 from shards.adapters.injective_chain import ws_decoder as plain, ws_extras_decoder as full
 from shards.adapters.injective_chain.filters import filters
+from shards.adapters.injective_chain.trial import TRY_S, ChainSource
 from shards.adapters.interface import Sink
-from shards.adapters.reconnecting import Guard, Reconnecting
 from shards.core.pipeline import Decoder
 from shards.net import websocket
 from shards.net.access import Access
@@ -29,8 +29,6 @@ from shards.protocol.settings import Market
 
 log = logging.getLogger(__name__)
 
-_TRY_S: Final = 5.0
-"""How long a block at the head may take to come from an endpoint that is tried out."""
 _PACE: Final = 20
 """Subscriptions sent in one go."""
 
@@ -60,7 +58,7 @@ def _request(request_id: int, method: str, params: dict[str, Any]) -> bytes:
     )
 
 
-class ChainWs(Reconnecting):
+class ChainWs(ChainSource):
     """Keeps one connection with all subscriptions of a shard."""
 
     def __init__(
@@ -101,7 +99,9 @@ class ChainWs(Reconnecting):
         try:
             async with asyncio.TaskGroup() as tasks:
                 subscribing = tasks.create_task(self._subscribe_due())
-                returning = tasks.create_task(self._look_for_better(endpoint))
+                returning = tasks.create_task(
+                    self._look_for_better(endpoint, every_s=self._return_s)
+                )
                 reason = await listener.ended
                 subscribing.cancel()
                 returning.cancel()
@@ -131,40 +131,11 @@ class ChainWs(Reconnecting):
         self._sink.subscribed(self._ids, (market.market_id,))
         self._transport.send(WSMsgType.TEXT, subscribe_request(self._ids, market, self._channels))
 
-    async def _look_for_better(self, endpoint: str) -> None:
-        """While on a second choice, return to the first as soon as it answers again."""
-        while True:
-            await asyncio.sleep(self._return_s)
-            better = self.endpoints.preferred()
-            if better is None:
-                continue
-            try:
-                if self.guard is not None and self._markets:
-                    await self.guard.admit(better)
-                    # Two endpoints are not told of a block in the same instant.
-                    block = await self._try_out(better, since=self.guard.head() - 1)
-                    await self.guard.check_block(better, block.height, block.ts_event)
-            except SourceError as error:
-                self.endpoints.probed(better, error.reason)
-                continue
-            self.endpoints.probed(better)
-            log.info("chain-ws %s brings blocks again: leaving %s", better, endpoint)
-            self.reconnect("disconnect", f"returning to {better}")
-
-    async def _prove(self, endpoint: str, guard: Guard) -> None:
-        """Hear one block of an endpoint on trial, and hold it against the chain."""
-        if self._markets:
-            block = await self._try_out(endpoint, since=0)
-            await guard.check_block(endpoint, block.height, block.ts_event)
+    @property
+    def _has_markets(self) -> bool:
+        return bool(self._markets)
 
     async def _try_out(self, endpoint: str, *, since: int) -> Block:
-        """
-        Subscribe one market at an endpoint until a block as high as this comes, and return it.
-
-        Raises:
-            SourceError: If none does in time.
-
-        """
         market = next(iter(self._markets.values()))
         found: asyncio.Future[Block] = asyncio.get_running_loop().create_future()
 
@@ -177,12 +148,12 @@ class ChainWs(Reconnecting):
         try:
             transport.send(WSMsgType.TEXT, subscribe_request(1, market, self._channels))
             done, _ = await asyncio.wait(
-                (found, listener.ended), timeout=_TRY_S, return_when=asyncio.FIRST_COMPLETED
+                (found, listener.ended), timeout=TRY_S, return_when=asyncio.FIRST_COMPLETED
             )
             if found in done:
                 return found.result()
             ended = listener.ended in done and not listener.ended.exception()
-            reason = listener.ended.result() if ended else f"no block at the head in {_TRY_S:.0f} s"
+            reason = listener.ended.result() if ended else f"no block at the head in {TRY_S:.0f} s"
             raise SourceError(endpoint, f"tried out: {reason}")
         finally:
             transport.disconnect(graceful=False)

@@ -305,7 +305,7 @@ async def test_calls_that_failed_leave_no_channel_that_connects_when_the_server_
     connected: list[asyncio.StreamWriter] = []
     sink = Nobody(failures=5)
     address = f"127.0.0.1:{closed_port}"
-    source = ChainGrpc([address], [market], sink, channels=("book", "trades"))
+    source = ChainGrpc([address], [market], sink, channels=("book", "trades"), return_s=30.0)
     async with asyncio.timeout(30):
         running = asyncio.create_task(source.run())
         await sink.failed.wait()

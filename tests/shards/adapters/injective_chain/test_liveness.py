@@ -81,7 +81,7 @@ async def test_a_block_that_comes_while_the_node_is_asked_is_no_halt(
                 await twice.wait()
         finally:
             watching.cancel()
-            nodes.close()
+            await nodes.aclose()
             pusher.close()
             access.close()
             server.close()

@@ -1,0 +1,98 @@
+"""
+Whether a node is fit to be asked for what is new, and why not. Pure.
+
+Three things speak against one: it has another chain, it is behind the highest head of all, or it
+does not follow its chain: it says so itself, or it shows no new block. Our clock alone decides
+nothing, since it may be wrong: an old block counts against a node only until one is seen to come
+at its own pace.
+"""
+
+from typing import Final, Literal, NamedTuple, TypeAlias
+
+from shards.protocol.chain import Mark, NodeView
+
+BEHIND: Final = 3
+"""Blocks behind the highest head from which on a node is not fit."""
+_STILL_S: Final = 40.0
+"""Without a new block for so long, a node stands still; they are looked at every 15 seconds."""
+_OLD_S: Final = 60.0
+"""A newest block older than this is old, if our clock is right."""
+_PACE_S: Final = 5.0
+"""Over so long at least is a pace measured."""
+_FASTER: Final = 2.0
+"""Blocks that come at more than this times the pace of their own times are those of the past."""
+_S: Final = 1_000_000_000
+
+Cause: TypeAlias = Literal["silent", "foreign", "untold", "behind", "catching_up", "still", "old"]
+
+
+class Verdict(NamedTuple):
+    """What is held against a node, and in words for people."""
+
+    cause: Cause | None
+    reason: str
+
+    @property
+    def is_fit(self) -> bool:
+        """Whether it may be asked for what is new; one that cannot tell its chain may be."""
+        return self.cause in (None, "untold")
+
+
+class Progress:
+    """How a node's head moves, by the monotonic clock."""
+
+    def __init__(self) -> None:
+        self._height = 0
+        self._moved_at = 0.0
+        self._since: tuple[float, int] | None = None
+        """When a pace began to be measured, and the time of the newest block then."""
+        self.pace = 0.0
+        """Of the newest blocks' times, over our own time; 0 before two were seen."""
+
+    def saw(self, latest: Mark, now: float) -> None:
+        """Take the newest block that the node shows, at an instant of the monotonic clock."""
+        if latest.height == self._height:
+            return
+        if not self._height or latest.height < self._height:
+            self._since = None
+        self._height, self._moved_at = latest.height, now
+        if not latest.time:
+            return
+        if self._since is None:
+            self._since = (now, latest.time)
+        elif now - self._since[0] >= _PACE_S:
+            begun, time = self._since
+            self.pace = (latest.time - time) / _S / (now - begun)
+            self._since = (now, latest.time)
+
+    def still_s(self, now: float) -> float:
+        """Return for how long no new block has come; 0 where none was ever shown."""
+        return now - self._moved_at if self._height else 0.0
+
+
+def verdict(
+    view: NodeView, foreign: str, progress: Progress, head: int, now: float, ts: int
+) -> Verdict:
+    """
+    Judge a node that has answered.
+
+    ``head`` is the highest block of all, ``now`` the monotonic clock, ``ts`` ours in ns.
+    """
+    if foreign:
+        return Verdict("foreign", foreign)
+    behind = head - view.latest.height
+    if behind >= BEHIND:
+        return Verdict("behind", f"{behind} blocks behind")
+    if view.catching_up:
+        return Verdict("catching_up", "it is still catching up with its chain")
+    still_s = progress.still_s(now)
+    if still_s > _STILL_S:
+        return Verdict("still", f"no new block for {still_s:.0f} s")
+    age_s = (ts - view.latest.time) / _S if view.latest.time else 0.0
+    if age_s <= _OLD_S:
+        return Verdict(None, "")
+    if not progress.pace:
+        return Verdict("old", f"its newest block is {age_s:.0f} s old, and no later one was seen")
+    if progress.pace > _FASTER:
+        return Verdict("catching_up", f"its newest block is {age_s:.0f} s old, and others follow")
+    return Verdict(None, "")
