@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from collector.settings.version import __version__ as __version__
 
 if TYPE_CHECKING:
+    from collector.access.key_files import Keys as Keys
     from collector.archive.reading import book_at as book_at, read as read
     from collector.client.received import (
         ChainReplaced as ChainReplaced,
@@ -52,6 +53,7 @@ _HOMES = {
     "Gap": "shards.protocol.events",
     "ChainReplaced": "collector.client.received",
     "Joined": "collector.client.received",
+    "Keys": "collector.access.key_files",
     "Lost": "collector.client.received",
     "Metadata": "shards.protocol.events",
     "Oracle": "shards.protocol.events",
@@ -78,6 +80,7 @@ __all__ = [  # noqa: RUF022 - the same names as in _HOMES
     "Gap",
     "ChainReplaced",
     "Joined",
+    "Keys",
     "Lost",
     "Metadata",
     "Oracle",

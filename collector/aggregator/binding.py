@@ -6,8 +6,8 @@ import logging
 import os
 import socket as sockets
 import stat
-from collections.abc import Iterable
-from typing import Final, NamedTuple
+from collections.abc import Callable, Iterable
+from typing import Final, NamedTuple, TypeAlias
 
 import zmq
 
@@ -18,6 +18,11 @@ from shards.runtime import descriptors
 
 log = logging.getLogger(__name__)
 
+MAX_REQUEST: Final = 1 << 20
+"""Bytes of a request; ZeroMQ ends the connection that sends a longer one. The longest honest one
+names every topic of some thousand markets."""
+MAX_SUBSCRIPTION: Final = 64 << 10
+"""Bytes of a subscription: topics are short, and ZeroMQ keeps what it is sent."""
 _IPC: Final = "ipc://"
 _RESERVE: Final = 16
 _SPARE: Final = 24
@@ -94,10 +99,28 @@ def check_free(publish: Iterable[str]) -> None:
                     bind(socket, name)
 
 
+def check_one_free(endpoint: str) -> None:
+    """
+    Find out early whether one can listen there.
+
+    Raises:
+        ConfigError: If not.
+
+    """
+    with zmq.Context() as context, context.socket(zmq.ROUTER) as socket:
+        socket.setsockopt(zmq.LINGER, 0)
+        bind(socket, endpoint)
+
+
+Prepare: TypeAlias = Callable[["zmq.Socket[bytes]"], None]
+"""Sets what the endpoint that is bound next asks of those who connect."""
+
+
 class _Bound(NamedTuple):
     socket: "zmq.Socket[bytes]"
     endpoint: str
     is_public: bool
+    prepare: Prepare | None
 
 
 class Endpoints:
@@ -117,7 +140,14 @@ class Endpoints:
         self._reserve = _take_reserve()
         """Given back when there is nothing else left, so that the process itself works on."""
 
-    def bind(self, socket: "zmq.Socket[bytes]", endpoint: str, *, is_public: bool) -> None:
+    def bind(
+        self,
+        socket: "zmq.Socket[bytes]",
+        endpoint: str,
+        *,
+        is_public: bool,
+        prepare: Prepare | None = None,
+    ) -> None:
         """
         Bind a socket, its folder made if it is gone.
 
@@ -129,11 +159,13 @@ class Endpoints:
             with contextlib.suppress(OSError):
                 folder = os.path.dirname(endpoint.removeprefix(_IPC))
                 os.makedirs(folder, mode=0o700, exist_ok=True)
+        if prepare is not None:
+            prepare(socket)
         bind(socket, endpoint)
         if endpoint.startswith(_IPC) and not is_public:
             # The folder admits only us; whoever mounts or copies it changes nothing of that.
             os.chmod(endpoint.removeprefix(_IPC), 0o600)
-        self._bound.append(_Bound(socket, endpoint, is_public))
+        self._bound.append(_Bound(socket, endpoint, is_public, prepare))
 
     def look(self) -> None:
         """Make again what is gone, and let readers in or not."""
@@ -172,7 +204,9 @@ class Endpoints:
             self._unbound.append(bound)
             return
         try:
-            self.bind(bound.socket, bound.endpoint, is_public=bound.is_public)
+            self.bind(
+                bound.socket, bound.endpoint, is_public=bound.is_public, prepare=bound.prepare
+            )
         except (ConfigError, OSError) as error:
             log.warning("%s; trying again", error)
             self._unbound.append(bound)

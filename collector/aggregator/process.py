@@ -5,16 +5,18 @@ import contextlib
 import logging
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Final
 
 import zmq
 
+from collector.access.gate import ADMIN, FRAMES, REQUESTS, Gate
+from collector.access.subscriptions import Subscriptions
 from collector.aggregator import requests
 from collector.aggregator.aggregator import Aggregator
-from collector.aggregator.binding import Endpoints
+from collector.aggregator.binding import MAX_REQUEST, MAX_SUBSCRIPTION, Endpoints
 from collector.aggregator.publisher import Publisher
 from collector.aggregator.saving import Keeper
 from collector.aggregator.status.sampling import Sampler
@@ -28,11 +30,7 @@ from shards.runtime.child import Heartbeat, Life
 
 log = logging.getLogger(__name__)
 
-MAX_REQUEST: Final = 1 << 20
-"""Bytes of a request; ZeroMQ ends the connection that sends a longer one. The longest honest one
-names every topic of some thousand markets."""
-MAX_SUBSCRIPTION: Final = 64 << 10
-"""Bytes of a subscription: topics are short, and ZeroMQ keeps what it is sent."""
+_NO_OPTIONS: Final[Mapping[str, int]] = {}
 _BATCHES: Final = 64
 """Batches taken in one go, so that requests and timers get their turn."""
 
@@ -44,13 +42,15 @@ class Server:
         self._config = config
         self._life = life
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self._gate = Gate(config.access)
         self._endpoints = Endpoints()
-        self._public_endpoints = {*config.publish, *map(requests_endpoint, config.publish)}
-        self._pull = self._socket(zmq.PULL, (config.pull,), RCVHWM=1_000)
-        self._publisher = self._socket(
-            zmq.XPUB, config.publish, SNDHWM=config.publish_hwm, MAXMSGSIZE=MAX_SUBSCRIPTION
-        )
-        self._doors = self._open_doors(config)
+        self._gate.start(self._context)
+        try:
+            self._open(config)
+        except ConfigError:
+            self._gate.stop()
+            self._context.destroy(linger=0)
+            raise
         self._keeper = Keeper(Path(config.state or config.folder))
         self._keeper.hold()
         saved = self._keeper.load()
@@ -62,35 +62,75 @@ class Server:
             entries=self._keeper.load_journal(),
             now=time.monotonic(),
         )
+        self.aggregator.telemetry.access = self._gate.report()
         if taken_up := self.aggregator.run.saving.taken_up:
             _say(taken_up, config.resume_within)
         self.processes = Processes()
 
-    def _open_doors(self, config: AggregatorConfig) -> dict["zmq.Socket[bytes]", requests.Role]:
-        """Open the endpoints that answer requests, each with what it is for."""
-        public = tuple(requests_endpoint(endpoint) for endpoint in config.publish)
+    def _open(self, config: AggregatorConfig) -> None:
+        """Open every socket; readers' are behind the gate, our own are files of ours."""
+        own = (config.own,) if config.own else ()
+        self._pull = self._socket(zmq.PULL, own=(config.pull,), options={"RCVHWM": 1_000})
+        self._publisher = self._context.socket(zmq.XPUB)
+        self._subscriptions = Subscriptions(self._publisher, self._gate)
+        self._publisher.setsockopt(zmq.SNDHWM, config.publish_hwm)
+        self._publisher.setsockopt(zmq.MAXMSGSIZE, MAX_SUBSCRIPTION)
+        self._bind(self._publisher, config.publish, own, FRAMES)
+        self._doors: dict[zmq.Socket[bytes], tuple[requests.Role, str]] = {}
+        """What answers requests: what for, and the gate's name of it where there is one."""
+        control = self._socket(zmq.ROUTER, own=(config.link,), options={"SNDHWM": 10_000})
+        self._doors[control] = ("control", "")
         bounded = {"SNDHWM": 10_000, "RCVHWM": 1_000, "MAXMSGSIZE": MAX_REQUEST}
-        doors: dict[zmq.Socket[bytes], requests.Role] = {}
-        doors[self._socket(zmq.ROUTER, (config.link,), SNDHWM=10_000)] = "control"
+        public = tuple(map(requests_endpoint, config.publish))
+        read = self._socket(
+            zmq.ROUTER,
+            public,
+            own=tuple(map(requests_endpoint, own)),
+            door=REQUESTS,
+            options=bounded,
+        )
+        self._doors[read] = ("read", REQUESTS)
         if config.admin:
-            doors[self._socket(zmq.ROUTER, (config.admin,), **bounded)] = "operate"
-        doors[self._socket(zmq.ROUTER, public, **bounded)] = "read"
-        return doors
+            self._doors[self._socket(zmq.ROUTER, own=(config.admin,), options=bounded)] = (
+                "operate",
+                "",
+            )
+        if config.admin_remote:
+            remote = self._socket(zmq.ROUTER, (config.admin_remote,), door=ADMIN, options=bounded)
+            self._doors[remote] = ("operate", ADMIN)
 
     def _socket(
-        self, kind: zmq.SocketType, endpoints: tuple[str, ...], **options: int
+        self,
+        kind: zmq.SocketType,
+        public: tuple[str, ...] = (),
+        *,
+        own: tuple[str, ...] = (),
+        door: str = "",
+        options: Mapping[str, int] = _NO_OPTIONS,
     ) -> "zmq.Socket[bytes]":
         socket = self._context.socket(kind)
-        socket.setsockopt(zmq.LINGER, 0)
         for name, value in options.items():
             socket.setsockopt(getattr(zmq, name), value)
-        for endpoint in endpoints:
-            try:
-                self._endpoints.bind(socket, endpoint, is_public=endpoint in self._public_endpoints)
-            except ConfigError:
-                self._context.destroy(linger=0)
-                raise
+        self._bind(socket, public, own, door)
         return socket
+
+    def _bind(
+        self,
+        socket: "zmq.Socket[bytes]",
+        public: tuple[str, ...],
+        own: tuple[str, ...],
+        door: str,
+    ) -> None:
+        """Bind a socket where readers come in, and where our own processes do."""
+        socket.setsockopt(zmq.LINGER, 0)
+        if door:
+            self._gate.watch(self._context, socket, door, own="".join(own))
+        for endpoint in own:
+            shut = partial(self._gate.prepare, door, is_public=False) if door else None
+            self._endpoints.bind(socket, endpoint, is_public=False, prepare=shut)
+        for endpoint in public:
+            asking = partial(self._gate.prepare, door, is_public=True)
+            self._endpoints.bind(socket, endpoint, is_public=True, prepare=asking)
 
     async def run(self) -> None:
         """Serve until told to stop."""
@@ -98,8 +138,8 @@ class Server:
         readers: tuple[tuple[zmq.Socket[bytes], Callable[[], None]], ...] = (
             (self._pull, self._drain_pull),
             *(
-                (door, partial(self._drain_requests, door, role))
-                for door, role in self._doors.items()
+                (door, partial(self._drain_requests, door, role, name))
+                for door, (role, name) in self._doors.items()
             ),
             (self._publisher, self._drain_publisher),
         )
@@ -118,6 +158,7 @@ class Server:
             self._save_ledger()
             for socket, _ in readers:
                 loop.remove_reader(socket.FD)
+            self._gate.stop()
             self._publisher.close(linger=500)
             self._context.destroy(linger=500)
 
@@ -132,16 +173,18 @@ class Server:
             self.aggregator.forwarder.receive(header, receive(zmq.NOBLOCK))
         asyncio.get_running_loop().call_soon(self._drain_pull)
 
-    def _drain_requests(self, door: "zmq.Socket[bytes]", role: requests.Role) -> None:
+    def _drain_requests(self, door: "zmq.Socket[bytes]", role: requests.Role, name: str) -> None:
         for _ in range(_BATCHES):
             try:
-                sender, *parts = door.recv_multipart(zmq.NOBLOCK)
+                frames = door.recv_multipart(zmq.NOBLOCK, copy=False)
             except zmq.Again:
                 return
-            if not parts:
+            asker = self._gate.asker(frames[0], name) if name else None
+            if len(frames) < 2 or (name and asker is None):
                 continue
+            sender, *parts = (frame.bytes for frame in frames)
             reply = requests.answer(
-                parts, role, self.aggregator, self.processes, self._life.watched
+                parts, role, self.aggregator, self.processes, self._life.watched, asker
             )
             while self.aggregator.notes:
                 log.warning("%s", self.aggregator.notes.popleft())
@@ -151,13 +194,12 @@ class Server:
             # Refused if the asker is gone or does not read: it will ask again.
             with contextlib.suppress(zmq.ZMQError):
                 door.send_multipart([sender, *reply], zmq.NOBLOCK)
-        asyncio.get_running_loop().call_soon(self._drain_requests, door, role)
+                if asker is not None:
+                    asker.owes(sum(map(len, reply)))
+        asyncio.get_running_loop().call_soon(self._drain_requests, door, role, name)
 
     def _drain_publisher(self) -> None:
-        """Take the subscriptions; libzmq has already acted on them."""
-        with contextlib.suppress(zmq.Again):
-            while True:
-                self._publisher.recv(zmq.NOBLOCK)
+        self._subscriptions.drain()
 
     async def _every_second(self) -> None:
         sampler = Sampler(self.aggregator, self.processes)
@@ -167,7 +209,15 @@ class Server:
                 await asyncio.sleep(0)
             await self._keeper.save(self.aggregator.ledger(), self.aggregator.telemetry.journal)
             self._tell_of_saving()
+            self._look_at_readers()
             self._endpoints.look()
+
+    def _look_at_readers(self) -> None:
+        publisher = self.aggregator.publisher
+        self._gate.connections.look_for_slow(
+            FRAMES, publisher.published, self._config.publish_hwm, publisher.replay.mean_bytes
+        )
+        self.aggregator.telemetry.access = self._gate.report()
 
     def _save_ledger(self) -> None:
         self.aggregator.handover.unsaved = False

@@ -164,6 +164,11 @@ class ReplayBuffer:
         if self.bytes > self._evict_beyond:
             self._evict()
 
+    def mean_bytes(self) -> float:
+        """Say how large frames are, of those kept; looks at every topic."""
+        number = sum(len(kept.frames) for kept in self._topics.values())
+        return self.bytes / number if number else 0.0
+
     def topics(self, prefixes: Iterable[str]) -> dict[str, int]:
         """Last topic_sequence of each topic that begins with one of the prefixes."""
         chosen = tuple(prefixes)

@@ -32,6 +32,8 @@ from typing import Any, Final, Literal, TypeAlias
 
 import msgspec
 
+from collector.access.gate import Asker
+from collector.access.rights import ALL_RIGHTS, Rights
 from collector.aggregator.aggregator import Aggregator
 from collector.aggregator.coordination import Direction, Standing
 from collector.aggregator.status import summary
@@ -71,6 +73,7 @@ def answer(
     aggregator: Aggregator,
     processes: Processes,
     watched: Watched,
+    asker: Asker | None = None,
 ) -> list[bytes]:
     """
     Answer one request; one that cannot be understood gets an ``error`` in a sentence.
@@ -78,6 +81,7 @@ def answer(
     Args:
         parts: What came behind the sender's identity. A REQ socket puts an empty part first,
             and waits for one in the reply.
+        asker: What the sender may read; without one, everything.
 
     """
     envelope, request = ([parts[0]], parts[1:]) if parts[0] == b"" else ([], parts)
@@ -89,7 +93,10 @@ def answer(
         return [*envelope, _refusal(None, str(error))]
     id_ = asked.get("id")
     try:
-        reply = _answer(asked, request[0], role, aggregator, processes, watched)
+        if asker is not None and (beyond := _beyond(asked, asker)):
+            return [*envelope, _encode({"id": id_, "error": beyond})]
+        rights = ALL_RIGHTS if asker is None else asker.rights
+        reply = _answer(asked, request[0], role, aggregator, processes, watched, rights)
     except msgspec.ValidationError as error:
         reply = [_refusal(id_, str(error))]
     except RecursionError:
@@ -103,6 +110,36 @@ def answer(
     return [*envelope, *reply]
 
 
+_OF_ALL_MARKETS: Final = frozenset(("grid", "events", "history", "metrics"))
+
+
+def _beyond(asked: dict[str, Any], asker: Asker) -> str:
+    """Say why a request is more than its sender may have; nothing if it is not."""
+    what = asked.get("ask")
+    if what == "replay":
+        topic = asked.get("topic")
+        if isinstance(topic, str) and not asker.rights.may_read(topic):
+            asker.refuse("rights")
+            return f"the topic {topic!r:.200} is not among those that this key may read"
+        if not asker.may_replay():
+            asker.refuse("replays")
+            return "too many replays at once: ask again in a second"
+    elif isinstance(what, str) and what in _OF_ALL_MARKETS and not asker.rights.everything:
+        asker.refuse("rights")
+        return f"{what!r} shows all markets, and this key may read some topics only"
+    return ""
+
+
+def _narrowed(asked: dict[str, Any], rights: Rights) -> dict[str, Any]:
+    """Ask for the topics that the sender may read, and no others."""
+    prefixes = asked.get("prefixes")
+    if rights.everything or asked.get("ask") != "topics" or not isinstance(prefixes, list):
+        return asked
+    wanted = (prefix.encode() for prefix in prefixes if isinstance(prefix, str))
+    granted = {one.decode() for prefix in wanted for one in rights.granted(prefix)}
+    return asked | {"prefixes": sorted(granted)}
+
+
 def _refusal(id_: object, why: str) -> bytes:
     return _encode({"id": id_, "error": f"request not understood: {why}"})
 
@@ -114,6 +151,7 @@ def _answer(
     aggregator: Aggregator,
     processes: Processes,
     watched: Watched,
+    rights: Rights,
 ) -> list[bytes]:
     now = time.monotonic()
     what = asked.get("ask")
@@ -133,7 +171,8 @@ def _answer(
         case "markets":
             wanted = msgspec.convert(asked, _MarketsRequest).symbols
             only = None if wanted is None else set(wanted)
-            found = {"markets": summary.markets(aggregator, now, only)}
+            rows = summary.markets(aggregator, now, only)
+            found = {"markets": [row for row in rows if rights.may_see(row["symbol"])]}
         case "events" | "history":
             found = _past(asked, aggregator)
         case "metrics":
@@ -149,8 +188,9 @@ def _answer(
             found = dict(aggregator.commands.ask(order.token, order.order))
         case _:
             coverage = aggregator.coverage
+            ahead = {s: height for s, height in coverage.ahead().items() if rights.may_see(s)}
             return aggregator.publisher.replay.answer(
-                asked, aggregator.run.config.epoch, coverage.accounted(), coverage.ahead()
+                _narrowed(asked, rights), aggregator.run.config.epoch, coverage.accounted(), ahead
             )
     return [_encode({"id": asked.get("id"), **found})]
 

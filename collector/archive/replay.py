@@ -18,9 +18,11 @@ from typing import Any, Final
 import msgspec
 import zmq
 
+from collector.access.gate import FRAMES, REQUESTS, Gate
+from collector.access.subscriptions import Subscriptions
 from collector.aggregator import requests
 from collector.aggregator.aggregator import Aggregator
-from collector.aggregator.binding import bind
+from collector.aggregator.binding import MAX_REQUEST, MAX_SUBSCRIPTION, bind
 from collector.aggregator.publisher import Publisher, Send
 from collector.aggregator.status.sampling import Sampler
 from collector.aggregator.telemetry.process_table import Processes
@@ -29,7 +31,7 @@ from collector.archive.events_of import CHANNELS, BookOf, Timed, records
 from collector.archive.files import open_archive
 from collector.archive.ranges import Ranges, within
 from collector.archive.reading import read
-from collector.settings.parts import AggregatorConfig, requests_endpoint
+from collector.settings.parts import AccessConfig, AggregatorConfig, requests_endpoint
 from shards.protocol import frames
 from shards.protocol.control import MarketReport, Report
 from shards.protocol.errors import ConfigError
@@ -69,6 +71,8 @@ class ReplayConfig(msgspec.Struct, frozen=True, kw_only=True):
     """The instant at which it ends, ns."""
     markets: tuple[str, ...] = ("*",)
     channels: tuple[str, ...] = CHANNELS
+    access: AccessConfig = AccessConfig()
+    """Who is let in."""
 
 
 class Outcome(msgspec.Struct, kw_only=True):
@@ -155,11 +159,14 @@ class Replay:
         """
         with tempfile.TemporaryDirectory(prefix="collector-replay-") as folder:
             context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+            self._gate = Gate(self.config.access)
             try:
+                self._gate.start(context)
                 self._open(context, folder)
                 with contextlib.suppress(Stopped):
                     self._replay()
             finally:
+                self._gate.stop()
                 linger = 0 if self.stop.is_set() else _LINGER_MS
                 context.destroy(linger=linger)
         return self.outcome
@@ -168,7 +175,14 @@ class Replay:
         publisher = self._publisher = context.socket(zmq.XPUB)
         publisher.setsockopt(zmq.SNDHWM, _HWM)
         publisher.setsockopt(zmq.XPUB_NODROP, 1)
+        publisher.setsockopt(zmq.MAXMSGSIZE, MAX_SUBSCRIPTION)
         door = self._door = context.socket(zmq.ROUTER)
+        door.setsockopt(zmq.MAXMSGSIZE, MAX_REQUEST)
+        gate = self._gate
+        self._subscriptions = Subscriptions(publisher, gate)
+        for socket, name in ((publisher, FRAMES), (door, REQUESTS)):
+            gate.watch(context, socket, name)
+            gate.prepare(name, socket, is_public=True)
         for endpoint in self.config.publish:
             bind(publisher, endpoint)
             bind(door, requests_endpoint(endpoint))
@@ -232,24 +246,27 @@ class Replay:
             self._reported_at = now
             for _ in self._sampler.look(now, time.time_ns()):
                 pass
+            self._aggregator.telemetry.access = self._gate.report()
 
     def _take_subscriptions(self) -> None:
-        with contextlib.suppress(zmq.Again):
-            while True:
-                if self._publisher.recv(zmq.NOBLOCK)[:1] == b"\x01":
-                    self._readers, self._asked_at = True, time.monotonic()
+        if self._subscriptions.drain():
+            self._readers, self._asked_at = True, time.monotonic()
 
     def _answer(self) -> None:
         with contextlib.suppress(zmq.Again):
             while True:
-                sender, *parts = self._door.recv_multipart(zmq.NOBLOCK)
+                came = self._door.recv_multipart(zmq.NOBLOCK, copy=False)
+                asker = self._gate.asker(came[0], REQUESTS)
                 self._asked_at = time.monotonic()
-                if parts:
-                    reply = requests.answer(
-                        parts, "read", self._aggregator, self._processes, self._watched
-                    )
-                    with contextlib.suppress(zmq.ZMQError):
-                        self._door.send_multipart([sender, *reply], zmq.NOBLOCK)
+                if asker is None or len(came) < 2:
+                    continue
+                sender, *parts = (frame.bytes for frame in came)
+                reply = requests.answer(
+                    parts, "read", self._aggregator, self._processes, self._watched, asker
+                )
+                with contextlib.suppress(zmq.ZMQError):
+                    self._door.send_multipart([sender, *reply], zmq.NOBLOCK)
+                    asker.owes(sum(map(len, reply)))
 
     def _wait_for_a_reader(self) -> None:
         """Let somebody subscribe and join before frames go out as fast as they can."""

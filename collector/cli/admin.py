@@ -4,7 +4,7 @@ import os
 import time
 import uuid
 from collections.abc import Callable
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -12,6 +12,9 @@ from collector.cli import asking, options
 from collector.cli.asking import ANSWER_S
 from collector.cli.command import Command
 from shards.protocol.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collector.access.key_files import Keys
 
 _EVERY_S: Final = 0.2
 
@@ -87,11 +90,11 @@ def order(connect: str, kind: str, *, within_s: float, **fields: Any) -> str:
     """
     from collector.client.requests import Refused, RequestClient
 
-    endpoint = _admin_endpoint(connect)
+    endpoint, keys = _admin_endpoint(connect)
     asked = {"token": uuid.uuid4().hex, "order": {"kind": kind, **fields}}
     deadline = time.monotonic() + within_s
     silent_since = time.monotonic()
-    with RequestClient(endpoint) as client:
+    with RequestClient(endpoint, keys) as client:
         while time.monotonic() < deadline:
             try:
                 # The whole order each time: the aggregator may have restarted in between.
@@ -114,28 +117,44 @@ def order(connect: str, kind: str, *, within_s: float, **fields: Any) -> str:
     )
 
 
-def _admin_endpoint(connect: str) -> str:
+def _admin_endpoint(connect: str) -> "tuple[str, Keys | None]":
     """
-    Ask a collector where it takes admin commands, and make sure that it takes ours.
+    Ask a collector where it takes admin commands; return that, and with which keys to go there.
 
     Raises:
-        ConfigError: If nobody answers there, or it is another host's or another user's.
+        ConfigError: If nobody answers there, or it takes none from us.
 
     """
-    endpoint = asking.at(connect, asking.ask_summary).admin
+    from collector.client.sockets import PLAIN, own
+
+    summary = asking.at(connect, asking.ask_summary)
+    endpoint = summary.admin
     if endpoint is None:
         raise ConfigError(f"the collector at {connect} takes no admin commands")
     path = endpoint.removeprefix("ipc://")
     try:
         os.stat(path)
-    except PermissionError:
-        raise ConfigError(
+    except (OSError, ValueError) as error:
+        if (remote := summary.admin_remote) and own().secret:
+            return _as_seen_from(connect, remote), None
+        raise ConfigError(_not_here(connect, path, error)) from None
+    return endpoint, PLAIN
+
+
+def _not_here(connect: str, path: str, error: Exception) -> str:
+    if isinstance(error, PermissionError):
+        return (
             f"the collector at {connect} belongs to another user, and takes admin commands only "
             f"from that one: run this as the owner of {os.path.dirname(path)}"
-        ) from None
-    except (OSError, ValueError):
-        raise ConfigError(
-            f"the collector at {connect} takes admin commands on its own host only, "
-            f"and its {path} is not on this one: run this there"
-        ) from None
-    return endpoint
+        )
+    return (
+        f"the collector at {connect} takes admin commands on its own host only, "
+        f"and its {path} is not on this one: run this there"
+    )
+
+
+def _as_seen_from(connect: str, admin: str) -> str:
+    """Name the admin endpoint by the host that we know, where it listens at all addresses."""
+    host, _, port = admin.rpartition(":")
+    known = connect.rpartition(":")[0]
+    return f"{known}:{port}" if host in ("tcp://0.0.0.0", "tcp://*", "tcp://[::]") else admin

@@ -30,6 +30,10 @@ class Command(Voice, click.Command):
             if error.ctx is None:
                 error.ctx = click.Context(self, info_name=info_name, parent=parent)
             raise
+        except ConfigError as error:
+            # A file that an option names cannot be used.
+            context = click.Context(self, info_name=info_name, parent=parent)
+            fail(context, str(error), EXIT_CONFIG)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run; a configuration that cannot be is one sentence."""

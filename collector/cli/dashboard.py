@@ -1,6 +1,7 @@
 """`collector dashboard`: the web page of a running collector."""
 
 import logging
+from pathlib import Path
 
 import click
 
@@ -34,7 +35,17 @@ from shards.protocol.errors import ConfigError
     help="A name by which browsers may ask for the page, besides localhost and addresses; "
     "may be repeated.",
 )
-def dashboard(*, connect: str, listen: str, allow_remote: bool, hosts: tuple[str, ...]) -> None:
+@options.of_start(["authorized_keys", "tls_cert", "tls_key"])
+def dashboard(
+    *,
+    connect: str,
+    listen: str,
+    allow_remote: bool,
+    hosts: tuple[str, ...],
+    authorized_keys: str | None,
+    tls_cert: str | None,
+    tls_key: str | None,
+) -> None:
     """
     Serve a web page that shows a running collector live.
 
@@ -45,5 +56,15 @@ def dashboard(*, connect: str, listen: str, allow_remote: bool, hosts: tuple[str
         from collector.web.process import run
     except ModuleNotFoundError as error:
         raise ConfigError(installed.missing("web", f"{error.name} is")) from None
+    from collector.access import authorized, tls
+    from collector.settings.parts import TlsConfig
+
+    if authorized_keys:
+        authorized.read(Path(authorized_keys))
+    if tls_cert or tls_key:
+        tls.check(tls_cert or "", tls_key or "")
+    told = TlsConfig(
+        certificate=tls_cert or "", key=tls_key or "", authorized=authorized_keys or ""
+    )
     logging.basicConfig(level="INFO", format="%(asctime)s dashboard %(levelname)s %(message)s")
-    run(connect, listen, allow_remote=allow_remote, hosts=hosts)
+    run(connect, listen, allow_remote=allow_remote, hosts=hosts, tls=told)

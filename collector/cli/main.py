@@ -37,6 +37,7 @@ from shards.runtime import streams
         "completion": ("completion", "Print what completes commands in your shell."),
         "doctor": ("doctor", "Look whether this machine and network are fit to collect."),
         "health": ("health", "Probe a running collector, for whatever keeps it alive."),
+        "keys": ("keys", "Make keys, and say who may read and who may steer."),
         "verify": ("verify", "Check a running collector against the chain."),
         "devnet": ("devnet", "Run a real Injective node on loopback, with trading."),
     },

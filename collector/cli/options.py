@@ -217,9 +217,29 @@ def option(*names: str, **settings: Any) -> Callable[[_Decorated], _Decorated]:
 def connect(
     text: str = "The collector's publish endpoint.", **settings: Any
 ) -> Callable[[_Decorated], _Decorated]:
-    """Add the option that says which collector is asked."""
+    """Add the options that say which collector is asked, and with which key."""
     settings = {"default": DEFAULT_PUBLISH, "show_default": True} | settings
-    return option("--connect", metavar="ENDPOINT", type=Endpoint(), help=text, **settings)
+    endpoint = option("--connect", metavar="ENDPOINT", type=Endpoint(), help=text, **settings)
+    own_keys = option(
+        "--keys", metavar="FILE", type=click.Path(), callback=_use_keys, expose_value=False,
+        help="Your key file, if the collector there asks for one ('collector keys new').  "
+        "[default: none]",
+    )  # fmt: skip
+
+    def add(command: _Decorated) -> _Decorated:
+        return endpoint(own_keys(command))
+
+    return add
+
+
+def _use_keys(ctx: click.Context, parameter: click.Parameter, value: str | None) -> None:
+    """Ask with the keys of a file from here on."""
+    if not value:
+        return
+    from collector.access.key_files import Keys
+    from collector.client import sockets
+
+    sockets.use(Keys.read(value).of_client())
 
 
 def market(text: str) -> Callable[[_Decorated], _Decorated]:
@@ -241,6 +261,11 @@ def channel(text: str, names: Sequence[str], shown: str) -> Callable[[_Decorated
 def json(text: str) -> Callable[[_Decorated], _Decorated]:
     """Add the option for output that a program reads."""
     return option("--json", "as_json", is_flag=True, help=text)
+
+
+def door(command: _Decorated) -> _Decorated:
+    """Add the options of what publishes: its keys, who is let in, or that all are."""
+    return of_start(["keys", "authorized_keys", "insecure"])(command)
 
 
 def config(command: _Decorated) -> _Decorated:
@@ -268,6 +293,7 @@ def of_start(names: Iterable[str] = start_options.ROWS) -> Callable[[_Decorated]
 _FORMS: Final[Mapping[str, ParamType]] = {
     "markets": Pattern(),
     "publish": Endpoint(),
+    "admin": Endpoint(),
     "http": Address(least=1),
     "web": Address(least=0),
 }

@@ -12,6 +12,7 @@ from collector.cli.archive import need
 from collector.cli.command import Command
 from collector.settings.parts import DEFAULT_PUBLISH
 from shards.protocol.channels import NAMES
+from shards.protocol.errors import ConfigError
 
 _CHANNELS: Final = tuple(name for name in (*NAMES, "gap") if name != "markets")
 
@@ -80,6 +81,7 @@ class _Place(options.ParamType):
     "--publish", multiple=True, default=(DEFAULT_PUBLISH,), show_default=True, metavar="ENDPOINT",
     type=options.Endpoint(), help="Where to publish; may be repeated.",
 )  # fmt: skip
+@options.door
 def replay(
     *,
     directory: Path,
@@ -89,6 +91,9 @@ def replay(
     markets: tuple[str, ...],
     channels: tuple[str, ...],
     publish: tuple[str, ...],
+    keys: str | None,
+    authorized_keys: str | None,
+    insecure: bool,
 ) -> None:
     """
     Publish an archive again: the same frames, topics and requests as when it was live.
@@ -97,9 +102,14 @@ def replay(
     lost to a slow reader: the replay waits for it. It ends after the last frame.
     """
     need("pyarrow", "archive")
+    from collector.access import asked, refusal
     from collector.archive.events_of import CHANNELS
     from collector.archive.replay import Replay, ReplayConfig
 
+    asked.check_keys(keys, authorized_keys)
+    for endpoint in () if insecure else publish:
+        if said := refusal.of_publisher(endpoint, "--publish", has_keys=bool(keys)):
+            raise ConfigError(said)
     first, since = start or (0, 0)
     last, ends = until or (0, 0)
     config = ReplayConfig(
@@ -112,6 +122,9 @@ def replay(
         until=ends or 1 << 62,
         markets=markets or ("*",),
         channels=channels or CHANNELS,
+        access=asked.of_publisher(
+            publish, keys=keys, authorized_keys=authorized_keys, insecure=insecure
+        ),
     )
     stop = threading.Event()
     one = Replay(config, stop)

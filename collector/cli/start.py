@@ -3,7 +3,7 @@
 import contextlib
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 import click
@@ -108,6 +108,7 @@ def run(asked: Asked) -> int:
 
 def _check(asked: Asked) -> None:
     """Find out at once what can be known to go wrong."""
+    from collector.access import asked as asked_of
     from collector.markets import networks
     from shards.adapters import registry
 
@@ -129,6 +130,7 @@ def _check(asked: Asked) -> None:
         if not has and name in asked.origins and name not in asked.file.options:
             raise ConfigError(f"{asked.origin(name)} changes nothing without {needs}")
     _check_addresses(asked)
+    asked_of.check_start(told, asked.origin)
     if told.summary:
         summary_file.check(told.summary, asked.origin("summary"))
 
@@ -149,13 +151,15 @@ def _check_addresses(asked: Asked) -> None:
             raise ConfigError(f"{asked.origin(name)} {error}") from None
     if not told.publish:
         raise ConfigError(f"{asked.origin('publish')} names no endpoint")
+    if told.admin and told.admin.startswith("tcp://"):
+        claims.append(addresses.of_admin(told.admin, asked.origin("admin")))
     if found := addresses.collision(claims):
         raise ConfigError(found)
 
 
-def _web(asked: Asked) -> "tuple[list[Child], str]":
+def _web(asked: Asked) -> "tuple[list[Callable[[str], Child]], str]":
     """
-    Make the child that serves the web page, if there is to be one, and say where that will be.
+    Say how the child that serves the web page is made, if there is to be one, and where that is.
 
     Raises:
         ConfigError: If it cannot be served there.
@@ -169,19 +173,25 @@ def _web(asked: Asked) -> "tuple[list[Child], str]":
     except ModuleNotFoundError as error:
         missing = installed.missing("web", f"{error.name} is")
         raise ConfigError(f"{asked.origin('web')}: {missing}") from None
+    from collector.access.asked import tls_of
     from collector.control.supervisor import Child
-    from collector.settings.parts import connectable
 
     host, port = addresses.host_port(told.web, least=0)
     at = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-    with process.listen(at, option="--web", allow_remote=told.web_allow_remote) as listener:
+    tls, allowed = tls_of(told), told.web_allow_remote or told.insecure
+    with process.listen(at, option="--web", allow_remote=allowed, tls=tls) as listener:
         # The address is settled here: each start of the child is to have the same one.
-        address, url = process.address_of(listener), process.url_of(listener)
-    config = process.WebConfig(
-        connect=connectable(told.publish[0]),
-        listen=address,
-        allow_remote=told.web_allow_remote,
-        log_level=told.log_level,
-        log_format=told.log_format,
-    )
-    return [Child("web", process.main, lambda: config)], url
+        address, url = process.address_of(listener), process.url_of(listener, tls)
+
+    def page(connect: str) -> Child:
+        config = process.WebConfig(
+            connect=connect,
+            listen=address,
+            allow_remote=allowed,
+            tls=tls,
+            log_level=told.log_level,
+            log_format=told.log_format,
+        )
+        return Child("web", process.main, lambda: config)
+
+    return [page], url

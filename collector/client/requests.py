@@ -24,8 +24,10 @@ from typing import Any, Final, Self
 import msgspec
 import zmq
 
-from collector.client.sockets import connected
-from shards.protocol.errors import UNREADABLE
+from collector.access.key_files import Keys
+from collector.client.handshakes import Handshakes
+from collector.client.sockets import chosen, connected
+from shards.protocol.errors import UNREADABLE, ConfigError
 
 encode: Final = msgspec.msgpack.Encoder().encode
 """Encode a request."""
@@ -37,10 +39,11 @@ class Refused(ValueError):
     """The aggregator refuses a request; the text is its sentence."""
 
 
-def no_answer(endpoint: str, within_s: float) -> TimeoutError:
+def no_answer(endpoint: str, within_s: float, trouble: str = "") -> TimeoutError:
     """Make the error of a request that got no reply: one sentence for the user."""
     return TimeoutError(
-        f"no collector answered at {endpoint} within {within_s:g} s: "
+        trouble
+        or f"no collector answered at {endpoint} within {within_s:g} s: "
         "is one running ('collector start'), and is this its endpoint (--connect)?"
     )
 
@@ -68,15 +71,26 @@ class RequestSocket:
 
     """
 
-    def __init__(self, context: "zmq.Context[zmq.Socket[bytes]]", endpoint: str) -> None:
-        self.socket = connected(context, zmq.DEALER, endpoint, hwm=_HWM, immediate=True)
+    def __init__(
+        self,
+        context: "zmq.Context[zmq.Socket[bytes]]",
+        endpoint: str,
+        keys: Keys | None = None,
+    ) -> None:
+        keys = chosen(keys)
+        self.socket = connected(context, zmq.DEALER, endpoint, hwm=_HWM, immediate=True, keys=keys)
+        self._handshakes = Handshakes(self.socket, endpoint, keys)
+        self.trouble = ""
+        """Why the last handshake failed; empty while there is a connection."""
 
     def send(self, request: bytes) -> bool:
         """Send an encoded request; False if the aggregator is away or takes no more."""
         try:
             self.socket.send(request, zmq.NOBLOCK)
         except zmq.Again:
+            self.trouble = self._handshakes.trouble()
             return False
+        self.trouble = ""
         return True
 
     def receive(self) -> list[bytes] | None:
@@ -92,18 +106,19 @@ class RequestSocket:
 
     def close(self) -> None:
         """Close the socket."""
+        self._handshakes.close()
         self.socket.close(linger=0)
 
 
 class RequestClient:
     """One question at a time, blocking. Close it when done, or use ``with``."""
 
-    def __init__(self, endpoint: str) -> None:
+    def __init__(self, endpoint: str, keys: Keys | None = None) -> None:
         self.endpoint = endpoint
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         try:
-            self._socket = RequestSocket(self._context, endpoint)
-        except ValueError:
+            self._socket = RequestSocket(self._context, endpoint, keys)
+        except (ValueError, ConfigError):
             self._context.destroy(linger=0)
             raise
         self._ids = itertools.count(1)
@@ -128,7 +143,10 @@ class RequestClient:
                 # A late reply belongs to a question that was given up.
                 if answer is not None and answer.get("id") == number:
                     return _accepted(answer)
-        raise no_answer(self.endpoint, within_s)
+        if not sent:
+            # Nothing is connected: libzmq may know why.
+            self._socket.send(request)
+        raise no_answer(self.endpoint, within_s, self._socket.trouble)
 
     def _wait(self, deadline: float, *, unsent: bool) -> bool:
         left_s = deadline - time.monotonic()
@@ -156,14 +174,14 @@ class RequestClient:
 class AsyncRequestClient:
     """Many questions at once, on the running event loop. Close it there."""
 
-    def __init__(self, endpoint: str) -> None:
+    def __init__(self, endpoint: str, keys: Keys | None = None) -> None:
         self.endpoint = endpoint
         self.answered_at = time.monotonic()
         """When the last reply came; when this was made, before there ever was one."""
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         try:
-            self._socket = RequestSocket(self._context, endpoint)
-        except ValueError:
+            self._socket = RequestSocket(self._context, endpoint, keys)
+        except (ValueError, ConfigError):
             self._context.destroy(linger=0)
             raise
         self._ids = itertools.count(1)
@@ -197,7 +215,8 @@ class AsyncRequestClient:
             async with asyncio.timeout(within_s):
                 answer, bodies = await reply
         except TimeoutError:
-            raise no_answer(self.endpoint, within_s) from None
+            self._turn()
+            raise no_answer(self.endpoint, within_s, self._socket.trouble) from None
         finally:
             del self._waiting[number]
         return _accepted(answer), bodies

@@ -6,8 +6,37 @@ from typing import Final
 
 import zmq
 
+from collector.access.key_files import Keys
+
 MAX_MESSAGE: Final = 64 << 20
 """Bytes of one part that a client takes from an aggregator; a longer one ends the connection."""
+
+PLAIN: Final = Keys(public="", secret="")
+"""No keys, whatever `use` says: for endpoints that the file system protects."""
+_own = PLAIN
+
+
+def use(keys: Keys) -> None:
+    """Take these keys from now on wherever none are given: a command is one process, one client."""
+    global _own
+    _own = keys
+
+
+def own() -> Keys:
+    """Return the keys that `use` took; `PLAIN` before that."""
+    return _own
+
+
+def chosen(keys: Keys | None) -> Keys:
+    """
+    Return the keys that a client connects with.
+
+    Raises:
+        ConfigError: If they name no server.
+
+    """
+    keys = _own if keys is None else keys
+    return keys.of_client() if keys.secret else keys
 
 
 def connected(
@@ -17,6 +46,7 @@ def connected(
     *,
     hwm: int,
     immediate: bool = False,
+    keys: Keys | None = None,
 ) -> "zmq.Socket[bytes]":
     """
     Make a socket and connect it.
@@ -25,11 +55,14 @@ def connected(
         kind: `zmq.SUB` or `zmq.DEALER`.
         hwm: Messages that may be queued either way.
         immediate: Queue nothing for a peer that is away: a request would be stale on its return.
+        keys: Our key and the server's; without any those of `use`, with `PLAIN` none.
 
     Raises:
         ValueError: If that is not an endpoint.
+        ConfigError: If the keys name no server.
 
     """
+    keys = chosen(keys)
     socket = context.socket(kind)
     socket.setsockopt(zmq.LINGER, 0)
     socket.setsockopt(zmq.SNDHWM, hwm)
@@ -38,6 +71,10 @@ def connected(
     socket.setsockopt(zmq.MAXMSGSIZE, MAX_MESSAGE)
     socket.setsockopt(zmq.RECONNECT_IVL, 50)
     socket.setsockopt(zmq.RECONNECT_IVL_MAX, 500)
+    if keys.secret:
+        socket.setsockopt_string(zmq.CURVE_PUBLICKEY, keys.public)
+        socket.setsockopt_string(zmq.CURVE_SECRETKEY, keys.secret)
+        socket.setsockopt_string(zmq.CURVE_SERVERKEY, keys.server)
     try:
         socket.setsockopt(zmq.IPV6, int(needs_ipv6(endpoint)))
         socket.connect(endpoint)

@@ -8,6 +8,7 @@ so that what is still on its way to us is not taken for lost.
 import asyncio
 import importlib.util
 import math
+import os
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 import zmq
 
+from collector.access.key_files import Keys
 from collector.client.frame_codec import load_or_apply
 from collector.client.received import ChainReplaced, Received
 from collector.client.requests import RequestClient, RequestSocket, encode
@@ -66,6 +68,7 @@ class Subscriber:
         hwm: int = 50_000,
         keep_books: bool = False,
         silent_s: float = 3.0,
+        keys: Keys | str | os.PathLike[str] | None = None,
         context: zmq.Context[zmq.Socket[bytes]] | None = None,
     ) -> None:
         """
@@ -78,9 +81,11 @@ class Subscriber:
             hwm: Frames that ZeroMQ may queue here; what is beyond it is asked for again.
             keep_books: Whether to maintain the books that `book` returns.
             silent_s: Silence after which an `Unanswered` is handed out.
+            keys: Your key file, which also names the collector's public key; or `Keys`.
 
         Raises:
             ValueError: If a channel is unknown, a market is named by its id, or nothing is asked for.
+            ConfigError: If the key file cannot be used; the text says the cure.
 
         """
         self.connect = connect
@@ -89,6 +94,7 @@ class Subscriber:
         self.latency = Histogram()
         """From ``ts_pub`` to our read, ns: the last hop. Of the first frame of each read."""
         self._hwm = hwm
+        self._keys = keys if isinstance(keys, Keys | None) else Keys.read(keys)
         self._is_used = False
         self._context = context
         self._books: dict[str, OrderBook] | None = {} if keep_books else None
@@ -99,8 +105,8 @@ class Subscriber:
     def __enter__(self) -> Self:
         context = self._context or zmq.Context.instance()
         self._is_used = True
-        self._frames = connected(context, zmq.SUB, self.connect, hwm=self._hwm)
-        self._dealer = RequestSocket(context, self.requests)
+        self._frames = connected(context, zmq.SUB, self.connect, hwm=self._hwm, keys=self._keys)
+        self._dealer = RequestSocket(context, self.requests, self._keys)
         self._subscribe()
         return self
 
@@ -339,7 +345,7 @@ class Subscriber:
         return markets
 
     def _ask(self, what: str, timeout_s: float) -> Any:
-        with RequestClient(self.requests) as client:
+        with RequestClient(self.requests, self._keys) as client:
             return client.ask(what, within_s=timeout_s)[what]
 
 

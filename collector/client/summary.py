@@ -13,6 +13,7 @@ from typing import Any, Final, TypeAlias, TypeVar
 import msgspec
 from msgspec import UNSET, UnsetType
 
+from collector.access.connections import AccessReport
 from shards.net.token_bucket import Usage
 from shards.protocol.settings import Endpoints
 
@@ -351,8 +352,11 @@ class Summary(_Part, frozen=True, kw_only=True):
     publisher_epoch: int = 0
     web: str | None = None
     admin: str | None = None
+    admin_remote: str | None = None
+    """Where keys with the role operate give admin commands."""
     state: SavedState = SavedState()
     recorder: Recorder | None = None
+    access: AccessReport = AccessReport()
     version: str = ""
     stale_s: float | UnsetType = UNSET
     """How old it is, in the summary that `collector start` writes; else left out."""

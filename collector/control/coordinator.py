@@ -26,8 +26,9 @@ from typing import Any, Final
 
 import msgspec
 
+from collector.access import asked
 from collector.aggregator import process as aggregator_process
-from collector.aggregator.binding import check_free
+from collector.aggregator.binding import check_free, check_one_free
 from collector.aggregator.coordination import Direction, Standing
 from collector.aggregator.telemetry.process_table import ProcessRow, Use
 from collector.client.requests import RequestClient
@@ -173,7 +174,7 @@ class Coordinator:
         *,
         show: Callable[[Summary], None],
         announce: Callable[[str], None],
-        views: Sequence[Child] = (),
+        views: Sequence[Callable[[str], Child]] = (),
         page: str = "",
         launch: Launch = spawn,
     ) -> None:
@@ -183,7 +184,8 @@ class Coordinator:
             file: The endpoints, limits and patience of the configuration file.
             show: Takes each summary.
             announce: Takes what is to be said once.
-            views: Processes that only look on, supervised with the rest.
+            views: Processes that only look on, supervised with the rest; each is made of where
+                it reads frames.
             page: Where the web page of one of them is.
             launch: How a process begins.
 
@@ -224,6 +226,8 @@ class Coordinator:
                 check_free(self._options.publish)
                 if self._options.http:
                     listening.check(self._options.http)
+                if self._options.admin:
+                    check_one_free(self._options.admin)
                 epochs = Epochs(SavedFile(state / "epochs"))
                 endpoints = self._endpoints(stack)
                 access = Access(endpoints, str(folder / BUDGET))
@@ -299,7 +303,7 @@ class Coordinator:
         shard_of = {market_id: shard for shard, part in enumerate(parts) for market_id in part}
         network = networks.title(options.network, self._file)
         self._announce(_started(options, network, markets, assessed, parts))
-        self._announce(_how_to_look(options.publish[0], self._page))
+        self._announce(_how_to_look(options, self._page))
         return Fleet(
             found,
             Assignment(
@@ -339,10 +343,10 @@ class Coordinator:
         options = self._options
         children = [aggregator, *(shard(number) for number in sorted(fleet.assignment.shards))]
         if options.http:
-            children.append(self._http(options.http, f"ipc://{folder}/link"))
+            children.append(self._http(folder, options.http))
         if options.record:
             children.append(self._recorder(folder, endpoints))
-        children += self._views
+        children += [view(self._reads(folder)) for view in self._views]
         return Supervisor(children, self._file.supervision, self._launch)
 
     def _aggregator(
@@ -365,6 +369,9 @@ class Coordinator:
                 pull=f"ipc://{folder}/push",
                 link=f"ipc://{folder}/link",
                 admin=f"ipc://{folder}/admin",
+                admin_remote=options.admin or "",
+                own=self._own(folder),
+                access=asked.of_start(options, self._file.access),
                 folder=str(folder),
                 state="" if state == folder else str(state),
                 begins=not next(starts),
@@ -384,17 +391,26 @@ class Coordinator:
 
         return Child("aggregator", aggregator_process.main, config)
 
-    def _http(self, http: str, link: str) -> Child:
+    def _own(self, folder: Path) -> str:
+        """Name the endpoint where our own processes read frames, if the public ones want keys."""
+        return f"ipc://{folder}/frames" if self._options.keys else ""
+
+    def _reads(self, folder: Path) -> str:
+        """Name the endpoint where our own processes read frames."""
+        return self._own(folder) or connectable(self._options.publish[0])
+
+    def _http(self, folder: Path, http: str) -> Child:
         # Only here: it needs the extra.
         from collector.http import process
 
         options = self._options
         config = ServingConfig(
             http=http,
-            requests=link,
-            publish=connectable(options.publish[0]),
+            requests=f"ipc://{folder}/link",
+            publish=self._reads(folder),
             ready_coverage=options.ready_coverage,
             metrics_markets=options.metrics_markets,
+            tls=asked.tls_of(options),
             log_level=options.log_level,
             log_format=options.log_format,
         )
@@ -407,7 +423,7 @@ class Coordinator:
         options = self._options
         config = process.RecordConfig(
             to=options.record,
-            connect=connectable(options.publish[0]),
+            connect=self._reads(folder),
             endpoints=endpoints,
             budget=str(folder / BUDGET),
             log_level=options.log_level,
@@ -572,11 +588,13 @@ def _started(
     )
 
 
-def _how_to_look(publish: str, page: str) -> str:
+def _how_to_look(options: StartOptions, page: str) -> str:
     """Say what to type, or to open, to see what is collected."""
+    publish = options.publish[0]
     here = connectable(publish)
     where = "" if here == DEFAULT_PUBLISH else f" --connect {here}"
-    text = f"in another terminal: {installed.command()} tail{where}"
+    keys = " --keys FILE" if options.keys else ""
+    text = f"in another terminal: {installed.command()} tail{where}{keys}"
     if here != publish:
-        text += f"; from another machine: collector tail --connect {reachable(publish)}"
+        text += f"; from another machine: collector tail --connect {reachable(publish)}{keys}"
     return f"{text}\nin a browser: {page}" if page else text

@@ -1,21 +1,40 @@
 """The application: every route, and what errors become."""
 
+from pathlib import Path
+from typing import Final
+
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
 
+from collector.access.bearer import Bearer, Tokens
 from collector.http import probes, scraping
 from collector.http.view import View
 from collector.settings.parts import ServingConfig
 
+_FREE: Final = frozenset(("/healthz", "/readyz"))
+"""For those who keep us alive, or route to us: they say how we are, and nothing of what we have."""
+
 
 def build(view: View, config: ServingConfig) -> Starlette:
-    """Put the application together; each part makes its routes of the view and the config."""
+    """
+    Put the application together; each part makes its routes of the view and the config.
+
+    Raises:
+        ConfigError: If tokens are asked for, and the authorized keys cannot be read.
+
+    """
+    door = []
+    if config.tls.authorized:
+        tokens = Tokens(Path(config.tls.authorized))
+        door = [Middleware(Bearer, tokens=tokens, free=_FREE)]
     return Starlette(
         routes=[
             *probes.routes(view, config),
             *scraping.routes(view, config),
         ],
+        middleware=door,
         exception_handlers={TimeoutError: _away, ValueError: _refused},
     )
 

@@ -17,6 +17,7 @@ from prometheus_client.core import (
     Metric,
 )
 
+from collector.access.connections import AccessReport
 from collector.aggregator.status.metrics_snapshot import MarketMeasures, Measures, ShardMeasures
 from collector.client.summary import Node, Recorder, Shard, Summary
 from shards.net.token_bucket import Usage
@@ -47,6 +48,7 @@ def families(measures: Measures) -> Iterator[Metric]:
     yield from _latencies(measures)
     yield from _processes(measures)
     yield from _requests(measures.summary.requests)
+    yield from _access(measures.summary.access)
     yield from _markets(measures.markets)
 
 
@@ -314,6 +316,45 @@ def _processes(measures: Measures) -> Iterator[Metric]:
         _seconds(lag, [name], vitals.lag)
         _seconds(pause, [name], vitals.gc_pause)
     yield from (lag, pause)
+
+
+_OF_ACCESS: Final = (
+    ("refused_connections", "Connections that did not get in, by reason.", "refused"),
+    ("closed_connections", "Connections that were closed by us, by reason.", "closed"),
+    ("refused_requests", "Requests that were refused, by reason.", "requests_refused"),
+)
+_REASONS: Final = {
+    "refused": (
+        "mechanism", "cryptography", "protocol", "unfinished", "unknown_key", "role",
+        "key_connections", "connections",
+    ),
+    "closed": ("revoked", "silent", "slow", "nonsense", "out_of_step", "subscriptions"),
+    "requests_refused": ("rights", "replays"),
+}  # fmt: skip
+"""Each has a series from the start, so that its first increase is one."""
+
+
+def _access(access: AccessReport) -> Iterator[Metric]:
+    """Who is let in, and what was refused."""
+    yield _gauge("insecure_addresses", "Addresses open to all.", len(access.insecure))
+    yield _gauge("keys_required", "Whether readers need a key.", int(access.keys))
+    yield _gauge("reader_connections", "Connections of readers.", access.connections)
+    yield _gauge(
+        "authorized_keys_read", "Whether the newest authorized keys are in force.",
+        int(not access.error),
+    )  # fmt: skip
+    rows = [((name,), number) for name, number in access.by_key.items()]
+    yield _labelled(GaugeMetricFamily, "key_connections", "Connections of each key.", ["key"], rows)
+    let_in = CounterMetricFamily("collector_accepted_connections", "Connections with a listed key.")
+    let_in.add_metric([], access.let_in)
+    yield let_in
+    for name, text, field in _OF_ACCESS:
+        counts: Mapping[str, int] = getattr(access, field)
+        reasons = dict.fromkeys((*_REASONS[field], *counts))
+        yield _labelled(
+            CounterMetricFamily, name, text, ["reason"],
+            [((reason,), counts.get(reason, 0)) for reason in reasons],
+        )  # fmt: skip
 
 
 def _requests(rows: Iterable[Usage]) -> Iterator[Metric]:

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 
 import uvicorn
 
+from collector.access import tls
 from collector.http.app import build
 from collector.http.listening import listen
 from collector.http.view import View
@@ -39,20 +40,26 @@ async def serve(config: ServingConfig, listener: socket.socket, life: Life) -> N
             log_config=None,
             access_log=False,
             timeout_graceful_shutdown=1,
+            **tls.of_server(config.tls),
         )
     )
+    server.config.load()
 
     async def end() -> None:
         await life.stop.wait()
         server.should_exit = True
 
-    ending = asyncio.create_task(end())
+    beside = [
+        asyncio.create_task(end()),
+        asyncio.create_task(tls.follow(config.tls, server.config.ssl)),
+    ]
     # A scrape's thousands of samples need not make the garbage collector look at all the rest.
     child.settle_heap()
     try:
         await server.serve([listener])
     finally:
-        ending.cancel()
+        for task in beside:
+            task.cancel()
         view.close()
 
 

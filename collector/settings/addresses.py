@@ -62,6 +62,12 @@ def of_listener(address: str, option: str, *, least: int) -> Claim:
     return Claim(host, port, f"{option} {address}", "it listens there, too")
 
 
+def of_admin(endpoint: str, option: str) -> Claim:
+    """Say what an admin endpoint claims."""
+    host, port = host_port(endpoint.partition("://")[2])
+    return Claim(host, port, f"{option} {endpoint}", "admin commands are taken there")
+
+
 def collision(claims: Iterable[Claim]) -> str:
     """Say which two claims exclude each other; nothing if none do."""
     before: list[Claim] = []

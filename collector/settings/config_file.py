@@ -2,7 +2,8 @@
 The configuration file: what `collector start` can be told, and what has no option.
 
 The keys at its top are the fields of `StartOptions`. Tables describe networks (``[network]``,
-``[networks.NAME]``), the shards' ``[limits]`` and how patient the ``[supervision]`` is.
+``[networks.NAME]``), the shards' ``[limits]``, how patient the ``[supervision]`` is, and what
+readers may use up (``[access]``).
 Every mistake is one sentence with the file and the key.
 """
 
@@ -13,7 +14,7 @@ from typing import Any, Final, TypeVar
 import msgspec
 
 from collector.settings.known_networks import BASES, NETWORKS
-from collector.settings.parts import Supervision
+from collector.settings.parts import AccessLimits, Supervision
 from collector.settings.start_options import ROWS
 from collector.settings.wording import converted, did_you_mean, shown
 from shards.protocol.errors import UNREADABLE, ConfigError
@@ -21,8 +22,9 @@ from shards.protocol.settings import Endpoints, Limits
 
 _S = TypeVar("_S", bound=msgspec.Struct)
 
-_TABLES: Final = ("network", "networks", "limits", "supervision")
+_TABLES: Final = ("network", "networks", "limits", "supervision", "access")
 _PATHS: Final = ("ca", "certificate", "key")
+_OPTION_PATHS: Final = frozenset(("state", "keys", "authorized_keys", "tls_cert", "tls_key"))
 
 
 class File(msgspec.Struct, frozen=True, kw_only=True):
@@ -34,6 +36,7 @@ class File(msgspec.Struct, frozen=True, kw_only=True):
     networks: Mapping[str, Endpoints] = {}
     limits: Limits = Limits()
     supervision: Supervision = Supervision()
+    access: AccessLimits = AccessLimits()
     options: Mapping[str, Any] = {}
     """The fields of `StartOptions` that it has, and no others."""
 
@@ -87,6 +90,7 @@ def _file(path: str, document: dict[str, Any]) -> File:
         networks=networks,
         limits=_struct("limits", document.get("limits", {}), Limits),
         supervision=_struct("supervision", document.get("supervision", {}), Supervision),
+        access=_struct("access", document.get("access", {}), AccessLimits),
         options=dict(_options(document, folder, is_table=is_table)),
     )
 
@@ -106,8 +110,9 @@ def _options(
             found = converted(value, row.type, row.choices)
         except ValueError as error:
             raise ValueError(f"{key} must be {error}") from None
-        # The state's folder is named from the file's, as certificates are.
-        yield key, str(folder / found) if key == "state" and found != "none" else found
+        # They are named from the file's folder, as certificates are.
+        is_path = key in _OPTION_PATHS and found != "none"
+        yield key, str(folder / found) if is_path else found
 
 
 def _unknown(key: str, place: str, known: tuple[str, ...]) -> str:

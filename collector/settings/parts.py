@@ -83,6 +83,44 @@ class Steering(msgspec.Struct, kw_only=True):
     """How far orders have got, by token."""
 
 
+class AccessLimits(msgspec.Struct, frozen=True, kw_only=True):
+    """What readers may use up; docs/security.md says what happens at each bound."""
+
+    max_connections: Count = 1_000
+    """Of all readers together, frames and requests counted apart."""
+    handshake_s: Positive = 5.0
+    """A connection that is not through its handshake by then is closed."""
+    silent_s: Positive = 30.0
+    """With keys, a connection that has asked for nothing by then is closed."""
+    replays_per_s: Positive = 500.0
+    """Replays of one key; without keys, of one connection."""
+    replay_burst: Count = 5_000
+    """Replays that may come at once after a rest: one for each topic of a reader that joins."""
+    queued_bytes: Count = 64 << 20
+    """A reader that has taken nothing while so much was sent to it is closed."""
+
+
+class AccessConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """Who is let in at the endpoints of a publisher."""
+
+    keys: str = ""
+    """Its key file; empty: whoever reaches it reads, and nothing is encrypted."""
+    authorized: str = ""
+    """The file of authorized keys."""
+    insecure: tuple[str, ...] = ()
+    """Addresses that other machines reach and that ask for nothing, as they were given."""
+    limits: AccessLimits = AccessLimits()
+
+
+class TlsConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """How HTTP is served: plain, or with a certificate; to all, or for tokens."""
+
+    certificate: str = ""
+    key: str = ""
+    authorized: str = ""
+    """The file of authorized keys, whose tokens are asked for; empty: nothing is."""
+
+
 class AggregatorConfig(msgspec.Struct, frozen=True, kw_only=True):
     """Everything the aggregator's process needs to know."""
 
@@ -96,6 +134,12 @@ class AggregatorConfig(msgspec.Struct, frozen=True, kw_only=True):
     """Where the shards report and the coordinator says what runs, ipc."""
     admin: str = ""
     """Where admin commands are taken, ipc; empty: nowhere."""
+    admin_remote: str = ""
+    """Where they are taken from keys with the role operate, tcp; empty: nowhere."""
+    own: str = ""
+    """Where our own processes read frames, ipc, without keys; empty: where all do."""
+    access: AccessConfig = AccessConfig()
+    """Who is let in."""
     folder: str
     """The collector's own temporary folder: sockets, token buckets."""
     state: str = ""
@@ -140,6 +184,7 @@ class ServingConfig(msgspec.Struct, frozen=True, kw_only=True):
     """From which coverage on ``/readyz`` says yes."""
     metrics_markets: int = 300
     """How many markets have metrics of their own: each is a handful of series."""
+    tls: TlsConfig = TlsConfig()
     log_level: str = "INFO"
     log_format: LogFormat = "text"
 

@@ -148,6 +148,50 @@ class StartOptions(msgspec.Struct, frozen=True, kw_only=True):
         bool,
         _option("Allow --web at an address that other machines can reach. There is no password."),
     ] = False
+    keys: Annotated[
+        str | None,
+        _option(
+            "This collector's key file ('collector keys new'): frames and answers then go, "
+            "encrypted, to authorized keys only, and HTTP asks for their tokens.",
+            metavar="FILE",
+            shown="none: loopback only",
+        ),
+    ] = None
+    authorized_keys: Annotated[
+        str | None,
+        _option(
+            "Who is let in ('collector keys authorize'); followed while it runs.",
+            metavar="FILE",
+            shown="authorized_keys.toml beside the key file",
+        ),
+    ] = None
+    admin: Annotated[
+        str | None,
+        _option(
+            "Take admin commands there as well, tcp://HOST:PORT, from keys with the role operate. "
+            "Needs --keys.",
+            metavar="ENDPOINT",
+            shown="only from its own user on this host",
+        ),
+    ] = None
+    tls_cert: Annotated[
+        str | None,
+        _option(
+            "Certificate chain, PEM, for --http and --web; followed while it runs.",
+            metavar="FILE",
+            shown="no TLS",
+        ),
+    ] = None
+    tls_key: Annotated[
+        str | None, _option("Its private key, PEM.", metavar="FILE", shown="no TLS")
+    ] = None
+    insecure: Annotated[
+        bool,
+        _option(
+            "Allow addresses that other machines reach without keys, or without TLS: whoever "
+            "reaches them reads everything.",
+        ),
+    ] = False
     record: Annotated[
         str,
         _option(

@@ -4,7 +4,8 @@ import ipaddress
 import socket
 from typing import Final
 
-from collector.settings.parts import DEFAULT_WEB
+from collector.access import refusal
+from collector.settings.parts import DEFAULT_WEB, TlsConfig
 from shards.protocol.errors import ConfigError
 
 _BACKLOG: Final = 64
@@ -36,7 +37,13 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def listen(text: str, *, option: str, allow_remote: bool) -> socket.socket:
+def listen(
+    text: str,
+    *,
+    option: str,
+    allow_remote: bool,
+    tls: TlsConfig = TlsConfig(),  # noqa: B008 - it does not change
+) -> socket.socket:
     """
     Listen at ``HOST:PORT``; port 0 is any free one.
 
@@ -48,10 +55,11 @@ def listen(text: str, *, option: str, allow_remote: bool) -> socket.socket:
     host, port = split_address(text, option=option)
     if not is_loopback(host) and not allow_remote:
         allow = "--allow-remote" if option == "--listen" else f"{option}-allow-remote"
-        raise ConfigError(
-            f"{option} {text} can be reached from other machines, and the page asks for no "
-            f"password: add {allow} if that is meant"
+        refused = refusal.of_http(
+            text, option, has_keys=bool(tls.authorized), has_tls=bool(tls.certificate), allow=allow
         )
+        if refused:
+            raise ConfigError(refused)
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         return socket.create_server((host, port), family=family, backlog=_BACKLOG)
@@ -65,12 +73,13 @@ def address_of(listener: socket.socket) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def url_of(listener: socket.socket) -> str:
+def url_of(listener: socket.socket, tls: TlsConfig = TlsConfig()) -> str:  # noqa: B008
     """Return what to type into a browser on this machine."""
     host, port = listener.getsockname()[:2]
     if ipaddress.ip_address(host).is_unspecified:
         host = "127.0.0.1" if listener.family == socket.AF_INET else "::1"
-    return f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
+    scheme = "https" if tls.certificate else "http"
+    return f"{scheme}://[{host}]:{port}/" if ":" in host else f"{scheme}://{host}:{port}/"
 
 
 def is_ours(host_header: str, names: frozenset[str]) -> bool:

@@ -11,12 +11,15 @@ import logging
 import os
 import socket
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Final
 
 import msgspec
 import uvicorn
 
-from collector.settings.parts import connectable, requests_endpoint
+from collector.access import tls
+from collector.access.bearer import Tokens
+from collector.settings.parts import TlsConfig, connectable, requests_endpoint
 from collector.web.listening import address_of, is_loopback, listen, url_of
 from collector.web.server import Page, application
 from shards.protocol.errors import EXIT_BUG, ConfigError
@@ -41,6 +44,7 @@ class WebConfig(msgspec.Struct, frozen=True, kw_only=True):
     listen: str
     allow_remote: bool = False
     hosts: tuple[str, ...] = ()
+    tls: TlsConfig = TlsConfig()
     log_level: str = "INFO"
     log_format: LogFormat = "text"
 
@@ -55,8 +59,9 @@ class _Server(uvicorn.Server):
 
 async def serve(config: WebConfig, listener: socket.socket, life: Life) -> None:
     """Serve the page until told to stop."""
+    authorized = config.tls.authorized
     async with asyncio.TaskGroup() as tasks:
-        page = Page(config.connect, tasks)
+        page = Page(config.connect, tasks, Tokens(Path(authorized)) if authorized else None)
         server = _Server(
             uvicorn.Config(
                 application(page, config.hosts),
@@ -70,22 +75,35 @@ async def serve(config: WebConfig, listener: socket.socket, life: Life) -> None:
                 ws_per_message_deflate=False,
                 timeout_graceful_shutdown=_GOODBYE_S,
                 server_header=False,
+                **tls.of_server(config.tls),
             )
         )
+        server.config.load()
 
         async def end() -> None:
             await life.stop.wait()
             server.should_exit = True
 
-        ending = tasks.create_task(end())
+        beside = [
+            tasks.create_task(end()),
+            tasks.create_task(tls.follow(config.tls, server.config.ssl)),
+        ]
         try:
             await server.serve(sockets=[listener])
         finally:
-            ending.cancel()
+            for task in beside:
+                task.cancel()
             page.close()
 
 
-def run(connect: str, at: str, *, allow_remote: bool, hosts: Iterable[str]) -> None:
+def run(
+    connect: str,
+    at: str,
+    *,
+    allow_remote: bool,
+    hosts: Iterable[str],
+    tls: TlsConfig = TlsConfig(),  # noqa: B008 - it does not change
+) -> None:
     """
     Serve the page of the collector at an endpoint, for `collector dashboard`.
 
@@ -97,23 +115,24 @@ def run(connect: str, at: str, *, allow_remote: bool, hosts: Iterable[str]) -> N
         requests_endpoint(connect)
     except ValueError as error:
         raise ConfigError(f"--connect {error}") from None
-    config = WebConfig(connect=connectable(connect), listen=at, hosts=tuple(hosts))
-    with listen(at, option="--listen", allow_remote=allow_remote) as listener:
-        _warn(listener)
-        log.info("the page of %s is at %s", connect, url_of(listener))
+    config = WebConfig(connect=connectable(connect), listen=at, hosts=tuple(hosts), tls=tls)
+    with listen(at, option="--listen", allow_remote=allow_remote, tls=tls) as listener:
+        _warn(listener, tls)
+        log.info("the page of %s is at %s", connect, url_of(listener, tls))
         os.nice(_NICE)
         child.run_loop(lambda life: serve(config, listener, life))
 
 
-def _warn(listener: socket.socket) -> None:
+def _warn(listener: socket.socket, tls: TlsConfig) -> None:
     host = listener.getsockname()[0]
-    if not is_loopback(host):
+    if not is_loopback(host) and not tls.authorized:
         log.warning("other machines can see the page at %s: there is no password", host)
 
 
 async def _listen_and_serve(config: WebConfig, life: Life) -> None:
-    with listen(config.listen, option="--web", allow_remote=config.allow_remote) as listener:
-        _warn(listener)
+    allowed, told = config.allow_remote, config.tls
+    with listen(config.listen, option="--web", allow_remote=allowed, tls=told) as listener:
+        _warn(listener, told)
         await serve(config, listener, life)
 
 

@@ -18,8 +18,10 @@ from starlette.routing import Mount, Route, WebSocketRoute
 from starlette.staticfiles import StaticFiles
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
+from collector.access.bearer import Tokens
 from collector.client.requests import AsyncRequestClient
 from collector.settings.parts import requests_endpoint
+from collector.web import login
 from collector.web.client import Client
 from collector.web.host_check import Guard
 from collector.web.market_watch import Watching
@@ -29,6 +31,8 @@ from collector.web.view_model import Board
 STATIC: Final = Path(__file__).parent / "static"
 CLIENTS: Final = 100
 _TRY_AGAIN_LATER: Final = 1013
+_POLICY_VIOLATION: Final = 1008
+_WATCH_S: Final = 0.5
 _ANSWER_S: Final = 2.0
 _SPANS: Final = {"10m": 600, "1h": 3_600, "1d": 86_400, "1w": 604_800}
 _BY_SECOND_S: Final = 3_600
@@ -37,7 +41,11 @@ _BY_SECOND_S: Final = 3_600
 class Page:
     """All that is behind the page: the board, who looks at it, and what keeps it current."""
 
-    def __init__(self, connect: str, tasks: asyncio.TaskGroup) -> None:
+    def __init__(
+        self, connect: str, tasks: asyncio.TaskGroup, tokens: Tokens | None = None
+    ) -> None:
+        self.tokens = tokens
+        """Who may look; None: all who come."""
         self.board = Board()
         self._requests = AsyncRequestClient(requests_endpoint(connect))
         self.watching = Watching(connect, self._requests, tasks)
@@ -66,14 +74,24 @@ class Page:
         number = next(self._numbers)
         client = self._clients[number] = Client(number, websocket, self.board, self.watching)
         self._looked_at.set()
+        watched = asyncio.create_task(self._watch(websocket))
         try:
             await client.run()
         except* WebSocketDisconnect:
             pass
         finally:
+            watched.cancel()
             del self._clients[number]
             if not self._clients:
                 self._looked_at.clear()
+
+    async def _watch(self, websocket: WebSocket) -> None:
+        """Close a live connection once its key is let in no more."""
+        while self.tokens is not None:
+            await asyncio.sleep(_WATCH_S)
+            if self.tokens.of_scope(websocket.scope) is None:
+                await websocket.close(_POLICY_VIOLATION, "this key is let in no more")
+                return
 
     async def history(self, request: Request) -> Response:
         """Return how it stood over a span of time."""
@@ -117,8 +135,10 @@ class _Files(StaticFiles):
 
 def application(page: Page, names: Iterable[str]) -> Starlette:
     """Build what the HTTP server serves."""
+    door = [] if page.tokens is None else [Middleware(login.Door, tokens=page.tokens)]
     return Starlette(
         routes=[
+            *([] if page.tokens is None else login.routes(page.tokens)),
             Route("/", _index),
             Route("/history", page.history),
             WebSocketRoute("/live", page.live),
@@ -126,6 +146,7 @@ def application(page: Page, names: Iterable[str]) -> Starlette:
         ],
         middleware=[
             Middleware(Guard, names=frozenset(name.lower() for name in names)),
+            *door,
             Middleware(GZipMiddleware, minimum_size=2_000, compresslevel=4),
         ],
     )

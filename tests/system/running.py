@@ -16,6 +16,7 @@ from typing import IO, Any, Final, TypeVar
 
 import psutil
 
+from collector.access.key_files import Keys
 from collector.client.requests import RequestClient
 from collector.settings.parts import requests_endpoint
 
@@ -114,7 +115,12 @@ class Running:
     """A running `collector start`."""
 
     def __init__(
-        self, process: "subprocess.Popen[bytes]", publish: str, log: Path, temporary: Path
+        self,
+        process: "subprocess.Popen[bytes]",
+        publish: str,
+        log: Path,
+        temporary: Path,
+        keys: Keys | None = None,
     ) -> None:
         self.process = process
         self.temporary = temporary
@@ -123,7 +129,7 @@ class Running:
         """Where what outlives it is, unless it was started with another environment."""
         self.publish = publish
         self._log = log
-        self._requests = RequestClient(requests_endpoint(publish))
+        self._requests = RequestClient(requests_endpoint(publish), keys)
 
     def leftovers(self) -> list[str]:
         """List the temporary files that are still there."""
@@ -200,6 +206,7 @@ def collector(
     before: tuple[str, ...] = (),
     cwd: Path | None = None,
     python: str = sys.executable,
+    keys: Keys | None = None,
 ) -> Iterator[Running]:
     """Run a collector for the length of the block, publishing on free ports of loopback."""
     publish = publish or f"tcp://127.0.0.1:{free_port_pair()}"
@@ -222,7 +229,7 @@ def collector(
             },
         ) as process,
     ):
-        running = Running(process, publish, log, Path(temporary))
+        running = Running(process, publish, log, Path(temporary), keys)
         children = psutil.Process(process.pid)
         try:
             yield running

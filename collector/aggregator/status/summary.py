@@ -80,8 +80,10 @@ def summary(
         publisher_epoch=run.config.epoch,
         web=run.config.web or None,
         admin=run.config.admin or None,
+        admin_remote=run.config.admin_remote or None,
         state=_state(run.saving, now),
         recorder=telemetry.recorder,
+        access=telemetry.access,
         version=__version__,
     )
 

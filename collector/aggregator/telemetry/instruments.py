@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 
+from collector.access.connections import AccessReport
 from collector.aggregator.state.coverage import Coverage
 from collector.aggregator.telemetry.activity_meter import ActivityMeter
 from collector.aggregator.telemetry.change_detector import ChangeDetector
@@ -30,3 +31,5 @@ class Telemetry:
         self.budgets = Budgets()
         self.recorder: Recorder | None = None
         """How the recorder stands, as the coordinator last said; None without one."""
+        self.access = AccessReport()
+        """Who is let in, and what was refused, as the gate last said."""

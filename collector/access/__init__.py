@@ -1,0 +1,1 @@
+"""Who may do what: key files, authorized keys, rights per topic, and the gate in front of our sockets."""

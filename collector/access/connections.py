@@ -1,0 +1,343 @@
+"""
+The connections at a publisher's doors: who each one is, and what it has used up.
+
+libzmq names connections in two ways. Its monitor tells the descriptor of each one that is
+accepted or ends; the messages of a connection carry that descriptor and the user that our own
+ZAP handler named it by. We name each by its key and a number (``bob/17``), so what was let in
+and what is open are matched by the first message that comes.
+
+A descriptor's number is used again at once. What is done to one is therefore done to a
+duplicate, after a look at the socket's inode: another connection is never hit.
+"""
+
+import contextlib
+import os
+import select
+import socket
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterable
+from typing import Final
+
+import msgspec
+
+from collector.settings.parts import AccessLimits
+
+_SUBSCRIBED_MOST: Final = 1 << 20
+"""Bytes of prefixes that one connection may have subscribed to: libzmq keeps them as a tree."""
+_SUBSCRIPTION: Final = 64
+"""Bytes that a subscription counts for beside its prefix."""
+
+
+class Counts(msgspec.Struct):
+    """What the doors have seen, by reason; docs/security.md explains each."""
+
+    let_in: int = 0
+    refused: Counter[str] = msgspec.field(default_factory=Counter)
+    """Connections that did not get in."""
+    closed: Counter[str] = msgspec.field(default_factory=Counter)
+    """Connections that were in, and were closed by us."""
+    requests: Counter[str] = msgspec.field(default_factory=Counter)
+    """Requests that were refused."""
+
+
+class AccessReport(msgspec.Struct, frozen=True, kw_only=True):
+    """What the summary says of access (docs/operations.md)."""
+
+    keys: bool = False
+    """Whether readers need a key."""
+    insecure: list[str] = []
+    """Addresses open to all."""
+    error: str | None = None
+    """Why the newest authorized keys are not in force."""
+    connections: int = 0
+    by_key: dict[str, int] = {}
+    let_in: int = 0
+    """Connections, since the start."""
+    refused: dict[str, int] = {}
+    """Connections that did not get in, by reason."""
+    closed: dict[str, int] = {}
+    """Connections that we closed, by reason."""
+    requests_refused: dict[str, int] = {}
+    """Requests, by reason."""
+
+
+class Connection:
+    """One open connection."""
+
+    __slots__ = ("clear_at", "descriptor", "door", "grant", "inode", "owed", "since")
+
+    def __init__(self, descriptor: int, inode: int, door: str, since: float) -> None:
+        self.descriptor = descriptor
+        self.inode = inode
+        self.door = door
+        self.since = since
+        self.grant: Grant | None = None
+        """Who it is; None until it has said something."""
+        self.owed = 0
+        """Bytes of replies since its queue was last seen empty."""
+        self.clear_at = -1
+        """Frames published when its queue was last seen empty."""
+
+
+class Grant:
+    """One connection that the ZAP handler let in."""
+
+    __slots__ = ("connection", "name", "prefixes", "since", "subscribed", "user")
+
+    def __init__(self, user: str, name: str, since: float) -> None:
+        self.user = user
+        self.name = name
+        self.since = since
+        self.connection: Connection | None = None
+        self.prefixes: Counter[bytes] = Counter()
+        """What it is subscribed to, within its rights; only the publisher's loop looks at it."""
+        self.subscribed = 0
+
+    def subscribes(self, prefix: bytes, granted: Iterable[bytes]) -> list[bytes]:
+        """Note a subscription; return what is newly to be sent, or raise if there are too many."""
+        self.subscribed += len(prefix) + _SUBSCRIPTION
+        if self.subscribed > _SUBSCRIBED_MOST:
+            raise OverflowError
+        new = [one for one in granted if not self.prefixes[one]]
+        self.prefixes.update(granted)
+        return new
+
+    def unsubscribes(self, prefix: bytes, granted: Iterable[bytes]) -> list[bytes]:
+        """Note the end of a subscription; return what is not to be sent any more."""
+        self.subscribed = max(0, self.subscribed - len(prefix) - _SUBSCRIPTION)
+        gone = []
+        for one in granted:
+            if self.prefixes[one] > 1:
+                self.prefixes[one] -= 1
+            elif self.prefixes.pop(one, 0):
+                gone.append(one)
+        return gone
+
+
+class Connections:
+    """All of them, and what was counted; for the gate's thread and the publisher's loop."""
+
+    def __init__(self, limits: AccessLimits, *, has_keys: bool) -> None:
+        self.counts = Counts()
+        self._limits = limits
+        self._has_keys = has_keys
+        self._open: dict[int, Connection] = {}
+        self._of_door: Counter[str] = Counter()
+        self._unknown: dict[str, dict[Connection, None]] = {}
+        """By door, oldest first: those that have said nothing yet."""
+        self._grants: dict[str, Grant] = {}
+        self._held: Counter[str] = Counter()
+        """Connections of each key."""
+        self._number = 0
+        self._lock = threading.Lock()
+
+    # -- what the monitor tells ----------------------------------------------------------
+
+    def accepted(self, descriptor: int, door: str, now: float) -> None:
+        """Note a connection; close one, perhaps this, if there are too many."""
+        inode = inode_of(descriptor)
+        if not inode:
+            return
+        with self._lock:
+            known = self._open.get(descriptor)
+            if known is not None and known.inode == inode:
+                # Its first message was faster.
+                return
+            if known is not None:
+                self._forget(known)
+            new = self._add(Connection(descriptor, inode, door, now))
+            if self._of_door[door] <= self._limits.max_connections:
+                return
+            self.counts.refused["connections"] += 1
+            # With keys, whoever has said nothing makes room: a flood cannot keep others out.
+            surplus = next(iter(self._unknown[door])) if self._has_keys else new
+            self._forget(surplus)
+            _shut(surplus.descriptor, surplus.inode)
+
+    def ended(self, descriptor: int) -> None:
+        """Note that a connection ended, unless its number is another's already."""
+        with self._lock:
+            known = self._open.get(descriptor)
+            if known is not None and inode_of(descriptor) != known.inode:
+                self._forget(known)
+
+    def refuse(self, reason: str) -> None:
+        """Count a connection that did not get in."""
+        with self._lock:
+            self.counts.refused[reason] += 1
+
+    # -- what the ZAP handler asks -------------------------------------------------------
+
+    def grant(self, name: str, most: int, now: float) -> str:
+        """Let a connection of a key in; return what it is called, nothing if it has too many."""
+        with self._lock:
+            if self._held[name] >= most:
+                self.counts.refused["key_connections"] += 1
+                return ""
+            self._number += 1
+            user = f"{name}/{self._number}"
+            self._grants[user] = Grant(user, name, now)
+            self._held[name] += 1
+            self.counts.let_in += 1
+            return user
+
+    # -- what the publisher's loop tells -------------------------------------------------
+
+    def heard(self, user: str, descriptor: int, door: str, now: float) -> Grant | None:
+        """Return whom a message comes from; None if that connection is let in no more."""
+        grant = self._grants.get(user)
+        if grant is None or grant.connection is not None:
+            return grant
+        inode = inode_of(descriptor)
+        with self._lock:
+            known = self._open.get(descriptor)
+            if known is None or known.inode != inode:
+                if known is not None:
+                    self._forget(known)
+                known = self._add(Connection(descriptor, inode, door, now))
+            grant.connection, known.grant = known, grant
+            self._unknown[door].pop(known, None)
+        return grant
+
+    def expel(self, descriptor: int, reason: str) -> None:
+        """Close a connection that has sent what it may not."""
+        with self._lock:
+            self.counts.closed[reason] += 1
+            known = self._open.get(descriptor)
+            inode = known.inode if known is not None else inode_of(descriptor)
+            if known is not None:
+                self._drop_grant(known)
+            _shut(descriptor, inode)
+
+    def owes(self, descriptor: int, size: int) -> None:
+        """Count a reply that is on its way; close a connection that has taken none for too long."""
+        known = self._open.get(descriptor)
+        if known is None:
+            return
+        known.owed += size
+        if known.owed > self._limits.queued_bytes:
+            if is_clear([known.descriptor]):
+                known.owed = size
+            else:
+                self.expel(descriptor, "slow")
+
+    def look_for_slow(
+        self, door: str, published: int, queue: int, mean_bytes: Callable[[], float]
+    ) -> None:
+        """
+        Close readers whose queue may hold more than they may keep waiting.
+
+        Args:
+            published: Frames published so far.
+            queue: Frames that ZeroMQ queues for one of them, at most.
+            mean_bytes: Says how large frames are at present.
+
+        """
+        with self._lock:
+            readers = [one for one in self._open.values() if one.door == door]
+            clear = is_clear([one.descriptor for one in readers])
+            waiting = [one for one in readers if one.descriptor not in clear]
+            for one in readers:
+                if one.descriptor in clear or one.clear_at < 0:
+                    one.clear_at = published
+            if not waiting:
+                return
+            size = mean_bytes()
+            for one in waiting:
+                if min(queue, published - one.clear_at) * size > self._limits.queued_bytes:
+                    self.counts.closed["slow"] += 1
+                    self._close(one)
+
+    # -- what time brings ----------------------------------------------------------------
+
+    def sweep(self, now: float) -> None:
+        """Forget what has ended; with keys, close what has been silent for too long."""
+        silent_s = self._limits.silent_s
+        with self._lock:
+            for one in list(self._open.values()):
+                if inode_of(one.descriptor) != one.inode:
+                    self._forget(one)
+                elif self._has_keys and one.grant is None and now - one.since > silent_s:
+                    self.counts.closed["silent"] += 1
+                    self._close(one)
+            for grant in list(self._grants.values()):
+                # Its connection, which has never said a word, was closed before.
+                if grant.connection is None and now - grant.since > silent_s + 2.0:
+                    self._end_grant(grant)
+
+    def revoke(self, names: Iterable[str]) -> None:
+        """Close all connections of some keys."""
+        gone = frozenset(names)
+        with self._lock:
+            for grant in list(self._grants.values()):
+                if grant.name in gone:
+                    self.counts.closed["revoked"] += 1
+                    self._end_grant(grant)
+                    if grant.connection is not None:
+                        self._close(grant.connection)
+
+    def by_key(self) -> dict[str, int]:
+        """Count the connections of each key."""
+        with self._lock:
+            return {name: number for name, number in self._held.items() if number}
+
+    def number(self) -> int:
+        """Count the connections, those among them that are not through their handshake."""
+        return len(self._open)
+
+    def _add(self, one: Connection) -> Connection:
+        self._open[one.descriptor] = one
+        self._of_door[one.door] += 1
+        self._unknown.setdefault(one.door, {})[one] = None
+        return one
+
+    def _close(self, one: Connection) -> None:
+        self._drop_grant(one)
+        _shut(one.descriptor, one.inode)
+
+    def _forget(self, one: Connection) -> None:
+        self._drop_grant(one)
+        if self._open.get(one.descriptor) is one:
+            del self._open[one.descriptor]
+            self._of_door[one.door] -= 1
+            self._unknown[one.door].pop(one, None)
+
+    def _drop_grant(self, one: Connection) -> None:
+        if one.grant is not None:
+            self._end_grant(one.grant)
+            one.grant = None
+
+    def _end_grant(self, grant: Grant) -> None:
+        if self._grants.pop(grant.user, None) is not None:
+            self._held[grant.name] -= 1
+
+
+def inode_of(descriptor: int) -> int:
+    """Tell sockets apart, also those that have the same number one after the other; 0: none."""
+    try:
+        return os.fstat(descriptor).st_ino
+    except OSError:
+        return 0
+
+
+def is_clear(descriptors: list[int]) -> set[int]:
+    """Return those that the kernel would take more for: then nothing waits in libzmq's queue."""
+    poll = select.poll()
+    for descriptor in descriptors:
+        poll.register(descriptor, select.POLLOUT)
+    return {descriptor for descriptor, events in poll.poll(0) if events}
+
+
+def _shut(descriptor: int, inode: int) -> None:
+    """Cut a connection, and no other one; libzmq sees it end."""
+    try:
+        copy = os.dup(descriptor)
+    except OSError:
+        return
+    try:
+        if inode_of(copy) == inode:
+            with contextlib.suppress(OSError), socket.socket(fileno=os.dup(copy)) as own:
+                own.shutdown(socket.SHUT_RDWR)
+    finally:
+        os.close(copy)

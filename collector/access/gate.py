@@ -1,0 +1,348 @@
+"""
+The gate: CURVE on a publisher's sockets, our own ZAP handler, and what follows from it.
+
+libzmq asks the handler about each connection whose handshake is sound, over a socket inside the
+process; without a handler it would let every key in. The handler has a thread of its own, beside
+the publisher's loop and never on a frame's way. The same thread follows the file of authorized
+keys and what libzmq's monitors tell of connections.
+
+::
+
+    handshake ── unsound ──▶ ended by libzmq, counted by its monitor
+        │ sound
+        ▼
+    ZAP: is the key listed, may it enter this door, has it connections left?
+        │ yes: named bob/17
+        ▼
+    each message: still let in?  ── no ──▶ the connection is cut
+        │ yes
+        ▼
+    its rights: subscriptions by prefix, requests by topic
+"""
+
+import contextlib
+import logging
+import os
+import socket
+import struct
+import threading
+import time
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+import zmq
+from zmq.utils import z85
+
+from collector.access.authorized_file import NOBODY, AuthorizedFile
+from collector.access.connections import AccessReport, Connections, Grant
+from collector.access.key_files import Keys
+from collector.access.rates import Rates
+from collector.access.rights import ALL_RIGHTS, NO_RIGHTS, Rights
+from collector.settings.parts import AccessConfig
+from shards.runtime import descriptors
+
+log = logging.getLogger(__name__)
+
+FRAMES: Final = "frames"
+REQUESTS: Final = "requests"
+ADMIN: Final = "admin"
+_OWN: Final = "own"
+"""The ZAP domain of endpoints that the file system protects: libzmq takes no empty one back."""
+
+_TURN_MS: Final = 200
+"""How often the file of authorized keys is looked at. Two looks decide, and a revoked key is to be
+out within a second."""
+_SWEEP_S: Final = 1.0
+_HOURLY_S: Final = 3_600.0
+_SPARE: Final = 256
+"""Descriptors that readers leave to the rest of the process."""
+_ZAP: Final = "inproc://zeromq.zap.01"
+_EVENTS: Final = (
+    zmq.EVENT_ACCEPTED
+    | zmq.EVENT_DISCONNECTED
+    | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
+    | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
+)
+_REASONS: Final = {0x11000001: "cryptography", 0x11000002: "mechanism"}
+"""Of libzmq's errors of protocol; any other is "protocol"."""
+_LET_IN: Final = b"200"
+_REFUSED: Final = b"404"
+"""No status of ZAP, on purpose: libzmq then closes the connection at once, and its client connects
+again. After 400 a client of libzmq never would, also when its key is authorized a moment later;
+after 300 libzmq keeps the connection until its handshake has taken too long."""
+_FROM_US: Final = 0x20000000
+"""From here on libzmq's errors of protocol are the handler's answer: it has counted them."""
+_event: Final = struct.Struct("=hi")
+
+
+class Asker:
+    """Who sends a request: what it may read, and how often it may have frames again."""
+
+    __slots__ = ("_gate", "_who", "descriptor", "rights")
+
+    def __init__(self, gate: "Gate", who: object, rights: Rights, descriptor: int) -> None:
+        self._gate = gate
+        self._who = who
+        self.rights = rights
+        self.descriptor = descriptor
+
+    def may_replay(self) -> bool:
+        """Take a turn for a replay; say whether there was one."""
+        return self._gate.replays.take(self._who, time.monotonic())
+
+    def owes(self, size: int) -> None:
+        """Count a reply of so many bytes, which may have to wait until it is read."""
+        self._gate.connections.owes(self.descriptor, size)
+
+    def refuse(self, reason: str) -> None:
+        """Count a refused request."""
+        self._gate.connections.counts.requests[reason] += 1
+
+
+class Gate:
+    """What stands in front of one publisher's sockets. Stop it when done."""
+
+    def __init__(self, config: AccessConfig) -> None:
+        """
+        Read the keys.
+
+        Raises:
+            ConfigError: If a file cannot be used.
+
+        """
+        self.config = config
+        self.has_keys = bool(config.keys)
+        self._keys = Keys.read(config.keys) if config.keys else None
+        self._file = AuthorizedFile(Path(config.authorized)) if config.keys else None
+        most = max(16, (descriptors.limit() - _SPARE) // 3)
+        limits = config.limits
+        if limits.max_connections > most:
+            log.warning(
+                "%d connections need more open files than the %d that are allowed (ulimit -n): "
+                "%d at most are let in", limits.max_connections, descriptors.limit(), most,
+            )  # fmt: skip
+        self._limits = limits
+        self.connections = Connections(_bounded(config, most).limits, has_keys=self.has_keys)
+        self.replays = Rates(limits.replays_per_s, limits.replay_burst)
+        self._monitors: dict[zmq.Socket[bytes], tuple[str, str]] = {}
+        """Of each door: its name, and the endpoint that is not counted."""
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    # -- making the sockets --------------------------------------------------------------
+
+    def prepare(self, door: str, socket: "zmq.Socket[bytes]", *, is_public: bool) -> None:
+        """Set what the next endpoint that is bound asks of those who connect."""
+        socket.setsockopt(zmq.HANDSHAKE_IVL, int(self._limits.handshake_s * 1000))
+        if self._keys is None:
+            return
+        socket.setsockopt(zmq.CURVE_SERVER, int(is_public))
+        socket.setsockopt_string(zmq.ZAP_DOMAIN, door if is_public else _OWN)
+        if is_public:
+            socket.setsockopt_string(zmq.CURVE_SECRETKEY, self._keys.secret)
+
+    def watch(
+        self, context: "zmq.Context[zmq.Socket[bytes]]", socket: "zmq.Socket[bytes]", door: str,
+        own: str = "",
+    ) -> None:  # fmt: skip
+        """Follow the connections of a socket that is about to be bound, but for its ``own`` ones."""
+        address = f"inproc://monitor-of-{door}-{id(socket)}"
+        socket.monitor(address, _EVENTS)
+        monitor = context.socket(zmq.PAIR)
+        # libzmq would stop sending frames until it can say what it has to say here.
+        monitor.setsockopt(zmq.RCVHWM, 0)
+        monitor.setsockopt(zmq.LINGER, 0)
+        monitor.connect(address)
+        self._monitors[monitor] = (door, own)
+
+    def start(self, context: "zmq.Context[zmq.Socket[bytes]]") -> None:
+        """Begin to let in; call it before anything is bound."""
+        handler = context.socket(zmq.REP)
+        handler.setsockopt(zmq.LINGER, 0)
+        handler.bind(_ZAP)
+        self._thread = threading.Thread(target=self._run, args=(handler,), name="gate", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Let nobody in any more; call it before the context is destroyed."""
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join(5.0)
+
+    # -- the thread ----------------------------------------------------------------------
+
+    def _run(self, handler: "zmq.Socket[bytes]") -> None:
+        poller = zmq.Poller()
+        poller.register(handler, zmq.POLLIN)
+        swept = warned = followed = time.monotonic()
+        self._warn()
+        while not self._stop.is_set():
+            for monitor in list(self._monitors):
+                poller.register(monitor, zmq.POLLIN)
+            ready = dict(poller.poll(_TURN_MS))
+            if handler in ready:
+                self._handle(handler)
+            for monitor in ready.keys() & self._monitors.keys():
+                self._heed(monitor)
+            now = time.monotonic()
+            if now - followed >= _TURN_MS / 1000:
+                followed = now
+                self._follow()
+            if now - swept >= _SWEEP_S:
+                swept = now
+                self.connections.sweep(now)
+            if now - warned >= _HOURLY_S:
+                warned = now
+                self._warn()
+        handler.close(linger=0)
+        for monitor in self._monitors:
+            monitor.close(linger=0)
+
+    def _warn(self) -> None:
+        for address in self.config.insecure:
+            log.warning("insecure: whoever reaches %s reads everything there", address)
+
+    def _handle(self, handler: "zmq.Socket[bytes]") -> None:
+        """Answer what libzmq asks of connections (RFC 27, ZAP)."""
+        with contextlib.suppress(zmq.Again):
+            while True:
+                version, number, *asked = handler.recv_multipart(zmq.NOBLOCK)
+                code, user = self._judge(asked)
+                text = b"" if code == _LET_IN else b"refused"
+                handler.send_multipart([version, number, code, text, user.encode(), b""])
+
+    def _judge(self, asked: list[bytes]) -> tuple[bytes, str]:
+        """Return ZAP's status, and what the connection is called."""
+        if asked[:1] == [_OWN.encode()] and asked[3:4] == [b"NULL"]:
+            # The file system has judged already.
+            return _LET_IN, ""
+        if len(asked) < 5 or asked[3] != b"CURVE" or self._file is None:
+            self.connections.refuse("mechanism")
+            return _REFUSED, ""
+        domain = asked[0].decode("latin-1")
+        public = _z85(asked[4])
+        key = self._file.current.by_public.get(public)
+        if key is None:
+            self.connections.refuse("unknown_key")
+            return _REFUSED, ""
+        if domain == ADMIN and key.role != "operate":
+            self.connections.refuse("role")
+            return _REFUSED, ""
+        user = self.connections.grant(key.name, key.max_connections, time.monotonic())
+        return (_LET_IN, user) if user else (_REFUSED, "")
+
+    def _heed(self, monitor: "zmq.Socket[bytes]") -> None:
+        door, own = self._monitors[monitor]
+        with contextlib.suppress(zmq.Again):
+            while True:
+                head, endpoint = monitor.recv_multipart(zmq.NOBLOCK)
+                if own and endpoint.decode("latin-1") == own:
+                    continue
+                event, value = _event.unpack(head)
+                if event & 0xFFFF == zmq.EVENT_ACCEPTED:
+                    self.connections.accepted(value, door, time.monotonic())
+                elif event & 0xFFFF == zmq.EVENT_DISCONNECTED:
+                    self.connections.ended(value)
+                elif event & 0xFFFF == zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL:
+                    if value < _FROM_US:
+                        self.connections.refuse(_REASONS.get(value, "protocol"))
+                else:
+                    self.connections.refuse("unfinished")
+
+    def _follow(self) -> None:
+        """Take what changed in the authorized keys; cut those whose rights are others now."""
+        if self._file is None:
+            return
+        before = self._file.current
+        if self._file.look():
+            after = self._file.current.by_name
+            self.connections.revoke(
+                name for name, key in before.by_name.items() if after.get(name) != key
+            )
+
+    # -- what the publisher's loop asks --------------------------------------------------
+
+    def subscriber(self, frame: zmq.Frame) -> "tuple[Rights, Grant | None]":
+        """Return what a subscription's sender may read; cut it off if it is let in no more."""
+        if not self.has_keys:
+            return ALL_RIGHTS, None
+        user, descriptor = user_of(frame), descriptor_of(frame)
+        if user is None:
+            # Of the endpoint that the file system protects; otherwise, of one that has ended.
+            return (ALL_RIGHTS if is_local(descriptor) else NO_RIGHTS), None
+        grant = self.connections.heard(user, descriptor, FRAMES, time.monotonic())
+        if grant is None:
+            self.connections.expel(descriptor, "revoked")
+            return NO_RIGHTS, None
+        return self.rights(grant.name), grant
+
+    def asker(self, frame: zmq.Frame, door: str) -> Asker | None:
+        """Return who sends a request; None if that connection is let in no more, and is cut."""
+        descriptor = descriptor_of(frame)
+        if not self.has_keys:
+            return Asker(self, frame.bytes, ALL_RIGHTS, descriptor)
+        user = user_of(frame)
+        if user is None:
+            return Asker(self, None, ALL_RIGHTS, descriptor) if is_local(descriptor) else None
+        grant = self.connections.heard(user, descriptor, door, time.monotonic())
+        if grant is None:
+            self.connections.expel(descriptor, "revoked")
+            return None
+        return Asker(self, grant.name, self.rights(grant.name), descriptor)
+
+    def rights(self, name: str) -> Rights:
+        """Return what a key may read now."""
+        current = NOBODY if self._file is None else self._file.current
+        return current.rights.get(name, NO_RIGHTS)
+
+    def report(self) -> AccessReport:
+        """Return what the summary says of access."""
+        counts = self.connections.counts
+        return AccessReport(
+            keys=self.has_keys,
+            insecure=list(self.config.insecure),
+            error=(self._file.error if self._file is not None else "") or None,
+            connections=self.connections.number(),
+            by_key=self.connections.by_key(),
+            let_in=counts.let_in,
+            refused=dict(counts.refused),
+            closed=dict(counts.closed),
+            requests_refused=dict(counts.requests),
+        )
+
+
+def _bounded(config: AccessConfig, most: int) -> AccessConfig:
+    limits = config.limits
+    connections = min(limits.max_connections, most)
+    limits = msgspec.structs.replace(limits, max_connections=connections)
+    return msgspec.structs.replace(config, limits=limits)
+
+
+def _z85(key: bytes) -> str:
+    return z85.encode(key).decode() if len(key) == 32 else ""
+
+
+def user_of(frame: zmq.Frame) -> str | None:
+    """Return what the ZAP handler named a message's connection; None without keys."""
+    try:
+        return str(frame.get("User-Id"))
+    except zmq.ZMQError:
+        return None
+
+
+def descriptor_of(frame: zmq.Frame) -> int:
+    """Return the descriptor that a message came by; -1 if it has none."""
+    try:
+        return int(frame.get(zmq.SRCFD))
+    except zmq.ZMQError:
+        return -1
+
+
+def is_local(descriptor: int) -> bool:
+    """Say whether a connection is one within this host's file system."""
+    try:
+        with socket.socket(fileno=os.dup(descriptor)) as own:
+            return own.family == socket.AF_UNIX
+    except OSError:
+        return False

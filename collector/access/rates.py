@@ -1,0 +1,27 @@
+"""How often one asker may ask: token buckets, bounded in number. Pure."""
+
+from collections import OrderedDict
+from typing import Final
+
+_MOST: Final = 10_000
+"""Askers remembered; the one that asked longest ago is forgotten, which gives it a full bucket."""
+
+
+class Rates:
+    """A bucket for each asker."""
+
+    def __init__(self, per_s: float, burst: int) -> None:
+        self._per_s = per_s
+        self._burst = float(burst)
+        self._buckets: OrderedDict[object, tuple[float, float]] = OrderedDict()
+        """By asker: what is left, and when that was."""
+
+    def take(self, asker: object, now: float) -> bool:
+        """Take one turn; say whether there was one."""
+        left, at = self._buckets.pop(asker, (self._burst, now))
+        left = min(self._burst, left + (now - at) * self._per_s)
+        has_one = left >= 1.0
+        self._buckets[asker] = (left - 1.0 if has_one else left, now)
+        if len(self._buckets) > _MOST:
+            self._buckets.popitem(last=False)
+        return has_one

@@ -1,0 +1,76 @@
+"""Which addresses other machines reach, and the sentence that refuses them without keys."""
+
+import ipaddress
+import socket
+from typing import Final
+
+from collector.settings.addresses import host_port
+
+_EVERYWHERE: Final = frozenset(("*", "", "0.0.0.0", "::"))
+
+
+def is_open(endpoint: str) -> bool:
+    """
+    Say whether other machines may reach an endpoint.
+
+    Args:
+        endpoint: ``tcp://HOST:PORT``, ``ipc://PATH``, or ``HOST:PORT`` of an HTTP server, where
+            no host is loopback.
+
+    """
+    scheme, separator, address = endpoint.partition("://")
+    if not separator:
+        return not _is_loopback(host_port(endpoint, least=0)[0])
+    return scheme != "ipc" and not _is_loopback(address.rpartition(":")[0].strip("[]"))
+
+
+def _is_loopback(host: str) -> bool:
+    if host in _EVERYWHERE:
+        return False
+    try:
+        return ipaddress.ip_address(host.partition("%")[0]).is_loopback
+    except ValueError:
+        pass
+    if host == "lo":
+        # An interface: ZeroMQ takes its name for an address.
+        return True
+    try:
+        found = {row[4][0] for row in socket.getaddrinfo(host, None)}
+    except (OSError, UnicodeError):
+        # Nobody knows what it will be.
+        return False
+    return all(ipaddress.ip_address(str(one).partition("%")[0]).is_loopback for one in found)
+
+
+def of_publisher(endpoint: str, option: str, *, has_keys: bool) -> str:
+    """Say why frames cannot be published there as asked; nothing if they can."""
+    if has_keys or not is_open(endpoint):
+        return ""
+    return (
+        f"{option} {endpoint} can be reached from other machines, and whoever reaches it reads "
+        "everything: give --keys FILE ('collector keys new server' makes one), or --insecure if "
+        "that is meant"
+    )
+
+
+def of_http(
+    address: str, option: str, *, has_keys: bool, has_tls: bool, allow: str = "--insecure"
+) -> str:
+    """
+    Say why HTTP cannot be served there as asked; nothing if it can.
+
+    Args:
+        allow: The option that lifts the refusal.
+
+    """
+    if (has_keys and has_tls) or not is_open(address):
+        return ""
+    missing, why = ("--keys and --tls-cert with --tls-key", "asks for no password")
+    if has_keys:
+        missing, why = "--tls-cert with --tls-key", "would send tokens unencrypted"
+    elif has_tls:
+        missing = "keys"
+    return (
+        f"{option} {address} can be reached from other machines, and {why}: "
+        f"give {missing}, or add {allow} if that is meant"
+    )
