@@ -54,10 +54,12 @@ def of_start(options: StartOptions, limits: AccessLimits) -> AccessConfig:
 
 def tls_of(options: StartOptions) -> TlsConfig:
     """Say how HTTP is served by `collector start`."""
+    # Tokens that everybody could overhear would protect nothing.
+    is_asked = options.keys and not (options.insecure and not options.tls_cert)
     return TlsConfig(
         certificate=options.tls_cert or "",
         key=options.tls_key or "",
-        authorized=authorized_path(options.keys, options.authorized_keys) if options.keys else "",
+        authorized=authorized_path(options.keys, options.authorized_keys) if is_asked else "",
     )
 
 

@@ -40,10 +40,10 @@ class AuthorizedFile:
     def look(self) -> bool:
         """Read it again if it changed; say whether other keys are in force now."""
         version = _version(self.path)
-        before, self._newest = self._newest, version
+        last, self._newest = self._newest, version
         # Somebody may still be writing a version that has just come: half a file would shut
         # others out.
-        if version == self._seen or version != before:
+        if version == self._seen or version != last:
             return False
         self._seen = version
         if version is None:

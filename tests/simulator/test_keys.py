@@ -91,7 +91,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 
 def _topics(subscriber: Subscriber, number: int) -> set[str]:
     """Take so many events, and say of which topics they were."""
-    found = []
+    found: list[str] = []
     deadline = time.monotonic() + 30
     while len(found) < number:
         assert time.monotonic() < deadline
