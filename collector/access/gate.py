@@ -28,16 +28,17 @@ import struct
 import threading
 import time
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 import zmq
 from zmq.utils import z85
 
 from collector.access.authorized_file import NOBODY, AuthorizedFile
-from collector.access.connections import AccessReport, Connections, Grant
+from collector.access.connections import Connections, Grant
 from collector.access.key_files import Keys
 from collector.access.rates import Rates
+from collector.access.report import AccessReport
 from collector.access.rights import ALL_RIGHTS, NO_RIGHTS, Rights
 from collector.settings.parts import AccessConfig
 from shards.runtime import descriptors

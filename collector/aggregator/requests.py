@@ -172,7 +172,7 @@ def _answer(
             wanted = msgspec.convert(asked, _MarketsRequest).symbols
             only = None if wanted is None else set(wanted)
             rows = summary.markets(aggregator, now, only)
-            found = {"markets": [row for row in rows if rights.may_see(row["symbol"])]}
+            found = {"markets": [row for row in rows if rights.may_see(row.symbol)]}
         case "events" | "history":
             found = _past(asked, aggregator)
         case "metrics":

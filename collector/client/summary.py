@@ -13,7 +13,7 @@ from typing import Any, Final, TypeAlias, TypeVar
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from collector.access.connections import AccessReport
+from collector.access.report import AccessReport
 from shards.net.token_bucket import Usage
 from shards.protocol.settings import Endpoints
 

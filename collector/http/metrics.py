@@ -17,7 +17,7 @@ from prometheus_client.core import (
     Metric,
 )
 
-from collector.access.connections import AccessReport
+from collector.access.report import AccessReport
 from collector.aggregator.status.metrics_snapshot import MarketMeasures, Measures, ShardMeasures
 from collector.client.summary import Node, Recorder, Shard, Summary
 from shards.net.token_bucket import Usage
@@ -349,7 +349,7 @@ def _access(access: AccessReport) -> Iterator[Metric]:
     let_in.add_metric([], access.let_in)
     yield let_in
     for name, text, field in _OF_ACCESS:
-        counts: Mapping[str, int] = getattr(access, field)
+        counts: dict[str, int] = getattr(access, field)
         reasons = dict.fromkeys((*_REASONS[field], *counts))
         yield _labelled(
             CounterMetricFamily, name, text, ["reason"],

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from collector.access.connections import AccessReport
+from collector.access.report import AccessReport
 from collector.aggregator.state.coverage import Coverage
 from collector.aggregator.telemetry.activity_meter import ActivityMeter
 from collector.aggregator.telemetry.change_detector import ChangeDetector

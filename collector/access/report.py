@@ -1,0 +1,24 @@
+"""What the summary says of access. Pure."""
+
+import msgspec
+
+
+class AccessReport(msgspec.Struct, frozen=True, kw_only=True):
+    """What the summary says of access (docs/operations.md)."""
+
+    keys: bool = False
+    """Whether readers need a key."""
+    insecure: list[str] = []
+    """Addresses open to all."""
+    error: str | None = None
+    """Why the newest authorized keys are not in force."""
+    connections: int = 0
+    by_key: dict[str, int] = {}
+    let_in: int = 0
+    """Connections, since the start."""
+    refused: dict[str, int] = {}
+    """Connections that did not get in, by reason."""
+    closed: dict[str, int] = {}
+    """Connections that we closed, by reason."""
+    requests_refused: dict[str, int] = {}
+    """Requests, by reason."""
