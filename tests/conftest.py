@@ -12,7 +12,7 @@ import pytest
 
 from tests import needs
 from tests.scheduling import (  # noqa: F401 - hooks
-    NODE,
+    asks_the_node,
     pytest_addoption,
     pytest_collection_modifyitems,
     pytest_report_header,
@@ -41,10 +41,10 @@ def node() -> Iterator[Devnet]:
 @pytest.hookimpl(trylast=True)
 def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
     """End a worker's devnet with the last test that asks it: it takes half a core."""
-    if hasattr(item.config, "workerinput") and nextitem is not None:
-        before, after = (NODE in getattr(one, "fixturenames", ()) for one in (item, nextitem))
-        if before and not after:
-            _booted.close()
+    if not hasattr(item.config, "workerinput") or nextitem is None:
+        return
+    if asks_the_node(item) and not asks_the_node(nextitem):
+        _booted.close()
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

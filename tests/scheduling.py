@@ -34,7 +34,14 @@ def group(item: pytest.Item) -> str:
     """Name the group of a test; without one, it is its module's."""
     if item.get_closest_marker(ALONE):
         return ALONE
-    return NODE if NODE in getattr(item, "fixturenames", ()) else ""
+    return NODE if asks_the_node(item) else ""
+
+
+def asks_the_node(item: pytest.Item) -> bool:
+    """Say whether a test asks the one devnet: by its fixture, or by a parameter of that name."""
+    given = getattr(item, "callspec", None)
+    parameters = given.params.values() if given is not None else ()
+    return NODE in getattr(item, "fixturenames", ()) or NODE in parameters
 
 
 def arrange(items: list[pytest.Item], groups: Mapping[str, str]) -> None:

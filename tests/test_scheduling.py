@@ -26,7 +26,7 @@ def noted(request):
         notes.write(json.dumps(line) + "\\n")
 """
 _SLOW = """
-import time
+import os, time
 import pytest
 
 @pytest.mark.parametrize("n", range(4))
@@ -36,6 +36,10 @@ def test_NAME(n):
 @pytest.mark.parametrize("n", range(2))
 def test_NAME_with_a_node(node, n):
     time.sleep(0.05)
+
+@pytest.mark.parametrize("of", ["node"])
+def test_NAME_by_parameter_with_a_node(request, of):
+    assert request.getfixturevalue(of) == os.getpid()
 
 @pytest.mark.alone
 def test_NAME_measures():
@@ -74,7 +78,7 @@ def test_modules_and_the_node_have_one_worker_each_and_what_measures_comes_last_
     suite: Path,
 ) -> None:
     printed, noted = run(suite, "-n", "3")
-    assert "21 passed" in printed, printed
+    assert "24 passed" in printed, printed
     for part in ("test_one[", "test_two[", "test_three[", "_with_a_node"):
         assert len({pid for name, pid, *_ in noted if part in name}) == 1, part
     alone = [row for row in noted if row[0].endswith("_measures")]
@@ -91,7 +95,7 @@ def test_more_workers_than_work_do_no_harm(suite: Path) -> None:
 
 def test_a_proof_in_full_is_run_when_it_is_asked_for(suite: Path) -> None:
     printed, _ = run(suite, "-k", "test_one")
-    assert "7 passed, 17 deselected" in printed
+    assert "8 passed, 19 deselected" in printed
     assert "--nightly runs them too" in printed
     printed, _ = run(suite, "-k", "test_one", "--nightly")
-    assert "1 failed, 7 passed" in printed
+    assert "1 failed, 8 passed" in printed

@@ -29,6 +29,7 @@ from tests.system.running import (
 )
 
 _WITHIN_S = 60.0
+STALL_S = 4.0
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="mounts a small file system: needs root")
 
 
@@ -178,7 +179,9 @@ def test_a_soft_limit_is_raised(config: str, tmp_path: Path) -> None:
         assert found == (4096, 4096)
 
 
-def test_more_subscribers_than_descriptors_end_nothing(config: str, tmp_path: Path) -> None:
+def test_more_subscribers_than_descriptors_end_nothing(
+    venue: Simulator, config: str, tmp_path: Path
+) -> None:
     limited = ("prlimit", "--nofile=128:128")
     with collector(tmp_path, "--config", config, before=limited) as running:
         running.await_live()
@@ -195,7 +198,8 @@ def test_more_subscribers_than_descriptors_end_nothing(config: str, tmp_path: Pa
                 within_s=15,
                 what=lambda: running.log,
             )
-            time.sleep(3)
+            # It goes on forwarding meanwhile.
+            venue.await_height(venue.head() + 10)
             assert psutil.Process(aggregator).is_running(), running.log
         eventually(lambda: "there is room for subscribers again" in running.log, within_s=30)
         eventually(running.live, within_s=20)
@@ -230,8 +234,9 @@ def test_a_working_directory_that_is_deleted_ends_nothing(config: str, tmp_path:
         assert running.stop() == 0
 
 
-def test_when_all_were_stopped_nobody_is_shot(config: str, tmp_path: Path) -> None:
-    with collector(tmp_path, "--config", config, "--shards", "2") as running:
+def test_when_all_were_stopped_nobody_is_shot(venue: Simulator, tmp_path: Path) -> None:
+    config = venue.config(tmp_path, extra=f"[supervision]\nstall_after_s = {STALL_S}\n")
+    with collector(tmp_path, "--config", str(config), "--shards", "2") as running:
         live = running.await_live()
         family = [running.process.pid]
         family += [p.pid for p in psutil.Process(family[0]).children(recursive=True)]
@@ -240,7 +245,8 @@ def test_when_all_were_stopped_nobody_is_shot(config: str, tmp_path: Path) -> No
             for pid in family:
                 os.kill(pid, number)
             if number == signal.SIGSTOP:
-                time.sleep(13)
+                # So long that each, looked at alone, were taken for stuck.
+                time.sleep(STALL_S + 1.5)
         status = running.await_live()
         assert {p["name"]: p["pid"] for p in status["processes"]} == before
         assert "its event loop is stuck" not in running.log
@@ -339,8 +345,14 @@ def test_a_second_signal_forces_and_cleans_up(config: str, tmp_path: Path) -> No
         # The last word is waited for two seconds, so that the second signal comes before it.
         os.kill(running.pid("aggregator"), signal.SIGSTOP)
         os.killpg(running.process.pid, signal.SIGINT)
-        time.sleep(0.5)
-        os.killpg(running.process.pid, signal.SIGINT)
+
+        def forced() -> bool:
+            # Two signals that come before it looks are one.
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(running.process.pid, signal.SIGINT)
+            return "forced to stop" in running.log
+
+        eventually(forced, within_s=2, every_s=0.2, what="forced to stop")
         assert running.process.wait(4) == 1
         eventually(lambda: not alive(family), within_s=10)
         assert running.leftovers() == []

@@ -5,10 +5,10 @@ import errno
 import gc
 import os
 import random
-import socket
 import time
 from collections.abc import Iterable, Iterator
 
+import grpc
 import pytest
 from hypothesis import given, settings, strategies as st
 
@@ -21,6 +21,7 @@ from shards.net.endpoints import EndpointPool
 from shards.protocol.errors import SourceError
 from shards.protocol.events import Cause
 from shards.protocol.settings import Market
+from tests.system.running import free_port_pair
 
 # ---- backoff ----------------------------------------------------------------------------
 
@@ -277,10 +278,8 @@ class Nobody:
 
 @pytest.fixture
 def closed_port() -> int:
-    """Return a port at which nobody listens."""
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
+    """Return a port at which nobody listens, nor at the next one."""
+    return free_port_pair()
 
 
 @pytest.fixture
@@ -297,6 +296,16 @@ async def test_a_websocket_at_which_nobody_listens_is_unreachable(closed_port: i
     assert raised.value.unreachable
 
 
+async def _failed_channel(address: str) -> grpc.aio.Channel:
+    """Return a channel that has just failed to connect, and will try again."""
+    channel = grpc.aio.insecure_channel(address)
+    state = channel.get_state(try_to_connect=True)
+    while state is not grpc.ChannelConnectivity.TRANSIENT_FAILURE:
+        await channel.wait_for_state_change(state)
+        state = channel.get_state(try_to_connect=True)
+    return channel
+
+
 @pytest.mark.usefixtures("no_collections")
 async def test_calls_that_failed_leave_no_channel_that_connects_when_the_server_is_back(
     closed_port: int,
@@ -310,14 +319,23 @@ async def test_calls_that_failed_leave_no_channel_that_connects_when_the_server_
         running = asyncio.create_task(source.run())
         await sink.failed.wait()
         assert source.endpoints.states()[0].reason.endswith("Connection refused")
-        async with await asyncio.start_server(
-            lambda _, writer: connected.append(writer), "127.0.0.1", closed_port
+        # A channel that nobody closed would try again, and no later than this one, elsewhere.
+        left = await _failed_channel(f"127.0.0.1:{closed_port + 1}")
+        tried: asyncio.Future[asyncio.StreamWriter] = asyncio.Future()
+        async with (
+            await asyncio.start_server(
+                lambda _, writer: tried.set_result(writer), "127.0.0.1", closed_port + 1
+            ),
+            await asyncio.start_server(
+                lambda _, writer: connected.append(writer), "127.0.0.1", closed_port
+            ),
         ):
-            # Each channel would try again within a second.
-            await asyncio.sleep(2.5)
+            connected_elsewhere = await tried
+            await left.close()
+            # Of the source itself.
             assert len(connected) <= 1
             running.cancel()
             await asyncio.wait([running])
-            for writer in connected:
+            for writer in [*connected, connected_elsewhere]:
                 writer.close()
                 await writer.wait_closed()
