@@ -40,11 +40,17 @@ def test_help_takes_little_cpu() -> None:
         "    after = resource.getrusage(resource.RUSAGE_CHILDREN)\n"
         "    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime\n"
         "cpu('-m', 'collector', '--help')\n"
-        "print(*(min(cpu(*what) for _ in range(5)) for what in (['-m', 'collector', '--help'], ['-c', ''])))"
+        "helps, bares = [], []\n"
+        "for _ in range(20):\n"
+        "    helps.append(cpu('-m', 'collector', '--help'))\n"
+        "    bares.append(cpu('-c', ''))\n"
+        # A busy machine slows both, now the one, now the other: the best of some rounds counts.
+        "    if len(helps) > 2 and min(helps) < 0.150 * max(1.0, min(bares) / 0.015):\n"
+        "        break\n"
+        "else:\n"
+        "    sys.exit(f'{helps} beside {bares}')"
     )
-    help_s, bare_s = map(float, _python(code).split())
-    # A busy machine slows both.
-    assert help_s < 0.150 * max(1.0, bare_s / 0.015)
+    _python(code)
 
 
 def test_a_shard_loads_no_wallet_code() -> None:
