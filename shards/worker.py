@@ -16,6 +16,7 @@ exist for what is not per message: fetching, watching, reporting.
 import asyncio
 import contextlib
 import logging
+import os
 import time
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from typing import Final
@@ -25,6 +26,7 @@ import zmq
 from shards.adapters import registry
 from shards.adapters.interface import Recovery, Surroundings
 from shards.control_client import Link
+from shards.core.report import make_report
 from shards.net.access import Access
 from shards.protocol.chain import Chain
 from shards.protocol.control import Answer, Assignment, Report, ResumePoint
@@ -35,7 +37,6 @@ from shards.protocol.histograms import Histogram, ShardStats, Turns
 from shards.protocol.ledger import MarketLedger
 from shards.protocol.settings import Market, ShardConfig
 from shards.push import Pusher
-from shards.reporting import make_report
 from shards.runtime import child
 from shards.runtime.child import Heartbeat, Life
 from shards.runtime.loop_monitor import Watched
@@ -285,12 +286,15 @@ class Shard:
             self._config,
             self._pipeline,
             self._pusher,
-            self._source.endpoints,
+            pid=os.getpid(),
+            ts=time.time_ns(),
             fresh=fresh,
             halted=self._recovery is not None and self._recovery.halted,
             lag_s=self._watched.take_worst_s(),
             stats=stats,
             assignment=self._assignment,
+            endpoints=self._source.endpoints.reports(),
+            connects=self._source.endpoints.attempts,
             nodes=self._recovery.nodes if self._recovery is not None else None,
         )
 

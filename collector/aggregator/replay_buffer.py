@@ -27,13 +27,12 @@ _Kept: TypeAlias = tuple[int, int, bytes, bool, bool]
 class KeptTopic:
     """The frames of one topic; `base` is the newest whole book that left them."""
 
-    __slots__ = ("base", "bytes", "frames", "from_height", "last", "published", "whole")
+    __slots__ = ("base", "bytes", "frames", "from_height", "last", "whole")
 
     def __init__(self, from_height: int) -> None:
         self.frames: deque[_Kept] = deque()
         self.base: _Kept | None = None
         self.bytes = 0
-        self.published = 0
         self.last = 0
         self.from_height = from_height
         self.whole = -1
@@ -43,10 +42,8 @@ class KeptTopic:
         """Give up the oldest frame, keep it as base if it is a whole book; say the bytes freed."""
         oldest = self.frames.popleft()
         topic_sequence, height, body, published, whole = oldest
-        if published:
-            self.published -= 1
-            if height >= self.from_height:
-                self.from_height = height + 1
+        if published and height >= self.from_height:
+            self.from_height = height + 1
         if not whole and self.base is None:
             # Nearly all of them.
             self.bytes -= len(body)
@@ -74,7 +71,7 @@ class KeptTopic:
 
     def reaches(self, position: int) -> bool:
         """Whether every published frame beyond a position is here."""
-        return position >= self.last - self.published
+        return position >= self.last - sum(sent for _, _, _, sent, _ in self.frames)
 
     def current_book(self) -> list[bytes]:
         """The newest whole book and what was published after it; nothing without one."""
@@ -156,7 +153,6 @@ class ReplayBuffer:
         self.bytes += size
         if published:
             kept.last = topic_sequence
-            kept.published += 1
         if whole:
             kept.whole = topic_sequence
         if len(frames) > self._frames_per_topic:

@@ -9,31 +9,23 @@ The coordinator: discover, assign, supervise. It composes everything and has no 
 """
 
 import contextlib
-import fcntl
-import itertools
 import logging
 import multiprocessing.connection
 import os
-import shutil
-import signal
-import socket
-import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
-from types import FrameType
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
-from collector.access import asked
-from collector.aggregator import process as aggregator_process
 from collector.aggregator.binding import check_free, check_one_free
 from collector.aggregator.coordination import Direction, Standing
 from collector.aggregator.telemetry.process_table import ProcessRow, Use
 from collector.client.requests import RequestClient
-from collector.client.summary import Summary, process_name
-from collector.control import initial_placement
+from collector.client.summary import Summary
+from collector.control import announcements, initial_placement
+from collector.control.children import Children
 from collector.control.controller import Controller
 from collector.control.desired_state import Fleet, Selection
 from collector.control.embedded_node import OwnDevnet
@@ -42,26 +34,21 @@ from collector.control.launching import Launch, spawn
 from collector.control.placement import Assignment
 from collector.control.process_usage import Usage
 from collector.control.recorder_status import recorder_status
+from collector.control.runtime_folder import check_descriptors, runtime_folder
 from collector.control.service_manager import ServiceManager
+from collector.control.signals import Interrupted, Signals
 from collector.control.state_folder import NONE, open_state
 from collector.control.supervisor import Child, Supervisor
 from collector.http import listening
 from collector.markets import activity, assessment, discovery, networks, selection
 from collector.markets.activity import Assessment
 from collector.markets.listing import Listing
-from collector.settings import installed
 from collector.settings.config_file import File
 from collector.settings.parts import (
     BUDGET,
-    DEFAULT_PUBLISH,
-    AggregatorConfig,
-    ServingConfig,
-    connectable,
-    reachable,
 )
 from collector.settings.start_options import StartOptions
 from collector.settings.wording import plural
-from shards import worker
 from shards.adapters import registry
 from shards.net.access import Access
 from shards.protocol.channels import CHAIN_WIDE
@@ -70,9 +57,7 @@ from shards.protocol.settings import (
     CHAIN,
     Endpoints,
     Market,
-    ShardConfig,
 )
-from shards.runtime import descriptors
 from shards.runtime.saved import SavedFile
 
 log = logging.getLogger(__name__)
@@ -81,87 +66,6 @@ _TURN_S: Final = 0.5
 _BUSY_S: Final = 0.1
 """While an order is being carried out."""
 _DRAIN_S: Final = 5.0
-
-
-class Interrupted(BaseException):
-    """A signal ends what we are doing: it came before everything was running, or is the second."""
-
-
-class _Signals:
-    """SIGINT, SIGTERM and SIGHUP: the first asks to stop, the second forces it."""
-
-    def __init__(self) -> None:
-        self.booting = True
-        self.stop = False
-        self.forced = False
-        self._before: dict[int, Any] = {}
-        self.reader, self._writer = socket.socketpair()
-        self._writer.setblocking(False)
-
-    def __enter__(self) -> "_Signals":
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            # Under nohup SIGHUP is ignored, and stays so.
-            if signal.getsignal(number) != signal.SIG_IGN:
-                self._before[number] = signal.signal(number, self._received)
-        return self
-
-    def _received(self, number: int, frame: FrameType | None) -> None:
-        if self.forced:
-            # It is being done.
-            return
-        if self.stop:
-            log.warning("forced to stop: what the shards still have is not handed over")
-            self.forced = True
-            raise Interrupted
-        self.stop = True
-        with contextlib.suppress(BlockingIOError):
-            self._writer.send(b"!")
-        if self.booting:
-            raise Interrupted
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-        self.reader.close()
-        self._writer.close()
-
-
-def _check_descriptors(shards: int) -> None:
-    """
-    Raise our limit of open files as far as we may.
-
-    Raises:
-        ConfigError: If that is not enough to run at all.
-
-    """
-    least = descriptors.needed(shards)
-    if (limit := descriptors.raise_limit()) < least:
-        raise ConfigError(
-            f"the limit of open files is {limit}, and {shards} shards need {least} a process: "
-            "raise it (ulimit -n)"
-        )
-
-
-@contextlib.contextmanager
-def _runtime_folder() -> Iterator[Path]:
-    """A folder that only we can enter, for the sockets between our processes."""
-    # A socket's path may have 107 bytes; a long TMPDIR leaves no room for its name.
-    try:
-        where = None if len(tempfile.gettempdir()) < 80 else "/tmp"
-        folder = Path(tempfile.mkdtemp(prefix="collector-", dir=where))
-    except OSError as error:
-        raise ConfigError(
-            f"no folder for the sockets between our processes: {error.strerror or error}; "
-            "name one that can be written to with TMPDIR"
-        ) from None
-    # Those who clean folders for temporary files leave alone what is locked.
-    lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        yield folder
-    finally:
-        os.close(lock)
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 class Coordinator:
@@ -217,10 +121,10 @@ class Coordinator:
 
         """
         with contextlib.ExitStack() as stack:
-            signals = stack.enter_context(_Signals())
+            signals = stack.enter_context(Signals())
             try:
-                _check_descriptors(self._options.shards)
-                folder = stack.enter_context(_runtime_folder())
+                check_descriptors(self._options.shards)
+                folder = stack.enter_context(runtime_folder())
                 # First: it waits for what a collector that was killed left running.
                 state = stack.enter_context(self._state(folder))
                 check_free(self._options.publish)
@@ -233,17 +137,27 @@ class Coordinator:
                 access = Access(endpoints, str(folder / BUDGET))
                 stack.callback(access.close)
                 self._announce(
-                    _asking(networks.title(self._options.network, self._file), endpoints)
+                    announcements.asking(
+                        networks.title(self._options.network, self._file), endpoints
+                    )
                 )
                 found = discovery.discover(endpoints, access)
                 assessed = self._assess(endpoints, access, found)
                 fleet = self._fleet(found, assessed)
-                shard = self._shards(folder, endpoints, fleet, epochs)
-                aggregator = self._aggregator(folder, state, endpoints, fleet, assessed, epochs)
-                supervisor = self._compose(folder, endpoints, fleet, aggregator, shard)
+                made = Children(
+                    self._options,
+                    self._file,
+                    self._source,
+                    folder=folder,
+                    endpoints=endpoints,
+                    fleet=fleet,
+                    epochs=epochs,
+                )
+                aggregator = made.aggregator(state, assessed, self._page)
+                supervisor = self._compose(made, aggregator, fleet.assignment.shards)
                 every_s = self._file.supervision.listing_s
                 listing = Listing(endpoints, access, every_s=every_s)
-                controller = Controller(fleet, listing, supervisor, shard)
+                controller = Controller(fleet, listing, supervisor, made.shard)
             except Interrupted:
                 log.info("stopped before anything ran")
                 return EXIT_OK, None
@@ -302,8 +216,8 @@ class Coordinator:
         parts = initial_placement.assign(ids, shards=options.shards, weights=weights)
         shard_of = {market_id: shard for shard, part in enumerate(parts) for market_id in part}
         network = networks.title(options.network, self._file)
-        self._announce(_started(options, network, markets, assessed, parts))
-        self._announce(_how_to_look(options, self._page))
+        self._announce(announcements.started(options, network, markets, assessed, parts))
+        self._announce(announcements.how_to_look(options, self._page))
         return Fleet(
             found,
             Assignment(
@@ -332,136 +246,20 @@ class Coordinator:
             )
         return chosen
 
-    def _compose(
-        self,
-        folder: Path,
-        endpoints: Endpoints,
-        fleet: Fleet,
-        aggregator: Child,
-        shard: Callable[[int], Child],
-    ) -> Supervisor:
+    def _compose(self, made: Children, aggregator: Child, shards: Collection[int]) -> Supervisor:
         options = self._options
-        children = [aggregator, *(shard(number) for number in sorted(fleet.assignment.shards))]
+        children = [aggregator, *(made.shard(number) for number in sorted(shards))]
         if options.http:
-            children.append(self._http(folder, options.http))
+            children.append(made.http())
         if options.record:
-            children.append(self._recorder(folder, endpoints))
-        children += [view(self._reads(folder)) for view in self._views]
+            children.append(made.recorder())
+        children += [view(made.reads) for view in self._views]
         return Supervisor(children, self._file.supervision, self._launch)
-
-    def _aggregator(
-        self,
-        folder: Path,
-        state: Path,
-        endpoints: Endpoints,
-        fleet: Fleet,
-        assessed: Assessment,
-        epochs: Epochs,
-    ) -> Child:
-        options = self._options
-        starts = itertools.count()
-
-        def config() -> AggregatorConfig:
-            listed = {market.market_id for market in fleet.markets}
-            return AggregatorConfig(
-                epoch=epochs.next(),
-                publish=options.publish,
-                pull=f"ipc://{folder}/push",
-                link=f"ipc://{folder}/link",
-                admin=f"ipc://{folder}/admin",
-                admin_remote=options.admin or "",
-                own=self._own(folder),
-                access=asked.of_start(options, self._file.access),
-                folder=str(folder),
-                state="" if state == folder else str(state),
-                begins=not next(starts),
-                markets=tuple(fleet.markets),
-                assessed={m: found for m, found in assessed.items() if m in listed},
-                assignment=dict(fleet.assignment.wanted),
-                revision=fleet.revision,
-                resume_within=self._file.limits.replay_blocks,
-                endpoints=endpoints,
-                every_market=fleet.every_market,
-                channels=options.channels,
-                web=self._page,
-                source=self._source,
-                log_level=options.log_level,
-                log_format=options.log_format,
-            )
-
-        return Child("aggregator", aggregator_process.main, config)
-
-    def _own(self, folder: Path) -> str:
-        """Name the endpoint where our own processes read frames, if the public ones want keys."""
-        return f"ipc://{folder}/frames" if self._options.keys else ""
-
-    def _reads(self, folder: Path) -> str:
-        """Name the endpoint where our own processes read frames."""
-        return self._own(folder) or connectable(self._options.publish[0])
-
-    def _http(self, folder: Path, http: str) -> Child:
-        # Only here: it needs the extra.
-        from collector.http import process
-
-        options = self._options
-        config = ServingConfig(
-            http=http,
-            requests=f"ipc://{folder}/link",
-            publish=self._reads(folder),
-            ready_coverage=options.ready_coverage,
-            metrics_markets=options.metrics_markets,
-            tls=asked.tls_of(options),
-            log_level=options.log_level,
-            log_format=options.log_format,
-        )
-        return Child("http", process.main, lambda: config)
-
-    def _recorder(self, folder: Path, endpoints: Endpoints) -> Child:
-        # Only here: it needs the extra.
-        from collector.archive import process
-
-        options = self._options
-        config = process.RecordConfig(
-            to=options.record,
-            connect=self._reads(folder),
-            endpoints=endpoints,
-            budget=str(folder / BUDGET),
-            log_level=options.log_level,
-            log_format=options.log_format,
-        )
-        return Child("record", process.main, lambda: config)
-
-    def _shards(
-        self, folder: Path, endpoints: Endpoints, fleet: Fleet, epochs: Epochs
-    ) -> Callable[[int], Child]:
-        """Return what makes a shard's process, with the markets that it has at each start."""
-        options = self._options
-
-        def config(number: int) -> ShardConfig:
-            return ShardConfig(
-                shard=number,
-                epoch=epochs.next(),
-                source=self._source,
-                endpoints=endpoints,
-                markets=fleet.of(number),
-                channels=options.channels,
-                per_market=options.per_market,
-                push=f"ipc://{folder}/push",
-                link=f"ipc://{folder}/link",
-                budget=str(folder / BUDGET),
-                limits=self._file.limits,
-                log_level=options.log_level,
-                log_format=options.log_format,
-            )
-
-        return lambda number: Child(
-            process_name(number), worker.main, lambda: config(number), shard=number
-        )
 
     # ---- run ------------------------------------------------------------------------
 
     def _serve(
-        self, supervisor: Supervisor, signals: _Signals, link: str, controller: Controller
+        self, supervisor: Supervisor, signals: Signals, link: str, controller: Controller
     ) -> None:
         options = self._options
         began = time.monotonic()
@@ -559,42 +357,3 @@ def _row(child: Child, use: Use) -> ProcessRow:
         ended=child.ended,
         use=use,
     )
-
-
-def _asking(network: str, endpoints: Endpoints) -> str:
-    where = ", ".join(endpoints.of(registry.lister(endpoints).listing)) or "nowhere"
-    return (
-        f"asking {where} for the markets of {network}; "
-        f"gives up after {discovery.PATIENCE_S:.0f} s without an answer"
-    )
-
-
-def _started(
-    options: StartOptions,
-    network: str,
-    markets: Sequence[Market],
-    assessed: Assessment,
-    parts: Sequence[Sequence[str]],
-) -> str:
-    sizes = ", ".join(str(sum(m != CHAIN.market_id for m in part)) for part in parts)
-    listed = [market for market in markets if market is not CHAIN]
-    counts = activity.count(listed, assessed) if assessed else {}
-    kinds = ", ".join(f"{number} {level}" for level, number in counts.items())
-    return (
-        f"{plural(len(listed), 'market')} of {network}"
-        f"{kinds and f' ({kinds})'} over {plural(len(parts), 'shard')} ({sizes}); "
-        f"publishing on {', '.join(options.publish)}"
-        f"{f', HTTP on {options.http}' if options.http else ''}"
-    )
-
-
-def _how_to_look(options: StartOptions, page: str) -> str:
-    """Say what to type, or to open, to see what is collected."""
-    publish = options.publish[0]
-    here = connectable(publish)
-    where = "" if here == DEFAULT_PUBLISH else f" --connect {here}"
-    keys = " --keys FILE" if options.keys else ""
-    text = f"in another terminal: {installed.command()} tail{where}{keys}"
-    if here != publish:
-        text += f"; from another machine: collector tail --connect {reachable(publish)}{keys}"
-    return f"{text}\nin a browser: {page}" if page else text

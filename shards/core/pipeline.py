@@ -173,18 +173,23 @@ class Pipeline(Generic[AnyLiveness]):
         self.payloads += 1
         subscription, message = self._decode(payload, subscription)
         if type(message) is Block:
-            head = self._head
-            if message.height > head.height:
-                if subscription in self._subscriptions:
-                    self.liveness.advance(message.height, message.ts_event, ts_recv)
-            elif message.ts_event > head.ts_event > 0 and message.height < head.height:
-                # No chain has a lower block with a later time.
-                self.suspect = message.height
+            if message.height != self._head.height:
+                self._meet_height(subscription, message, ts_recv)
             receive = self._alone.get(subscription)
             if receive is not None:
                 receive(message, ts_recv)
                 return
         self._receive_other(subscription, message, ts_recv)
+
+    def _meet_height(self, subscription: int, block: Block, ts_recv: int) -> None:
+        """Take a block of another height than the head's: a higher one becomes the head."""
+        head = self._head
+        if block.height > head.height:
+            if subscription in self._subscriptions:
+                self.liveness.advance(block.height, block.ts_event, ts_recv)
+        elif block.ts_event > head.ts_event > 0:
+            # No chain has a lower block with a later time.
+            self.suspect = block.height
 
     def _receive_other(self, subscription: int, message: object, ts_recv: int) -> None:
         """Take what is no block of one market alone."""

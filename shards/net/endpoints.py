@@ -15,6 +15,8 @@ import msgspec
 
 from shards.net.backoff import Backoff
 from shards.net.circuit_breaker import UNREACHABLE_S, Breaker
+from shards.protocol.control import EndpointReport
+from shards.protocol.text import without_secrets
 
 
 class EndpointState(msgspec.Struct, frozen=True):
@@ -96,4 +98,11 @@ class EndpointPool:
         return [
             EndpointState(endpoint, breaker.state(now), breaker.reason, endpoint == self.current)
             for endpoint, breaker in self._breakers.items()
+        ]
+
+    def reports(self) -> list[EndpointReport]:
+        """Describe them for a shard's report, without secrets."""
+        return [
+            EndpointReport(without_secrets(s.endpoint), s.breaker, s.reason, s.in_use)
+            for s in self.states()
         ]

@@ -1,59 +1,80 @@
-"""Make a shard's report of itself (protocol/control.py)."""
+"""
+Make a shard's report of itself (protocol/control.py). Pure: what is not the pipeline's comes in.
+"""
 
-import os
-import time
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Protocol
 
 from shards.core.feed import Feed
 from shards.core.pipeline import Pipeline
-from shards.net.endpoints import EndpointPool
-from shards.net.nodes import Nodes
 from shards.protocol.chain import Chain
-from shards.protocol.control import EndpointReport, MarketReport, Report
+from shards.protocol.control import EndpointReport, MarketReport, NodeReport, Report
 from shards.protocol.histograms import ShardStats
 from shards.protocol.settings import ShardConfig
-from shards.protocol.text import without_secrets
-from shards.push import Pusher
+
+
+class Outgoing(Protocol):
+    """How the shard's frames stand, as its pusher knows (push.py)."""
+
+    frames: int
+    dropped: int
+    kept_from: int
+
+    @property
+    def kept(self) -> int:
+        """Frames that wait, or are kept for a new aggregator."""
+
+    @property
+    def backlog_bytes(self) -> int:
+        """Bytes that wait because the aggregator does not take them."""
+
+
+class Session(Protocol):
+    """Which chain the nodes show, as the shard judges it (net/nodes.py)."""
+
+    chain: Chain
+    replacement: Chain | None
+
+    def reports(self) -> list[NodeReport]:
+        """Describe the nodes."""
 
 
 def make_report(
     config: ShardConfig,
     pipeline: Pipeline[Any],
-    pusher: Pusher,
-    endpoints: EndpointPool,
+    outgoing: Outgoing,
     *,
+    pid: int,
+    ts: int,
     fresh: bool,
     halted: bool,
     lag_s: float,
     stats: ShardStats,
     assignment: int,
-    nodes: Nodes | None,
+    endpoints: Sequence[EndpointReport],
+    connects: int,
+    nodes: Session | None,
 ) -> Report:
-    """Describe the shard as it is now."""
+    """Describe the shard as it is at ``ts``, ns since 1970; the arguments are the report's fields."""
     return Report(
         shard=config.shard,
         epoch=config.epoch,
-        pid=os.getpid(),
-        ts=time.time_ns(),
+        pid=pid,
+        ts=ts,
         fresh=fresh,
         head=pipeline.head,
         head_ts_event=pipeline.head_ts_event,
         block_time_s=pipeline.block_time_s,
         halted=halted,
         markets=[] if fresh else [_market(feed) for feed in pipeline.feeds.values()],
-        endpoints=[
-            EndpointReport(
-                without_secrets(state.endpoint), state.breaker, state.reason, state.in_use
-            )
-            for state in endpoints.states()
-        ],
-        connects=endpoints.attempts,
+        endpoints=list(endpoints),
+        connects=connects,
         payloads=pipeline.payloads,
-        frames=pusher.frames,
-        kept=pusher.kept,
-        kept_from=pusher.kept_from,
-        dropped=pusher.dropped,
-        backlog_bytes=pusher.backlog_bytes,
+        frames=outgoing.frames,
+        kept=outgoing.kept,
+        kept_from=outgoing.kept_from,
+        dropped=outgoing.dropped,
+        backlog_bytes=outgoing.backlog_bytes,
         lag_us=lag_s * 1e6,
         stats=stats,
         assignment=assignment,

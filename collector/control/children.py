@@ -1,0 +1,143 @@
+"""The child processes of one run: what each is told when it starts."""
+
+import itertools
+from pathlib import Path
+
+from collector.access import asked
+from collector.aggregator import process as aggregator_process
+from collector.client.summary import process_name
+from collector.control.desired_state import Fleet
+from collector.control.epochs import Epochs
+from collector.control.supervisor import Child
+from collector.markets.activity import Assessment
+from collector.settings.config_file import File
+from collector.settings.parts import BUDGET, AggregatorConfig, ServingConfig, connectable
+from collector.settings.start_options import StartOptions
+from shards import worker
+from shards.protocol.settings import Endpoints, ShardConfig, SourceName
+
+
+class Children:
+    """Makes the processes of one run."""
+
+    def __init__(
+        self,
+        options: StartOptions,
+        file: File,
+        source: SourceName,
+        *,
+        folder: Path,
+        endpoints: Endpoints,
+        fleet: Fleet,
+        epochs: Epochs,
+    ) -> None:
+        """``folder`` is where the sockets between them are."""
+        self._options = options
+        self._file = file
+        self._source = source
+        self._folder = folder
+        self._endpoints = endpoints
+        self._fleet = fleet
+        self._epochs = epochs
+
+    def aggregator(self, state: Path, assessed: Assessment, page: str) -> Child:
+        """Return the aggregator, which keeps its ledger in ``state``; ``page`` is the web page."""
+        options, folder, fleet = self._options, self._folder, self._fleet
+        starts = itertools.count()
+
+        def config() -> AggregatorConfig:
+            listed = {market.market_id for market in fleet.markets}
+            return AggregatorConfig(
+                epoch=self._epochs.next(),
+                publish=options.publish,
+                pull=f"ipc://{folder}/push",
+                link=f"ipc://{folder}/link",
+                admin=f"ipc://{folder}/admin",
+                admin_remote=options.admin or "",
+                own=self._own,
+                access=asked.of_start(options, self._file.access),
+                folder=str(folder),
+                state="" if state == folder else str(state),
+                begins=not next(starts),
+                markets=tuple(fleet.markets),
+                assessed={m: found for m, found in assessed.items() if m in listed},
+                assignment=dict(fleet.assignment.wanted),
+                revision=fleet.revision,
+                resume_within=self._file.limits.replay_blocks,
+                endpoints=self._endpoints,
+                every_market=fleet.every_market,
+                channels=options.channels,
+                web=page,
+                source=self._source,
+                log_level=options.log_level,
+                log_format=options.log_format,
+            )
+
+        return Child("aggregator", aggregator_process.main, config)
+
+    @property
+    def _own(self) -> str:
+        """The endpoint where our own processes read frames, if the public ones want keys."""
+        return f"ipc://{self._folder}/frames" if self._options.keys else ""
+
+    @property
+    def reads(self) -> str:
+        """The endpoint where our own processes read frames."""
+        return self._own or connectable(self._options.publish[0])
+
+    def http(self) -> Child:
+        """Return the HTTP server."""
+        # Only here: it needs the extra.
+        from collector.http import process
+
+        options = self._options
+        config = ServingConfig(
+            http=options.http or "",
+            requests=f"ipc://{self._folder}/link",
+            publish=self.reads,
+            ready_coverage=options.ready_coverage,
+            metrics_markets=options.metrics_markets,
+            tls=asked.tls_of(options),
+            log_level=options.log_level,
+            log_format=options.log_format,
+        )
+        return Child("http", process.main, lambda: config)
+
+    def recorder(self) -> Child:
+        """Return the recorder of `start --record`."""
+        # Only here: it needs the extra.
+        from collector.archive import process
+
+        options = self._options
+        config = process.RecordConfig(
+            to=options.record,
+            connect=self.reads,
+            endpoints=self._endpoints,
+            budget=str(self._folder / BUDGET),
+            log_level=options.log_level,
+            log_format=options.log_format,
+        )
+        return Child("record", process.main, lambda: config)
+
+    def shard(self, number: int) -> Child:
+        """Return a shard; at each start it has the markets that are wanted of it then."""
+        options = self._options
+
+        def config() -> ShardConfig:
+            return ShardConfig(
+                shard=number,
+                epoch=self._epochs.next(),
+                source=self._source,
+                endpoints=self._endpoints,
+                markets=self._fleet.of(number),
+                channels=options.channels,
+                per_market=options.per_market,
+                push=f"ipc://{self._folder}/push",
+                link=f"ipc://{self._folder}/link",
+                budget=str(self._folder / BUDGET),
+                limits=self._file.limits,
+                log_level=options.log_level,
+                log_format=options.log_format,
+            )
+
+        return Child(process_name(number), worker.main, config, shard=number)

@@ -1,0 +1,50 @@
+"""What a run needs of the system before anything else: open files, and a folder for its sockets."""
+
+import contextlib
+import fcntl
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from shards.protocol.errors import ConfigError
+from shards.runtime import descriptors
+
+
+def check_descriptors(shards: int) -> None:
+    """
+    Raise our limit of open files as far as we may.
+
+    Raises:
+        ConfigError: If that is not enough to run at all.
+
+    """
+    least = descriptors.needed(shards)
+    if (limit := descriptors.raise_limit()) < least:
+        raise ConfigError(
+            f"the limit of open files is {limit}, and {shards} shards need {least} a process: "
+            "raise it (ulimit -n)"
+        )
+
+
+@contextlib.contextmanager
+def runtime_folder() -> Iterator[Path]:
+    """A folder that only we can enter, for the sockets between our processes."""
+    # A socket's path may have 107 bytes; a long TMPDIR leaves no room for its name.
+    try:
+        where = None if len(tempfile.gettempdir()) < 80 else "/tmp"
+        folder = Path(tempfile.mkdtemp(prefix="collector-", dir=where))
+    except OSError as error:
+        raise ConfigError(
+            f"no folder for the sockets between our processes: {error.strerror or error}; "
+            "name one that can be written to with TMPDIR"
+        ) from None
+    # Those who clean folders for temporary files leave alone what is locked.
+    lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        yield folder
+    finally:
+        os.close(lock)
+        shutil.rmtree(folder, ignore_errors=True)
