@@ -23,6 +23,7 @@ from collector.archive.book_track import Carried
 from collector.archive.crash_points import reach
 from collector.archive.files import make_folder, open_archive, writing
 from collector.archive.filler import Filler, sources_of
+from collector.archive.identity import meet
 from collector.archive.journal import Chunk, Note, Writer
 from collector.archive.layout import Part, part_of
 from collector.archive.ledger import Ledger
@@ -325,4 +326,6 @@ async def backfill(
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     info = open_archive(root, span=config.part_heights, create=True, now=now)
     with writing(root):
+        endpoints = await meet(root, info, config.endpoints)
+        config = msgspec.structs.replace(config, endpoints=endpoints)
         return await Backfill(config, root, info.span, progress).run(first, last)

@@ -10,6 +10,7 @@ import msgspec
 
 from collector.archive import layout
 from collector.archive.crash_points import reach
+from shards.protocol.chain import Mark
 from shards.protocol.errors import UNREADABLE, ConfigError
 
 
@@ -60,6 +61,8 @@ class Info(msgspec.Struct, kw_only=True):
     """Heights a part."""
     chain_id: str = ""
     """Of the chain whose facts these are; empty where no node has said it yet."""
+    marks: list[Mark] = []
+    """Some of its blocks, ``[height, hash, time]``: an id alone does not tell a chain."""
     created: str = ""
 
 

@@ -59,6 +59,8 @@ class Cursor(msgspec.Struct, array_like=True, gc=False):
     floor: int
     fact: int
     in_sync: bool
+    chain: int = -1
+    """Generation of the chain that it is of; -1 where it was not known."""
 
 
 class Note(msgspec.Struct, array_like=True, gc=False):

@@ -22,6 +22,7 @@ import msgspec
 from collector.archive import journal, layout, manifest
 from collector.archive.files import Info, open_archive, write_info, write_whole, writing
 from collector.archive.filler import Filler, sources_of
+from collector.archive.identity import meet
 from collector.archive.journal import Chunk, Note, Writer
 from collector.archive.layout import Part, part_of
 from collector.archive.recorder import Recorder, cursor_of
@@ -273,16 +274,16 @@ class Recording:
             log.warning("%s; asking again", error)
             return False
         self._meet(status)
-        self._recorder.listed(markets)
-        self._recorder.start(subscriber.inbox.positions(), status.blocks.head)
         if self._endpoints is None:
-            self._endpoints = _open_ones(status.endpoints)
+            self._endpoints = await meet(self._root, self._info, _open_ones(status.endpoints))
             if not (self._endpoints.rpc or self._endpoints.events):
                 log.warning(
                     "no node is known of which lost blocks could be asked: what is lost stays "
                     "missing until `collector backfill --to %s` fetches it",
                     self._root,
                 )
+        self._recorder.listed(markets)
+        self._recorder.start(subscriber.inbox.positions(), status.blocks.head)
         return True
 
     def _meet(self, status: Summary) -> None:

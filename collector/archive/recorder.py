@@ -215,7 +215,7 @@ class Recorder:
         positions: dict[str, Position] = {}
         for chunk in chunks:
             for cursor in chunk.cursors:
-                positions[cursor.topic] = _position(cursor)
+                positions[cursor.topic] = position_of(cursor)
             for entry in chunk.entries:
                 self._resume(positions, entry)
             for note in chunk.notes:
@@ -323,11 +323,12 @@ def cursor_of(position: Position) -> Cursor:
         position.floor,
         position.fact,
         position.in_sync and position.linked,
+        position.chain,
     )
 
 
-def _position(cursor: Cursor) -> Position:
+def position_of(cursor: Cursor) -> Position:
     position = Position(cursor.topic, cursor.publisher_epoch, cursor.sequence, cursor.complete)
     position.floor, position.fact = cursor.floor, cursor.fact
-    position.in_sync = cursor.in_sync
+    position.in_sync, position.chain = cursor.in_sync, cursor.chain
     return position

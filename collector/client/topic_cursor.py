@@ -37,6 +37,8 @@ from shards.protocol.events import Book, Event, Gap, Metadata, Ticker, Trades
 from shards.protocol.frames import STATES
 from shards.protocol.trade_ids import KnownTrades
 
+UNKNOWN: Final = -1
+"""Generation of a chain that nobody has told: the next answer does."""
 _GAPS_KNOWN: Final = 256
 _EACH_BLOCK: Final = frozenset(
     channel.name
@@ -55,6 +57,7 @@ class Position:
         "_began_at",
         "_gaps",
         "_listed",
+        "chain",
         "channel",
         "complete",
         "fact",
@@ -74,6 +77,8 @@ class Position:
     def __init__(self, topic: str, publisher_epoch: int, sequence: int, complete: int) -> None:
         self.topic = topic
         self.channel, self.symbol = split(topic)
+        self.chain = UNKNOWN
+        """Generation of the chain whose facts were delivered."""
         self.publisher_epoch = publisher_epoch
         self.sequence = sequence
         """The last topic_sequence dealt with."""

@@ -34,7 +34,7 @@ from collector.client.frame_codec import (
     read_header,
 )
 from collector.client.received import ChainReplaced, Joined, Lost, Received, Unanswered
-from collector.client.topic_cursor import Position
+from collector.client.topic_cursor import UNKNOWN, Position
 from collector.client.topic_filter import Wanted
 from shards.protocol.errors import UNREADABLE
 from shards.protocol.events import Event
@@ -63,9 +63,6 @@ class _Answered(msgspec.Struct):
     error: str = ""
 
 
-UNKNOWN: Final = -1
-"""Generation of a chain that nobody has told: the next answer does."""
-
 _read_answered: Final = msgspec.msgpack.Decoder(_Answered).decode
 _read_topics: Final = msgspec.msgpack.Decoder(_TopicsReply).decode
 _read_replay: Final = msgspec.msgpack.Decoder(_ReplayReply).decode
@@ -74,12 +71,10 @@ _read_replay: Final = msgspec.msgpack.Decoder(_ReplayReply).decode
 class _Followed:
     """A topic's position, the frames it holds, and its request."""
 
-    __slots__ = ("asked", "behind", "chain", "held", "position", "stuck")
+    __slots__ = ("asked", "behind", "held", "position", "stuck")
 
-    def __init__(self, position: Position, chain: int) -> None:
+    def __init__(self, position: Position) -> None:
         self.position = position
-        self.chain = chain
-        """Generation of the chain whose facts were delivered."""
         self.held: dict[tuple[int, int], tuple[bytes, int]] = {}
         """(publisher_epoch, topic_sequence) to (body, ts_sub)."""
         self.asked = False
@@ -143,14 +138,20 @@ class Inbox:
     # -- resuming ----------------------------------------------------------------------
 
     def resume(self, positions: Iterable[Position], head: int) -> None:
-        """Go on from where another inbox stood; call it before anything was received."""
+        """
+        Go on from where another inbox stood; call it before anything was received.
+
+        A position knows the chain that its facts are of. Where another one took that one's place
+        meanwhile, a `ChainReplaced` is handed out, and nothing is joined.
+        """
+        self.chain = UNKNOWN
         for position in positions:
-            self._topics[position.topic.encode()] = _Followed(position, UNKNOWN)
+            self._topics[position.topic.encode()] = _Followed(position)
+            self.chain = max(self.chain, position.chain)
             self.publisher_epoch = max(self.publisher_epoch, position.publisher_epoch)
             if self._wanted.needs_subscription(position.topic):
                 self.subscriptions.append(position.topic)
         self.head = head
-        self.chain = UNKNOWN
 
     def positions(self) -> Iterator[Position]:
         """Return where every topic stands."""
@@ -199,7 +200,8 @@ class Inbox:
         followed = None
         if self._wanted.matches(topic):
             # What a topic carries that was not there at the last poll is all new.
-            followed = _Followed(Position(topic, self.publisher_epoch, 0, self.head), self.chain)
+            followed = _Followed(Position(topic, self.publisher_epoch, 0, self.head))
+            followed.position.chain = self.chain
             if self._wanted.needs_subscription(topic):
                 self.subscriptions.append(topic)
         self._topics[topic.encode()] = followed
@@ -381,7 +383,7 @@ class Inbox:
                 continue
             position = followed.position
             position.publisher_epoch = reply.publisher_epoch
-            followed.chain = reply.chain
+            position.chain = reply.chain
             position.complete = position.floor = reply.ahead.get(position.symbol, reply.head)
             position.sequence = wanted.get(position.topic, 0)
             if position.starts_whole:
@@ -419,9 +421,9 @@ class Inbox:
         self._meet_chain(reply.chain, reply.publisher_epoch, ts_sub)
         position = followed.position
         before = position.mark()
-        if followed.chain == UNKNOWN:
-            followed.chain = reply.chain
-        if reply.chain > followed.chain:
+        if position.chain == UNKNOWN:
+            position.chain = reply.chain
+        if reply.chain > position.chain:
             self._begin_anew(followed, reply)
             self._replay(followed, bodies, ts_sub)
             followed.position.sequence = max(followed.position.sequence, reply.last)
@@ -449,7 +451,7 @@ class Inbox:
         """Forget what a topic carried of another chain."""
         topic, epoch = followed.position.topic, reply.publisher_epoch
         followed.position = Position(topic, epoch, 0, max(0, reply.from_height - 1))
-        followed.chain = reply.chain
+        followed.position.chain = reply.chain
         followed.held = {key: held for key, held in followed.held.items() if key[0] >= epoch}
         followed.behind = 0
 

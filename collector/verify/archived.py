@@ -14,7 +14,7 @@ import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from shards.protocol.errors import ConfigError
+from shards.protocol.errors import UNREADABLE, ConfigError
 
 LOCAL: Final = frozenset({"market", "ts_recv", "ts_pub", "source", "shard", "reason", "overflow"})
 """Columns that say how a fact came here; all others are of fact."""
@@ -47,6 +47,14 @@ class _Line(msgspec.Struct):
 _decode: Final = msgspec.json.Decoder(_Line).decode
 
 
+class Identity(msgspec.Struct):
+    """Whose facts an archive holds, by its own word."""
+
+    chain_id: str = ""
+    marks: list[tuple[int, str, int]] = []
+    """Some blocks of that chain: height, hash, time."""
+
+
 class Archive:
     """One folder: the files that count, and how many lines of its manifest cannot be read."""
 
@@ -64,6 +72,11 @@ class Archive:
         """Lines that a kill cut short; a writer wrote them again."""
         if not (root / "_archive.json").is_file():
             raise ConfigError(f"{root}: no archive is here (there is no _archive.json)")
+        try:
+            said = (root / "_archive.json").read_bytes()
+            self.identity = msgspec.json.decode(said, type=Identity)
+        except (OSError, *UNREADABLE) as error:
+            raise ConfigError(f"{root}/_archive.json cannot be read: {error}") from None
         try:
             content = (root / "_manifest.jsonl").read_bytes()
         except FileNotFoundError:

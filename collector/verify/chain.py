@@ -1,5 +1,6 @@
 """The chain's own word: block results by HTTP, books by gRPC; blocking, for one thread."""
 
+import datetime
 import http.client
 import json
 import time
@@ -133,6 +134,52 @@ class Chain:
             return int(self._get("/status")["sync_info"]["earliest_block_height"])
 
         return self._insist("its lowest height", ask)
+
+    def network(self) -> str:
+        """
+        Return the id of the node's network.
+
+        Raises:
+            Unreachable: If the node does not say.
+
+        """
+        return self._insist(
+            "its network", lambda: str(self._get("/status")["node_info"]["network"])
+        )
+
+    def newest(self) -> tuple[int, float]:
+        """
+        Return the newest block's height, and its time in seconds since 1970.
+
+        Raises:
+            Unreachable: If the node does not say.
+
+        """
+
+        def ask() -> tuple[int, float]:
+            found = self._get("/status")["sync_info"]
+            # To the second: nanoseconds are more than datetime can read.
+            made = datetime.datetime.fromisoformat(found["latest_block_time"][:19] + "+00:00")
+            return int(found["latest_block_height"]), made.timestamp()
+
+        return self._insist("its newest block", ask)
+
+    def block_hash(self, height: int) -> str:
+        """
+        Return the hash of a block that is not the newest; empty where the node does not have it.
+
+        Raises:
+            Unreachable: If the node does not answer.
+
+        """
+        if not self.lowest() <= height < self.latest():
+            return ""
+        # The next block's header names it.
+        path = f"/header?height={height + 1}"
+        return self._insist(
+            f"header of height {height + 1}",
+            lambda: str(self._get(path)["header"]["last_block_id"]["hash"]),
+        )
 
     def record(self, height: int) -> tuple[list[ChainTrade], dict[tuple[str, int], Sides]]:
         """

@@ -4,7 +4,7 @@ import importlib.util
 import threading
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -21,6 +21,10 @@ from collector.verify.live import Live, Options
 from collector.verify.signals import first_one_sets
 from shards.protocol.errors import ConfigError
 from shards.protocol.settings import Endpoints
+from shards.protocol.text import printable
+
+if TYPE_CHECKING:
+    from collector.verify.archived import Identity
 
 
 def of_archive(asked: dict[str, Any]) -> ArchiveFindings:
@@ -40,7 +44,30 @@ def of_archive(asked: dict[str, Any]) -> ArchiveFindings:
     if not (asked["rpc"] or asked["network"] or asked["config"]):
         return Check(root).run()
     with _chain(asked) as chain:
-        return Check(root, chain).run()
+        check = Check(root, chain)
+        _need_same_chain(root, check.archive.identity, chain)
+        return check.run()
+
+
+def _need_same_chain(root: Path, held: "Identity", chain: Chain) -> None:
+    """Refuse to hold an archive against another chain than the one that it is of."""
+    network = chain.network()
+    if held.chain_id and network != held.chain_id:
+        raise ConfigError(
+            f"{root}: holds the chain {held.chain_id}, and {chain.rpc} has {printable(network, 60)}"
+        )
+    newest, made = chain.newest()
+    for height, mark, time in held.marks:
+        found = chain.block_hash(height)
+        reason = ""
+        if mark and found and found != mark:
+            reason = f"block {height} is another one"
+        elif newest < height and made > time / 1e9 + 1:
+            reason = f"its block {newest} is later than block {height} of the archive"
+        if reason:
+            raise ConfigError(
+                f"{root}: holds another chain named {held.chain_id} than {chain.rpc} has: {reason}"
+            )
 
 
 def run(asked: dict[str, Any]) -> Findings:

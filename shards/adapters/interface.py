@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from shards.net.access import Access
     from shards.net.endpoints import EndpointPool
     from shards.net.nodes import Nodes
+    from shards.net.witness import Witness
     from shards.protocol.ledger import MarketLedger
     from shards.push import Pusher
 
@@ -242,6 +243,10 @@ class Adapter:
         self, endpoints: Endpoints, access: "Access", *, with_extras: bool
     ) -> list[ReplaySource]:
         """Make what whole blocks of the past can be had from, the best first; none by default."""
+        return []
+
+    def witnesses(self, endpoints: Endpoints, access: "Access") -> "list[Witness]":
+        """Make what endpoints other than RPCs are asked with which chain they have."""
         return []
 
     def fallbacks(

@@ -17,6 +17,7 @@ from shards.protocol.trade_ids import TradeIdentity
 if TYPE_CHECKING:
     # It loads grpc, which the aggregator, a reader of the token buckets, has no use for.
     from shards.net.access import Access
+    from shards.net.witness import Witness
 
 _ADAPTERS: Final = {
     "chain-ws": "shards.adapters.injective_chain.adapter:ChainWs",
@@ -94,6 +95,12 @@ def past_blocks(found: Endpoints, access: "Access", *, with_extras: bool) -> lis
     """Return what whole blocks of the past can be had from, by the first adapter that has any."""
     had = (one.past_blocks(found, access, with_extras=with_extras) for one in adapters())
     return next(filter(None, had), [])
+
+
+def witnesses(found: Endpoints, access: "Access") -> "list[Witness]":
+    """Return what endpoints are asked with which chain they have, by the first adapter that has any."""
+    made = (one.witnesses(found, access) for one in adapters())
+    return next(filter(None, made), [])
 
 
 def fallbacks(

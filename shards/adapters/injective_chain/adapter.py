@@ -23,6 +23,7 @@ from shards.protocol.trade_ids import TradeIdentity
 if TYPE_CHECKING:
     from shards.core.pipeline import Pipeline
     from shards.net.access import Access
+    from shards.net.witness import Witness
     from shards.protocol.ledger import MarketLedger
 
 _PROMISES: Final = {
@@ -92,6 +93,15 @@ class InjectiveChain(Adapter):
         ]
         events = endpoints.events
         return found + [EventProviderReplay(at, access, with_extras=with_extras) for at in events]
+
+    def witnesses(self, endpoints: Endpoints, access: "Access") -> "list[Witness]":
+        """Ask servers of queries and event providers, each in its own way."""
+        from shards.adapters.injective_chain.witnesses import EventWitness, QueryWitness
+
+        return [
+            *(QueryWitness(at, access) for at in endpoints.chain_grpc),
+            *(EventWitness(at, access) for at in endpoints.events),
+        ]
 
     def list_markets(self, endpoint: str, access: "Access") -> Iterable[Market]:
         """Ask by the chain's v2 queries."""

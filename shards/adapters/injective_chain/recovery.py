@@ -21,7 +21,6 @@ from shards.adapters.injective_chain.replay import (
     times_by,
 )
 from shards.adapters.injective_chain.snapshots import Snapshots
-from shards.adapters.injective_chain.witnesses import EventWitness, QueryWitness
 from shards.adapters.interface import ReplaySource, Surroundings
 from shards.adapters.reconnecting import Reconnecting
 from shards.core.blocks import Blocks
@@ -184,10 +183,7 @@ class ChainRecovery:
         self._nodes = Nodes(
             config.endpoints.rpc,
             parts.access,
-            also=[
-                *(QueryWitness(at, parts.access) for at in config.endpoints.chain_grpc),
-                *(EventWitness(at, parts.access) for at in config.endpoints.events),
-            ],
+            also=registry.witnesses(config.endpoints, parts.access),
         )
         self._fetcher = Fetcher(parts, self._nodes)
         self._watch = Watch(

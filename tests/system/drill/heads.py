@@ -4,12 +4,16 @@ import contextlib
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TypeAlias
 
 from tests.simulator import faults
 from tests.simulator.client import Simulator, simulator
 from tests.system.drill.registry import Stage, drill
-from tests.system.listening import Listener
-from tests.system.running import Running, collector, eventually
+from tests.system.full_node import FullNode, full_node
+from tests.system.listening import Listener, assert_every_trade_once, first_due
+from tests.system.running import Devnet, Running, collector, devnet, eventually
+
+Node: TypeAlias = Simulator | Devnet | FullNode
 
 _BLOCK_S = 0.3
 _MUTE_S = 2.0
@@ -33,7 +37,7 @@ def stands_still(stage: Stage) -> None:
             seen_s = stage.elapsed_s
             stage.await_("healed", "all live, all gaps closed", running.live, within_s=10)
             stage.await_(
-                "said", "the status says that A is behind", lambda: _behind(running, still),
+                "said", "the status says that A is behind", lambda: _behind(running, still.rpc),
                 within_s=20,
             )  # fmt: skip
             _watch(stage, running, still, seconds=8 if stage.short else 600)
@@ -48,6 +52,49 @@ def stands_still(stage: Stage) -> None:
             )
             stage.await_("healed", "all live", running.live, within_s=10)
             status = running.status()
+            assert not listener.drain().lost, listener.lost
+    assert seen_s <= 2 * _MUTE_S + 1, seen_s
+    assert (status["completeness"], status["blocks"]["missing"]) == (1.0, 0), status["holes"]
+
+
+@drill("A2N", "the same on two real nodes: a validator, and a full node", needs_node=True)
+def stands_still_on_nodes(stage: Stage) -> None:
+    """The full node's link to the validator is cut: it stands still, and answers everything."""
+    with devnet("--block-time", "0.5") as going, full_node(going) as still:
+        path = _config(stage.folder, still, going)
+        with (
+            collector(stage.folder, "--config", str(path)) as running,
+            _listening(running) as listener,
+        ):
+            first = first_due(going)
+            still.stand_still()
+            stage.broke("node A hears of no block any more, and answers; node B goes on")
+            stage.await_(
+                "seen", "connected to node B", lambda: going.ws in running.log, within_s=30
+            )
+            seen_s = stage.elapsed_s
+            stage.await_("healed", "all live, all gaps closed", running.live, within_s=20)
+            stage.await_(
+                "said", "the status says that A is behind", lambda: _behind(running, still.rpc),
+                within_s=30,
+            )  # fmt: skip
+            stage.await_(
+                "said", "and so is its server of queries", lambda: _behind(running, still.grpc),
+                within_s=30,
+            )  # fmt: skip
+            _watch(stage, running, still, seconds=8 if stage.short else 600)
+            still.follow()
+            stage.note("done", "the link is there again, and node A catches up")
+            stage.await_(
+                "healed",
+                "back at node A, which brings blocks at the head again",
+                lambda: running.log.count(f"connected to {still.ws}") == 2,
+                within_s=120,
+            )
+            status = running.await_live(30)
+            last = status["blocks"]["last"]
+            assert_every_trade_once(going, listener, first, last)
+            stage.note("healed", "every trade once, held against the validator's record")
             assert not listener.drain().lost, listener.lost
     assert seen_s <= 2 * _MUTE_S + 1, seen_s
     assert (status["completeness"], status["blocks"]["missing"]) == (1.0, 0), status["holes"]
@@ -81,7 +128,7 @@ def _two_nodes() -> Iterator[tuple[Simulator, Simulator]]:
         yield one, two
 
 
-def _config(folder: Path, first: Simulator, second: Simulator) -> Path:
+def _config(folder: Path, first: Node, second: Node) -> Path:
     path = folder / "collector.toml"
     path.write_text(
         "[network]\n"
@@ -100,12 +147,12 @@ def _listening(running: Running) -> Iterator[Listener]:
         yield listener
 
 
-def _behind(running: Running, node: Simulator) -> bool:
+def _behind(running: Running, endpoint: str) -> bool:
     rows = (running.status().get("chain") or {}).get("nodes", [])
-    return any(row["endpoint"] == node.rpc and "behind" in row["reason"] for row in rows)
+    return any(row["endpoint"] == endpoint and "behind" in row["reason"] for row in rows)
 
 
-def _watch(stage: Stage, running: Running, still: Simulator, *, seconds: float) -> None:
+def _watch(stage: Stage, running: Running, still: Node, *, seconds: float) -> None:
     """Nothing flaps: no connection to the node that stands still, no market that blinks."""
     connects = running.log.count(f"connected to {still.ws}")
     until = time.monotonic() + seconds

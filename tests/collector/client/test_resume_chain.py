@@ -1,0 +1,80 @@
+"""Positions know the chain that their facts are of: nothing of another one is joined to them."""
+
+import pytest
+
+from collector.aggregator.replay_buffer import ReplayBuffer
+from collector.archive.recorder import cursor_of, position_of
+from collector.client.received import ChainReplaced, Lost
+from collector.client.topic_filter import Wanted
+from collector.client.topic_sync import Inbox
+from shards.protocol.events import Book, Trades
+from shards.protocol.order_book import OrderBook
+from tests.collector.client.scripted_publisher import Script, delta, snapshot, trades
+
+SYMBOL = "INJ-USDT"
+_REPLACED_AT = 77
+
+
+def inbox() -> Inbox:
+    return Inbox(Wanted(("*",), ["book", "trades"]))
+
+
+def script(epoch: int, chain: int) -> Script:
+    history = ReplayBuffer(64)
+    history.chain = chain
+    return Script(epoch, history)
+
+
+def publish(publisher: Script, listener: Inbox | None, first: int, sequence: int) -> None:
+    """Publish a whole book, then three blocks with a change and trades each."""
+    book = OrderBook(SYMBOL)
+    book.load(sequence, [], [])
+    made: list[Book | Trades] = [snapshot(SYMBOL, first, book)]
+    for n in range(1, 4):
+        made += [delta(SYMBOL, first + n, sequence + n), trades(SYMBOL, first + n)]
+    for event in made:
+        topic, body = publisher.publish(SYMBOL, event)
+        if listener is not None:
+            listener.receive(topic, body, 7)
+    publisher.head = first + 3
+
+
+def turn(listener: Inbox, publisher: Script, now: float) -> None:
+    listener.tick(now)
+    while listener.requests:
+        listener.reply(publisher.answer(listener.requests.popleft()), now, 7)
+
+
+def resumed_at(chain: int, *, stored: bool) -> list[object]:
+    """Hear a chain, stop, and go on where another publisher has this chain; return its events."""
+    old, first = script(1, 0), inbox()
+    turn(first, old, 0.0)
+    publish(old, first, 100, 40)
+    turn(first, old, 1.0)
+    positions = list(first.positions())
+    if stored:
+        positions = [position_of(cursor_of(position)) for position in positions]
+    again, new = inbox(), script(2, chain)
+    again.resume(positions, first.head)
+    publish(new, None, 3 if chain else 103, 5 if chain else 43)
+    for now in range(4):
+        turn(again, new, float(now))
+    return [received.event for received in again.ready]
+
+
+@pytest.mark.parametrize("stored", [False, True], ids=["in memory", "from a journal"])
+def test_a_resume_after_the_chain_was_replaced_joins_nothing_of_the_old_one(stored: bool) -> None:
+    events = resumed_at(_REPLACED_AT, stored=stored)
+    assert [event for event in events if isinstance(event, ChainReplaced)] == [ChainReplaced(103)]
+    books = [event for event in events if isinstance(event, Book)]
+    assert books[0].is_snapshot
+    assert (books[-1].height, books[-1].sequence) == (6, 8)
+    assert [event.height for event in events if isinstance(event, Trades)] == [4, 5, 6]
+    assert not [event for event in events if isinstance(event, Lost)]
+
+
+@pytest.mark.parametrize("stored", [False, True], ids=["in memory", "from a journal"])
+def test_a_resume_on_the_same_chain_goes_on(stored: bool) -> None:
+    events = resumed_at(0, stored=stored)
+    assert not [event for event in events if isinstance(event, ChainReplaced)]
+    assert [event.height for event in events if isinstance(event, Trades)] == [104, 105, 106]
