@@ -66,7 +66,10 @@ def full_node(validator: Devnet) -> Iterator[FullNode]:
                 lambda: _is_ready(ports, validator),
                 within_s=240,
                 every_s=0.2,
-                what=lambda: f"a full node at the head; log:\n{log.read_text()[-3_000:]}",
+                what=lambda: (
+                    f"a full node at the head: it is at {height(ports['rpc'])}, the validator at "
+                    f"{height(_port(validator))}; log:\n{log.read_text()[-3_000:]}"
+                ),
             )
             yield node
         finally:
@@ -75,9 +78,13 @@ def full_node(validator: Devnet) -> Iterator[FullNode]:
 
 
 def _is_ready(ports: dict[str, int], validator: Devnet) -> bool:
-    head = height(int(validator.rpc.rpartition(":")[2]))
+    head = height(_port(validator))
     mine = height(ports["rpc"])
     return 2 < head <= mine + 1 and accepts(ports["ws"]) and accepts(ports["stream"])
+
+
+def _port(validator: Devnet) -> int:
+    return int(validator.rpc.rpartition(":")[2])
 
 
 def _peer_port(validator: Devnet) -> int:

@@ -16,6 +16,7 @@ from tests.system.running import Devnet, Running, collector, devnet, eventually
 Node: TypeAlias = Simulator | Devnet | FullNode
 
 _BLOCK_S = 0.3
+_NODE_BLOCK_S = 1.0
 _MUTE_S = 2.0
 """Of `limits.mute_floor_s`: five block times are less."""
 
@@ -60,7 +61,8 @@ def stands_still(stage: Stage) -> None:
 @drill("A2N", "the same on two real nodes: a validator, and a full node", needs_node=True)
 def stands_still_on_nodes(stage: Stage) -> None:
     """The full node's link to the validator is cut: it stands still, and answers everything."""
-    with devnet("--block-time", "0.5") as going, full_node(going) as still:
+    options = ("--block-time", str(_NODE_BLOCK_S), "--traffic", "quiet")
+    with devnet(*options) as going, full_node(going) as still:
         path = _config(stage.folder, still, going)
         with (
             collector(stage.folder, "--config", str(path)) as running,
@@ -96,7 +98,7 @@ def stands_still_on_nodes(stage: Stage) -> None:
             assert_every_trade_once(going, listener, first, last)
             stage.note("healed", "every trade once, held against the validator's record")
             assert not listener.drain().lost, listener.lost
-    assert seen_s <= 2 * _MUTE_S + 1, seen_s
+    assert seen_s <= 2 * 5 * _NODE_BLOCK_S + 1, seen_s
     assert (status["completeness"], status["blocks"]["missing"]) == (1.0, 0), status["holes"]
 
 
