@@ -114,6 +114,23 @@ async def test_of_two_query_servers_the_one_at_the_head_is_asked_first() -> None
             assert behind.queries.queries == 0
 
 
+async def test_a_query_server_that_falls_behind_alone_costs_a_book_one_question_more() -> None:
+    same = options()
+    async with running(same, paced=False) as behind, running(same, paced=False) as going:
+        nodes = asked(going, behind, going)
+        async with books_of(nodes, behind, going) as books:
+            # When all were looked at, it was at the head.
+            await nodes.look()
+            await grow(going, 12)
+            market, since = market_of(going), going.exchange.height
+            found = await books.fetch(market, since=since)
+            assert found.height == since
+            assert (behind.queries.queries, going.queries.queries) == (1, 1)
+            # The next book goes to the other at once.
+            await books.fetch(market, since=since)
+            assert (behind.queries.queries, going.queries.queries) == (1, 2)
+
+
 async def test_a_query_server_that_cannot_tell_is_believed_and_named() -> None:
     async with running(options(), paced=False) as ours, _serving({}) as mute:
         access = Access()

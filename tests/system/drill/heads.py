@@ -58,7 +58,12 @@ def stands_still(stage: Stage) -> None:
     assert (status["completeness"], status["blocks"]["missing"]) == (1.0, 0), status["holes"]
 
 
-@drill("A2N", "the same on two real nodes: a validator, and a full node", needs_node=True)
+@drill(
+    "A2N",
+    "the same on two real nodes: a validator, and a full node",
+    needs_node=True,
+    is_short=False,
+)
 def stands_still_on_nodes(stage: Stage) -> None:
     """The full node's link to the validator is cut: it stands still, and answers everything."""
     options = ("--block-time", str(_NODE_BLOCK_S), "--traffic", "quiet")
