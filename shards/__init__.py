@@ -1,1 +1,1 @@
-"""The lower half: one process, from the exchange's socket to a ZeroMQ PUSH."""
+"""One shard process, from the exchange's socket to a ZeroMQ PUSH, and the protocol all share."""

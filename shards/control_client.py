@@ -1,4 +1,4 @@
-"""The link to the aggregator: reports out once a second, resume points and fencing back."""
+"""The control client: sends a report each second, receives resume points, assignments, fencing."""
 
 import asyncio
 import itertools
@@ -14,7 +14,7 @@ _POLL_S: Final = 0.005
 
 
 class Link:
-    """A DEALER to the aggregator's ROUTER; a report that cannot be sent is simply not sent."""
+    """A DEALER to the aggregator's ROUTER. A report that cannot be sent is skipped."""
 
     def __init__(self, context: zmq.Context[zmq.Socket[bytes]], endpoint: str) -> None:
         self._socket = context.socket(zmq.DEALER)

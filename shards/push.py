@@ -1,11 +1,11 @@
 """
-Push frames to the aggregator: in order, without waiting, nothing lost in silence.
+Push frames to the aggregator: in order, without blocking; every drop is counted.
 
-Batches are kept for a while after they were sent. A restarted aggregator knows nothing,
-so everything kept goes to it again, in order; what it and its subscribers have already
-seen they drop by height. Batches that ZeroMQ refuses wait in the same place. When that is
-full, *all* that wait are dropped, counted, and their blocks are had from the chain again:
-what was delivered is always a prefix, so nothing can arrive out of order.
+Sent batches are kept for a while. A restarted aggregator knows nothing, so it receives every
+kept batch again, in order; it and its subscribers drop what they have already seen by height.
+Batches that ZeroMQ refuses wait in the same buffer. When the buffer is full, *all* unsent
+batches are dropped and counted, and their blocks are replayed from the chain. What was
+delivered is therefore always a prefix, and nothing can arrive out of order.
 
 ======================  ==========================  ==================================
 bound                   at the bound                shown as
@@ -33,7 +33,7 @@ def plain_send(socket: "zmq.Socket[bytes]") -> Any:
     """
     Return the send of pyzmq's C extension, without the Python wrapper around it.
 
-    That wrapper looks at options which we never use, and costs 0.8 of 1.0 µs a part.
+    The wrapper handles options that we never use, and costs 0.8 of the 1.0 µs per part.
     """
     return super(zmq.Socket, socket).send
 
@@ -46,7 +46,7 @@ class _Batch(msgspec.Struct, gc=False):
     first: int
     count: int
     height: int
-    """Highest of its records'."""
+    """Highest height among its records."""
     pushed_at: float
     payload: bytes
 
@@ -55,7 +55,7 @@ _encode: Final = msgspec.msgpack.Encoder().encode
 
 
 class Pusher:
-    """The PUSH socket of one shard and the batches around it."""
+    """The PUSH socket of one shard, and its batches: unsent and recently sent."""
 
     def __init__(
         self,
@@ -69,7 +69,7 @@ class Pusher:
     ) -> None:
         self._socket = context.socket(zmq.PUSH)
         self._socket.setsockopt(zmq.SNDHWM, limits.push_hwm)
-        # Queue for a living aggregator only; for a dead one our own backlog does it.
+        # ZeroMQ queues only while the aggregator is connected; otherwise our backlog does.
         self._socket.setsockopt(zmq.IMMEDIATE, 1)
         self._socket.setsockopt(zmq.LINGER, 0)
         self._socket.setsockopt(zmq.RECONNECT_IVL, 50)
@@ -88,29 +88,29 @@ class Pusher:
         """Frames made so far; also the sequence of the last one."""
         self.dropped = 0
         self.kept_from = 0
-        """Height from which all frames made are still kept; 0 while none was forgotten."""
+        """Every frame from this height on is still kept; 0: all frames so far."""
 
     @property
     def backlog_bytes(self) -> int:
-        """Bytes that wait because the aggregator does not take them."""
+        """Bytes waiting because ZeroMQ does not accept them."""
         return self._unsent_bytes
 
     @property
     def kept(self) -> int:
-        """Frames that wait, or are kept for a new aggregator."""
+        """Frames that are unsent, or kept for a restarted aggregator."""
         oldest = self._sent[0] if self._sent else self._unsent[0] if self._unsent else None
         return self.frames - oldest.first + 1 if oldest else 0
 
     @property
     def stuck(self) -> bool:
-        """Whether frames wait for the aggregator."""
+        """Whether unsent frames are waiting for the aggregator."""
         return bool(self._unsent)
 
     def link(self, publisher_epoch: int) -> bool:
         """
-        Note which aggregator listens; a new one gets all that is kept again.
+        Record which aggregator is listening; a new one receives every kept batch again.
 
-        True if it is a new one, so that keyframes must follow.
+        Return True if it is a new one: keyframes must follow.
         """
         if publisher_epoch == self._header.publisher_epoch:
             return False
@@ -123,14 +123,14 @@ class Pusher:
         return True
 
     def forget(self) -> None:
-        """Let go of all that waits or is kept: it is of a chain that is no more."""
+        """Discard everything unsent or kept: it belongs to a chain that was replaced."""
         for batches in (self._unsent, self._sent):
             batches.clear()
         self._unsent_bytes = self._sent_bytes = 0
         self.kept_from = 0
 
     def push(self, records: list[Record]) -> int:
-        """Batch some frames and send what can be sent; return when the last batch was given away."""
+        """Batch the records and send what can be sent; return when the last batch was sent (ns)."""
         size = self._limits.batch_frames
         for start in range(0, len(records), size):
             chunk = records if len(records) <= size else records[start : start + size]
@@ -148,7 +148,7 @@ class Pusher:
         return self._header.ts_push
 
     def flush(self) -> None:
-        """Send what waits until ZeroMQ refuses."""
+        """Send waiting batches until ZeroMQ refuses."""
         unsent = self._unsent
         header = self._header
         if header.publisher_epoch:
@@ -158,8 +158,8 @@ class Pusher:
                 header.ts_push = time.time_ns()
                 header.resent = batch.first < self._resent_below
                 try:
-                    # Two sends cost a quarter of send_multipart; an accepted first part
-                    # is never refused its second.
+                    # Two sends cost a quarter of send_multipart. Once the first part is accepted,
+                    # the second is never refused.
                     self._send(_encode(header), _NOBLOCK_SNDMORE)
                     self._send(batch.payload, _NOBLOCK)
                 except zmq.Again:
@@ -173,7 +173,7 @@ class Pusher:
         self._forget()
 
     def _forget(self) -> None:
-        """Let go of sent batches that are too old or too many."""
+        """Discard sent batches that are too old or exceed the byte limit."""
         sent = self._sent
         oldest = time.monotonic() - self._limits.backlog_s
         while sent and (
@@ -194,5 +194,5 @@ class Pusher:
         self._on_drop(records)
 
     def close(self) -> None:
-        """Give ZeroMQ a moment for what is on its way, then close."""
+        """Give ZeroMQ a moment to deliver queued batches, then close."""
         self._socket.close(linger=1000)

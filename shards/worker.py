@@ -1,5 +1,5 @@
 """
-One shard process: everything put together around one event loop.
+One shard process: all its parts, composed around one event loop.
 
 ::
 
@@ -9,8 +9,8 @@ One shard process: everything put together around one event loop.
                            ▼ │
                           recovery    reports ◄──► aggregator's ROUTER
 
-The data path, from the socket's callback to the send, is one synchronous call. Tasks
-exist for what is not per message: fetching, watching, reporting.
+The data path, from the socket's callback to the send, is one synchronous call. Tasks exist
+only for work that is not per message: recovery, liveness checks, reports.
 """
 
 import asyncio
@@ -47,7 +47,7 @@ _REPORT_POLL_S: Final = 0.1
 
 
 class Shard:
-    """The running parts of a shard. It is the sink of its source."""
+    """Composes and runs the parts of a shard. It is the sink of its source."""
 
     def __init__(
         self,
@@ -55,7 +55,7 @@ class Shard:
         context: "zmq.Context[zmq.Socket[bytes]]",
         watched: Watched | None = None,
     ) -> None:
-        """``watched`` knows how well this process's loop runs, for the reports."""
+        """``watched`` measures this process's event loop, for the reports."""
         self._config = config
         self._link = Link(context, config.link)
         self._pusher = Pusher(
@@ -73,26 +73,26 @@ class Shard:
         self._source = self._adapter.open_source(config, self, self._access)
         self._pipeline = self._adapter.new_pipeline(config, self._source, config.markets, {})
         self._assignment = 0
-        """Version of the assignment that was carried out last."""
+        """Version of the assignment last applied."""
         self._recovery: Recovery | None = None
         self._is_fresh = True
-        """Nothing was collected by this process yet."""
+        """This process has not collected anything yet."""
         self._batch_ts = 0
         self._batch_age = int(config.limits.batch_age_s * 1e9)
         self._watched = watched or Watched()
         self._stats = ShardStats(vitals=self._watched.vitals)
         self._turns = Turns()
         self._sizes: dict[int, int] = {}
-        """How often so many frames were pushed at once."""
+        """How many pushes had each number of frames."""
 
     # ---- life -----------------------------------------------------------------------
 
     async def serve(self) -> None:
-        """Take up where the aggregator says, then collect for ever."""
+        """Resume where the aggregator says, then collect until cancelled."""
         answer = await self._ask_where_to_take_up()
         self._pusher.kept_from = 1 + max((p.last for p in answer.resume.values()), default=-1)
         markets: Sequence[Market] = self._config.markets
-        # The markets that we were started with may have been assigned elsewhere since.
+        # The markets in our start configuration may have been reassigned since.
         self._pipeline.remove(list(self._pipeline.markets))
         if answer.assignment is not None:
             self._source.remove([market.market_id for market in markets])
@@ -131,14 +131,14 @@ class Shard:
             log.info("waiting for the aggregator")
 
     async def drain(self) -> None:
-        """Hand over what is there: the frames, then a last report."""
+        """Push the remaining frames, then send a last report."""
         self._pipeline.flush()
         self._pusher.push(self._pipeline.take_records())
         if self._recovery is not None:
             await self._link.report(self._make_report(fresh=False), wait_s=1.0)
 
     async def aclose(self) -> None:
-        """Close what was opened."""
+        """Close all sockets and connections."""
         if self._recovery is not None:
             await self._recovery.aclose()
         self._pusher.close()
@@ -150,7 +150,7 @@ class Shard:
     def receive(
         self, payload: bytes | memoryview, ts_recv: int, last: bool, subscription: int = 0
     ) -> None:
-        """Take one payload; its frames leave with the last of a read, or when they age."""
+        """Take one payload; its frames are sent after the last payload of a read, or by age."""
         self._pipeline.receive(payload, ts_recv, subscription)
         if not self._batch_ts:
             self._batch_ts = ts_recv
@@ -158,7 +158,7 @@ class Shard:
             self._settle()
 
     def subscribed(self, subscription: int, market_ids: Iterable[str]) -> None:
-        """Note a subscription that is about to be asked for."""
+        """Note a subscription that is about to be requested."""
         self._pipeline.subscribed(subscription, market_ids, time.time_ns())
 
     def confirmed(self, subscription: int) -> None:
@@ -176,7 +176,7 @@ class Shard:
         self._settle()
 
     def _settle(self) -> None:
-        """Push the frames that were made and see to what was asked for."""
+        """Push the new records and start what was requested (snapshots, replays, subscriptions)."""
         ts_recv, self._batch_ts = self._batch_ts, 0
         records = self._pipeline.take_records()
         if records:
@@ -192,10 +192,10 @@ class Shard:
             self._recovery.see_to()
 
     def _push_timed(self, records: list[Record], ts_recv: int) -> None:
-        """Push a batch whose turn it is, and time it by its oldest payload: the others waited less."""
+        """Push a batch chosen for timing; its latency is that of its oldest payload."""
         decoded = time.time_ns()
         pushed = self._pusher.push(records)
-        # Otherwise no payload made it, or ZeroMQ did not take it.
+        # Otherwise it came from no payload, or ZeroMQ refused it.
         if ts_recv and pushed >= decoded:
             self._turns.take(self._pusher.frames, pushed)
             self._stats.recv_to_decoded.record(decoded - ts_recv)
@@ -203,12 +203,14 @@ class Shard:
 
     def _dropped(self, records: list[Record]) -> None:
         count = self._pipeline.dropped(records, time.time_ns())
-        log.warning("the aggregator is behind: %d frames dropped, their blocks come again", count)
+        log.warning(
+            "aggregator backlog full: dropped %d frames; their blocks will be replayed", count
+        )
 
     # ---- reports --------------------------------------------------------------------
 
     async def _report(self) -> None:
-        """Report once a second, and at once when a market's state changed."""
+        """Report once a second, and at once when a market's state changes."""
         while True:
             states = self._states()
             answer = await self._link.report(self._make_report(fresh=False), wait_s=1.0)
@@ -237,7 +239,7 @@ class Shard:
             self._settle()
 
     def _collect(self, chain: Chain) -> None:
-        """Collect this chain: go on with it, or begin with it where ours was replaced."""
+        """Continue with this chain, or start over with it if ours was replaced."""
         nodes = self._recovery.nodes if self._recovery is not None else None
         if nodes is None:
             return
@@ -245,16 +247,16 @@ class Shard:
         nodes.knows(chain)
         if is_another:
             first = chain.marks[0].height if chain.marks else 1
-            reason = f"the chain was replaced; {chain.id} began again"
+            reason = f"the chain was replaced; {chain.id} starts over"
             log.warning("%s", reason)
             self._pusher.forget()
             self._pipeline.begin_anew(first, time.time_ns(), reason)
             self._source.reconnect("chain_changed", reason)
 
     def _carry_out(self, assignment: Assignment, resume: Mapping[str, ResumePoint]) -> None:
-        """Let markets go and take others; the rest is not touched."""
+        """Remove and add markets; those in both assignments are not touched."""
         pipeline = self._pipeline
-        # What was made of those that go is pushed before they are forgotten.
+        # Push the removed markets' last frames before their state is discarded.
         self._settle()
         wanted = {market.market_id: market for market in assignment.markets}
         gone = [market_id for market_id in pipeline.markets if market_id not in wanted]
@@ -272,7 +274,7 @@ class Shard:
         self._assignment = assignment.version
         if gone or new:
             log.info(
-                "assignment changed: %d markets more, %d fewer, now %d",
+                "assignment changed: +%d -%d markets, %d total",
                 len(new), len(gone), len(wanted),
             )  # fmt: skip
         self._settle()
@@ -309,7 +311,7 @@ def _ledgers(resume: Mapping[str, ResumePoint]) -> dict[str, MarketLedger]:
 
 
 def _batches(sizes: Mapping[int, int], most: int) -> Histogram:
-    """Count frames per batch, knowing how many were pushed at once: whole batches, and a rest."""
+    """Count frames per batch from the sizes of the pushes: full batches, then the remainder."""
     counted = Histogram()
     for frames, times in sizes.items():
         full, rest = divmod(frames, most)
@@ -335,7 +337,7 @@ async def _open(config: ShardConfig, watched: Watched) -> AsyncIterator[Shard]:
 
 
 async def run(config: ShardConfig, life: Life) -> None:
-    """Run a shard until told to stop, then drain it."""
+    """Run a shard until it is asked to stop, then drain it."""
     async with _open(config, life.watched) as shard, asyncio.TaskGroup() as tasks:
         serving = tasks.create_task(shard.serve())
         stopping = tasks.create_task(life.stop.wait())
@@ -346,7 +348,7 @@ async def run(config: ShardConfig, life: Life) -> None:
 
 
 def main(config: ShardConfig, heartbeat: Heartbeat) -> None:
-    """Be the shard's process: entry point of the spawned child."""
+    """Run the shard process: entry point of the spawned child."""
     logging.getLogger("picows").setLevel(logging.WARNING)
     child.run(
         f"shard {config.shard}",

@@ -37,7 +37,7 @@ def _is_loopback(host: str) -> bool:
     try:
         found = {row[4][0] for row in socket.getaddrinfo(host, None)}
     except (OSError, UnicodeError):
-        # Nobody knows what it will be.
+        # It is not known in advance.
         return False
     return all(ipaddress.ip_address(str(one).partition("%")[0]).is_loopback for one in found)
 

@@ -1,1 +1,1 @@
-"""The aggregator: frames in from every shard, out to every subscriber, and what is known of both."""
+"""The aggregator: takes frames from every shard, publishes them, and tracks what both sides have."""

@@ -1,8 +1,8 @@
 """
 Admin commands to the coordinator, on their way through the aggregator.
 
-A command's client asks again until it is done, each time with the whole command and the token
-that it was given first. So an aggregator that restarts in between gets it again. Pure.
+The client repeats a command until it is done, each time complete and with its first token. An
+aggregator that restarts in between therefore receives it again. Pure.
 """
 
 from collections.abc import Mapping
@@ -14,14 +14,14 @@ _KEPT: Final = 100
 
 
 class AdminCommands:
-    """The newest commands, and how far each has got."""
+    """The newest commands, and the state of each."""
 
     def __init__(self) -> None:
         self._commands: dict[str, dict[str, Any]] = {}
         self._answers: dict[str, dict[str, str]] = {}
 
     def ask(self, token: str, order: Mapping[str, Any]) -> dict[str, str]:
-        """Take a command, or look one up: ``state`` and ``text``."""
+        """Take a new command, or look up a known one; return its ``state`` and ``text``."""
         if token not in self._commands:
             self._commands[token] = dict(order)
             while len(self._commands) > _KEPT:
@@ -31,7 +31,7 @@ class AdminCommands:
         return self._answers.get(token, {"state": "waiting", "text": ""})
 
     def open(self) -> list[PendingCommand]:
-        """Return the commands that are neither done nor refused."""
+        """Return the pending commands."""
         return [
             PendingCommand(token, fields)
             for token, fields in self._commands.items()
@@ -39,5 +39,5 @@ class AdminCommands:
         ]
 
     def answer(self, answers: Mapping[str, dict[str, str]]) -> None:
-        """Take the coordinator's word on some commands."""
+        """Take the coordinator's answers to commands."""
         self._answers |= {t: said for t, said in answers.items() if t in self._commands}

@@ -1,5 +1,5 @@
 """
-One aggregator: what it knows, put together, and what its shards and its coordinator say to it.
+One aggregator: its parts, composed, and how it takes reports and directions.
 
 ::
 
@@ -10,9 +10,8 @@ One aggregator: what it knows, put together, and what its shards and its coordin
       └──reports──► Aggregator.report ──┘
     coordinator ──► Aggregator.steer, processes, statuses
 
-Requests of late joiners and of people are answered in requests.py, from what is kept here.
-Pure: the publisher's socket and the clock come in as arguments, and what is for the log lies
-in `notes` until the process takes it (process.py).
+Requests are answered in requests.py, from what is kept here. Pure: the publisher's socket and the
+clock are passed as arguments; log lines are put into `notes`, which the process writes (process.py).
 """
 
 from collections import deque
@@ -43,18 +42,18 @@ from shards.protocol.frames import KIND_MARKETS, SNAPSHOT, Record
 from shards.protocol.settings import CHAIN, Market
 
 OWN_SHARD: Final = 0xFFFF
-"""In frames that the aggregator makes itself."""
+"""Shard number in frames that the aggregator itself creates."""
 _BEGUN: Final = frozenset(
     channel.name for channel in OFFERED if channel.is_replayed and not channel.is_chain_wide
 )
-"""Channels that every market has once it has joined; the others begin with their first frame."""
+"""Channels that every market has once it has joined; other topics begin with their first frame."""
 _AGAIN: Final = 32
-"""Blocks that a shard sends again whose aggregator died with it; subscribers know them by height.
-Enough for the two seconds by which a subscriber's polls lag, on a chain that makes ten a second."""
+"""Blocks that a shard sends again if its aggregator died with it; subscribers deduplicate them by
+height. Enough for the two seconds between a subscriber's polls, at ten blocks per second."""
 
 
 class Aggregator:
-    """What one aggregator knows, and how it takes reports and steering."""
+    """The state of one aggregator; takes reports and the coordinator's directions."""
 
     def __init__(
         self,
@@ -68,18 +67,18 @@ class Aggregator:
     ) -> None:
         """
         Args:
-            config: What it is started with.
-            publisher: Where its frames go.
-            clock: Gives ns since 1970.
-            saved: The ledger that a former aggregator left, in this run or before it.
-            entries: Its journal.
+            config: Its settings.
+            publisher: Publishes its frames.
+            clock: Returns ns since the epoch.
+            saved: The ledger left by an earlier aggregator, of this run or a former one.
+            entries: That aggregator's journal.
             now: Monotonic seconds.
 
         """
         saved = saved or Saved()
         self.run = run = Run.begin(config, saved, now)
         self.notes: deque[str] = deque()
-        """What happened, for the log."""
+        """Log lines to be written."""
         self._clock = clock
         unprovable = registry.adapter(config.source).unprovable
         self.coverage = Coverage(config.markets, saved.markets, provable=not unprovable)
@@ -116,11 +115,11 @@ class Aggregator:
 
     @property
     def publisher(self) -> Publisher:
-        """Where its frames go."""
+        """Publishes its frames."""
         return self.forwarder.publisher
 
     def _begin_publishing(self) -> None:
-        """Publish under this epoch and for this chain, nothing having been published yet."""
+        """Start to publish under this epoch and for this chain."""
         epoch = self.run.config.epoch
         self.forwarder.publisher_epoch = epoch
         self.publisher.begin_anew(self.run.chain.generation)
@@ -131,15 +130,15 @@ class Aggregator:
     # ---- what a shard reports -------------------------------------------------------
 
     def report(self, report: Report, now: float) -> Answer:
-        """Take a shard's report and say where the shard stands (``id`` is the caller's to set)."""
+        """Take a shard's report and return the answer (the caller sets ``id``)."""
         session = self.sessions.setdefault(report.shard, ShardSession())
-        # Both died: what this shard's last process pushed may have died with our former one.
+        # Both died: frames pushed by the shard's last process may have died with our predecessor.
         again = _AGAIN if not session.epoch else 0
         epoch = self.run.config.epoch
         if session.is_replaced(report.epoch, fresh=report.fresh):
             return Answer(id=0, publisher_epoch=epoch, fenced=True)
         if report.epoch != session.epoch:
-            # What an older process still has on its way is fenced from here on.
+            # From here on, frames still in flight from an older process are fenced.
             session.begin(report.epoch, report.pid)
             self.coverage.fresh(report.shard)
             self.telemetry.latencies.fresh(report.shard)
@@ -163,7 +162,7 @@ class Aggregator:
         return answer
 
     def _begin_topics(self, report: Report) -> None:
-        """Let late joiners see the quiet markets too, and from where on nothing is missing."""
+        """Declare the topics of quiet markets to late joiners, and from where they are complete."""
         channels = ("gap", *(name for name in self.run.config.channels if name in _BEGUN))
         begun, replay = self.topics.begun, self.publisher.replay
         for market in report.markets:
@@ -178,7 +177,7 @@ class Aggregator:
                     replay.begin(frames.topic(channel, symbol), complete_from)
 
     def _meet_chain(self, report: Report) -> None:
-        """Learn which chain a shard collects; where it took another's place, begin again with it."""
+        """Learn which chain a shard collects; if it replaced another, start over with it."""
         chain, ours = report.chain, self.run.chain.generation
         if report.replaces == ours or (report.replaces < 0 and chain.generation > ours):
             self._begin_chain(chain, report.shard)
@@ -187,9 +186,9 @@ class Aggregator:
 
     def _begin_chain(self, chain: Chain, shard: int) -> None:
         """
-        Close the ledger of the chain that is no more, and begin one for another.
+        Close the ledger of the replaced chain, and begin one for the new chain.
 
-        Subscribers see a new publisher epoch, and in every answer the chain's generation.
+        Subscribers see a new publisher epoch, and the chain's generation in every reply.
         """
         ts = self._clock()
         blocks, gaps = self.coverage.begin_anew()
@@ -198,8 +197,8 @@ class Aggregator:
         self.handover.begin_anew()
         for session in self.sessions.values():
             session.begin_chain()
-        text = f"chain {chain.id} was replaced: it began again, and so does the ledger"
-        reason = f"the one before ended here at block {blocks.last}"
+        text = f"chain {chain.id} was replaced; the ledger starts over"
+        reason = f"the former chain ended here at block {blocks.last}"
         self.telemetry.journal.add("chain", text, ts=ts, shard=shard, reason=reason)
         self.notes.append(f"{text}; {reason}")
         self.handover.unsaved = True
@@ -208,7 +207,7 @@ class Aggregator:
     # ---- what the coordinator says --------------------------------------------------
 
     def steer(self, steering: Steering) -> None:
-        """Take the coordinator's word on where the markets belong."""
+        """Take the assignment of markets to shards from the coordinator."""
         run = self.run
         if steering.markets is not None and steering.revision > run.revision:
             run.revision = steering.revision
@@ -221,11 +220,11 @@ class Aggregator:
         self.commands.answer(steering.answers)
 
     def _enter_listings(self, steering: Steering) -> None:
-        """Enter into the journal which markets come and go."""
+        """Record in the journal which markets are added and removed."""
         before, after = self.handover.ownership.wanted, steering.assignment
         changes = (
-            ("collected from now on", after.keys() - before.keys(), after),
-            ("not collected any more", before.keys() - after.keys(), before),
+            ("collection started", after.keys() - before.keys(), after),
+            ("collection ended", before.keys() - after.keys(), before),
         )
         symbols = {m.market_id: m.symbol for m in steering.markets or ()} | self.topics.symbols
         journal, ts = self.telemetry.journal, self._clock()
@@ -235,7 +234,7 @@ class Aggregator:
                 journal.note("listing", text, ts=ts, shard=shard, symbol=symbol)
 
     def processes(self, pids: Mapping[int, int]) -> None:
-        """Take the shards' process ids, by shard: a dead one's last report is worth nothing."""
+        """Take the shards' process ids, by shard: a dead process's last report is void."""
         ownership = self.handover.ownership
         for number, session in list(self.sessions.items()):
             if session.pid and pids.get(number, 0) != session.pid:
@@ -248,19 +247,19 @@ class Aggregator:
                 self.telemetry.latencies.stop(number)
 
     def statuses(self, statuses: Mapping[str, str]) -> None:
-        """Take the markets' statuses as the chain lists them now."""
+        """Take the markets' current statuses from the chain's listing."""
         self.coverage.statuses(statuses)
         self._announce(self.topics.statuses(statuses))
 
     def _announce(self, markets: Iterable[Market]) -> None:
-        """Publish what is new about how the chain lists these markets, if that is collected."""
+        """Publish changes in how the chain lists these markets, if that channel is collected."""
         if "markets" not in self.run.config.channels:
             return
         now, publisher = self._clock(), self.publisher
         middle = frames.middle(now, now, OWN_SHARD, self.run.config.epoch)
         for number, event in self._listings.changed(markets, now):
             name = frames.topic("markets", event.symbol)
-            # It belongs to no height: nothing of the topic is ever missing.
+            # It has no height, so nothing of the topic is ever missing.
             record = Record(name, KIND_MARKETS, SNAPSHOT, 0, 0, 1, 0, now, frames.encode(event))
             publisher.add(self.topics.open(name), record, middle, number)
         publisher.flush()
@@ -268,5 +267,5 @@ class Aggregator:
     # ---- what is to outlive it ------------------------------------------------------
 
     def ledger(self) -> Saved:
-        """Return what is to be saved."""
+        """Return the state to be saved."""
         return self.run.saved(self.coverage.ledgers(), self._clock())

@@ -1,4 +1,4 @@
-"""Bind our endpoints, or say in one sentence why that cannot be done; keep them reachable."""
+"""Bind our endpoints, with one sentence on failure; keep them reachable."""
 
 import contextlib
 import errno
@@ -26,7 +26,7 @@ MAX_SUBSCRIPTION: Final = 64 << 10
 _IPC: Final = "ipc://"
 _RESERVE: Final = 16
 _SPARE: Final = 24
-"""Descriptors that readers leave to the rest of the process: files, sockets between processes."""
+"""Descriptors reserved for the rest of the process: files, sockets between processes."""
 
 
 def bind(socket: "zmq.Socket[bytes]", endpoint: str) -> None:
@@ -59,10 +59,10 @@ def _in_use(endpoint: str) -> ConfigError:
 
 def _check_path(endpoint: str) -> None:
     """
-    See that nobody listens there; libzmq takes the place of whatever is at that path.
+    Check that no process listens there; libzmq would replace whatever is at that path.
 
     Raises:
-        ConfigError: If somebody does, or if it is something else than a socket.
+        ConfigError: If a process does, or if it is not a socket.
 
     """
     path = endpoint.removeprefix(_IPC)
@@ -71,13 +71,13 @@ def _check_path(endpoint: str) -> None:
     except OSError:
         return
     if not is_socket:
-        raise ConfigError(f"{path} is no socket: remove it, or give another with --publish")
+        raise ConfigError(f"{path} is not a socket: remove it, or give another with --publish")
     with sockets.socket(sockets.AF_UNIX) as asking:
         try:
             asking.connect(path)
         except OSError as error:
             if error.errno == errno.ECONNREFUSED:
-                # Somebody who was killed left it.
+                # Left by a process that was killed.
                 return
             raise ConfigError(f"cannot listen on {endpoint}: {error.strerror}") from None
     raise _in_use(endpoint)
@@ -85,10 +85,10 @@ def _check_path(endpoint: str) -> None:
 
 def check_free(publish: Iterable[str]) -> None:
     """
-    Find out early whether frames can be published and requests answered there.
+    Check early whether the publish and request endpoints are free.
 
     Raises:
-        ConfigError: If not.
+        ConfigError: If one is not.
 
     """
     with zmq.Context() as context:
@@ -125,20 +125,20 @@ class _Bound(NamedTuple):
 
 class Endpoints:
     """
-    What an aggregator has bound, looked after once a second.
+    The endpoints that an aggregator has bound, checked once a second.
 
-    A socket's file that somebody removed, as cleaners of folders for temporary files do, is
-    made again. While readers have taken nearly all the descriptors that the process may have,
-    no further ones are let in: the process itself would fail for want of one.
+    A socket file that was removed, for example by a cleaner of temporary folders, is created
+    again. If readers have taken nearly all the descriptors of the process, no more are admitted:
+    otherwise the process itself would fail to open files.
     """
 
     def __init__(self) -> None:
         self._bound: list[_Bound] = []
         self._unbound: list[_Bound] = []
-        """To be bound again: libzmq removes the file of an endpoint some time after the unbind."""
+        """To be bound again: libzmq removes an endpoint's file some time after the unbind."""
         self._is_full = False
         self._reserve = _take_reserve()
-        """Given back when there is nothing else left, so that the process itself works on."""
+        """A reserve of descriptors, released when no others are left."""
 
     def bind(
         self,
@@ -149,7 +149,7 @@ class Endpoints:
         prepare: Prepare | None = None,
     ) -> None:
         """
-        Bind a socket, its folder made if it is gone.
+        Bind a socket; create its folder if it is missing.
 
         Raises:
             ConfigError: If the endpoint is in use or cannot be listened on.
@@ -163,18 +163,18 @@ class Endpoints:
             prepare(socket)
         bind(socket, endpoint)
         if endpoint.startswith(_IPC) and not is_public:
-            # The folder admits only us; whoever mounts or copies it changes nothing of that.
+            # Only our user can enter the folder, whoever mounts or copies it.
             os.chmod(endpoint.removeprefix(_IPC), 0o600)
         self._bound.append(_Bound(socket, endpoint, is_public, prepare))
 
     def look(self) -> None:
-        """Make again what is gone, and let readers in or not."""
+        """Restore missing endpoints; admit readers or not."""
         self._count()
         waiting, self._unbound = self._unbound, []
         for bound in waiting:
             self._bind_again(bound)
         for bound in [b for b in self._bound if _is_gone(b.endpoint)]:
-            log.warning("somebody removed the socket of %s; making it again", bound.endpoint)
+            log.warning("the socket file of %s was removed; creating it again", bound.endpoint)
             self._unbind(bound)
 
     def _count(self) -> None:

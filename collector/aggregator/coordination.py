@@ -1,8 +1,7 @@
 """
-What the coordinator and the aggregator say to each other, some times a second.
+The messages between coordinator and aggregator, several times a second.
 
-The coordinator is the one that asks (request ``processes``): a `Direction` goes to the
-aggregator, a `Standing` comes back. Pure.
+The coordinator sends a `Direction` (request ``processes``) and receives a `Standing`. Pure.
 """
 
 from typing import Any
@@ -15,16 +14,16 @@ from collector.settings.parts import Steering
 
 
 class Direction(msgspec.Struct, kw_only=True):
-    """What there is to be, as the coordinator knows it."""
+    """The desired state, from the coordinator."""
 
     processes: list[ProcessRow] = []
-    """All of them, the coordinator first."""
+    """All processes, the coordinator first."""
     recorder: Recorder | None = None
-    """How the recorder stands; None without one."""
+    """State of the recorder; None without one."""
     statuses: dict[str, str] = {}
     """The markets' statuses as the chain lists them, by market id."""
     steering: Steering | None = None
-    """Where the markets belong."""
+    """The assignment of markets to shards."""
 
 
 class PendingCommand(msgspec.Struct, frozen=True):
@@ -32,17 +31,17 @@ class PendingCommand(msgspec.Struct, frozen=True):
 
     token: str
     fields: dict[str, Any]
-    """As its client gave them; nothing has checked them yet."""
+    """As its client sent them, unchecked."""
 
 
 class Standing(msgspec.Struct, kw_only=True):
-    """How far the aggregator is."""
+    """How far the aggregator has carried out the desired state."""
 
     revision: int
-    """Of the assignment that it has."""
+    """Revision of the assignment that it has."""
     unsettled: list[str]
-    """Ids of markets that are not where they belong yet."""
+    """Ids of markets that are not on their assigned shard yet."""
     loads: dict[int, int]
-    """By shard, the markets that it owns or is wanted for."""
+    """Per shard, the number of markets that it owns or is assigned."""
     commands: list[PendingCommand]
     status: Summary

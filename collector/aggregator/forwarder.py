@@ -7,9 +7,9 @@ The data path: batches in from every shard, frames out to every subscriber.
                                              │ no
                                              └──► held for the handover (handover.py)
 
-It reads the records' headers and leaves the events as they are. Only gaps are decoded, which
-the coverage counts, and trades that are told apart by their ids. Pure: the publisher's socket
-and the clock come in as arguments.
+It reads the records' headers and leaves the events encoded. Only two kinds are decoded: gaps, for
+the coverage, and trades that are identified by id. Pure: the publisher's socket and the clock are
+passed as arguments.
 """
 
 from collections.abc import Callable, Mapping
@@ -52,14 +52,14 @@ class Forwarder:
         latencies: Latencies,
         clock: Callable[[], int],
     ) -> None:
-        """``clock`` gives ns since 1970."""
+        """``clock`` returns ns since the epoch."""
         self.publisher = publisher
         self.publisher_epoch = 0
-        """Batches for another one are refused."""
+        """Batches for other epochs are refused."""
         self.duplicates = 0
-        """Frames that were published before, or that another shard's stand for."""
+        """Frames published before, or superseded by another shard's."""
         self.fenced = 0
-        """Frames refused: of an older process of a shard, or meant for another aggregator."""
+        """Frames refused: from an older process of a shard, or for another aggregator."""
         self._topics = topics
         self._sessions = sessions
         self._handover = handover
@@ -104,7 +104,7 @@ class Forwarder:
             if owner != shard and owner != UNOWNED:
                 self._hold_back(topic, record, header, sequence)
             elif (
-                # Nearly all of what comes: the next change of a book.
+                # The common case: a book's next change.
                 record.kind == KIND_BOOK
                 and record.sequence > topic.sequence
                 and record.height >= topic.began_at
@@ -119,9 +119,9 @@ class Forwarder:
     def _forward(
         self, topic: TopicState, record: Record, shard: int, sequence: int, middle: bytes
     ) -> None:
-        """Publish a frame of the shard that owns its market, unless it was published before."""
+        """Publish a frame from the shard that owns its market, unless it was published before."""
         if record.flags & KEYFRAME:
-            # For late joiners; it stands for all that was published up to now.
+            # For late joiners; it includes everything published up to now.
             if stands_for(topic, record):
                 self.publisher.keep(topic, record, middle, sequence)
             return
@@ -140,19 +140,19 @@ class Forwarder:
     def _hold_back(
         self, topic: TopicState, record: Record, header: BatchHeader, sequence: int
     ) -> None:
-        """Take a frame of a shard that does not own its market."""
+        """Take a frame from a shard that does not own its market."""
         if not self._handover.hold_back(topic.market_id, record, header, sequence):
             self.duplicates += 1
 
     def account(self, session: ShardSession) -> None:
-        """Take a shard's ledgers once all frames made before its report are here."""
+        """Apply a shard's ledgers once all frames made before its report have arrived."""
         report = session.account()
         if report is not None:
             self._coverage.account(report)
             self._change_hands(report)
 
     def _change_hands(self, report: Report) -> None:
-        """Publish what is let through where a market changes hands, or is collected no more."""
+        """Publish the frames released by handovers and by markets that are no longer collected."""
         now = self._clock()
         for record, header, sequence in self._handover.change_hands(report, now):
             topic = self._topics.open(record.topic)

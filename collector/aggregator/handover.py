@@ -1,19 +1,19 @@
 """
-How a market changes hands without a frame lost or doubled.
+How a market moves to another shard without a frame lost or duplicated.
 
-A market that is wanted of another shard than its owner is collected by both: the wanted shard
-joins it, and what it sends is held back here. It becomes the owner as soon as nothing is
-missing between the two:
+If a market is assigned to a shard other than its owner, both collect it. The new shard joins it,
+and its frames are held back here. It becomes the owner as soon as nothing is missing between the
+two:
 
-* it is live, from height F on, so all of its frames from F on are held here;
+* it is live from height F on, so all of its frames from F on are held here;
 * the owner is live, and everything before F is accounted for;
-* the owner's book has reached the sequence at which the newcomer's began.
+* the owner's book has reached the sequence at which the new shard's book began.
 
-From there the newcomer's frames are a contiguous continuation. Those held are published, and
-what the former owner has published of them is dropped by height and sequence as ever. The
-former owner's frames are refused from then on, and its next assignment takes the market away.
-Any process may die at any instant of this: the owner's successor takes up where it was, the
-newcomer's joins again.
+From there the new shard's frames are a contiguous continuation. The held ones are published;
+those that the former owner has already published are dropped by height and sequence, as always.
+From then on the former owner's frames are refused, and its next assignment removes the market.
+Any process may die at any moment: the owner's successor resumes where it was, the new shard's
+successor joins again.
 
 Pure: no I/O, no clock.
 """
@@ -41,15 +41,14 @@ from shards.protocol.frames import (
 from shards.protocol.settings import Market
 
 _HELD_BYTES: Final = 4 << 20
-"""Of one market, on its way to another shard. Beyond, all that is held is dropped, and the
-owner has to come that far itself."""
-
+"""Limit per market in handover. Beyond it all held frames are dropped, and the owner itself has
+to reach that point."""
 Held: TypeAlias = tuple[Record, BatchHeader, int]
 """A frame, its batch, its frame sequence."""
 
 
 class Join:
-    """A market that its wanted shard has, but does not own yet."""
+    """A market that its assigned shard collects but does not own yet."""
 
     __slots__ = ("bytes", "has_joined", "height", "held", "sequence", "shard", "through")
 
@@ -61,12 +60,12 @@ class Join:
         self.through = refused.height if refused is not None else 0
         """Height that the owner has to reach."""
         self.sequence = refused.sequence if refused is not None else -1
-        """The same of the book; -1 while nothing of the newcomer's book is here."""
+        """Book sequence that the owner has to reach; -1 until the new shard has sent a book."""
         self.height = refused.book_height if refused is not None else 0
-        """Of the newest book frame held."""
+        """Height of the newest book frame held."""
 
     def hold(self, record: Record, header: BatchHeader, sequence: int) -> None:
-        """Keep one frame for the moment when the newcomer owns the market."""
+        """Hold one frame until the new shard owns the market."""
         if record.kind == KIND_BOOK:
             if record.flags & SNAPSHOT:
                 # A snapshot hides the changes before it, so the owner must reach its sequence.
@@ -91,7 +90,7 @@ class Join:
 
 
 class Refused:
-    """How far the frames of one market go that a shard has sent in vain."""
+    """How far the refused frames of one market and shard go."""
 
     __slots__ = ("book_height", "height", "sequence")
 
@@ -101,7 +100,7 @@ class Refused:
         self.book_height = 0
 
     def add(self, record: Record) -> None:
-        """Refuse one more."""
+        """Refuse one more frame."""
         self.height = max(self.height, record.height)
         if record.kind == KIND_BOOK:
             again = began_again(record, self.sequence, self.book_height)
@@ -110,13 +109,13 @@ class Refused:
 
 
 def began_again(record: Record, sequence: int, height: int) -> bool:
-    """Say whether a whole book shows that its sequence began again after this one."""
+    """Return whether a snapshot shows that the book's sequence restarted after this one."""
     is_whole = bool(record.flags & SNAPSHOT)
     return is_whole and record.sequence < sequence and record.height > height > 0
 
 
 class Handover:
-    """The markets on their way from one shard to another."""
+    """The markets in handover from one shard to another."""
 
     def __init__(
         self,
@@ -130,19 +129,19 @@ class Handover:
         self.joins: dict[str, Join] = {}
         """By market id."""
         self.unsaved = False
-        """Whether owners changed since the ledger was saved."""
+        """Whether owners have changed since the ledger was saved."""
         self._coverage = coverage
         self._topics = topics
         self._sessions = sessions
         self._journal = journal
         self._refused: dict[tuple[str, int], Refused] = {}
-        """By market and shard. Should the shard be wanted again before it has let go, then the
-        owner has to come as far as this."""
+        """By market and shard. If the shard is assigned the market again before it has released it, the
+        owner has to reach this point."""
 
     # ---- what begins and ends one ---------------------------------------------------
 
     def want(self, markets: Iterable[Market], wanted: Mapping[str, int]) -> None:
-        """Take the whole assignment: begin the handovers that it asks for, give up the others."""
+        """Take the whole assignment: begin its handovers, give up all others."""
         self.ownership.want(markets, wanted)
         moving = self.ownership.moving()
         for market_id, join in list(self.joins.items()):
@@ -156,7 +155,7 @@ class Handover:
         self._topics.own_all()
 
     def fresh(self, shard: int) -> None:
-        """A new process has this shard: what its former one sent of its joins is worth nothing."""
+        """A new process has this shard: frames held from its predecessor are void."""
         for market_id, join in self.joins.items():
             if join.shard == shard:
                 self.joins[market_id] = Join(shard)
@@ -164,14 +163,14 @@ class Handover:
             del self._refused[key]
 
     def begin_anew(self) -> None:
-        """Another chain: what is held of joins is worth nothing, they begin again."""
+        """The chain was replaced: discard all held frames; the handovers begin again."""
         self.joins = {market_id: Join(join.shard) for market_id, join in self.joins.items()}
         self._refused.clear()
 
     # ---- what the shards send -------------------------------------------------------
 
     def hold_back(self, market_id: str, record: Record, header: BatchHeader, sequence: int) -> bool:
-        """Take a frame of a shard that does not own the market; say whether it may be needed."""
+        """Take a frame from a shard that does not own the market; return whether it may be needed."""
         join = self.joins.get(market_id)
         if join is not None and join.shard == header.shard:
             join.hold(record, header, sequence)
@@ -183,15 +182,15 @@ class Handover:
         self._refused.setdefault((market_id, shard), Refused()).add(record)
 
     def joined(self, report: Report) -> None:
-        """Note from which height on everything of a newcomer's market is here or will come."""
+        """Note the height from which all of the new shard's frames are held or will arrive."""
         if not self.joins or not self.ownership.is_current(report.shard, report.assignment):
-            # It may still have to let go of what it has, and to join again.
+            # It may still have to release the market, and to join it again.
             return
         for market in report.markets:
             join = self.joins.get(market.market_id)
             if join is not None and join.shard == report.shard and market.first:
                 if not join.has_joined:
-                    # After a restart of ours it sends again what it has kept, no more.
+                    # After our restart it sends again only what it has kept.
                     join.through = max(join.through, market.first - 1, report.kept_from - 1)
                     join.has_joined = True
                 for _, last in market.missing:
@@ -201,10 +200,10 @@ class Handover:
 
     def change_hands(self, report: Report, ts: int) -> Iterator[Held]:
         """
-        Hand over what is ready for it, and end what is collected no more.
+        Complete the handovers that are ready, and end the collection of removed markets.
 
-        Called when a shard's report is accounted for. Each frame that is yielded has to be
-        published before the next one is asked for; ``ts`` is ns since 1970.
+        Call it when a shard's report is accounted for. Publish each yielded frame before
+        requesting the next; ``ts`` is ns since the epoch.
         """
         for market_id in self.ownership.left(report):
             yield from self._end(market_id, self._sessions[report.shard], ts)
@@ -213,10 +212,10 @@ class Handover:
                 yield from self._hand_over(market_id, join, ts)
 
     def _is_ready(self, market_id: str, join: Join) -> bool:
-        """Say whether a market can change hands, by the accounted reports of both shards."""
+        """Return whether a handover is ready, by the accounted reports of both shards."""
         owner = self._sessions.get(self._coverage.owner(market_id))
         newcomer = self._sessions.get(join.shard)
-        # The first report after a restart of ours may be older than the frames it counts.
+        # The first report after our restart may be older than the frames it counts.
         if not owner or not newcomer or min(owner.accounts, newcomer.accounts) < 2:
             return False
         if not self.ownership.is_current(join.shard, newcomer.assignment):
@@ -225,8 +224,8 @@ class Handover:
         if before is None or after is None:
             return False
         published = self._topics.book_sequence(market_id)
-        # A shard that never let go sends nothing of a book that does not change: it stands
-        # where it stood, for all frames made before the report are here.
+        # A shard that never released the market sends nothing while the book does not change: its
+        # position is unchanged, because all frames made before the report are here.
         began = join.sequence if join.sequence >= 0 else after.sequence
         return (
             (before.state, after.state) == ("live", "live")
@@ -257,18 +256,18 @@ class Handover:
         )
 
     def _is_stale(self, record: Record) -> bool:
-        """Say whether this is a whole book that what was published includes already."""
+        """Return whether this is a snapshot that the published frames already include."""
         if record.kind != KIND_BOOK or not record.flags & SNAPSHOT:
             return False
         topic = self._topics.by_name.get(record.topic)
         return topic is not None and record.sequence <= topic.sequence
 
     def _end(self, market_id: str, session: ShardSession, ts: int) -> Iterator[Held]:
-        """Announce that no later block comes: a gap, which stays open until the market is back."""
+        """Announce that no more blocks follow: a gap, which stays open until the market is back."""
         state = self._coverage.states[market_id]
         if state.first:
             ts = max(ts, state.gaps.newest + 1)
-            first, detail = state.last + 1, "not collected any more"
+            first, detail = state.last + 1, "collection ended"
             gap = Gap(market_id, ts, "open", "removed", first, 0, ts, detail)
             name = frames.topic("gap", self._coverage.symbol(market_id))
             event = frames.encode(gap)
@@ -282,5 +281,5 @@ class Handover:
         self.unsaved = True
 
     def unsettled(self) -> list[str]:
-        """Return the markets that are not where they are wanted yet, or have not joined."""
+        """Return the markets that are not on their assigned shard yet, or have not joined."""
         return [*self.joins, *self.ownership.leaving, *self.ownership.not_live()]

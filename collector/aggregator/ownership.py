@@ -1,9 +1,8 @@
 """
-Who owns each market, who is wanted for it, and what each shard has to collect for that.
+Which shard owns each market, which one it is assigned to, and what each shard must collect.
 
-The coordinator says which shard is *wanted* for each market. A market without an owner gets
-the wanted shard at once. From one owner to another it changes hands by a handover
-(handover.py). Pure: no I/O, no clock.
+The coordinator *assigns* each market to a shard. A market without an owner gets that shard at
+once; a change of owner takes a handover (handover.py). Pure: no I/O, no clock.
 """
 
 from collections.abc import Iterable, Mapping
@@ -15,13 +14,13 @@ from shards.protocol.settings import Market
 
 
 class Ownership:
-    """The owners of all markets, kept in the coverage's states, and where they are to go."""
+    """The owners of all markets (kept in the coverage's states) and their assigned shards."""
 
     def __init__(self, coverage: Coverage, *, version: int, resume_within: int) -> None:
         """
         Args:
-            version: Greater than that of any assignment given out before.
-            resume_within: Blocks after which a market that comes back begins anew.
+            version: Greater than the version of any earlier assignment.
+            resume_within: Blocks after which a returning market starts over instead of resuming.
 
         """
         self._coverage = coverage
@@ -30,16 +29,16 @@ class Ownership:
         self._assignments: dict[int, Assignment] = {}
         self._markets: dict[str, Market] = {}
         self.wanted: dict[str, int] = {}
-        """The shard of each market, by market id."""
+        """The assigned shard of each market, by market id."""
         self.arriving: set[str] = set()
-        """Markets that were given to a shard while running and have not become live since."""
+        """Markets assigned while running that have not become live since."""
         self.leaving: set[str] = set()
-        """Markets that are not wanted any more, and whose owner still collects them."""
+        """Markets no longer assigned, whose owner still collects them."""
 
     # ---- what the coordinator wants -------------------------------------------------
 
     def want(self, markets: Iterable[Market], wanted: Mapping[str, int]) -> None:
-        """Take the whole assignment; markets without a shard are known, but not collected."""
+        """Take the whole assignment; markets without a shard are known but not collected."""
         coverage = self._coverage
         self._markets = {market.market_id: market for market in markets}
         self.wanted = {m: shard for m, shard in wanted.items() if m in self._markets}
@@ -62,13 +61,13 @@ class Ownership:
             self.arriving.add(market_id)
 
     def _forget(self, market_id: str) -> None:
-        """Collect it no more; if it is not even listed any more, it need not be shown."""
+        """Stop collecting it; if it is no longer listed either, it is not shown."""
         self._coverage.disown(market_id)
         if market_id not in self._markets:
             self._coverage.remove(market_id)
 
     def moving(self) -> dict[str, int]:
-        """Return the markets that are wanted of another shard than their owner, and that shard."""
+        """Return the markets whose assigned shard is not their owner, and that shard."""
         states = self._coverage.states
         return {
             market_id: shard
@@ -79,7 +78,7 @@ class Ownership:
     # ---- what a shard has to collect ------------------------------------------------
 
     def assign(self, shard: int) -> None:
-        """Note what a shard has to collect: what it owns, and what it is wanted for."""
+        """Update a shard's assignment: the markets that it owns or is assigned."""
         states = self._coverage.states
         markets = [
             self._markets[market_id]
@@ -92,19 +91,19 @@ class Ownership:
             self._assignments[shard] = Assignment(self._version, markets)
 
     def assignment(self, report: Report) -> Assignment | None:
-        """Return what a shard has to collect, if its report does not say that it does."""
+        """Return a shard's assignment, unless its report shows that it has it."""
         assignment = self._assignments.get(report.shard)
         if assignment is None or (assignment.version == report.assignment and not report.fresh):
             return None
         return assignment
 
     def is_current(self, shard: int, version: int) -> bool:
-        """Say whether a shard that reports this version has carried out its assignment."""
+        """Return whether a shard that reports this version has applied its current assignment."""
         assignment = self._assignments.get(shard)
         return assignment is not None and assignment.version == version
 
     def resume_points(self, shard: int, *, again: int = 0) -> dict[str, ResumePoint]:
-        """Say where a shard takes up the markets that it owns."""
+        """Return where a shard resumes the markets that it owns."""
         states = self._coverage.states
         owned = [
             market_id for market_id, state in states.items() if state.shard in (shard, UNOWNED)
@@ -114,25 +113,25 @@ class Ownership:
     # ---- what a shard lets go -------------------------------------------------------
 
     def left(self, report: Report) -> list[str]:
-        """Return the markets that a shard, by its report, collects no more; they have no owner."""
+        """Return the markets that a shard's report no longer contains; they now have no owner."""
         if not self.leaving or not self.is_current(report.shard, report.assignment):
             return []
         states = self._coverage.states
         return [market_id for market_id in self.leaving if states[market_id].shard == report.shard]
 
     def end(self, market_id: str) -> None:
-        """Take note that a market is collected no more."""
+        """Note that a market is no longer collected."""
         self.leaving.discard(market_id)
         self._forget(market_id)
 
     def stop(self, shard: int) -> None:
-        """Forget a shard that is gone for good."""
+        """Forget a shard that has been stopped for good."""
         self._assignments.pop(shard, None)
 
     # ---- what is known --------------------------------------------------------------
 
     def not_live(self) -> set[str]:
-        """Return the markets given to a shard while running that have not become live yet."""
+        """Return the markets assigned while running that have not become live yet."""
         states = self._coverage.states
         self.arriving = {
             market_id
@@ -142,5 +141,5 @@ class Ownership:
         return self.arriving
 
     def loads(self) -> dict[int, int]:
-        """Count, per shard, the markets that it owns or is wanted for."""
+        """Return, per shard, the number of markets that it owns or is assigned."""
         return {shard: len(found.markets) for shard, found in self._assignments.items()}

@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 
 _NO_OPTIONS: Final[Mapping[str, int]] = {}
 _BATCHES: Final = 64
-"""Batches taken in one go, so that requests and timers get their turn."""
+"""Batches taken at once, so that requests and timers get their turn."""
 
 
 class Server:
@@ -68,7 +68,7 @@ class Server:
         self.processes = Processes()
 
     def _open(self, config: AggregatorConfig) -> None:
-        """Open every socket; readers' are behind the gate, our own are files of ours."""
+        """Open every socket; those for readers are behind the gate, our own are private files."""
         own = (config.own,) if config.own else ()
         self._pull = self._socket(zmq.PULL, own=(config.pull,), options={"RCVHWM": 1_000})
         self._publisher = self._context.socket(zmq.XPUB)
@@ -133,7 +133,7 @@ class Server:
             self._endpoints.bind(socket, endpoint, is_public=True, prepare=asking)
 
     async def run(self) -> None:
-        """Serve until told to stop."""
+        """Serve until asked to stop."""
         loop = asyncio.get_running_loop()
         readers: tuple[tuple[zmq.Socket[bytes], Callable[[], None]], ...] = (
             (self._pull, self._drain_pull),
@@ -145,7 +145,7 @@ class Server:
         )
         for socket, drain in readers:
             loop.add_reader(socket.FD, drain)
-        # A send on a socket may eat the edge that its descriptor would have shown.
+        # A send on a socket can consume the edge that its descriptor would have signalled.
         self._life.each_beat += [drain for _, drain in readers]
         child.settle_heap()
         try:
@@ -163,7 +163,7 @@ class Server:
             self._context.destroy(linger=500)
 
     def _drain_pull(self) -> None:
-        """Take what is there; the descriptor tells of changes only, so look again ourselves."""
+        """Take all batches; the descriptor signals changes only, so check again ourselves."""
         receive = self._pull.recv
         for _ in range(_BATCHES):
             try:
@@ -189,9 +189,9 @@ class Server:
             while self.aggregator.notes:
                 log.warning("%s", self.aggregator.notes.popleft())
             if self.aggregator.handover.unsaved:
-                # Who owns what must outlive us before anybody acts on it.
+                # Ownership must be saved before any process acts on it.
                 self._save_ledger()
-            # Refused if the asker is gone or does not read: it will ask again.
+            # Refused if the client is gone or does not read; it will repeat the request.
             with contextlib.suppress(zmq.ZMQError):
                 door.send_multipart([sender, *reply], zmq.NOBLOCK)
                 if asker is not None:
@@ -231,8 +231,8 @@ class Server:
 
 def _say(taken_up: TakenUp, replayed: int) -> None:
     log.info(
-        "taking up what another run left: %d markets, accounted for through block %d to %d, "
-        "saved %.0f s ago; what came since is replayed, up to %d blocks",
+        "resuming the state of another run: %d markets, accounted for through block %d to %d, "
+        "saved %.0f s ago; up to %d blocks since then are replayed",
         taken_up.markets,
         taken_up.lowest,
         taken_up.highest,
@@ -242,12 +242,12 @@ def _say(taken_up: TakenUp, replayed: int) -> None:
 
 
 async def serve(config: AggregatorConfig, life: Life) -> None:
-    """Run the aggregator until told to stop."""
+    """Run the aggregator until asked to stop."""
     await Server(config, life).run()
 
 
 def main(config: AggregatorConfig, heartbeat: Heartbeat) -> None:
-    """Be the aggregator's process: entry point of the spawned child."""
+    """Run the aggregator's process: entry point of the spawned child."""
     try:
         child.run(
             "aggregator",
@@ -258,5 +258,5 @@ def main(config: AggregatorConfig, heartbeat: Heartbeat) -> None:
         )
     finally:
         if parent.is_gone():
-            # Nobody else is left to remove it.
+            # No other process is left to remove it.
             shutil.rmtree(config.folder, ignore_errors=True)

@@ -1,10 +1,9 @@
 """
-Frames on their way out: assembled, remembered for late joiners, sent in bursts.
+Publishing: frames are assembled, kept for late joiners, and sent in bursts.
 
-libzmq wakes its own thread for a message that comes while that thread sleeps, and what it
-finds it gives to the kernel at once. Frames that are sent one right after the other share
-both; frames that are made in between each pay for them. Pure but for the socket's ``send``,
-which comes in as an argument.
+Sending to libzmq wakes its I/O thread if that sleeps, and the thread gives the kernel at once what
+it finds. Frames sent in immediate succession share both costs; frames sent as they are made pay
+for each. Pure except for the socket's ``send``, which is passed as an argument.
 """
 
 from typing import Final, Protocol
@@ -15,9 +14,9 @@ from shards.protocol import frames
 from shards.protocol.frames import SNAPSHOT, BatchHeader, Record
 
 SNDMORE: Final = 2
-"""What zmq calls SNDMORE: another part of the message follows."""
+"""The value of zmq.SNDMORE: another message part follows."""
 _BURST: Final = 16
-"""Frames that may wait for each other: what making them takes, a tenth of a millisecond."""
+"""Frames per burst: the first waits for the last about 0.1 ms."""
 
 
 class Send(Protocol):
@@ -29,7 +28,7 @@ class Send(Protocol):
 
 
 class Publisher:
-    """Publishes frames, and remembers the newest of each topic."""
+    """Publishes frames, and keeps the newest of each topic."""
 
     def __init__(self, send: Send) -> None:
         self.published = 0
@@ -38,10 +37,10 @@ class Publisher:
         self.replay = _replay_buffer(0)
         """The newest frames, for late joiners."""
         self._ready: list[tuple[bytes, bytes]] = []
-        """Topics and bodies of the burst."""
+        """Topics and bodies of the current burst."""
 
     def begin_anew(self, generation: int) -> None:
-        """Remember nothing of what was published before: another chain begins."""
+        """Discard all kept frames: another chain begins."""
         self.replay = _replay_buffer(generation)
 
     def add(self, topic: TopicState, record: Record, middle: bytes, sequence: int) -> None:
@@ -64,15 +63,15 @@ class Publisher:
         send = self._send
         ready = self._ready
         for topic, body in ready:
-            # XPUB never blocks: a subscriber whose queue is full loses this frame, alone,
-            # and sees it by the topic sequence.
+            # XPUB never blocks: only a subscriber whose queue is full loses this frame,
+            # and detects that by the topic sequence.
             send(topic, SNDMORE)
             send(body)
         self.published += len(ready)
         ready.clear()
 
     def keep(self, topic: TopicState, record: Record, middle: bytes, sequence: int) -> None:
-        """Remember a record that is not published: a keyframe, for late joiners."""
+        """Keep a record for late joiners without publishing it: a keyframe."""
         number = topic.topic_sequence
         body = frames.assemble(topic.head, number, middle, sequence) + record.event
         self.replay.add(record.topic, number, record.height, body, published=False, whole=True)
@@ -85,5 +84,5 @@ def _replay_buffer(generation: int) -> ReplayBuffer:
 
 
 def middle_of(header: BatchHeader, ts_pub: int) -> bytes:
-    """Pack what the frames of one batch share."""
+    """Pack the part that the frames of one batch share."""
     return frames.middle(ts_pub, header.ts_push, header.shard, header.epoch)

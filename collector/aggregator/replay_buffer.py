@@ -1,12 +1,11 @@
 """
-What the aggregator remembers of its topics, for those who come late or lost something.
+The replay buffer: the newest frames of every topic, for late joiners and for resends.
 
-Per topic the newest frames are kept, in order: published ones, and between them the
-book's keyframes (whole books that were not published). A keyframe carries the
-``topic_sequence`` of the last delta that it includes. Two bounds hold: frames per topic
-at every `add`, bytes of everything whenever they are exceeded by an eighth or less; then
-the topics with the most bytes give up their oldest frames first. The last frame that a
-book can be built from stays.
+Per topic the newest frames are kept in order: published ones, and in between the book's keyframes
+(whole books that were not published). A keyframe carries the ``topic_sequence`` of the last delta
+that it includes. There are two limits: frames per topic, enforced by each `add`, and bytes in
+total, enforced when they are exceeded. Then the topics with the most bytes lose their oldest frames
+first. The newest frame from which a book can be built is kept.
 
 Pure: no I/O, no clock. `answer` speaks the request protocol of docs/wire-format.md.
 """
@@ -25,7 +24,7 @@ _Kept: TypeAlias = tuple[int, int, bytes, bool, bool]
 
 
 class KeptTopic:
-    """The frames of one topic; `base` is the newest whole book that left them."""
+    """The frames of one topic; `base` is the newest whole book that was dropped from them."""
 
     __slots__ = ("base", "bytes", "frames", "from_height", "last", "whole")
 
@@ -39,13 +38,13 @@ class KeptTopic:
         """The newest whole book's topic_sequence, -1 without one."""
 
     def drop_oldest(self) -> int:
-        """Give up the oldest frame, keep it as base if it is a whole book; say the bytes freed."""
+        """Drop the oldest frame, keep it as base if it is a whole book; return the bytes freed."""
         oldest = self.frames.popleft()
         topic_sequence, height, body, published, whole = oldest
         if published and height >= self.from_height:
             self.from_height = height + 1
         if not whole and self.base is None:
-            # Nearly all of them.
+            # The common case.
             self.bytes -= len(body)
             return len(body)
         before = self.bytes
@@ -59,14 +58,14 @@ class KeptTopic:
         return before - self.bytes
 
     def drop_base(self, base: _Kept) -> None:
-        """Give up the base: its next delta has gone, no book can be built from it."""
+        """Drop the base: its next delta is gone, so that no book can be built from it."""
         self.bytes -= len(base[2])
         if self.whole == base[0]:
             self.whole = -1
         self.base = None
 
     def after(self, position: int) -> list[bytes]:
-        """Published bodies beyond a position."""
+        """Return the published bodies after a position."""
         return [body for sequence, _, body, sent, _ in self.frames if sent and sequence > position]
 
     def reaches(self, position: int) -> bool:
@@ -74,14 +73,14 @@ class KeptTopic:
         return position >= self.last - sum(sent for _, _, _, sent, _ in self.frames)
 
     def current_book(self) -> list[bytes]:
-        """The newest whole book and what was published after it; nothing without one."""
+        """Return the newest whole book and what was published after it; empty without one."""
         for sequence, _, body, _, whole in reversed(self.frames):
             if whole:
                 return [body, *self.after(sequence)]
         return [] if self.base is None else [self.base[2], *self.after(self.base[0])]
 
     def everything(self) -> list[bytes]:
-        """All published frames, and in its place the oldest whole book."""
+        """Return all published frames, with the oldest whole book in its place."""
         if self.base is not None:
             return [self.base[2], *self.after(0)]
         bodies: list[bytes] = []
@@ -109,7 +108,7 @@ class ReplayBuffer:
         """
         Declare a topic before its first frame, complete from a height on, if it is new.
 
-        Without it a topic counts as complete from the height of its first frame.
+        Otherwise a topic counts as complete from the height of its first frame.
         """
         kept = self._topics.get(topic)
         if kept is None:
@@ -127,7 +126,7 @@ class ReplayBuffer:
         whole: bool = False,
     ) -> None:
         """
-        Remember a frame; its topic's must be added in order.
+        Keep a frame; a topic's frames must be added in order.
 
         Args:
             published: False for a keyframe: then `topic_sequence` is the topic's last.
@@ -145,7 +144,7 @@ class ReplayBuffer:
         published: bool,
         whole: bool,
     ) -> None:
-        """Do what `add` does, for a topic that is at hand: once a frame, on the data path."""
+        """Like `add`, for a topic already looked up: called once per frame, on the data path."""
         frames = kept.frames
         frames.append((topic_sequence, height, body, published, whole))
         size = len(body)
@@ -206,10 +205,10 @@ class ReplayBuffer:
         return [_encode(reply), *bodies]
 
     def _evict(self) -> None:
-        """Bring the bytes down by an eighth, so that this is rare."""
+        """Reduce the bytes by an eighth, so that this is rare."""
         target = self._total_bytes - self._total_bytes // 8
         largest = sorted(self._topics.values(), key=lambda kept: kept.bytes, reverse=True)
-        # First what costs nobody a book; then deltas that follow a topic's last whole one.
+        # First drop what no book needs; then deltas after a topic's last whole book.
         for spare_book in (True, False):
             for kept in largest:
                 floor = kept.bytes // 2
@@ -217,7 +216,7 @@ class ReplayBuffer:
                     if spare_book and kept.frames[0][0] > kept.whole >= 0:
                         break
                     self.bytes -= kept.drop_oldest()
-        # Where even that is not enough, try again only after as much more has come.
+        # If even that is not enough, try again only after as much again has been added.
         self._evict_beyond = max(self._total_bytes, self.bytes + self._total_bytes // 8)
 
 
@@ -234,7 +233,7 @@ class _ReplayRequest(msgspec.Struct, tag_field="ask", tag="replay"):
 
 
 def _choose(kept: KeptTopic, wanted: _ReplayRequest, publisher_epoch: int) -> list[bytes]:
-    """Choose what to send: what followed, the book as it stands, or all there is."""
+    """Return the frames to send: what followed, the current book, or everything."""
     if wanted.publisher_epoch == publisher_epoch and kept.reaches(wanted.after):
         return kept.after(wanted.after)
     if wanted.publisher_epoch == 0:

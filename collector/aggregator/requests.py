@@ -1,10 +1,10 @@
 """
 Answer requests: one part in, a MessagePack map with ``ask`` and ``id``.
 
-There are three doors, and what is answered depends on the door (`Role`): the public endpoints
-answer readers, the admin endpoint also takes admin commands, and the control endpoint also
-takes what the collector's own processes say. Requests are foreign bytes: whatever comes,
-the reply is a sentence and the process goes on.
+There are three kinds of endpoints (`Role`): the public endpoints answer readers, the admin endpoint
+also takes admin commands, and the control endpoint also takes messages from the collector's own
+processes. Requests are foreign bytes: whatever arrives, the reply is a sentence and the process
+continues.
 
 ===============  ==========================  ==============================================
 ask              who asks                    answer
@@ -14,11 +14,11 @@ ask              who asks                    answer
 ``replay``       subscribers                 frames of one topic (replay_buffer.py)
 ``status``       ``collector status``        the summary (status/summary.py)
 ``markets``      ``collector markets``       every market with its state
-``grid``         views                       of every market, what a grid of them shows
-``events``       views                       what happened after entry ``after`` (journal.py)
-``history``      views                       how it stood since ``since`` (time_series.py)
-``metrics``      the HTTP server             everything to make metrics of (metrics_snapshot.py)
-``order``        ``collector add``, …        how far the order has got; admin endpoint only
+``grid``         views                       the columns of every market that a grid shows
+``events``       views                       journal entries after ``after`` (journal.py)
+``history``      views                       time series since ``since`` (time_series.py)
+``metrics``      the HTTP server             everything needed for metrics (metrics_snapshot.py)
+``order``        ``collector add``, …        progress of the command; admin endpoint only
 ``processes``    the coordinator             the summary, and what steering needs; takes names,
                                              pids and restarts, and where markets belong;
                                              control endpoint only, like ``report``
@@ -52,7 +52,7 @@ _encode: Final = msgspec.msgpack.Encoder().encode
 log = logging.getLogger(__name__)
 
 Role: TypeAlias = Literal["read", "operate", "control"]
-"""What an endpoint is for: ``control`` is between our own processes."""
+"""An endpoint's role; ``control`` is for our own processes."""
 
 _KEPT_FROM: Final[dict[Role, frozenset[str]]] = {
     "read": frozenset(("report", "processes", "order")),
@@ -76,7 +76,7 @@ def answer(
     asker: Asker | None = None,
 ) -> list[bytes]:
     """
-    Answer one request; one that cannot be understood gets an ``error`` in a sentence.
+    Answer one request; an invalid one gets an ``error`` in one sentence.
 
     Args:
         parts: What came behind the sender's identity. A REQ socket puts an empty part first,
@@ -104,7 +104,7 @@ def answer(
     except Exception:
         if role == "control":
             raise
-        # A bug, but one that a reader has met: it may not end what publishes to all the others.
+        # Our bug, but triggered by one reader: it must not end the process for all others.
         log.exception("a request could not be answered: %.200r", request[0])
         reply = [_refusal(id_, "the collector failed to answer it; its log says why")]
     return [*envelope, *reply]
@@ -196,7 +196,7 @@ def _answer(
 
 
 def _direct(direction: Direction, aggregator: Aggregator, processes: Processes) -> None:
-    """Take what the coordinator says."""
+    """Take the coordinator's direction."""
     rows = direction.processes
     processes.take(rows)
     aggregator.telemetry.recorder = direction.recorder
@@ -208,7 +208,7 @@ def _direct(direction: Direction, aggregator: Aggregator, processes: Processes) 
 
 
 def _standing(aggregator: Aggregator, status: Summary) -> Standing:
-    """Say how far the aggregator is."""
+    """Describe how far the aggregator has carried out the desired state."""
     return Standing(
         revision=aggregator.run.revision,
         unsettled=aggregator.handover.unsettled(),
@@ -220,12 +220,12 @@ def _standing(aggregator: Aggregator, status: Summary) -> Standing:
 
 class _MarketsRequest(msgspec.Struct):
     symbols: list[str] | None = None
-    """These only; without it, all."""
+    """Only these; by default all."""
 
 
 class _MetricsRequest(msgspec.Struct):
     markets: CountOrZero = 0
-    """How many markets have metrics of their own."""
+    """Number of markets with metrics of their own."""
 
 
 class _OrderRequest(msgspec.Struct):
@@ -241,11 +241,11 @@ class _HistoryRequest(msgspec.Struct, tag_field="ask", tag="history"):
     grain: Literal["second", "minute"] = "second"
     since: float = 0.0
     symbol: str | None = None
-    """Of one market; without it, of the whole."""
+    """Of this market; by default of the whole collector."""
 
 
 def _past(asked: dict[str, Any], aggregator: Aggregator) -> dict[str, Any]:
-    """Answer what was: the journal, or how it stood over time."""
+    """Answer a request about the past: the journal, or time series."""
     try:
         wanted = msgspec.convert(asked, _EventsRequest | _HistoryRequest)
     except msgspec.ValidationError as error:

@@ -1,8 +1,8 @@
 """
-Save the ledger and the journal, and take them up again.
+Save the ledger and the journal, and load them again.
 
-Both are written once a second. The data path never waits for a disk, and nothing ends because
-of one: a ledger that cannot be saved is a warning, a metric, and a collector that is not ready,
+Both are written once a second. The data path never waits for a disk, and no process ends because
+of one: a ledger that cannot be saved causes a warning, a metric, and a collector that is not ready
 until it can be saved again.
 """
 
@@ -30,23 +30,23 @@ _journal: Final = msgspec.msgpack.Decoder(list[Entry])
 
 
 class Keeper:
-    """Keeps what an aggregator knows in its state folder."""
+    """Saves an aggregator's state in its state folder."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.error = ""
-        """Why the ledger cannot be saved at present; empty while it can be."""
+        """Why the ledger cannot be saved; empty if it can."""
         self._ledger = SavedFile(folder / "ledger")
         self._journal = SavedFile(folder / "journal")
         self._entered = 0
-        """The newest entry of the journal that was saved."""
+        """Id of the newest journal entry that was saved."""
         self._saves = 0
         self.saved_at = time.monotonic()
-        """When it was saved last, monotonic."""
+        """When it was last saved, monotonic."""
         self._lock: Any = None
 
     def hold(self) -> None:
-        """Let the next collector know that somebody still saves here."""
+        """Lock the folder, so that the next collector knows that it is in use."""
         with contextlib.suppress(OSError):
             self._lock = (self.folder / LOCK).open("a")
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -54,11 +54,11 @@ class Keeper:
     # ---- taking up ------------------------------------------------------------------
 
     def load(self) -> Saved:
-        """Read the ledger; an empty one where there is none that can be read."""
+        """Load the ledger; an empty one if there is none, or it is unreadable."""
         return _load(self._ledger, msgspec.msgpack.Decoder(Saved)) or Saved()
 
     def load_journal(self) -> list[Entry]:
-        """Read the journal; empty where there is none that can be read."""
+        """Load the journal; empty if there is none, or it is unreadable."""
         entries = _load(self._journal, _journal) or []
         self._entered = entries[-1].id if entries else 0
         return entries
@@ -66,7 +66,7 @@ class Keeper:
     # ---- saving ---------------------------------------------------------------------
 
     def save_now(self, ledger: Saved) -> None:
-        """Save the ledger before anything else happens: it must outlive this process."""
+        """Save the ledger at once, so that it survives this process."""
         self._saves += 1
         try:
             self._ledger.save(_encode(ledger))
@@ -76,14 +76,14 @@ class Keeper:
             self._succeeded()
 
     async def save(self, ledger: Saved, journal: Journal) -> None:
-        """Save the ledger and what is new in the journal, through to the disk."""
+        """Save the ledger and the journal's new entries, synced to the disk."""
         self._saves += 1
         number, payload = self._saves, _encode(ledger)
         try:
             part = await asyncio.to_thread(self._ledger.write_through, payload)
             if number == self._saves:
                 self._ledger.adopt(part)
-            # Otherwise a newer one was saved meanwhile.
+            # Otherwise a newer one was saved in the meantime.
             if self._entered != journal.last:
                 entered, entries = journal.last, _encode(list(journal))
                 self._journal.adopt(await asyncio.to_thread(self._journal.write_through, entries))
@@ -107,7 +107,7 @@ class Keeper:
 
 
 def _load(file: SavedFile, decoder: "msgspec.msgpack.Decoder[Any]") -> Any:
-    """Read and decode one file; None where there is none that can be read."""
+    """Read and decode one file; None if there is none, or it is unreadable."""
     try:
         payload = file.load()
         return None if payload is None else decoder.decode(payload)

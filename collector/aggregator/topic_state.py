@@ -1,8 +1,8 @@
 """
-The topics on their way out: what each has published, so that each fact goes out once.
+The published topics: what each has published, so that each fact is published once.
 
-How facts are told apart is the channel's to say (protocol/channels.py). A topic belongs to a
-market, and carries the frames of the shard that owns the market. Pure: no I/O, no clock.
+The channel defines how facts are identified (protocol/channels.py). A topic belongs to a market and
+carries the frames of the shard that owns it. Pure: no I/O, no clock.
 """
 
 from collections.abc import Iterable, Mapping
@@ -21,7 +21,7 @@ from shards.protocol.trade_ids import KnownTrades
 
 
 class TopicState:
-    """One topic on its way out."""
+    """The state of one published topic."""
 
     __slots__ = (
         "began_at",
@@ -43,7 +43,7 @@ class TopicState:
         self.market_id = market_id
         self.identity = channel.identity
         self.head = frames.head(channel.kind, publisher_epoch)
-        """The first bytes of each of its frames."""
+        """The first bytes of all its frames."""
         self.kept: KeptTopic | None = None
         """Its newest frames, from the first one on (replay_buffer.py)."""
         self.shard = UNOWNED
@@ -53,11 +53,11 @@ class TopicState:
         self.sequence = 0
         """Of the book, or of the last gap."""
         self.began_at = 0
-        """Height of the whole book with which the book's sequence began again; 0 if it never did."""
+        """Height of the snapshot with which the book's sequence restarted; 0 if it never did."""
         self.count = 0
         """Events published."""
         self.known: KnownTrades | None = None
-        """Only where trades are told apart by their ids."""
+        """Used only if trades are identified by id."""
 
 
 class Topics:
@@ -70,32 +70,32 @@ class Topics:
         self.symbols: dict[str, str] = {}
         """By market id."""
         self.begun: set[str] = set()
-        """Markets whose topics late joiners know of."""
+        """Markets whose topics were declared to late joiners."""
         self._of_market: dict[str, list[TopicState]] = {}
         self._coverage = coverage
         self._publisher_epoch = 0
         self.enter(markets)
 
     def begin_anew(self, publisher_epoch: int) -> None:
-        """Forget every topic: the publisher has another epoch."""
+        """Forget every topic: the publisher has a new epoch."""
         self._publisher_epoch = publisher_epoch
         self.by_name.clear()
         self.begun.clear()
         self._of_market.clear()
 
     def enter(self, markets: Iterable[Market]) -> None:
-        """Take more markets, or what has changed of some."""
+        """Add markets, or update known ones."""
         for market in markets:
             self.markets[market.symbol] = market
             self.symbols[market.market_id] = market.symbol
 
     def open(self, name: str) -> TopicState:
-        """Return a topic by its name, made if this is its first frame."""
+        """Return a topic by name; its first frame creates it."""
         found = self.by_name.get(name)
         if found is not None:
             return found
         channel, _, symbol = name.partition(".")
-        # Prices have symbols of their own, and come with the chain's feed.
+        # Oracle prices have their own symbols and come with the chain's feed.
         named = CHAIN.symbol if channel == "oracle" else symbol.rstrip(".")
         market = self.markets.get(named)
         row = channels.BY_NAME[channel]
@@ -109,7 +109,7 @@ class Topics:
     # ---- whose frames they carry ----------------------------------------------------
 
     def own(self, market_id: str) -> None:
-        """Let a market's topics carry the frames of the shard that owns it now."""
+        """Make a market's topics carry the frames of its current owner."""
         for topic in self._of_market.get(market_id, ()):
             topic.shard = self._owner(market_id)
 
@@ -125,7 +125,7 @@ class Topics:
     # ---- what is known --------------------------------------------------------------
 
     def book_sequence(self, market_id: str) -> int:
-        """Return the sequence of a market's published book, 0 where none was."""
+        """Return the sequence of a market's published book; 0 if none was published."""
         book = self.by_name.get(frames.topic("book", self.symbols[market_id]))
         return book.sequence if book is not None else 0
 
@@ -142,7 +142,7 @@ class Topics:
         return counts
 
     def events(self) -> dict[str, int]:
-        """Count trades and book updates together by market id; cheaper than `counts`."""
+        """Return trades plus book updates by market id; cheaper than `counts`."""
         events: dict[str, int] = {}
         for topic in self.by_name.values():
             if topic.name.startswith((b"book.", b"trades.")):
@@ -150,7 +150,7 @@ class Topics:
         return events
 
     def statuses(self, statuses: Mapping[str, str]) -> list[Market]:
-        """Return the markets as they are with these statuses, by market id."""
+        """Return the markets updated with these statuses, given by market id."""
         return [
             msgspec.structs.replace(market, status=statuses.get(market.market_id, market.status))
             for market in self.markets.values()
@@ -159,10 +159,10 @@ class Topics:
 
 def is_new_book(topic: TopicState, record: Record) -> bool:
     """
-    Say whether a book topic has not had this change or whole book; a ticker alike.
+    Return whether a book topic lacks this change or snapshot; likewise for a ticker.
 
-    The sequence decides. A whole book of a later block whose sequence is not above ours shows
-    that the sequence began again: from then on only what is of later blocks is new.
+    The sequence decides. A later block's snapshot with a sequence not above ours shows that
+    the sequence restarted: from then on only later blocks are new.
     """
     if record.sequence > topic.sequence:
         return record.height >= topic.began_at or not record.height
@@ -175,10 +175,10 @@ def is_new_book(topic: TopicState, record: Record) -> bool:
 
 
 def unpublished(topic: TopicState, record: Record) -> Record | None:
-    """Return what of a record its topic has not published yet; None if nothing."""
+    """Return the part of a record that its topic has not published yet; None if there is none."""
     match topic.identity:
         case Identity.SEQUENCE:
-            # Two tickers of one height differ: the book was fetched again in between.
+            # Two tickers of one height differ if the book was fetched again in between.
             is_new = is_new_book(topic, record)
         case Identity.TRADES if record.flags & BY_ID:
             return _unknown_trades(topic, record)
@@ -194,7 +194,7 @@ def unpublished(topic: TopicState, record: Record) -> Record | None:
 
 
 def stands_for(topic: TopicState, record: Record) -> bool:
-    """Say whether a whole book or state, not to be published, includes all that was."""
+    """Return whether an unpublished snapshot or state includes everything published so far."""
     if record.kind == KIND_BOOK:
         is_newest = record.sequence >= topic.sequence
     elif topic.identity is Identity.SEQUENCE:
@@ -210,10 +210,10 @@ def stands_for(topic: TopicState, record: Record) -> bool:
 
 def _unknown_trades(topic: TopicState, record: Record) -> Record | None:
     """
-    Leave out of a record the trades that were published before; None if all were.
+    Remove the trades that were published before from a record; None if all were.
 
-    A source that tells trades one by one brings some late, and a shard that takes over lists
-    again what its predecessor may have published: their heights say nothing, their ids do.
+    A source that sends trades one by one sends some late, and a shard that takes over lists again
+    what its predecessor may have published: heights prove nothing there, ids do.
     """
     if topic.known is None:
         topic.known = KnownTrades()

@@ -1,8 +1,8 @@
 """
-Add facts to a part that is sealed: those that came late, or were fetched to fill a hole.
+Add facts to a sealed part: late ones, or those fetched to fill a gap.
 
-They go into files of their own, ``….add1.parquet``, which compaction merges; a fact that the
-part has already is left out. The part's coverage is written anew, and takes the old one's place.
+They go into separate files, ``….add1.parquet``, which compaction merges; facts already in the part
+are skipped. The part's coverage is written again and replaces the old one.
 """
 
 import os
@@ -41,7 +41,7 @@ class Adder:
         self._new: dict[str, dict[str, int]] = {}
 
     def run(self, *, ts: int) -> manifest.Line | None:
-        """Write what is new, and the coverage; return the manifest's line, None without any."""
+        """Write the new facts and the coverage; return the manifest line, or None without any."""
         for channel in _CHANNELS:
             known = self._known(channel)
             for row in self._rows(channel):

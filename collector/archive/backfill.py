@@ -1,9 +1,9 @@
 """
-Record the past: what an archive lacks of a range, from the chain's own record.
+Record the past: what an archive lacks in a range, from the chain's record.
 
-Part by part, oldest first: the blocks that some market lacks are fetched into a journal of
-their own (``_backfill/``), so that a kill costs nothing; then they are sealed as if they had
-been recorded live, or added to a part that is sealed already.
+Part by part, oldest first: the blocks that some market lacks are fetched into a separate journal
+(``_backfill/``), so that a kill costs nothing; then they are sealed like live ones, or added to a
+part that is already sealed.
 """
 
 import asyncio
@@ -44,12 +44,12 @@ log = logging.getLogger(__name__)
 _FOLDER: Final = "_backfill"
 _EXTRAS: Final = frozenset({"orders", "oracle"})
 FILLABLE: Final = ("book", "trades", "orders", "oracle", "blocks")
-"""Channels that the chain's record has."""
+"""Channels that the chain's record contains."""
 _BOOKS_AT_ONCE: Final = 8
 
 
 class BackfillConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """What is to be had."""
+    """What to fetch."""
 
     to: str
     first: int | str
@@ -65,21 +65,21 @@ class BackfillConfig(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Outcome(msgspec.Struct, kw_only=True):
-    """What was had."""
+    """What was fetched."""
 
     first: int = 0
     last: int = 0
     asked: int = 0
-    """Blocks that the node was asked for."""
+    """Blocks requested from the node."""
     gone: int = 0
-    """Blocks that it has no more."""
+    """Blocks that the node no longer has."""
     parts: int = 0
     skipped: list[str] = []
     """Parts that are still being recorded."""
 
 
 Progress = Callable[[int, int], None]
-"""Told how many of how many blocks are here."""
+"""Called with the number of blocks fetched, and in total."""
 
 
 class Backfill:
@@ -100,7 +100,7 @@ class Backfill:
         self._done = self._total = 0
 
     async def run(self, first: int, last: int) -> Outcome:
-        """Fetch and seal what is lacking between two heights."""
+        """Fetch and seal what is missing between two heights."""
         outcome = Outcome(first=first, last=last)
         lacking = self._lacking(first, last)
         self._total = count(union(r for ranges in lacking.values() for r in ranges))
@@ -206,7 +206,7 @@ class Backfill:
         return Chunk(list(entries_of(block, symbols, channels, time.time_ns())), notes)
 
     async def _fetch_books(self, folder: Path, part: Part, lacking: dict[str, Ranges]) -> None:
-        """Fetch each market's book as it stood before the part, where a node still knows it."""
+        """Fetch each market's book before the part, if a node still has it."""
         if "book" not in self._config.channels:
             return
         had = {book.symbol: book for book in load_books(self._root, part)}

@@ -133,11 +133,11 @@ class Track:
 
     @property
     def sequences_missing(self) -> int:
-        """How many changes there were that nobody has."""
+        """Number of changes that are missing."""
         return count(union(self._skipped))
 
     def end(self, market_id: str) -> Carried | None:
-        """Return the book as the part leaves it; None where it is not known."""
+        """Return the book at the end of the part; None if it is unknown."""
         if self._book is None:
             return None
         bids, asks = self._book.levels()

@@ -1,4 +1,4 @@
-"""Fetch lost blocks from the chain's own record, until each is here or known to be gone."""
+"""Fetch lost blocks from the chain's record, until each is here or known to be unavailable."""
 
 import asyncio
 import contextlib
@@ -26,7 +26,7 @@ def sources_of(network: Endpoints, access: Access, *, with_extras: bool) -> list
 
 
 class Filler:
-    """Fetches heights, some at once, at a pace; a node that is away is waited for."""
+    """Fetches several heights at a time, rate limited; waits for a node that is away."""
 
     def __init__(self, sources: Sequence[ReplaySource], *, per_s: float) -> None:
         self._sources = sources
@@ -40,7 +40,7 @@ class Filler:
     async def fetch(
         self, heights: Iterable[int], take: Callable[[int, Block | None], None]
     ) -> None:
-        """Fetch heights, handing each over when it is here; None where nobody has it any more."""
+        """Fetch heights and pass each on; None if no source has it any more."""
         async with asyncio.TaskGroup() as tasks:
             for height in heights:
                 await self._slots.acquire()
@@ -68,7 +68,7 @@ class Filler:
                     self.reason = f"{source.name}: {error}"
             if gone == len(self._sources):
                 self.reason = self.reason or "no node is known to ask"
-                log.warning("block %d: nobody has it any more (%s)", height, self.reason)
+                log.warning("block %d is not available any more (%s)", height, self.reason)
                 return None
             await asyncio.sleep(backoff.next_s())
 

@@ -1,7 +1,7 @@
 """
-What the recorder has of each market: from which height on, what is lost, what came back. Pure.
+The recorder's ledger per market: first height, lost, filled and unavailable heights. Pure.
 
-It is folded from the journal's notes, so a restarted recorder knows what the last one did.
+It is folded from the journal's notes, so that a restarted recorder knows what the last one did.
 """
 
 from collections.abc import Iterable
@@ -22,11 +22,11 @@ class MarketLedger(msgspec.Struct):
     last: int = -1
     """The last height that is due; -1 while there is no end."""
     lost: Ranges = []
-    """Never came, and not fetched yet."""
+    """Not received and not fetched yet."""
     filled: Ranges = []
     """Fetched, whether they were lost or never wanted before."""
     gone: Ranges = []
-    """Asked for, and nobody has them any more."""
+    """Requested, but no source has them any more."""
     open_gaps: dict[int, tuple[int, int]] = {}
     """What the collector itself lacks: gap_id to heights; 0 where an end is not known yet."""
     gaps: int = 0
@@ -85,7 +85,7 @@ class Ledger:
                 market.open_gaps.pop(int(note.text), None)
 
     def to_fetch(self) -> Ranges:
-        """Return the heights that some market lost and nobody was asked for in vain."""
+        """Return the lost heights of any market that may still be available."""
         return union(
             heights
             for market in self.markets.values()
@@ -113,7 +113,7 @@ class Ledger:
         return within([(first, last)], market.first, end) if market.first >= 0 else []
 
     def forget(self, through: int) -> None:
-        """Let go of what is sealed."""
+        """Forget what is sealed."""
         for market in self.markets.values():
             market.lost = within(market.lost, through + 1, 1 << 62)
             market.gone = within(market.gone, through + 1, 1 << 62)

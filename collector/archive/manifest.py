@@ -1,8 +1,8 @@
 """
-The manifest: one line of JSON per sealed range, appended and synced before the journal goes.
+The manifest: one line of JSON per sealed range, appended and synced before the journal is deleted.
 
-A file that no line names is not part of the archive. A line cut short by a kill is none.
-Compaction and pruning add lines too: the last line about a range is the one that counts.
+A file that no line names does not belong to the archive. A line cut short by a kill does not
+count. Compaction and pruning add lines too: the last line about a range is valid.
 """
 
 import os
@@ -43,14 +43,14 @@ class Line(msgspec.Struct, kw_only=True):
     """What one act of a writer made of a range."""
 
     act: str
-    """``seal``, ``add`` (facts had later), ``compact``, ``prune``."""
+    """``seal``, ``add`` (facts that came later), ``compact``, ``prune``."""
     first: int
     last: int
     files: list[File]
     removed: list[str] = []
     """Paths that this act took out of the archive."""
     missing: dict[str, list[tuple[int, int]]] = {}
-    """Heights that nobody had, by symbol."""
+    """Heights that no source had, by symbol."""
     writer: str = ""
     ts: int = 0
 

@@ -186,7 +186,7 @@ def _missing(found: Overview, width: int) -> list[str]:
         lines.append("that all came (docs/archive.md)")
     lacking = {day.market: day.sequences_missing for day in found.days if day.sequences_missing}
     if lacking:
-        lines += ["", "changes of books that nobody has:"]
+        lines += ["", "missing changes of books:"]
         lines += [f"  {market}: {number:,}" for market, number in lacking.items()]
     return lines
 

@@ -1,8 +1,8 @@
 """
 The recorder's process: a subscriber, the journal, and what runs beside them.
 
-One loop takes what comes and writes it down; beside it lost blocks are fetched, whole parts
-are sealed by a child process, and once a second `_status.json` says how it stands.
+One loop takes events and writes them down; beside it lost blocks are fetched, complete parts are
+sealed by a child process, and once a second `_status.json` shows the state.
 """
 
 import asyncio
@@ -52,7 +52,7 @@ _EXTRAS: Final = frozenset({"orders", "oracle"})
 
 
 class RecordConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything a recorder needs to know."""
+    """All settings of a recorder."""
 
     to: str
     connect: str
@@ -72,7 +72,7 @@ class RecordConfig(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Status(msgspec.Struct, kw_only=True):
-    """How a recorder stands; ``_status.json``."""
+    """The recorder's state: ``_status.json``."""
 
     state: Literal["joining", "recording", "full", "stopped"] = "joining"
     reason: str = ""
@@ -86,10 +86,10 @@ class Status(msgspec.Struct, kw_only=True):
     """Everything through it is in Parquet files."""
     facts: int = 0
     to_fetch: int = 0
-    """Lost heights that are being fetched."""
+    """Missed heights that are being fetched."""
     fetched: int = 0
     gone: int = 0
-    """Heights that nobody has any more."""
+    """Heights that no source has any more."""
     journal_bytes: int = 0
 
 
@@ -107,7 +107,7 @@ class Recording:
         self._journal = Writer(root)
         self._sealed = manifest.sealed(manifest.read(root))
         self._late: set[Part] = set()
-        """Sealed parts of which more came."""
+        """Sealed parts that received late facts."""
         self._segments: dict[int, int] = {}
         """The highest height in each closed segment, by its number."""
         self._segment_height = 0
@@ -141,7 +141,7 @@ class Recording:
     # -- taking ------------------------------------------------------------------------
 
     def _resume(self, subscriber: Subscriber) -> None:
-        """Go on from what the journal says."""
+        """Continue from the journal."""
         recorder, positions = self._recorder, {}
         for path in journal.segments(self._root):
             chunks = list(journal.read(path))
@@ -376,7 +376,7 @@ class Recording:
     def _tell(
         self, state: Literal["joining", "recording", "full", "stopped"], reason: str = ""
     ) -> None:
-        """Write how it stands, where the disk takes it."""
+        """Write the status file, if the disk has room."""
         status, recorder = self.status, self._recorder
         status.state = state
         status.reason = reason
@@ -430,7 +430,7 @@ def recover(root: Path) -> None:
 
 async def record(config: RecordConfig, stop: asyncio.Event | None = None) -> None:
     """
-    Record until told to stop.
+    Record until asked to stop.
 
     Raises:
         ConfigError: If the folder cannot be used, or another recorder does.

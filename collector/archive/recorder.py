@@ -147,7 +147,7 @@ class Recorder:
     # -- what was lost and fetched -----------------------------------------------------
 
     def fetched(self, height: int, block: Block | None, ts: int) -> None:
-        """Take a lost block, or that nobody has it any more."""
+        """Take a lost block, or None if no source has it any more."""
         if block is None:
             self._note(Note("gone", "", height, height))
             return
@@ -190,7 +190,7 @@ class Recorder:
             self._note(Note("complete", "", complete, complete))
 
     def sealed(self, part: Part) -> None:
-        """Let go of what was kept of a part that is sealed now."""
+        """Forget a part that is now sealed."""
         self.ledger.forget(part.last)
 
     def due_parts(self, sealed: set[Part]) -> list[Part]:

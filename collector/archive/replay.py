@@ -1,9 +1,9 @@
 """
 Publish an archive again: the frames, topics and requests of a live collector.
 
-An `Aggregator` publishes as ever; what stands in for the shards is the archive. One loop
-feeds it, answers requests, and waits: for the clock at a speed, and for the slowest reader
-always, since no frame is lost to a full queue here.
+An `Aggregator` publishes as usual; the archive takes the place of the shards. One loop feeds it,
+answers requests, and waits: for the clock at a given speed, and always for the slowest reader,
+because no frame may be lost to a full queue.
 """
 
 import contextlib
@@ -116,7 +116,7 @@ class _Patient(Publisher):
 
 
 class Stopped(Exception):
-    """The replay was told to stop."""
+    """The replay was asked to stop."""
 
 
 class Replay:
@@ -127,7 +127,7 @@ class Replay:
         Find out what there is.
 
         Raises:
-            ConfigError: If there is no archive, or nothing in it that is asked for.
+            ConfigError: If there is no archive, or it contains nothing of the selection.
 
         """
         self.config = config
@@ -318,7 +318,7 @@ class Replay:
                 yield from records(config.root, files, config.channels, config.markets)
 
     def _skip(self, stream: Iterator[Timed]) -> Timed | None:
-        """Pass over what is before the start; know the books and states as they were then."""
+        """Skip everything before the start; track the books and states up to there."""
         config = self.config
         for timed in stream:
             if timed.height >= self._first and (not config.since or timed.ts >= config.since):

@@ -1,9 +1,9 @@
 """
 Seal one part: its share of the journal becomes Parquet files and a line of the manifest.
 
-It runs in a process of its own, ``python -m collector.archive.seal DIR FIRST``, so that the
-recorder does not keep the memory that this takes. Done twice, or killed at any instant and
-done again, it ends with the same files.
+It runs in a separate process, ``python -m collector.archive.seal DIR FIRST``, so that the recorder
+does not keep the memory. Repeated, or killed at any moment and repeated, it produces the same
+files.
 """
 
 import hashlib
@@ -33,7 +33,7 @@ _BATCH: Final = 8_192
 _encode: Final = msgspec.msgpack.Encoder().encode
 _books: Final = msgspec.msgpack.Decoder(list[Carried]).decode
 UNPROVABLE: Final = registry.unprovable()
-"""Sources of which nothing proves that all came."""
+"""Sources that cannot prove their completeness."""
 
 
 class Output:
@@ -205,7 +205,7 @@ class Sealer:
         output.add(row, is_local=is_local)
 
     def _cover(self) -> None:
-        """Say of each market what of this part is here, and what is not."""
+        """Write each market's coverage of this part: what is present and what is missing."""
         part = self._part
         for symbol in self._by_market(self._ledger.markets):
             market = self._ledger.of(symbol)
@@ -247,7 +247,7 @@ _DATED_BY_PART: Final = frozenset({"keyframe", "coverage"})
 
 
 def _time_places(table: Table) -> list[int]:
-    """Return the places of the instants that date a row: the block's, else when it was told."""
+    """Return the indices of the instants that date a row: the block's, else its own."""
     names = [column.name for column in table.columns]
     return [names.index(name) for name in ("ts_event", "ts", "ts_recv") if name in names]
 
@@ -271,7 +271,7 @@ def save_books(root: Path, part: Part, books: list[Carried]) -> None:
 
 
 def _books_before(root: Path, part: Part) -> list[Carried]:
-    """Work out the books at a recorder's first part from what it heard while it was joining."""
+    """Derive the books at a recorder's first part from what it received while joining."""
     before = Part(0, part.first - 1)
     entries, notes = spooling.gather(root, before, root / layout.JOURNAL)
     ledger, found = Ledger(), []

@@ -1,4 +1,4 @@
-"""`collector add`, `remove`, `scale`, `rebalance` and `drain`: give an order, wait for it."""
+"""`collector add`, `remove`, `scale`, `rebalance` and `drain`: send an admin command, await it."""
 
 import os
 import time
@@ -20,7 +20,7 @@ _EVERY_S: Final = 0.2
 
 
 def _changing(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add what every command has that changes a running collector."""
+    """Add the options of every command that changes a running collector."""
     within = options.option(
         "--within", type=options.Number(float, above=0), metavar="SECONDS", default=60.0,
         show_default=True, help="How long to wait until it is done.",
@@ -38,7 +38,7 @@ _patterns: Final = click.argument(
 @_changing
 def add(*, markets: tuple[str, ...], connect: str, within: float) -> None:
     """
-    Have a running collector collect more markets.
+    Add markets to a running collector.
 
     MARKET is a ticker, a symbol, a glob of either, or a market id.
     """
@@ -50,7 +50,7 @@ def add(*, markets: tuple[str, ...], connect: str, within: float) -> None:
 @_changing
 def remove(*, markets: tuple[str, ...], connect: str, within: float) -> None:
     """
-    Have a running collector let markets go.
+    Remove markets from a running collector.
 
     MARKET is a ticker, a symbol, a glob of either, or a market id.
     """
@@ -61,14 +61,14 @@ def remove(*, markets: tuple[str, ...], connect: str, within: float) -> None:
 @click.argument("shards", type=options.Number(int, least=1))
 @_changing
 def scale(*, shards: int, connect: str, within: float) -> None:
-    """Have a running collector use so many shards, without losing a frame."""
+    """Change a running collector's number of shards, without losing a frame."""
     click.echo(order(connect, "scale", within_s=within, number=shards))
 
 
 @click.command(cls=Command)
 @_changing
 def rebalance(*, connect: str, within: float) -> None:
-    """Have a running collector move markets until its shards carry equal loads."""
+    """Move a running collector's markets until its shards carry equal loads."""
     click.echo(order(connect, "rebalance", within_s=within))
 
 
@@ -76,16 +76,16 @@ def rebalance(*, connect: str, within: float) -> None:
 @click.argument("shard", type=options.Number(int, least=0))
 @_changing
 def drain(*, shard: int, connect: str, within: float) -> None:
-    """Have a running collector move all markets of a shard to the others, and end it."""
+    """Move all markets of a running collector's shard to the others, and stop it."""
     click.echo(order(connect, "drain", within_s=within, number=shard))
 
 
 def order(connect: str, kind: str, *, within_s: float, **fields: Any) -> str:
     """
-    Have a running collector carry out an order; return what was done.
+    Send an admin command to a running collector; return what was done.
 
     Raises:
-        ConfigError: If nobody answers, the order is refused, or it is not done in time.
+        ConfigError: If there is no answer, it is refused, or it is not done in time.
 
     """
     from collector.client.requests import Refused, RequestClient
@@ -97,7 +97,7 @@ def order(connect: str, kind: str, *, within_s: float, **fields: Any) -> str:
     with RequestClient(endpoint, keys) as client:
         while time.monotonic() < deadline:
             try:
-                # The whole order each time: the aggregator may have restarted in between.
+                # Send the whole command each time: the aggregator may have restarted in between.
                 said = client.ask("order", within_s=1.0, **asked)
             except TimeoutError as error:
                 if time.monotonic() - silent_since > ANSWER_S:
@@ -119,10 +119,10 @@ def order(connect: str, kind: str, *, within_s: float, **fields: Any) -> str:
 
 def _admin_endpoint(connect: str) -> "tuple[str, Keys | None]":
     """
-    Ask a collector where it takes admin commands; return that, and with which keys to go there.
+    Return a collector's endpoint for admin commands, and the keys to use there.
 
     Raises:
-        ConfigError: If nobody answers there, or it takes none from us.
+        ConfigError: If there is no answer, or it accepts no commands from us.
 
     """
     from collector.client.sockets import PLAIN, own

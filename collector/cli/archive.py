@@ -1,4 +1,4 @@
-"""`collector archive`: what an archive has, and questions to it."""
+"""`collector archive`: inspect and query an archive."""
 
 import sys
 from collections.abc import Iterator
@@ -47,10 +47,10 @@ def archive() -> None:
 
 def need(module: str, extra: str) -> None:
     """
-    Make sure that an extra is installed.
+    Check that an extra is installed.
 
     Raises:
-        ConfigError: If it is not; it says what to type.
+        ConfigError: If it is not; the text says how to install it.
 
     """
     import importlib.util
@@ -65,9 +65,9 @@ def need(module: str, extra: str) -> None:
 @options.json("Print one JSON object.")
 def coverage(*, directory: Path, markets: tuple[str, ...], as_json: bool) -> None:
     """
-    Show what an archive has and lacks: a line a market, a mark a day.
+    Show what an archive contains and lacks: one line per market, one mark per day.
 
-    Heights that are missing are named. What is received and not sealed yet is not counted.
+    Missing heights are listed. Data that is received but not sealed yet is not counted.
     """
     need("pyarrow", "archive")
     import shutil
@@ -90,9 +90,9 @@ def coverage(*, directory: Path, markets: tuple[str, ...], as_json: bool) -> Non
 @options.json("Print the rows as one JSON array of objects, amounts as texts.")
 def sql(*, directory: Path, query: str | None, as_json: bool) -> None:
     """
-    Ask an archive in SQL, by DuckDB: a view for each channel, as docs/archive.md lists them.
+    Query an archive in SQL, with DuckDB: one view per channel, as listed in docs/archive.md.
 
-    Without QUERY statements are read from a prompt, or from stdin; each ends with a semicolon.
+    Without QUERY, statements are read from a prompt or from stdin; each ends with a semicolon.
     """
     need("duckdb", "query")
     from collector.archive import querying
@@ -115,7 +115,7 @@ def _typed() -> Iterator[str]:
     import contextlib
     import readline
 
-    click.echo("One view for each channel: SHOW TABLES; DESCRIBE trades; Ctrl-D ends.", err=True)
+    click.echo("One view per channel: SHOW TABLES; DESCRIBE trades; Ctrl-D ends.", err=True)
     readline.set_auto_history(True)
     with contextlib.suppress(EOFError, KeyboardInterrupt):
         while True:

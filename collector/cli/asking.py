@@ -1,4 +1,4 @@
-"""How commands ask a running collector: one question, and a sentence if nobody answers."""
+"""How commands query a running collector: one question, and a sentence if there is no answer."""
 
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -13,15 +13,15 @@ if TYPE_CHECKING:
 _Read = TypeVar("_Read")
 
 ANSWER_S: Final = 5.0
-"""A collector is given so long to answer."""
+"""Time limit for an answer."""
 
 
 def ask(client: "RequestClient", what: str) -> Any:
     """
-    Ask for one thing, ``status`` or ``markets``.
+    Request one thing, ``status`` or ``markets``.
 
     Raises:
-        ConfigError: If nobody answers in time, or the collector refuses.
+        ConfigError: If there is no answer in time, or the collector refuses.
 
     """
     from collector.client.requests import Refused
@@ -34,10 +34,10 @@ def ask(client: "RequestClient", what: str) -> Any:
 
 def ask_summary(client: "RequestClient") -> "Summary":
     """
-    Ask for the summary.
+    Request the summary.
 
     Raises:
-        ConfigError: If nobody answers in time, or in a way that this release cannot read.
+        ConfigError: If there is no answer in time, or not one that this release can read.
 
     """
     from collector.client.summary import Summary
@@ -46,7 +46,7 @@ def ask_summary(client: "RequestClient") -> "Summary":
 
 
 def ask_markets(client: "RequestClient") -> "list[MarketStatus]":
-    """Ask for the markets; errors as in `ask_summary`."""
+    """Request the markets; errors as in `ask_summary`."""
     from collector.client.summary import MarketStatus
 
     return _read(ask(client, "markets"), list[MarketStatus])
@@ -63,7 +63,7 @@ def _read(found: Any, kind: type[_Read]) -> _Read:
 
 def at(connect: str, what: "Callable[[RequestClient], _Read]") -> _Read:
     """
-    Ask the collector that publishes at an endpoint, with `ask_summary` or `ask_markets`.
+    Query the collector that publishes at an endpoint, with `ask_summary` or `ask_markets`.
 
     Raises:
         ConfigError: As these two do.

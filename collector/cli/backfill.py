@@ -1,4 +1,4 @@
-"""`collector backfill`: record the past, from the chain's own record."""
+"""`collector backfill`: record the past from the chain's record."""
 
 from typing import Any, Final
 
@@ -11,14 +11,14 @@ _CHANNELS: Final = ("book", "trades", "orders", "oracle", "blocks")
 
 
 @click.command(cls=Command)
-@options.option("--to", required=True, metavar="DIR", help="The archive's folder; made if missing.")
+@options.option("--to", required=True, metavar="DIR", help="Archive folder; created if missing.")
 @options.option(
     "--from", "first", required=True, metavar="WHEN",
     help="The first block: a height, or an instant (2026-11-28T10:00, UTC).",
 )  # fmt: skip
 @options.option(
     "--until", "last", default="", metavar="WHEN",
-    help="The last block, both included.  [default: the newest]",
+    help="The last block, inclusive.  [default: the newest]",
 )  # fmt: skip
 @options.market("Symbol, ticker, market id, or a glob of the first two; may be repeated.")
 @options.channel("What to fetch; may be repeated.", _CHANNELS, "book and trades")
@@ -26,15 +26,15 @@ _CHANNELS: Final = ("book", "trades", "orders", "oracle", "blocks")
 @options.option("--config", metavar="FILE", help="TOML file that describes networks.")
 @options.option(
     "--per-s", type=options.Number(float, above=0), default=20.0, show_default=True, metavar="N",
-    help="Ask the node for at most so many blocks a second.",
+    help="Most blocks per second requested from the node.",
 )  # fmt: skip
 @options.option("--part-heights", type=options.Number(int, least=0), default=0, hidden=True)
 def backfill(**asked: Any) -> None:
     """
     Fetch past blocks into an archive, as if they had been recorded live.
 
-    What the archive has already is not asked for, and what an interrupted run fetched is kept:
-    run the same command again to go on. Holes of an old archive are filled the same way.
+    Blocks already in the archive are not requested, and what an interrupted run fetched is kept:
+    run the same command again to continue. Gaps of an old archive are filled the same way.
     """
     import asyncio
 

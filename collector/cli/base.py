@@ -1,9 +1,9 @@
 """
-The program and its voice: one form for errors, one rule for exit codes.
+The program's errors and exit codes: one form, one rule.
 
-An error is one sentence on stderr, ``collector COMMAND: SENTENCE``. Exit code 2: what was typed
-(or is in the environment) is no command, no option, or no such value. Exit code 3: it was
-understood, but cannot be done. Little is loaded here, since `collector --help` loads it too.
+An error is one sentence on stderr, ``collector COMMAND: SENTENCE``. Exit code 2: a command, option
+or value (typed or in the environment) does not exist. Exit code 3: the input was understood but
+cannot be carried out. Few imports here, because `collector --help` needs this module.
 """
 
 import errno
@@ -23,15 +23,15 @@ CONTEXT: dict[str, Any] = {"help_option_names": ["-h", "--help"], "max_content_w
 
 
 class Voice:
-    """Runs a command to its exit code; says in one sentence what was wrong."""
+    """Runs a command and turns errors into one sentence and an exit code."""
 
     def main(self, *arguments: Any, standalone_mode: bool = True, **settings: Any) -> Any:
-        """Be the program."""
+        """Run the program."""
         run = cast(Callable[..., Any], super().main)  # type: ignore[misc]
         if not standalone_mode:
             return run(*arguments, standalone_mode=False, **settings)
         try:
-            # click returns an exit code that help and the like ended with.
+            # click returns the exit code when help or a similar option ended the command.
             code = run(*arguments, standalone_mode=False, **settings)
             sys.stdout.flush()
         except click.UsageError as error:
@@ -47,9 +47,9 @@ class Voice:
 
 class Group(Voice, click.Group):
     """
-    The program: commands by name, each loaded when it is asked for.
+    The program: commands by name, each imported on demand.
 
-    ``lazy`` names the module of each in this package, and says in a few words what it does.
+    ``lazy`` gives each command's module in this package and a short description.
     """
 
     def __init__(
@@ -60,21 +60,21 @@ class Group(Voice, click.Group):
         self._lazy = lazy
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Name the commands, the one that all is about first."""
+        """Return the commands' names, the most important first."""
         return list(self._lazy)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Load a command; None if there is none of that name."""
+        """Import a command; None if the name is unknown."""
         return self.load(cmd_name) if cmd_name in self._lazy else None
 
     def load(self, name: str) -> click.Command:
-        """Load a command that there is."""
+        """Import a known command."""
         module = importlib.import_module(f"collector.cli.{self._lazy[name][0]}")
         command: click.Command = getattr(module, name)
         return command
 
     def all_commands(self) -> list[click.Command]:
-        """Load them all, those of groups among them too."""
+        """Import all commands, including those of groups."""
         found: list[click.Command] = []
         for name in self._lazy:
             command = self.load(name)
@@ -82,14 +82,14 @@ class Group(Voice, click.Group):
         return found
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Say what there is, without loading any of it."""
+        """List the commands without importing them."""
         with formatter.section("Commands"):
             formatter.write_dl([(name, words) for name, (_, words) in self._lazy.items()])
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Find the command; a name that is none is said with the one that was meant."""
+        """Find the command; suggest the closest name for an unknown one."""
         from collector.settings.wording import did_you_mean
 
         name = args[0]
@@ -102,20 +102,20 @@ class Group(Voice, click.Group):
 
 
 def fail(ctx: click.Context | None, sentence: str, code: int) -> NoReturn:
-    """Say in one sentence what was wrong, and exit."""
+    """Print one sentence about the error, and exit."""
     ctx = ctx or click.get_current_context(silent=True)
     click.echo(f"{ctx.command_path if ctx else 'collector'}: {sentence}", err=True)
     sys.exit(code)
 
 
 def unwritable(ctx: click.Context | None, error: OSError) -> NoReturn:
-    """Say that stdout takes nothing more; raise the error again if it is about something else."""
+    """Report that stdout cannot be written; re-raise other errors."""
     if error.errno not in (errno.EPIPE, errno.ENOSPC, errno.EBADF) or error.filename:
         raise error
     # Nothing may be flushed there at exit either.
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     if error.errno == errno.EPIPE:
-        # Who read this has gone (`| head`).
+        # The reader has exited (`| head`).
         sys.exit(EXIT_OK)
     fail(ctx, f"cannot write to stdout: {error.strerror}", EXIT_CONFIG)
 
@@ -125,7 +125,7 @@ def _more(ctx: click.Context | None) -> str:
 
 
 def _usage(error: click.UsageError) -> str:
-    """Say what was wrong with what was typed."""
+    """Return a sentence about a usage error."""
     from collector.cli.options import origin
     from collector.settings.wording import did_you_mean
 
@@ -146,5 +146,5 @@ def _flags(ctx: click.Context | None) -> list[str]:
 
 
 def _lowered(text: str) -> str:
-    """Make a sentence of click's the end of ours."""
+    """Turn a sentence of click's into the second part of ours."""
     return f"{text[:1].lower()}{text[1:]}".rstrip(".")

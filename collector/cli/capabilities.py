@@ -1,4 +1,4 @@
-"""`collector capabilities`: which source gives which channel, and what is guaranteed there."""
+"""`collector capabilities`: which source gives which channel, and with what guarantee."""
 
 from collections.abc import Callable
 from typing import Final
@@ -18,7 +18,7 @@ _NOTES: Final[tuple[tuple[str, Callable[[channels.Channel], bool]], ...]] = (
 @click.command(cls=Command)
 @options.json("Print one JSON array.")
 def capabilities(*, as_json: bool) -> None:
-    """Say which source gives which channel, and what is guaranteed there."""
+    """Show which source gives which channel, and with what guarantee."""
     from shards.adapters import registry
 
     if as_json:

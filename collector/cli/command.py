@@ -1,4 +1,4 @@
-"""A command: its options have environment twins, and a wrong one is said in one sentence."""
+"""A command: its options have environment twins, and errors are one sentence."""
 
 import os
 import sys
@@ -14,7 +14,7 @@ from shards.protocol.errors import EXIT_CONFIG, ConfigError
 
 
 class Command(Voice, click.Command):
-    """A command whose options have twins, and which says what is wrong with them."""
+    """A command whose options have environment twins."""
 
     def __init__(self, *arguments: Any, **settings: Any) -> None:
         settings["context_settings"] = CONTEXT | (settings.get("context_settings") or {})
@@ -23,7 +23,7 @@ class Command(Voice, click.Command):
     def make_context(
         self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any
     ) -> click.Context:
-        """Parse; an error knows the command that it is about."""
+        """Parse the arguments; errors are attributed to this command."""
         try:
             return super().make_context(info_name, args, parent=parent, **extra)
         except click.UsageError as error:
@@ -36,9 +36,9 @@ class Command(Voice, click.Command):
             fail(context, str(error), EXIT_CONFIG)
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run; a configuration that cannot be is one sentence."""
+        """Run the command; a configuration error becomes one sentence."""
         if environment.unknown(os.environ, twins([self])):
-            # It may be another command's: only now is it worth to load them all.
+            # It may be another command's variable: only now import them all to check.
             group = ctx.find_root().command
             commands = group.all_commands() if isinstance(group, Group) else [self]
             if said := environment.unknown(os.environ, twins(commands)):
@@ -54,7 +54,7 @@ class Command(Voice, click.Command):
 
 
 def twins(commands: Iterable[click.Command]) -> list[str]:
-    """Name every environment twin there is."""
+    """Return the names of all environment twins."""
     return [
         twin
         for command in commands

@@ -20,19 +20,19 @@ from shards.protocol.errors import ConfigError
     type=options.Address(least=0),
     default=DEFAULT_WEB,
     show_default=True,
-    help="Where the page is served; port 0 is any free one.",
+    help="Address of the page; port 0: any free port.",
 )
 @options.option(
     "--allow-remote",
     is_flag=True,
-    help="Allow --listen at an address that other machines can reach. There is no password.",
+    help="Allow --listen addresses that other machines can reach. There is no password.",
 )
 @options.option(
     "--allow-host",
     "hosts",
     multiple=True,
     metavar="NAME",
-    help="A name by which browsers may ask for the page, besides localhost and addresses; "
+    help="Host name under which browsers may request the page, besides localhost and addresses; "
     "may be repeated.",
 )
 @options.of_start(["authorized_keys", "tls_cert", "tls_key"])
@@ -49,8 +49,8 @@ def dashboard(
     """
     Serve a web page that shows a running collector live.
 
-    Markets by state and activity, latency, frames, processes, gaps and restarts over time, and
-    a page for each market with its book. It only listens to the collector and may come and go.
+    Markets by state and activity, latency, frames, processes, gaps and restarts over time, and a
+    page for each market with its book. It only reads from the collector and can be stopped freely.
     """
     try:
         from collector.web.process import run

@@ -35,14 +35,14 @@ from shards.protocol.errors import ConfigError
     default=0,
     show_default=True,
     type=options.Number(int, least=0),
-    help="How many markets, from the end of the list, never trade.",
+    help="Number of markets, from the end of the list, that never trade.",
 )
 @options.option(
     "--paused-markets",
     default=0,
     show_default=True,
     type=options.Number(int, least=0),
-    help="How many markets, before the quiet ones, have the status Paused.",
+    help="Number of markets, before the quiet ones, with status Paused.",
 )
 @options.option(
     "--seed",
@@ -56,14 +56,14 @@ from shards.protocol.errors import ConfigError
     default=0.65,
     show_default=True,
     type=options.Number(float, least=0.5, most=4),
-    help="Seconds from block to block; the node takes 0.51 s at least.",
+    help="Seconds between blocks; at least 0.51.",
 )
 @options.option(
     "--traffic",
     default="normal",
     show_default=True,
     type=options.Value(Traffic, get_args(Traffic)),
-    help="How much is traded.",
+    help="How much trading takes place.",
 )
 @options.option(
     "--stream-buffer",
@@ -77,7 +77,7 @@ from shards.protocol.errors import ConfigError
     default=None,
     type=click.Path(),
     metavar="FOLDER",
-    help="Keep the chain in this folder and go on with it the next time.  "
+    help="Keep the chain in this folder and continue it next time.  "
     "[default: a temporary folder, removed at the end]",
 )
 @options.option(
@@ -109,7 +109,7 @@ from shards.protocol.errors import ConfigError
     "--stop-with-stdin",
     is_flag=True,
     hidden=True,
-    help="Stop when stdin ends: for a program that holds the other end.",
+    help="Stop when stdin is closed, for programs that start this one.",
 )
 def devnet(
     *, spot: int, perp: int, quiet_markets: int, paused_markets: int, seed: int,
@@ -120,16 +120,13 @@ def devnet(
     Run a real Injective node on loopback, with real trading.
 
     Ctrl-C stops it and leaves nothing behind. SIGUSR1 restarts the node on the same ports, with
-    its chain. SIGUSR2 halts the chain, while the node goes on answering; a second one lets it go
-    on.
+    its chain. SIGUSR2 halts the chain while the node keeps answering; a second one resumes it.
 
-    It may run for days: the node takes up to 700 MB of memory and about 700 MB of disk, since it
+    It can run for days: the node takes up to 700 MB of memory and about 700 MB of disk, since it
     prunes blocks beyond the newest 6,000 and states beyond the newest 1,000.
     """
     if quiet_markets + paused_markets > spot + perp:
-        raise click.UsageError(
-            "--quiet-markets and --paused-markets are more than there are markets"
-        )
+        raise click.UsageError("--quiet-markets and --paused-markets exceed the number of markets")
     config = DevnetConfig(
         spot=spot, perp=perp, quiet_markets=quiet_markets, paused_markets=paused_markets,
         seed=seed, block_time_s=block_time, traffic=traffic, stream_buffer=stream_buffer, home=home,
@@ -160,7 +157,7 @@ def _run(config: DevnetConfig, *, as_json: bool, stop_with_stdin: bool) -> None:
 
 
 def _write_config(info: DevnetInfo) -> Path:
-    """Leave a configuration for `collector start` in the devnet's home."""
+    """Write a configuration for `collector start` to the devnet's home."""
     found = info.endpoints
     path = Path(info.home) / "collector.toml"
     path.write_text(

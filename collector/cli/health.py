@@ -1,4 +1,4 @@
-"""`collector health`: one probe of a running collector, for whatever keeps containers alive."""
+"""`collector health`: one probe of a running collector, for container health checks."""
 
 import http.client
 import json
@@ -22,12 +22,12 @@ _LARGEST: Final = 65_536
     "--http",
     metavar="HOST:PORT",
     type=options.Address(least=1),
-    help=f"Where it serves HTTP.  [default: COLLECTOR_START_HTTP, or else {_DEFAULT}]",
+    help=f"The collector's HTTP address.  [default: COLLECTOR_START_HTTP, or else {_DEFAULT}]",
 )
-@options.option("--ready", is_flag=True, help="Ask whether its data is up to date (/readyz), too.")
+@options.option("--ready", is_flag=True, help="Also check that its data is up to date (/readyz).")
 def health(*, http: str | None, ready: bool) -> None:
     """
-    Ask a collector that serves HTTP whether it is healthy; exit with 0 if so, or else with 4.
+    Check over HTTP whether a collector is healthy: exit code 0 if it is, otherwise 4.
 
     Without --ready it is healthy while it runs and its aggregator answers (/healthz).
     """
@@ -39,7 +39,7 @@ def health(*, http: str | None, ready: bool) -> None:
 
 
 def _probe(where: str, path: str) -> tuple[bool, str]:
-    """Ask one path: whether it says yes, and the reason if not."""
+    """Request one path; return whether the answer is positive, and the reason if not."""
     try:
         host, port = host_port(where)
     except ValueError as error:
@@ -73,5 +73,5 @@ def _connection(host: str, port: int) -> http.client.HTTPConnection:
 
 
 def _here(host: str) -> str:
-    """Name loopback for a server that listens on all addresses."""
+    """Return loopback for a server that listens on all addresses."""
     return {"0.0.0.0": "127.0.0.1", "*": "127.0.0.1", "::": "::1"}.get(host, host)

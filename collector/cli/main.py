@@ -1,9 +1,9 @@
 """
-The program `collector`: one file a command, each of which parses, calls one thing and prints.
+The program `collector`: one file per command, which parses, calls one function and prints.
 
-Data goes to stdout, everything else to stderr. A command's file is loaded when that command is
-asked for, and what is heavy when it runs, so that ``--help`` stays cheap. What commands have in
-common is in `base` and `options`.
+Data goes to stdout, everything else to stderr. A command's module is imported when that command
+runs, and heavy libraries later still, so that ``--help`` is fast. Shared parts are in `base` and
+`options`.
 """
 
 import click
@@ -17,27 +17,27 @@ from shards.runtime import streams
 @click.group(
     cls=Group,
     lazy={
-        "start": ("start", "Collect: split the markets over shards, publish their frames."),
-        "status": ("status", "Say how a running collector stands."),
-        "top": ("top", "Watch a running collector on a terminal screen."),
-        "dashboard": ("dashboard", "Serve a web page that shows a running collector live."),
+        "start": ("start", "Collect: distribute markets over shards, publish frames."),
+        "status": ("status", "Show the state of a running collector."),
+        "top": ("top", "Watch a running collector in the terminal."),
+        "dashboard": ("dashboard", "Serve a live web page of a running collector."),
         "tail": ("tail", "Print what a running collector publishes."),
         "record": ("record", "Record what it publishes into Parquet files."),
         "backfill": ("backfill", "Fetch past blocks into an archive."),
         "replay": ("replay", "Publish an archive again, as if it were live."),
-        "archive": ("archive", "Look at an archive: coverage, sql."),
+        "archive": ("archive", "Inspect and query an archive: coverage, sql."),
         "markets": ("markets", "List the markets of a network or a collector."),
-        "capabilities": ("capabilities", "Say which source gives which channel."),
-        "add": ("admin", "Have a running collector collect more markets."),
-        "remove": ("admin", "Have a running collector let markets go."),
-        "scale": ("admin", "Have a running collector use so many shards."),
-        "rebalance": ("admin", "Have it move markets until loads are equal."),
-        "drain": ("admin", "Have it empty a shard, and end that."),
+        "capabilities": ("capabilities", "Show which source gives which channel."),
+        "add": ("admin", "Add markets to a running collector."),
+        "remove": ("admin", "Remove markets from a running collector."),
+        "scale": ("admin", "Change a running collector's number of shards."),
+        "rebalance": ("admin", "Move markets until the shards' loads are equal."),
+        "drain": ("admin", "Move a shard's markets to the others, and stop it."),
         "init": ("init", "Write a commented configuration file."),
-        "completion": ("completion", "Print what completes commands in your shell."),
-        "doctor": ("doctor", "Look whether this machine and network are fit to collect."),
-        "health": ("health", "Probe a running collector, for whatever keeps it alive."),
-        "keys": ("keys", "Make keys, and say who may read and who may steer."),
+        "completion": ("completion", "Print the completion script for your shell."),
+        "doctor": ("doctor", "Check whether this machine and network are fit to collect."),
+        "health": ("health", "Probe a running collector, for container health checks."),
+        "keys": ("keys", "Create keys, and list who may read and who may steer."),
         "verify": ("verify", "Check a running collector against the chain."),
         "devnet": ("devnet", "Run a real Injective node on loopback, with trading."),
     },
@@ -47,13 +47,13 @@ def cli() -> None:
     """
     Collect market data from the Injective exchange, completely.
 
-    Every trade and every order-book change of every block, once, in order. Every option has an
-    environment twin: --shards of start is COLLECTOR_START_SHARDS.
+    Every trade and every order-book change of every block, once, in order. Every option can
+    also be set by an environment variable: start --shards is COLLECTOR_START_SHARDS.
     """
 
 
 def main() -> None:
-    """Be the command ``collector``."""
+    """Run the command ``collector``."""
     pid_one.be_init()
     streams.prepare()
     cli(prog_name="collector")

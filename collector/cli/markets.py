@@ -1,4 +1,4 @@
-"""`collector markets`: those of a network, or those of a running collector with their state."""
+"""`collector markets`: the markets of a network, or of a running collector with their states."""
 
 import json
 from typing import TYPE_CHECKING, Any, Final
@@ -26,14 +26,14 @@ _CHOICE: Final = ("markets", "types", "min_activity", "top")
 @options.of_start(["network", *_CHOICE])
 @options.config
 @options.connect(
-    "Ask a running collector there instead of the network.", default=None, show_default=False
+    "Query the collector at this endpoint instead of the network.", default=None, show_default=False
 )
 @options.json("Print one JSON array.")
 def markets(*, config: str | None, connect: str | None, as_json: bool, **_: Any) -> None:
     """
     List the markets of a network, or of a running collector with their state.
 
-    Without --network, --config or --connect the collector at the default endpoint is asked.
+    Without --network, --config or --connect it queries the collector at the default endpoint.
     """
     given = options.given(click.get_current_context())
     if not {"network", "config", "connect"} & given.keys():
@@ -50,7 +50,7 @@ def markets(*, config: str | None, connect: str | None, as_json: bool, **_: Any)
 
 
 def _of_collector(connect: str, wanted: StartOptions) -> "list[MarketStatus]":
-    """Ask a running collector, and take what is wanted of what it has."""
+    """Query a running collector, and filter its markets."""
     from collector.cli import asking
     from collector.markets import activity, selection
     from shards.adapters.interface import Evidence
@@ -61,7 +61,7 @@ def _of_collector(connect: str, wanted: StartOptions) -> "list[MarketStatus]":
         return rows
     found = msgspec.convert(rows, list[Market], from_attributes=True)
     known = {row.market_id: row for row in rows}
-    # Whoever asks for no type and no pattern sees those that were delisted, too.
+    # Without a type or pattern, delisted markets are included.
     chosen = selection.choose(found, wanted.markets or ("*",), wanted.types, where="the collector")
     evidence = {
         market_id: Evidence(
@@ -76,11 +76,11 @@ def _of_collector(connect: str, wanted: StartOptions) -> "list[MarketStatus]":
 
 
 def _of_network(config: str | None, given: dict[str, Any]) -> "list[Listed]":
-    """Ask the nodes of a network, which the options name or else the file."""
+    """Query the nodes of a network, which the options or else the file name."""
     from collector.markets import networks
 
     file = networks.read(config) if config else networks.File()
-    # What the file chooses is not taken over: the list is there to choose from.
+    # The file's own selection is ignored: the list is there to choose from.
     told = {name: file.options[name] for name in ("network", "source") if name in file.options}
     wanted = StartOptions(**{**told, **given})
     if wanted.network == "devnet" and "devnet" not in file.networks:
@@ -92,7 +92,7 @@ def _of_network(config: str | None, given: dict[str, Any]) -> "list[Listed]":
 
 
 def _listed(endpoints: "Endpoints", wanted: StartOptions) -> "list[Listed]":
-    """Ask a network for its markets and how active they are."""
+    """Query a network for its markets and their activity."""
     from collector.markets import activity, assessment, discovery, selection
     from shards.net.access import Access
     from shards.protocol.errors import SourceError
@@ -103,7 +103,7 @@ def _listed(endpoints: "Endpoints", wanted: StartOptions) -> "list[Listed]":
         assessed = assessment.assess(endpoints, access, found)
     except SourceError as error:
         if wanted.min_activity or wanted.top:
-            raise ConfigError(f"cannot say how active the markets are: {error}") from None
+            raise ConfigError(f"the markets' activity is not available: {error}") from None
         assessed = {}
     chosen = selection.choose(found, wanted.markets or ("*",), wanted.types)
     chosen = activity.choose(chosen, assessed, least=wanted.min_activity, top=wanted.top)
@@ -143,7 +143,7 @@ def _row(market: "Market", evidence: "Evidence | None") -> Listed:
 
 
 def _table(rows: "Sequence[MarketStatus | Listed]") -> list[str]:
-    """Lay the rows out in columns, the wide market id last."""
+    """Format the rows in columns, the wide market id last."""
     names = ["symbol", "ticker", "type", "status", "activity"] if rows else []
     if rows and not isinstance(rows[0], Listed):
         names += ["shard", "state", "height", "trades", "book_updates"]

@@ -1,9 +1,9 @@
 """
 Options with environment twins, the types of their values, and those that commands share.
 
-The twin of an option has the option's name: ``--market`` of ``start`` is
-``COLLECTOR_START_MARKET``. Names that were made of something else once are read as well. Several
-values are separated by commas, since tickers may have blanks: ``BTC/USDT PERP``.
+The twin has the option's name: ``--market`` of ``start`` is ``COLLECTOR_START_MARKET``. Older
+names of some twins are still read. Several values are separated by commas, since tickers may
+contain blanks: ``BTC/USDT PERP``.
 """
 
 import math
@@ -22,34 +22,34 @@ from collector.settings.start_options import OptionRow, twin_of
 if TYPE_CHECKING:
     ParamType = click.ParamType[Any]
 else:
-    # Older releases of click do not have it as a generic.
+    # Older releases of click do not define it as a generic.
     ParamType = click.ParamType
 
 _Decorated = TypeVar("_Decorated", bound=Callable[..., Any])
 
 
 class Option(click.Option):
-    """An option with its environment twin, and the older name of that where there is one."""
+    """An option with its environment twin, and the twin's older name if there is one."""
 
     def __init__(self, *arguments: Any, **settings: Any) -> None:
         super().__init__(*arguments, **settings)
-        # click would look for the older name alone.
+        # click would read only the older name.
         self.allow_from_autoenv = False
 
     @property
     def flag(self) -> str:
-        """The name that the option is known by: the longest one."""
+        """The option's main name: the longest one."""
         return max(self.opts, key=len)
 
     def twins(self, command: str) -> tuple[str, ...]:
-        """Name the environment twins of this option of a command, the older one last."""
+        """Return the option's environment twins for a command, the older name last."""
         if self.hidden:
             return ()
         older = twin_of(command, self.name or "")
         return tuple(dict.fromkeys((twin_of(command, self.flag), older)))
 
     def resolve_envvar_value(self, ctx: click.Context) -> str | None:
-        """Read the twin; an empty one counts as left out."""
+        """Read the twin; an empty value counts as unset."""
         for name in self.twins(ctx.command.name or ""):
             if value := os.environ.get(name):
                 ctx.meta[_origin_key(self)] = name
@@ -57,7 +57,7 @@ class Option(click.Option):
         return None
 
     def value_from_envvar(self, ctx: click.Context) -> Any:
-        """Split what may be several values."""
+        """Split several values."""
         value = self.resolve_envvar_value(ctx)
         if value is None or not self.multiple:
             return super().value_from_envvar(ctx)
@@ -73,7 +73,7 @@ def separated(text: str, *, by_blanks: bool) -> tuple[str, ...]:
     """
     Split a twin's values at commas and line ends.
 
-    Where none of them is there, and values have no blanks, they may be separated by blanks.
+    If there are none, and values contain no blanks, split at blanks.
     """
     if by_blanks and not {",", "\n"} & set(text):
         return tuple(text.split())
@@ -82,7 +82,7 @@ def separated(text: str, *, by_blanks: bool) -> tuple[str, ...]:
 
 
 def origin(ctx: click.Context, parameter: click.Parameter) -> str:
-    """Say where a parameter's value was given: the option's name, or that of its twin."""
+    """Return where a parameter was set: the option's name, or its twin's."""
     found = ctx.meta.get(_origin_key(parameter))
     if isinstance(parameter, Option):
         return str(found or parameter.flag)
@@ -90,7 +90,7 @@ def origin(ctx: click.Context, parameter: click.Parameter) -> str:
 
 
 def given(ctx: click.Context) -> dict[str, Any]:
-    """Return what was given on the command line or in the environment, without defaults."""
+    """Return the parameters set on the command line or in the environment, without defaults."""
     said = (ParameterSource.COMMANDLINE, ParameterSource.ENVIRONMENT)
     return {
         name: value for name, value in ctx.params.items() if ctx.get_parameter_source(name) in said
@@ -101,7 +101,7 @@ def given(ctx: click.Context) -> dict[str, Any]:
 
 
 class Value(ParamType):
-    """A value of a type with bounds, or one of several words; what is no such value is said."""
+    """A value of a bounded type, or one of several words; anything else is an error."""
 
     def __init__(self, kind: Any, choices: Sequence[str] = (), name: str = "text") -> None:
         self.kind = kind
@@ -109,7 +109,7 @@ class Value(ParamType):
         self.name = name
 
     def convert(self, value: Any, param: Any, ctx: click.Context | None) -> Any:
-        """Convert a text; defaults may be values already."""
+        """Convert a text; defaults may already be converted."""
         if self.choices:
             folded = {choice.casefold(): choice for choice in self.choices}
             value = folded.get(str(value).casefold(), value)
@@ -119,20 +119,20 @@ class Value(ParamType):
             self.fail(f"must be {error}", param, ctx)
 
     def get_metavar(self, param: click.Parameter, *_: Any, **__: Any) -> str | None:
-        """Show the words there are to choose from."""
+        """Show the available words."""
         return f"[{'|'.join(self.choices)}]" if self.choices else None
 
     def shell_complete(
         self, ctx: click.Context, param: click.Parameter, incomplete: str
     ) -> list[Any]:
-        """Offer the words there are to choose from."""
+        """Complete from the available words."""
         from click.shell_completion import CompletionItem
 
         return [CompletionItem(choice) for choice in self.choices if choice.startswith(incomplete)]
 
 
 class Number(Value):
-    """A number within bounds; neither nan nor an infinity is one."""
+    """A number within bounds; nan and infinities are refused."""
 
     def __init__(
         self, kind: type[int] | type[float], *, least: float = -math.inf, above: float = -math.inf,
@@ -142,14 +142,14 @@ class Number(Value):
         self._bounds = (least, above, most)
 
     def convert(self, value: Any, param: Any, ctx: click.Context | None) -> Any:
-        """Convert a text, and look at the bounds."""
+        """Convert a text and check the bounds."""
         least, above, most = self._bounds
         try:
             number = self.kind(value)
         except (ValueError, TypeError):
             number = math.nan
         if not (least <= number <= most and number > above and math.isfinite(number)):
-            # A number is shown as one, although it was typed as a text.
+            # Show a number as typed, without quotes.
             what = value if math.isnan(number) and value != "nan" else number
             self.fail(f"must be {self._expected()}, not {wording.shown(what)}", param, ctx)
         return number
@@ -169,7 +169,7 @@ class Endpoint(ParamType):
     name = "endpoint"
 
     def convert(self, value: Any, param: Any, ctx: click.Context | None) -> str:
-        """Look at its form."""
+        """Check its form."""
         try:
             requests_endpoint(value)
         except ValueError as error:
@@ -178,7 +178,7 @@ class Endpoint(ParamType):
 
 
 class Address(ParamType):
-    """Where HTTP is served: HOST:PORT, or a port of loopback."""
+    """An HTTP address: HOST:PORT, or a port on loopback."""
 
     name = "address"
 
@@ -186,7 +186,7 @@ class Address(ParamType):
         self._least = least
 
     def convert(self, value: Any, param: Any, ctx: click.Context | None) -> str:
-        """Look at its form."""
+        """Check its form."""
         try:
             host_port(value, least=self._least)
         except ValueError as error:
@@ -195,12 +195,12 @@ class Address(ParamType):
 
 
 class Pattern(ParamType):
-    """What chooses a market."""
+    """A pattern that selects markets."""
 
     name = "pattern"
 
     def convert(self, value: Any, param: Any, ctx: click.Context | None) -> str:
-        """Refuse one that matches nothing because nothing is in it."""
+        """Refuse an empty pattern, which matches nothing."""
         if not str(value).strip():
             self.fail("must name a market, and is empty", param, ctx)
         return str(value)
@@ -210,14 +210,14 @@ class Pattern(ParamType):
 
 
 def option(*names: str, **settings: Any) -> Callable[[_Decorated], _Decorated]:
-    """Add an option with a twin."""
+    """Add an option with an environment twin."""
     return click.option(*names, cls=Option, **settings)
 
 
 def connect(
     text: str = "The collector's publish endpoint.", **settings: Any
 ) -> Callable[[_Decorated], _Decorated]:
-    """Add the options that say which collector is asked, and with which key."""
+    """Add the option that selects the collector to query."""
     settings = {"default": DEFAULT_PUBLISH, "show_default": True} | settings
     endpoint = option("--connect", metavar="ENDPOINT", type=Endpoint(), help=text, **settings)
     own_keys = option(
@@ -243,7 +243,7 @@ def _use_keys(ctx: click.Context, parameter: click.Parameter, value: str | None)
 
 
 def market(text: str) -> Callable[[_Decorated], _Decorated]:
-    """Add the option that chooses markets by pattern."""
+    """Add the option that selects markets by pattern."""
     return option(
         "--market", "markets", multiple=True, metavar="PATTERN", type=Pattern(),
         help=f"{text}  [default: all]",
@@ -251,7 +251,7 @@ def market(text: str) -> Callable[[_Decorated], _Decorated]:
 
 
 def channel(text: str, names: Sequence[str], shown: str) -> Callable[[_Decorated], _Decorated]:
-    """Add the option that chooses channels by name."""
+    """Add the option that selects channels by name."""
     return option(
         "--channel", "channels", multiple=True, metavar="CHANNEL", type=Value(str, names),
         help=f"{text}  [default: {shown}]",
@@ -259,7 +259,7 @@ def channel(text: str, names: Sequence[str], shown: str) -> Callable[[_Decorated
 
 
 def json(text: str) -> Callable[[_Decorated], _Decorated]:
-    """Add the option for output that a program reads."""
+    """Add the option for machine-readable output."""
     return option("--json", "as_json", is_flag=True, help=text)
 
 
@@ -274,13 +274,13 @@ def config(command: _Decorated) -> _Decorated:
         "--config",
         type=click.Path(),
         metavar="FILE",
-        help="TOML file with everything that options say, and more: endpoints, limits "
+        help="TOML file with any of these options and more: endpoints, limits "
         "(docs/operations.md).",
     )(command)
 
 
 def of_start(names: Iterable[str] = start_options.ROWS) -> Callable[[_Decorated], _Decorated]:
-    """Add options of `collector start`, as its options struct describes them."""
+    """Add options of `collector start`, as described by its options struct."""
 
     def add(command: _Decorated) -> _Decorated:
         for name in reversed(list(names)):
@@ -297,7 +297,7 @@ _FORMS: Final[Mapping[str, ParamType]] = {
     "http": Address(least=1),
     "web": Address(least=0),
 }
-"""Texts that have a form of their own, by the field's name."""
+"""Texts with their own format, by field name."""
 
 
 def _made_of(row: OptionRow) -> Callable[[_Decorated], _Decorated]:
@@ -305,7 +305,7 @@ def _made_of(row: OptionRow) -> Callable[[_Decorated], _Decorated]:
     if row.is_flag:
         return option(row.flag, row.name, is_flag=True, help=row.help)
     if row.name == "web":
-        # Alone it means the usual address.
+        # Without a value it means the usual address.
         settings |= {"is_flag": False, "flag_value": DEFAULT_WEB}
     if row.is_list:
         settings["multiple"] = True

@@ -1,9 +1,9 @@
 """
-As process 1 of a container: be its init, and let the program be a child.
+As process 1 of a container: act as its init, and run the program as a child.
 
-The kernel gives process 1 every orphan of the container, and no default action for signals. The
-init waits for orphans, passes signals on, and ends as the program does. It is forked before
-anything else is loaded.
+The kernel gives process 1 every orphan of the container, and no default signal actions. The init
+reaps orphans, passes signals on, and exits with the program's code. It forks before anything else
+is imported.
 """
 
 import contextlib
@@ -22,10 +22,10 @@ _PASSED_ON: Final = (
 
 
 def be_init() -> None:
-    """Fork if this is process 1: the child returns, the parent never does."""
+    """Fork if this is process 1: only the child returns."""
     if os.getpid() != 1:
         return
-    # A signal that comes before there is a child waits until it can be passed on.
+    # A signal that arrives before there is a child waits until it can be passed on.
     signal.pthread_sigmask(signal.SIG_BLOCK, _PASSED_ON)
     child = os.fork()
     if not child:
@@ -43,10 +43,10 @@ def _pass_on(child: int, number: int) -> None:
 
 
 def _wait_for(child: int) -> int:
-    """Wait for every process that ends; return the exit code once the program has ended."""
+    """Reap every process; return the exit code once the program has ended."""
     while True:
         pid, status = os.wait()
         if pid == child:
             code = os.waitstatus_to_exitcode(status)
-            # As shells say it: 128 and the signal.
+            # By the shells' convention: 128 plus the signal.
             return code if code >= 0 else 128 - code

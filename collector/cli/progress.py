@@ -1,8 +1,8 @@
 """
-The live block that `collector start` shows in a terminal; plain log lines in a pipe.
+The live status block of `collector start` in a terminal; plain log lines in a pipe.
 
-While the block is drawn, everything that this process and its children write to stderr
-goes through a pipe and is printed above it, line by line.
+While the block is shown, everything that this process and its children write to stderr goes
+through a pipe and is printed above it, line by line.
 """
 
 import logging
@@ -24,7 +24,7 @@ _BAR: Final = 40
 
 
 class StatusBlock:
-    """Shows each summary: redrawn in place on a terminal, a line now and then elsewhere."""
+    """Shows each summary: redrawn in place in a terminal, an occasional line elsewhere."""
 
     def __init__(self, *, live: bool = True) -> None:
         self._wanted = live
@@ -67,7 +67,7 @@ class StatusBlock:
                 self._live.console.print(line.rstrip("\n"), markup=False)
 
     def announce(self, text: str) -> None:
-        """Say something that stays."""
+        """Print a line that stays."""
         if self._live is not None:
             self._live.console.print(text, markup=False)
         else:
@@ -75,7 +75,7 @@ class StatusBlock:
                 log.info("%s", line)
 
     def show(self, summary: Summary) -> None:
-        """Show how things stand now."""
+        """Show the current summary."""
         now = time.monotonic()
         self._measure(summary, now)
         if self._starting and is_started(summary) and not summary.away_s:
@@ -112,7 +112,7 @@ class StatusBlock:
     ) -> None:
         if self._live is not None:
             sys.stderr.flush()
-            # The pipe's last writer goes with this, and the printer comes to its end.
+            # This closes the pipe's last writer, so the printer ends.
             os.dup2(self._terminal, 2)
             self._printer.join(timeout=1.0)
             self._live.stop()

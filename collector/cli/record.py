@@ -12,17 +12,17 @@ _CHANNELS: Final = (*NAMES, "gap")
 
 
 @click.command(cls=Command)
-@options.option("--to", required=True, metavar="DIR", help="The archive's folder; made if missing.")
+@options.option("--to", required=True, metavar="DIR", help="Archive folder; created if missing.")
 @options.connect("Where the collector publishes.")
 @options.market("Symbol, ticker, or a glob of either; may be repeated.")
 @options.channel("What to keep; may be repeated.", _CHANNELS, "all that are collected")
 @options.option(
     "--sync", type=options.Value(str, ["block", "second"]), default="block", show_default=True,
-    help="How much a power cut may cost until it is fetched again.",
+    help="Most data that a power cut can cost, until it is fetched again.",
 )  # fmt: skip
 @options.option(
     "--duration", type=options.Number(float, least=0), default=0.0, metavar="SECONDS",
-    help="Stop after so many seconds.  [default: run until stopped]",
+    help="Stop after SECONDS.  [default: run until stopped]",
 )  # fmt: skip
 @options.option("--part-heights", type=options.Number(int, least=0), default=0, hidden=True)
 def record(
@@ -37,8 +37,8 @@ def record(
     """
     Record what a running collector publishes into an archive of Parquet files.
 
-    Nothing that was received is lost to a kill or a power cut; what was missed meanwhile is
-    fetched from the chain's own record. Ctrl-C ends it in order.
+    Nothing received is lost to a kill or a power cut; what was missed in the meantime is
+    backfilled from the chain's record. Ctrl-C stops it cleanly.
     """
     from collector.archive.process import RecordConfig, record as run
     from shards.runtime import child, logs

@@ -18,12 +18,12 @@ _CHANNELS: Final = tuple(name for name in (*NAMES, "gap") if name != "markets")
 
 
 class _Speed(options.ParamType):
-    """How fast: a number of times, or ``max``."""
+    """A speed: a factor, or ``max``."""
 
     name = "speed"
 
     def convert(self, value: Any, param: Any, ctx: click.Context | None) -> float:
-        """Read a number above 0, with or without an ``x``; ``max`` is 0."""
+        """Parse a number above 0, with or without an ``x``; ``max`` is 0."""
         text = str(value).strip().lower()
         if text == "max":
             return 0.0
@@ -38,12 +38,12 @@ class _Speed(options.ParamType):
 
 
 class _Place(options.ParamType):
-    """A height, or an instant."""
+    """A height or an instant."""
 
     name = "place"
 
     def convert(self, value: Any, param: Any, ctx: click.Context | None) -> tuple[int, int]:
-        """Return the height and the instant in ns; the one that was not given is 0."""
+        """Return the height and the instant in ns; the one not given is 0."""
         import datetime
 
         if isinstance(value, tuple):
@@ -65,11 +65,11 @@ class _Place(options.ParamType):
 @click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))
 @options.option(
     "--speed", type=_Speed(), default="1", show_default=True, metavar="1|N|max",
-    help="Times as fast as it was; max: as fast as the slowest reader takes it, once there is one.",
+    help="Speed relative to real time; max: as fast as the slowest reader, once there is one.",
 )  # fmt: skip
 @options.option(
     "--from", "start", type=_Place(), metavar="HEIGHT|INSTANT",
-    help="Begin there, with every book as it was.  [default: the archive's beginning]",
+    help="Begin here, with every book in its state there.  [default: the archive's start]",
 )  # fmt: skip
 @options.option(
     "--until", type=_Place(), metavar="HEIGHT|INSTANT",
@@ -98,8 +98,8 @@ def replay(
     """
     Publish an archive again: the same frames, topics and requests as when it was live.
 
-    `tail`, `top`, the web page and every Subscriber read it as they read a collector. No frame is
-    lost to a slow reader: the replay waits for it. It ends after the last frame.
+    `tail`, `top`, the web page and every Subscriber read it like a collector. No frame is lost to
+    a slow reader: the replay waits. It ends after the last frame.
     """
     need("pyarrow", "archive")
     from collector.access import asked, refusal

@@ -29,11 +29,11 @@ _OF_HTTP: Final = ("ready_coverage", "metrics_markets")
 @options.of_start()
 def start(*, config: str | None, **_: Any) -> None:
     """
-    Collect: split the markets over shards, publish their frames.
+    Collect: distribute the markets over shards, publish their frames.
 
-    Every option may be in the file of --config as well, and in the environment. The command line
-    goes before the environment, that before the file. Ctrl-C or SIGTERM drains and stops; a second
-    one forces.
+    Every option can also be set in the file of --config and in the environment. The command line
+    takes precedence over the environment, the environment over the file. Ctrl-C or SIGTERM drains
+    and stops; a second one forces.
     """
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) == signal.SIG_IGN:
@@ -55,7 +55,7 @@ def start(*, config: str | None, **_: Any) -> None:
 
 
 class Asked(msgspec.Struct, frozen=True, kw_only=True):
-    """What a collector is to do, and who said so."""
+    """The options of a run, and where each was given."""
 
     options: StartOptions
     file: File
@@ -63,16 +63,16 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     """Where an option was given: ``--shards``, ``COLLECTOR_START_SHARDS``, ``F.toml: shards``."""
 
     def origin(self, name: str) -> str:
-        """Say where an option was given; of a default, what its name is."""
+        """Return where an option was given, for messages; for a default its name."""
         return self.origins.get(name, ROWS[name].flag)
 
 
 def run(asked: Asked) -> int:
     """
-    Run a collector as asked; return its exit code.
+    Run a collector with these options; return its exit code.
 
     Raises:
-        ConfigError: If it cannot be run so.
+        ConfigError: If it cannot run with them.
 
     """
     from shards.runtime import logs
@@ -86,7 +86,7 @@ def run(asked: Asked) -> int:
     from shards.adapters import registry
 
     views, url = _web(asked)
-    # Lines for a program are not mixed with a picture for people.
+    # Log lines for programs are not mixed with a picture for people.
     with (
         contextlib.closing(Template(registry.preload)) as template,
         StatusBlock(live=told.log_format == "text") as block,
@@ -107,7 +107,7 @@ def run(asked: Asked) -> int:
 
 
 def _check(asked: Asked) -> None:
-    """Find out at once what can be known to go wrong."""
+    """Check at once everything that can be known to fail later."""
     from collector.access import asked as asked_of
     from collector.markets import networks
     from shards.adapters import registry
@@ -126,7 +126,7 @@ def _check(asked: Asked) -> None:
         *((name, "--http", bool(told.http)) for name in _OF_HTTP),
         ("web_allow_remote", "--web", bool(told.web)),
     ):
-        # A file may hold more than one of its uses needs.
+        # A file may contain settings that only some uses need.
         if not has and name in asked.origins and name not in asked.file.options:
             raise ConfigError(f"{asked.origin(name)} changes nothing without {needs}")
     _check_addresses(asked)
@@ -159,7 +159,7 @@ def _check_addresses(asked: Asked) -> None:
 
 def _web(asked: Asked) -> "tuple[list[Callable[[str], Child]], str]":
     """
-    Say how the child that serves the web page is made, if there is to be one, and where that is.
+    Return how to create the child that serves the web page, if requested, and its address.
 
     Raises:
         ConfigError: If it cannot be served there.
@@ -180,7 +180,7 @@ def _web(asked: Asked) -> "tuple[list[Callable[[str], Child]], str]":
     at = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     tls, allowed = tls_of(told), told.web_allow_remote or told.insecure
     with process.listen(at, option="--web", allow_remote=allowed, tls=tls) as listener:
-        # The address is settled here: each start of the child is to have the same one.
+        # Choose the port here, so that every start of the child uses the same one.
         address, url = process.address_of(listener), process.url_of(listener, tls)
 
     def page(connect: str) -> Child:

@@ -1,4 +1,4 @@
-"""`collector status`: how a running collector stands, once or every second."""
+"""`collector status`: the state of a running collector, once or every second."""
 
 import contextlib
 import json
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 @click.command(cls=Command)
 @options.connect()
 @options.json("Print the whole summary as one JSON object.")
-@options.option("--watch", is_flag=True, help="Show it anew every second until Ctrl-C.")
+@options.option("--watch", is_flag=True, help="Refresh every second until Ctrl-C.")
 def status(*, connect: str, as_json: bool, watch: bool) -> None:
-    """Say how a running collector stands: coverage, blocks, gaps, latency, processes."""
+    """Show the state of a running collector: coverage, blocks, gaps, latency, processes."""
     from collector.client.requests import RequestClient
     from collector.settings.parts import requests_endpoint
 
@@ -37,13 +37,13 @@ def status(*, connect: str, as_json: bool, watch: bool) -> None:
 
 
 class _Answer:
-    """A summary as it came."""
+    """A summary as received."""
 
     def __init__(self, found: dict[str, Any]) -> None:
         from collector.client.summary import read_summary
 
         self.json = json.dumps(found)
-        """All of it, also what this release does not know."""
+        """The complete answer, including fields that this release does not know."""
         try:
             self._summary = read_summary({"status": found})
         except ValueError as error:
@@ -51,14 +51,14 @@ class _Answer:
         self.published = self._summary.frames.published
 
     def lines(self, rate: float = 0.0) -> str:
-        """Lay it out for people; ``rate`` is frames a second."""
+        """Format it for people; ``rate`` is frames per second."""
         from collector.tui.summary_text import block_lines
 
         return "\n".join(block_lines(self._summary, rate)[1:])
 
 
 def _watch(client: "RequestClient", answer: _Answer, *, as_json: bool) -> None:
-    """Show it every second: redrawn in place on a terminal, one after the other elsewhere."""
+    """Show it every second: redrawn in place in a terminal, consecutively elsewhere."""
     with contextlib.ExitStack() as stack:
         show = _plain if as_json or not sys.stdout.isatty() else stack.enter_context(_screen())
         at = time.monotonic()
@@ -69,7 +69,7 @@ def _watch(client: "RequestClient", answer: _Answer, *, as_json: bool) -> None:
             try:
                 newer = _Answer(client.ask("status", within_s=ANSWER_S)["status"])
             except TimeoutError as error:
-                # It is watched to see such things, and to see it come back.
+                # Keep watching: to see it fail and come back is the purpose.
                 text = json.dumps({"error": str(error)}) if as_json else str(error)
                 continue
             now = time.monotonic()
@@ -85,7 +85,7 @@ def _plain(text: str) -> None:
 
 @contextlib.contextmanager
 def _screen() -> Iterator[Callable[[str], None]]:
-    """Draw where the last picture was."""
+    """Draw over the previous picture."""
     from rich.live import Live
     from rich.text import Text
 

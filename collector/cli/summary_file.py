@@ -1,4 +1,4 @@
-"""Where the summary goes at the end: checked before anything runs, never lost after it ran."""
+"""Where the final summary goes: checked at the start, so that it is never lost at the end."""
 
 import contextlib
 import json
@@ -19,7 +19,7 @@ _STDOUT: Final = "-"
 
 def check(target: str, option: str = "--summary") -> None:
     """
-    Find out now, not after a day of collecting, that the summary cannot be written.
+    Check at the start, not after a day of collecting, that the summary can be written.
 
     Raises:
         ConfigError: If it cannot.
@@ -37,7 +37,7 @@ def check(target: str, option: str = "--summary") -> None:
 
 
 def _open(path: Path) -> None:
-    """Open it as it will be opened in the end; what was not there before is not there after."""
+    """Open the file as at the end; a file that did not exist before is removed again."""
     is_new = not path.exists()
     with path.open("ab") as file:
         _takes_a_byte(file.fileno())
@@ -46,7 +46,7 @@ def _open(path: Path) -> None:
 
 
 def _takes_a_byte(descriptor: int) -> None:
-    """Write a line end, which JSON may begin with, where that tells: a full device takes none."""
+    """Write a line end, which JSON may start with: a full device refuses it."""
     if stat.S_ISCHR(os.fstat(descriptor).st_mode) and not os.isatty(descriptor):
         os.write(descriptor, b"\n")
 
@@ -56,7 +56,7 @@ def write(target: str, summary: Summary, option: str = "--summary") -> None:
     Write the summary.
 
     Raises:
-        ConfigError: If it cannot be written there; it is on stderr then.
+        ConfigError: If it cannot be written; it was then printed to stderr.
 
     """
     text = json.dumps(msgspec.to_builtins(summary), indent=2)
@@ -70,7 +70,7 @@ def write(target: str, summary: Summary, option: str = "--summary") -> None:
         with contextlib.suppress(OSError):
             click.echo(text, err=True)
         if target == _STDOUT:
-            # What is still in its buffer cannot be written at exit either.
+            # What is still in its buffer could not be written at exit either.
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         raise ConfigError(
             f"{option} {target} cannot be written: {error.strerror}; the summary is above"

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collector.client.subscriber import Subscriber
 
 _QUIET_S: Final = 0.3
-"""When nothing has come for so long, what there was has come."""
+"""Silence after which the existing frames have all arrived."""
 _CATCH_UP_S: Final = 2.0
 
 
@@ -38,9 +38,9 @@ _CATCH_UP_S: Final = 2.0
     "count",
     type=options.Number(int, least=1),
     metavar="N",
-    help="End after N frames: the newest there are, then those that come.",
+    help="Stop after N frames: first the newest existing ones, then new ones.",
 )
-@options.json("One JSON object a frame, all its fields.")
+@options.json("One JSON object per frame, with all fields.")
 @options.connect("Where the collector publishes.")
 def tail(
     markets: tuple[str, ...],
@@ -52,9 +52,9 @@ def tail(
     """
     Print what a running collector publishes.
 
-    A book begins with its snapshot; a ticker, funding and what else is a state with its newest;
-    trades and orders with what comes from now on. Frames lost on the
-    way are fetched again; what cannot be had any more is printed as lost. Ctrl-C ends it.
+    Books start with their snapshot, conflated channels (ticker, funding and others) with their
+    newest event, trades and orders with new ones. Frames lost on the way are fetched again; those
+    no longer available are printed as lost. Ctrl-C ends it.
     """
     try:
         _tail(markets or ("*",), channels, count, as_json, connect)
@@ -76,10 +76,10 @@ def _tail(
     from collector.client.topic_filter import Wanted, known_symbols
     from collector.settings.parts import requests_endpoint
 
-    # What an oracle has a price of need not be a market.
+    # An oracle's symbol need not be a market.
     strict = "oracle" not in channels
     explicit, channels = channels, channels or tuple(KIND_BY_CHANNEL)
-    # A wrong pattern is told at once, not after the wait for the markets.
+    # Report a wrong pattern at once, not after waiting for the markets.
     Wanted(markets, channels)
     with RequestClient(requests_endpoint(connect)) as client:
         _refuse_silent(explicit, ask_summary(client).collected)
@@ -90,7 +90,7 @@ def _tail(
 
 
 def _refuse_silent(channels: tuple[str, ...], collected: list[str]) -> None:
-    """Refuse to wait for a channel that is not collected; an older collector does not say."""
+    """Refuse a channel that is not collected; older collectors do not list theirs."""
     for channel in channels:
         if collected and channel not in (*collected, "gap"):
             raise ConfigError(
@@ -100,7 +100,7 @@ def _refuse_silent(channels: tuple[str, ...], collected: list[str]) -> None:
 
 
 def _print(subscriber: "Subscriber", as_json: bool, count: int | None) -> None:
-    """Print frames until there are enough; flush whenever the next one is not there yet."""
+    """Print frames until there are enough; flush whenever the next one is not available."""
     from collector.client.formatting import json_line, text_line
 
     line = json_line if as_json else text_line
@@ -121,7 +121,7 @@ def _print(subscriber: "Subscriber", as_json: bool, count: int | None) -> None:
 
 
 def _newest(subscriber: "Subscriber", count: int) -> "list[Received]":
-    """Take what there is already, of every topic, and keep the newest of it in order."""
+    """Read the existing frames of every topic; return the newest, in order."""
     from collector.client.received import Joined
 
     kept: list[tuple[int, int, Received]] = []
@@ -141,7 +141,7 @@ def _newest(subscriber: "Subscriber", count: int) -> "list[Received]":
 
 
 def _noted(subscriber: "Subscriber", received: "Received") -> bool:
-    """Say on stderr what is no frame; tell whether it was none."""
+    """Print to stderr what is not a frame; return whether it was not one."""
     from collector.client.formatting import describe
     from collector.client.received import Joined, Unanswered
 

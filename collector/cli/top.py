@@ -18,16 +18,14 @@ def top(*, connect: str, markets: tuple[str, ...]) -> None:
     """
     Watch a running collector: markets, shards, events, books.
 
-    Needs a terminal of 80 by 24 characters or more, and the extra "tui". While nobody answers it
-    says so and goes on asking. Press ? for the keys, q to quit.
+    Needs a terminal of at least 80 by 24 characters, and the extra "tui". While the collector
+    does not answer, it says so and keeps trying. Press ? for the keys, q to quit.
     """
     if importlib.util.find_spec("textual") is None:
         raise ConfigError(installed.missing("tui", "the extra 'tui' is"))
     # Textual draws on stderr.
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
-        raise ConfigError(
-            "this is not a terminal: in a pipe 'collector status' says how things stand"
-        )
+        raise ConfigError("this is not a terminal: in a pipe use 'collector status'")
     from collector.tui.running import run
 
     run(connect, markets)

@@ -1,4 +1,4 @@
-"""`collector verify`: a running collector, or an archive, against the chain's own record."""
+"""`collector verify`: compare a running collector, or an archive, with the chain's record."""
 
 import sys
 from typing import Any, Final
@@ -17,7 +17,7 @@ _CHANNELS: Final = ("book", "trades")
 @options.option(
     "--rpc",
     metavar="URL",
-    help="CometBFT RPC of a node, http://HOST:PORT.  [default: as --config says, or the node "
+    help="CometBFT RPC of a node, http://HOST:PORT.  [default: from --config, or the node "
     "that the running collector reads]",
 )
 @options.option(
@@ -25,16 +25,16 @@ _CHANNELS: Final = ("book", "trades")
     metavar="HOST:PORT",
     help="gRPC of a node, for its order books.  [default: like --rpc]",
 )
-@options.option("--tls", is_flag=True, help="The gRPC endpoint speaks TLS.")
+@options.option("--tls", is_flag=True, help="Use TLS for the gRPC endpoint.")
 @options.option(
     "--config",
     metavar="FILE",
-    help="TOML file of the collector: --rpc and --grpc are taken from it.",
+    help="The collector's TOML file; --rpc and --grpc default to its endpoints.",
 )
 @options.option(
     "--network",
     metavar="NAME",
-    help="Ask the nodes of this network instead: mainnet, testnet, local, or one of --config.",
+    help="Query this network's nodes: mainnet, testnet, local, or one from --config.",
 )
 @options.option(
     "--duration",
@@ -42,7 +42,7 @@ _CHANNELS: Final = ("book", "trades")
     show_default=True,
     type=options.Number(float, least=1),
     metavar="SECONDS",
-    help="How long to follow the collector; Ctrl-C ends that part early.",
+    help="How long to follow the collector; Ctrl-C ends this phase early.",
 )
 @options.market("Symbol, ticker, market id, or a glob of the first two; may be repeated.")
 @options.channel("What the collector collects; may be repeated.", _CHANNELS, "both")
@@ -59,7 +59,7 @@ _CHANNELS: Final = ("book", "trades")
     show_default=True,
     type=options.Number(float, above=0),
     metavar="N",
-    help="Ask the node at most so often per second.",
+    help="Most requests per second to the node.",
 )
 @options.option(
     "--patience",
@@ -67,7 +67,7 @@ _CHANNELS: Final = ("book", "trades")
     show_default=True,
     type=options.Number(float, least=0),
     metavar="SECONDS",
-    help="How long the node may leave a question unanswered: it may be restarting.",
+    help="How long to wait for the node: it may be restarting.",
 )
 @options.option(
     "--capture",
@@ -82,20 +82,20 @@ _CHANNELS: Final = ("book", "trades")
 @options.option(
     "--archive",
     metavar="DIR",
-    help="Check this archive instead of a running collector: its files, sequences and ids; and "
-    "against the chain with --network, --rpc or --config.",
+    help="Check this archive instead of a running collector: its files, sequences and ids; "
+    "with --network, --rpc or --config also against the chain.",
 )
 @options.json("Print the counts as one JSON object.")
 def verify(*, as_json: bool, **asked: Any) -> None:
     """
-    Check a running collector against the chain, by other code than the collector's.
+    Check a running collector against the chain, with code independent of the collector's.
 
     Every trade is compared with the chain's block results, every book with the order-book query
     pinned to its height, the ledger with the chain's heights. Exits with 4 on any difference,
     with 3 if something cannot be reached.
 
-    With --archive: files against the manifest, facts against their digests, sequences and ids
-    without holes that coverage does not name; then every trade and change against the chain.
+    With --archive: files against the manifest, facts against their digests, sequences and ids for
+    gaps that the coverage does not name; then every trade and change against the chain.
     """
     if asked["archive"] and (asked["capture"] or asked["record"]):
         raise click.UsageError("--archive excludes --capture and --record")

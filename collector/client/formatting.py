@@ -24,12 +24,12 @@ from shards.protocol.events import (
 from shards.protocol.text import printable
 
 _SHOWN = 3
-"""Levels per side, or trades, that a line shows."""
+"""Levels per side, or trades, shown in a line."""
 _encode_json = msgspec.json.Encoder().encode
 
 
 def json_line(received: Received) -> str:
-    """All fields by name, prices and quantities as the exact texts they are on the wire."""
+    """All fields by name; prices and quantities as exact texts, as on the wire."""
     fields = _by_name(received)
     return _encode_json({"kind": type(received.event).__name__.lower()} | fields).decode()
 
@@ -50,7 +50,7 @@ def text_line(received: Received) -> str:
 
 
 def describe(event: object) -> str:
-    """Say in a few words what an event is about."""
+    """Return a short description of an event."""
     match event:
         case Book():
             return _book(event)
@@ -86,7 +86,7 @@ def describe(event: object) -> str:
             )
         case ChainReplaced():
             return (
-                f"THE CHAIN WAS REPLACED after height {event.former_head}; everything begins again"
+                f"THE CHAIN WAS REPLACED after height {event.former_head}; everything starts over"
             )
         case Unanswered():
             return f"the aggregator has not answered for {event.silent_s:.0f} s; waiting for it"
@@ -94,7 +94,7 @@ def describe(event: object) -> str:
 
 
 def trim(number: str) -> str:
-    """Leave out a decimal text's trailing zeros."""
+    """Strip a decimal text's trailing zeros."""
     return number.rstrip("0").rstrip(".") if "." in number else number
 
 
@@ -149,7 +149,7 @@ def _clock(ts: int) -> str:
 
 
 def _by_name(value: Any) -> Any:
-    """Turn Structs into dicts, also those that travel as arrays."""
+    """Convert Structs to dicts, including array-like ones."""
     if isinstance(value, msgspec.Struct):
         return {name: _by_name(getattr(value, name)) for name in value.__struct_fields__}
     if isinstance(value, list | tuple):

@@ -1,4 +1,4 @@
-"""Published bodies, read: their header at fixed offsets, their event decoded."""
+"""Decode published bodies: the header at fixed offsets, then the event."""
 
 import struct
 from collections.abc import Sequence
@@ -20,19 +20,19 @@ _FIRST: Final = bytes((0x9A, VERSION))
 
 
 def is_readable(body: bytes) -> bool:
-    """Whether this is a body, and of the version that this code reads."""
+    """Whether this is a body of the version that this code reads."""
     return body[:2] == _FIRST and len(body) > PREFIX_SIZE
 
 
 def other_version(body: bytes) -> int | None:
-    """Return the version of a body that differs from ours; None if that is not its trouble."""
+    """Return a body's version if it differs from ours, else None."""
     if len(body) < 2 or body[0] != _FIRST[0] or body[1] == VERSION:
         return None
     return body[1]
 
 
 def decode_event(body: bytes) -> Event | None:
-    """Decode the event; None where it is garbage, or of a kind newer than this code."""
+    """Decode the event; None if it is garbage, or of a kind newer than this code."""
     decoder = EVENTS.get(body[2])
     if decoder is None:
         return None
@@ -45,7 +45,7 @@ def decode_event(body: bytes) -> Event | None:
 
 def load_or_apply(book: OrderBook, event: Book) -> None:
     """
-    Bring a book up to date with an event of its topic.
+    Apply an event of the book's topic to a book.
 
     Raises:
         SequenceGap: If the event is a delta that does not follow.
@@ -62,8 +62,8 @@ def first_trades(bodies: Sequence[bytes], otherwise: int) -> int:
     """
     Return the height of the first body, if it carries trades or orders.
 
-    A block's trades are one frame, so from there on their topic is complete, even if other
-    topics of that block are not; orders alike.
+    A block's trades are in one frame, so their topic is complete from that height on, even if
+    other topics of the block are not. The same holds for orders.
     """
     if bodies and is_readable(bodies[0]):
         event = decode_event(bodies[0])
@@ -73,14 +73,14 @@ def first_trades(bodies: Sequence[bytes], otherwise: int) -> int:
 
 
 class Whole(NamedTuple):
-    """A book put together, and the header of the last body in it."""
+    """A composed book, and the header of the last body in it."""
 
     header: Header
     event: Book
 
 
 def compose(bodies: Sequence[bytes], topic_sequence: int) -> Whole | None:
-    """Put a whole book together from one and its deltas; None if they do not make one."""
+    """Compose a whole book from a snapshot and its deltas; None if they do not fit."""
     book = OrderBook("")
     whole: Whole | None = None
     for body in bodies:

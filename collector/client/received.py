@@ -1,8 +1,8 @@
 """
-What a subscriber is handed: the exchange's events, and what happened on the way to them.
+What a subscriber delivers: the exchange's events, and events about the connection.
 
-Besides the published events (shards/protocol/events.py) there are three of the subscriber's own:
-`Joined`, `Lost` and `Unanswered`. They are never on the wire.
+Besides the published events (shards/protocol/events.py) there are `Joined`, `Lost`, `Unanswered`
+and `ChainReplaced`, which the subscriber creates itself. They are never on the wire.
 """
 
 from typing import Literal, TypeAlias
@@ -19,48 +19,48 @@ class Joined(msgspec.Struct, frozen=True, gc=False):
     head: int
     """Height through which everything published is complete."""
     topics: int
-    """How many of its topics are wanted here."""
+    """Number of its topics that match this subscription."""
     unmatched: tuple[str, ...] = ()
-    """What was asked for by name or glob, and matches none of its topics so far."""
+    """Requested names and globs that match none of its topics yet."""
 
 
 class Lost(msgspec.Struct, frozen=True, gc=False):
     """
-    What this topic may have carried and nobody can deliver any more.
+    Facts of this topic that can no longer be delivered.
 
-    A book is out of order from here to the next ``is_snapshot``, which follows by itself.
+    A book is out of sync from here to the next ``is_snapshot`` event, which follows automatically.
     """
 
     unit: Literal["height", "sequence"]
-    """``sequence`` on a book topic: the book's own; ``height`` on others."""
+    """``sequence`` for a book topic (the book's own); ``height`` for others."""
     first: int
     last: int
     reason: str
 
 
 class Unanswered(msgspec.Struct, frozen=True, gc=False):
-    """The aggregator has not answered for so long; a `Joined` follows once it does."""
+    """The aggregator has not answered for this long; a `Joined` follows when it does."""
 
     silent_s: float
 
 
 class ChainReplaced(msgspec.Struct, frozen=True, gc=False):
     """
-    Another chain took the place of the one that was collected, under the same addresses.
+    Another chain replaced the one being collected, at the same addresses.
 
-    Nothing that was delivered before belongs to what follows: heights and sequences begin again,
-    each book with a whole one.
+    Nothing delivered before belongs to what follows: heights and sequences start over, and each
+    book with a snapshot.
     """
 
     former_head: int
-    """Height through which everything published of the former one was complete."""
+    """Height through which everything published of the former chain was complete."""
 
 
 Event: TypeAlias = events.Event | Joined | Lost | Unanswered | ChainReplaced
 
 
 class Received(msgspec.Struct, frozen=True, gc=False):
-    """One event with its frame's header (docs/wire-format.md) and the time it came here."""
+    """One event with its frame's header (docs/wire-format.md) and the time of receipt."""
 
     topic: str
     """Empty in `Joined` and `Unanswered`."""
@@ -75,6 +75,6 @@ class Received(msgspec.Struct, frozen=True, gc=False):
     epoch: int = 0
     frame_sequence: int = 0
     ts_sub: int = 0
-    """When this process took it from its socket, ns since the epoch."""
+    """When this process read it from its socket, ns since the epoch."""
     healed: bool = False
-    """Asked for after the fact, so its latency says nothing."""
+    """Delivered by a replay, so its latency is meaningless."""

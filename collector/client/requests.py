@@ -3,13 +3,13 @@ The request client: a question to an aggregator, its reply, a deadline (docs/wir
 
 ::
 
-    RequestSocket        the DEALER: sends what can be sent now, reads what is there; never waits
+    RequestSocket        the DEALER: non-blocking send and receive
     RequestClient        one question at a time, blocking: commands, the coordinator
     AsyncRequestClient   many at once, on an event loop: the page, `top`, the HTTP server
 
-A `Subscriber` drives a `RequestSocket` with the requests of its `Inbox`. Requests are never
-queued for an aggregator that is away. Replies are foreign bytes: one that cannot be read, or
-that answers nothing that is still asked, is dropped.
+A `Subscriber` drives a `RequestSocket` with the requests of its `Inbox`. Requests are never queued
+while the aggregator is away. Replies are foreign bytes: unreadable ones, and replies to questions
+already given up, are dropped.
 """
 
 import asyncio
@@ -36,11 +36,11 @@ _HWM: Final = 1_000
 
 
 class Refused(ValueError):
-    """The aggregator refuses a request; the text is its sentence."""
+    """The aggregator refused a request; the text is its sentence."""
 
 
 def no_answer(endpoint: str, within_s: float, trouble: str = "") -> TimeoutError:
-    """Make the error of a request that got no reply: one sentence for the user."""
+    """Create the error for a request without a reply: one sentence for the user."""
     return TimeoutError(
         trouble
         or f"no collector answered at {endpoint} within {within_s:g} s: "
@@ -49,7 +49,7 @@ def no_answer(endpoint: str, within_s: float, trouble: str = "") -> TimeoutError
 
 
 def read_reply(parts: Sequence[bytes]) -> dict[str, Any] | None:
-    """Decode a reply's first part; None if it is not a map, whatever it is."""
+    """Decode a reply's first part; None if it is not a map."""
     try:
         return _decode(parts[0])
     except (*UNREADABLE, IndexError):
@@ -64,10 +64,10 @@ def _accepted(answer: dict[str, Any]) -> dict[str, Any]:
 
 class RequestSocket:
     """
-    A DEALER to an aggregator's requests endpoint.
+    A DEALER connected to an aggregator's requests endpoint.
 
     Raises:
-        ValueError: If that is not an endpoint.
+        ValueError: If the endpoint is invalid.
 
     """
 
@@ -84,7 +84,7 @@ class RequestSocket:
         """Why the last handshake failed; empty while there is a connection."""
 
     def send(self, request: bytes) -> bool:
-        """Send an encoded request; False if the aggregator is away or takes no more."""
+        """Send an encoded request; return False if the aggregator is away or its queue is full."""
         try:
             self.socket.send(request, zmq.NOBLOCK)
         except zmq.Again:
@@ -101,7 +101,7 @@ class RequestSocket:
             return None
 
     def awaited(self, *, unsent: bool) -> int:
-        """Name the ZeroMQ events to wait for; with requests unsent, also that it connects."""
+        """Return the ZeroMQ events to wait for; with unsent requests, also for the connection."""
         return zmq.POLLIN | zmq.POLLOUT if unsent else zmq.POLLIN
 
     def close(self) -> None:
@@ -128,7 +128,7 @@ class RequestClient:
         Return the reply's map.
 
         Raises:
-            TimeoutError: If none came in time; the text is one sentence for the user.
+            TimeoutError: If none arrives in time; the text is one sentence for the user.
             Refused: If the aggregator refuses, with its sentence.
 
         """
@@ -140,7 +140,7 @@ class RequestClient:
             sent = sent or self._socket.send(request)
             while (parts := self._socket.receive()) is not None:
                 answer = read_reply(parts)
-                # A late reply belongs to a question that was given up.
+                # A late reply to an earlier question.
                 if answer is not None and answer.get("id") == number:
                     return _accepted(answer)
         if not sent:
@@ -177,7 +177,7 @@ class AsyncRequestClient:
     def __init__(self, endpoint: str, keys: Keys | None = None) -> None:
         self.endpoint = endpoint
         self.answered_at = time.monotonic()
-        """When the last reply came; when this was made, before there ever was one."""
+        """When the last reply arrived; the time of construction before the first."""
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         try:
             self._socket = RequestSocket(self._context, endpoint, keys)
@@ -195,7 +195,7 @@ class AsyncRequestClient:
         Return the reply's map.
 
         Raises:
-            TimeoutError: If none came in time; the text is one sentence for the user.
+            TimeoutError: If none arrives in time; the text is one sentence for the user.
             Refused: If the aggregator refuses, with its sentence.
 
         """
@@ -205,7 +205,7 @@ class AsyncRequestClient:
     async def ask_parts(
         self, what: str, *, within_s: float, **fields: Any
     ) -> tuple[dict[str, Any], list[bytes]]:
-        """Do what `ask` does; return also the bodies that follow the map."""
+        """Like `ask`, but also return the bodies that follow the map."""
         number = next(self._ids)
         request = encode({"ask": what, "id": number, **fields})
         reply = self._waiting[number] = self._loop.create_future()
@@ -222,7 +222,7 @@ class AsyncRequestClient:
         return _accepted(answer), bodies
 
     def _turn(self) -> None:
-        """Send and read until nothing is left to do: the descriptor tells of changes only."""
+        """Send and receive until nothing is left: the descriptor is edge-triggered."""
         while True:
             while self._unsent and (
                 self._unsent[0][0] not in self._waiting or self._socket.send(self._unsent[0][1])
@@ -250,6 +250,6 @@ class AsyncRequestClient:
             waiting.set_result((answer, parts[1:]))
 
     def close(self) -> None:
-        """Close the socket; who still waits gets no reply."""
+        """Close the socket; pending questions get no reply."""
         self._loop.remove_reader(self._socket.socket.FD)
         self._context.destroy(linger=0)

@@ -1,4 +1,4 @@
-"""How a client's sockets are made: one place for their options."""
+"""Create a client's sockets: the one place for their options."""
 
 import ipaddress
 import socket as network
@@ -9,7 +9,7 @@ import zmq
 from collector.access.key_files import Keys
 
 MAX_MESSAGE: Final = 64 << 20
-"""Bytes of one part that a client takes from an aggregator; a longer one ends the connection."""
+"""Largest message part accepted from an aggregator; a larger one ends the connection."""
 
 PLAIN: Final = Keys(public="", secret="")
 """No keys, whatever `use` says: for endpoints that the file system protects."""
@@ -49,12 +49,12 @@ def connected(
     keys: Keys | None = None,
 ) -> "zmq.Socket[bytes]":
     """
-    Make a socket and connect it.
+    Create a socket and connect it.
 
     Args:
         kind: `zmq.SUB` or `zmq.DEALER`.
-        hwm: Messages that may be queued either way.
-        immediate: Queue nothing for a peer that is away: a request would be stale on its return.
+        hwm: Messages that may be queued in each direction.
+        immediate: Queue nothing while the peer is away: the request would be stale later.
         keys: Our key and the server's; without any those of `use`, with `PLAIN` none.
 
     Raises:
@@ -86,10 +86,10 @@ def connected(
 
 def needs_ipv6(endpoint: str) -> bool:
     """
-    Whether a tcp endpoint is reached over IPv6 only.
+    Whether a tcp endpoint is reachable only over IPv6.
 
-    ZeroMQ tries one address. Over IPv4 it reaches every host that has such an address, a
-    ``localhost`` whose first address is ``::1`` too; over IPv6 it reaches no other.
+    ZeroMQ tries a single address. With IPv4 it reaches every host that has an IPv4 address, even
+    if ``localhost`` resolves to ``::1`` first; with IPv6 it reaches only IPv6 hosts.
     """
     scheme, _, address = endpoint.partition("://")
     host = address.rpartition(":")[0]

@@ -1,8 +1,8 @@
 """
 The sockets around an `Inbox`: a SUB for the frames, a DEALER for the requests.
 
-Both iterators hand out the same events. The inbox is ticked only while no frame waits,
-so that what is still on its way to us is not taken for lost.
+Both iterators deliver the same events. The inbox is ticked only while no frame waits in the
+socket, so that frames in flight do not count as lost.
 """
 
 import asyncio
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from collector.tables.arrow import Decimals
 
 _BATCH: Final = 256
-"""Frames taken at once, so that what is handed out stays bounded and others get a turn."""
+"""Frames read at once: bounds the events in memory and gives other tasks a turn."""
 _UNSENT: Final = 64
 """Requests that may wait for a connection."""
 _ARRAY_OF_TEN: Final = b"\x9a"
@@ -44,16 +44,15 @@ _ARRAY_OF_TEN: Final = b"\x9a"
 
 class Subscriber:
     """
-    Frames of the wanted topics, each once and in order, or a `Lost` in their place.
+    Frames of the wanted topics, each once and in order; a `Lost` replaces what cannot be delivered.
 
-    Iterate it, with ``for`` or ``async for`` (one of them), inside its ``with`` or
-    ``async with`` block. Names match as they are written, and in any case of letters where
-    they have small ones. A `Joined` says which names nothing there matches.
-    Not for more than one thread.
+    Iterate it, with either ``for`` or ``async for``, inside its ``with`` or ``async with`` block.
+    Names match as written, or ignoring case. A `Joined` lists the names that match nothing. Use
+    it from one thread only.
 
     Raises:
-        ValueError: If a channel is unknown, nothing is asked for, or an endpoint is
-            neither tcp nor ipc; while iterating, if the publisher is of a newer version.
+        ValueError: If a channel is unknown, nothing is requested, or an endpoint is neither tcp
+            nor ipc; while iterating, if the publisher's version is newer.
         RuntimeError: While iterating, if it was never entered.
 
     """
@@ -76,11 +75,11 @@ class Subscriber:
             connect: The aggregator's publish endpoint.
             markets: Symbols (``INJ-USDT``), tickers (``INJ/USDT``), or globs of them; one or more.
             channels: Any of ``book``, ``trades``, ``ticker``, ``orders``, ``oracle``,
-                ``funding``, ``markets``, ``blocks``, ``gap``; what is not collected stays silent.
+                ``funding``, ``markets``, ``blocks``, ``gap``; channels not collected stay silent.
             requests: Where requests go; by default it follows from `connect`.
-            hwm: Frames that ZeroMQ may queue here; what is beyond it is asked for again.
+            hwm: Frames that ZeroMQ may queue here; dropped ones are requested again.
             keep_books: Whether to maintain the books that `book` returns.
-            silent_s: Silence after which an `Unanswered` is handed out.
+            silent_s: Silence after which an `Unanswered` is delivered.
             keys: Your key file, which also names the collector's public key; or `Keys`.
 
         Raises:
@@ -92,7 +91,7 @@ class Subscriber:
         self.requests = requests_endpoint(connect) if requests is None else requests
         self.inbox = Inbox(Wanted(symbols_only(markets), channels), silent_s=silent_s)
         self.latency = Histogram()
-        """From ``ts_pub`` to our read, ns: the last hop. Of the first frame of each read."""
+        """Latency from ``ts_pub`` to our read, ns, of the first frame of each read."""
         self._hwm = hwm
         self._keys = keys if isinstance(keys, Keys | None) else Keys.read(keys)
         self._is_used = False
@@ -120,7 +119,7 @@ class Subscriber:
         self.close()
 
     def close(self) -> None:
-        """Close the sockets; iterators end once they have handed out what is ready."""
+        """Close the sockets; iterators end after the events that are ready."""
         if self._frames is not None:
             self._frames.close(linger=0)
         if self._dealer is not None:
@@ -129,21 +128,21 @@ class Subscriber:
 
     @property
     def pending(self) -> int:
-        """Events that can be had without waiting."""
+        """Events available without waiting."""
         return len(self._ready)
 
     def book(self, symbol: str) -> OrderBook | None:
         """
-        Return a market's book as of the last event handed out; do not change it.
+        Return a market's book as of the last delivered event; do not change it.
 
-        None until its first snapshot, and after a `Lost` until the next one.
+        None before its first snapshot, and after a `Lost` until the next one.
 
         Raises:
-            ValueError: If the subscriber was made without `keep_books`.
+            ValueError: If the subscriber was created without `keep_books`.
 
         """
         if self._books is None:
-            raise ValueError("no books are kept: make the Subscriber with keep_books=True")
+            raise ValueError("no books are kept: create the Subscriber with keep_books=True")
         return self._books.get(symbol_pattern(symbol))
 
     @property
@@ -186,7 +185,7 @@ class Subscriber:
     # -- sync --------------------------------------------------------------------------
 
     def poll(self, timeout_s: float | None = None) -> Received | None:
-        """Return the next event, or None if none comes in time or the sockets are closed."""
+        """Return the next event, or None after the timeout or once the sockets are closed."""
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         while not self._ready:
             if self._frames is None or self._dealer is None:
@@ -221,14 +220,14 @@ class Subscriber:
                 self._must_be_used()
                 raise StopAsyncIteration
             if self._turn():
-                # One turn of the loop per batch: a busy stream must not starve other tasks.
+                # Yield to the loop after each batch: a busy stream must not starve other tasks.
                 await asyncio.sleep(0)
             else:
                 await self._wait(self.inbox.due_s(time.monotonic()))
         return self._next()
 
     async def _wait(self, timeout_s: float) -> None:
-        """Wait for either socket; a ZeroMQ descriptor only says that one should look."""
+        """Wait for either socket; a ZeroMQ descriptor only signals that one should check."""
         if self._frames is None or self._dealer is None:
             return
         loop = asyncio.get_running_loop()
@@ -245,7 +244,7 @@ class Subscriber:
         for descriptor in descriptors:
             loop.add_reader(descriptor, wake)
         try:
-            # The edge may have passed before: sending and receiving consume it.
+            # The edge may already have passed, because sending and receiving consume it.
             if not any(int(s.getsockopt(zmq.EVENTS)) & events for s, events in awaited):
                 await woken
         finally:
@@ -256,7 +255,7 @@ class Subscriber:
     # -- both --------------------------------------------------------------------------
 
     def _must_be_used(self) -> None:
-        """Refuse to end in silence where nothing was ever subscribed to."""
+        """Raise instead of ending silently if nothing was ever subscribed to."""
         if not self._is_used:
             raise RuntimeError(
                 "nothing is subscribed to yet: iterate inside `with Subscriber(…) as subscriber:`, "
@@ -267,7 +266,7 @@ class Subscriber:
         return dealer.awaited(unsent=bool(self.inbox.requests))
 
     def _turn(self) -> bool:
-        """Take what is there, without waiting; say whether more may be."""
+        """Process what is available without waiting; return whether there may be more."""
         frames, dealer = self._frames, self._dealer
         if frames is None or dealer is None:
             return False
@@ -280,7 +279,7 @@ class Subscriber:
         return self._send(dealer) or bool(self._ready)
 
     def _drain_frames(self, frames: "zmq.Socket[bytes]") -> bool:
-        """Take up to a batch of frames; say whether that were all."""
+        """Read up to a batch of frames; return whether those were all."""
         receive, recv = self.inbox.receive, frames.recv
         ts_sub = time.time_ns()
         for taken in range(_BATCH):
@@ -292,18 +291,18 @@ class Subscriber:
             if not taken and len(body) > PREFIX_SIZE and body[:1] == _ARRAY_OF_TEN:
                 self.latency.record(ts_sub - ts_pub_of(body))
             if body[:1] != _ARRAY_OF_TEN:
-                # Not a message of two parts: go to the start of the next one.
+                # Not a message of two parts: skip to the start of the next one.
                 while frames.getsockopt(zmq.RCVMORE):
                     recv(zmq.NOBLOCK)
         return False
 
     def _send(self, dealer: RequestSocket) -> bool:
-        """Send what is to be asked; say whether anything was."""
+        """Send the queued requests; return whether any was sent."""
         requests, sent = self.inbox.requests, False
         while requests and dealer.send(encode(requests[0])):
             requests.popleft()
             sent = True
-        # Nobody is connected. Each is asked again in time, so old ones may go.
+        # Not connected. Every request is repeated in time, so old ones can be dropped.
         while len(requests) > _UNSENT:
             requests.popleft()
         return sent
@@ -350,13 +349,13 @@ class Subscriber:
 
 
 def _keep(books: dict[str, OrderBook], received: Received) -> None:
-    """Bring the book of an event's market up to date; forget one that is out of order."""
+    """Apply an event to its market's book; discard a book that is out of sync."""
     event, symbol = received.event, received.symbol
     if not isinstance(event, Book):
         books.pop(symbol, None)
         return
     if event.is_snapshot:
-        # A new object: who holds the old one keeps a consistent, if outdated, book.
+        # A new object: references to the old one stay consistent, though outdated.
         books[symbol] = OrderBook(event.market_id)
     book = books.get(symbol)
     if book is None:

@@ -1,26 +1,26 @@
 """
-Where one topic stands: what of it was delivered, and what may be delivered next.
+The position in one topic: what was delivered, and what may be delivered next.
 
-Within one publisher epoch ``topic_sequence`` orders everything. Across a restart of the
-aggregator only the facts themselves can be compared, because the new one publishes the
-last minute again under new numbers:
+Within one publisher epoch ``topic_sequence`` orders everything. After a restart of the aggregator
+only the facts themselves can be compared, because the new one publishes the last minute again
+under new numbers:
 
 =======  ======================================================  ====================
-channel  a fact is known already when                            a loss is seen by
+channel  a fact is already known if                              a loss is detected by
 =======  ======================================================  ====================
 book     its sequence is not above ours (*)                      a jump in sequence
 ticker   its sequence is not above ours (*)                      heights out of reach
 trades   its height is not above ours; orders alike              heights out of reach
          (where some come late: each trade by its id)
 gap      its (gap_id, state, first) was delivered                heights out of reach
-markets  all but its instant is as we know it                    heights out of reach
+markets  it equals the last one except for its instant           heights out of reach
 others   its height is not above ours                            heights out of reach
 =======  ======================================================  ====================
 
-(*) A book, or a ticker, of a later block whose sequence is below ours shows that the
-book's sequence began again: from then on what is of earlier blocks is known.
+(*) If a later block's book or ticker has a sequence below ours, the book's sequence restarted:
+from then on, facts of earlier blocks are known.
 
-Of a book, and of a channel that is a state, a late joiner is given the newest whole one.
+For book topics and conflated channels a late joiner receives the newest whole book, or event.
 """
 
 from collections import deque
@@ -47,11 +47,11 @@ _EACH_BLOCK: Final = frozenset(
 )
 """Channels of which each block's event is wanted, and not the newest alone."""
 _BY_HEIGHT: Final = registry.trades_by_height()
-"""Sources that bring a block's trades in one frame and in order. Those of others may come late."""
+"""Sources that send a block's trades in one frame, in order. Others may send trades late."""
 
 
 class Position:
-    """One topic's position; `admit` moves it by one event."""
+    """One topic's position; `admit` advances it by one event."""
 
     __slots__ = (
         "_began_at",
@@ -81,36 +81,36 @@ class Position:
         """Generation of the chain whose facts were delivered."""
         self.publisher_epoch = publisher_epoch
         self.sequence = sequence
-        """The last topic_sequence dealt with."""
+        """The last topic_sequence processed."""
         self.complete = complete
-        """Height through which nothing is missing; of no use in a book topic."""
+        """Height through which nothing is missing; not used for book topics."""
         self.floor = complete
         """Height through which nothing is wanted: where the subscriber joined."""
         self.fact = -1
         """Book sequence, or height of the trades, delivered last."""
         self.height = 0
-        """Of the book or ticker delivered last."""
+        """Height of the book or ticker delivered last."""
         self._began_at = 0
-        """Height at which the book's sequence began again; 0 if it never did."""
+        """Height at which the book's sequence restarted; 0 if it never did."""
         self.in_sync = False
-        """Whether the deltas delivered continue a whole book."""
+        """Whether the delivered deltas continue a whole book."""
         self.overlaps = False
-        """Whether known facts may come again: from a rebase to the first new one."""
+        """Whether known facts may arrive again: from a rebase until the first new one."""
         self.linked = True
-        """Whether what comes is known to continue what was delivered."""
+        """Whether new frames are known to continue what was delivered."""
         self.starts_whole = self.channel == "book" or self.channel in STATES
-        """Whether a late joiner is to be given the newest whole book, or state."""
+        """Whether a late joiner receives the newest whole book, or event."""
         self.known: KnownTrades | None = None
-        """Only where trades are told apart by their ids."""
+        """Used only if trades are identified by id."""
         self._listed: Metadata | None = None
         self._gaps: deque[tuple[int, str, int, int]] = deque(maxlen=_GAPS_KNOWN)
 
     def rebase(self, publisher_epoch: int, from_height: int) -> Lost | None:
         """
-        Go on from another history of the topic; its frames are to be admitted next.
+        Continue in another publisher's numbering; its frames are admitted next.
 
         Returns:
-            What that history does not reach back to, where it can be known already.
+            What that publisher can no longer resend, if this is already known.
 
         """
         restarted = publisher_epoch != self.publisher_epoch
@@ -128,9 +128,9 @@ class Position:
         return Lost("height", first, self.complete, _reason(restarted))
 
     def admit(self, event: Event) -> bool | Lost | Trades:
-        """Say whether to deliver the event: no, yes, yes after a loss, or only these trades."""
+        """Return whether to deliver: no, yes, yes after a loss, or only these trades."""
         if type(event) is Book:
-            # Nearly all of what comes: the next change.
+            # The common case: the next change.
             if (
                 event.sequence == self.fact + 1 > 0
                 and not event.is_snapshot
@@ -149,7 +149,7 @@ class Position:
         assert not isinstance(event, Gap | Metadata)
         if type(event) is Trades or self.channel in _EACH_BLOCK:
             return self._admit_block(event.height)
-        # Its topic is in order: nothing before it is missing.
+        # Its topic is in order: nothing is missing before it.
         self.complete = max(self.complete, event.height)
         if type(event) is Ticker:
             return self._admit_ticker(event)
@@ -163,7 +163,7 @@ class Position:
         if self._began_again(event):
             verdict: bool | Lost = True
             if not event.is_snapshot:
-                verdict = Lost("sequence", 0, event.sequence - 1, "the book's sequence began again")
+                verdict = Lost("sequence", 0, event.sequence - 1, "the book's sequence restarted")
             self.fact, self.in_sync = event.sequence, event.is_snapshot
             self.overlaps, self.linked = False, True
         elif event.is_snapshot:
@@ -185,7 +185,7 @@ class Position:
         return True
 
     def _began_again(self, event: Book | Ticker) -> bool:
-        """Say whether a book's sequence began again: it is below ours in a later block."""
+        """Return whether a book's sequence restarted: it is lower than ours in a later block."""
         if not (event.sequence < self.fact and event.height > self.height > 0):
             return False
         self._began_at = event.height
@@ -206,7 +206,7 @@ class Position:
         return msgspec.structs.replace(event, trades=fresh)
 
     def _admit_gap(self, event: Gap) -> bool:
-        # An open gap is told again once it is known which heights it lacks.
+        # An open gap is announced again once the missing heights are known.
         key = (event.gap_id, event.state, event.first, event.last)
         if key in self._gaps:
             return False
@@ -214,17 +214,17 @@ class Position:
         return True
 
     def mark(self) -> tuple[int, int, int, bool]:
-        """What changes whenever this topic gets anywhere."""
+        """A value that changes whenever this topic makes progress."""
         return self.publisher_epoch, self.sequence, self.fact, self.in_sync and self.linked
 
     def hand_out(self, event: Event | Lost, header: Header, ts_sub: int, healed: bool) -> Received:
-        """Give an event of this topic the form in which it leaves the subscriber."""
-        # By position: this is the hot path, and keywords take twice as long.
+        """Wrap an event of this topic for delivery."""
+        # Positional: this is the hot path, and keywords take twice as long.
         return Received(self.topic, self.channel, self.symbol, event, *header, ts_sub, healed)
 
     @property
     def lacks_book(self) -> bool:
-        """Whether this is a book topic that only a whole book can make sure of."""
+        """Whether this is a book topic that needs a whole book to be in sync."""
         return self.channel == "book" and not (self.in_sync and self.linked)
 
     def _admit_delta(self, found: int) -> bool | Lost:
@@ -247,7 +247,7 @@ class Position:
         if found < self.fact or known:
             self.linked = True
             return False
-        # A jump within what is linked is the source's: a gap frame has announced it.
+        # A jump between linked frames comes from the source and was announced as a gap.
         jumped = not self.linked and 0 <= self.fact < found
         first, self.fact = self.fact + 1, found
         self.in_sync = True
@@ -265,7 +265,7 @@ class Position:
         return True
 
     def _admit_state(self, fact: int) -> bool:
-        """Take what is known by one number, whether or not it is older than where we joined."""
+        """Take an event identified by one number, even if it precedes our join."""
         if fact <= self.fact:
             return False
         self.fact = fact

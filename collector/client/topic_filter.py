@@ -16,19 +16,19 @@ _is_market_id = re.compile("0x[0-9a-fA-F]{64}").fullmatch
 
 
 def symbol_pattern(text: str) -> str:
-    """Spell a ticker, or a glob of tickers, as symbols are spelled."""
+    """Convert a ticker, or a glob of tickers, to the spelling of symbols."""
     if _GLOB & set(text):
         return text.replace("/", "-").replace(" ", "-")
     return text if text in RESERVED else symbol_of(text)
 
 
 def one_or_more(names: str | Iterable[str]) -> tuple[str, ...]:
-    """Take one name for a list of one, not for a list of its letters."""
+    """Treat a single name as a list of one, not as a list of letters."""
     return (names,) if isinstance(names, str) else tuple(names)
 
 
 def _in_any_case(pattern: str) -> str:
-    """Make a glob of a pattern that matches in any case of its letters; sets stay as they are."""
+    """Make a glob match its letters in either case; sets are left as they are."""
     if "[" in pattern:
         return pattern
     return "".join(
@@ -38,17 +38,17 @@ def _in_any_case(pattern: str) -> str:
 
 
 def split(topic: str) -> tuple[str, str]:
-    """Take ``channel.SYMBOL.`` apart; the symbol of something else is empty."""
+    """Split ``channel.SYMBOL.``; for anything else the symbol is empty."""
     channel, _, rest = topic.partition(".")
     return channel, rest[:-1] if rest.endswith(".") else ""
 
 
 def symbols_only(markets: str | Iterable[str]) -> tuple[str, ...]:
     """
-    Return the names of markets as they are, if topics can be made of them.
+    Return names of markets unchanged, after checking that topics can be made of them.
 
     Raises:
-        ValueError: If one is a market id: topics name symbols, so nothing would ever come.
+        ValueError: If one is a market id: topics contain symbols, so nothing would ever match.
 
     """
     names = one_or_more(markets)
@@ -65,11 +65,11 @@ class Wanted:
     """
     The topics that match one of the patterns in one of the channels.
 
-    The chain is no market: who wants ``blocks`` or ``oracle`` gets its topics whatever the
-    patterns are. Oracle symbols are matched like markets' symbols.
+    Topics of the chain (``blocks``, ``oracle``) match whatever the patterns are, because the
+    chain is not a market. Oracle symbols are matched like market symbols.
 
     Raises:
-        ValueError: If a channel is unknown, or nothing at all is asked for.
+        ValueError: If a channel is unknown, or nothing is requested.
 
     """
 
@@ -96,11 +96,11 @@ class Wanted:
         self._exact = frozenset(self.exact)
 
     def subscriptions(self) -> tuple[str, ...]:
-        """Prefixes to subscribe to before any topic of the aggregator is known."""
+        """Prefixes to subscribe to before the aggregator's topics are known."""
         return self._channel_prefixes() if self.everything else self.exact
 
     def prefixes(self) -> tuple[str, ...]:
-        """Prefixes of all topics that could match, for the request for topics."""
+        """Prefixes of all topics that could match, for the topics request."""
         return self._channel_prefixes() if self.everything or self.globs else self.exact
 
     def needs_subscription(self, topic: str) -> bool:
@@ -117,7 +117,7 @@ class Wanted:
         return any(fnmatchcase(symbol, glob) for glob in self.globs)
 
     def unmatched(self, topics: Iterable[str]) -> tuple[str, ...]:
-        """Name what was asked for and matches none of these topics."""
+        """Return the requested names and channels that match none of these topics."""
         if self.everything or self.channels == ("blocks",):
             return ()
         symbols = {split(topic)[1].casefold() for topic in topics}
@@ -135,13 +135,13 @@ def known_symbols(
     patterns: str | Iterable[str], markets: Iterable[MarketStatus], *, strict: bool = True
 ) -> list[str]:
     """
-    Turn market ids and tickers into symbols, and make sure that each pattern matches a market.
+    Convert market ids and tickers to symbols, and check that each pattern matches a market.
 
-    A name that is in the list is taken as that name, whatever characters are in it. Not
-    ``strict``, a pattern may name something else, an oracle's symbol.
+    A name that is in the list is taken literally, whatever characters it contains. Without
+    ``strict`` a pattern may match something else, such as an oracle's symbol.
 
     Raises:
-        ValueError: If one matches nothing; its text names the closest symbols.
+        ValueError: If one matches nothing; the text suggests the closest symbols.
 
     """
     table: dict[str, list[str]] = {}
@@ -158,7 +158,7 @@ def known_symbols(
 
 
 def _matching(pattern: str, symbols: Sequence[str], *, strict: bool) -> list[str]:
-    """Match as it is written, or else in any case of its letters."""
+    """Match as written, or else ignoring case."""
     symbol = symbol_pattern(pattern)
     if not symbols or any(fnmatchcase(name, symbol) for name in symbols):
         return [symbol]

@@ -1,9 +1,9 @@
 """
-What a subscriber knows, and what it must ask: no I/O, no clock.
+What a subscriber has received, and what it must request: no I/O, no clock.
 
-Frames, replies and the time come in; events to hand out (`ready`), requests to send
-(`requests`) and prefixes to subscribe to (`subscriptions`) go out. Each fact is handed out
-once, in order per topic, or a `Lost` stands in its place::
+Frames, replies and the time come in. Out go events (`ready`), requests to send (`requests`) and
+prefixes to subscribe to (`subscriptions`). Each fact is delivered once, in order per topic; a fact
+that cannot be delivered is replaced by a `Lost`::
 
                frame follows            hole, new publisher epoch,
              ┌──────────────┐           or a book without a start
@@ -13,9 +13,9 @@ once, in order per topic, or a `Lost` stands in its place::
              │  replay delivered, then           │                 │ asked again
              └────── the frames held ────────────┴─────────────────┘
 
-Only the topic concerned holds its frames; a market's other topics go on. A poll for all
-topics once a second finds quiet topics, frames lost at the tail of one, an aggregator
-that restarted and one that is silent.
+Only the affected topic holds its frames; the market's other topics continue. Once a second a poll
+of all topics detects quiet topics, frames lost at a topic's end, and an aggregator that restarted
+or does not answer.
 """
 
 from collections import deque
@@ -46,7 +46,7 @@ class _TopicsReply(msgspec.Struct):
     head: int
     topics: dict[str, int]
     ahead: dict[str, int] = {}
-    """By symbol, where a market is further than the head: another one holds that back."""
+    """By symbol, for markets that are further than the head, which another market holds back."""
     chain: int = 0
 
 
@@ -69,7 +69,7 @@ _read_replay: Final = msgspec.msgpack.Decoder(_ReplayReply).decode
 
 
 class _Followed:
-    """A topic's position, the frames it holds, and its request."""
+    """A topic's position, its held frames, and its pending request."""
 
     __slots__ = ("asked", "behind", "held", "position", "stuck")
 
@@ -79,13 +79,13 @@ class _Followed:
         """(publisher_epoch, topic_sequence) to (body, ts_sub)."""
         self.asked = False
         self.stuck = False
-        """The last replay brought nothing new: the next poll asks again, no frame does."""
+        """The last replay brought nothing new: wait for the next poll before asking again."""
         self.behind = 0
-        """The last topic_sequence that the poll before named, where it was above ours."""
+        """The last topic_sequence named by the previous poll, if above ours."""
 
 
 class Inbox:
-    """Everything that one subscriber knows of the topics it wants."""
+    """The state of all topics of one subscriber."""
 
     def __init__(
         self,
@@ -98,8 +98,8 @@ class Inbox:
     ) -> None:
         """
         Args:
-            held_frames: Frames a topic may hold; the oldest make way, and are asked for.
-            replays: Requests for a replay that may be on their way at once.
+            held_frames: Frames held per topic; beyond, the oldest are dropped and requested.
+            replays: Replay requests that may be pending at once.
 
         """
         self.ready: deque[Received] = deque()
@@ -108,28 +108,28 @@ class Inbox:
         self.publisher_epoch = 0
         self.head = 0
         self.chain = 0
-        """Generation of the chain: it grows when another takes the place of the one before."""
+        """Generation of the chain; grows when another chain replaces it."""
         self._ahead: dict[str, int] = {}
         self.duplicates = 0
         self.refused = 0
-        """Frames and replies that could not be read."""
+        """Unreadable frames and replies."""
         self._wanted = wanted
         self._held_frames = held_frames
         self._replays = replays
         self._poll_s = poll_s
         self._silent_s = silent_s
         self._topics: dict[bytes, _Followed | None] = {}
-        """None for a topic that came although it is not wanted."""
+        """None for a topic that was received but is not wanted."""
         self._queue: deque[_Followed] = deque()
         self._pending: dict[int, tuple[_Followed, float, bool]] = {}
-        """Replays on their way by id: topic, when asked, whether only for a book."""
+        """Pending replays by id: topic, time of the request, whether only a book is needed."""
         self._id = 0
         self._poll_id = 0
         self._poll_at = float("-inf")
         self._newest_epoch = 0
         self._former: set[int] = set()
-        """Epochs of publishers that another has replaced. Any other one is news, greater or not:
-        the clock that it was taken from may have been set back."""
+        """Epochs of replaced publishers. Any other epoch is new, even if it is lower: the clock that
+        it was taken from may have been set back."""
         self._polling_since: float | None = None
         self._is_silent = False
         for topic in wanted.exact:
@@ -154,7 +154,7 @@ class Inbox:
         self.head = head
 
     def positions(self) -> Iterator[Position]:
-        """Return where every topic stands."""
+        """Return the position of every topic."""
         for followed in self._topics.values():
             if followed is not None:
                 yield followed.position
@@ -163,10 +163,10 @@ class Inbox:
 
     def receive(self, topic: bytes, body: bytes, ts_sub: int) -> None:
         """
-        Take one frame as it came from the publisher.
+        Take one frame from the publisher.
 
         Raises:
-            ValueError: If it is of a version that this code cannot read.
+            ValueError: If its version is unknown.
 
         """
         try:
@@ -193,10 +193,10 @@ class Inbox:
         self.refused += 1
         version = other_version(body)
         if version is not None:
-            raise ValueError(f"frames of version {version}; this subscriber reads {VERSION}")
+            raise ValueError(f"frame version {version}, but this subscriber reads only {VERSION}")
 
     def _meet(self, topic: str) -> _Followed | None:
-        """Begin to follow a topic, unless it is not wanted."""
+        """Begin to follow a topic, if it is wanted."""
         followed = None
         if self._wanted.matches(topic):
             # What a topic carries that was not there at the last poll is all new.
@@ -210,7 +210,7 @@ class Inbox:
     def _deliver(
         self, followed: _Followed, header: Header, body: bytes, ts_sub: int, healed: bool
     ) -> None:
-        """Move the position by one frame and hand out its event, if it is new."""
+        """Advance the position by one frame and deliver its event if it is new."""
         position = followed.position
         position.sequence = header[1]
         event = decode_event(body)
@@ -224,7 +224,7 @@ class Inbox:
     def _admit(
         self, position: Position, event: Event, header: Header, ts_sub: int, healed: bool
     ) -> None:
-        """Hand out an event, if it is new, and before it what is lost."""
+        """Deliver an event if it is new, preceded by a `Lost` if facts are missing."""
         verdict = position.admit(event)
         if verdict is False:
             self.duplicates += 1
@@ -232,7 +232,7 @@ class Inbox:
         if isinstance(verdict, Lost):
             self._lose(position, verdict, ts_sub)
         elif verdict is not True:
-            # The others of these trades were delivered before.
+            # The other trades of this block were delivered before.
             event = verdict
         self.ready.append(position.hand_out(event, header, ts_sub, healed))
 
@@ -250,7 +250,7 @@ class Inbox:
         self._ask(followed)
 
     def _is_known(self, position: Position, epoch: int, sequence: int) -> bool:
-        """Say whether a frame is behind a position, or of a publisher before its own."""
+        """Return whether a frame is behind a position, or from an earlier publisher."""
         if epoch == position.publisher_epoch:
             return sequence <= position.sequence
         return not epoch or epoch in self._former
@@ -262,7 +262,7 @@ class Inbox:
     # -- requests ----------------------------------------------------------------------
 
     def tick(self, now: float) -> None:
-        """Queue the requests that are due; call it when no frame waits in the socket."""
+        """Queue the requests that are due; call it while no frame waits in the socket."""
         if self._polling_since is not None:
             silent_s = now - self._polling_since
             if silent_s >= self._silent_s and not self._is_silent:
@@ -281,14 +281,14 @@ class Inbox:
         self._request_replays(now)
 
     def due_s(self, now: float) -> float:
-        """Say in how many seconds `tick` has something to do."""
+        """Return the seconds until `tick` has something to do."""
         due = self._poll_at
         if self._polling_since is not None and not self._is_silent:
             due = min(due, self._polling_since + self._silent_s)
         return min(self._poll_s, max(0.0, due - now))
 
     def _ask(self, followed: _Followed) -> None:
-        """Queue a request for a replay, once the aggregator is known."""
+        """Queue a replay request, once the aggregator is known."""
         if self.publisher_epoch and not followed.asked and not followed.stuck:
             followed.asked = True
             self._queue.append(followed)
@@ -298,7 +298,7 @@ class Inbox:
             followed = self._queue.popleft()
             position = followed.position
             key = (position.publisher_epoch, position.sequence)
-            # The book alone is wanted where no frame is missing.
+            # If no frame is missing, only the book is needed.
             own = [sequence for epoch, sequence in followed.held if epoch == key[0]]
             follows = not followed.held or bool(own and min(own) == key[1] + 1)
             is_current = key[0] == self.publisher_epoch and followed.behind <= key[1]
@@ -313,7 +313,7 @@ class Inbox:
     # -- replies -----------------------------------------------------------------------
 
     def reply(self, parts: Sequence[bytes], now: float, ts_sub: int) -> None:
-        """Take one reply; an answer to nothing that was asked is ignored."""
+        """Take one reply; replies without a pending request are ignored."""
         try:
             answered = _read_answered(parts[0])
             if answered.error:
@@ -354,12 +354,12 @@ class Inbox:
         self._remember(reply)
 
     def _meet_chain(self, chain: int, publisher_epoch: int, ts_sub: int) -> None:
-        """Note which chain the aggregator publishes, and tell if it is another one."""
+        """Note the chain that the aggregator publishes; deliver a `ChainReplaced` if it is new."""
         if chain <= self.chain:
             return
         if self.publisher_epoch and self.chain != UNKNOWN:
             self._own(ChainReplaced(self.head), publisher_epoch, ts_sub)
-            # They are of the chain that is no more.
+            # They belong to the replaced chain.
             self.head, self._ahead = 0, {}
         self.chain = chain
 
@@ -373,7 +373,7 @@ class Inbox:
             self._former.add(former)
 
     def _join(self, reply: _TopicsReply, wanted: dict[str, int]) -> None:
-        """Begin with what comes from now on; book topics with the book as it stands."""
+        """Begin with new frames; book topics with the current book."""
         self._remember(reply)
         for topic in wanted:
             if topic.encode() not in self._topics:
@@ -391,21 +391,21 @@ class Inbox:
             self._release(followed)
 
     def _compare(self, followed: _Followed, reply: _TopicsReply, last: int) -> None:
-        """Compare a topic with the aggregator's last frame of it; ask for what is missing."""
+        """Compare a topic with the aggregator's last frame; request what is missing."""
         position = followed.position
         followed.stuck = False
         if position.publisher_epoch != reply.publisher_epoch:
             self._ask(followed)
         elif last <= position.sequence:
             followed.behind = 0
-            # The head of the poll before: at this one's, frames may still be on their way
-            # to the aggregator.
+            # Use the head of the previous poll: up to this one's, frames may still be on their
+            # way to the aggregator.
             head = self._ahead.get(position.symbol, self.head)
             position.complete = max(position.complete, head)
             if position.lacks_book:
                 self._ask(followed)
         else:
-            # It may still be on its way: missing is what has not come by the next poll.
+            # It may be in flight: it counts as missing only if it has not arrived by the next poll.
             if followed.behind > position.sequence or followed.held or position.lacks_book:
                 self._ask(followed)
             followed.behind = last
@@ -448,7 +448,7 @@ class Inbox:
         self._release(followed)
 
     def _begin_anew(self, followed: _Followed, reply: _ReplayReply) -> None:
-        """Forget what a topic carried of another chain."""
+        """Discard a topic's state from a replaced chain."""
         topic, epoch = followed.position.topic, reply.publisher_epoch
         followed.position = Position(topic, epoch, 0, max(0, reply.from_height - 1))
         followed.position.chain = reply.chain
@@ -456,7 +456,7 @@ class Inbox:
         followed.behind = 0
 
     def _replay(self, followed: _Followed, bodies: Sequence[bytes], ts_sub: int) -> None:
-        """Deliver a replay's frames; `asked` is set, so none of them asks for another."""
+        """Deliver a replay's frames; `asked` is set, so that none of them requests another."""
         for body in bodies:
             if is_readable(body):
                 self._deliver(followed, read_header(body), body, ts_sub, True)
@@ -465,16 +465,16 @@ class Inbox:
 
     def _restore(self, position: Position, bodies: Sequence[bytes], ts_sub: int) -> None:
         """
-        Deliver the whole book as of the last delta delivered.
+        Deliver the whole book as of the last delivered delta.
 
-        The keyframe is older than that; the deltas between the two were delivered.
+        The keyframe is older than that; the deltas in between were delivered.
         """
         whole = compose(bodies, position.sequence)
         if whole is not None:
             self._admit(position, whole.event, whole.header, ts_sub, True)
 
     def _release(self, followed: _Followed) -> None:
-        """Deliver the frames held, as far as they follow; ask where they do not."""
+        """Deliver the held frames as far as they follow; request a replay if they do not."""
         position, held = followed.position, followed.held
         epoch = position.publisher_epoch
         for key in sorted(held, key=lambda key: (key[0] == epoch, key[1])):

@@ -1,1 +1,1 @@
-"""The control loop: what is meant to run, where each market belongs, and the processes that do it."""
+"""The control loop: the desired state, the placement of markets, and the processes."""

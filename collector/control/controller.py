@@ -1,11 +1,11 @@
 """
-Steer a running collector: carry out what is planned, and say how far that is.
+Control a running collector: carry out the desired state, and track the progress.
 
 ::
 
     chain ──listing──► fleet ──assignment──► aggregator ──► shards, each with its next report
-    people ─commands─►   │ ◄──── how far ────────┘
-                         └── processes to start and to let go ──► supervisor
+    people ─commands─►   │ ◄─── progress ────────┘
+                         └── processes to start and to stop ──► supervisor
 """
 
 import logging
@@ -27,7 +27,7 @@ _MARKETS_S: Final = 2.0
 
 
 class Controller:
-    """Stands between the desired state, which decides, and everything that carries it out."""
+    """Carries out what the desired state decides."""
 
     def __init__(
         self,
@@ -45,11 +45,11 @@ class Controller:
 
     @property
     def is_busy(self) -> bool:
-        """Whether something is on its way, so that it pays to look more often."""
+        """Whether a change is in progress, so that more frequent polls are worthwhile."""
         return self._fleet.is_busy or self._known != self._fleet.revision
 
     def steering(self) -> Steering:
-        """Return where the markets belong, for the aggregator."""
+        """Return the assignment of markets, for the aggregator."""
         fleet = self._fleet
         steering = Steering(
             revision=fleet.revision,
@@ -68,9 +68,9 @@ class Controller:
 
     def take(self, standing: Standing, cpu: Mapping[int, float], client: RequestClient) -> None:
         """
-        Take the aggregator's answer; plan, start and stop what follows from it.
+        Take the aggregator's answer; plan, start and stop accordingly.
 
-        ``cpu`` is what each shard uses, in percent of a core.
+        ``cpu`` is each shard's usage, in percent of a core.
         """
         fleet, supervisor = self._fleet, self._supervisor
         now = time.monotonic()
@@ -97,7 +97,7 @@ class Controller:
     def _ease(
         self, status: Summary, cpu: Mapping[int, float], now: float, client: RequestClient
     ) -> None:
-        """Let a shard that does too much give some of it away."""
+        """Move markets away from an overloaded shard."""
         lags = {shard.shard: shard.lag_us / 1e6 for shard in status.shards}
         use = {shard: (percent, lags.get(shard, 0.0)) for shard, percent in cpu.items()}
         hot = self._fleet.over_budget(now, use)
@@ -106,7 +106,7 @@ class Controller:
 
 
 def _measured(client: RequestClient) -> dict[str, float]:
-    """Weigh the markets by what they bring; empty if the aggregator does not say."""
+    """Return the markets' weights from their measured rates; empty if there is no answer."""
     try:
         rows = read_markets(client.ask("markets", within_s=_MARKETS_S))
     except TimeoutError:

@@ -4,7 +4,7 @@ The coordinator: discover, assign, supervise. It composes everything and has no 
 ::
 
     startup   runtime folder, devnet if asked for, discovery, assignment
-    run       reconcile the children, once a second ask the aggregator how things stand
+    run       reconcile the children, query the aggregator's state once a second
     shutdown  last summary, shards drain, aggregator, devnet
 """
 
@@ -64,7 +64,7 @@ log = logging.getLogger(__name__)
 
 _TURN_S: Final = 0.5
 _BUSY_S: Final = 0.1
-"""While an order is being carried out."""
+"""Interval while a command is being carried out."""
 _DRAIN_S: Final = 5.0
 
 
@@ -84,10 +84,10 @@ class Coordinator:
     ) -> None:
         """
         Args:
-            options: What was asked for.
+            options: The options of the run.
             file: The endpoints, limits and patience of the configuration file.
-            show: Takes each summary.
-            announce: Takes what is to be said once.
+            show: Called with each summary.
+            announce: Called with each one-time message.
             views: Processes that only look on, supervised with the rest; each is made of where
                 it reads frames.
             page: Where the web page of one of them is.
@@ -97,7 +97,7 @@ class Coordinator:
         self._options = options
         self._file = file
         self._source = options.source or networks.source(options.network, file)
-        # A devnet that begins and ends with this run, and no network of that name.
+        # A devnet that starts and ends with this run, unless a network has that name.
         self._has_own_devnet = options.network == "devnet" and "devnet" not in file.networks
         self._page = page
         self._views = views
@@ -106,18 +106,18 @@ class Coordinator:
         self._announce = announce
         self._summary: Summary | None = None
         self._answered_at = 0.0
-        """When the aggregator gave us that summary, monotonic."""
+        """When the aggregator returned that summary, monotonic."""
         self._usage = Usage()
         self._manager = ServiceManager()
 
     def run(self) -> tuple[int, Summary | None]:
         """
-        Collect until the duration is over or a signal comes: ``(exit code, summary)``.
+        Collect until the duration is over or a signal arrives: ``(exit code, summary)``.
 
         The summary is None if nothing ran.
 
         Raises:
-            ConfigError: If it cannot be run as asked.
+            ConfigError: If the options cannot be carried out.
 
         """
         with contextlib.ExitStack() as stack:
@@ -194,11 +194,11 @@ class Coordinator:
         return networks.endpoints(options.network, self._file, self._source)
 
     def _assess(self, endpoints: Endpoints, access: Access, found: list[Market]) -> Assessment:
-        """See how active the markets are; without that they can be collected too, but not chosen."""
+        """Assess how active the markets are; without an answer they can be collected, not selected."""
         try:
             return assessment.assess(endpoints, access, found)
         except SourceError as error:
-            sentence = f"cannot say how active the markets are: {error}"
+            sentence = f"the markets' activity is not available: {error}"
             if self._options.min_activity or self._options.top:
                 raise ConfigError(f"{sentence}; leave out --min-activity and --top") from None
             log.warning("%s", sentence)
@@ -208,9 +208,9 @@ class Coordinator:
         options = self._options
         markets = self._choose(found, assessed)
         if not CHAIN_WIDE.isdisjoint(options.channels):
-            # It is assigned, resumed and handed on like a market.
+            # The chain's feed is assigned, resumed and handed over like a market.
             markets, found = [*markets, CHAIN], [*found, CHAIN]
-        # What is most useful is subscribed, and its book fetched, first.
+        # Most active first: they are subscribed, and their snapshots fetched, first.
         ids = [market.market_id for market in activity.liveliest_first(markets, assessed)]
         weights = activity.weights(markets, assessed)
         parts = initial_placement.assign(ids, shards=options.shards, weights=weights)
@@ -227,7 +227,7 @@ class Coordinator:
             Selection(
                 options.markets,
                 options.types,
-                # Nobody knows yet how active a new market will be.
+                # A new market's activity is not known yet.
                 follows=not (options.min_activity or options.top),
             ),
             self._file.supervision,
@@ -277,7 +277,7 @@ class Coordinator:
                     [*supervisor.sentinels(), signals.reader],
                     timeout=_BUSY_S if controller.is_busy else _TURN_S,
                 )
-            # The last word is asked for while everything still runs.
+            # Request the final summary while everything still runs.
             self._ask(client, supervisor, controller, within_s=2.0)
         finally:
             try:
@@ -296,7 +296,7 @@ class Coordinator:
         *,
         within_s: float,
     ) -> None:
-        """Tell the aggregator what there is to be, and hear how things stand."""
+        """Send the aggregator the desired state, and receive the current one."""
         children = supervisor.children.values()
         pids = {"coordinator": os.getpid()} | {child.name: child.pid for child in children}
         uses = self._usage.read(pids, time.monotonic())
@@ -312,7 +312,7 @@ class Coordinator:
             answer = client.ask("processes", within_s=within_s, **msgspec.structs.asdict(direction))
         except TimeoutError:
             self._manager.waiting()
-            # What we know gets older; nobody is to take it for the present.
+            # What we have is getting older and must not pass for current.
             if self._summary is not None:
                 stale_s = round(time.monotonic() - self._answered_at, 3)
                 self._summary = msgspec.structs.replace(self._summary, stale_s=stale_s)
@@ -325,7 +325,7 @@ class Coordinator:
         controller.take(standing, cpu, client)
 
     def _shutdown(self, supervisor: Supervisor) -> None:
-        """Shards first, so that the aggregator still takes what they have."""
+        """Stop the shards first, so that the aggregator still takes their frames."""
         self._manager.stopping()
         shards = [name for name in supervisor.children if name != "aggregator"]
         supervisor.stop(shards, within_s=_DRAIN_S)
@@ -338,7 +338,7 @@ class Coordinator:
         if self._summary is not None and (stale_s := self._summary.away_s):
             log.error(
                 "coverage is unknown: the aggregator has not answered for %.1f s; "
-                "--min-coverage %.4f is not shown to be reached", stale_s, wanted,
+                "--min-coverage %.4f cannot be confirmed", stale_s, wanted,
             )  # fmt: skip
             return EXIT_BELOW
         reached = self._summary.coverage.now if self._summary is not None else 0.0

@@ -1,8 +1,8 @@
 """
-The shards and markets of one run as they are meant to be, order by order and listing by listing.
+The desired shards and markets of one run, updated by admin commands and listings.
 
-Pure: what the aggregator, the chain and people say comes in; the assignment, and what to
-answer, comes out. The coordinator carries it out.
+Pure: input is what the aggregator, the chain and people say; output is the assignment and the
+answers. The coordinator carries it out.
 """
 
 from collections import deque
@@ -21,20 +21,20 @@ from shards.protocol.errors import ConfigError
 from shards.protocol.settings import Market
 
 _RELIEVED: Final = 0.8
-"""Of its budget; below, a shard counts as relieved. In between it is what it was."""
+"""Share of its budget below which a shard counts as relieved; in between nothing changes."""
 
 
 class Selection(msgspec.Struct, frozen=True):
-    """Which markets this run collects, beyond what is ordered while it runs."""
+    """Which markets this run collects, apart from admin commands."""
 
     patterns: tuple[str, ...] = ()
     types: tuple[str, ...] = ()
     follows: bool = True
-    """Whether markets that are listed later are taken too."""
+    """Whether markets listed later are added."""
 
 
 class Fleet:
-    """Where every market belongs, and the orders that change it, one after the other."""
+    """The desired state: the assignment of markets, and the commands that change it, in turn."""
 
     def __init__(
         self,
@@ -47,26 +47,26 @@ class Fleet:
     ) -> None:
         self.assignment = assignment
         self.revision = 1
-        """Of the assignment; grows with every change."""
+        """Revision of the assignment; grows with every change."""
         self.listed_through = 0
         self.answers: dict[str, dict[str, str]] = {}
         self.notes: deque[str] = deque()
-        """What happened, for the log."""
+        """Log lines to be written."""
         self._limits = limits
         self._selected = selected
         self._found = {market.market_id: market for market in found}
         self._weights = dict(weights or {})
         self._retired: set[str] = set()
-        """Markets of ours that the chain lists no more."""
+        """Markets that we collected and that are no longer listed."""
         self._gone: set[str] = set()
-        """Missing at the last look: gone if they are at the next one too."""
+        """Missing in the last listing: retired if missing in the next one too."""
         self._removed: set[str] = set()
         self._order: Order | None = None
         self._text = ""
         self.wants_listing = False
-        """Whether the chain is to be asked for its markets now: an order names an unknown one."""
+        """Whether to list the markets now, because a command names an unknown one."""
         self._looked: str = ""
-        """Token of the order for which it was asked."""
+        """Token of the command that requested it."""
         self._over_since: dict[int, float] = {}
         self._rests_until = 0.0
 
@@ -74,7 +74,7 @@ class Fleet:
 
     @property
     def markets(self) -> list[Market]:
-        """All markets of this run, those that the chain lists no more among them."""
+        """All markets of this run, including those no longer listed."""
         return [self._found[m] for m in (*self.assignment.wanted, *self._retired)]
 
     def of(self, shard: int) -> tuple[Market, ...]:
@@ -95,7 +95,7 @@ class Fleet:
 
     @property
     def is_busy(self) -> bool:
-        """Whether an order is being carried out."""
+        """Whether a command is being carried out."""
         return self._order is not None
 
     def _change(self, assignment: Assignment) -> bool:
@@ -109,12 +109,12 @@ class Fleet:
 
     def listed(self, found: Sequence[Market], through: int) -> None:
         """
-        Take a new listing of all markets, asked for when the chain's head was `through`.
+        Take a new listing of all markets, made when the chain's head was `through`.
 
-        New markets go to the shard with the least load. One that is missing twice is retired.
+        New markets go to the shard with the least load. A market missing twice is retired.
         """
         if not found:
-            # A node that knows no market at all is not to be believed.
+            # A node without any market is not credible.
             return
         named = self._named(found)
         missing = {
@@ -132,7 +132,7 @@ class Fleet:
             if before is not None and before.status != market.status:
                 self.notes.append(f"{market.symbol} is {market.status}, it was {before.status}")
         if any(_listed_anew(self._found.get(m), named.get(m)) for m in self.assignment.wanted):
-            # The aggregator hears of markets with a new revision; of statuses at every turn.
+            # The aggregator receives markets with a new revision, statuses at every poll.
             self.revision += 1
         self._found |= named
         self.listed_through = through
@@ -140,7 +140,7 @@ class Fleet:
         self.wants_listing = False
 
     def _named(self, found: Sequence[Market]) -> dict[str, Market]:
-        """Let every market keep its symbol, and give new ones a free one."""
+        """Keep every market's symbol, and give new markets a free one."""
         known = {market.market_id: market.symbol for market in self._found.values()}
         return {market.market_id: market for market in selection.with_symbols(found, known)}
 
@@ -149,10 +149,10 @@ class Fleet:
         if wanted:
             self._retired.add(market_id)
             self._change(Assignment(self.assignment.shards, wanted))
-            self.notes.append(f"{self._found[market_id].symbol} is not listed any more: retired")
+            self.notes.append(f"{self._found[market_id].symbol} is no longer listed: retired")
 
     def _take_new(self) -> None:
-        """Collect the markets that our selection takes in and nobody collects yet."""
+        """Add the markets that match our selection and are not collected yet."""
         if not self._selected.follows:
             return
         candidates = [
@@ -173,7 +173,7 @@ class Fleet:
     # ---- what people ask for --------------------------------------------------------
 
     def order(self, commands: Sequence[PendingCommand], measured: Mapping[str, float]) -> None:
-        """Begin the next command, if none is being carried out; ``measured`` weighs the markets."""
+        """Begin the next command, if none is in progress; ``measured`` are the markets' weights."""
         for asked in commands:
             if self._order is not None or self.wants_listing:
                 return
@@ -186,13 +186,13 @@ class Fleet:
                 self._say(order, "moving")
             except (ConfigError, msgspec.ValidationError) as error:
                 if asked.fields.get("kind") == "add" and self._looked != asked.token:
-                    # Perhaps it was listed since we looked.
+                    # Perhaps it was listed after our last look.
                     self.wants_listing, self._looked = True, asked.token
                     return
                 self.answers[asked.token] = {"state": "refused", "text": str(error)}
 
     def _begin(self, order: Order, measured: Mapping[str, float]) -> str:
-        """Plan an order; return what is to be said when it is done."""
+        """Plan a command; return the answer for when it is done."""
         before = self.assignment
         match order.kind:
             case "add":
@@ -211,7 +211,7 @@ class Fleet:
         return f"moved {plural(number, 'market')}: {self._sizes()}"
 
     def _add(self, patterns: Sequence[str]) -> str:
-        # The chain's own feed is assigned like a market, and is none.
+        # The chain's own feed is assigned like a market, but is not one.
         markets = [market for market in self._found.values() if market.type != "chain"]
         chosen = selection.choose(markets, patterns)
         new = [m for m in chosen if m.market_id not in self.assignment.wanted]
@@ -248,9 +248,9 @@ class Fleet:
 
     def arrived(self, unsettled: Collection[str], running: Collection[int], revision: int) -> None:
         """
-        Take how far the aggregator is: markets not where they belong yet, shards that run.
+        Take the aggregator's progress: markets not on their assigned shard yet, running shards.
 
-        An order is done when it shows there.
+        A command is done when nothing of it is outstanding there.
         """
         if self._order is None or revision != self.revision or unsettled:
             return
@@ -262,7 +262,7 @@ class Fleet:
     def spare(
         self, running: Collection[int], counts: Mapping[int, int], revision: int
     ) -> list[int]:
-        """Return the shards that run, but are not wanted and have no market left."""
+        """Return the running shards that are no longer needed and have no market left."""
         if revision != self.revision:
             return []
         return [n for n in running if not counts.get(n) and n not in self.assignment.shards]
@@ -273,7 +273,7 @@ class Fleet:
         """
         Return the shard that has been over its budget for long enough, if any.
 
-        ``use`` is each shard's CPU in percent and the lateness of its loop in seconds.
+        ``use`` is each shard's CPU in percent, and the lag of its event loop in seconds.
         """
         limits = self._limits
         for shard, (cpu, lag_s) in use.items():
@@ -291,17 +291,17 @@ class Fleet:
     def ease(
         self, hot: int, now: float, cpu: Mapping[int, float], measured: Mapping[str, float]
     ) -> None:
-        """Let a shard that does too much give markets to another, if one has room."""
+        """Move markets from an overloaded shard to another, if one has room."""
         self._rests_until = now + self._limits.rebalance_rest_s
         before = self.assignment
         after = placement.ease(before, hot, cpu, measured)
         number = len(placement.moved(before, after))
         if self._change(after):
-            self.notes.append(f"shard {hot} does too much: moving {plural(number, 'market')} away")
+            self.notes.append(f"shard {hot} is overloaded: moving {plural(number, 'market')} away")
         else:
             self.notes.append(
-                f"shard {hot} does too much, and no other shard has room: "
-                "'collector scale' gives you more"
+                f"shard {hot} is overloaded, and no other shard has room: "
+                "'collector scale' adds shards"
             )
 
 
@@ -312,7 +312,7 @@ def _names(markets: Sequence[Market]) -> str:
 
 
 def _listed_anew(before: Market | None, now: Market | None) -> bool:
-    """Say whether more than a market's status has changed, its ticks or fees."""
+    """Return whether more than a market's status has changed, such as its ticks or fees."""
     if before is None or now is None:
         return False
     return msgspec.structs.replace(before, status=now.status) != now

@@ -1,4 +1,4 @@
-"""The devnet that `collector start --network devnet` runs for itself, as a child process."""
+"""The devnet of `collector start --network devnet`, run as a child process."""
 
 import logging
 import subprocess
@@ -19,9 +19,9 @@ _STOP_S = 15.0
 
 class OwnDevnet:
     """
-    A devnet for the length of a ``with`` block.
+    A devnet for the duration of a ``with`` block.
 
-    It ends when the pipe to its stdin does, so it cannot outlive us, however we end.
+    It ends with the pipe to its stdin, so it cannot outlive us, however we end.
     """
 
     def __init__(self, *, spot: int, perp: int, options: tuple[str, ...] = ()) -> None:
@@ -37,7 +37,7 @@ class OwnDevnet:
             self._command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            # A terminal's Ctrl-C is for us; the devnet stops when we have drained.
+            # A terminal's Ctrl-C is for us; the devnet stops after we have drained.
             start_new_session=True,
         )
         try:
@@ -52,7 +52,7 @@ class OwnDevnet:
         line = stdout.readline() if stdout is not None else b""
         if not line:
             code = self._process.wait()
-            raise ConfigError(f"the devnet did not start (exit code {code}); it said why above")
+            raise ConfigError(f"the devnet did not start (exit code {code}); its message is above")
         return msgspec.json.decode(line, type=DevnetInfo)
 
     def endpoints(self) -> Endpoints:
@@ -67,7 +67,7 @@ class OwnDevnet:
 
     def _stop(self) -> None:
         process = self._process
-        # The end of its stdin asks it to stop; a signal on top would mean: at once.
+        # Closing its stdin asks it to stop; an additional signal would mean "at once".
         if process.stdin is not None:
             process.stdin.close()
         try:

@@ -1,8 +1,8 @@
 """
-Numbers that only grow, for processes that are started again: their epochs.
+Epochs: numbers that only grow, for processes that are restarted.
 
-An epoch is ``max(clock, last + 1)``, and the last one is kept in the state folder: a clock
-that was set back, by whatever, for however long, makes no successor look like an ancestor.
+An epoch is ``max(clock, last + 1)``, and the last one is kept in the state folder. Even if the
+clock is set back, no successor has a lower epoch than its predecessor.
 """
 
 import logging
@@ -21,7 +21,7 @@ _encode: Final = msgspec.msgpack.Encoder().encode
 
 
 class Epochs:
-    """Gives out epochs, each greater than all before it, in this run and in former ones."""
+    """Issues epochs, each greater than all before it, in this run and former ones."""
 
     def __init__(self, file: SavedFile, clock: Callable[[], int] = time.time_ns) -> None:
         """``clock`` is in nanoseconds since 1970."""
@@ -41,6 +41,6 @@ class Epochs:
         try:
             self._file.save(_encode(self.last))
         except OSError as error:
-            # Readers take any epoch that they have not seen before: this one is only tidier.
+            # Readers accept any epoch that they have not seen: growing ones are only tidier.
             log.warning("cannot remember the epoch %d: %s", self.last, error)
         return self.last

@@ -1,11 +1,10 @@
 """
-Which shard owns which market: a pure function, even and stable.
+The initial placement of markets on shards: a pure function, even and stable.
 
-Every market ranks the shards by a hash of (market, shard) and takes the first that has
-room (rendezvous hashing with a bound), so that a market that comes or goes moves few
-others. Without weights room is counted in markets, and shards differ by at most one.
-With weights it is counted in load: no two shards differ by more than the heaviest market
-weighs. None is ever empty.
+Every market ranks the shards by a hash of (market, shard) and takes the first one with room
+(rendezvous hashing with a bound), so that adding or removing a market moves few others. Without
+weights room is counted in markets, and shards differ by at most one. With weights it is counted in
+load: no two shards differ by more than the weight of the heaviest market. No shard is empty.
 """
 
 import hashlib
@@ -13,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 _ROUNDING: Final = 1e-9
-"""Sums of weights differ by so little, relatively, and are meant to be equal."""
+"""Relative difference below which sums of weights count as equal."""
 
 
 def _rank(market_id: str, shard: int) -> bytes:
@@ -28,10 +27,9 @@ def assign(
     market_ids: Sequence[str], *, shards: int, weights: Mapping[str, float] | None = None
 ) -> list[tuple[str, ...]]:
     """
-    Split markets over shards; entry i is what shard i owns, in the given order.
+    Distribute markets over shards; entry i has shard i's markets, in the given order.
 
-    A market that `weights` does not name weighs 1; where all weigh the same, weights do
-    not matter.
+    A market without a weight weighs 1; equal weights have no effect.
 
     Raises:
         ValueError: If there are fewer markets than shards, no shard at all, or a weight
@@ -52,7 +50,7 @@ def assign(
 def _by_number(market_ids: Sequence[str], shards: int) -> list[set[str]]:
     floor, larger = divmod(len(market_ids), shards)
     owned: list[set[str]] = [set() for _ in range(shards)]
-    # In the order of their ids, not of the list: it must not matter who comes first.
+    # In order of their ids: the order of the list must not matter.
     for market_id in sorted(market_ids):
         for shard in _by_rank(market_id, shards):
             if len(owned[shard]) < floor:
@@ -66,14 +64,14 @@ def _by_number(market_ids: Sequence[str], shards: int) -> list[set[str]]:
 
 def _by_load(weights: Mapping[str, float], shards: int) -> list[set[str]]:
     """
-    Give each market its first choice with room, or the shard with the least load.
+    Give each market its first choice with room, or the least loaded shard.
 
-    Only the latter takes a shard beyond its share, so no shard ends more than that one
-    market above the least loaded.
+    Only the latter exceeds a shard's share, so no shard ends more than that one market above
+    the least loaded.
     """
     owned: list[set[str]] = [set() for _ in range(shards)]
     loads = [0.0] * shards
-    # The heavy ones first: those that find no room are light then.
+    # Heaviest first: those that find no room are then light.
     order = sorted(weights, key=lambda market_id: (-weights[market_id], market_id))
     share = _share([weights[market_id] for market_id in order], shards) * (1.0 + _ROUNDING)
     for placed, market_id in enumerate(order):
@@ -91,7 +89,7 @@ def _by_load(weights: Mapping[str, float], shards: int) -> list[set[str]]:
 
 
 def _share(heaviest_first: Sequence[float], shards: int) -> float:
-    """Return the load that is each shard's part; a market beyond it has a shard of its own."""
+    """Return each shard's share of the load; a market above it gets a shard of its own."""
     rest = sum(heaviest_first)
     for weight in heaviest_first:
         if weight <= rest / shards or shards == 1:

@@ -1,9 +1,9 @@
 """
-Where every market belongs, and what an order or a new listing changes about it.
+Placement: which shard collects each market, and how commands and listings change that.
 
-Pure: the coordinator carries it out, and the aggregator makes each move without a loss
-(aggregation/ownership.py). Plans are stable, they move no market without need, and even:
-the shards carry loads that differ by no more than one market could mend.
+Pure: the coordinator carries the plan out, and the aggregator makes each move lossless
+(aggregator/handover.py). Plans are stable (no unnecessary moves) and even: the loads of the shards
+differ by no more than one market could correct.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -16,22 +16,22 @@ from shards.protocol.errors import ConfigError
 from shards.protocol.settings import Market
 
 SLACK: Final = 0.1
-"""Measured loads that differ by less of their mean are even: it is not worth a move."""
+"""Measured loads that differ by less than this share of their mean count as even."""
 
 
 class Order(msgspec.Struct, frozen=True, kw_only=True):
-    """What somebody asks for while the collector runs."""
+    """An admin command while the collector runs."""
 
     token: str
     kind: Literal["add", "remove", "scale", "rebalance", "drain"]
     markets: tuple[str, ...] = ()
-    """Patterns, of add and remove."""
+    """Patterns, for add and remove."""
     number: int = 0
-    """Of shards, of scale; of the shard, of drain."""
+    """Number of shards, for scale; number of the shard, for drain."""
 
 
 class Assignment(msgspec.Struct, frozen=True):
-    """Which shards there are, and the shard of each market."""
+    """The shards, and the shard of each market."""
 
     shards: frozenset[int]
     wanted: Mapping[str, int]
@@ -45,7 +45,7 @@ class Assignment(msgspec.Struct, frozen=True):
 
 
 def loads(assignment: Assignment, weights: Mapping[str, float]) -> dict[int, float]:
-    """Add up what the markets of each shard weigh; one that `weights` does not name weighs 1."""
+    """Add up the weights of each shard's markets; a market without a weight weighs 1."""
     found = dict.fromkeys(sorted(assignment.shards), 0.0)
     for market_id, shard in assignment.wanted.items():
         found[shard] += weights.get(market_id, 1.0)
@@ -55,7 +55,7 @@ def loads(assignment: Assignment, weights: Mapping[str, float]) -> dict[int, flo
 def place(
     assignment: Assignment, market_ids: Iterable[str], weights: Mapping[str, float]
 ) -> Assignment:
-    """Give each of these markets to the shard with the least load at its turn."""
+    """Give each of these markets in turn to the shard with the least load."""
     found = loads(assignment, weights)
     wanted = dict(assignment.wanted)
     for market_id in sorted(market_ids, key=lambda m: (-weights.get(m, 1.0), m)):
@@ -67,9 +67,9 @@ def place(
 
 def even(assignment: Assignment, weights: Mapping[str, float], *, slack: float = 0.0) -> Assignment:
     """
-    Move markets, as few as it takes, until no move makes the shards more even.
+    Move as few markets as possible until no move makes the shards more even.
 
-    Loads that differ by less than `slack` of their mean are even enough. No shard stays empty.
+    Loads that differ by less than `slack` of their mean are even enough. No shard is left empty.
     """
     found = loads(assignment, weights)
     wanted = dict(assignment.wanted)
@@ -100,7 +100,7 @@ def even(assignment: Assignment, weights: Mapping[str, float], *, slack: float =
 def without(
     assignment: Assignment, shards: Collection[int], weights: Mapping[str, float]
 ) -> Assignment:
-    """Empty some shards into the others."""
+    """Move the markets of some shards to the others."""
     kept = {m: shard for m, shard in assignment.wanted.items() if shard not in shards}
     homeless = [m for m, shard in assignment.wanted.items() if shard in shards]
     return place(Assignment(assignment.shards - frozenset(shards), kept), homeless, weights)
@@ -108,10 +108,10 @@ def without(
 
 def scale(assignment: Assignment, number: int, weights: Mapping[str, float]) -> Assignment:
     """
-    Have so many shards: the highest numbers go, the lowest free ones come.
+    Change the number of shards: remove the highest numbers, add the lowest free ones.
 
     Raises:
-        ConfigError: If that is none, or more than there are markets.
+        ConfigError: If the number is 0, or exceeds the number of markets.
 
     """
     if not 1 <= number <= len(assignment.wanted):
@@ -130,17 +130,17 @@ def scale(assignment: Assignment, number: int, weights: Mapping[str, float]) -> 
 
 def drain(assignment: Assignment, shard: int, weights: Mapping[str, float]) -> Assignment:
     """
-    Empty one shard into the others, and have it no more.
+    Move one shard's markets to the others, and remove it.
 
     Raises:
-        ConfigError: If there is no such shard, or no other one.
+        ConfigError: If the shard does not exist, or is the only one.
 
     """
     if shard not in assignment.shards:
         there = ", ".join(map(str, sorted(assignment.shards)))
         raise ConfigError(f"there is no shard {shard}: the shards are {there}")
     if len(assignment.shards) == 1:
-        raise ConfigError(f"shard {shard} is the only one: nobody could take its markets")
+        raise ConfigError(f"shard {shard} is the only one: no other could take its markets")
     return without(assignment, [shard], weights)
 
 
@@ -148,10 +148,10 @@ def ease(
     assignment: Assignment, hot: int, use: Mapping[int, float], weights: Mapping[str, float]
 ) -> Assignment:
     """
-    Move markets from a shard that does too much to the one that does least.
+    Move markets from an overloaded shard to the least loaded one.
 
-    ``use`` is what each shard uses now; a market's part of it goes by its weight. Nothing moves
-    where the other shard would soon be as hot.
+    ``use`` is each shard's current usage; a market's share follows its weight. Nothing moves if
+    the other shard would soon be overloaded as well.
     """
     others = {shard: use.get(shard, 0.0) for shard in assignment.shards if shard != hot}
     mine = sorted(
@@ -168,7 +168,7 @@ def ease(
         return assignment
     for market_id in mine[1:] + mine[:1]:
         cost = part * weights.get(market_id, 1.0)
-        # A little more than its half is better than none of it.
+        # Overshooting by up to 50 % beats moving nothing.
         if cost <= 1.5 * surplus:
             wanted[market_id] = cool
             surplus -= cost
@@ -176,14 +176,14 @@ def ease(
 
 
 def moved(before: Assignment, after: Assignment) -> list[str]:
-    """Return the markets that another shard is to have."""
+    """Return the markets whose shard differs."""
     return [m for m, shard in after.wanted.items() if before.wanted.get(m, shard) != shard]
 
 
 def chosen(
     found: Sequence[Market], patterns: Sequence[str], types: Collection[str]
 ) -> list[Market]:
-    """Return the markets that a running collector's choice takes in; none is no error."""
+    """Return the markets that a running collector's selection includes; it may be empty."""
     try:
         if not patterns:
             return selection.choose(found, (), types)

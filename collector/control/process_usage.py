@@ -1,9 +1,9 @@
 """
-What every process of the collector uses, read once a second by the coordinator.
+Resource usage of every process of the collector, read once a second by the coordinator.
 
-Not by the aggregator: a pass over ten processes is some milliseconds, and frames would wait.
-PSS (memory, with shared pages divided among those who share them) makes the kernel walk
-the page tables: one process per pass is asked for it, in turn.
+Not by the aggregator: reading ten processes takes milliseconds, and frames would wait. For PSS
+(memory, with shared pages divided among their users) the kernel walks the page tables, so it is
+read for one process per pass, in turn.
 """
 
 from collections.abc import Mapping
@@ -25,7 +25,7 @@ class Usage:
         self._turn = 0
 
     def read(self, pids: Mapping[str, int], now: float) -> Mapping[str, Use]:
-        """Return what they use, read anew if the last pass is a second old."""
+        """Return the usage, read again if the last pass is a second old."""
         if self._read_at < 0 or now - self._read_at >= _EVERY_S:
             self._read_at = now
             self._processes = {n: p for n, p in self._processes.items() if n in pids}
@@ -53,12 +53,12 @@ class Usage:
                     switches.involuntary,
                 )
         except (psutil.NoSuchProcess, psutil.AccessDenied):
-            # It has just ended, and its successor has another id.
+            # It has just ended; its successor has another id.
             self._processes.pop(name, None)
             return Use()
 
     def _read_pss(self) -> None:
-        """Read the PSS of one process, each in turn."""
+        """Read the PSS of the next process in turn."""
         names = list(self._processes)
         if not names:
             return

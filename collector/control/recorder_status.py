@@ -1,4 +1,4 @@
-"""How the recorder of `start --record` stands, by the file that it writes once a second."""
+"""The state of the recorder of `start --record`, from the file that it writes once a second."""
 
 import time
 from pathlib import Path
@@ -14,7 +14,7 @@ _MOST_BYTES: Final = 65_536
 
 
 def recorder_status(archive: str) -> Recorder | None:
-    """Return what an archive's recorder last said, and how long ago; None without an archive."""
+    """Return the recorder's last status and its age; None without an archive."""
     if not archive:
         return None
     try:

@@ -1,8 +1,8 @@
 """
-What systemd is told of us (sd_notify(3)): that we are ready, how we are, that we are stopping.
+Notifications to systemd (sd_notify(3)): ready, status, stopping.
 
-The watchdog is answered only while ``/healthz`` would say yes: once the aggregator has been away
-for longer, systemd finds no sign of life, and restarts the service.
+The watchdog is fed only while ``/healthz`` would be positive. If the aggregator is away for longer,
+systemd sees no sign of life and restarts the service.
 """
 
 import contextlib
@@ -30,7 +30,7 @@ class ServiceManager:
         self._last = ""
 
     def answered(self, summary: Summary) -> None:
-        """The aggregator has answered: the service is up, and this is how it is."""
+        """The aggregator has answered: the service is up, and this is its status."""
         self._answered_at = self._clock()
         markets = summary.markets
         status = f"{markets.live} of {markets.requested} markets live"

@@ -1,18 +1,18 @@
 """
-The state folder: what a collector knows that outlives its run.
+The state folder: what survives a collector's run.
 
 ::
 
     <state>/
-      lock       who uses it: locked as long as that collector, and its aggregator, live
-      identity   of which network this is the state
+      lock       locked as long as the collector using it, and its aggregator, live
+      identity   the network that the state belongs to
       ledger     how far each market's blocks are accounted for, and its open gap
-      journal    what happened
-      epochs     the last epoch given out
+      journal    the recorded events
+      epochs     the last epoch issued
 
-A second collector is refused while the first one runs; a state of something else is never
-taken up. Where nothing can be written, a collector that was not told where to keep its state
-runs without one, and says so.
+A second collector is refused while the first one runs; the state of another network is never
+resumed. If nothing can be written, a collector without --state runs without a state and logs a
+warning.
 """
 
 import contextlib
@@ -35,13 +35,13 @@ from shards.runtime.saved import SavedFile
 log = logging.getLogger(__name__)
 
 NONE: Final = "none"
-"""What `--state` says where nothing is to be kept."""
+"""The value of `--state` that keeps nothing."""
 _ORPHANS_S: Final = 15.0
-"""The aggregator of a coordinator that was killed may take so long to end."""
+"""How long the aggregator of a killed coordinator may take to end."""
 
 
 class Identity(msgspec.Struct, frozen=True):
-    """Of what this is the state; a ledger of one network says nothing about another."""
+    """What the state belongs to; the ledger of one network is meaningless for another."""
 
     network: str
     tells_blocks: bool
@@ -52,10 +52,10 @@ def default_folder(
     network: str, publish: str, environment: Mapping[str, str] = os.environ
 ) -> Path | None:
     """
-    Return where the state of this collector belongs on this platform; None where nowhere.
+    Return the default state folder on this platform; None if there is none.
 
-    That is systemd's ``StateDirectory=`` where there is one, else the user's folder for states;
-    in it a folder of its own for each network and publish endpoint.
+    It is in systemd's ``StateDirectory=`` if that is set, else in the user's state folder: one
+    subfolder per network and publish endpoint.
     """
     own = re.sub(r"[^A-Za-z0-9.]+", "-", f"{network}-{publish.replace('*', 'any')}").strip("-")
     if given := environment.get("STATE_DIRECTORY"):
@@ -81,18 +81,18 @@ def open_state(
     is_lasting: bool = True,
 ) -> Iterator[Path]:
     """
-    Hold the state folder for the length of the block, so that nobody else uses it.
+    Lock the state folder for the duration of the block.
 
     Args:
-        asked: The folder, or `NONE`; None where nothing was said about it.
+        asked: The folder, or `NONE`; None for the default.
         network: The network's name, which is part of the default.
         publish: The first publish endpoint, likewise.
-        tells_blocks: Whether the source does.
-        fallback: Where to keep what can be kept only as long as we run.
-        is_lasting: Whether there will be this chain after this run.
+        tells_blocks: Whether the source sends blocks.
+        fallback: The folder for state that lives only as long as this run.
+        is_lasting: Whether this chain will exist after this run.
 
     Raises:
-        ConfigError: If it is in use, of another network, or asked for and not writable.
+        ConfigError: If it is in use, of another network, or requested but not writable.
 
     """
     folder = Path(asked) if asked else default_folder(network, publish)
@@ -109,7 +109,7 @@ def open_state(
                 raise ConfigError(
                     f"--state: {sentence}; give a folder that can be written to, or '{NONE}'"
                 ) from None
-            log.warning("%s: what is known ends with this run; give another with --state", sentence)
+            log.warning("%s: the state ends with this run; give another with --state", sentence)
             yield fallback
             return
         _lock(lock, folder, publish, is_default=not asked)
@@ -128,7 +128,7 @@ def _lock(lock: Any, folder: Path, publish: str, *, is_default: bool) -> None:
         lock.seek(0)
         holder = lock.read(200).strip() or "another collector"
         if is_default:
-            # Its name is made of the endpoint: that is what the two have in common.
+            # The folder's name contains the endpoint, which is what the two share.
             raise ConfigError(
                 f"endpoint {publish} is in use by {holder}: "
                 "stop that one, or give another with --publish"
@@ -138,14 +138,14 @@ def _lock(lock: Any, folder: Path, publish: str, *, is_default: bool) -> None:
             "stop that one, or give another folder with --state"
         ) from None
     with contextlib.suppress(OSError):
-        # Best effort: a full disk is no reason not to collect.
+        # Best effort: a full disk must not prevent collecting.
         lock.truncate(0)
         lock.write(f"the collector with process id {os.getpid()}, publishing on {publish}\n")
         lock.flush()
 
 
 def _await_orphans(folder: Path) -> None:
-    """Wait for the aggregator of a coordinator that was killed: it saves once more at its end."""
+    """Wait for the aggregator of a killed coordinator, which saves once more at its end."""
     deadline = time.monotonic() + _ORPHANS_S
     with (folder / AGGREGATOR_LOCK).open("a") as lock:
         waits = False

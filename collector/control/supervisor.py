@@ -1,10 +1,9 @@
 """
 Keep the processes alive: a pure plan, and a small loop that carries it out.
 
-`plan` says what to do with each child; `Supervisor` does it and decides nothing. A child
-shows life by a heartbeat from *inside* its event loop, so a stuck loop looks dead even
-while its threads run. Before it is killed it gets SIGABRT, on which it prints the stack
-that it is stuck in.
+`plan` decides what to do with each child; `Supervisor` only does it. The heartbeat comes from
+*inside* a child's event loop, so a stuck loop looks dead even while its threads run. Before a child
+is killed it gets SIGABRT, on which it prints the stack where it is stuck.
 """
 
 import logging
@@ -24,15 +23,15 @@ from shards.runtime.child import Heartbeat
 log = logging.getLogger(__name__)
 
 _LATE_S: Final = 3.0
-"""We look twice a second; after so long it is us who were late."""
+"""We check twice a second; after this long it was us who were late."""
 
 
 class ChildState(msgspec.Struct, frozen=True):
-    """One child as the plan sees it; instants are monotonic seconds."""
+    """One child as input of the plan; instants are monotonic seconds."""
 
     name: str
     starts: tuple[float, ...] = ()
-    """When it was started, newest last, within the crash window."""
+    """Its starts within the crash window, newest last."""
     running: bool = False
     exit_code: int | None = None
     exited_at: float = 0.0
@@ -40,7 +39,7 @@ class ChildState(msgspec.Struct, frozen=True):
     """0 before the first."""
     aborted_at: float = 0.0
     retired_at: float = 0.0
-    """It was asked to end for good."""
+    """When it was asked to end for good; 0 if it was not."""
 
 
 class Start(msgspec.Struct, frozen=True):
@@ -50,7 +49,7 @@ class Start(msgspec.Struct, frozen=True):
 
 
 class Abort(msgspec.Struct, frozen=True):
-    """Send SIGABRT, so that it says where it is stuck."""
+    """Send SIGABRT, so that it prints where it is stuck."""
 
     name: str
     reason: str
@@ -63,7 +62,7 @@ class Kill(msgspec.Struct, frozen=True):
 
 
 class Forget(msgspec.Struct, frozen=True):
-    """It has ended, as it was asked to: that was all."""
+    """It has ended as requested: remove it."""
 
     name: str
 
@@ -81,10 +80,10 @@ def plan(
     now: float, children: Iterable[ChildState], limits: Supervision, *, awake_since: float = 0.0
 ) -> list[Action]:
     """
-    Say what to do with each child; start, stop and kill nothing.
+    Decide what to do with each child, without doing it.
 
-    ``awake_since`` is when we last came late ourselves, because all of us were stopped: silence
-    counts from there.
+    ``awake_since`` is when we were last late ourselves, because all processes were stopped:
+    silence is measured from there.
     """
     actions: list[Action] = []
     for child in children:
@@ -110,7 +109,7 @@ def plan(
 
 
 def restart_wait_s(child: ChildState, limits: Supervision) -> float:
-    """Return how long after its end a child is started again."""
+    """Return the delay between a child's end and its restart."""
     recent = sum(start > child.exited_at - limits.crash_window_s for start in child.starts)
     if recent >= limits.crash_loop:
         return limits.crash_loop_wait_s
@@ -118,7 +117,7 @@ def restart_wait_s(child: ChildState, limits: Supervision) -> float:
 
 
 class Child:
-    """One supervised process; ``configure`` makes the configuration of each new start."""
+    """One supervised process; ``configure`` creates the configuration for each start."""
 
     def __init__(
         self,
@@ -133,7 +132,7 @@ class Child:
         self.shard = shard
         self.restarts = 0
         self.ended = ""
-        """How its last process ended, in words."""
+        """How its last process ended, as text."""
         self._target = target
         self._configure = configure
         self._process: Process | None = None
@@ -151,15 +150,15 @@ class Child:
 
     @property
     def sentinel(self) -> int | None:
-        """What becomes ready when the process ends."""
+        """A descriptor that becomes ready when the process ends."""
         return self._process.sentinel if self._process is not None else None
 
     def start(self, now: float, launch: Launch = spawn) -> None:
         """
-        Start it, again or for the first time.
+        Start or restart it.
 
         Raises:
-            ConfigError: If this system cannot start it even once.
+            ConfigError: If the first start fails.
 
         """
         is_first = not self._starts
@@ -174,13 +173,13 @@ class Child:
             self._process = None
             if is_first:
                 raise ConfigError(f"cannot start {self.name}: {_system_says(error)}") from None
-            # What worked before works again some time: memory, a full disk, a limit.
+            # It worked before and will work again: memory, a full disk, a limit.
             log.warning("cannot start %s: %s; trying again", self.name, _system_says(error))
             self._exit_code, self._exited_at = EXIT_BUG, now
             self.ended = "could not be started"
 
     def state(self, now: float) -> ChildState:
-        """Look at it, and take note if it has ended."""
+        """Return its state, and note whether it has ended."""
         process = self._process
         if process is not None and process.exitcode is not None:
             self._exit_code = process.exitcode
@@ -203,21 +202,21 @@ class Child:
         )
 
     def retire(self, now: float) -> None:
-        """Ask it to end for good, if it was not asked yet."""
+        """Ask it to end for good, unless it was asked before."""
         if not self._retired_at:
             self._retired_at = now
             self.signal(signal.SIGTERM, now)
             self.signal(signal.SIGCONT, now)
 
     def signal(self, number: int, now: float) -> None:
-        """Send a signal, if there is a process to take it."""
+        """Send a signal, if the process exists."""
         if number == signal.SIGABRT:
             self._aborted_at = now
         if self._process is not None and self._process.exitcode is None:
             os.kill(self.pid, number)
 
     def join(self, deadline: float) -> bool:
-        """Wait for its end; False if it still runs at the deadline."""
+        """Wait for its end; return False if it still runs at the deadline."""
         if self._process is None:
             return True
         self._process.join(max(0.0, deadline - time.monotonic()))
@@ -230,7 +229,7 @@ def _system_says(error: OSError) -> str:
 
 
 def describe_exit(code: int) -> str:
-    """Say in words how a process ended."""
+    """Describe how a process ended."""
     if code >= 0:
         return f"exit code {code}"
     try:
@@ -240,7 +239,7 @@ def describe_exit(code: int) -> str:
 
 
 class Supervisor:
-    """All children, in the order in which they start; they stop in the reverse."""
+    """All children, in start order; they are stopped in reverse."""
 
     def __init__(
         self,
@@ -256,7 +255,7 @@ class Supervisor:
         self._awake_since = 0.0
 
     def sentinels(self) -> list[int]:
-        """Return what to wait on: ready when a process ends."""
+        """Return the descriptors that become ready when a process ends."""
         return [c.sentinel for c in self.children.values() if c.sentinel is not None]
 
     def reconcile(self) -> None:
@@ -264,12 +263,12 @@ class Supervisor:
         Carry out the plan once.
 
         Raises:
-            ConfigError: If a child says that a restart cannot help; it has said why.
+            ConfigError: If a child reports that a restart cannot help; its message is in the log.
 
         """
         now = time.monotonic()
         if now - self._looked_at > _LATE_S:
-            # We were stopped, or asleep with the whole machine, and so may the children have been.
+            # We were stopped, or the machine was asleep, and so may the children have been.
             self._awake_since = now
         self._looked_at = now
         states = [child.state(now) for child in self.children.values()]
@@ -286,22 +285,24 @@ class Supervisor:
                 case Forget():
                     del self.children[child.name]
                 case GiveUp():
-                    raise ConfigError(f"{child.name} cannot run as configured; it said why above")
+                    raise ConfigError(
+                        f"{child.name} cannot run as configured; its message is above"
+                    )
 
     def add(self, child: Child) -> None:
-        """Keep one more child alive from now on."""
+        """Supervise one more child."""
         self.children[child.name] = child
 
     def shards(self) -> list[int]:
-        """Return the numbers of the shards that there are."""
+        """Return the numbers of the existing shards."""
         return [child.shard for child in self.children.values() if child.shard is not None]
 
     def retire(self, name: str) -> None:
-        """Let a child end for good; it is forgotten once it has."""
+        """End a child for good; it is removed afterwards."""
         self.children[name].retire(time.monotonic())
 
     def kill(self) -> None:
-        """End all children at once, whatever they are doing."""
+        """Kill all children at once."""
         for child in self.children.values():
             child.signal(signal.SIGKILL, time.monotonic())
         for child in self.children.values():
@@ -313,7 +314,7 @@ class Supervisor:
         now = time.monotonic()
         for child in children:
             child.signal(signal.SIGTERM, now)
-            # One that is stopped by SIGSTOP cannot end otherwise.
+            # A process stopped by SIGSTOP cannot end otherwise.
             child.signal(signal.SIGCONT, now)
         for child in children:
             if not child.join(now + within_s):

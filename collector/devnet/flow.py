@@ -122,7 +122,7 @@ class Flow:
         self._quotes = [_Quotes(mid) for mid in mids]
         self._turns: list[int] = []
         self._idle: set[int] = set()
-        """Markets that nobody crossed at their last turn."""
+        """Markets without a crossing order at their last turn."""
         self._orders = 0
 
     def mid(self, market: int) -> int:

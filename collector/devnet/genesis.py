@@ -52,7 +52,7 @@ def _use_inj(state: Json) -> None:
     state["crisis"]["constant_fee"]["denom"] = "inj"
     for deposit in ("min_deposit", "expedited_min_deposit"):
         state["gov"]["params"][deposit][0]["denom"] = "inj"
-    # The validator's account decides alone; it need not wait for anybody.
+    # The validator's account alone decides; it need not wait for others.
     state["gov"]["params"] |= {"voting_period": "5s", "expedited_voting_period": "4s"}
 
 

@@ -1,4 +1,4 @@
-"""What a running devnet says of itself: the one JSON line of `collector devnet --json`."""
+"""The description of a running devnet: the one JSON line of `collector devnet --json`."""
 
 from typing import Literal
 

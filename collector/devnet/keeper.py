@@ -33,11 +33,11 @@ _LOOK_EVERY_S = 0.1
 _TIDY_EVERY_S = 60.0
 _TRADER_GRACE_S = 3.0
 _MAX_DEATHS = 5
-"""Of node and trader together, unasked for; then something is wrong for good."""
+"""Unexpected ends of node and trader together, after which the devnet gives up."""
 
 
 class _Stopped(Exception):
-    """The command wants an end, or is gone."""
+    """The command asks for the end, or is gone."""
 
 
 class Keeper:
@@ -112,7 +112,7 @@ class Keeper:
         log.warning("%s\nstarting it again", what)
 
     def _heed(self, node: Node, timeout_s: float | None) -> bool:
-        """Wait, and halt the chain if told to; say whether a restart is asked for."""
+        """Wait; toggle the halt if asked to; return whether a restart was requested."""
         restart = False
         for _, what in self._lifeline.wait(timeout_s):
             if what in (b"", signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
@@ -162,7 +162,7 @@ def _say(report: Report) -> None:
     try:
         os.write(sys.stdout.fileno(), msgspec.json.encode(report) + b"\n")
     except BrokenPipeError:
-        log.debug("nobody listens any more")  # and the other pipe has ended too
+        log.debug("the reports have no reader any more")  # and the other pipe has ended too
 
 
 def main() -> None:

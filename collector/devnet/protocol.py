@@ -1,4 +1,4 @@
-"""What command and keeper say to each other, one JSON line each, over two pipes."""
+"""The messages between command and keeper: one JSON line each, over two pipes."""
 
 import msgspec
 
@@ -6,8 +6,8 @@ from collector.devnet.info import DevnetInfo
 
 RESTART = b"restart\n"
 HALT = b"halt\n"
-"""The lines towards the keeper; the second halts the chain, and lets a halted one go on. The end
-of that pipe means: stop."""
+"""Lines to the keeper; the second halts the chain, or resumes a halted one. The end of that pipe
+means: stop."""
 
 
 class HomeMade(msgspec.Struct, frozen=True, tag=True):

@@ -1,9 +1,10 @@
 """
-The validator's key, held outside the node: which is how the pace of the blocks is set.
+The validator's key, held outside the node, which is how the block time is controlled.
 
-This node makes a block every 0.51 s whatever its `timeout_commit` says (seen in v1.20.1). It waits
-for signatures, though, so each precommit is held back until the block time has passed since the
-one before, or for as long as the chain is to stand still. The protocol is CometBFT's for remote signers, over a Unix socket:
+This node makes a block every 0.51 s whatever its `timeout_commit` is (seen in v1.20.1). It waits
+for signatures, though, so each precommit is delayed until the block time has passed since the last
+one, or for as long as the chain is halted. The protocol is CometBFT's for remote signers, over a
+Unix socket:
 
     node                                      signer
       │ ◄───────────── connects ──────────────│
@@ -39,7 +40,7 @@ class Signer:
     """
     Sign for one node, through its restarts, in a thread of its own.
 
-    Nothing guards against signing twice: there is one validator, and nobody to punish it.
+    There is no guard against double signing: there is one validator, and no penalty.
     """
 
     def __init__(self, path: Path, key_file: Path, *, block_time_s: float) -> None:
@@ -59,9 +60,9 @@ class Signer:
 
     def toggle(self) -> None:
         """
-        Withhold signatures, which halts the chain; or let it go on.
+        Withhold signatures, which halts the chain; or resume it.
 
-        The node gives up after some minutes without an answer, and has to be restarted then.
+        After some minutes without an answer the node gives up, and must then be restarted.
         """
         if self._may_sign.is_set():
             self._may_sign.clear()

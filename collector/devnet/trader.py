@@ -98,7 +98,7 @@ class Trader:
         trades = stream.TradesFilter(subaccount_ids=takers)
         request = stream.StreamRequest(spot_trades_filter=trades, derivative_trades_filter=trades)
         call = PROTOS.stub("injective.stream.v2.Stream", channel).StreamV2(request)
-        # A subscriber the node has dropped hears nothing ever again, and no error either.
+        # A subscriber that the node has dropped receives nothing any more, not even an error.
         patience_s = 10 * self._config.block_time_s + 5
         try:
             while True:
@@ -168,7 +168,7 @@ async def _trade_until_stopped(trader: Trader) -> None:
 
 
 def main() -> None:
-    """Run the trader until it is told to stop, or its keeper is gone."""
+    """Run the trader until it is asked to stop, or its keeper is gone."""
     logging.basicConfig(format="devnet trader: %(message)s", level=logging.INFO)
     config, markets = msgspec.json.decode(
         Path(sys.argv[1]).read_bytes(), type=tuple[TraderConfig, tuple[Market, ...]]

@@ -123,7 +123,7 @@ async def _version(rpc: Rpc) -> str:
 
 
 async def _results_missing(rpc: Rpc, height: int) -> str:
-    """Say why the record of a block cannot be had; empty if it can."""
+    """Return why the record of a block is not available; empty if it is."""
     try:
         answer = await rpc.call("block_results", within_s=_ANSWER_S, height=str(height))
     except SourceError as error:

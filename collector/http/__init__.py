@@ -1,1 +1,1 @@
-"""HTTP: probes, the summary, metrics and views, from a process of its own beside the data path."""
+"""HTTP: probes, the summary, metrics and views, in a separate process beside the data path."""

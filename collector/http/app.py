@@ -1,4 +1,4 @@
-"""The application: every route, and what errors become."""
+"""The ASGI application: every route, and how errors become responses."""
 
 from pathlib import Path
 from typing import Final
@@ -19,7 +19,7 @@ _FREE: Final = frozenset(("/healthz", "/readyz"))
 
 def build(view: View, config: ServingConfig) -> Starlette:
     """
-    Put the application together; each part makes its routes of the view and the config.
+    Assemble the application from the routes of each part.
 
     Raises:
         ConfigError: If tokens are asked for, and the authorized keys cannot be read.

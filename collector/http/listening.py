@@ -1,4 +1,4 @@
-"""Where HTTP is served: reading ``HOST:PORT``, and listening there or saying why not."""
+"""The HTTP address: parse ``HOST:PORT``, and listen there."""
 
 import importlib.util
 import socket
@@ -12,10 +12,10 @@ _EXTRA: Final = ("starlette", "uvicorn", "prometheus_client")
 
 def address(http: str) -> tuple[str, int]:
     """
-    Read ``HOST:PORT``, ``:PORT`` or ``PORT``; without a host it is loopback.
+    Parse ``HOST:PORT``, ``:PORT`` or ``PORT``; the default host is loopback.
 
     Raises:
-        ConfigError: If it is none of them.
+        ConfigError: If it has another form.
 
     """
     host, _, port = http.rpartition(":")
@@ -26,10 +26,10 @@ def address(http: str) -> tuple[str, int]:
 
 def listen(http: str) -> socket.socket:
     """
-    Listen there.
+    Listen at the address.
 
     Raises:
-        ConfigError: If the port is in use, or the host is not one of ours.
+        ConfigError: If the port is in use, or the host is not ours.
 
     """
     host, port = address(http)
@@ -44,10 +44,10 @@ def listen(http: str) -> socket.socket:
 
 def check(http: str) -> None:
     """
-    Find out early whether HTTP can be served there.
+    Check early whether HTTP can be served there.
 
     Raises:
-        ConfigError: If the extra is not installed, or one cannot listen there.
+        ConfigError: If the extra is not installed, or listening fails.
 
     """
     address(http)

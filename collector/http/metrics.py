@@ -1,8 +1,8 @@
 """
 Metrics by Prometheus' conventions: base units, ``_total`` for counters, histograms as such.
 
-Made anew of the aggregator's measures at every scrape, so nothing is counted twice and nothing
-can drift. docs/operations.md has them all in a table. Pure.
+Built from the aggregator's measures at every scrape, so nothing is counted twice and nothing
+drifts. docs/operations.md lists them all. Pure.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -26,15 +26,15 @@ from shards.protocol.histograms import Histogram
 _STATES: Final = ("pending", "syncing", "live", "stale", "failed", "inactive")
 _KINDS: Final = ("state", "gap", "restart", "breaker", "halt", "connect", "move", "listing")
 _SECONDS: Final = [1 << bits for bits in range(10, 36)]
-"""Limits in ns, from a microsecond to half a minute: powers of two, where our buckets are exact."""
+"""Bucket limits in ns, from 1 µs to 34 s: powers of two, at which our histograms are exact."""
 _SECONDS_LE: Final = [f"{limit / 1e9:.12g}" for limit in _SECONDS]
 _SIZES: Final = [1 << bits for bits in range(1, 10)]
 _SIZES_LE: Final = [str(limit - 1) for limit in _SIZES]
 
 
 def up(answered: bool) -> Metric:
-    """Say whether the aggregator answered: what can be said when it did not."""
-    text = "Whether the aggregator answered this scrape; without it there is nothing else here."
+    """Create the metric that tells whether the aggregator answered."""
+    text = "Whether the aggregator answered this scrape; if not, there are no other metrics."
     return GaugeMetricFamily("collector_aggregator_up", text, int(answered))
 
 
@@ -57,20 +57,20 @@ def _gauge(name: str, text: str, value: float) -> Metric:
 
 
 _RECORDED: Final = {
-    "sealed_height": ("sealed", "Everything through it is in Parquet files."),
-    "complete_height": ("complete", "Everything through it is in the journal or sealed."),
-    "lost_heights": ("to_fetch", "Lost heights that are being fetched."),
+    "sealed_height": ("sealed", "Height through which everything is in Parquet files."),
+    "complete_height": ("complete", "Height through which everything is in the journal or sealed."),
+    "lost_heights": ("to_fetch", "Missed heights that are being backfilled."),
     "gone_heights": ("gone", "Heights that no node has any more."),
-    "journal_bytes": ("journal_bytes", "Size of the open segment of the journal."),
+    "journal_bytes": ("journal_bytes", "Size of the journal's open segment."),
 }
 
 
 def _recorder(recorder: Recorder | None) -> Iterable[Metric]:
-    """Yield what is known of the recorder of `start --record`; nothing without one."""
+    """Yield the recorder's metrics; nothing without `start --record`."""
     if recorder is None:
         return
     is_up = recorder.state == "recording"
-    yield _gauge("recorder_up", "Whether all that is collected is being recorded.", int(is_up))
+    yield _gauge("recorder_up", "Whether everything collected is being recorded.", int(is_up))
     for name, (field, text) in _RECORDED.items():
         yield _gauge(f"recorder_{name}", text, float(getattr(recorder, field) or 0))
 
@@ -89,18 +89,18 @@ def _labelled(
 
 
 def _whole(summary: Summary) -> Iterator[Metric]:
-    """The collector as a whole."""
+    """Yield the metrics of the whole collector."""
     info = {"version": summary.version}
     yield InfoMetricFamily("collector", "The program.", value=info)
     coverage, clock = summary.coverage, summary.clock
-    yield _gauge("coverage_ratio", "Markets live, of those that should be.", coverage.now)
+    yield _gauge("coverage_ratio", "Share of the collected markets that are live.", coverage.now)
     yield _gauge(
-        "coverage_mean_ratio", "The same, weighted by time since the start.", coverage.mean
+        "coverage_mean_ratio", "The same, averaged over the time since the start.", coverage.mean
     )
     if summary.blocks.provable:
         yield _gauge(
             "completeness_ratio",
-            "Blocks received or replayed, of those due, over all markets.",
+            "Share of the due blocks that were received or replayed, over all markets.",
             summary.completeness,
         )
     states = summary.markets.states
@@ -113,25 +113,27 @@ def _whole(summary: Summary) -> Iterator[Metric]:
     )
     blocks = summary.blocks
     yield _gauge("head_height", "Newest height of the chain.", blocks.head)
-    yield _gauge("block_time_seconds", "Observed pace of the blocks.", summary.block_time_s)
-    yield _gauge("chain_halted", "Whether the chain itself stands still.", int(summary.halted))
+    yield _gauge("block_time_seconds", "Observed time between blocks.", summary.block_time_s)
+    yield _gauge("chain_halted", "Whether the chain makes no blocks.", int(summary.halted))
     yield from _recorder(summary.recorder)
     yield _labelled(
         GaugeMetricFamily,
         "ledger_blocks",
-        "Blocks due, one count for each of each market: by how they came. What is missing may "
-        "still be replayed.",
+        "Blocks due, counted per market, by how they were received. Missing ones may still "
+        "be replayed.",
         ["status"],
         [((status,), getattr(blocks, status)) for status in ("received", "replayed", "missing")],
     )
     state = summary.state
-    yield _gauge("ledger_saved", "Whether what must outlive us can be saved.", int(not state.error))
-    yield _gauge("ledger_saved_age_seconds", "How old the saved ledger is.", state.saved_s)
+    yield _gauge(
+        "ledger_saved", "Whether the collector's state can be saved.", int(not state.error)
+    )
+    yield _gauge("ledger_saved_age_seconds", "Age of the saved state.", state.saved_s)
     yield _gauge("clock_trusted", "Whether block times and our clock agree.", int(clock.trusted))
     yield _labelled(
         GaugeMetricFamily,
         "clock_offset_seconds",
-        "Block time to our socket over the last blocks.",
+        "Latency from block time to our socket, over the last blocks.",
         ["stat"],
         [
             ((stat,), value / 1000)
@@ -141,12 +143,12 @@ def _whole(summary: Summary) -> Iterator[Metric]:
 
 
 def _trouble(measures: Measures) -> Iterator[Metric]:
-    """What came out, and what went wrong."""
+    """Yield the metrics of published events and of faults."""
     summary = measures.summary
     yield _labelled(
         CounterMetricFamily,
         "events",
-        "Published events by kind; both sides of a match are trades.",
+        "Published events by kind; both sides of a match count as trades.",
         ["event"],
         [((name,), value) for name, value in msgspec.structs.asdict(summary.events).items()],
     )
@@ -154,7 +156,7 @@ def _trouble(measures: Measures) -> Iterator[Metric]:
     yield _labelled(
         CounterMetricFamily,
         "frames",
-        "Frames by what became of them.",
+        "Frames by what happened to them.",
         ["outcome"],
         [((name,), getattr(frames, name)) for name in ("published", "duplicates", "fenced")],
     )
@@ -162,7 +164,7 @@ def _trouble(measures: Measures) -> Iterator[Metric]:
     yield _labelled(
         CounterMetricFamily,
         "gaps",
-        "Gaps announced, opened and closed.",
+        "Gaps announced as open or closed.",
         ["state"],
         [((state,), getattr(gaps, state)) for state in ("opened", "closed")],
     )
@@ -170,14 +172,14 @@ def _trouble(measures: Measures) -> Iterator[Metric]:
     yield _labelled(
         CounterMetricFamily,
         "proved_blocks",
-        "Blocks whose trade ids were complete, or had holes; none where it cannot be proved.",
+        "Blocks whose trade ids were complete or not; not counted if this cannot be proved.",
         ["verdict"],
         [((verdict,), getattr(proof, verdict) or 0) for verdict in ("whole", "holes")],
     )
     yield _labelled(
         CounterMetricFamily,
         "journal_entries",
-        "What changed, by kind.",
+        "State changes by kind.",
         ["kind"],
         [((kind,), measures.journal.get(kind, 0)) for kind in _KINDS],
     )
@@ -185,15 +187,20 @@ def _trouble(measures: Measures) -> Iterator[Metric]:
 
 _OF_SHARDS: Final = (
     (GaugeMetricFamily, "shard_markets", "Markets of the shard.", "markets"),
-    (GaugeMetricFamily, "shard_head_height", "Newest height that the shard has.", "blocks"),
-    (CounterMetricFamily, "shard_frames", "Frames that came from the shard.", "frames"),
-    (CounterMetricFamily, "shard_lost_frames", "Frames its sequence skipped.", "lost"),
-    (CounterMetricFamily, "shard_dropped_frames", "Frames dropped, had again.", "dropped"),
+    (GaugeMetricFamily, "shard_head_height", "Newest height of the shard.", "blocks"),
+    (CounterMetricFamily, "shard_frames", "Frames received from the shard.", "frames"),
+    (CounterMetricFamily, "shard_lost_frames", "Frames missing in its sequence.", "lost"),
+    (CounterMetricFamily, "shard_dropped_frames", "Frames dropped, to be replayed.", "dropped"),
     (CounterMetricFamily, "shard_payloads", "Payloads from the source.", "payloads"),
-    (CounterMetricFamily, "shard_connects", "Connections tried to the source.", "connects"),
-    (GaugeMetricFamily, "shard_backlog_bytes", "Frames not taken yet.", "backlog_bytes"),
-    (GaugeMetricFamily, "shard_held_blocks", "Blocks behind lost ones.", "held_blocks"),
-    (GaugeMetricFamily, "shard_pending_requests", "Books and subscriptions asked.", "requests"),
+    (CounterMetricFamily, "shard_connects", "Connection attempts.", "connects"),
+    (GaugeMetricFamily, "shard_backlog_bytes", "Bytes of unsent frames.", "backlog_bytes"),
+    (GaugeMetricFamily, "shard_held_blocks", "Blocks held until a replay.", "held_blocks"),
+    (
+        GaugeMetricFamily,
+        "shard_pending_requests",
+        "Snapshots and subscriptions requested.",
+        "requests",
+    ),
 )
 
 
@@ -204,7 +211,7 @@ def _shards(shards: Sequence[Shard]) -> Iterator[Metric]:
     yield _labelled(
         GaugeMetricFamily,
         "endpoint_breaker_open",
-        "Whether the shard gives this endpoint a rest.",
+        "Whether the endpoint's circuit breaker is open or half open.",
         ["shard", "endpoint"],
         [
             ((shard.shard, endpoint.endpoint), int(endpoint.breaker != "closed"))
@@ -225,15 +232,15 @@ def _nodes(nodes: Sequence[Node]) -> Metric:
 
 
 def _latencies(measures: Measures) -> Iterator[Metric]:
-    hops = _histograms("hop_latency_seconds", "Hops of frames on their way.", ["hop", "shard"])
+    hops = _histograms("hop_latency_seconds", "Latency of each hop.", ["hop", "shard"])
     frames = _histograms(
-        "frame_latency_seconds", "Payload received to aggregator.", ["shard", "channel"]
+        "frame_latency_seconds", "From receipt of the payload to publishing.", ["shard", "channel"]
     )
     sizes = _histograms("batch_frames", "Frames per batch.", ["shard"])
     for number, shard in measures.shards.items():
         _add_shard(hops, frames, sizes, str(number), shard)
     span = _histograms(
-        "block_span_seconds", "A block's first receive to its last frame published.", []
+        "block_span_seconds", "From a block's first receipt to its last frame published.", []
     )
     _seconds(span, [], measures.block_span)
     yield from (hops, frames, sizes, span)
@@ -273,7 +280,7 @@ _OF_PROCESSES: Final = (
     ("process_resident_memory_bytes", "Resident memory.", "rss_mb", _MIB),
     (
         "process_proportional_memory_bytes",
-        "Memory with what is shared divided among the sharers; 0 until it was read.",
+        "Proportional set size (shared memory is divided); 0 until first read.",
         "pss_mb",
         _MIB,
     ),
@@ -290,7 +297,7 @@ def _processes(measures: Measures) -> Iterator[Metric]:
     yield _labelled(
         CounterMetricFamily,
         "process_restarts",
-        "How often the process was restarted.",
+        "Restarts of the process.",
         ["process"],
         [((process.name,), process.restarts) for process in processes],
     )
@@ -310,8 +317,8 @@ def _processes(measures: Measures) -> Iterator[Metric]:
         ["process", "kind"],
         [((p.name, kind), getattr(p, field)) for p in processes for kind, field in kinds],
     )
-    lag = _histograms("event_loop_lag_seconds", "Lateness of the heartbeat.", ["process"])
-    pause = _histograms("gc_pause_seconds", "Pauses of the garbage collector.", ["process"])
+    lag = _histograms("event_loop_lag_seconds", "Lag of the event loop.", ["process"])
+    pause = _histograms("gc_pause_seconds", "Garbage collector pauses.", ["process"])
     for name, vitals in measures.vitals.items():
         _seconds(lag, [name], vitals.lag)
         _seconds(pause, [name], vitals.gc_pause)
@@ -363,7 +370,7 @@ def _requests(rows: Iterable[Usage]) -> Iterator[Metric]:
     yield _labelled(
         CounterMetricFamily,
         "requests",
-        "Queries made, all shards together.",
+        "Queries sent, over all shards.",
         labels,
         [(values, row.made) for values, row in found],
     )
@@ -377,7 +384,7 @@ def _requests(rows: Iterable[Usage]) -> Iterator[Metric]:
     yield _labelled(
         GaugeMetricFamily,
         "requests_wait_seconds",
-        "How long the next query would wait for its turn.",
+        "How long the next query would wait for the rate limit.",
         labels,
         [(values, row.wait_s) for values, row in found],
     )
@@ -385,11 +392,11 @@ def _requests(rows: Iterable[Usage]) -> Iterator[Metric]:
 
 _OF_MARKETS: Final = (
     (GaugeMetricFamily, "market_height", "Height through which it is accounted for.", "height"),
-    (GaugeMetricFamily, "market_missing_blocks", "Blocks due and not had.", "missing"),
+    (GaugeMetricFamily, "market_missing_blocks", "Blocks due but missing.", "missing"),
     (CounterMetricFamily, "market_trades", "Trades published.", "trades"),
     (CounterMetricFamily, "market_book_updates", "Book updates published.", "book_updates"),
     (CounterMetricFamily, "market_gaps", "Gaps opened.", "gaps"),
-    (CounterMetricFamily, "market_resyncs", "Books fetched anew after a gap.", "resyncs"),
+    (CounterMetricFamily, "market_resyncs", "Snapshots fetched after a gap.", "resyncs"),
 )
 
 

@@ -1,4 +1,4 @@
-"""``/healthz`` and ``/readyz`` for whoever keeps or routes to us; ``/status`` and ``/events``."""
+"""``/healthz`` and ``/readyz`` for orchestrators; ``/status`` and ``/events``."""
 
 import time
 from typing import Any, Final
@@ -13,19 +13,19 @@ from collector.http.view import View
 from collector.settings.parts import AWAY_S, ServingConfig
 
 _SILENT_S: Final = 20.0
-"""A recorder says once a second how it stands; one that is restarted is back sooner."""
+"""A recorder reports once a second; a restarted one is back sooner than this."""
 _LARGEST: Final = 2**63 - 1
 
 _encode: Final = msgspec.json.Encoder().encode
 
 
 def routes(view: View, config: ServingConfig) -> list[Route]:
-    """Make the routes."""
+    """Create the routes."""
 
     async def healthz(request: Request) -> Response:
         away_s = time.monotonic() - view.answered_at
         if away_s > 1.0:
-            # Nobody else may be asking.
+            # There may be no other requests that would notice an answer.
             try:
                 await view.status()
             except TimeoutError:
@@ -74,17 +74,17 @@ def routes(view: View, config: ServingConfig) -> list[Route]:
 
 
 def json_response(body: Any, status: int = 200) -> Response:
-    """Encode an answer as JSON; nobody is to keep it."""
+    """Encode an answer as JSON, not to be cached."""
     headers = {"cache-control": "no-store"}
     return Response(_encode(body), status, headers, media_type="application/json")
 
 
 def number(request: Request, name: str) -> int:
     """
-    Read a whole number from the query, 0 where it is not given.
+    Read a whole number from the query; 0 if it is absent.
 
     Raises:
-        ValueError: If it is none, or beyond what a request can carry.
+        ValueError: If it is not a whole number, or out of range.
 
     """
     text = request.query_params.get(name, "0")
@@ -94,12 +94,12 @@ def number(request: Request, name: str) -> int:
 
 
 def _recording(recorder: Recorder | None) -> str:
-    """Say why what is collected is not recorded; empty where it is, or is not meant to be."""
+    """Return why data is not being recorded; empty if it is, or recording is off."""
     if recorder is None:
         return ""
     age_s = recorder.age_s or 0.0
     if age_s > _SILENT_S:
-        return f"not recorded: the recorder has said nothing for {age_s:.0f} s"
+        return f"not recorded: the recorder has not reported for {age_s:.0f} s"
     if recorder.state in ("recording", "joining", "starting"):
         return ""
     return f"not recorded: {recorder.reason or recorder.state}"

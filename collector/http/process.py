@@ -1,8 +1,8 @@
 """
-The HTTP server's process: a socket, a loop, and nothing of the data path.
+The HTTP server's process: a socket and an event loop, apart from the data path.
 
-It is a process of its own because a scrape of three hundred markets is tens of milliseconds of
-Python: in the aggregator's loop, or in a thread beside it, frames would wait for that.
+It is a separate process because a scrape of three hundred markets takes tens of milliseconds of
+Python. In the aggregator's loop, or in a thread beside it, frames would wait for that.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ from shards.runtime.child import Heartbeat, Life
 
 
 class _Server(uvicorn.Server):
-    """uvicorn, with signals left to us."""
+    """uvicorn without its signal handlers."""
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -31,7 +31,7 @@ class _Server(uvicorn.Server):
 
 
 async def serve(config: ServingConfig, listener: socket.socket, life: Life) -> None:
-    """Serve until told to stop."""
+    """Serve until asked to stop."""
     view = View(config.requests)
     server = _Server(
         uvicorn.Config(
@@ -69,8 +69,8 @@ async def _listen_and_serve(config: ServingConfig, life: Life) -> None:
 
 
 def main(config: ServingConfig, heartbeat: Heartbeat) -> None:
-    """Be the HTTP server's process: entry point of the spawned child."""
-    # Its start and end are our supervisor's to tell.
+    """Run the HTTP server's process: entry point of the spawned child."""
+    # Our supervisor already logs its start and end.
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
     child.run(
         "http",

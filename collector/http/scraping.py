@@ -18,7 +18,7 @@ from collector.settings.parts import ServingConfig
 
 
 class _Found(Collector):
-    """Families in the form that the encoders take."""
+    """Metric families in the form that the encoders take."""
 
     def __init__(self, families: Iterable[Metric]) -> None:
         self._families = families
@@ -28,7 +28,7 @@ class _Found(Collector):
 
 
 def routes(view: View, config: ServingConfig) -> list[Route]:
-    """Make the route."""
+    """Create the route."""
 
     async def scrape(request: Request) -> Response:
         families: Iterable[Metric]
@@ -36,7 +36,7 @@ def routes(view: View, config: ServingConfig) -> list[Route]:
             answer: Any = await view.ask("metrics", markets=config.metrics_markets)
             families = metrics.families(msgspec.convert(answer["metrics"], Measures))
         except TimeoutError:
-            # A scrape that failed would hide who is away.
+            # A failed scrape would hide which part is away.
             families = [metrics.up(False)]
         encode, content_type = choose_encoder(request.headers.get("accept", ""))
         return Response(encode(_Found(families)), headers={"content-type": content_type})

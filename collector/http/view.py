@@ -1,8 +1,8 @@
 """
-What HTTP handlers may know: the aggregator's answers, each asked for once however many want it.
+The aggregator's answers for HTTP handlers; concurrent handlers share one request.
 
-This process shares nothing with the data path but the aggregator's requests. An answer is fresh
-for a fifth of a second, so a hundred open pages cost the aggregator no more than one.
+The aggregator's requests are the only connection to the data path. An answer is reused for a fifth
+of a second, so a hundred open pages cost the aggregator no more than one.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ _Key: TypeAlias = tuple[str, tuple[tuple[str, Any], ...]]
 
 
 class View:
-    """A collector as its aggregator tells of it; read only. Close it when done."""
+    """Read-only access to a collector through its aggregator. Close it when done."""
 
     def __init__(self, requests: str) -> None:
         self._requests = AsyncRequestClient(requests)
@@ -27,7 +27,7 @@ class View:
 
     @property
     def answered_at(self) -> float:
-        """When the aggregator last answered; when this began, before it ever did."""
+        """When the aggregator last answered; the time of construction before the first answer."""
         return self._requests.answered_at
 
     async def status(self) -> Summary:
@@ -39,13 +39,13 @@ class View:
         return read_markets(await self.ask("markets"))
 
     async def events(self, after: int = 0) -> dict[str, Any]:
-        """Return ``{events, last}``: what the journal has after an entry."""
+        """Return ``{events, last}``: the journal's entries after this one."""
         return _pick(await self.ask("events", after=after), "events", "last")
 
     async def history(
         self, grain: str = "second", since: float = 0, symbol: str | None = None
     ) -> dict[str, Any]:
-        """Return how it stood since an instant, or how one market did."""
+        """Return the time series since an instant, of the whole collector or of one market."""
         answer = await self.ask("history", grain=grain, since=since, symbol=symbol)
         return {name: value for name, value in answer.items() if name != "id"}
 
@@ -54,7 +54,7 @@ class View:
         Return the aggregator's answer to a request.
 
         Raises:
-            TimeoutError: If there is none in time.
+            TimeoutError: If there is no answer in time.
             Refused: If it refuses, with its sentence.
 
         """
@@ -64,10 +64,10 @@ class View:
         if task is None or (task.done() and now - at > _FRESH_S):
             self._asked = {k: v for k, v in self._asked.items() if now - v[0] < 10 * _FRESH_S}
             task = asyncio.create_task(self._ask(what, fields))
-            # If nobody waits any more, nobody need hear that it failed.
+            # Retrieve the exception, so that asyncio does not warn if no handler waits any more.
             task.add_done_callback(lambda done: done.cancelled() or done.exception())
             self._asked[key] = now, task
-        # Whoever goes away does not take the answer from the others.
+        # A handler that is cancelled must not cancel the answer for the others.
         return await asyncio.shield(task)
 
     async def _ask(self, what: str, fields: dict[str, Any]) -> dict[str, Any]:
@@ -75,7 +75,7 @@ class View:
             return await self._requests.ask(what, within_s=_WITHIN_S, **fields)
         except TimeoutError:
             raise TimeoutError(
-                "the aggregator does not answer; it is restarted if it ended"
+                "the aggregator does not answer; it is restarted if it has exited"
             ) from None
 
     def close(self) -> None:

@@ -1,1 +1,1 @@
-"""Which networks there are, which markets they list, and how active those are."""
+"""Networks, the markets that they list, and how active those are."""

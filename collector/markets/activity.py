@@ -1,10 +1,10 @@
 """
-How active a market is, and what follows: whom to choose, what it weighs, who goes first.
+How active a market is, and what follows: selection, weight, order.
 
-Pure. Evidence comes from a look before it is collected (assessment.py) and, while running, from
-what is heard. ``active``: something changed of late. ``quiet``: it has a book or was
-traded, but nothing changes. ``dead``: no book and no trade. Quiet markets are not stale,
-and dead ones are collected like any other: a book may come at any block.
+Pure. Evidence comes from a look at the chain before a market is collected (assessment.py) and,
+while running, from its events. ``active``: something changed recently. ``quiet``: it has a book or
+was traded, but nothing changes. ``dead``: no book and no trade. Quiet markets are not stale, and
+dead ones are collected like any other: a book may appear in any block.
 """
 
 import math
@@ -18,41 +18,41 @@ from shards.protocol.errors import ConfigError
 from shards.protocol.settings import Market
 
 LEVELS: Final[tuple[Level, ...]] = ("active", "quiet", "dead")
-"""The liveliest first."""
+"""Most active first."""
 
 _EMPTY_BLOCKS: Final = 1.0
 _CHANGES: Final = 3.0
-"""A block that changes a market costs a shard four times one that does not (chain-ws,
-bench/): this much more."""
+"""Extra cost of a block that changes a market, relative to one that does not: such a block costs
+a shard four times as much (chain-ws, bench/)."""
 _MOST: Final = 2.0
-"""Changes in a block beyond which more cost little more: one message carries them all."""
+"""Changes per block above which more cost little more, because one message carries them all."""
 
 
 Assessment = Mapping[str, Evidence]
-"""By market id; a market that it does not name has no evidence."""
+"""By market id; markets without an entry have no evidence."""
 
 NOTHING: Final = Evidence()
 
 
 def level(evidence: Evidence) -> Level:
-    """Judge by what is known before anything was heard."""
+    """Classify by what is known before any event was received."""
     if evidence.moved:
         return "active"
     if evidence.has_book is False and not evidence.volume:
         return "dead"
     if evidence.moved is None and evidence.has_book is not False:
-        # Nobody could look twice: do not leave out what may well be active.
+        # Nothing could be compared: do not exclude what may well be active.
         return "active"
     return "quiet"
 
 
 def is_at_least(found: Level, least: Level) -> bool:
-    """Say whether a level is this one or livelier."""
+    """Return whether a level is this active or more."""
     return LEVELS.index(found) <= LEVELS.index(least)
 
 
 def liveliest_first(markets: Iterable[Market], assessed: Assessment) -> list[Market]:
-    """Sort markets: by level, then by volume; equal ones keep their order."""
+    """Sort markets by level, then by volume; ties keep their order."""
 
     def key(market: Market) -> tuple[int, float]:
         evidence = assessed.get(market.market_id, NOTHING)
@@ -69,12 +69,12 @@ def choose(
     top: int | None = None,
 ) -> list[Market]:
     """
-    Choose the markets that are at least so active, and of those the `top` liveliest.
+    Choose the markets of at least this level, and of those the `top` most active.
 
-    They keep their order.
+    Their order is kept.
 
     Raises:
-        ConfigError: If none is as active as that.
+        ConfigError: If no market is that active.
 
     """
     chosen = [
@@ -95,10 +95,10 @@ def choose(
 
 def weights(markets: Sequence[Market], assessed: Assessment) -> dict[str, float]:
     """
-    Estimate what each market will cost its shard: 1 for hearing blocks, more for changes.
+    Estimate each market's cost for its shard: 1 for receiving blocks, more for changes.
 
-    An active one is taken to change in every block, and twice where its volume is well
-    above the usual; in steps, so that small differences move no market.
+    An active market is assumed to change in every block, or twice if its volume is well above the
+    usual. The steps are coarse, so that small differences move no market.
     """
     evidence = {m.market_id: assessed.get(m.market_id, NOTHING) for m in markets}
     active = {market_id: found for market_id, found in evidence.items() if level(found) == "active"}
@@ -119,12 +119,12 @@ def _busyness(volume: float, usual: float) -> float:
 
 
 def measured_weight(changes_per_block: float) -> float:
-    """Weigh a market by what was heard of it: its book updates and trades per block."""
+    """Weigh a market by its measured book updates and trades per block."""
     return _EMPTY_BLOCKS + _CHANGES * min(_MOST, changes_per_block)
 
 
 def count(markets: Iterable[Market], assessed: Assessment) -> dict[Level, int]:
-    """Count markets by level, the liveliest first."""
+    """Count markets by level, most active first."""
     counts = dict.fromkeys(LEVELS, 0)
     for market in markets:
         counts[level(assessed.get(market.market_id, NOTHING))] += 1

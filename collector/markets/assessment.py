@@ -1,4 +1,4 @@
-"""Ask how active markets are before they are collected, by the adapter that lists them."""
+"""Assess how active markets are before they are collected, through the adapter that lists them."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
 def assess(endpoints: Endpoints, access: "Access", markets: Sequence[Market]) -> Assessment:
     """
-    Say what can be known of markets before they are collected; of a young chain's, nothing.
+    Return what is known of markets before they are collected; nothing for a young chain.
 
     Raises:
-        SourceError: If none of the endpoints answers.
+        SourceError: If no endpoint answers.
 
     """
     adapter = registry.lister(endpoints)

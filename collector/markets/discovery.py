@@ -1,4 +1,4 @@
-"""Ask a network which markets it lists, by the first adapter that has endpoints there."""
+"""List a network's markets, through the first adapter that has endpoints there."""
 
 import time
 from typing import TYPE_CHECKING, Final
@@ -9,7 +9,7 @@ from shards.protocol.errors import ConfigError, SourceError
 from shards.protocol.settings import Endpoints, Market
 
 if TYPE_CHECKING:
-    # It loads grpc, a tenth of a second for those who only ask a running collector.
+    # It imports grpc: a tenth of a second that commands on a running collector can save.
     from shards.net.access import Access
 
 PATIENCE_S: Final = 15.0

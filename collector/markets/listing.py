@@ -1,4 +1,4 @@
-"""Ask the chain again and again which markets it lists, in a thread: a query may take its time."""
+"""List the chain's markets periodically, in a thread, because a query may be slow."""
 
 import threading
 from collections.abc import Callable
@@ -13,15 +13,15 @@ _FIRST_S: Final = 2.0
 
 
 class Listed(NamedTuple):
-    """All markets of the network, in whatever status."""
+    """All markets of the network, whatever their status."""
 
     markets: list[Market]
     through: int
-    """Head of the chain when it was asked: no later listing is missing up to there."""
+    """Head of the chain at the query: every market listed up to here is included."""
 
 
 class Listing:
-    """Looks every so many seconds, or when it is told to."""
+    """Queries periodically, or on request."""
 
     def __init__(
         self, endpoints: Endpoints, access: Access | None = None, *, every_s: float
@@ -35,11 +35,11 @@ class Listing:
 
     @property
     def is_asking(self) -> bool:
-        """Whether an answer is awaited."""
+        """Whether a query is running."""
         return self._asking is not None
 
     def look(self, head: int, *, now: float, at_once: bool = False) -> Listed | None:
-        """Return a new listing, once, if there is one; ask for the next if it is time."""
+        """Return a new listing once, if there is one; start the next query when it is due."""
         if self._asking is not None and self._asking.is_alive():
             return None
         if self._asking is not None:
@@ -60,7 +60,7 @@ class Listing:
             try:
                 found = discovery.discover(self._endpoints, self._access, patience_s=0.0)
             except ConfigError:
-                # The node is away; the shards will say more about that.
+                # The node is away; the shards report that in more detail.
                 return
             self._listed = Listed(found, head)
 

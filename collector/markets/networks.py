@@ -1,8 +1,8 @@
 """
-Where a network is reached: one that is known by name, or one that the configuration describes.
+The endpoints of a network: a known one, or one described in the configuration.
 
-The file's ``[networks.NAME]`` is asked for by its name. Its ``[network]`` stands where the
-node of one's own stands otherwise: for ``local``, which is the default, and for no other name.
+The file's ``[networks.NAME]`` is selected by its name. Its ``[network]`` describes ``local``, the
+default network, and no other.
 """
 
 from typing import Final
@@ -24,15 +24,15 @@ _KINDS: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
     ("events", ()),
     ("indexer", ()),
 )
-"""The lists of endpoints, and how their URLs begin; the others are gRPC's host:port."""
+"""The endpoint lists and the prefixes of their URLs; the others are gRPC ``host:port``."""
 
 
 def described(network: str, file: File) -> tuple[str, Endpoints]:
     """
-    Return where a network is reached, and the place of its description in the file.
+    Return a network's endpoints, and the path of its description in the file.
 
     Raises:
-        ConfigError: If neither knows the network, or the file describes another one.
+        ConfigError: If the network is unknown, or the file describes another one.
 
     """
     if network in file.networks:
@@ -56,24 +56,24 @@ def described(network: str, file: File) -> tuple[str, Endpoints]:
 
 
 def title(network: str, file: File) -> str:
-    """Name a network for people: one that only the file describes is not called ``local``."""
+    """Return a network's name for people; a network from the file is not called ``local``."""
     if network in file.networks or file.network is None:
         return network
     return f"the [network] of {file.path}"
 
 
 def source(network: str, file: File) -> SourceName:
-    """Return what is read on a network unless something else is asked for."""
+    """Return the default source for a network."""
     _, found = described(network, file)
     return registry.preferred(found).name
 
 
 def endpoints(network: str, file: File, source: SourceName) -> Endpoints:
     """
-    Return where a network is reached, looked over.
+    Return a network's endpoints, checked.
 
     Raises:
-        ConfigError: If it is not known, or not described as it must be for this source.
+        ConfigError: If the network is unknown, or its endpoints do not suit this source.
 
     """
     place, found = described(network, file)
@@ -83,10 +83,10 @@ def endpoints(network: str, file: File, source: SourceName) -> Endpoints:
 
 def check(found: Endpoints, source: SourceName, place: str = "network") -> None:
     """
-    Look at the form of endpoints, and whether a source has all that it needs.
+    Check the form of the endpoints, and whether the source has all that it needs.
 
     Raises:
-        ConfigError: If one of them cannot be what it should be.
+        ConfigError: If an endpoint is malformed or missing.
 
     """
     needed = registry.adapter(source).needs
@@ -98,7 +98,7 @@ def check(found: Endpoints, source: SourceName, place: str = "network") -> None:
                 f"{place}.{name} is empty, and the source {source} needs it: "
                 "name your own node's in a --config file, or take another --source"
             )
-        # What those of other adapters look like is theirs to say.
+        # The format of other adapters' endpoints is theirs to check.
         for value in values if name in schemes_of else ():
             _check_endpoint(value, schemes_of[name], f"{place}.{name}")
     for name in ("requests_per_s", "indexer_requests_per_s"):

@@ -1,4 +1,4 @@
-"""Which markets are meant: names made unique, patterns matched. Pure."""
+"""Select markets: unique symbols, pattern matching. Pure."""
 
 import difflib
 import fnmatch
@@ -18,15 +18,15 @@ def with_symbols(
     markets: Sequence[Market], known: Mapping[str, str] = MappingProxyType({})
 ) -> list[Market]:
     """
-    Give every market its symbol, each a different one. It is made here and nowhere else.
+    Give every market a unique symbol. This is the only place that creates symbols.
 
-    It is the ticker as topics spell it. Where several would share that, the one that is spelled
-    as it says keeps it, and the others get their id's first digits; so nobody takes a
-    market's symbol away by launching one of nearly the same name. Of two spelled alike both get
-    the digits.
+    The symbol is the ticker as topics spell it. If several markets would share it, the one whose
+    ticker is spelled exactly so keeps it and the others get the first digits of their id appended,
+    so that nobody can take over a market's symbol by launching one with a similar name. If two
+    tickers are spelled alike, both get the digits.
 
     Args:
-        known: Symbols that markets have already, by market id: those stay.
+        known: Symbols already assigned, by market id; they stay.
 
     """
     fresh = [market for market in markets if market.market_id not in known]
@@ -50,10 +50,10 @@ def with_symbols(
 
 
 def _apart(market: Market, taken: Container[str]) -> str:
-    """Add as much of a market's id to its symbol as it takes to be nobody else's."""
+    """Append enough of a market's id to its symbol to make it unique."""
     digits = market.market_id.removeprefix("0x")
     plain = symbol_of(market.ticker)[: SYMBOL_MOST // 2]
-    # A ticker may be made up to look like another market's symbol, but not with all of its id.
+    # A ticker may imitate another market's symbol, but not with that market's whole id.
     for length in range(8, max(9, len(digits) + 1)):
         symbol = f"{plain}-{digits[:length]}"
         if symbol not in taken:
@@ -71,8 +71,8 @@ def choose(
     """
     Choose markets by pattern (ticker, symbol, a glob of either, or market id) and type.
 
-    Without a pattern all active ones are chosen. A pattern is first taken as written,
-    then without regard to case.
+    Without patterns all active markets are chosen. A pattern is matched as written first, then
+    ignoring case.
 
     Raises:
         ConfigError: If a pattern or the whole choice matches nothing.
@@ -100,7 +100,7 @@ def choose(
 
 
 def _matching(markets: Sequence[Market], pattern: str) -> list[Market]:
-    # A name is not a pattern, whatever characters are in it.
+    # A name is not a pattern, whatever characters it contains.
     named = [m for m in markets if pattern in (m.ticker, m.symbol)]
     if named:
         return named

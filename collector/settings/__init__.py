@@ -1,1 +1,1 @@
-"""What every part of a collector is told when it starts."""
+"""The settings of every part of a collector."""

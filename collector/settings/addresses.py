@@ -1,4 +1,4 @@
-"""Where a collector listens: the form of addresses, and whether two of them collide. Pure."""
+"""Listening addresses: their form, and whether two of them collide. Pure."""
 
 from collections.abc import Iterable, Iterator
 from typing import Final
@@ -13,10 +13,10 @@ _LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 
 def host_port(text: str, *, least: int = 1) -> tuple[str, int]:
     """
-    Split ``HOST:PORT``, ``[IPv6]:PORT``, ``:PORT`` or ``PORT``; without a host it is loopback.
+    Split ``HOST:PORT``, ``[IPv6]:PORT``, ``:PORT`` or ``PORT``; the default host is loopback.
 
     Raises:
-        ValueError: If it is none of them, or the port is below `least` or above 65535.
+        ValueError: If it has another form, or the port is below `least` or above 65535.
 
     """
     host, _, port = text.rpartition(":")
@@ -30,19 +30,19 @@ def host_port(text: str, *, least: int = 1) -> tuple[str, int]:
 
 
 class Claim(msgspec.Struct, frozen=True):
-    """One place that is listened at, and for what."""
+    """One listening address and its purpose."""
 
     place: str
     """A host, or the path of an ipc endpoint."""
     port: int
     """0 for a path."""
     told: str
-    """The option as it was given."""
+    """The option as given."""
     purpose: str
 
 
 def of_publish(endpoint: str, option: str) -> Iterator[Claim]:
-    """List what a publish endpoint claims: its own place, and that of requests."""
+    """Return what a publish endpoint claims: its own address and that of requests."""
     for name, purpose in (
         (endpoint, "frames are published there"),
         (requests_endpoint(endpoint), "requests are answered there, next to where it publishes"),
@@ -57,7 +57,7 @@ def of_publish(endpoint: str, option: str) -> Iterator[Claim]:
 
 
 def of_listener(address: str, option: str, *, least: int) -> Claim:
-    """Say what an HTTP server claims."""
+    """Return what an HTTP server claims."""
     host, port = host_port(address, least=least)
     return Claim(host, port, f"{option} {address}", "it listens there, too")
 
@@ -69,7 +69,7 @@ def of_admin(endpoint: str, option: str) -> Claim:
 
 
 def collision(claims: Iterable[Claim]) -> str:
-    """Say which two claims exclude each other; nothing if none do."""
+    """Return a sentence about two claims that collide; empty if none do."""
     before: list[Claim] = []
     for claim in claims:
         for other in before:
@@ -86,6 +86,6 @@ def _overlap(one: Claim, other: Claim) -> bool:
         return False
     places = {one.place, other.place}
     if not one.port:
-        # Port 0 is any free one.
+        # Port 0 means any free port.
         return len(places) == 1 and one.place.startswith(("/", "@", "."))
     return len(places) == 1 or bool(places & _ANYWHERE) or places <= _LOOPBACK

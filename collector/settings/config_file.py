@@ -1,5 +1,5 @@
 """
-The configuration file: what `collector start` can be told, and what has no option.
+The configuration file: all options of `collector start`, and settings without an option.
 
 The keys at its top are the fields of `StartOptions`. Tables describe networks (``[network]``,
 ``[networks.NAME]``), the shards' ``[limits]``, how patient the ``[supervision]`` is, and what
@@ -28,17 +28,17 @@ _OPTION_PATHS: Final = frozenset(("state", "keys", "authorized_keys", "tls_cert"
 
 
 class File(msgspec.Struct, frozen=True, kw_only=True):
-    """A configuration file that was read."""
+    """A parsed configuration file."""
 
     path: str = ""
     network: Endpoints | None = None
-    """The table of that name: it is used unless another network is asked for."""
+    """Its ``[network]`` table, used unless another network is chosen."""
     networks: Mapping[str, Endpoints] = {}
     limits: Limits = Limits()
     supervision: Supervision = Supervision()
     access: AccessLimits = AccessLimits()
     options: Mapping[str, Any] = {}
-    """The fields of `StartOptions` that it has, and no others."""
+    """The fields of `StartOptions` that the file sets."""
 
 
 def read(path: str) -> File:
@@ -58,7 +58,7 @@ def read(path: str) -> File:
 
 def parse(path: str, content: bytes) -> File:
     """
-    Take what a configuration file holds; what it names without a folder is beside it.
+    Parse a configuration file's content; relative file names are relative to its folder.
 
     Raises:
         ConfigError: If it is not TOML, or has an unknown key or a wrong type.
@@ -75,7 +75,7 @@ def parse(path: str, content: bytes) -> File:
 
 
 def _file(path: str, document: dict[str, Any]) -> File:
-    """Make a file of its document; raise a ValueError that begins with the key."""
+    """Convert a document; raises ValueError with the key first."""
     folder = Path(path).parent
     # `network = "mainnet"` names one, `[network]` describes one.
     is_table = isinstance(document.get("network"), dict)
@@ -110,13 +110,13 @@ def _options(
             found = converted(value, row.type, row.choices)
         except ValueError as error:
             raise ValueError(f"{key} must be {error}") from None
-        # They are named from the file's folder, as certificates are.
+        # They are relative to the file's folder, like certificates.
         is_path = key in _OPTION_PATHS and found != "none"
         yield key, str(folder / found) if is_path else found
 
 
 def _unknown(key: str, place: str, known: tuple[str, ...]) -> str:
-    """Say that there is no such key; an option's name may have been meant."""
+    """Return a sentence about an unknown key; an option's name may be meant."""
     flags = {row.flag[2:].replace("-", "_"): row.name for row in ROWS.values()} if not place else {}
     meant = f"; it is spelled {flags[key]}" if key in flags else did_you_mean(key, known)
     where = f" in [{place}]" if place else ""
@@ -130,7 +130,7 @@ def _table(place: str, value: Any) -> dict[str, Any]:
 
 
 def _endpoints(place: str, value: Any, folder: Path) -> Endpoints:
-    """Describe a network: what it is based on fills the rest; files are named from the folder."""
+    """Convert a network's table, with defaults from its base; file names are relative."""
     table = dict(_table(place, value))
     for key in _PATHS:
         if isinstance(table.get(key), str) and table[key]:
@@ -148,7 +148,7 @@ def _endpoints(place: str, value: Any, folder: Path) -> Endpoints:
 
 
 def _struct(place: str, value: Any, kind: type[_S], more: tuple[str, ...] = ()) -> _S:
-    """Convert a table, key by key, so that a mistake is said of its own key."""
+    """Convert a table key by key, so that an error names its key."""
     fields = {field.name: field for field in msgspec.structs.fields(kind)}
     found = {}
     for key, given in _table(place, value).items():
@@ -157,14 +157,14 @@ def _struct(place: str, value: Any, kind: type[_S], more: tuple[str, ...] = ()) 
         try:
             found[key] = converted(given, fields[key].type)
         except ValueError as error:
-            # An endpoint may hold a key to it: such a text is not repeated.
+            # Endpoints may contain secrets: do not repeat the text.
             said = str(error).partition(", not ")[0] + f", not {_kind(given)}"
             raise ValueError(f"{place}.{key} must be {said}") from None
     return kind(**found)
 
 
 def _kind(value: Any) -> str:
-    """Say what a value is, without repeating a text."""
+    """Describe a value without repeating a text."""
     if isinstance(value, str):
         return "a text"
     if isinstance(value, list):

@@ -1,4 +1,4 @@
-"""How this program was installed, and so what to type: for an extra, or for a command of ours."""
+"""How this program was installed, and therefore which commands to suggest."""
 
 import importlib.util
 import json
@@ -15,7 +15,7 @@ _PROGRAM: Final = "collector"
 
 
 def advice(extra: str) -> str:
-    """Return the command that installs an extra beside what is installed."""
+    """Return the command that installs an extra into this environment."""
     has_pip = importlib.util.find_spec("pip") is not None
     python = _relative(sys.executable)
     install = [python, "-m", "pip", "install"] if has_pip else ["uv", "pip", "install"]
@@ -25,18 +25,18 @@ def advice(extra: str) -> str:
 
 
 def missing(extra: str, modules: str) -> str:
-    """Say that modules are not installed, and what installs them."""
+    """Return a sentence about missing modules, with the command that installs them."""
     return f"{modules} not installed: {advice(extra)}"
 
 
 def _requirement(extra: str) -> str:
-    """Name ourselves with an extra, from where we were installed."""
+    """Return our requirement with an extra, from where we were installed."""
     source = _source()
     folder = Path(unquote(urlsplit(source["url"]).path)) if "url" in source else None
     if folder is None:
         return f"'{_DISTRIBUTION}[{extra}]'"
     if "dir_info" not in source or not folder.is_dir():
-        # A wheel, an archive, a repository; or a folder that is not there any more.
+        # A wheel, an archive, a repository; or a folder that no longer exists.
         where = source["url"] if "dir_info" not in source else "the folder of its source"
         return f"'{_DISTRIBUTION}[{extra}] @ {where}'"
     editable = "-e " if source["dir_info"].get("editable") else ""
@@ -44,8 +44,8 @@ def _requirement(extra: str) -> str:
 
 
 def _source() -> dict[str, Any]:
-    """Read where the installer had us from (PEP 610); empty if that was an index."""
-    # It takes 20 ms to load, which `--help` has no use for.
+    """Return the installation's origin (PEP 610); empty for an index."""
+    # The import takes 20 ms, which `--help` does not need.
     from importlib import metadata
 
     try:
@@ -57,12 +57,12 @@ def _source() -> dict[str, Any]:
 
 
 def command() -> str:
-    """Return what to type for this program in another terminal, in the folder of this one."""
+    """Return the command for this program in another terminal, in the same folder."""
     script = Path(sys.executable).parent / _PROGRAM
     if not os.access(script, os.X_OK):
         return f"{shlex.quote(_relative(sys.executable))} -m {_PROGRAM}"
     found = shutil.which(_PROGRAM)
-    # An activated environment of this terminal is not active in another one.
+    # An environment activated here is not active in another terminal.
     if found and Path(found).samefile(script) and "VIRTUAL_ENV" not in os.environ:
         return _PROGRAM
     return shlex.quote(_relative(str(script)))

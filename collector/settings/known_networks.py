@@ -1,4 +1,4 @@
-"""The networks that are known by name, and where they are reached."""
+"""The networks known by name, and their endpoints."""
 
 from typing import Final
 
@@ -10,7 +10,7 @@ LOCAL: Final = Endpoints(
     chain_grpc=("127.0.0.1:9900",),
     rpc=("http://127.0.0.1:26657",),
 )
-"""A node of one's own with the usual ports."""
+"""Your own node with the usual ports."""
 
 
 def _public(name: str, prefix: str) -> Endpoints:
@@ -34,4 +34,4 @@ NETWORKS: Final = {
 }
 
 BASES: Final = ("mainnet", "testnet", "local")
-"""What a network of the file may be based on."""
+"""Networks that a file's network may be based on."""

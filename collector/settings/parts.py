@@ -1,4 +1,4 @@
-"""What the parts of a collector are told when they start; where things listen by default."""
+"""The settings of a collector's processes, and the default addresses."""
 
 import socket
 from collections.abc import Mapping
@@ -19,24 +19,24 @@ from shards.protocol.settings import (
 )
 
 DEFAULT_PUBLISH: Final = "tcp://127.0.0.1:5590"
-"""The aggregator's XPUB, unless told otherwise."""
+"""Default endpoint of the aggregator's XPUB."""
 DEFAULT_WEB: Final = "127.0.0.1:5599"
-"""Where the web page is, unless told otherwise."""
+"""Default address of the web page."""
 AWAY_S: Final = 30.0
-"""An aggregator that has been away for so long will not be back by itself."""
+"""An aggregator that has been away for this long will not recover by itself."""
 
 BUDGET: Final = "budget"
-"""The token buckets' folder within the runtime folder (shards/net/token_bucket.py)."""
+"""The token buckets' folder, in the runtime folder (shards/net/token_bucket.py)."""
 
 
 def requests_endpoint(publish: str) -> str:
     """
-    Name the endpoint for requests that belongs to a publish endpoint.
+    Return the requests endpoint that belongs to a publish endpoint.
 
-    For tcp it is the port after it, for ipc the path with ``.requests`` behind it.
+    For tcp it is the next port, for ipc the path plus ``.requests``.
 
     Raises:
-        ValueError: If the endpoint is neither, or has no port that another could follow.
+        ValueError: If the endpoint is neither, or its port has no successor.
 
     """
     scheme, separator, address = publish.partition("://")
@@ -51,7 +51,7 @@ def requests_endpoint(publish: str) -> str:
 
 
 def connectable(publish: str) -> str:
-    """Name the endpoint to connect to where one listens at a publish endpoint, perhaps a wildcard."""
+    """Return the endpoint to connect to for a publish endpoint, which may be a wildcard."""
     host, colon, port = publish.removeprefix("tcp://").rpartition(":")
     if not publish.startswith("tcp://") or not colon:
         return publish
@@ -61,26 +61,26 @@ def connectable(publish: str) -> str:
 
 
 def reachable(publish: str) -> str:
-    """Name a publish endpoint for other machines, where one listens at a wildcard here."""
+    """Return a publish endpoint as other machines reach it, if it is a wildcard."""
     port = publish.rpartition(":")[2]
     return publish if connectable(publish) == publish else f"tcp://{socket.gethostname()}:{port}"
 
 
 class Steering(msgspec.Struct, kw_only=True):
-    """What the coordinator tells the aggregator each time: where the markets belong."""
+    """The coordinator's directions to the aggregator: the assignment of markets."""
 
     revision: int
-    """Of the assignment; grows."""
+    """Revision of the assignment; grows."""
     markets: list[Market] | None = None
-    """All of them; left out where the aggregator has this revision already."""
+    """All markets; None if the aggregator already has this revision."""
     assignment: dict[str, int] = {}
-    """Beside the markets: the shard of each; one without a shard is not collected."""
+    """With the markets: the shard of each; a market without a shard is not collected."""
     every_market: bool
-    """Whether these are all the markets of the network: then trades can be proved whole."""
+    """Whether these are all markets of the network, so that trades can be proved complete."""
     listed_through: int
-    """The head of the chain when it was last asked for its markets."""
+    """The head of the chain at the last listing."""
     answers: dict[str, dict[str, str]] = {}
-    """How far orders have got, by token."""
+    """Progress of admin commands, by token."""
 
 
 class AccessLimits(msgspec.Struct, frozen=True, kw_only=True):
@@ -122,81 +122,81 @@ class TlsConfig(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AggregatorConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything the aggregator's process needs to know."""
+    """All settings of the aggregator's process."""
 
     epoch: int
-    """Another one with every start, and greater; subscribers see it as the publisher epoch."""
+    """Different and higher with every start; subscribers see it as the publisher epoch."""
     publish: tuple[str, ...]
     """XPUB endpoints; requests are answered at `requests_endpoint` of each."""
     pull: str
-    """Where the shards push, ipc."""
+    """Endpoint for the shards' frames, ipc."""
     link: str
-    """Where the shards report and the coordinator says what runs, ipc."""
+    """Endpoint for the shards' reports and the coordinator, ipc."""
     admin: str = ""
-    """Where admin commands are taken, ipc; empty: nowhere."""
+    """Endpoint for admin commands, ipc; empty: none."""
     admin_remote: str = ""
-    """Where they are taken from keys with the role operate, tcp; empty: nowhere."""
+    """Endpoint for admin commands with keys of the role operate, tcp; empty: none."""
     own: str = ""
     """Where our own processes read frames, ipc, without keys; empty: where all do."""
     access: AccessConfig = AccessConfig()
     """Who is let in."""
     folder: str
-    """The collector's own temporary folder: sockets, token buckets."""
+    """The collector's temporary folder: sockets, token buckets."""
     state: str = ""
-    """The folder of the ledger and the journal, which outlive us; empty: the temporary one."""
+    """Folder of the ledger and the journal, which survive the run; empty: the temporary folder."""
     begins: bool = False
-    """The run begins with this aggregator: what is saved is of a run before."""
+    """This aggregator is the first of its run: a saved state is from another run."""
     markets: tuple[Market, ...]
     endpoints: Endpoints
-    """Of the network, for those who ask."""
+    """The network's endpoints, for the summary."""
     assignment: dict[str, int] = {}
-    """The shard of each market, by market id; without any it is the first that reports it."""
+    """The shard of each market, by market id; empty: the first shard that reports it."""
     revision: int = 0
-    """Of the assignment."""
+    """Revision of the assignment."""
     resume_within: int = 5_000
-    """Blocks after which a market that was removed and comes back begins anew."""
+    """Blocks after which a market that was removed and comes back starts over."""
     every_market: bool
-    """Whether these are all the markets of the network: then trades can be proved whole."""
+    """Whether these are all markets of the network, so that trades can be proved complete."""
     channels: tuple[str, ...] = DEFAULT_CHANNELS
-    """What is collected."""
+    """The collected channels."""
     web: str = ""
-    """Where the web page is, for those who ask; empty without one."""
+    """The web page's address, for the summary; empty without one."""
     assessed: Mapping[str, Evidence] = {}
-    """How active the markets were before they were collected, by market id."""
+    """How active the markets were before collection, by market id."""
     source: SourceName = "chain-ws"
-    """What the shards read; the indexer tells no blocks, so there are none to account for."""
+    """The source; the indexer sends no blocks, so none are counted."""
     publish_hwm: int = 20_000
-    """Frames ZeroMQ queues for one slow subscriber before it loses some."""
+    """Frames that ZeroMQ queues per slow subscriber before it drops some."""
     log_level: str = "INFO"
     log_format: LogFormat = "text"
 
 
 class ServingConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything the HTTP server's process needs to know."""
+    """All settings of the HTTP server's process."""
 
     http: str
-    """HOST:PORT where it listens."""
+    """HOST:PORT to listen on."""
     requests: str
-    """Where the aggregator answers, ipc."""
+    """The aggregator's requests endpoint, ipc."""
     publish: str
-    """Where it publishes, for views that subscribe."""
+    """The publish endpoint, for views that subscribe."""
     ready_coverage: float = 0.99
-    """From which coverage on ``/readyz`` says yes."""
+    """Coverage from which ``/readyz`` is positive."""
     metrics_markets: int = 300
-    """How many markets have metrics of their own: each is a handful of series."""
+    """Number of markets with metrics of their own, a handful of series each."""
     tls: TlsConfig = TlsConfig()
     log_level: str = "INFO"
     log_format: LogFormat = "text"
 
 
 class Supervision(msgspec.Struct, frozen=True):
-    """How patient the supervisor is."""
+    """Time limits of the supervisor."""
 
     start_within_s: Positive = 30.0
-    """A child that never beat is given so long."""
+    """Time limit for a child's first heartbeat."""
     stall_after_s: Positive = 10.0
     abort_grace_s: PositiveOrZero = 2.0
-    """From SIGABRT to SIGKILL."""
+    """Time from SIGABRT to SIGKILL."""
     restart_base_s: PositiveOrZero = 0.1
     restart_cap_s: Positive = 5.0
     crash_window_s: Positive = 60.0
@@ -204,15 +204,15 @@ class Supervision(msgspec.Struct, frozen=True):
     """Starts within the window beyond which restarts are slow."""
     crash_loop_wait_s: PositiveOrZero = 30.0
     retire_within_s: Positive = 10.0
-    """A shard that is not needed any more is given so long to hand over its last frames."""
+    """Time limit for a removed shard to hand over its last frames."""
     listing_s: Positive = 15.0
-    """How often the chain is asked for its markets."""
+    """How often the chain's markets are listed."""
     rebalance: bool = True
-    """Whether a shard that does too much gives markets to another by itself."""
+    """Whether an overloaded shard gives markets to another automatically."""
     cpu_budget_percent: Positive = 85.0
-    """Of one core; above it for `over_budget_s`, a shard does too much."""
+    """Percent of one core; above it for `over_budget_s`, a shard is overloaded."""
     lag_budget_s: Positive = 0.25
-    """The same for the lateness of its event loop."""
+    """The same for the lag of its event loop."""
     over_budget_s: PositiveOrZero = 30.0
     rebalance_rest_s: PositiveOrZero = 120.0
-    """After a rebalance nothing moves by itself for so long."""
+    """Pause after an automatic rebalance."""

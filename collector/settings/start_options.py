@@ -1,10 +1,10 @@
 """
-Everything that `collector start` can be told: one field for each option.
+All options of `collector start`: one field each.
 
-The field's name is the key in the configuration file, its annotation the type and the bounds,
-its default the default, its description the help text. The options of the command line and
-their environment twins are made of it (collector/cli/options.py), the file is checked against
-it (collector/settings/config_file.py), and the table in docs/operations.md is compared with it.
+The field's name is the key in the configuration file; its annotation gives the type and the
+bounds, its default the default, its description the help text. Command-line options and
+environment twins are built from it (collector/cli/options.py), the file is checked against it
+(collector/settings/config_file.py), and the table in docs/operations.md is compared with it.
 """
 
 from collections.abc import Mapping
@@ -38,10 +38,10 @@ def _option(
 
     Args:
         text: The help text.
-        flag: The option's name where it is not the field's with dashes.
-        metavar: What stands for the value in the help; made of the type where it is left out.
-        shown: The default in words; the value itself where it is left out.
-        choices: The values that are taken, where the type does not say them.
+        flag: The option's name, if it is not the field's with dashes.
+        metavar: Placeholder for the value in the help; by default derived from the type.
+        shown: The default in words; by default the value itself.
+        choices: The accepted values, if the type does not list them.
 
     """
     return msgspec.Meta(
@@ -51,7 +51,7 @@ def _option(
 
 
 class StartOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """What `collector start` was asked to do, in the order of its help text."""
+    """The options of `collector start`, in the order of its help text."""
 
     network: Annotated[
         str,
@@ -248,10 +248,10 @@ class StartOptions(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class OptionRow(msgspec.Struct, frozen=True):
-    """One option, as the command line, the file and the documents need it."""
+    """One option, as the command line, the file and the documentation need it."""
 
     name: str
-    """Of the field, which is the key in the file."""
+    """Name of the field, which is the key in the file."""
     flag: str
     type: Any
     """The annotation, with its bounds."""
@@ -298,7 +298,7 @@ def _row(field: msgspec.structs.FieldInfo) -> OptionRow:
 
 
 def _choices(annotation: Any) -> tuple[str, ...]:
-    """Find the words that a type admits, in the order in which they were written."""
+    """Return the words that a type accepts, in the order of their definition."""
     if get_origin(annotation) is Literal:
         return get_args(annotation)
     return next(filter(None, map(_choices, get_args(annotation))), ())
@@ -315,4 +315,4 @@ def _in_words(default: Any) -> str:
 ROWS: Final[Mapping[str, OptionRow]] = {
     field.name: _row(field) for field in msgspec.structs.fields(StartOptions)
 }
-"""By the field's name, in the order of the help text."""
+"""By field name, in the order of the help text."""

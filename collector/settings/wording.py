@@ -1,4 +1,4 @@
-"""What is said of a value that was given: what was expected, what it is, what was meant."""
+"""Sentences about invalid values: what was expected, what it is, what may be meant."""
 
 import difflib
 import math
@@ -12,7 +12,7 @@ _SHOWN: Final = 60
 
 
 def did_you_mean(word: str, known: Iterable[str], *, prefix: str = "") -> str:
-    """Return ``; did you mean shards?``, or nothing where no known word is close."""
+    """Return ``; did you mean shards?``, or nothing if no known word is close."""
     folded = {name.casefold(): name for name in known}
     close = difflib.get_close_matches(word.casefold(), folded, n=2, cutoff=0.6)
     return (
@@ -21,7 +21,7 @@ def did_you_mean(word: str, known: Iterable[str], *, prefix: str = "") -> str:
 
 
 def expected(kind: Any, choices: Iterable[str] = ()) -> str:
-    """Say in words what values a type has: ``a whole number of at least 1``."""
+    """Describe the values of a type: ``a whole number of at least 1``."""
     return _expected(inspect.type_info(kind), tuple(choices))
 
 
@@ -66,10 +66,10 @@ def _bounds(kind: inspect.IntType | inspect.FloatType) -> str:
 
 def converted(value: Any, kind: Any, choices: Iterable[str] = (), *, strict: bool = True) -> Any:
     """
-    Convert a value to a type; not ``strict``, a text may be a number.
+    Convert a value to a type; unless ``strict``, a text may be a number.
 
     Raises:
-        ValueError: If it is none of that type; the text says what is expected, and what it is.
+        ValueError: If it is not of that type; the text says what is expected, and what it is.
 
     """
     choices = tuple(choices)
@@ -90,7 +90,7 @@ def converted(value: Any, kind: Any, choices: Iterable[str] = (), *, strict: boo
 
 
 def _as_number(value: Any) -> Any:
-    """Take a text for the number that it is, if it is one."""
+    """Convert a text to a number, if it is one."""
     for kind in (int, float):
         try:
             return kind(value)
@@ -100,7 +100,7 @@ def _as_number(value: Any) -> Any:
 
 
 def shown(value: Any) -> str:
-    """Show a value that somebody wrote, in one short line without control characters."""
+    """Return a foreign value as one short line without control characters."""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, dict):

@@ -32,7 +32,7 @@ _DECIMALS: Final = 18
 
 
 REPLAYED: Final = frozenset({"replay", "indexer-replay"})
-"""Sources of facts that were lost at first."""
+"""Sources of replayed facts."""
 
 
 class Arrival(Protocol):
@@ -60,9 +60,9 @@ class Table(NamedTuple):
 
     columns: tuple[Column, ...]
     key: tuple[str, ...]
-    """The columns that tell rows apart, all of fact."""
+    """The columns that identify a row, all facts."""
     is_sampled: bool = False
-    """Whether rows depend on when somebody looked, so that two archives may differ."""
+    """Whether rows depend on the time of the query, so that two archives may differ."""
 
     def place(self, name: str) -> int:
         """Return the place of a column."""
@@ -325,7 +325,7 @@ def rows_of(event: Event, symbol: str, arrival: Arrival) -> list[Row]:
 
 
 def _sampled_row(event: Funding | Metadata | Gap, symbol: str, arrival: Arrival) -> Row:
-    """Make the row of what is told when somebody looks."""
+    """Build the row of a sampled event."""
     match event:
         case Funding():
             return (

@@ -54,11 +54,11 @@ class Top(App[None]):
         self.run_worker(poll(self._requests, self._watched, self._seen))
 
     def latest(self) -> Picture:
-        """Say how things stand, also during a pause."""
+        """Return the current picture, also during a pause."""
         return self._watched.picture(time.monotonic(), time.time())
 
     def _seen(self) -> None:
-        """Show how things stand, unless the screen is to stand still."""
+        """Show the current picture, unless paused."""
         if not self.paused:
             self.picture = self.latest()
             self._show()
@@ -68,7 +68,7 @@ class Top(App[None]):
             self.screen.show(self.picture, paused=self.paused)
 
     def action_pause(self) -> None:
-        """Let the screen stand still, or go on."""
+        """Pause or resume the screen."""
         self.paused = not self.paused
         self._show()
 

@@ -25,7 +25,7 @@ class Layout(NamedTuple):
 
 
 def layout(rows: Sequence[MarketRow], width: int, height: int, view: str) -> Layout:
-    """Show names as long as may be, unless the view says otherwise or there is no room."""
+    """Show names as long as possible, unless the view says otherwise or there is no room."""
     whole = min(_NAME, max((len(row.symbol) for row in rows), default=1), max(1, width - 3))
     shortest = whole if view == "names" else min(whole, _SHORT)
     if view != "marks":
@@ -81,7 +81,7 @@ def _cell(row: MarketRow, name: int, gap: str, *, chosen: bool) -> list[Span]:
 def grid_title(
     shown: int, of: int, order: str, text: str, shape: Layout, first: int, width: int, height: int
 ) -> Line:
-    """Say what the grid shows, and whether there is more of it."""
+    """Describe what the grid shows, and whether there is more."""
     number = f"{shown:,}" if shown == of else f"{shown:,} of {of:,}"
     left = [Span("MARKETS ", "title"), Span(f"{number}, by {order}")]
     if text:
@@ -92,7 +92,7 @@ def grid_title(
 
 
 def market_line(row: MarketRow | None, width: int) -> Line:
-    """Say in a line how the chosen market stands."""
+    """Describe the selected market in one line."""
     if row is None:
         return fit((Span("no market matches", "label"),), width)
     shard = f"shard {row.shard}" if row.shard >= 0 else "no shard"

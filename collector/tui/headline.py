@@ -1,4 +1,4 @@
-"""The top of the screen: who is asked, how much is covered, how fast it flows. Pure."""
+"""The top of the screen: endpoint, coverage, rates. Pure."""
 
 from collector.client.summary import Hops, Summary
 from collector.tui.numbers import clock, duration, micros, rate, sparkline
@@ -34,7 +34,7 @@ def headline(picture: Picture, width: int, *, paused: bool) -> list[Line]:
 
 
 def _title(picture: Picture, width: int, *, paused: bool) -> Line:
-    """Say who is asked, and as loudly as can be if there is no answer."""
+    """The endpoint; prominently marked if it does not answer."""
     if picture.silent_since is not None:
         return tuple(Span(text, "bad") for text, _ in fit(_silence(picture), width))
     version = picture.summary.version
@@ -56,7 +56,7 @@ def _silence(picture: Picture) -> Line:
     since = picture.silent_since or picture.ts
     text = (
         f" NO ANSWER from {picture.endpoint} since {clock(since)} "
-        f"({duration(picture.ts - since)}); asking on"
+        f"({duration(picture.ts - since)}); retrying"
     )
     return (Span(printable(text)),)
 

@@ -42,7 +42,7 @@ class Panel(Canvas):
         raise NotImplementedError
 
     def on_resize(self, event: events.Resize) -> None:
-        """Draw anew for the new size."""
+        """Redraw for the new size."""
         self.again()
 
 

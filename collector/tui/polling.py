@@ -1,4 +1,4 @@
-"""Ask an aggregator, again and again, without standing in the way of the screen."""
+"""Poll an aggregator without blocking the screen."""
 
 import asyncio
 import time
@@ -13,12 +13,12 @@ from collector.client.summary import read, read_markets, read_summary
 from collector.tui.view_model import Answers, Watched
 
 EVERY_S: Final = 0.5
-"""A killed shard shall be seen within two seconds, and a screen be redrawn at most thrice in one."""
+"""A killed shard must be visible within two seconds; at most three redraws per second."""
 _ANSWER_S: Final = 1.5
 
 
 async def poll(endpoint: str, watched: Watched, seen: Callable[[], None]) -> None:
-    """Keep `watched` up to date until cancelled; call `seen` after every turn."""
+    """Keep `watched` up to date until cancelled; call `seen` after every poll."""
     with closing(AsyncRequestClient(endpoint)) as client:
         while True:
             started = time.monotonic()

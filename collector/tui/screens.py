@@ -41,7 +41,7 @@ class PictureScreen(Screen[None]):
         return cast("Application", self.app)
 
     def on_screen_resume(self) -> None:
-        """Show how things stand by now."""
+        """Show the current state."""
         self.show(self.top.picture, paused=self.top.paused)
 
     def show(self, picture: Picture, *, paused: bool) -> None:
@@ -124,7 +124,7 @@ class Overview(PictureScreen):
                 self._heights[panel] = panel.styles.height = height
 
     def on_resize(self) -> None:
-        """Share the lines out anew, once the body has its size."""
+        """Distribute the lines again, once the body has its size."""
         self.call_after_refresh(self._share_out)
 
     def action_step(self, columns: int, lines: int) -> None:

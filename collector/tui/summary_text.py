@@ -8,7 +8,7 @@ from shards.protocol.text import printable
 
 
 def one_line(summary: Summary, frames_per_s: float) -> str:
-    """Say the essentials in one line, for logs."""
+    """Return the essentials in one line, for logs."""
     markets, latency = summary.markets, summary.hop("recv_to_aggregator")
     return (
         f"{markets.live}/{markets.wanted} markets live, "
@@ -21,13 +21,13 @@ def one_line(summary: Summary, frames_per_s: float) -> str:
 
 
 def away_text(summary: Summary) -> str:
-    """Say that the summary is an old one, and how old; empty for one of now."""
+    """Return a warning that the summary is old, and its age; empty for a current one."""
     away_s = summary.away_s
     return f"the aggregator is away, this is from {away_s:.0f} s ago" if away_s >= 1 else ""
 
 
 def completeness(summary: Summary) -> str:
-    """Say how complete the blocks are; of a source that tells none, that nobody can say."""
+    """Return the completeness of the blocks; "not provable" for sources that send none."""
     if summary.blocks.provable:
         return f"{summary.completeness:.6f}"
     return "not provable"
@@ -40,7 +40,7 @@ def is_started(summary: Summary) -> bool:
 
 
 def progress_line(summary: Summary, *, bar: int = 0) -> str:
-    """Say how far a start is, with a bar of so many characters before it."""
+    """Return the progress of a start, with a bar of this many characters."""
     markets = summary.markets
     done = bar * markets.live // max(1, markets.wanted)
     drawn = f"{'█' * done}{'░' * (bar - done)}  " if bar else ""
@@ -48,7 +48,7 @@ def progress_line(summary: Summary, *, bar: int = 0) -> str:
 
 
 def block_lines(summary: Summary, frames_per_s: float) -> list[str]:
-    """Lay the summary out as the block that a terminal shows."""
+    """Format the summary as the block that a terminal shows."""
     markets, blocks, gaps = summary.markets, summary.blocks, summary.gaps
     latency, events, frames = summary.hop("recv_to_aggregator"), summary.events, summary.frames
     lines = [
@@ -88,7 +88,7 @@ _HOPS: Final = (
 
 
 def _hops(summary: Summary) -> str:
-    """Say where the time goes."""
+    """Format the latency of each hop."""
     hops = [f"{name} {summary.hop(hop).p99 / 1000:.2f}" for hop, name in _HOPS]
     return f"received → {' → '.join(hops)} ms; a block {summary.hop('block_span').p99 / 1000:.1f}"
 
@@ -118,7 +118,7 @@ def _others(states: dict[str, int]) -> str:
 
 
 def trouble_lines(summary: Summary) -> list[str]:
-    """List what is not as it should be: holes, endpoints that are given a rest, refusals."""
+    """List problems: gaps, open breakers, refused requests."""
     lines = [f"AWAY      {away}"] if (away := away_text(summary)) else []
     if error := summary.state.error:
         lines.append(f"state     {error}")

@@ -1,7 +1,7 @@
 """
-What is known of a running collector: answers in, a picture out. Pure.
+The state of a running collector: answers in, a picture out. Pure.
 
-Activity and age are worked out here: from two answers, not from what a market says of itself.
+Activity and age are computed here from successive answers.
 """
 
 import math
@@ -17,11 +17,11 @@ from collector.client.summary import MarketStatus, Summary
 from collector.tui.rows import MarketRow
 
 _SMOOTH_S: Final = 10.0
-"""How long a market's activity takes to fade."""
+"""Time constant with which a market's activity fades."""
 _STEPS: Final = (0.02, 0.25, 1.0)
-"""Changes a block at which a market is busier; the first: it had one in the last half minute."""
+"""Changes per block that separate the levels; the first: one change in the last half minute."""
 _STICKY: Final = 0.5
-"""How far below such a step it must fall: marks that flicker tell nobody anything."""
+"""How far below a step the rate must fall before the level drops, to avoid flicker."""
 _RATE_OVER_S: Final = 5.0
 HISTORY: Final = 300
 """Seconds of history kept for the sparklines."""
@@ -29,7 +29,7 @@ EVENTS: Final = 1_000
 
 
 class Answers(msgspec.Struct, frozen=True):
-    """What the aggregator said in one turn."""
+    """The aggregator's answers of one poll."""
 
     summary: Summary
     markets: list[MarketStatus]
@@ -38,7 +38,7 @@ class Answers(msgspec.Struct, frozen=True):
 
 
 class Picture(msgspec.Struct, frozen=True):
-    """How things stand at one moment."""
+    """The state at one moment."""
 
     ts: float
     """Unix time at which it was taken."""
@@ -46,7 +46,7 @@ class Picture(msgspec.Struct, frozen=True):
     silent_since: float | None = None
     """Unix time of the last answer, or of the start, if the last question got none."""
     answered: bool = False
-    """Whether there ever was an answer: what follows is empty otherwise."""
+    """Whether there ever was an answer; otherwise what follows is empty."""
     summary: Summary = Summary()
     frames_per_s: float = 0.0
     markets: tuple[MarketRow, ...] = ()
@@ -80,7 +80,7 @@ class _Pace:
 
 
 def level(before: int, per_block: float) -> int:
-    """Say how busy a market is, from 0 to 3; it takes less to stay so than to become it."""
+    """Return the activity level, 0 to 3, with hysteresis."""
     return sum(
         per_block >= step * (_STICKY if place < before else 1.0)
         for place, step in enumerate(_STEPS)
@@ -88,7 +88,7 @@ def level(before: int, per_block: float) -> int:
 
 
 class Watched:
-    """Everything that `collector top` knows."""
+    """Everything that `collector top` shows."""
 
     def __init__(self, endpoint: str, ts: float) -> None:
         self._endpoint = endpoint
@@ -126,7 +126,7 @@ class Watched:
         self._points.extend(answers.points)
 
     def silent(self) -> None:
-        """Take that a question got no answer."""
+        """Note that a request was not answered."""
         self._silent = True
 
     @property
@@ -143,7 +143,7 @@ class Watched:
         return max(known, int(ts) - HISTORY)
 
     def picture(self, now: float, ts: float) -> Picture:
-        """Say how things stand."""
+        """Return the current state."""
         answers = self._answers
         silent_since = self._answered_ts if self._silent else None
         if answers is None:

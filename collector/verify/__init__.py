@@ -1,6 +1,6 @@
 """
-An independent check: what a collector published, against what the chain says.
+An independent check: compares what a collector published with the chain's record.
 
-It shares no decoding with the data path: block results, amounts, addresses and books are
-read here a second time, by other code.
+It shares no decoding with the data path: block results, amounts, addresses and books are decoded
+here a second time, by other code.
 """

@@ -1,4 +1,4 @@
-"""The chain's amounts, bytes and addresses, in the form in which frames carry them."""
+"""The chain's amounts, bytes and addresses, converted to the form used in frames."""
 
 import base64
 from decimal import Context, Decimal
@@ -12,10 +12,10 @@ _GENERATOR: Final = (0x3B6A57B2, 0x26508E6D, 0x1EA119FA, 0x3D4233DD, 0x2A1462B3)
 
 def scaled(text: str) -> int:
     """
-    Read a decimal text as an integer number of 10^-18.
+    Parse a decimal text as an integer number of 10^-18.
 
     Raises:
-        ValueError: If it is not a number, or finer than that.
+        ValueError: If it is not a number, or has more decimals.
 
     """
     try:
@@ -29,7 +29,7 @@ def scaled(text: str) -> int:
 
 
 def amount(text: str) -> str:
-    """Spell a decimal text with 18 decimals."""
+    """Format a decimal text with 18 decimals."""
     whole = scaled(text)
     sign = "-" if whole < 0 else ""
     units, rest = divmod(abs(whole), _ONE)
@@ -37,12 +37,12 @@ def amount(text: str) -> str:
 
 
 def hexadecimal(encoded: str) -> str:
-    """Spell base64 bytes as ``0x`` and digits; nothing stays nothing."""
+    """Convert base64 bytes to ``0x`` and digits; empty stays empty."""
     return f"0x{base64.b64decode(encoded, validate=True).hex()}" if encoded else ""
 
 
 def address(encoded: str) -> str:
-    """Spell base64 bytes as an ``inj1`` address (BIP 173); nothing stays nothing."""
+    """Convert base64 bytes to an ``inj1`` address (BIP 173); empty stays empty."""
     if not encoded:
         return ""
     raw = base64.b64decode(encoded, validate=True)

@@ -1,7 +1,7 @@
 """
-Check an archive: its files, what they say together, and the chain's record of it.
+Check an archive: its files, their consistency, and the chain's record.
 
-In that order: a file that is not what the manifest says is named once, and left out after that.
+In this order: a file that differs from the manifest is reported once, and skipped after that.
 """
 
 import itertools
@@ -21,7 +21,7 @@ _UNPROVED: Final = "first_height", "last_height", "missing_ranges", "sequences_m
 
 
 class Covered(NamedTuple):
-    """One market's share of one part, by the archive's own word."""
+    """One market's coverage in one part, according to the archive."""
 
     market: str
     first: int
@@ -30,12 +30,12 @@ class Covered(NamedTuple):
     sequences_missing: int
 
     def lacks(self, low: int, high: int) -> bool:
-        """Whether one of these heights is named as missing."""
+        """Whether one of these heights is listed as missing."""
         return any(first <= high and last >= low for first, last in self.missing)
 
 
 class Blocks(Protocol):
-    """What is asked of a chain (`collector.verify.chain.Chain`)."""
+    """The queries to a chain (`collector.verify.chain.Chain`)."""
 
     def lowest(self) -> int:
         """Return the lowest height that the node has."""
@@ -57,9 +57,9 @@ class Check:
         self._coverage: dict[str, dict[tuple[int, int], Covered]] = {}
         """By market id and range of heights."""
         self._at: dict[str, tuple[int, int]] = {}
-        """Where each market's book stands: sequence and height."""
+        """Sequence and height of each market's book so far."""
         self._jumps: dict[tuple[str, tuple[int, int]], list[tuple[int, str]]] = {}
-        """Changes that nothing at their height explains, by market id and part."""
+        """Changes that are not explained at their height, by market id and part."""
 
     def run(self) -> ArchiveFindings:
         """Check everything."""
@@ -76,7 +76,7 @@ class Check:
     # -- files -------------------------------------------------------------------------
 
     def _files(self) -> None:
-        """Hold every file against the manifest; what is wrong does not count any more."""
+        """Compare every file with the manifest; wrong ones are skipped after that."""
         found = self.findings
         for path in self.archive.unnamed():
             found.find("file", f"{path}: no line of the manifest names it")
@@ -92,7 +92,7 @@ class Check:
         found.last = max((file.last for file in parts), default=0)
 
     def _wrong_with(self, file: File) -> tuple[str, str] | None:
-        """Say what is wrong with one file: the kind, and a sentence."""
+        """Return what is wrong with one file: the kind, and a sentence."""
         path, where = (
             self.archive.root / file.path,
             f"{file.path} (heights {file.first}-{file.last})",
@@ -143,7 +143,7 @@ class Check:
             self._whole_parts(market_id, by_part)
 
     def _whole_parts(self, market_id: str, by_part: dict[tuple[int, int], Covered]) -> None:
-        """Find parts between others that have no word about a market."""
+        """Find parts between others without coverage for a market."""
         ordered = sorted(by_part.values(), key=lambda covered: covered.first)
         for before, after in itertools.pairwise(ordered):
             if after.first > before.last + 1:
@@ -177,7 +177,7 @@ class Check:
         return found
 
     def _follow(self, file: File, row: dict[str, Any], part: tuple[int, int]) -> None:
-        """Take a market's next change: its sequence is one more, or coverage says why not."""
+        """Take a market's next change: its sequence follows, or the coverage says why not."""
         market_id, sequence, height = row["market_id"], row["sequence"], row["height"] or 0
         known = self._at.get(market_id)
         self._at[market_id] = (sequence, height)
@@ -194,7 +194,7 @@ class Check:
             self._jumps.setdefault((market_id, part), []).append((sequence - known[0] - 1, said))
 
     def _tell_jumps(self) -> None:
-        """Tell the missing changes that are more than what coverage counts as missing."""
+        """Report missing changes beyond those that the coverage counts as missing."""
         for (market_id, part), jumps in self._jumps.items():
             covered = self._coverage.get(market_id, {}).get(part)
             named = covered.sequences_missing if covered is not None else 0
@@ -230,7 +230,7 @@ class Check:
         changes: dict[tuple[str, int], tuple[int, Sides]],
         trades: dict[tuple[str, str], tuple[str, ...]],
     ) -> None:
-        """Hold one part against the chain's record of its heights."""
+        """Compare one part with the chain's record of its heights."""
         due = {
             market_id: by_part[part]
             for market_id, by_part in self._coverage.items()
@@ -304,7 +304,7 @@ def _side(levels: list[dict[str, Any]]) -> frozenset[tuple[str, str]]:
 
 
 def _field(value: Any) -> str:
-    """Spell a value as the chain's reading does; what is not there is the empty text."""
+    """Format a value like the chain's decoder; absent values are the empty text."""
     if value is None:
         return ""
     return value if isinstance(value, str) else spell(value)

@@ -1,4 +1,4 @@
-"""What a check of an archive found: counts, and sentences that name file, market and height."""
+"""The findings in an archive: counts, and sentences with file, market and height."""
 
 from typing import Any, Final
 
@@ -16,27 +16,27 @@ class ArchiveFindings(msgspec.Struct, kw_only=True):
     markets: int = 0
     first: int = 0
     last: int = 0
-    """Heights that the sealed parts cover, both included; 0 where there are none."""
+    """Heights that the sealed parts cover, inclusive; 0 without parts."""
     named_missing: int = 0
-    """Heights, over all markets, that the archive itself says it lacks."""
+    """Heights, over all markets, that the archive itself lists as missing."""
     numbers_skipped: int = 0
-    """Places where the n of a block's trades skips: of markets that were not recorded, if any."""
+    """Times that the n of a block's trades skips, possibly for markets not recorded."""
     blocks_compared: int = 0
-    """Heights held against the chain."""
+    """Heights compared with the chain."""
     blocks_unavailable: int = 0
-    """Heights that the node does not have any more."""
+    """Heights that the node no longer has."""
     wrong: dict[str, int] = msgspec.field(default_factory=dict)
     """Differences by kind: ``file``, ``facts``, ``sequence``, ``trade``, ``coverage``, ``chain``."""
     examples: list[str] = msgspec.field(default_factory=list)
-    """The first differences, in words."""
+    """The first differences, as text."""
 
     @property
     def equal(self) -> bool:
-        """Whether nothing is wrong; heights that the archive names as missing do not count."""
+        """Whether nothing is wrong; heights that the archive lists as missing do not count."""
         return not self.wrong
 
     def find(self, kind: str, sentence: str) -> None:
-        """Count a difference, and keep it in words unless there are enough."""
+        """Count a difference, and keep it as text, up to a limit."""
         self.wrong[kind] = self.wrong.get(kind, 0) + 1
         if len(self.examples) < _EXAMPLES:
             self.examples.append(sentence)
@@ -47,7 +47,7 @@ class ArchiveFindings(msgspec.Struct, kw_only=True):
         return document | {"equal": self.equal}
 
     def table(self) -> str:
-        """Lay it out for a person."""
+        """Format it for people."""
         lines = [
             f"heights {self.first} to {self.last}, {self.markets} markets",
             f"files   {self.files:>9,}   {self.rows:,} rows, {self.bytes:,} bytes",

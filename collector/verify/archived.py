@@ -1,7 +1,7 @@
 """
-An archive as it lies on disk: its manifest and its Parquet files, read apart from what wrote them.
+An archive on disk: its manifest and Parquet files, read by code independent of the writer.
 
-The names and digests are those that docs/archive.md describes; nothing here is the recorder's.
+Names and digests follow docs/archive.md; nothing is shared with the recorder.
 """
 
 import hashlib
@@ -17,15 +17,15 @@ import pyarrow.parquet as pq
 from shards.protocol.errors import UNREADABLE, ConfigError
 
 LOCAL: Final = frozenset({"market", "ts_recv", "ts_pub", "source", "shard", "reason", "overflow"})
-"""Columns that say how a fact came here; all others are of fact."""
+"""Columns about how a fact was received; all others are the fact itself."""
 _NULL: Final = frozenset({"notional"})
-"""Amounts that are null where they cannot be told; the others are the empty text then."""
+"""Amounts that are null if unknown; others are then the empty text."""
 _BATCH: Final = 8_192
 _encode: Final = msgspec.msgpack.Encoder().encode
 
 
 class File(msgspec.Struct):
-    """One file as the manifest describes it; heights of the range, both ends included."""
+    """One file according to the manifest; heights of the range are inclusive."""
 
     path: str
     channel: str
@@ -56,14 +56,14 @@ class Identity(msgspec.Struct):
 
 
 class Archive:
-    """One folder: the files that count, and how many lines of its manifest cannot be read."""
+    """One folder: its valid files, and the number of unreadable manifest lines."""
 
     def __init__(self, root: Path) -> None:
         """
         Read the manifest.
 
         Raises:
-            ConfigError: If the folder is no archive.
+            ConfigError: If the folder is not an archive.
 
         """
         self.root = root
@@ -97,7 +97,7 @@ class Archive:
         return sorted(found, key=lambda file: (file.first, file.path))
 
     def unnamed(self) -> list[str]:
-        """Return the files among the parts that no line of the manifest names."""
+        """Return the part files that no manifest line names."""
         there = (str(p.relative_to(self.root)) for p in self.root.glob("*/date=*/*.parquet"))
         return sorted(set(there) - set(self.files))
 
@@ -115,7 +115,7 @@ def file_digest(path: Path) -> str:
 
 
 def facts_digest(path: Path, channel: str) -> str:
-    """Return the SHA-256 over the rows' facts, as docs/archive.md describes it."""
+    """Return the SHA-256 over the rows' facts, as described in docs/archive.md."""
     digest = hashlib.sha256()
     with pq.ParquetFile(path) as opened:
         schema = opened.schema_arrow
@@ -136,7 +136,7 @@ def facts_digest(path: Path, channel: str) -> str:
 
 
 def _values(array: Any, field: Any) -> list[Any]:
-    """Return a column as the facts spell it: amounts as texts, instants as nanoseconds."""
+    """Return a column in the facts' format: amounts as texts, instants as nanoseconds."""
     if pa.types.is_timestamp(field.type):
         return list(array.cast(pa.int64()).to_pylist())
     if pa.types.is_decimal(field.type):
@@ -151,7 +151,7 @@ def _values(array: Any, field: Any) -> list[Any]:
 
 
 def spell(value: Decimal) -> str:
-    """Spell an amount with its 18 decimals."""
+    """Format an amount with its 18 decimals."""
     return f"{value:f}"
 
 
@@ -160,7 +160,7 @@ def _text(value: Decimal | None) -> str | None:
 
 
 def _put_back(cells: list[Any], names: list[str], notes: Iterable[dict[str, str]]) -> None:
-    """Put the texts of amounts that are too long for a column in their places."""
+    """Restore the texts of amounts that are too long for their column."""
     for note in notes:
         name, _, leaf = note["column"].partition(".")
         at = names.index(name)
@@ -168,5 +168,5 @@ def _put_back(cells: list[Any], names: list[str], notes: Iterable[dict[str, str]
             cells[at] = note["text"]
             continue
         place = 0 if leaf == "price" else 1
-        # Those of one side stand in the order of its levels.
+        # Those of one side are in the order of its levels.
         next(level for level in cells[at] if level[place] is None)[place] = note["text"]

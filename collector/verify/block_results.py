@@ -1,9 +1,9 @@
 """
 The trades and book changes of one block, read from CometBFT's ``block_results``.
 
-The events count in the order in which the node makes them: begin-block, each
-transaction's, end-block. ``trade_id`` is ``{height}_{n}``, n counting all trades of the
-block. Each v2 event has a v1beta1 twin, which does not count.
+Events count in the order in which the node emits them: begin-block, each transaction's,
+end-block. ``trade_id`` is ``{height}_{n}``, where n numbers all trades of the block. Each v2 event
+has a v1beta1 twin, which does not count.
 """
 
 import base64
@@ -18,7 +18,7 @@ _DERIVATIVE: Final = "injective.exchange.v2.EventBatchDerivativeExecution"
 _BOOKS: Final = "injective.exchange.v2.EventOrderbookUpdate"
 
 Sides: TypeAlias = tuple[frozenset[tuple[str, str]], frozenset[tuple[str, str]]]
-"""Bids and asks that changed, ``(price, quantity)``; quantity 0 takes a level out."""
+"""Changed bids and asks, ``(price, quantity)``; quantity 0 removes a level."""
 
 FIELDS: Final = (
     *("trade_id", "side", "price", "quantity", "fee", "execution_type"),
@@ -28,7 +28,7 @@ FIELDS: Final = (
 
 
 class ChainTrade(NamedTuple):
-    """One trade as it should have been published; `fields` are those of FIELDS."""
+    """One trade as it should have been published; `fields` are in the order of FIELDS."""
 
     market_id: str
     fields: tuple[str, ...]
@@ -41,10 +41,10 @@ class ChainTrade(NamedTuple):
 
 def trades(result: dict[str, Any]) -> list[ChainTrade]:
     """
-    List the trades of a ``block_results`` result, in the chain's order.
+    Return the trades in a ``block_results`` result, in the chain's order.
 
     Raises:
-        ValueError, KeyError: If it is not of this format.
+        ValueError, KeyError: If it has another format.
 
     """
     height = int(result["height"])
@@ -80,10 +80,10 @@ def _executions(result: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 def changes(result: dict[str, Any]) -> dict[tuple[str, int], Sides]:
     """
-    List the book changes of a ``block_results`` result, by market id and sequence.
+    Return the book changes in a ``block_results`` result, by market id and sequence.
 
     Raises:
-        ValueError, KeyError: If it is not of this format.
+        ValueError, KeyError: If it has another format.
 
     """
     events = [*(result.get("finalize_block_events") or ())]

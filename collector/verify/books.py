@@ -1,4 +1,4 @@
-"""Books built from the frames: two plain dicts each, and samples of them to be checked."""
+"""Books built from the frames, as two plain dicts each, and samples of them to compare."""
 
 from typing import NamedTuple
 
@@ -17,7 +17,7 @@ class Sample(NamedTuple):
 
 
 class BuiltBook:
-    """One market's book; `sequence` is -1 while it is not known."""
+    """One market's book; `sequence` is -1 while it is unknown."""
 
     __slots__ = ("asks", "bids", "height", "market_id", "sequence", "updates")
 
@@ -30,7 +30,7 @@ class BuiltBook:
         self.asks: dict[int, int] = {}
 
     def sample(self, height: int = 0) -> Sample:
-        """Copy it, as it stands after the last update or after a later height."""
+        """Copy it, as of the last update or of a later height."""
         at = max(self.height, height)
         return Sample(self.market_id, at, self.sequence, dict(self.bids), dict(self.asks))
 
@@ -39,18 +39,18 @@ class Books:
     """
     The books of all markets, and the breaks in their sequences.
 
-    Every Nth update gives a sample; without N the first, second, fourth, eighth and so on.
-    A whole book always does.
+    Every Nth update gives a sample; by default the first, second, fourth, eighth and so on.
+    Every snapshot gives one.
     """
 
     def __init__(self, every: int | None) -> None:
         self.of: dict[str, BuiltBook] = {}
         self.broken: list[str] = []
-        """Where a sequence did not go up by one, in words."""
+        """Where a sequence did not grow by one, as text."""
         self._every = every
 
     def take(self, frame: Book) -> Sample | None:
-        """Apply a frame; return a sample where one is due."""
+        """Apply a frame; return a sample if one is due."""
         book = self.of.setdefault(frame.market_id, BuiltBook(frame.market_id))
         if book.sequence >= 0:
             self._check_sequence(book, frame)
@@ -65,12 +65,12 @@ class Books:
         return book.sample() if frame.is_snapshot or self._is_due(book.updates) else None
 
     def lose(self, market_id: str) -> None:
-        """Forget a book: some of its frames cannot be had."""
+        """Discard a book: some of its frames were lost."""
         if market_id in self.of:
             self.of[market_id].sequence = -1
 
     def _check_sequence(self, book: BuiltBook, frame: Book) -> None:
-        # A whole book may stand for the last change again, or for the next one.
+        # A snapshot may repeat the last change, or contain the next one.
         due = (book.sequence, book.sequence + 1) if frame.is_snapshot else (book.sequence + 1,)
         if frame.sequence not in due:
             what = "whole book" if frame.is_snapshot else "update"

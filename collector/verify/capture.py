@@ -1,19 +1,19 @@
 """
-Captures: the frames that a check received, in a file to be checked again later.
+Captures: the frames received by a check, in a file to be checked again later.
 
 ::
 
     file      record record record …
     record    4 bytes: length of topic, big-endian | topic | 4 bytes: length of body | body
 
-Topic and body are those of the wire (docs/wire-format.md). Three topics, without a dot, are the
-recorder's own; their bodies are MessagePack maps:
+Topic and body are those of the wire (docs/wire-format.md). Three topics, without a dot, are added
+by the check; their bodies are MessagePack maps:
 
 =========  =====================================================================================
 topic      body
 =========  =====================================================================================
 ``begin``  ``markets``: list of {market_id, symbol, type}; ``first``: first height to be checked
-``lost``   ``topic``, ``first``, ``last``, ``reason``: frames that could not be had
+``lost``   ``topic``, ``first``, ``last``, ``reason``: frames that were lost
 ``end``    ``last``: last height to be checked; ``heights``, ``holes`` by symbol; ``open``: gaps
 =========  =====================================================================================
 """
@@ -33,11 +33,11 @@ _PREFIX: Final = struct.Struct(">BBBBQBQBQBQBHBQBQ")
 
 
 class CaptureError(Exception):
-    """The file is no capture, or not a whole one; the text is one sentence."""
+    """The file is not a capture, or incomplete; the text is one sentence."""
 
 
 class Market(msgspec.Struct, frozen=True):
-    """One market that is checked."""
+    """One checked market."""
 
     market_id: str
     symbol: str
@@ -45,7 +45,7 @@ class Market(msgspec.Struct, frozen=True):
 
 
 class Begin(msgspec.Struct, frozen=True, kw_only=True):
-    """What is checked, and from which height on."""
+    """What is checked, and from which height."""
 
     markets: list[Market]
     first: int
@@ -53,7 +53,7 @@ class Begin(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class End(msgspec.Struct, frozen=True, kw_only=True):
-    """How the collector stood at the end."""
+    """The collector's state at the end."""
 
     last: int
     heights: dict[str, int]
@@ -68,7 +68,7 @@ def write(file: BinaryIO, topic: str, body: bytes) -> None:
 
 
 def write_received(file: BinaryIO, received: Received) -> None:
-    """Append what a `Subscriber` handed out, with the body that its frame had."""
+    """Append a `Subscriber`'s event, with its frame's body."""
     if isinstance(received.event, Lost):
         lost = msgspec.structs.asdict(received.event) | {"topic": received.topic}
         write(file, "lost", msgspec.msgpack.encode(lost))

@@ -1,4 +1,4 @@
-"""The chain's own word: block results by HTTP, books by gRPC; blocking, for one thread."""
+"""The chain's record: block results over HTTP, books over gRPC; blocking, for one thread."""
 
 import datetime
 import http.client
@@ -17,7 +17,7 @@ from shards.protocol.errors import UNREADABLE
 from shards.protocol.settings import Endpoints
 
 _LIMIT: Final = 1_000_000
-"""Levels per side; left out, the node answers twenty."""
+"""Levels per side; by default the node returns twenty."""
 _TIMEOUT_S: Final = 10.0
 _RETRY_S: Final = 0.25
 _GREET_S: Final = 5.0
@@ -29,7 +29,7 @@ T = TypeVar("T")
 
 
 class ChainBook(NamedTuple):
-    """One book as the chain has it after a block; levels scaled by 10^18."""
+    """One book according to the chain, after a block; levels scaled by 10^18."""
 
     sequence: int
     bids: dict[int, int]
@@ -42,10 +42,10 @@ class Unreachable(Exception):
 
 class Chain:
     """
-    One node, asked at no more than `max_rps` requests per second.
+    One node, queried at no more than `max_rps` requests per second.
 
-    A question that fails is asked again for `patience_s`: a node may be restarting, or
-    not have quite the height that a stream has just told.
+    A failed query is repeated for `patience_s`: a node may be restarting, or may not yet have the
+    height that a stream has just sent.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class Chain:
         self._next_at = 0.0
         self._http: http.client.HTTPConnection | None = None
         self._query: Any = INJECTIVE.package("injective.exchange.v2")
-        # Only the way in is the collector's own: TLS, and whom to trust.
+        # Only the connection is the collector's own code: TLS and trusted certificates.
         access = Access(network)
         self._tls = access.ssl_context(rpc)
         self._channel = access.open_blocking(grpc_endpoint)
@@ -71,20 +71,20 @@ class Chain:
 
     def greet(self) -> None:
         """
-        Make sure that both endpoints answer; soon, so that a typing error is told at once.
+        Check that both endpoints answer, quickly, so that a typing error is reported at once.
 
         Raises:
             Unreachable: If one of them does not.
 
         """
         patience_s, self._patience_s = self._patience_s, min(self._patience_s, _GREET_S)
-        # The chain knows no wrong market: its book is empty.
+        # The chain accepts any market id; an unknown one has an empty book.
         self.book(_NO_MARKET, "spot", self.latest())
         self._patience_s = patience_s
 
     def greet_rpc(self) -> None:
         """
-        Make sure that the RPC endpoint answers, as soon as `greet` does.
+        Check that the RPC endpoint answers, as quickly as `greet`.
 
         Raises:
             Unreachable: If it does not.
@@ -99,7 +99,7 @@ class Chain:
         Return the height of the newest block.
 
         Raises:
-            Unreachable: If the node does not say.
+            Unreachable: If the node does not answer.
 
         """
 
@@ -110,7 +110,7 @@ class Chain:
 
     def trades(self, height: int) -> list[ChainTrade]:
         """
-        List a block's trades, in the chain's order.
+        Return a block's trades, in the chain's order.
 
         Raises:
             Unreachable: If the node does not have them, or does not answer.
@@ -123,10 +123,10 @@ class Chain:
 
     def lowest(self) -> int:
         """
-        Return the lowest height that the node has still.
+        Return the lowest height that the node still has.
 
         Raises:
-            Unreachable: If the node does not say.
+            Unreachable: If the node does not answer.
 
         """
 
@@ -198,7 +198,7 @@ class Chain:
 
     def book(self, market_id: str, market_type: str, height: int) -> ChainBook:
         """
-        Return a whole book as it stood after a block.
+        Return a whole book after a block.
 
         Raises:
             Unreachable: If the node does not have it, or does not answer.

@@ -1,4 +1,4 @@
-"""One check, from what `collector verify` was asked to what was found."""
+"""Run one check: from the options of `collector verify` to the findings."""
 
 import importlib.util
 import threading
@@ -29,10 +29,10 @@ if TYPE_CHECKING:
 
 def of_archive(asked: dict[str, Any]) -> ArchiveFindings:
     """
-    Check an archive; also against a chain where one is named.
+    Check an archive, and compare it with a chain if one is given.
 
     Raises:
-        ConfigError: If there is no archive, or it cannot be checked as asked.
+        ConfigError: If there is no archive, or the options do not fit.
         Unreachable: If the node does not answer.
 
     """
@@ -75,9 +75,9 @@ def run(asked: dict[str, Any]) -> Findings:
     Check a capture, or follow a collector and check what it publishes.
 
     Raises:
-        ConfigError: If it cannot be checked as asked.
+        ConfigError: If the options do not fit.
         Unreachable: If the collector or the node does not answer.
-        CaptureError: If the capture is none.
+        CaptureError: If the file is not a capture.
         ValueError: If a market pattern matches nothing.
 
     """
@@ -90,7 +90,7 @@ def run(asked: dict[str, Any]) -> Findings:
 
 
 def _look_at_files(asked: dict[str, Any]) -> None:
-    """Find out before anything is asked that a file cannot be read or written."""
+    """Check before any query that the files can be read or written."""
     for option, mode in (("capture", "rb"), ("record", "ab")):
         if path := asked[option]:
             try:
@@ -120,12 +120,12 @@ def _live(asked: dict[str, Any], chain: Chain, stop: threading.Event) -> Finding
 
 
 def _chain(asked: dict[str, Any]) -> "closing[Chain]":
-    """Make the chain's client from the options, a configuration, or the collector's own word."""
+    """Create the chain's client from the options, a configuration, or the collector's status."""
     network = _network(asked)
     rpc = asked["rpc"] or next(iter(network.rpc), "")
     grpc = asked["grpc"] or next(iter(network.chain_grpc), "")
     if not rpc.startswith(("http://", "https://")) or not grpc:
-        raise ConfigError(f"which node is to be asked? --rpc is {rpc!r}, --grpc is {grpc!r}")
+        raise ConfigError(f"no node is named: --rpc is {rpc!r}, --grpc is {grpc!r}")
     chain = Chain(
         rpc,
         grpc,
@@ -136,7 +136,7 @@ def _chain(asked: dict[str, Any]) -> "closing[Chain]":
         patience_s=asked["patience"],
     )
     if asked["archive"]:
-        # No books are asked for, so that gRPC need not be there.
+        # Books are not compared, so gRPC is not needed.
         chain.greet_rpc()
     else:
         chain.greet()
@@ -144,7 +144,7 @@ def _chain(asked: dict[str, Any]) -> "closing[Chain]":
 
 
 def _network(asked: dict[str, Any]) -> Endpoints:
-    """Find out where the node is, as far as the options do not say it all."""
+    """Find the node's endpoints, if the options do not give them all."""
     if asked["config"] or asked["network"]:
         file = networks.read(asked["config"]) if asked["config"] else networks.File()
         name = asked["network"] or file.options.get("network", "local")
@@ -158,7 +158,7 @@ def _network(asked: dict[str, Any]) -> Endpoints:
             raise ConfigError(str(error)) from None
     if any("***" in url for url in (*found.rpc[:1], *found.chain_grpc[:1])):
         raise ConfigError(
-            f"the endpoints of the collector at {asked['connect']} have keys, which it shows nobody: "
-            "give its --config, or --rpc and --grpc"
+            f"the endpoints of the collector at {asked['connect']} contain keys, which it does not "
+            "publish: give its --config, or --rpc and --grpc"
         )
     return found

@@ -1,4 +1,4 @@
-"""Compare what was published with what the chain says; pure."""
+"""Compare what was published with the chain's record; pure."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,11 +16,11 @@ def compare_trades(
     chain: Iterable[ChainTrade],
 ) -> None:
     """
-    Find every trade of the chain exactly once among those published, and no other.
+    Check that every trade of the chain was published exactly once, and no other.
 
     Args:
-        published: Frames by market id, in the order in which they came.
-        chain: All trades of the window in the markets checked.
+        published: Frames by market id, in order of arrival.
+        chain: All trades of the window in the checked markets.
 
     """
     due = {trade.trade_id: trade for trade in chain}
@@ -100,11 +100,11 @@ def compare_blocks(
     holes: Mapping[str, Sequence[tuple[int, int]]],
 ) -> None:
     """
-    Find every height of the window accounted for in every market's ledger.
+    Check that every market's ledger accounts for every height of the window.
 
     Args:
         heights: Height through which each market is accounted for, by symbol.
-        holes: What the collector itself names as missing, by symbol.
+        holes: Heights that the collector itself lists as missing, by symbol.
 
     """
     for symbol, height in heights.items():

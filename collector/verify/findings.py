@@ -1,4 +1,4 @@
-"""What a check found: counts, examples, a table."""
+"""The findings of a check: counts, examples, a table."""
 
 from typing import Any, Final
 
@@ -8,7 +8,7 @@ _EXAMPLES: Final = 20
 
 
 class TradeCounts(msgspec.Struct):
-    """Trades of the window; each count but `checked` is a difference."""
+    """Trades of the window; each count except `checked` is a difference."""
 
     checked: int = 0
     """Trades on the chain, in the markets checked."""
@@ -17,29 +17,29 @@ class TradeCounts(msgspec.Struct):
     altered: int = 0
     extra: int = 0
     disordered: int = 0
-    """Received after a later one of the same market."""
+    """Received after a later trade of the same market."""
 
 
 class BookCounts(msgspec.Struct):
-    """Books, each compared whole at one height."""
+    """Books, each compared completely at one height."""
 
     checked: int = 0
     differing: int = 0
     broken: int = 0
-    """Places where a sequence did not go up by one."""
+    """Times that a sequence did not grow by one."""
     unchecked: int = 0
-    """Samples left out because the node did not answer fast enough."""
+    """Samples skipped because the node did not answer fast enough."""
 
 
 class BlockCounts(msgspec.Struct):
-    """The ledger: one count for each block of each market."""
+    """The ledger: each block of each market counts once."""
 
     checked: int = 0
     missing: int = 0
 
 
 class GapCounts(msgspec.Struct):
-    """Announced gaps; `open` is how many the collector still names at the end."""
+    """Announced gaps; `open` is the number still open at the end."""
 
     opened: int = 0
     closed: int = 0
@@ -51,7 +51,7 @@ class Findings(msgspec.Struct, kw_only=True):
 
     first: int
     last: int
-    """Heights of the window, both included."""
+    """Heights of the window, inclusive."""
     markets: int
     trades: TradeCounts = msgspec.field(default_factory=TradeCounts)
     books: BookCounts = msgspec.field(default_factory=BookCounts)
@@ -60,11 +60,11 @@ class Findings(msgspec.Struct, kw_only=True):
     lost: int = 0
     """Times that frames could not be delivered to this check."""
     examples: list[str] = []
-    """The first differences, in words."""
+    """The first differences, as text."""
 
     @property
     def equal(self) -> bool:
-        """Whether nothing differs; gaps and losses are announced, so they alone do not count."""
+        """Whether nothing differs. Gaps and losses are announced, so they do not count."""
         trades, books = self.trades, self.books
         return not (
             trades.missing + trades.doubled + trades.altered + trades.extra + trades.disordered
@@ -72,7 +72,7 @@ class Findings(msgspec.Struct, kw_only=True):
         )  # fmt: skip
 
     def note(self, example: str) -> None:
-        """Keep a difference in words, unless there are enough."""
+        """Keep a difference as text, up to a limit."""
         if len(self.examples) < _EXAMPLES:
             self.examples.append(example)
 
@@ -82,7 +82,7 @@ class Findings(msgspec.Struct, kw_only=True):
         return document | {"equal": self.equal}
 
     def table(self) -> str:
-        """Lay it out for a person."""
+        """Format it for people."""
         blocks = self.last - self.first + 1
         rows = (
             ("trades", msgspec.structs.asdict(self.trades)),

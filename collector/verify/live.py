@@ -1,4 +1,4 @@
-"""Check a running collector: follow it for a while, see to it that it caught up, compare."""
+"""Check a running collector: follow it for a while, let it catch up, compare."""
 
 import threading
 import time
@@ -23,10 +23,10 @@ _JOIN_S: Final = 30.0
 _CATCH_UP_S: Final = 45.0
 _ASK_S: Final = 0.5
 _SETTLE_S: Final = 4.0
-"""The subscriber compares its topics with the aggregator's once a second, and asks for what
-is behind twice in a row: by then it has what there is to be had."""
+"""The subscriber compares its topics with the aggregator once a second, and requests what is
+behind twice in a row: after this time it has everything available."""
 _MARGIN: Final = 2
-"""Heights given away at the start: the node that is asked may be behind the collector's."""
+"""Heights skipped at the start: the queried node may be behind the collector's."""
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
@@ -49,11 +49,11 @@ class Live:
 
     def run(self, stop: threading.Event) -> Findings:
         """
-        Follow the collector until the time is over or `stop` is set; compare.
+        Follow the collector for the duration or until `stop` is set; compare.
 
         Raises:
             Unreachable: If the collector or the node does not answer.
-            ValueError: If a market pattern matches nothing, or an endpoint is none.
+            ValueError: If a market pattern matches nothing, or an endpoint is invalid.
 
         """
         options = self._options
@@ -119,7 +119,7 @@ class Live:
         markets: list[Market],
         last: int,
     ) -> End:
-        """Go on until every market's ledger reaches the last height, or it takes too long."""
+        """Continue until every market's ledger reaches the last height, or time runs out."""
         deadline = time.monotonic() + _CATCH_UP_S
         ask_at = 0.0
         while True:
@@ -145,7 +145,7 @@ class Live:
 
 
 def _chosen(rows: list[MarketStatus], symbols: list[str]) -> list[Market]:
-    """Take the active markets among those subscribed; others have no blocks."""
+    """Return the active markets among those subscribed; others have no blocks."""
     wanted = Wanted(symbols, ("gap",))
     return [
         Market(row.market_id, row.symbol, row.type)

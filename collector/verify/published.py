@@ -1,7 +1,7 @@
 """
 What was published: frames read from a `Subscriber`, or from the bodies of a capture.
 
-A capture's bodies are read by their documented layout (docs/wire-format.md), with a plain
+A capture's bodies are decoded by their documented layout (docs/wire-format.md), with a generic
 MessagePack decoder and by position.
 """
 
@@ -17,7 +17,7 @@ KIND_BOOK, KIND_TRADES, KIND_GAP = 1, 2, 3
 
 
 class Trades(NamedTuple):
-    """One market's trades of one block, each as its fields in the frame's order."""
+    """One market's trades in one block, each as its fields in the frame's order."""
 
     market_id: str
     height: int
@@ -25,7 +25,7 @@ class Trades(NamedTuple):
 
 
 class Book(NamedTuple):
-    """A change to a book, or a whole one; levels as published."""
+    """A change to a book, or a whole book; levels as published."""
 
     market_id: str
     height: int
@@ -36,14 +36,14 @@ class Book(NamedTuple):
 
 
 class Gap(NamedTuple):
-    """An announced hole: ``open`` or ``closed``."""
+    """An announced gap: ``open`` or ``closed``."""
 
     market_id: str
     state: str
 
 
 class Lost(NamedTuple):
-    """What could not be delivered to us, by topic."""
+    """What could not be delivered to this check, by topic."""
 
     topic: str
     first: int
@@ -55,7 +55,7 @@ Published: TypeAlias = Trades | Book | Gap | Lost
 
 
 def from_received(received: Received) -> Published | None:
-    """Take over what a `Subscriber` hands out; None for what says nothing of the market."""
+    """Convert a `Subscriber`'s event; None for those that are not about a market."""
     event = received.event
     if isinstance(event, TradesEvent):
         rows = [msgspec.structs.astuple(trade) for trade in event.trades]
@@ -72,7 +72,7 @@ def from_received(received: Received) -> Published | None:
 
 def from_body(body: bytes) -> Published | None:
     """
-    Read a captured body; None where its kind is not known here.
+    Decode a captured body; None if its kind is unknown here.
 
     Raises:
         ValueError: If it is not a body.
@@ -88,7 +88,7 @@ def from_body(body: bytes) -> Published | None:
 def _event(kind: int, event: list[Any]) -> Published | None:
     if kind == KIND_TRADES:
         market_id, height, _, _, _, rows = event[:6]
-        # Fields may be appended to a trade one day.
+        # Fields may be appended to a trade in the future.
         return Trades(market_id, height, [tuple(row) for row in rows])
     if kind == KIND_BOOK:
         market_id, height, sequence, _, _, _, is_snapshot, bids, asks = event[:9]

@@ -1,4 +1,4 @@
-"""Check a capture: the same frames again, against the chain as it is asked now."""
+"""Check a capture: the same frames again, compared with the chain as it is now."""
 
 import msgspec
 
@@ -15,14 +15,14 @@ def check(path: str, chain: Chain, *, books_every: int | None = None) -> Finding
     Compare a capture with the chain.
 
     Raises:
-        CaptureError: If it is no capture, or was not ended.
+        CaptureError: If it is not a capture, or has no end.
         Unreachable: If the node does not answer, or has pruned what is needed.
 
     """
     records = capture.read(path)
     topic, body = next(records, ("", b""))
     if topic != "begin":
-        raise CaptureError(f"{path} is not a capture: it does not say what is in it")
+        raise CaptureError(f"{path} is not a capture: it has no beginning record")
     begin = msgspec.msgpack.decode(body, type=Begin)
     verifier = Verifier(
         chain,

@@ -1,4 +1,4 @@
-"""Ctrl-C: the first ends what is under way in order, the second at once."""
+"""Ctrl-C: the first ends the current phase cleanly, the second exits at once."""
 
 import contextlib
 import signal
@@ -10,7 +10,7 @@ from typing import Any
 
 @contextlib.contextmanager
 def first_one_sets() -> Iterator[threading.Event]:
-    """Let the first SIGINT or SIGTERM set the event; a second one acts as it always does."""
+    """Let the first SIGINT or SIGTERM set the event; a second one has its default action."""
     stop = threading.Event()
     before: dict[int, Any] = {}
 

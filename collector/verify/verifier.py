@@ -1,7 +1,7 @@
 """
-The check itself: takes what was published, asks the chain meanwhile, compares at the end.
+The check itself: takes what was published, queries the chain meanwhile, compares at the end.
 
-The chain is asked in a thread of its own, so that a slow node holds up no frame.
+The chain is queried in a separate thread, so that a slow node delays no frame.
 """
 
 import queue
@@ -18,15 +18,15 @@ from collector.verify.findings import Findings
 from collector.verify.published import Book, Gap, Lost, Published, Trades
 
 _SAMPLES: Final = 512
-"""Book samples that may wait for the node; further ones are left out, and counted."""
+"""Book samples that may wait for the node; further ones are skipped and counted."""
 _LOSSES: Final = 5
-"""Losses among the examples: no more, or differences would find no place."""
+"""Most losses among the examples, so that differences find a place too."""
 
 
 class Verifier:
     """
-    One check, from `first` on. Give it everything published with `take`; `finish` says
-    what was found.
+    One check, from `first` on. Pass everything published to `take`; `finish` returns the
+    findings.
     """
 
     def __init__(
@@ -41,8 +41,8 @@ class Verifier:
     ) -> None:
         """
         Args:
-            books_every: Check a book at every Nth of its updates; None: ever more rarely.
-            keep_all: Whether all samples wait for the node, however many: for a capture.
+            books_every: Check a book at every Nth of its updates; None: more and more rarely.
+            keep_all: Whether all samples wait for the node, for a capture.
 
         """
         self._markets = {market.market_id: market for market in markets}
@@ -67,10 +67,10 @@ class Verifier:
 
     def take(self, published: Published | None) -> None:
         """
-        Take one frame, or one loss, in the order in which they came.
+        Take one frame, or one loss, in order of arrival.
 
         Raises:
-            Unreachable: If the node has stopped to answer.
+            Unreachable: If the node no longer answers.
 
         """
         if self._error is not None:
@@ -92,7 +92,7 @@ class Verifier:
 
     def finish(self, end: End) -> Findings:
         """
-        Ask the chain for the rest, compare, and return what was found.
+        Query the chain for the rest, compare, and return the findings.
 
         Raises:
             Unreachable: If the node does not answer.
@@ -135,7 +135,7 @@ class Verifier:
             self._findings.books.unchecked += 1
 
     def _check_last(self, market: Market, last: int) -> None:
-        """A book's last update always counts, and so does that nothing followed it."""
+        """Check each book's last update, and that none followed it."""
         book = self._books.of.get(market.market_id)
         if book is not None and book.sequence >= 0:
             self._jobs.put(book.sample(last))
@@ -153,7 +153,7 @@ class Verifier:
             self._findings.note(f"lost on {topic} {first} to {last}: {reason}")
 
     def _work(self, chain: Chain) -> None:
-        """Ask the chain, in its own thread; `finish` reads the outcome after the join."""
+        """Query the chain, in its own thread; `finish` reads the result after the join."""
         try:
             while (job := self._jobs.get()) is not None:
                 if isinstance(job, int):
@@ -163,6 +163,6 @@ class Verifier:
                     market = self._markets[job.market_id]
                     book = chain.book(market.market_id, market.type, job.height)
                     compare_book(self._findings, job, book)
-        # Whatever it is, it must not pass for "nothing differs": `take` or `finish` raises it.
+        # No error must pass for "no difference": `take` or `finish` raises it.
         except Exception as error:  # noqa: BLE001
             self._error = error

@@ -1,8 +1,7 @@
 """
-The web page: a running collector as people see it, live, in any browser.
+The web page: a live view of a running collector, in any browser.
 
-A process of its own and a subscriber like any other, so it is on no data's way. One poll of
-the aggregator serves all who look (`polling`), what they look at is kept once (`board`,
-`bookview`), and each browser is told what changed since its last look, when it asks for it
-and five times a second at most (`client`).
+It is a separate process and an ordinary subscriber, so it is not on the data path. One poll of the
+aggregator serves all clients (`polling`); its results are kept once (`view_model`, `book_view`).
+Each browser receives what changed since its last message, at most five times a second (`client`).
 """

@@ -9,16 +9,16 @@ from shards.protocol.events import Book, Trades
 from shards.protocol.order_book import OrderBook
 
 LEVELS: Final = 100
-"""Levels of each side that are shown."""
+"""Levels shown per side."""
 TRADES: Final = 60
 
 
 class ShownTrade(msgspec.Struct, frozen=True, gc=False):
-    """A trade, without who made it."""
+    """A trade without its accounts."""
 
     trade_id: str
     ts: int
-    """Block time, unix ms."""
+    """Block time, Unix ms."""
     side: str
     price: str
     quantity: str
@@ -26,7 +26,7 @@ class ShownTrade(msgspec.Struct, frozen=True, gc=False):
 
 
 class BookView:
-    """What those who have one market open look at; its version grows with every change."""
+    """The state shown for one open market; its version grows with every change."""
 
     def __init__(self, symbol: str) -> None:
         self.symbol = symbol
@@ -38,13 +38,13 @@ class BookView:
         self._row: tuple[int, MarketStatus | None] = 0, None
 
     def row(self, row: MarketStatus) -> None:
-        """Take what the aggregator says of the market: state, height, counts."""
+        """Take the aggregator's row of the market: state, height, counts."""
         if row != self._row[1]:
             self.version += 1
             self._row = self.version, row
 
     def book(self, book: OrderBook | None, event: Book | None = None) -> None:
-        """Take the book as it is now, after an event; None where it is out of order."""
+        """Take the current book after an event; None if it is out of sync."""
         self.version += 1
         self._kept = book
         before = self._book[1] or {}
@@ -56,13 +56,13 @@ class BookView:
                 "sequence": book.sequence,
                 "height": event.height,
                 "source": event.source,
-                # A snapshot that was fetched has no block time: the last change's stands.
+                # A fetched snapshot has no block time: keep the last change's.
                 "ts": event.ts_event // 1_000_000 or before.get("ts", 0),
             },
         )
 
     def trades(self, event: Trades) -> None:
-        """Take trades, live or from before; each is kept once, the newest by their ids."""
+        """Take trades, live or earlier; each is kept once, the newest by id."""
         self.version += 1
         for trade in event.trades:
             if trade.trade_id not in self._trades:
@@ -81,13 +81,13 @@ class BookView:
         self._trades = {trade_id: self._trades[trade_id] for trade_id in newest}
 
     def trouble(self, text: str) -> None:
-        """Say why there is nothing to see, or (empty) that there is."""
+        """Set the reason why there is nothing to show; empty if there is none."""
         if text != self._trouble[1]:
             self.version += 1
             self._trouble = self.version, text
 
     def changes(self, seen: int) -> dict[str, Any]:
-        """Return what changed after a version: the book whole, trades that are new."""
+        """Return what changed after a version: the whole book, and new trades."""
         if seen == self.version:
             return {}
         found: dict[str, Any] = {"symbol": self.symbol}
@@ -102,7 +102,7 @@ class BookView:
         return found
 
     def _shown_book(self) -> dict[str, Any] | None:
-        """Sort the book only now that somebody looks."""
+        """Sort the book only when it is requested."""
         facts = self._book[1]
         if facts is None or self._kept is None:
             return None
@@ -115,10 +115,10 @@ class BookView:
 
 
 def shorter(amount: str) -> str:
-    """Leave out zeros that say nothing: 10.500000000000000000 is 10.5."""
+    """Strip trailing zeros: 10.500000000000000000 becomes 10.5."""
     return amount.rstrip("0").rstrip(".") if "." in amount else amount
 
 
 def _order(trade_id: str) -> tuple[int, ...]:
-    """Order trade ids, ``{height}_{n}``, as the chain made them."""
+    """Sort key of trade ids, ``{height}_{n}``: the chain's order."""
     return tuple(int(part) for part in trade_id.split("_") if part.isdecimal())

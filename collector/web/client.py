@@ -1,14 +1,14 @@
 """
 One browser's connection.
 
-It is told what changed since its last look, then nothing until it says that it has seen
-that, and not before a fifth of a second has passed. So whatever its speed, at most one
-message is on its way to it, made at the last moment: nothing is queued, and a slow client
-gets fewer and newer ones. A hidden tab simply asks less.
+The browser receives what changed since the last message that it has acknowledged, at most five
+times a second. Whatever its speed, at most one message is in flight, built at the last moment:
+nothing is queued, and a slow client gets fewer and newer messages. A hidden tab acknowledges
+less often.
 
 ::
 
-    page → server   {"seen": 12}                 all of message 12 is shown: more, please
+    page → server   {"seen": 12}                 message 12 is displayed completely: more, please
                     {"open": "INJ-USDT"}         a market's page is open (or null: none)
     server → page   {"n": 13, "now": unix_ms, "status": …, "cells": …, "market": {…}, …}
 """
@@ -34,7 +34,7 @@ _encode: Final = msgspec.json.Encoder().encode
 
 
 class Said(msgspec.Struct, forbid_unknown_fields=True):
-    """What a page may say."""
+    """A message from a page."""
 
     seen: int | None = None
     open: str | msgspec.UnsetType | None = msgspec.UNSET
@@ -44,7 +44,7 @@ _decode: Final = msgspec.json.Decoder(Said).decode
 
 
 class Client:
-    """What one browser has been told, and what it has seen of that."""
+    """The state of one browser: what was sent to it, and what it has acknowledged."""
 
     def __init__(self, number: int, websocket: WebSocket, board: Board, watching: Watching) -> None:
         self._number = number
@@ -59,11 +59,11 @@ class Client:
         self._view_seen = 0
 
     def tell(self) -> None:
-        """Something may be new."""
+        """Note that something may be new."""
         self._due.set()
 
     async def run(self) -> None:
-        """Serve until the browser goes."""
+        """Serve until the browser disconnects."""
         self.tell()
         try:
             async with asyncio.TaskGroup() as tasks:
@@ -77,7 +77,7 @@ class Client:
             self._open(None)
 
     def _hear(self, text: str) -> bool:
-        """Take what the page says; False if it is none of ours."""
+        """Take a message from the page; return False if it is invalid."""
         try:
             said = _decode(text[:_TEXT_LIMIT])
         except UNREADABLE:
@@ -101,7 +101,7 @@ class Client:
             await self._due.wait()
             self._due.clear()
             if self._seen != self._sent:
-                # The page still has the last one before it; it will say so and wake us.
+                # The previous message is not acknowledged yet; the acknowledgement will wake us.
                 continue
             if message := self.changes():
                 self._sent += 1
@@ -111,7 +111,7 @@ class Client:
                 await asyncio.sleep(TURN_S)
 
     def changes(self) -> dict[str, Any]:
-        """Return what is new to this client, which then counts as told."""
+        """Return what is new for this client, and mark it as sent."""
         found = self._board.changes(self._board_seen)
         self._board_seen = self._board.version
         if self._view is not None:

@@ -1,4 +1,4 @@
-"""Who may ask for the page, and what the page may load: nothing but itself."""
+"""Who may request the page, and what the page may load: only its own files."""
 
 from typing import Final
 from urllib.parse import urlsplit
@@ -20,14 +20,14 @@ _HEADERS: Final = {
 
 
 class Guard:
-    """Refuses requests under foreign names or from foreign pages; says so in one sentence."""
+    """Refuses requests with foreign host names or from foreign pages, in one sentence."""
 
     def __init__(self, app: ASGIApp, *, names: frozenset[str]) -> None:
         self._app = app
         self._names = names
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Let the request through, or not."""
+        """Pass the request on, or refuse it."""
         if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
             return
@@ -37,7 +37,7 @@ class Guard:
             text = f"this page is not served as {host!r}: --allow-host NAME would allow it\n"
             await PlainTextResponse(text, 421)(scope, receive, send)
         elif scope["type"] == "websocket" and origin and urlsplit(origin).netloc != host:
-            await PlainTextResponse("pages of other sites may not look\n", 403)(
+            await PlainTextResponse("requests from other sites are refused\n", 403)(
                 scope, receive, send
             )
         else:

@@ -1,4 +1,4 @@
-"""Where the page is served, and by which names it may be asked for."""
+"""Where the page is served, and the host names under which it may be requested."""
 
 import ipaddress
 import socket
@@ -16,7 +16,7 @@ def split_address(text: str, *, option: str) -> tuple[str, int]:
     Split ``HOST:PORT`` or ``[IPv6]:PORT``.
 
     Raises:
-        ConfigError: If it is neither.
+        ConfigError: If it has another form.
 
     """
     host, colon, port = text.rpartition(":")
@@ -30,7 +30,7 @@ def split_address(text: str, *, option: str) -> tuple[str, int]:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine can connect to that address."""
+    """Whether an address is reachable only from this machine."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -45,11 +45,11 @@ def listen(
     tls: TlsConfig = TlsConfig(),  # noqa: B008 - it does not change
 ) -> socket.socket:
     """
-    Listen at ``HOST:PORT``; port 0 is any free one.
+    Listen at ``HOST:PORT``; port 0 means any free port.
 
     Raises:
-        ConfigError: If that is no address, is in use, or can be reached from other machines
-            and that was not allowed.
+        ConfigError: If it is not an address, is in use, or is reachable from other machines
+            without `allow_remote`.
 
     """
     host, port = split_address(text, option=option)
@@ -68,13 +68,13 @@ def listen(
 
 
 def address_of(listener: socket.socket) -> str:
-    """Return the address that is listened at, its port settled."""
+    """Return the address of the listener, with its actual port."""
     host, port = listener.getsockname()[:2]
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def url_of(listener: socket.socket, tls: TlsConfig = TlsConfig()) -> str:  # noqa: B008
-    """Return what to type into a browser on this machine."""
+    """Return the URL to open in a browser on this machine."""
     host, port = listener.getsockname()[:2]
     if ipaddress.ip_address(host).is_unspecified:
         host = "127.0.0.1" if listener.family == socket.AF_INET else "::1"
@@ -84,11 +84,11 @@ def url_of(listener: socket.socket, tls: TlsConfig = TlsConfig()) -> str:  # noq
 
 def is_ours(host_header: str, names: frozenset[str]) -> bool:
     """
-    Whether a request's Host is one that we may be asked for.
+    Whether a request's Host header names this server.
 
-    A page elsewhere can make its own name resolve to our address and then read us with its
-    visitor's browser (DNS rebinding). It cannot do so with an address in place of a name, nor
-    with a name that is not its own.
+    A foreign page can make its own name resolve to our address and read us through its visitor's
+    browser (DNS rebinding). It cannot do so with an IP address instead of a name, nor with a name
+    that it does not control.
     """
     host = host_header.rsplit(":", 1)[0] if not host_header.endswith("]") else host_header
     host = host.strip("[]").lower()

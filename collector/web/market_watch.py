@@ -1,4 +1,4 @@
-"""Follow the markets whose pages are open: one subscriber a market, as long as somebody looks."""
+"""Follow the markets whose pages are open: one subscriber per market while any client views it."""
 
 import asyncio
 import contextlib
@@ -18,22 +18,22 @@ from shards.protocol.frames import topic
 log = logging.getLogger(__name__)
 
 MOST: Final = 32
-"""Markets followed at once, over all clients."""
+"""Most markets followed at once, over all clients."""
 _ANSWER_S: Final = 2.0
 
 
 class Watch:
-    """One market that is followed."""
+    """One followed market."""
 
     def __init__(self, view: BookView) -> None:
         self.view = view
         self.tell: dict[int, Callable[[], None]] = {}
-        """Whom to tell of changes, by client."""
+        """Callbacks for changes, by client."""
         self.task: asyncio.Task[None]
 
 
 class Watching:
-    """All markets that are followed."""
+    """All followed markets."""
 
     def __init__(
         self, connect: str, requests: AsyncRequestClient, tasks: asyncio.TaskGroup
@@ -44,7 +44,7 @@ class Watching:
         self._watches: dict[str, Watch] = {}
 
     def enter(self, symbol: str, client: int, tell: Callable[[], None]) -> BookView:
-        """Follow a market for a client, who is told of each change until he leaves."""
+        """Follow a market for a client, who is notified of each change until he leaves."""
         watch = self._watches.get(symbol)
         if watch is None:
             view = BookView(symbol)
@@ -57,17 +57,17 @@ class Watching:
         return watch.view
 
     def symbols(self) -> list[str]:
-        """Name the markets that are followed."""
+        """Return the symbols of the followed markets."""
         return list(self._watches)
 
     def rows(self, rows: Iterable[MarketStatus]) -> None:
-        """Take what the aggregator says of them."""
+        """Take the aggregator's rows of these markets."""
         for row in rows:
             if watch := self._watches.get(row.symbol):
                 watch.view.row(row)
 
     def leave(self, symbol: str, client: int) -> None:
-        """Let a client go; with the last one the market is followed no more."""
+        """Remove a client; the last one ends the following."""
         watch = self._watches.get(symbol)
         if watch is None:
             return
@@ -77,7 +77,7 @@ class Watching:
             watch.task.cancel()
 
     def close(self) -> None:
-        """Follow nothing any more."""
+        """Stop following everything."""
         for watch in self._watches.values():
             watch.task.cancel()
         self._watches.clear()
@@ -120,7 +120,7 @@ class Watching:
                 pass
 
     async def _earlier(self, view: BookView, joined: Joined) -> None:
-        """Show the trades that the aggregator still has, for a subscriber begins with new ones."""
+        """Add the aggregator's recent trades, because a subscriber begins with new ones."""
         name = topic("trades", view.symbol)
         wanted: dict[str, Any] = {
             "topic": name, "publisher_epoch": joined.publisher_epoch, "after": 0,

@@ -1,4 +1,4 @@
-"""Keep the board up to date while anybody looks: one poll, whatever the number of clients."""
+"""Keep the view model current while any client is connected: one poll for all of them."""
 
 import asyncio
 import logging
@@ -18,13 +18,13 @@ log = logging.getLogger(__name__)
 EVERY_S: Final = 0.5
 _ANSWER_S: Final = 1.5
 _SHARE: Final = 20.0
-"""A poll rests so many times as long as its answers took, so that it costs the aggregator
-at most a twentieth of its time, however many markets there are."""
+"""The pause after a poll is this many times the time its answers took, so that polling costs the
+aggregator at most a twentieth of its time, however many markets there are."""
 _SLOWEST_S: Final = 2.0
 
 
 class Polling:
-    """Asks, and puts the answers on the board."""
+    """Polls the aggregator and updates the view model."""
 
     def __init__(
         self,
@@ -42,7 +42,7 @@ class Polling:
         self._one_past = asyncio.Lock()
 
     async def run(self, looked_at: asyncio.Event) -> None:
-        """Poll as long as somebody looks; never returns."""
+        """Poll while any client is connected; never returns."""
         while True:
             await looked_at.wait()
             began = time.monotonic()
@@ -56,7 +56,7 @@ class Polling:
             await asyncio.sleep(min(_SLOWEST_S, max(EVERY_S - took_s, _SHARE * took_s)))
 
     async def _once(self) -> None:
-        """Ask for the grid and the markets that are open, and once a second for the rest."""
+        """Request the grid and the open markets, and once a second the rest."""
         self._board.grid((await self._ask("grid"))["grid"], time.monotonic())
         self._answered_at = time.time()
         if symbols := self._watching.symbols():
@@ -68,7 +68,7 @@ class Polling:
 
     async def past(self) -> None:
         """
-        Ask for what has happened, and for how it stood, since the last time.
+        Request the journal and the time series since the last time.
 
         Raises:
             TimeoutError: If the collector does not answer.

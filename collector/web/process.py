@@ -1,8 +1,8 @@
 """
 The page's process: started by `collector dashboard`, or as a child of `collector start --web`.
 
-As a child it is supervised like the others, and nothing depends on it: whatever goes wrong
-with it, it is started again and the collector collects.
+As a child it is supervised like the others, but nothing depends on it: if it fails it is
+restarted, and the collector keeps collecting.
 """
 
 import asyncio
@@ -33,12 +33,12 @@ log = logging.getLogger(__name__)
 
 _GOODBYE_S: Final = 2
 _NICE: Final = 10
-"""Where the machine is short of CPU, what collects goes before what looks on."""
+"""If the machine is short of CPU, collecting takes precedence over watching."""
 _MESSAGE_BYTES: Final = 4_096
 
 
 class WebConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything the page's process needs to know."""
+    """All settings of the page's process."""
 
     connect: str
     listen: str
@@ -50,7 +50,7 @@ class WebConfig(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _Server(uvicorn.Server):
-    """uvicorn, which otherwise takes the signals and sends them on when it is done."""
+    """uvicorn without its signal handlers, which would re-raise the signals at exit."""
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -58,7 +58,7 @@ class _Server(uvicorn.Server):
 
 
 async def serve(config: WebConfig, listener: socket.socket, life: Life) -> None:
-    """Serve the page until told to stop."""
+    """Serve the page until asked to stop."""
     authorized = config.tls.authorized
     async with asyncio.TaskGroup() as tasks:
         page = Page(config.connect, tasks, Tokens(Path(authorized)) if authorized else None)
@@ -71,7 +71,7 @@ async def serve(config: WebConfig, listener: socket.socket, life: Life) -> None:
                 lifespan="off",
                 ws="websockets-sansio",
                 ws_max_size=_MESSAGE_BYTES,
-                # Compression costs more than loopback does, and 300 kB a connection.
+                # Compression costs more than loopback traffic, and 300 kB per connection.
                 ws_per_message_deflate=False,
                 timeout_graceful_shutdown=_GOODBYE_S,
                 server_header=False,
@@ -108,7 +108,7 @@ def run(
     Serve the page of the collector at an endpoint, for `collector dashboard`.
 
     Raises:
-        ConfigError: If the endpoint is none, or the page cannot be served there.
+        ConfigError: If the endpoint is invalid, or the page cannot be served there.
 
     """
     try:
@@ -137,7 +137,7 @@ async def _listen_and_serve(config: WebConfig, life: Life) -> None:
 
 
 def main(config: WebConfig, heartbeat: Heartbeat) -> None:
-    """Be the page's process under `collector start`: entry point of the spawned child."""
+    """Run the page's process under `collector start`: entry point of the spawned child."""
     os.nice(_NICE)
     child.run(
         "web",
@@ -145,6 +145,6 @@ def main(config: WebConfig, heartbeat: Heartbeat) -> None:
         heartbeat,
         log_level=config.log_level,
         log_format=config.log_format,
-        # Not the code that would stop the whole collector: a page must not be able to do that.
+        # Not the exit code that stops the whole collector: a page must not be able to do that.
         exit_config=EXIT_BUG,
     )

@@ -39,7 +39,7 @@ _BY_SECOND_S: Final = 3_600
 
 
 class Page:
-    """All that is behind the page: the board, who looks at it, and what keeps it current."""
+    """Everything behind the page: the board, the clients, and the poll that keeps it current."""
 
     def __init__(
         self, connect: str, tasks: asyncio.TaskGroup, tokens: Tokens | None = None
@@ -94,14 +94,14 @@ class Page:
                 return
 
     async def history(self, request: Request) -> Response:
-        """Return how it stood over a span of time."""
+        """Return the time series over a span of time."""
         span_s = _SPANS.get(request.query_params.get("span", "10m"))
         if span_s is None:
             return _json({"error": f"span must be one of {', '.join(_SPANS)}"}, 400)
         since = int(time.time()) - span_s
         if span_s <= _BY_SECOND_S:
-            # The first to come finds the board empty, or as the last to go left it. What is
-            # there is shown in any case: the banner says if the collector is away.
+            # For the first client the board is empty, or as the last one left it. It is shown
+            # in any case; the banner tells if the collector is away.
             with contextlib.suppress(TimeoutError):
                 await self._polling.past()
             return _json({"grain_s": 1, "points": self.board.history(since)})
@@ -125,7 +125,7 @@ def _json(found: object, status: int = 200) -> Response:
 
 
 class _Files(StaticFiles):
-    """The page's files; a browser asks each time whether they changed with an upgrade."""
+    """The page's files; browsers revalidate them, so that upgrades take effect."""
 
     def file_response(self, *args: object, **options: object) -> Response:
         response = super().file_response(*args, **options)  # type: ignore[arg-type]
@@ -134,7 +134,7 @@ class _Files(StaticFiles):
 
 
 def application(page: Page, names: Iterable[str]) -> Starlette:
-    """Build what the HTTP server serves."""
+    """Build the ASGI application."""
     door = [] if page.tokens is None else [Middleware(login.Door, tokens=page.tokens)]
     return Starlette(
         routes=[

@@ -1,4 +1,4 @@
-"""What the page shows of the summary: of bounded size, whatever goes wrong. Pure."""
+"""The part of the summary that the page shows, of bounded size. Pure."""
 
 from collections.abc import Iterable
 from typing import Any, Final
@@ -30,7 +30,7 @@ _TROUBLES: Final = 20
 
 
 def essentials(summary: Summary) -> dict[str, Any]:
-    """Cut the summary down to what the page shows, as its JSON has it."""
+    """Reduce the summary to what the page shows, as in its JSON."""
     found = _some(summary, _WHOLE)
     found["processes"] = [_some(process, _PROCESS) for process in summary.processes]
     found["shards"] = [_some(shard, _SHARD) for shard in summary.shards]
@@ -47,7 +47,7 @@ def _some(row: msgspec.Struct, names: Iterable[str]) -> dict[str, Any]:
 
 
 def _breakers(summary: Summary) -> list[dict[str, str]]:
-    """List endpoints that are given a rest, each once."""
+    """List endpoints with an open breaker, each once."""
     seen = {
         (endpoint.endpoint, endpoint.breaker): endpoint.reason
         for shard in summary.shards

@@ -1,9 +1,9 @@
 """
-What all who have the page open look at: one copy of it, versioned.
+The state shown to all clients: kept once, versioned.
 
-Everything that is put on the board gets the version of that moment, so a client that names
-the last version it saw is told what came after it, whatever it missed in between: a slow
-client skips states, never collects them. Pure: instants come in as arguments.
+Everything put on the board gets the current version. A client that names the last version it has
+seen receives what came later, whatever it missed in between: a slow client skips states instead of
+accumulating them. Pure: instants are passed as arguments.
 """
 
 import math
@@ -20,18 +20,18 @@ from collector.web.summary_subset import essentials
 EVENTS: Final = 300
 POINTS: Final = 3_600
 LIVE_POINTS: Final = 60
-"""Points told at once; who missed more asks for the history."""
+"""Points sent at once; a client that missed more requests the history."""
 ACTIVITY_HALF_S: Final = 2.0
-"""Half-life of a market's activity once nothing more happens."""
+"""Half-life of a market's activity when nothing more happens."""
 _EDGES: Final = (0.02, 0.3, 1.0, 3.0)
-"""Events a second that separate the levels of activity, 0 to 4."""
+"""Events per second that separate the activity levels 0 to 4."""
 
 _Kept = TypeVar("_Kept", Entry, Point)
 
 Row = tuple[str, str, int, str, int]
-"""Symbol, state, shard, reason, trades and book changes so far: what the aggregator says."""
+"""Symbol, state, shard, reason, trades plus book changes so far, from the aggregator."""
 Cell = tuple[str, int, int, str]
-"""State, level of activity, shard, reason: what the grid shows of a market."""
+"""State, activity level, shard, reason: what the grid shows of a market."""
 
 
 class _Market:
@@ -43,11 +43,11 @@ class _Market:
         self.cell: Cell = ("pending", 0, -1, "")
         self.count = -1
         self.speed = 0.0
-        """Events a second, smoothed."""
+        """Events per second, smoothed."""
         self.version = 0
 
     def take(self, row: Row, elapsed_s: float) -> bool:
-        """Take a market's row; say whether the grid shows it differently now."""
+        """Take a market's row; return whether the grid shows it differently now."""
         _, state, shard, reason, count = row
         if self.count >= 0 and elapsed_s > 0:
             # A restarted aggregator counts from 0.
@@ -62,7 +62,7 @@ class _Market:
 
 
 def level(events_per_s: float) -> int:
-    """Return the level of activity, 0 (still) to 4."""
+    """Return the activity level, 0 (still) to 4."""
     return sum(events_per_s >= edge for edge in _EDGES)
 
 
@@ -94,26 +94,26 @@ class Board:
             self._silent = self.version, None
         elapsed_s, self._taken_at = now - self._taken_at, now
         before, self._markets = self._markets, {}
-        # By name: the collector's order may change while it runs, a market's place should not.
+        # By name, so that a market keeps its place when the collector's order changes.
         for row in sorted(rows, key=itemgetter(0)):
             market = before.get(row[0]) or _Market()
             self._markets[row[0]] = market
             if market.take(row, elapsed_s):
                 market.version = self.version
         if list(before) != list(self._markets):
-            # The grid refers to markets by their place in this list, so all are told anew.
+            # The grid refers to markets by index in this list, so all cells are sent again.
             self._listed = self.version, list(self._markets)
             for market in self._markets.values():
                 market.version = self.version
 
     def silent(self, since_ms: int) -> None:
-        """Take note that the collector does not answer, and since when (unix ms)."""
-        # Said again each time: a page that hears nothing at all knows that it is cut off.
+        """Note that the collector does not answer, and since when (Unix ms)."""
+        # Repeated each time: a page that receives nothing at all knows that it is cut off.
         self.version += 1
         self._silent = self.version, since_ms
 
     def events(self, entries: Iterable[Entry], last: int) -> None:
-        """Take entries of the journal, oldest first; a last id below ours begins it anew."""
+        """Take entries of the journal, oldest first; a last id below ours starts over."""
         self.version += 1
         if last < self.last_event:
             self._events.clear()
@@ -121,13 +121,13 @@ class Board:
         self.last_event = last
 
     def points(self, points: Iterable[Point]) -> None:
-        """Take points of the history, oldest first; those that are here already are skipped."""
+        """Take points of the time series, oldest first; known ones are skipped."""
         self.version += 1
         newest = self.last_point
         self._points.extend((self.version, point) for point in points if point.ts > newest)
 
     def clock_is(self, ts: int) -> None:
-        """Forget points that are still to come: the clock was set back."""
+        """Discard points in the future: the clock was set back."""
         while self.last_point > ts + 1:
             self._points.pop()
 
@@ -135,11 +135,11 @@ class Board:
 
     @property
     def last_point(self) -> int:
-        """When the newest point of the history begins, unix seconds; 0 without one."""
+        """Start of the newest point, Unix seconds; 0 without points."""
         return self._points[-1][1].ts if self._points else 0
 
     def history(self, since: float) -> list[Point]:
-        """Return the points from an instant on."""
+        """Return the points since an instant."""
         return [point for _, point in self._points if point.ts >= since]
 
     def __contains__(self, symbol: str) -> bool:

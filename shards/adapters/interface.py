@@ -1,14 +1,14 @@
 """
 What an adapter is: everything that differs between upstreams, behind one object.
 
-`Adapter` is what the rest of the program knows of an upstream. It declares what can be promised
-and what is needed, and opens the parts that a shard is made of::
+`Adapter` is all that the rest of the program knows of an upstream. It declares its guarantees and
+its needs, and opens the parts of a shard::
 
     open_source    Source ──payloads──► Sink, which is the shard
     new_pipeline   payloads in, records and requests out
-    open_recovery  carries the requests out, watches, and polls what no stream brings
+    open_recovery  carries out the requests, checks liveness, polls what no stream carries
 
-An adapter's own module is light: it loads its libraries only when something is opened
+An adapter's own module is light: it imports its libraries only when something is opened
 (registry.py).
 """
 
@@ -24,7 +24,7 @@ from shards.protocol.settings import Endpoints, Market, ShardConfig
 from shards.protocol.trade_ids import TradeIdentity
 
 if TYPE_CHECKING:
-    # They load asyncio, grpc and zmq, which those who only read what is declared have no use for.
+    # These import asyncio, grpc and zmq, which readers of the declarations do not need.
     import asyncio
 
     from shards.core.pipeline import Decoder, Pipeline
@@ -40,26 +40,26 @@ class Sink(Protocol):
     """The shard, as its source sees it. All calls are synchronous and short."""
 
     def subscribed(self, subscription: int, market_ids: Iterable[str]) -> None:
-        """A subscription is about to be asked for."""
+        """A subscription is about to be requested."""
 
     def confirmed(self, subscription: int) -> None:
-        """It was accepted; for sources whose payloads do not say so themselves."""
+        """It was accepted; for sources whose payloads do not say so."""
 
     def receive(
         self, payload: bytes | memoryview, ts_recv: int, last: bool, subscription: int = 0
     ) -> None:
         """
-        A payload came; its memory is only valid during the call.
+        Take a payload; its memory is valid only during the call.
 
-        ``last`` says that it ends what one read of the socket brought; the subscription is 0
-        where the payload names its own.
+        ``last`` marks the last payload of one socket read. The subscription is 0 if the payload
+        names its own.
         """
 
     def lost(self, subscription: int, cause: Cause, reason: str) -> None:
-        """One subscription has ended; the others go on."""
+        """One subscription has ended; the others continue."""
 
     def disconnected(self, cause: Cause, reason: str) -> None:
-        """Every subscription is gone."""
+        """Every subscription has ended."""
 
 
 class Source(Protocol):
@@ -68,19 +68,19 @@ class Source(Protocol):
     endpoints: "EndpointPool"
 
     async def run(self) -> None:
-        """Connect, subscribe, and start over whenever that ends; never return."""
+        """Connect, subscribe, and start over whenever that ends; never returns."""
 
     def add(self, markets: Iterable[Market]) -> None:
-        """Collect these markets too, without disturbing the others; also before `run`."""
+        """Collect more markets without disturbing the others; may be called before `run`."""
 
     def remove(self, market_ids: Iterable[str]) -> None:
-        """Collect these markets no more, without disturbing the others; also before `run`."""
+        """Stop collecting markets without disturbing the others; may be called before `run`."""
 
     def resubscribe(self, market_id: str) -> None:
-        """Replace one market's subscription; one that is not ours any more is no error."""
+        """Replace one market's subscription; unknown markets are ignored."""
 
     def reconnect(self, cause: Cause, reason: str) -> None:
-        """Give the connection up and make another."""
+        """Close the connection and open a new one."""
 
 
 class BlockSource(Source, Protocol):
@@ -88,11 +88,11 @@ class BlockSource(Source, Protocol):
 
     @property
     def decode(self) -> "Decoder":
-        """What decodes its payloads; it is the pipeline that calls it."""
+        """The decoder of its payloads, for the pipeline."""
 
 
 class Recovery(Protocol):
-    """What runs beside the data path of a shard; slow, and never per message."""
+    """Runs beside the data path of a shard; slow, and never per message."""
 
     @property
     def halted(self) -> bool:
@@ -100,32 +100,32 @@ class Recovery(Protocol):
 
     @property
     def waiting(self) -> int:
-        """Books and subscriptions that are being asked for now."""
+        """Snapshots and subscriptions currently requested."""
 
     @property
     def nodes(self) -> "Nodes | None":
-        """What is known of the chain and of who has it; None where nobody tells."""
+        """The nodes and their chain; None if the upstream does not tell."""
 
     def see_to(self) -> None:
-        """Start on everything that the pipeline asks for now."""
+        """Start everything that the pipeline requests now."""
 
     async def run(self) -> None:
-        """Recover and watch; never return."""
+        """Recover, and check liveness; never returns."""
 
     async def aclose(self) -> None:
-        """Close the connections that were made."""
+        """Close its connections."""
 
 
 class BlockGone(Exception):
-    """A replay source has the block no more, and never will."""
+    """A replay source no longer has the block, and never will."""
 
 
 class Unable(Exception):
-    """A replay source never has any block; the text says why, and which setting decides it."""
+    """A replay source can never supply blocks; the text says why, and which setting decides it."""
 
 
 class ReplaySource(Protocol):
-    """Where a lost block can be had; `fetch` raises SourceError, BlockGone or Unable."""
+    """Supplies lost blocks; `fetch` raises SourceError, BlockGone or Unable."""
 
     name: str
 
@@ -137,7 +137,7 @@ class ReplaySource(Protocol):
 
 
 TimeOf: TypeAlias = Callable[[int], Awaitable[int]]
-"""Says when a block was made, in ns; raises SourceError or BlockGone."""
+"""Returns a block's time, in ns; raises SourceError or BlockGone."""
 
 
 class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
@@ -150,60 +150,60 @@ class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
     pusher: "Pusher"
     tasks: "asyncio.TaskGroup"
     settle: Callable[[], None]
-    """Pushes the records that were made, and carries on with what is asked for."""
+    """Pushes the new records and starts what was requested."""
 
 
 class Evidence(msgspec.Struct, frozen=True):
-    """What is known of one market before it is collected; None: nobody could say."""
+    """What is known of one market before it is collected; None: unknown."""
 
     has_book: bool | None = None
     moved: bool | None = None
-    """Whether its best prices or its traded volume differ from a minute before."""
+    """Whether its best prices or its traded volume changed within a minute."""
     volume: float | None = None
-    """Traded in the last `blocks` blocks, both sides of each trade, in the quote token."""
+    """Traded in the last `blocks` blocks, counting both sides, in the quote token."""
     blocks: int = 0
 
 
 class Adapter:
-    """One upstream API; there is one object of it, which keeps nothing."""
+    """One upstream API; a stateless object, one per adapter."""
 
     name: ClassVar[str]
-    """As ``--source`` spells it."""
+    """Its name for ``--source``."""
     can_be_per_market: ClassVar[bool] = False
-    """Whether ``--per-market`` means something here: a call for each market instead of for all."""
+    """Whether ``--per-market`` applies: one call per market instead of one for all."""
     promises: ClassVar[Mapping[str, str]]
-    """By channel, in a sentence for its users, what is guaranteed; only of those it gives."""
+    """By channel: what is guaranteed, as text for users; only the channels it gives."""
     unprovable: ClassVar[str] = ""
-    """Why nobody can prove that its data is complete; empty where its blocks do."""
+    """Why its completeness cannot be proved; empty if its blocks prove it."""
     trade_identity: ClassVar[TradeIdentity] = TradeIdentity.HEIGHT
     origins: ClassVar[frozenset[str]]
-    """What its events name as their ``source``."""
+    """The ``source`` values of its events."""
     stream: ClassVar[str]
-    """The list of `Endpoints` that it reads from."""
+    """The list of `Endpoints` that it reads."""
     needs: ClassVar[frozenset[str]]
-    """All lists of `Endpoints` that it cannot do without."""
+    """All lists of `Endpoints` that it requires."""
     listing: ClassVar[str]
-    """The list of `Endpoints` that it asks for markets, and how active they are."""
+    """The list of `Endpoints` that it queries for markets and their activity."""
 
     # ---- what it declares ------------------------------------------------------------
 
     @property
     def channels(self) -> tuple[str, ...]:
-        """The channels that it gives, in the order in which they are shown."""
+        """The channels that it gives, in display order."""
         return tuple(name for name in channels.NAMES if name in self.promises)
 
     def check(self, wanted: Iterable[str], place: str = "--channel") -> None:
         """
-        Make sure that these channels can be had here; ``place`` is where they were asked for.
+        Check that these channels are available; ``place`` is where they were chosen.
 
         Raises:
-            ConfigError: If one of them cannot, or if there is no such channel.
+            ConfigError: If a channel does not exist or is not available here.
 
         """
         for channel in wanted:
             if channel not in channels.NAMES:
                 known = ", ".join(channels.NAMES)
-                raise ConfigError(f"{place} {channel!r}: there is none, only {known}")
+                raise ConfigError(f"{place} {channel!r}: no such channel; there are {known}")
             if channel not in self.promises:
                 raise ConfigError(
                     f"{place} {channel}: the source {self.name} does not give it, only "
@@ -222,7 +222,7 @@ class Adapter:
         """
 
     def open_source(self, config: ShardConfig, sink: Sink, access: "Access") -> Source:
-        """Make the source that a shard reads."""
+        """Create the source of a shard."""
         raise NotImplementedError
 
     def new_pipeline(
@@ -232,17 +232,17 @@ class Adapter:
         markets: Sequence[Market],
         ledgers: "Mapping[str, MarketLedger]",
     ) -> "Pipeline[Any]":
-        """Make the pipeline of a shard; markets with a ledger are resumed by the caller."""
+        """Create the pipeline of a shard; the caller resumes markets that have a ledger."""
         raise NotImplementedError
 
     def open_recovery(self, parts: Surroundings) -> Recovery:
-        """Make what runs beside the data path."""
+        """Create what runs beside the data path."""
         raise NotImplementedError
 
     def past_blocks(
         self, endpoints: Endpoints, access: "Access", *, with_extras: bool
     ) -> list[ReplaySource]:
-        """Make what whole blocks of the past can be had from, the best first; none by default."""
+        """Create the sources of past blocks, best first; none by default."""
         return []
 
     def witnesses(self, endpoints: Endpoints, access: "Access") -> "list[Witness]":
@@ -253,7 +253,7 @@ class Adapter:
         self, endpoints: Endpoints, markets: Mapping[str, Market], access: "Access", time_of: TimeOf
     ) -> list[ReplaySource]:
         """
-        Offer other adapters what they cannot have any more: blocks that their sources forgot.
+        Create sources for blocks that other adapters' own sources no longer have.
 
         ``markets`` changes while the shard runs.
         """
@@ -263,7 +263,7 @@ class Adapter:
 
     def list_markets(self, endpoint: str, access: "Access") -> Iterable[Market]:
         """
-        Give all markets, without symbols.
+        Return all markets, without symbols.
 
         Raises:
             SourceError: If the endpoint does not answer.
@@ -275,7 +275,7 @@ class Adapter:
         self, endpoint: str, access: "Access", markets: Sequence[Market]
     ) -> Mapping[str, Evidence]:
         """
-        Say by market id what is known of how active markets are.
+        Return by market id what is known of how active markets are.
 
         Raises:
             SourceError: If the endpoint does not answer.

@@ -1,10 +1,10 @@
 """
 The messages of the chain and the indexer, and the calls of their services, without an SDK.
 
-What the product speaks lies beside this module as one compressed ``FileDescriptorSet``
-(`python -m tests.make_descriptors` makes it from an installed injective-py). Its pool is a
-private one: in protobuf's default pool the same names collide with those of an injective-py
-that a user has in the same process, as soon as the two differ by a field.
+The messages and services that we use are in one compressed ``FileDescriptorSet`` beside this module
+(`python -m tests.make_descriptors` generates it from an installed injective-py). Its descriptor
+pool is private: in protobuf's default pool the same names collide with those of an injective-py
+in the same process as soon as the two differ by one field.
 """
 
 import threading
@@ -21,18 +21,18 @@ INJECTIVE_SET: Final = Path(__file__).with_name("descriptors.binpb.zz")
 
 
 class Messages:
-    """The messages of some sets of ``.proto`` files; the files are read at the first use."""
+    """The messages of some sets of ``.proto`` files; the sets are read at first use."""
 
     def __init__(self, *sets: Path) -> None:
-        """Take the files' descriptors from these sets; a later one may build on the earlier."""
+        """Use the descriptors of these sets; a later set may import from earlier ones."""
         self._sets = sets
         self._pool: DescriptorPool | None = None
-        # Two threads that came first together would make classes that do not know each other.
+        # Two threads in here at once would create incompatible classes.
         self._reading = threading.Lock()
 
     @property
     def pool(self) -> DescriptorPool:
-        """Everything that is described."""
+        """All descriptors."""
         if self._pool is None:
             with self._reading:
                 if self._pool is None:
@@ -45,7 +45,7 @@ class Messages:
 
     def message(self, name: str) -> Any:
         """
-        Return a message's class by its full name, as ``injective.stream.v2.StreamRequest``.
+        Return a message class by its full name, such as ``injective.stream.v2.StreamRequest``.
 
         Raises:
             KeyError: If there is no such message.
@@ -54,12 +54,12 @@ class Messages:
         return message_factory.GetMessageClass(self.pool.FindMessageTypeByName(name))
 
     def package(self, name: str) -> "Package":
-        """Return the messages of a package, as ``injective.stream.v2``, as attributes."""
+        """Return a package's messages as attributes, such as ``injective.stream.v2``."""
         return Package(self, name)
 
     def enum(self, name: str) -> dict[int, str]:
         """
-        Return the names of an enum's numbers.
+        Return an enum's names by number.
 
         Raises:
             KeyError: If there is no such enum.
@@ -70,7 +70,7 @@ class Messages:
 
     def stub(self, service: str, channel: Any) -> "Stub":
         """
-        Return the calls of a service, as ``injective.stream.v2.Stream``, over any channel.
+        Return a service's calls over any channel, such as ``injective.stream.v2.Stream``.
 
         Raises:
             KeyError: If there is no such service.
@@ -87,7 +87,7 @@ class Package:
         self._name = name
 
     def __getattr__(self, name: str) -> Any:
-        """Look a message up; only at its first use."""
+        """Look up a message; called only at its first use."""
         try:
             found = self._messages.message(f"{self._name}.{name}")
         except KeyError:
@@ -104,7 +104,7 @@ class Stub:
         self._channel = channel
 
     def __getattr__(self, name: str) -> Any:
-        """Make a method's call; only at its first use."""
+        """Create a method's call; called only at its first use."""
         if name.startswith("__"):
             raise AttributeError(name)
         made = self._call(name, parsed=True)
@@ -112,7 +112,7 @@ class Stub:
         return made
 
     def raw(self, name: str) -> Any:
-        """Return a method's call whose answers stay bytes."""
+        """Return a method's call whose answers stay undecoded bytes."""
         return self._call(name, parsed=False)
 
     def _call(self, name: str, *, parsed: bool) -> Any:
@@ -122,7 +122,7 @@ class Stub:
         request, response = map(
             message_factory.GetMessageClass, (method.input_type, method.output_type)
         )
-        # Nothing that we speak to streams requests.
+        # None of the services that we use streams requests.
         open_ = self._channel.unary_stream if method.server_streaming else self._channel.unary_unary
         return open_(
             f"/{self._service.full_name}/{name}",
@@ -141,13 +141,13 @@ def _read(sets: tuple[Path, ...]) -> DescriptorPool:
 
 def files_of(descriptor_set: bytes) -> Iterator[bytes]:
     """
-    Yield the files of a serialized ``FileDescriptorSet``, each after those it imports.
+    Yield the files of a serialized ``FileDescriptorSet``, each after its imports.
 
-    By hand, as ``descriptor_pb2`` takes longer to import than all else here together.
+    Parsed by hand, because importing ``descriptor_pb2`` takes longer than everything else here.
     """
     at = 0
     while at < len(descriptor_set):
-        # Field 1, length-delimited, and nothing else: a tag, a varint, so many bytes.
+        # Only field 1, length-delimited: a tag, a varint, then that many bytes.
         assert descriptor_set[at] == 0x0A
         size = shift = 0
         more = True

@@ -1,4 +1,4 @@
-"""The loop that every source runs: an endpoint's turn, a session, and after its end the next."""
+"""The loop that every source runs: choose an endpoint, hold a session, repeat when it ends."""
 
 import abc
 import logging
@@ -14,16 +14,16 @@ log = logging.getLogger(__name__)
 
 
 class Guard(Protocol):
-    """Who knows which chain is collected, and where its head is."""
+    """Knows which chain is collected, and its head."""
 
     async def admit(self, endpoint: str) -> None:
-        """Wait until a session may begin; raise SourceError where it may not."""
+        """Wait until a session may begin; raise SourceError if it must not."""
 
     async def check_block(self, endpoint: str, height: int, ts_event: int) -> None:
-        """Hold a block of an endpoint against the chain; raise SourceError if it is not of it."""
+        """Compare an endpoint's block with the chain; raise SourceError if it is not part of it."""
 
     def head(self) -> int:
-        """Return the highest block that was heard."""
+        """Return the highest block received."""
 
 
 class Reconnecting(abc.ABC):
@@ -35,13 +35,13 @@ class Reconnecting(abc.ABC):
         self._sink = sink
         self._cause: Cause = "disconnect"
         self.guard: Guard | None = None
-        """Set by who watches the chain."""
+        """Set by the chain's watch."""
         self._proven: set[str] = set()
-        """Endpoints whose blocks were held against the chain."""
+        """Endpoints whose blocks were compared with the chain."""
 
     @abc.abstractmethod
     async def _session(self, endpoint: str) -> None:
-        """Connect, subscribe and serve; raise SourceError when that ends."""
+        """Connect, subscribe and receive; raise SourceError when that ends."""
 
     async def run(self) -> None:
         """Hold one session after another; never return."""
@@ -61,22 +61,22 @@ class Reconnecting(abc.ABC):
 
     async def _admit(self, endpoint: str, guard: Guard) -> None:
         """
-        Make sure that an endpoint has the chain that is collected.
+        Make sure that an endpoint serves the chain being collected.
 
-        A stream does not name its chain. Before its blocks can follow others, of another endpoint or
-        of a former process, one of them is held against the chain's record.
+        A stream does not name its chain. Before its blocks may follow those of another endpoint or of
+        an earlier process, one of them is compared with the chain's record.
 
         Raises:
-            SourceError: If it has another chain.
+            SourceError: If it serves another chain.
 
         """
         await guard.admit(endpoint)
         may_differ = guard.head() > 0 or len(self.endpoints.states()) > 1
         if may_differ and endpoint not in self._proven:
             await self._prove(endpoint, guard)
-        # Where nothing was heard before, and nobody else can be, it is what others must equal.
+        # Nothing was received before and no node can be asked: this endpoint defines the chain.
         self._proven.add(endpoint)
 
     async def _prove(self, endpoint: str, guard: Guard) -> None:
-        """Hear one block of an endpoint on trial, and hold it against the chain, where that is done."""
+        """Receive one block of an endpoint on trial and compare it, for sources that do so."""
         del endpoint, guard

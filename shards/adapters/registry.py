@@ -1,5 +1,5 @@
 """
-The adapters by name. Each is loaded when it is asked for, and with it only what it declares.
+The adapters by name. Each is imported on demand, and with it only its declarations.
 
 A new upstream is a folder beside this module and one line in `_ADAPTERS`.
 """
@@ -15,7 +15,7 @@ from shards.protocol.settings import Endpoints, Market
 from shards.protocol.trade_ids import TradeIdentity
 
 if TYPE_CHECKING:
-    # It loads grpc, which the aggregator, a reader of the token buckets, has no use for.
+    # It imports grpc, which readers of the token buckets (the aggregator) do not need.
     from shards.net.access import Access
     from shards.net.witness import Witness
 
@@ -24,12 +24,12 @@ _ADAPTERS: Final = {
     "chain-grpc": "shards.adapters.injective_chain.adapter:ChainGrpc",
     "indexer-grpc": "shards.adapters.injective_indexer.adapter:InjectiveIndexer",
 }
-"""Name → ``module:class``, in the order in which they are shown and preferred."""
+"""Name → ``module:class``, in order of display and preference."""
 _loaded: Final[dict[str, Adapter]] = {}
 
 
 def names() -> tuple[str, ...]:
-    """Name the adapters that there are."""
+    """Return the adapters' names."""
     return tuple(_ADAPTERS)
 
 
@@ -38,7 +38,7 @@ def adapter(name: str) -> Adapter:
     Return an adapter.
 
     Raises:
-        ConfigError: If there is none of this name.
+        ConfigError: If there is none with this name.
 
     """
     if name not in _loaded:
@@ -61,38 +61,38 @@ def preload() -> None:
 
 
 def register(name: str, place: str) -> None:
-    """Add an adapter that is not one of ours, as ``module:class``; call it in every process."""
+    """Add an external adapter, as ``module:class``; call it in every process."""
     _ADAPTERS[name] = place
 
 
 def preferred(found: Endpoints) -> Adapter:
-    """Return the adapter to read a network with, where none is named: the first it can."""
+    """Return the default adapter for a network: the first whose needs are met."""
     return next((one for one in adapters() if found.of(one.stream)), adapters()[0])
 
 
 def lister(found: Endpoints) -> Adapter:
-    """Return the adapter that lists the markets of a network: the first that can."""
+    """Return the adapter that lists a network's markets: the first that can."""
     return next((one for one in adapters() if found.of(one.listing)), adapters()[0])
 
 
 def trades_by_height() -> frozenset[str]:
     """
-    Name the ``source`` of every event of which a height that was had makes the trades known.
+    Return the ``source`` values whose trades are deduplicated by height.
 
-    What another source brings may be late: there ids tell trades apart.
+    Other sources may send trades late; those are deduplicated by id.
     """
     by_height = (one for one in adapters() if one.trade_identity is TradeIdentity.HEIGHT)
     return frozenset(origin for one in by_height for origin in one.origins)
 
 
 def unprovable() -> frozenset[str]:
-    """Name the ``source`` of every event of which nothing proves that all came."""
+    """Return the ``source`` values of events whose completeness cannot be proved."""
     unproved = (one for one in adapters() if one.unprovable)
     return frozenset(origin for one in unproved for origin in one.origins)
 
 
 def past_blocks(found: Endpoints, access: "Access", *, with_extras: bool) -> list[ReplaySource]:
-    """Return what whole blocks of the past can be had from, by the first adapter that has any."""
+    """Return the sources of past blocks, from the first adapter that has any."""
     had = (one.past_blocks(found, access, with_extras=with_extras) for one in adapters())
     return next(filter(None, had), [])
 
@@ -106,7 +106,7 @@ def witnesses(found: Endpoints, access: "Access") -> "list[Witness]":
 def fallbacks(
     found: Endpoints, markets: Mapping[str, Market], access: "Access", time_of: TimeOf
 ) -> list[ReplaySource]:
-    """Return everything that any adapter offers for blocks that others have lost."""
+    """Return all adapters' fallbacks for blocks that other sources no longer have."""
     offered = (one.fallbacks(found, markets, access, time_of) for one in adapters())
     return [source for sources in offered for source in sources]
 
@@ -115,7 +115,7 @@ def fallbacks(
 
 
 def rows() -> list[dict[str, object]]:
-    """Return what each source guarantees of each channel as plain data, its fields a contract."""
+    """Return each source's guarantees per channel as plain data; the fields are a contract."""
     return [
         {
             "channel": channel.name,
@@ -130,7 +130,7 @@ def rows() -> list[dict[str, object]]:
 
 
 def table() -> list[list[str]]:
-    """Return the same as cells, the head first; sources that promise the same share a column."""
+    """Return the same as table cells, header first; equal sources share a column."""
     groups: list[list[Adapter]] = []
     for one in adapters():
         for group in groups:

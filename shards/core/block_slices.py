@@ -1,11 +1,11 @@
-"""A block of many markets, cut into what each of them has of it."""
+"""Split a block of many markets into one part per market."""
 
 from shards.protocol.events import Block, BookUpdate, Extras, Order, Trade
 from shards.protocol.settings import CHAIN
 
 
 def split(block: Block) -> dict[str, Block]:
-    """Cut a block of many markets into one block for each market that it names."""
+    """Split a block of many markets into one block for each market that it names."""
     trades: dict[str, list[tuple[str, Trade]]] = {}
     updates: dict[str, list[BookUpdate]] = {}
     for trade in block.trades:
@@ -27,7 +27,7 @@ def split(block: Block) -> dict[str, Block]:
 
 
 def _split_extras(extras: Extras) -> dict[str, Extras]:
-    """Part what else a block says by market; what belongs to none is the chain's."""
+    """Split the optional events by market; those of no market belong to the chain."""
     orders: dict[str, list[tuple[str, Order]]] = {}
     for order in extras.orders:
         orders.setdefault(order[0], []).append(order)

@@ -1,13 +1,13 @@
 """
-One market of a source that tells blocks: each has a height, one more than the last.
+One market of a block-based source: every block has a height, one above its predecessor's.
 
-A jump of the height means lost blocks: later ones are held, the lost ones asked for and
-published in order, then what was held. Blocks are told also where nothing happened.
+If the height jumps, blocks were lost: later blocks are held, the lost ones are fetched and
+published in order, then the held ones. The source sends empty blocks too.
 
 ::
 
     receive(block) ─► follows? ──────────────────────────────────────────► feed.publish
-                      jumps?   ─► hold ─► replay asked for ─► replay(block) ─┘
+                          jumps?   ─► hold ─► request replay ─► replay(block) ─┘
 """
 
 from collections.abc import Sequence
@@ -20,15 +20,15 @@ from shards.protocol.frames import Record
 
 
 class BlockTrack(Track):
-    """Which blocks of one market were published, which are held, which are lost."""
+    """Which blocks of one market are published, held, or lost."""
 
     def __init__(self, feed: Feed, *, held: int, replayed: int, with_extras: bool) -> None:
         """
         Args:
-            held: How many blocks behind the newest one may be and still hold what comes.
-            replayed: How many lost blocks are fetched; the rest of a larger hole is given up.
-            with_extras: Whether a block without its events, of which only the trades could be
-                had, counts as missing: it lacks what this feed is to publish.
+            held: Maximum lag (blocks) at which live blocks are still held.
+            replayed: Most lost blocks to fetch; the rest of a larger gap is given up.
+            with_extras: Whether a block restored without optional events (trades only) counts
+                as missing, because this feed publishes those events.
 
         """
         self._feed = feed
@@ -37,14 +37,14 @@ class BlockTrack(Track):
         self._replay_limit = replayed
         self._with_extras = with_extras
         self._flows = False
-        """What the data path asks of every block: live, and nothing is replayed."""
+        """Fast check for the data path: live, and no replay is running."""
         self._replay_to = 0
         self.heard_at = 0
-        """When this subscription last showed life, in ns like ``ts_recv``; 0 while there is none."""
+        """When this subscription was last active, in ns like ``ts_recv``; 0: none."""
         self.is_confirmed = False
         self._held: list[tuple[Block, int]] = []
         self._shown = 0
-        """Newest height that came behind a hole, held or not."""
+        """Newest height received after a gap, held or not."""
 
     def moved(self) -> None:
         """The feed's state has changed."""
@@ -52,17 +52,17 @@ class BlockTrack(Track):
 
     @property
     def is_settled(self) -> bool:
-        """Whether no block is owed."""
+        """Whether no block is outstanding."""
         return not self._replay_to
 
     @property
     def held(self) -> int:  # type: ignore[override]
-        """Blocks that wait until earlier ones are replayed."""
+        """Blocks held until earlier ones are replayed."""
         return len(self._held)
 
     @property
     def replay_to(self) -> int:
-        """Last height that is being replayed; 0 when nothing is."""
+        """Last height of the running replay; 0 if none is running."""
         return self._replay_to
 
     @replay_to.setter
@@ -73,30 +73,30 @@ class BlockTrack(Track):
     # ---- what the subscription says -------------------------------------------------
 
     def subscribed(self, subscription: int, ts: int) -> None:
-        """The subscription is being asked for: its silence counts from here."""
+        """The subscription is being requested: its silence is measured from here."""
         self.heard_at = ts
         self.is_confirmed = False
 
     def confirmed(self, subscription: int, ts: int) -> None:
-        """The source accepted the subscription; the next block will show where it stands."""
+        """The source accepted the subscription; the next block will show what was missed."""
         self.is_confirmed = True
-        # With blocks behind us, only the next one shows what was missed meanwhile.
+        # We have earlier blocks: only the next one shows what was missed in between.
         again = self.ledger.first
         self._feed.on(Stimulus.ACCEPTED_AGAIN if again else Stimulus.ACCEPTED)
 
     def refused(self) -> None:
-        """Silence proves nothing of a subscription that is not there."""
+        """Stop measuring silence: there is no subscription."""
         self.heard_at = 0
 
     def resume(self, ts: int, gap: Gap | None) -> None:
-        """Take up a market whose ledger another process left at ``ledger.last``, and its gap."""
+        """Resume a market whose ledger another process left at ``ledger.last``, with its gap."""
         feed, last = self._feed, self.ledger.last
         feed.gaps.adopt(gap, last + 1, ts)
         feed.sync.lose(observed_from=last + 1)
         feed.want_book(last)
 
     def lose(self, cause: Cause, ts: int, reason: str = "") -> None:
-        """The subscription is gone (cut, mute); what it misses is unknown until a block comes."""
+        """The subscription ended (cut, silent); the next block will show what was missed."""
         self._feed.on(Stimulus.LOST, reason or cause)
         self.heard_at = 0
         if self.ledger.first:
@@ -104,9 +104,9 @@ class BlockTrack(Track):
 
     def rewind(self, height: int, records: Sequence[Record], ts: int) -> None:
         """
-        Frames from ``height`` on never left the process: have those blocks again.
+        Frames from ``height`` on never left the process: replay those blocks.
 
-        A height above the newest block stands for the book alone.
+        A height above the newest block means that only the book was affected.
         """
         feed, ledger = self._feed, self.ledger
         if not ledger.first:
@@ -146,7 +146,7 @@ class BlockTrack(Track):
             feed.sync.lose(observed_from=height)
             feed.want_book()
         if height <= ledger.last or height <= self._shown:
-            # No sign of life: a server may repeat its last block for ever.
+            # Not a sign of activity: a server may repeat its last block forever.
             feed.stats.duplicates += 1
             return
         self.heard_at = ts_recv
@@ -163,7 +163,7 @@ class BlockTrack(Track):
         self._feed.publish(block, ts_recv, source, late)
 
     def replay(self, block: Block, ts_recv: int) -> None:
-        """Take the lost block that is due next (``ledger.last + 1``)."""
+        """Take the lost block that is due next, ``ledger.last + 1``."""
         ledger = self.ledger
         ledger.last = block.height
         is_whole = block.has_books or not self._with_extras
@@ -174,7 +174,7 @@ class BlockTrack(Track):
         self._replayed(ts_recv)
 
     def give_up(self, to: int, ts: int) -> None:
-        """Nobody has the blocks due next, up to ``to``: count them missing, go on after them."""
+        """No source has the blocks due next, up to ``to``: count them missing and continue."""
         self.ledger.missing.add(self.ledger.last + 1, to)
         self.ledger.last = to
         self._feed.sync.lose(observed_from=to + 1)
@@ -191,7 +191,7 @@ class BlockTrack(Track):
         feed.builder.want_replay()
 
     def _replayed(self, ts: int) -> None:
-        """After each replayed or lost height: is the hole filled, and what was held behind it?"""
+        """After each replayed or missing height: is the gap filled? Publish the held blocks."""
         if self.ledger.last < self._replay_to:
             return
         self.replay_to = 0
@@ -200,7 +200,7 @@ class BlockTrack(Track):
         for block, ts_recv in held:
             self._take_held(block, ts_recv)
         if not self._replay_to and self._shown > self.ledger.last:
-            # They came meanwhile, and were dropped.
+            # Received in the meantime, but dropped.
             self._replay(self._shown, ts)
         self._feed.settle(ts)
 
@@ -213,7 +213,7 @@ class BlockTrack(Track):
 
     def _hold(self, block: Block, ts_recv: int) -> None:
         """
-        Keep a block until the ones before it are there.
+        Hold a block until its predecessors are there.
 
         If the hole exceeds the limit, drop the block; it is replayed later.
         """
@@ -225,17 +225,17 @@ class BlockTrack(Track):
             self._held.clear()
 
     def joined(self, before: int, snapshot: Snapshot, ts: int) -> None:
-        """The book is there: perhaps nothing is owed any more."""
+        """The book has joined: nothing may be outstanding any more."""
         self._feed.settle(ts)
 
     def went_live(self, ts: int) -> None:
-        """Close the gap, or leave it open with the blocks that nobody has."""
+        """Close the gap, or leave it open with the blocks that no source has."""
         gaps, ledger = self._feed.gaps, self.ledger
         if gaps.current is None:
             return
-        # By ranges: all markets of a hole of thousands of blocks come here in one call.
+        # By ranges: after a gap of thousands of blocks all markets pass here in one call.
         if lost := ledger.missing.within(gaps.current.first, ledger.last):
             count = sum(last - first + 1 for first, last in lost)
-            gaps.leave_open(lost[0][0], lost[-1][1], ts, f"{count} blocks not to be had")
+            gaps.leave_open(lost[0][0], lost[-1][1], ts, f"{count} blocks not available")
         else:
             gaps.close(ledger.last, ts)

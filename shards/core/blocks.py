@@ -1,8 +1,8 @@
 """
-Liveness by blocks, of all markets of a shard: their pace, who hears none, which are lost.
+Block-based liveness for all markets of a shard: block pace, silent subscriptions, lost blocks.
 
-Every subscription hears every block, so silence means that it is dead, and a jump of the height
-that blocks are lost (block_track.py). A lost block is fetched once for all markets.
+Every subscription receives every block, so silence means that it is dead, and a jump in height
+means that blocks were lost (block_track.py). A lost block is fetched once for all markets.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -23,11 +23,11 @@ from shards.protocol.settings import Limits, Market
 from shards.protocol.trade_ids import TradeIdentity
 
 _SLOWEST: Final = 3.0
-"""A block counts as at most so many block times."""
+"""One interval counts as at most this many block times."""
 
 
 class _Replayed(msgspec.Struct, gc=False):
-    """A lost block, cut into what each market has of it."""
+    """A lost block, split by market."""
 
     block: Block
     slices: dict[str, Block]
@@ -39,7 +39,7 @@ class _Replayed(msgspec.Struct, gc=False):
 
 
 class Blocks(Liveness):
-    """The blocks of one shard: their pace, who hears none, and which are lost."""
+    """The blocks of one shard: their pace, the silent subscriptions, the lost blocks."""
 
     def __init__(
         self, limits: Limits | None = None, channels: Collection[str] = DEFAULT_CHANNELS
@@ -52,13 +52,13 @@ class Blocks(Liveness):
         self._replayed: dict[int, _Replayed | None] = {}
 
     def expect(self, markets: int) -> None:
-        """Share out among so many markets what may be held."""
+        """Divide the hold limit among this many markets."""
         self._held_limit = min(max(64, 20_000 // max(1, markets)), self._limits.held_blocks)
-        # What an indexer gave of a lost block it gave for the markets that we had then.
+        # Blocks fetched from an indexer cover only the markets that we had at the time.
         self._replayed.clear()
 
     def track(self, feed: Feed, market: Market) -> BlockTrack:
-        """Make the track of a feed."""
+        """Create the track of a feed."""
         is_chain = market.type == "chain"
         made = (ChainTrack if is_chain else BlockTrack)(
             feed,
@@ -70,19 +70,19 @@ class Blocks(Liveness):
         return made
 
     def forget(self, market_id: str) -> None:
-        """A market is let go."""
+        """A market was removed."""
         del self.tracks[market_id]
 
     def advance(self, height: int, ts_event: int, ts_recv: int) -> None:
-        """A new height: the clock of the chain ticks."""
+        """A new height: the chain's clock advances."""
         head = self.head
-        # A head that was taken over from a former process was not heard: it has no time.
+        # A head taken over from an earlier process was not received here: it has no time.
         if head.at and height == head.height + 1:
             interval_s = (ts_recv - head.at) / 1e9
             pace = head.block_time_s or interval_s
-            # A node that was away, or a chain that halted, is no slower chain: what is mute
-            # afterwards must be found as soon as before. A slower one is known within blocks.
-            # Of blocks that come all at once the pace is nothing: then the floor says what counts.
+            # After an outage or a chain halt the pace must not look slower: silent subscriptions
+            # must be found as quickly as before. A truly slower chain is recognised within
+            # blocks. A burst of blocks has a pace near zero; the minimum limit applies then.
             most_s = max(_SLOWEST * pace, self._limits.mute_floor_s)
             head.block_time_s = pace + 0.1 * (min(max(0.0, interval_s), most_s) - pace)
         head.advance(height, ts_event, ts_recv)
@@ -90,7 +90,7 @@ class Blocks(Liveness):
     # ---- silence --------------------------------------------------------------------
 
     def clock_set(self, now: int) -> None:
-        """The wall clock was set: how long anything has been silent counts from now on, in ns."""
+        """The wall clock was set: measure all silence from now on (ns)."""
         if self.head.at:
             self.head.at = now
         for track in self.tracks.values():
@@ -103,7 +103,7 @@ class Blocks(Liveness):
         return max(limits.mute_floor_s, limits.mute_blocks * self.head.block_time_s)
 
     def mute(self, now: int) -> list[str]:
-        """Return the markets that hear blocks no more; ``now`` is in ns like ``ts_recv``."""
+        """Return the markets that no longer receive blocks; ``now`` is in ns like ``ts_recv``."""
         oldest = now - int(self.mute_limit_s() * 1e9)
         asked = now - int(self._limits.confirm_s * 1e9)
         return [
@@ -115,11 +115,11 @@ class Blocks(Liveness):
     # ---- lost blocks ----------------------------------------------------------------
 
     def held_blocks(self) -> int:
-        """Count the blocks that wait until earlier ones are replayed."""
+        """Return the number of blocks held until earlier ones are replayed."""
         return sum(track.held for track in self.tracks.values())
 
     def due_replays(self, limit: int) -> list[int]:
-        """Return the lowest heights that are to be replayed and are not there yet."""
+        """Return the lowest heights that must be replayed and are not fetched yet."""
         holes = Ranges()
         for track in self.tracks.values():
             if track.replay_to:
@@ -134,7 +134,7 @@ class Blocks(Liveness):
         return heights
 
     def replay(self, height: int, block: Block | None, ts_recv: int) -> None:
-        """Take a lost block that was fetched, or None where nobody has it any more."""
+        """Take a fetched lost block, or None if no source has it any more."""
         self._replayed[height] = None if block is None else _Replayed(block, split(block))
         needed = 0
         for market_id, track in self.tracks.items():
@@ -168,7 +168,7 @@ def block_pipeline(
     channels: Collection[str] = DEFAULT_CHANNELS,
     ledgers: Mapping[str, MarketLedger] | None = None,
 ) -> Pipeline[Blocks]:
-    """Make the pipeline of a source that tells blocks."""
+    """Create the pipeline of a block-based source."""
     return Pipeline(
         markets,
         Blocks(limits, channels),

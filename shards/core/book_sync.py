@@ -1,12 +1,12 @@
 """
-Keep one book in step with its updates: sequence check, buffering, joining a snapshot.
+Keep one book in sync with its updates: check sequences, buffer updates, join a snapshot.
 
-Subscribe first and buffer; a snapshot with sequence S then covers every update up to S,
-and the first one kept must be S + 1. One that is older than what was seen of the stream
-cannot be joined and must be fetched again.
+Subscribe first and buffer. A snapshot with sequence S covers every update up to S, and the
+first buffered update kept must be S + 1. A snapshot older than the buffered updates cannot be
+joined; fetch another.
 
 An update is old only if its block is: the chain counts a book's changes upwards, so a later
-block whose sequence is not above ours means that the count began again.
+block whose sequence is not above ours means that the sequence restarted.
 """
 
 from typing import Final
@@ -16,9 +16,9 @@ from shards.protocol.events import Book, BookUpdate, Snapshot, Source
 from shards.protocol.order_book import OrderBook
 
 _BUFFERED = 4_096
-"""Updates kept while a snapshot is on its way; beyond, the oldest go and it is asked anew."""
+"""Updates buffered while a snapshot is fetched; beyond, drop the oldest and request another."""
 _UNTOLD: Final = 64
-"""Blocks that a snapshot of unknown height may be ahead of the newest block heard."""
+"""How many blocks a snapshot of unknown height may be ahead of the newest block received."""
 
 
 class BookSync:
@@ -38,28 +38,28 @@ class BookSync:
     def __init__(self, market_id: str, *, wanted: bool = True) -> None:
         self.market_id = market_id
         self.book = OrderBook(market_id)
-        # A book that nobody wants is always in sync: nothing waits for it.
+        # A book that is not collected is always in sync: nothing waits for it.
         self.in_sync = not wanted
         self._wanted = wanted
         self._buffer: list[Book] = []
         self._observed_from = 0
         self._through = 0
-        """What changed up to this block is in the book; 0 where nobody told."""
+        """Changes up to this block are in the book; 0 if the height is unknown."""
         self._at_most = 0
-        """Nothing that changed after this block is in it."""
+        """Changes after this block are not in the book."""
 
     @property
     def is_wanted(self) -> bool:
-        """Whether there is a book to keep at all."""
+        """Whether this market's book is collected at all."""
         return self._wanted
 
     @property
     def observed_from(self) -> int:
-        """Height from which on the updates are known; 0 before the first."""
+        """Height from which updates are known; 0 before the first one."""
         return self._observed_from
 
     def lose(self, observed_from: int) -> None:
-        """Stop trusting the book; updates are known again from this height on."""
+        """Mark the book out of sync; updates are known again from this height on."""
         self.in_sync = not self._wanted
         self._buffer.clear()
         self._observed_from = observed_from
@@ -68,11 +68,11 @@ class BookSync:
         self, update: BookUpdate, height: int, ts_event: int, ts_recv: int, source: Source
     ) -> Book | None:
         """
-        Take one update: the change to publish, or None where there is nothing to say yet.
+        Take one update; return the change to publish, or None if there is nothing to publish yet.
 
         Raises:
-            SequenceGap: If updates are missing, or the sequence began again. The book is no
-                longer in sync and this update is kept; ask for a snapshot.
+            SequenceGap: If updates are missing, or the sequence restarted. The book is now
+                out of sync and this update is buffered; request a snapshot.
 
         """
         sequence, bids, asks = update.sequence, update.bids, update.asks
@@ -81,7 +81,7 @@ class BookSync:
         if not self.in_sync:
             self._keep(delta)
         elif 0 < height <= self._through:
-            # Of a lost block that is replayed behind a newer snapshot.
+            # From a lost block, replayed after a newer snapshot was loaded.
             return None
         elif sequence == book.sequence + 1:
             book.change(sequence, bids, asks)
@@ -94,10 +94,10 @@ class BookSync:
         return None
 
     def _keep(self, delta: Book) -> None:
-        """Keep a delta until the snapshot is there."""
+        """Buffer a delta until the snapshot arrives."""
         last = self._buffer[-1] if self._buffer else None
         if last is not None and delta.sequence <= last.sequence and delta.height > last.height:
-            # The sequence began again: no snapshot joins what came before.
+            # The sequence restarted: no snapshot can join the earlier updates.
             self.lose(observed_from=delta.height)
         if len(self._buffer) < _BUFFERED:
             self._buffer.append(delta)
@@ -108,9 +108,9 @@ class BookSync:
         self, snapshot: Snapshot, ts_recv: int, source: Source = "chain-ws"
     ) -> list[Book] | None:
         """
-        Load a snapshot and apply what was buffered after it; return what to publish.
+        Load a snapshot and apply the updates buffered after it; return what to publish.
 
-        None if the snapshot is older than the stream as we saw it: fetch another.
+        None if the snapshot is older than the buffered updates: fetch another.
         """
         kept = [delta for delta in self._buffer if _follows(delta, snapshot)]
         due = snapshot.sequence
@@ -134,7 +134,7 @@ class BookSync:
         return published
 
     def whole(self, height: int, ts_event: int, ts_recv: int, source: Source = "chain-ws") -> Book:
-        """Return the book as a snapshot event, best levels first."""
+        """Return the book as a snapshot event, its levels sorted best first."""
         bids, asks = self.book.levels()
         return Book(
             self.market_id,
@@ -150,7 +150,7 @@ class BookSync:
 
 
 def _follows(delta: Book, snapshot: Snapshot) -> bool:
-    """Say whether a delta is newer than a snapshot: by its block, where both name one."""
+    """Return whether a delta is newer than a snapshot: by height, if both have one."""
     if delta.height and snapshot.height:
         return delta.height > snapshot.height
     return delta.sequence > snapshot.sequence

@@ -1,8 +1,8 @@
 """
-The track of the chain itself: every block is published, and the prices that belong to no market.
+The track of the chain itself: publishes every block, and the prices that belong to no market.
 
-It is subscribed, watched, replayed and handed from process to process like a market's; its
-feed has no book.
+It is subscribed, monitored, replayed and handed over like a market's track; its feed has no
+book.
 """
 
 from shards.core.block_track import BlockTrack
@@ -10,7 +10,7 @@ from shards.protocol.events import Block, Oracle, Price, Pulse, Source
 
 
 class ChainTrack(BlockTrack):
-    """A track for which no block is empty."""
+    """A track that publishes empty blocks too."""
 
     def receive(self, block: Block, ts_recv: int) -> None:
         """Take a live block."""
@@ -23,7 +23,7 @@ class ChainTrack(BlockTrack):
             self._receive_unsettled(block, ts_recv)
 
     def _publish(self, block: Block, ts_recv: int, source: Source, late: bool = False) -> None:
-        """Publish the block, then the oracles' prices in it, one event for each symbol."""
+        """Publish the block, then its oracle prices, one event per symbol."""
         feed, height, ts_event = self._feed, block.height, block.ts_event
         feed.builder.other(feed.market_id, Pulse(height, ts_event, ts_recv, source), late)
         if block.extras is None:

@@ -1,10 +1,10 @@
 """
-The feed of one market: its book, its gap, and where it stands (states.py).
+The feed of one market: its book, its gap, and its state (states.py).
 
-Three things side by side. The *track* (liveness.py) knows what the source has told and what is
-owed. The *book* carries a sequence of its own (book_sync.py); when that breaks, a snapshot is
-asked for while everything else goes on. The *gap* is announced when something is lost, and
-closed when nothing is owed any more (gap_tracker.py).
+It has three independent parts. The *track* (liveness.py) knows what the source has sent and what
+is outstanding. The *book* has its own sequence (book_sync.py); when that breaks, a snapshot is
+requested while everything else continues. The *gap* is announced when something is lost, and
+closed when nothing is outstanding any more (gap_tracker.py).
 """
 
 from shards.core.book_sync import BookSync
@@ -20,7 +20,7 @@ from shards.protocol.ledger import MarketLedger
 
 
 class Feed:
-    """One market; its track moves it."""
+    """One market; its track drives it."""
 
     track: Track
 
@@ -34,7 +34,7 @@ class Feed:
         with_book: bool = True,
         with_ticker: bool = False,
     ) -> None:
-        """``source`` is what events of live payloads name."""
+        """``source`` is the source name in events from live payloads."""
         self.market_id = market_id
         self.ledger = ledger
         self.stats = FeedStats()
@@ -44,13 +44,13 @@ class Feed:
         self.source: Source = source
         self.state = State.PENDING
         self.reason = ""
-        """Why the feed is not live, for people."""
+        """Why the feed is not live, as text for people."""
         self._top = Top() if with_ticker else None
 
     # ---- where it stands ------------------------------------------------------------
 
     def on(self, stimulus: Stimulus, reason: str = "") -> bool:
-        """Move as the table says; False if that leaves the state as it is."""
+        """Apply a stimulus to the state table; return False if the state does not change."""
         state = TABLE[stimulus].get(self.state)
         if state is None:
             return False
@@ -60,7 +60,7 @@ class Feed:
         return True
 
     def settle(self, ts: int) -> None:
-        """If nothing is owed any more, go live and close the gap."""
+        """If nothing is outstanding, go live and close the gap."""
         if self.sync.in_sync and self.track.is_settled and self.on(Stimulus.SETTLED):
             self.track.went_live(ts)
 
@@ -74,7 +74,7 @@ class Feed:
     # ---- the book -------------------------------------------------------------------
 
     def lose_book(self, reason: str, height: int, ts: int) -> None:
-        """The book is out of step from this height on (0: not known): fetch it."""
+        """The book is out of sync from this height on (0: unknown): request a snapshot."""
         self.on(Stimulus.OWED, reason)
         if self.ledger.first:
             self.gaps.open("seq", height or self.ledger.last + 1, ts, reason)
@@ -82,12 +82,12 @@ class Feed:
         self.want_book()
 
     def want_book(self, height: int = 0) -> None:
-        """Ask for the book, at this height exactly where one is named, unless it is in step."""
+        """Request a snapshot unless the book is in sync; at exactly this height, if given."""
         if not self.sync.in_sync:
             self.builder.want_snapshot(self.market_id, height)
 
     def join(self, snapshot: Snapshot, ts_recv: int) -> bool:
-        """Take a fetched snapshot; False if it is too old and another one is needed."""
+        """Take a fetched snapshot; return False if it is too old and another is needed."""
         sync = self.sync
         if sync.in_sync:
             return True
@@ -109,13 +109,13 @@ class Feed:
         return True
 
     def keyframe(self, ts: int) -> None:
-        """Make a frame of the whole book, for late joiners, if there is one."""
+        """Make a keyframe of the whole book for late joiners, if there is a book."""
         if self.sync.is_wanted and self.sync.in_sync:
             self.builder.keyframe(self.sync.whole(self.ledger.last, 0, ts, self.source))
 
     def _publish_keyframe(self, event: Book) -> None:
-        # While a join catches up the book is ahead of this delta, and a keyframe would
-        # stand for deltas that are not sent yet.
+        # During a join the book is ahead of this delta; a keyframe would include
+        # deltas that are not sent yet.
         if event.sequence == self.sync.book.sequence:
             whole = self.sync.whole(self.ledger.last, 0, event.ts_recv, self.source)
             self.builder.keyframe(whole, deltas=0)
@@ -130,7 +130,7 @@ class Feed:
     # ---- what is published ----------------------------------------------------------
 
     def publish(self, block: Block, ts_recv: int, source: Source, late: bool = False) -> None:
-        """Publish a block of this market alone, its trades before its book."""
+        """Publish a block that belongs to this market alone, its trades before its book."""
         if block.trades:
             trades = [trade for _, trade in block.trades]
             self.publish_trades(block.height, block.ts_event, ts_recv, source, trades, late)
@@ -161,7 +161,7 @@ class Feed:
         trades: list[Trade],
         late: bool,
     ) -> None:
-        """Publish trades of one block."""
+        """Publish the trades of one block."""
         self.stats.trades += len(trades)
         event = Trades(self.market_id, height, ts_event, ts_recv, source, trades)
         self.builder.trades(event, late)

@@ -1,4 +1,4 @@
-"""The gap of one market: at most one is open at a time, and each has an id of its own."""
+"""The gap of one market: at most one is open at a time, and each has a unique id."""
 
 from collections.abc import Callable
 from typing import Literal
@@ -10,7 +10,7 @@ from shards.protocol.histograms import FeedStats
 
 
 class GapTracker:
-    """Announces a hole when it opens, when more is known of it, and when it is filled."""
+    """Announces a gap when it opens, when it changes, and when it is filled."""
 
     __slots__ = ("_announce", "_newest_id", "_stats", "current", "market_id")
 
@@ -19,21 +19,21 @@ class GapTracker:
         self._announce = announce
         self._stats = stats
         self.current: Gap | None = None
-        """The open one."""
+        """The open gap, if any."""
         self._newest_id = 0
 
     def open(self, cause: Cause, first: int, ts: int, detail: str = "") -> None:
-        """Announce a hole from this height on; one that is open already takes it in."""
+        """Open a gap at this height; an open gap is extended instead."""
         if self.current is not None:
             return
         self._stats.gaps_opened += 1
-        # The instant is the gap's id: two of one instant must differ.
+        # The instant is the gap's id, so two gaps must not share one.
         ts = self._newest_id = max(ts, self._newest_id + 1)
         self.current = Gap(self.market_id, ts, "open", cause, first, 0, ts, detail)
         self._announce(self.current)
 
     def adopt(self, gap: Gap | None, first: int, ts: int) -> None:
-        """Go on with the gap that a process left open that died; it is one if there was none."""
+        """Continue the gap that a dead process left open, or open one."""
         if gap is None:
             self.open("crash", first, ts)
         else:
@@ -41,21 +41,21 @@ class GapTracker:
             self._newest_id = max(self._newest_id, gap.gap_id)
 
     def widen(self, first: int, ts: int, detail: str) -> None:
-        """Announce again that it is open, if it begins at an earlier height than was known."""
+        """Announce the open gap again if it begins at a lower height than was known."""
         gap = self.current
         if gap is not None and first < gap.first:
             self.current = msgspec.structs.replace(gap, first=first)
             self._tell(gap, "open", first, 0, ts, detail)
 
     def close(self, last: int, ts: int, detail: str = "") -> None:
-        """Announce that all of it is filled, through this height."""
+        """Announce that the gap is filled completely, through this height."""
         gap, self.current = self.current, None
         if gap is not None:
             self._stats.gaps_closed += 1
             self._tell(gap, "closed", gap.first, last, ts, detail)
 
     def leave_open(self, first: int, last: int, ts: int, detail: str) -> None:
-        """Announce what of it nobody can fill, and leave it at that."""
+        """Announce which part of the gap cannot be filled; it stays open."""
         gap, self.current = self.current, None
         if gap is not None:
             self._tell(gap, "open", first, last, ts, detail)

@@ -6,9 +6,9 @@ The pipeline of a shard: payloads in, records and requests out. No I/O, no clock
     receive(payload, ts_recv, subscription)
         ─► decoder ─► track ─► feed ─► book ─► records   (take_records)
                         │       └────────────► requests  (take_requests)
-                        └ what shows that nothing is missing (liveness.py)
+                             └ proof that nothing is missing (liveness.py)
 
-    join(snapshot) answers a request for a book; what else is asked for, its liveness answers
+    join(snapshot) answers a snapshot request; the liveness answers all other requests
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -37,8 +37,8 @@ from shards.protocol.trade_ids import TradeIdentity
 
 Decoder: TypeAlias = Callable[[bytes | memoryview, int], tuple[int, object]]
 """
-Decodes a payload that came for a subscription (0: the payload names its own): the subscription
-that it is for, and a Block, an answer, or what the liveness of this source understands.
+Decodes a payload received for a subscription (0: the payload names its own). Returns the
+subscription, and a Block, an answer, or a message that this source's liveness understands.
 """
 AnyLiveness = TypeVar("AnyLiveness", bound=Liveness, covariant=True)
 
@@ -58,14 +58,14 @@ class Pipeline(Generic[AnyLiveness]):
         channels: Collection[str] = DEFAULT_CHANNELS,
         ledgers: Mapping[str, MarketLedger] | None = None,
     ) -> None:
-        """``source`` is what events of live payloads name; see `add` for the ledgers."""
+        """``source`` is the source name in events from live payloads; for the ledgers see `add`."""
         self.liveness = liveness
         self._head = liveness.head
         self._decode = decoder
         self._source: Source = source
         self._channels = frozenset(channels)
         self.markets: dict[str, Market] = {}
-        """By market id; it changes while running, so do not keep a copy."""
+        """By market id; changes while running, so do not keep a copy."""
         self.feeds: dict[str, Feed] = {}
         self._builder = RecordBuilder(
             trade_identity=trade_identity, limits=limits or Limits(), channels=channels
@@ -77,18 +77,18 @@ class Pipeline(Generic[AnyLiveness]):
         self._heard_by: dict[tuple[str, int], int] = {}
         """The subscription of each market that has one, by part (`Liveness.parts`)."""
         self.suspect = 0
-        """Height of a block that cannot be of the chain that we know; 0 while none came."""
+        """Height of a block that cannot belong to our chain; 0: none was received."""
         self.generation = 0
-        """How many chains there were before this one; answers of another one are worth nothing."""
+        """Number of chain replacements so far; answers from an earlier generation are ignored."""
         self.payloads = 0
         self.ignored = 0
-        """Messages that were of no use: of subscriptions that are no longer ours, mostly."""
+        """Messages without use, mostly of subscriptions that have ended."""
         self.add(markets, ledgers or {})
 
     # ---- which markets --------------------------------------------------------------
 
     def add(self, markets: Sequence[Market], ledgers: Mapping[str, MarketLedger]) -> None:
-        """Make feeds for more markets; those with a ledger are to be resumed by the caller."""
+        """Create feeds for more markets; the caller must resume those that have a ledger."""
         self.liveness.expect(len(self.feeds) + len(markets))
         for market in markets:
             self.markets[market.market_id] = market
@@ -105,7 +105,7 @@ class Pipeline(Generic[AnyLiveness]):
             feed.track = self.liveness.track(feed, market)
 
     def remove(self, market_ids: Iterable[str]) -> None:
-        """Let markets go; what still comes of their subscriptions is ignored."""
+        """Remove markets; late messages of their subscriptions are ignored."""
         gone = []
         for market_id in market_ids:
             feed = self.feeds.pop(market_id)
@@ -118,7 +118,7 @@ class Pipeline(Generic[AnyLiveness]):
             self._release(gone, part)
 
     def _release(self, feeds: Sequence[Feed], part: int) -> None:
-        """Take feeds out of the subscriptions that they are in."""
+        """Remove feeds from the subscriptions that they are in."""
         leaving: dict[int, set[Feed]] = {}
         for feed in feeds:
             subscription = self._heard_by.pop((feed.market_id, part), None)
@@ -133,7 +133,7 @@ class Pipeline(Generic[AnyLiveness]):
                 self._forget(subscription)
 
     def _forget(self, subscription: int) -> list[Feed]:
-        """Hear a subscription no more; say whose it was."""
+        """Stop routing a subscription; return its feeds."""
         self._alone.pop(subscription, None)
         feeds = self._subscriptions.pop(subscription, [])
         for feed in feeds:
@@ -144,7 +144,7 @@ class Pipeline(Generic[AnyLiveness]):
     # ---- what came from the source --------------------------------------------------
 
     def subscribed(self, subscription: int, market_ids: Iterable[str], ts: int) -> None:
-        """From now on messages of this number belong to these markets, and of no other."""
+        """From now on, messages with this number belong to exactly these markets."""
         part = subscription % self.liveness.parts
         feeds = [self.feeds[market_id] for market_id in market_ids]
         self._release(feeds, part)
@@ -156,18 +156,18 @@ class Pipeline(Generic[AnyLiveness]):
             self._alone[subscription] = feeds[0].track.receive
 
     def confirmed(self, subscription: int, ts: int = 0) -> None:
-        """The source accepted a subscription (at ``ts``), and its payloads do not say so."""
+        """The source accepted a subscription (at ``ts``) without a payload that says so."""
         for feed in self._subscriptions.get(subscription, ()):
             feed.track.confirmed(subscription, ts)
 
     def receive(self, payload: bytes | memoryview, ts_recv: int, subscription: int = 0) -> None:
         """
-        Decode one payload and move the feeds it concerns.
+        Decode one payload and update the feeds it concerns.
 
-        ``subscription`` counts where the payload itself names none.
+        ``subscription`` is used if the payload itself names none.
 
         Raises:
-            DecodeError: If it cannot be decoded: the connection cannot be trusted any more.
+            DecodeError: If it cannot be decoded; the connection cannot be trusted any more.
 
         """
         self.payloads += 1
@@ -192,11 +192,11 @@ class Pipeline(Generic[AnyLiveness]):
             self.suspect = block.height
 
     def _receive_other(self, subscription: int, message: object, ts_recv: int) -> None:
-        """Take what is no block of one market alone."""
+        """Take anything other than a block of a single market."""
         feeds = self._subscriptions.get(subscription)
         if feeds is None:
             if subscription < 0 and type(message) is Rejected:
-                # The node lost our id: nobody can say which request this answers.
+                # The node lost our id, so the answer cannot be matched to a request.
                 raise DecodeError("", f"the node answered without an id: {message.reason}")
             self.ignored += 1
         elif type(message) is Block:
@@ -217,17 +217,17 @@ class Pipeline(Generic[AnyLiveness]):
             feed.track.receive(slices.get(feed.market_id, empty), ts_recv)
 
     def lost(self, subscription: int, cause: Cause, ts: int, reason: str) -> None:
-        """One subscription has ended; its markets are subscribed anew."""
+        """One subscription has ended; its markets are subscribed again."""
         for feed in self._forget(subscription):
             feed.track.lose(cause, ts, reason)
             self._builder.want_subscription(feed.market_id)
 
     def lose(self, market_id: str, cause: Cause, ts: int, reason: str) -> None:
-        """One market's subscription is of no use any more; the caller makes another."""
+        """One market's subscription is useless; the caller makes a new one."""
         self.feeds[market_id].track.lose(cause, ts, reason)
 
     def disconnected(self, cause: Cause, ts: int, reason: str = "") -> None:
-        """The connection is gone, and with it every subscription."""
+        """The connection is lost, and with it every subscription."""
         for subscription in list(self._subscriptions):
             self._forget(subscription)
         for feed in self.feeds.values():
@@ -239,7 +239,7 @@ class Pipeline(Generic[AnyLiveness]):
         gaps: Mapping[str, Gap | None] | None = None,
         market_ids: Iterable[str] | None = None,
     ) -> None:
-        """Take up markets that another process left behind, and their gaps; all unless named."""
+        """Resume markets that another process left, with their gaps; all markets by default."""
         left = gaps or {}
         for market_id in list(self.feeds) if market_ids is None else market_ids:
             feed = self.feeds[market_id]
@@ -249,9 +249,9 @@ class Pipeline(Generic[AnyLiveness]):
 
     def begin_anew(self, first: int, ts: int, detail: str) -> None:
         """
-        Another chain took the place of ours: forget everything, and begin with its blocks.
+        Another chain has replaced ours: discard everything and start with its blocks.
 
-        What each market misses of it, from block ``first`` on, is a gap until it is live.
+        For each market, the blocks from ``first`` on are a gap until it is live.
         """
         markets = list(self.markets.values())
         self.remove([market.market_id for market in markets])
@@ -269,26 +269,26 @@ class Pipeline(Generic[AnyLiveness]):
     # ---- answers, and what is published besides ---------------------------------------
 
     def join(self, snapshot: Snapshot, ts_recv: int) -> bool:
-        """Give a feed its snapshot; False if it is too old and another is needed."""
+        """Give a feed its snapshot; return False if it is too old and another is needed."""
         feed = self.feeds.get(snapshot.market_id)
         return feed is None or feed.join(snapshot, ts_recv)
 
     def wants_snapshot(self, market_id: str) -> bool:
-        """Say whether a snapshot of this market is still needed."""
+        """Return whether a snapshot of this market is still needed."""
         feed = self.feeds.get(market_id)
         return feed is not None and not feed.sync.in_sync
 
     def snapshot_from(self, market_id: str) -> int:
-        """Return the lowest height at which a book would still join the stream."""
+        """Return the lowest height at which a snapshot would still join the stream."""
         feed = self.feeds.get(market_id)
         return feed.sync.observed_from - 1 if feed is not None else 0
 
     def publish(self, market_id: str, event: OtherEvent) -> None:
-        """Make a frame of what a query said: it tells no latency. Unknown markets have left."""
+        """Make a frame from a query's answer (it has no latency); removed markets are ignored."""
         self._builder.other(market_id, event, late=True)
 
     def keyframes(self, ts: int) -> None:
-        """Give the aggregator every book and every state again: it is a new one."""
+        """Send every book and every conflated topic again, for a new aggregator."""
         for feed in self.feeds.values():
             feed.keyframe(ts)
         self._builder.states()
@@ -301,7 +301,7 @@ class Pipeline(Generic[AnyLiveness]):
         return bool(self._builder.requests)
 
     def take_records(self) -> list[Record]:
-        """Return the frames made since the last call, and forget them."""
+        """Return the records made since the last call, and forget them."""
         builder = self._builder
         records, builder.records = builder.records, []
         return records
@@ -313,12 +313,12 @@ class Pipeline(Generic[AnyLiveness]):
         return requests
 
     def flush(self) -> None:
-        """Publish what is held back: the end has come."""
+        """Publish what is being held back: the process is ending."""
         for feed in self.feeds.values():
             feed.track.flush()
 
     def dropped(self, records: Iterable[Record], ts: int) -> int:
-        """Frames never left the process: have their facts again. Return how many they were."""
+        """These frames never left the process: restore their facts. Return their number."""
         count, of_market = self._builder.dropped(records)
         for market_id, dropped in of_market.items():
             self.feeds[market_id].track.rewind(dropped.height, dropped.records, ts)
@@ -328,15 +328,15 @@ class Pipeline(Generic[AnyLiveness]):
 
     @property
     def head(self) -> int:
-        """Highest block that anything named."""
+        """The highest block named by anything."""
         return self._head.height
 
     @property
     def head_ts_event(self) -> int:
-        """The time of the head; 0 where it was not told."""
+        """The head's block time; 0 if unknown."""
         return self._head.ts_event
 
     @property
     def block_time_s(self) -> float:
-        """Observed pace of the blocks; 0 where it is not known."""
+        """Observed time between blocks; 0 if unknown."""
         return self._head.block_time_s

@@ -1,7 +1,7 @@
 """
-What leaves a pipeline: events become records, and what is to be fetched becomes requests.
+The pipeline's output: events become records, and missing data becomes requests.
 
-The feeds append, the worker takes both lists whenever a payload or an answer was dealt with.
+The feeds append; the worker takes both lists after each payload or answer.
 """
 
 from collections.abc import Collection, Iterable
@@ -30,18 +30,18 @@ from shards.protocol.text import symbol_of
 from shards.protocol.trade_ids import TradeIdentity
 
 _BOOK_ALONE: Final = 1 << 62
-"""Above every height: no block need be had again (`Track.rewind`)."""
+"""Above every height: no block needs to be replayed (`Track.rewind`)."""
 
 
 class NeedSnapshot(msgspec.Struct, frozen=True):
-    """Fetch a market's book; at ``height`` exactly, where it is not 0."""
+    """Fetch a market's book; at exactly ``height`` if it is not 0."""
 
     market_id: str
     height: int
 
 
 class NeedReplay(msgspec.Struct, frozen=True):
-    """Blocks are missing: ask `Blocks.due_replays` which."""
+    """Blocks are missing; `Blocks.due_replays` returns their heights."""
 
 
 class NeedSubscription(msgspec.Struct, frozen=True):
@@ -54,15 +54,15 @@ Request: TypeAlias = NeedSnapshot | NeedReplay | NeedSubscription
 
 
 class Dropped(msgspec.Struct, frozen=True):
-    """What of one market never left the process."""
+    """Which data of one market never left the process."""
 
     height: int
-    """The lowest of its records; above every height where it is the book alone."""
+    """The lowest height among its records; above every height if only the book is affected."""
     records: list[Record]
 
 
 class _Lane(msgspec.Struct, gc=False):
-    """What the frames of one market need that does not change from frame to frame."""
+    """The constant parts of one market's frames."""
 
     symbol: str
     book: str
@@ -71,7 +71,7 @@ class _Lane(msgspec.Struct, gc=False):
     first: int
     """Initial delta count, staggered per market, so that keyframes do not all land in one block."""
     deltas: int
-    """Since the last keyframe."""
+    """Deltas since the last keyframe."""
 
 
 class RecordBuilder:
@@ -94,10 +94,10 @@ class RecordBuilder:
         self._with_book = "book" in channels
         self._with_trades = "trades" in channels
         self._states: dict[str, Record] = {}
-        """The newest frame of each topic that is a state, for a new aggregator."""
+        """The newest frame of each conflated topic, for a new aggregator."""
 
     def add(self, market: Market) -> None:
-        """Be ready for the events of one more market."""
+        """Prepare for the events of one more market."""
         first = crc32(market.symbol.encode()) % self._keyframe_every
         self._lanes[market.market_id] = _Lane(
             market.symbol,
@@ -109,13 +109,13 @@ class RecordBuilder:
         )
 
     def remove(self, market_id: str) -> None:
-        """Nothing more will come of a market; what it has said already still goes out."""
+        """Stop producing records for a market; those already made are still sent."""
         lane = self._lanes.pop(market_id)
         ours = tuple(
             name
             for name in self._states
             if name.endswith(f".{lane.symbol}.")
-            # Prices have symbols of their own, and come with the chain's feed.
+            # Oracle prices have their own symbols and come with the chain's feed.
             or (market_id == "chain" and name.startswith("oracle."))
         )
         for name in ours:
@@ -125,12 +125,12 @@ class RecordBuilder:
 
     def book(self, event: Book, late: bool = False) -> bool:
         """
-        Make a book frame; True if a keyframe of the whole book is due after it.
+        Make a book frame; return True if a keyframe of the whole book is due after it.
 
-        What is late waited here for a snapshot or for lost blocks.
+        ``late`` marks an event that waited here for a snapshot or for lost blocks.
         """
         if not self._with_book:
-            # It is kept for something else.
+            # The book is kept only for another channel.
             return False
         lane = self._lanes[event.market_id]
         flags = LATE if late else 0
@@ -155,7 +155,7 @@ class RecordBuilder:
         return lane.deltas >= self._keyframe_every
 
     def keyframe(self, event: Book, *, deltas: int | None = None) -> None:
-        """Make a frame of a whole book, for the aggregator's late joiners, and count from there."""
+        """Make a keyframe of the whole book for late joiners, and restart the delta count."""
         if not self._with_book:
             return
         lane = self._lanes[event.market_id]
@@ -177,7 +177,7 @@ class RecordBuilder:
     def trades(self, event: Trades, late: bool = False) -> None:
         """Make the trades frame of one block."""
         if not self._with_trades:
-            # A replayed block has them all the same.
+            # A replayed block contains them even if they are not collected.
             return
         by_id = self._by_id
         flags = (BY_ID if by_id else 0) | (LATE if late else 0)
@@ -203,12 +203,12 @@ class RecordBuilder:
         )
 
     def other(self, market_id: str, event: OtherEvent, late: bool = False) -> None:
-        """Make a frame of any other channel, by its row (channels.py), if it is collected."""
+        """Make a frame of an optional channel from its row (channels.py), if it is collected."""
         channel = BY_EVENT[type(event)]
         lane = self._lanes.get(market_id)
         if channel.name not in self._channels or lane is None:
             return
-        # An oracle's prices have a symbol of their own.
+        # Oracle prices have their own symbols.
         symbol = symbol_of(event.symbol) if type(event) is Oracle else lane.symbol
         name = topic(channel.name, symbol)
         record = Record(
@@ -227,13 +227,13 @@ class RecordBuilder:
             self._states[name] = record
 
     def states(self) -> None:
-        """Make a keyframe of every state, for a new aggregator's late joiners."""
+        """Make a keyframe of every conflated topic, for a new aggregator's late joiners."""
         for record in self._states.values():
             flags = SNAPSHOT | KEYFRAME | LATE
             self.records.append(msgspec.structs.replace(record, flags=flags))
 
     def forget(self) -> None:
-        """Nothing that was made or asked for counts any more: the chain is another one."""
+        """Discard all records and requests: the chain was replaced."""
         self.records.clear()
         self.requests.clear()
         self._states.clear()
@@ -243,26 +243,26 @@ class RecordBuilder:
     # ---- wants ------------------------------------------------------------------------
 
     def want_snapshot(self, market_id: str, height: int) -> None:
-        """Note that a book is to be fetched."""
+        """Request a snapshot of a market's book."""
         self.requests.append(NeedSnapshot(market_id, height))
 
     def want_replay(self) -> None:
-        """Note that blocks are to be replayed."""
+        """Request the replay of missing blocks."""
         if not self.requests or self.requests[-1] != NeedReplay():
             self.requests.append(NeedReplay())
 
     def want_subscription(self, market_id: str) -> None:
-        """Note that a market's subscription is dead."""
+        """Request a new subscription for a market."""
         self.requests.append(NeedSubscription(market_id))
 
     # ---- what came back -------------------------------------------------------------
 
     def dropped(self, records: Iterable[Record]) -> tuple[int, dict[str, Dropped]]:
         """
-        Take back frames that never left the process.
+        Take back records that never left the process.
 
-        How many they were (gaps and keyframes apart), and what of it by market id. Gaps that
-        nobody has heard of are announced again.
+        Return their number (without gaps and keyframes), and what was dropped per market id. Gaps
+        that were never announced outside are announced again.
         """
         first: dict[str, int] = {}
         lost: dict[str, list[Record]] = {}
@@ -277,7 +277,7 @@ class RecordBuilder:
             count += 1
             channel = BY_KIND[record.kind]
             if not channel.is_replayed:
-                # No block has it: it is sent again as it stands.
+                # It belongs to no block: send it again unchanged.
                 states[record.topic] = self._states[record.topic]
                 continue
             symbol = "chain." if channel.is_chain_wide else record.topic.partition(".")[2]
@@ -297,8 +297,8 @@ class RecordBuilder:
 
 
 def _opened_and_closed(told: list[Record]) -> bool:
-    """Say whether a gap's whole life is among the dropped frames: then nobody need hear of it."""
+    """Return whether a gap's opening and closing are both among the dropped frames."""
     first, last = decode_gap(told[0].event), decode_gap(told[-1].event)
-    # An opening may be told again; the first telling is the one whose instant is the id.
+    # A gap may be opened repeatedly; in the first opening ``ts`` equals the gap's id.
     opened = first.state == "open" and first.ts == first.gap_id
     return opened and last.state == "closed"

@@ -1,5 +1,5 @@
 """
-Make a shard's report of itself (protocol/control.py). Pure: what is not the pipeline's comes in.
+Build a shard's report (protocol/control.py). Pure: everything beside the pipeline is passed in.
 """
 
 from collections.abc import Sequence

@@ -1,5 +1,5 @@
 """
-Where a feed stands, and what moves it: the whole table, as data.
+The states of a feed and their transitions: the whole table, as data.
 
 ::
 
@@ -13,8 +13,8 @@ Where a feed stands, and what moves it: the whole table, as data.
     LOST            .         stale     stale     .         .
     REFUSED         failed    failed    failed    failed    failed
 
-A dot leaves the state as it is. ``live`` is what coverage counts; a quiet market is live.
-``inactive`` is no state of a feed: the chain does not list the market as active.
+A dot leaves the state unchanged. Coverage counts ``live``; a quiet market is live.
+``inactive`` is not a state of a feed: the chain does not list the market as active.
 """
 
 import enum
@@ -22,35 +22,35 @@ from typing import Final
 
 
 class State(enum.Enum):
-    """Where a feed stands; the values are what reports and the status show."""
+    """The state of a feed; the values appear in reports and in the status."""
 
     PENDING = "pending"
-    """Nothing is subscribed yet."""
+    """Not subscribed yet."""
     SYNCING = "syncing"
-    """The source serves it; something is owed: lost blocks, the book, a comparison."""
+    """The source serves it, but something is outstanding: lost blocks, the book, a comparison."""
     LIVE = "live"
     STALE = "stale"
-    """It was served, and is not, or nobody can say."""
+    """It was served; now it is not, or that cannot be verified."""
     FAILED = "failed"
     """The source refused the subscription."""
     INACTIVE = "inactive"
 
 
 class Stimulus(enum.Enum):
-    """What happens to a feed."""
+    """What can happen to a feed."""
 
     ACCEPTED = enum.auto()
     """The source accepted the first subscription."""
     ACCEPTED_AGAIN = enum.auto()
-    """It accepted a later one: only the next block shows what was missed meanwhile."""
+    """It accepted a later one: only the next block shows what was missed in between."""
     SHOWN = enum.auto()
-    """The source showed that it serves the market."""
+    """The source proved that it serves the market."""
     SETTLED = enum.auto()
-    """Nothing is owed any more."""
+    """Nothing is outstanding any more."""
     OWED = enum.auto()
-    """Something was lost that will be had again."""
+    """Something was lost and will be replayed."""
     LOST = enum.auto()
-    """The subscription is cut or mute, or nobody can say that it is not."""
+    """The subscription is cut or silent, or its health cannot be verified."""
     REFUSED = enum.auto()
     """The source refused or ended the subscription."""
 

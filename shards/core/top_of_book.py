@@ -1,8 +1,8 @@
 """
-The best bid and ask of a book, followed through its changes without a look at all of it.
+The best bid and ask of a book, updated from its changes without scanning all levels.
 
-Only where the best level itself goes away, or prices of unlike lengths meet, is its side
-searched; so a block that changes depth costs one comparison a level, in C.
+A side is searched only if its best level is removed or prices of different lengths meet; a block
+that changes only depth costs one C comparison per level.
 """
 
 from typing import TypeAlias
@@ -11,13 +11,13 @@ from shards.protocol.events import ZERO, Level
 from shards.protocol.order_book import OrderBook
 
 Best: TypeAlias = tuple[str, str, str, str]
-"""``(bid price, bid quantity, ask price, ask quantity)``; empty texts for an empty side."""
+"""``(bid price, bid quantity, ask price, ask quantity)``; an empty side has empty texts."""
 
 _NONE: Level = ("", "")
 
 
 class Top:
-    """Where the top of one book stands."""
+    """The current top of one book."""
 
     __slots__ = ("best",)
 
@@ -25,11 +25,11 @@ class Top:
         self.best: Best = (*_NONE, *_NONE)
 
     def load(self, book: OrderBook) -> None:
-        """Look at a whole book: it was fetched, or changed unseen."""
+        """Recompute from the whole book: it was fetched, or changed without `follow`."""
         self.best = (*_highest(book.bids), *_lowest(book.asks))
 
     def follow(self, book: OrderBook, bids: list[Level], asks: list[Level]) -> bool:
-        """Take what has just been applied to the book; say whether the best changed."""
+        """Take a delta just applied to the book; return whether the top changed."""
         before = self.best
         bid, bid_quantity, ask, ask_quantity = before
         if bids:
@@ -42,7 +42,7 @@ class Top:
 
 def _bid_after(book: OrderBook, price: str, quantity: str, changed: dict[str, str]) -> Level:
     found = max(changed)
-    # Texts of one length order as the numbers do (events.py), and nearly always they are.
+    # Texts of equal length sort like their numbers (events.py), and lengths rarely differ.
     if len(found) == len(price) == max(map(len, changed)):
         if found < price:
             return price, quantity
@@ -62,15 +62,15 @@ def _ask_after(book: OrderBook, price: str, quantity: str, changed: dict[str, st
 
 
 def _highest(side: dict[str, str]) -> Level:
-    """Return the level with the highest price; empty texts where there is none."""
-    # Two passes in C are three times as fast as one with a key function.
+    """Return the level with the highest price; empty texts if there is none."""
+    # Two C passes are three times as fast as one with a key function.
     size = max(map(len, side), default=0)
     price = max((price for price in side if len(price) == size), default="")
     return (price, side[price]) if price else _NONE
 
 
 def _lowest(side: dict[str, str]) -> Level:
-    """Return the level with the lowest price; empty texts where there is none."""
+    """Return the level with the lowest price; empty texts if there is none."""
     size = min(map(len, side), default=0)
     price = min((price for price in side if len(price) == size), default="")
     return (price, side[price]) if price else _NONE

@@ -1,4 +1,4 @@
-"""What one feed has heard from its source, and what it is owed (liveness.py)."""
+"""What one feed has received from its source, and what is outstanding (liveness.py)."""
 
 from collections.abc import Sequence
 
@@ -7,66 +7,66 @@ from shards.protocol.frames import Record
 
 
 class Track:
-    """What one feed has heard, and what it is owed; instants are ns and come in as arguments."""
+    """Progress of one feed. All instants are ns and are passed as arguments."""
 
     is_confirmed = False
     """Whether the source is known to serve the market."""
     has_heights = True
-    """Whether the source names the block of a change of the book."""
+    """Whether the source gives the height of a book change."""
     held = 0
-    """Blocks that wait until earlier ones are replayed."""
+    """Blocks held until earlier ones are replayed."""
 
     @property
     def is_settled(self) -> bool:
-        """Whether nothing but perhaps the book is owed."""
+        """Whether nothing is outstanding, except possibly the book."""
         raise NotImplementedError
 
     def subscribed(self, subscription: int, ts: int) -> None:
-        """A subscription is being asked for."""
+        """A subscription is being requested."""
 
     def confirmed(self, subscription: int, ts: int) -> None:
-        """It was accepted."""
+        """The subscription was accepted."""
 
     def unsubscribed(self, subscription: int) -> None:
-        """It is not heard any more."""
+        """The subscription ended."""
 
     def refused(self) -> None:
-        """The source refused it, or ended it."""
+        """The source refused or ended the subscription."""
 
     def receive(self, block: Block, ts_recv: int) -> None:
         """Take a block of this market."""
         raise NotImplementedError
 
     def resume(self, ts: int, gap: Gap | None) -> None:
-        """Take up a market whose ledger another process left, and its gap."""
+        """Resume a market whose ledger another process left, with its gap."""
         raise NotImplementedError
 
     def lose(self, cause: Cause, ts: int, reason: str = "") -> None:
-        """The source tells no more of it, or not everything; what is missed is owed."""
+        """The source stopped sending, or sends incompletely; what is missed is outstanding."""
         raise NotImplementedError
 
     def rewind(self, height: int, records: Sequence[Record], ts: int) -> None:
-        """Frames never left the process, these, from ``height`` on: have their facts again."""
+        """These frames, from ``height`` on, never left the process: restore their facts."""
         raise NotImplementedError
 
     def moved(self) -> None:
         """The feed's state has changed."""
 
     def lost_book(self) -> None:
-        """The book is out of step."""
+        """The book is out of sync."""
 
     def may_join(self, snapshot: Snapshot, ts: int) -> bool:
-        """Say whether a fetched book can be the newer one at all."""
+        """Return whether a fetched snapshot can possibly join."""
         return True
 
     def not_joined(self, snapshot: Snapshot) -> None:
-        """A fetched book was too old."""
+        """A fetched snapshot was too old."""
 
     def joined(self, before: int, snapshot: Snapshot, ts: int) -> None:
-        """A fetched book has joined; ``before`` is the sequence that ours had."""
+        """A fetched snapshot has joined; ``before`` is the sequence that our book had."""
 
     def went_live(self, ts: int) -> None:
-        """Nothing is owed any more: close the gap."""
+        """Nothing is outstanding any more: close the gap."""
 
     def flush(self) -> None:
-        """Publish what is held back."""
+        """Publish what is being held back."""

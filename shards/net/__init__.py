@@ -1,1 +1,1 @@
-"""The way out to other hosts: endpoints and their breakers, WebSockets, RPC, TLS, rate limits."""
+"""Connections to other hosts: endpoints, circuit breakers, WebSockets, RPC, TLS, rate limits."""

@@ -1,9 +1,9 @@
 """
-How one process reaches a network's servers: the one place for TLS, cookies and turns.
+How one process reaches a network's servers: the one place for TLS, cookies and rate limits.
 
-Everything that asks a server goes through an `Access`: gRPC channels are opened here,
-WebSockets get their TLS context and headers here, and nobody asks a host before its turn
-(token_bucket.py), nor at all while it refuses with HTTP 429.
+Every connection goes through an `Access`. It opens gRPC channels and supplies TLS contexts and
+headers for WebSockets. No request is sent before its turn (token_bucket.py), and none while the
+host refuses requests with HTTP 429.
 """
 
 import asyncio
@@ -34,33 +34,33 @@ Group = Literal["chain", "indexer"]
 Metadata = tuple[tuple[str, str], ...]
 
 MESSAGE_BYTES: Final = 64 << 20
-"""The largest message that is taken, unless told otherwise."""
+"""Largest message accepted by default."""
 _OPTIONS: Final = (
     ("grpc.initial_reconnect_backoff_ms", 200),
     ("grpc.max_reconnect_backoff_ms", 2_000),
 )
 _PUBLIC: Final = "injective.network"
-"""Its endpoints count all requests of an address together, whichever host they go to."""
+"""These endpoints limit an address's requests in total, over all their hosts."""
 _PUBLIC_PER_S: Final = {"chain": 20.0, "indexer": 50.0}
 _BUSY_S: Final = 0.001
 _BUSY_TURNS: Final = 50
-"""Tries after which a bucket's holder must be stopped; one request too many harms less."""
+"""Tries after which the bucket's holder must be a stopped process; then ask without a turn."""
 _TRIES: Final = 4
-"""Of a blocking query that the host refuses; whoever awaits one has a loop of his own."""
+"""Tries of a blocking query that the host refuses; async callers have their own retry loops."""
 _UNREACHABLE: Final = frozenset(
     {errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EHOSTDOWN, errno.ETIMEDOUT}
 )
 _TOO_LARGE: Final = "larger than max"
-"""In the words of grpc, for what it does not take."""
+"""Part of gRPC's text for a message above the size limit."""
 _TOO_MANY: Final = 429
 _refused_with: Final = re.compile(r"\bstatus: ?(\d{3})\b").findall
-"""Where gRPC names the HTTP status that it got in place of its own: a port, a count of bytes and
-a height have the same digits."""
+"""How gRPC names an HTTP status received instead of a gRPC one. A bare three-digit search would
+also match ports, byte counts and heights."""
 _REFUSALS: Final = ("too many requests", "rate limit")
 
 
 def target_of(endpoint: str, *, tls: bool) -> tuple[str, bool]:
-    """Split a gRPC endpoint: ``host:port`` as the network has it, or with its own http(s)://."""
+    """Split a gRPC endpoint into target and TLS: ``host:port``, or with its own http(s)://."""
     scheme, found, rest = endpoint.partition("://")
     return (rest.rstrip("/"), scheme == "https") if found else (endpoint, tls)
 
@@ -71,7 +71,7 @@ def host_of(endpoint: str) -> str:
 
 
 class Access:
-    """The ways into one network, as one process uses them."""
+    """Opens all connections of one process into one network."""
 
     def __init__(
         self,
@@ -81,14 +81,14 @@ class Access:
         message_bytes: int = MESSAGE_BYTES,
     ) -> None:
         """
-        Begin with no cookies, and the buckets of `folder`; without one they are our own.
+        Start without cookies. Token buckets are shared through `folder`; without it they are private.
 
         Raises:
             ConfigError: If a certificate cannot be read.
 
         """
         self.message_bytes = message_bytes
-        """Larger messages are refused unread, on every kind of connection."""
+        """Larger messages are refused unread, on every connection."""
         self._options = (*_OPTIONS, ("grpc.max_receive_message_length", message_bytes))
         self._network = network or Endpoints()
         self._folder = Path(folder) if folder else None
@@ -102,7 +102,7 @@ class Access:
     def open_channel(
         self, endpoint: str, *, options: Sequence[tuple[str, Any]] = ()
     ) -> grpc.aio.Channel:
-        """Open a channel for asyncio; whoever opens it closes it."""
+        """Open a channel for asyncio; the caller closes it."""
         target, secure = target_of(endpoint, tls=self._network.tls)
         direct = self._direct(endpoint)
         together = list((dict(self._options) | direct | dict(options)).items())
@@ -111,7 +111,7 @@ class Access:
         return grpc.aio.insecure_channel(target, together)
 
     def open_blocking(self, endpoint: str) -> grpc.Channel:
-        """Open a channel for a thread of its own."""
+        """Open a blocking channel, for use in a thread."""
         target, secure = target_of(endpoint, tls=self._network.tls)
         if secure:
             return grpc.secure_channel(target, self._credentials, self._blocking(endpoint))
@@ -121,11 +121,11 @@ class Access:
         return (*self._options, *self._direct(endpoint).items())
 
     def _direct(self, endpoint: str) -> dict[str, int]:
-        """Have gRPC look for no proxy where there is to be none (proxies.py)."""
+        """Options that keep gRPC from using a proxy where none should be used (proxies.py)."""
         return {} if proxy_of(host_of(endpoint)) else {"grpc.enable_http_proxy": 0}
 
     def ssl_context(self, url: str) -> ssl.SSLContext | None:
-        """Return what a WebSocket or an HTTP request to this URL needs, None where it is plain."""
+        """Return the TLS context for a WebSocket or HTTP request to this URL; None without TLS."""
         if not url.startswith(("wss://", "https://")):
             return None
         if self._ssl_context is None:
@@ -135,14 +135,14 @@ class Access:
     # ---- cookies --------------------------------------------------------------------
 
     def metadata(self, endpoint: str) -> Metadata:
-        """Return what to send with a call, or as headers of a handshake."""
+        """Return the metadata to send with a call, or the headers of a handshake."""
         cookie = ""
         if self._network.cookies:
             cookie = self._cookies[self._group(endpoint)].header(host_of(endpoint), time.time())
         return (("cookie", cookie),) if cookie else ()
 
     def answered(self, endpoint: str, metadata: Iterable[tuple[str, Any]]) -> None:
-        """A server answered, with these initial metadata or headers."""
+        """Note a server's answer, with its initial metadata or headers."""
         set_cookies = [str(value) for name, value in metadata if name.lower() == "set-cookie"]
         self._cookies[self._group(endpoint)].learn(host_of(endpoint), set_cookies, time.time())
 
@@ -154,7 +154,7 @@ class Access:
         refused: bool = False,
         retry_after_s: float = 0.0,
     ) -> SourceError:
-        """A call failed: take note, and return the error to raise."""
+        """Note a failed call, and return the error to raise."""
         self._cookies[self._group(endpoint)].failed(host_of(endpoint))
         refused = refused or is_refusal(error)
         proxy = proxy_of(host_of(endpoint))
@@ -182,12 +182,12 @@ class Access:
     # ---- turns ----------------------------------------------------------------------
 
     async def turn(self, endpoint: str) -> None:
-        """Wait until it is our turn to ask this endpoint's host."""
+        """Wait for a turn to send a request to this endpoint's host."""
         for wait_s in _waits(self._bucket(endpoint)):
             await asyncio.sleep(wait_s)
 
     def blocking_turn(self, endpoint: str) -> None:
-        """Wait for our turn in a thread."""
+        """Wait for a turn, blocking this thread."""
         for wait_s in _waits(self._bucket(endpoint)):
             time.sleep(wait_s)
 
@@ -199,14 +199,14 @@ class Access:
         return self._buckets[name]
 
     def _open_bucket(self, name: str, per_s: float) -> Bucket:
-        """Open a bucket that all our processes share; without room for a file, one of our own."""
+        """Open a bucket shared by all our processes; a private one if there is no room for a file."""
         if self._folder is None:
             return Bucket(None, per_s)
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
             return Bucket(self._folder / name, per_s)
         except OSError as error:
-            log.warning("requests are not counted together: %s", error)
+            log.warning("rate limits apply per process, not to all processes together: %s", error)
             return Bucket(None, per_s)
 
     def allowed_per_s(self, endpoint: str) -> float:
@@ -235,7 +235,7 @@ class Access:
         metadata: Metadata = (),
     ) -> tuple[Any, dict[str, str]]:
         """
-        Make one call of a gRPC stub, in its turn: ``(response, initial metadata)``.
+        Make one call of a gRPC stub, in turn: ``(response, initial metadata)``.
 
         Raises:
             SourceError: If it fails.
@@ -261,7 +261,7 @@ class Access:
         metadata: Metadata = (),
     ) -> tuple[Any, dict[str, str]]:
         """
-        Make one call of a stub on a blocking channel, in its turn: as `query` does.
+        Make one call of a stub on a blocking channel, in turn; like `query`.
 
         Raises:
             SourceError: If it fails.
@@ -273,7 +273,7 @@ class Access:
             except SourceError as error:
                 if not error.refused:
                     raise
-                # The next turn is after the pause that the host wants.
+                # The next turn comes after the pause that the host demanded.
         return self._blocking_call(endpoint, method, request, timeout_s, metadata)
 
     def _blocking_call(
@@ -290,19 +290,19 @@ class Access:
         return response, dict(heard)
 
     def close(self) -> None:
-        """Let go of the buckets."""
+        """Unmap the buckets."""
         for bucket in self._buckets.values():
             bucket.close()
         self._buckets.clear()
 
 
 def _counted(host: str) -> str:
-    """Return the name under which a host counts requests."""
+    """Return the name under which a host's requests are counted."""
     return _PUBLIC if host.endswith(f".{_PUBLIC}") else host
 
 
 def _waits(bucket: Bucket) -> Iterator[float]:
-    """Give what to sleep, again and again, until our turn has come."""
+    """Yield how long to sleep, repeatedly, until it is our turn."""
     busy = 0
     while busy < _BUSY_TURNS:
         wait_s = bucket.take(time.monotonic())
@@ -317,29 +317,29 @@ def _waits(bucket: Bucket) -> Iterator[float]:
 
 
 def status_of(error: Exception) -> str:
-    """Return the name of a gRPC error's status."""
+    """Return the name of a gRPC error's status code."""
     code = error.code() if isinstance(error, grpc.RpcError) else None
     return str(code.name) if code is not None else ""
 
 
 def is_unreachable(error: Exception) -> bool:
     """
-    Say whether a call failed because no server answered: refused by the system, no route, silence.
+    Return whether no server answered: connection refused, no route, or silence.
 
-    A server that closes what it accepted, or answers with an error, has answered.
+    A server that closes an accepted connection, or returns an error, has answered.
     """
     if isinstance(error, TimeoutError):
         return True
     if isinstance(error, grpc.RpcError):
         details = str(error.details())
         return any(os.strerror(number) in details for number in _UNREACHABLE)
-    # Of a host with several addresses the failures are told in one text, without a number.
+    # For a host with several addresses all failures are in one text, without a code.
     numbers = {int(found) for found in re.findall(r"\[Errno (\d+)\]", str(error))}
     return isinstance(error, OSError) and bool(numbers) and numbers <= _UNREACHABLE
 
 
 def is_refusal(error: Exception) -> bool:
-    """Say whether a call failed because the host is asked too often: HTTP 429, in gRPC's words."""
+    """Return whether the host refused because of too many requests: HTTP 429, in gRPC's words."""
     if not isinstance(error, grpc.RpcError):
         return False
     if status_of(error) not in ("UNAVAILABLE", "RESOURCE_EXHAUSTED"):

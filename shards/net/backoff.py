@@ -1,12 +1,12 @@
-"""Reconnect delays: exponential with full jitter, so that shards never come back in step."""
+"""Reconnect delays: exponential with full jitter, so that shards do not reconnect together."""
 
 import random
 
 
 class Backoff:
     """
-    The wait before each further attempt. Reset it on data, not on a connection: a server
-    that accepts and closes must not be hammered.
+    The delay before each attempt. Reset it on data, not on a connection: a server that accepts
+    connections and closes them must not be hammered.
     """
 
     __slots__ = ("_attempt", "_base_s", "_cap_s", "_random")
@@ -25,15 +25,15 @@ class Backoff:
         return self._attempt
 
     def next_s(self) -> float:
-        """Return how long to wait now: anything up to a doubling ceiling."""
+        """Return how long to wait now: random, up to a ceiling that doubles."""
         ceiling = min(self._cap_s, self._base_s * 2.0 ** min(self._attempt, 16))
         self._attempt += 1
         return self._random.uniform(0.0, ceiling)
 
     def brief_s(self, most_s: float) -> float:
-        """Return how long to wait where nobody is asked too often; counts as no attempt."""
+        """Return a short delay, for hosts that cannot be overloaded; does not count as an attempt."""
         return self._random.uniform(0.0, min(self._cap_s, most_s))
 
     def reset(self) -> None:
-        """Data came: start over."""
+        """Data was received: start over."""
         self._attempt = 0

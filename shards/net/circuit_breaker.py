@@ -1,5 +1,5 @@
 """
-A circuit breaker per endpoint, with one probe when it is half open.
+A circuit breaker per endpoint, which lets one probe through when half open.
 
 ::
 
@@ -8,9 +8,9 @@ A circuit breaker per endpoint, with one probe when it is half open.
       └────────── success ────────────┼────────────────────────────┤
                                       └── failure: twice as long ──┘
 
-It opens for two seconds first, so that a server that is merely restarted is not kept
-waiting for; each failed probe doubles that, up to ten. Where nobody answers at all, it opens for
-one and a half each time: such a probe costs no server anything, and soon shows that one is back.
+It first opens for two seconds, so that a server that merely restarts costs no more. Each failed
+probe doubles the delay, up to ten times. An unreachable host is retried every 1.5 s instead: such
+a probe costs no server anything, and soon finds one that is back.
 """
 
 from typing import Final, Literal
@@ -21,7 +21,7 @@ State = Literal["closed", "open", "half-open"]
 
 
 class Breaker:
-    """Decides whether an endpoint may be tried; time comes in as ``now`` (monotonic s)."""
+    """Decides whether an endpoint may be tried; ``now`` is monotonic seconds."""
 
     __slots__ = (
         "_answered",
@@ -41,22 +41,22 @@ class Breaker:
         self._open_s = open_s
         self._most_open_s = most_open_s
         self.failures = 0
-        """In a row."""
+        """Consecutive failures."""
         self._answered = 0
-        """Those of them for which there was a server."""
+        """Those failures for which a server answered."""
         self._open_until = 0.0
         self._probing = False
         self.reason = ""
-        """What the last failure was; empty after a success."""
+        """The last failure; empty after a success."""
 
     def state(self, now: float) -> State:
-        """Say where the breaker stands."""
+        """Return the breaker's state."""
         if self.failures < self._threshold:
             return "closed"
         return "open" if now < self._open_until else "half-open"
 
     def allows(self, now: float) -> bool:
-        """Say whether an attempt may start; half open, only one at a time may."""
+        """Return whether an attempt may start; only one at a time while half open."""
         state = self.state(now)
         if state == "half-open":
             if self._probing:
@@ -70,7 +70,7 @@ class Breaker:
         return max(0.0, self._open_until - now) if self.state(now) == "open" else 0.0
 
     def succeeded(self) -> None:
-        """Data came through the endpoint."""
+        """Data was received from the endpoint."""
         self.failures = self._answered = 0
         self._probing = False
         self.reason = ""

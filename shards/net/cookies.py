@@ -1,8 +1,8 @@
 """
-The balancer's cookie: it pins a client to one backend, so that heights never go backwards.
+Load balancers' cookies: they pin a client to one backend, so that heights never go backwards.
 
-Each host has its own; until it has given one, it is sent what another host of the network
-gave, because the balancer before both may be the same. Time comes in as an argument.
+Each host has its own cookie. Until it has set one, it is sent the cookie of another host of the
+network, because both may be behind the same balancer. Time is passed as an argument.
 """
 
 import email.utils
@@ -13,24 +13,24 @@ from typing import Final
 import msgspec
 
 _FAILURES: Final = 3
-"""In a row; then the backend that the cookie names may be the reason."""
+"""Consecutive failures after which the cookie's backend may be the cause."""
 
 
 class _Kept(msgspec.Struct, frozen=True):
-    """One cookie as it is sent back, and when it ends (unix seconds, 0: never)."""
+    """One cookie to send back, and its expiry (Unix seconds, 0: never)."""
 
     pair: str
     ends: float
 
 
 class Cookies:
-    """The cookies of one network's hosts, as one process has heard them."""
+    """The cookies of one network's hosts, as received by one process."""
 
     def __init__(self) -> None:
         self._kept: dict[str, dict[str, _Kept]] = {}
         self._failures: dict[str, int] = {}
         self._on_its_own: set[str] = set()
-        """Hosts that get no other's cookie any more."""
+        """Hosts that are no longer sent another host's cookie."""
 
     def header(self, host: str, now: float) -> str:
         """Return the ``cookie`` to send to a host; empty if there is none."""
@@ -42,17 +42,17 @@ class Cookies:
         )
 
     def learn(self, host: str, set_cookies: Iterable[str], now: float) -> None:
-        """An answer came, with these ``set-cookie``: keep them in the place of older ones."""
+        """Store the ``set-cookie`` headers of an answer, replacing older cookies."""
         self._failures.pop(host, None)
         for text in set_cookies:
             for name, morsel in _parse(text):
                 found = _Kept(f"{name}={morsel.coded_value}", _ends(morsel, now))
-                # Put last: who has none of its own gets the newest.
+                # Moved to the end: hosts without their own cookie are sent the newest.
                 self._kept[host] = self._kept.pop(host, {}) | {name: found}
                 self._on_its_own.discard(host)
 
     def failed(self, host: str) -> None:
-        """A call failed; after a few in a row the cookie is dropped, for another backend."""
+        """A call failed; after a few in a row drop the cookie, to reach another backend."""
         failures = self._failures[host] = self._failures.get(host, 0) + 1
         if failures >= _FAILURES:
             self._failures[host] = 0

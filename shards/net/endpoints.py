@@ -1,10 +1,10 @@
 """
 Which endpoint of a source to try next, and when: breakers, backoff, failover and return.
 
-Endpoints stand in order of preference. An attempt goes to the first of those that failed
-least and whose breaker allows it; when none does, we wait for the one that opens first. Backoff
-applies between attempts and is reset by data, not by a connection. It is short, and grows no
-longer, where nobody answered: only a server can be asked too often.
+Endpoints are in order of preference. An attempt goes to the first endpoint with the fewest
+failures whose breaker allows it; if none does, wait for the breaker that opens first. Backoff
+applies between attempts and is reset by data, not by a connection. For unreachable hosts it is
+short and constant: only a server can be overloaded.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ from shards.protocol.text import without_secrets
 
 
 class EndpointState(msgspec.Struct, frozen=True):
-    """What the status shows of one endpoint."""
+    """One endpoint, as shown in the status."""
 
     endpoint: str
     breaker: str
@@ -29,21 +29,21 @@ class EndpointState(msgspec.Struct, frozen=True):
 
 
 class EndpointPool:
-    """The endpoints of one source and what we know of each."""
+    """The endpoints of one source, and their condition."""
 
     def __init__(self, endpoints: Sequence[str], *, backoff: Backoff | None = None) -> None:
         if not endpoints:
             raise ValueError("a source needs at least one endpoint")
         self._breakers = {endpoint: Breaker() for endpoint in endpoints}
-        # No longer than a breaker is open: the wait for that counts too, and should be all.
+        # No longer than a breaker stays open, because waiting for the breaker counts as well.
         self._backoff = backoff or Backoff(cap_s=10.0)
         self._unreachable = False
-        """Whether the last failure was that nobody answered."""
+        """Whether the last failure was an unreachable host."""
         self.current = ""
         self.attempts = 0
 
     async def next(self) -> str:
-        """Wait for the moment of the next attempt and return where it goes."""
+        """Wait until the next attempt is due and return its endpoint."""
         if self._unreachable:
             await asyncio.sleep(self._backoff.brief_s(UNREACHABLE_S))
         elif self._backoff.attempt:
@@ -52,8 +52,8 @@ class EndpointPool:
             self._backoff.next_s()
         while True:
             now = time.monotonic()
-            # Who failed less often goes first, and among those the preferred one: an endpoint
-            # that is down is not tried four times while another would answer.
+            # Fewest failures first, then preference: an endpoint that is down is not tried
+            # four times while another would answer.
             for endpoint in sorted(self._breakers, key=lambda e: self._breakers[e].failures):
                 if self._breakers[endpoint].allows(now):
                     self.current = endpoint
@@ -63,7 +63,7 @@ class EndpointPool:
             await asyncio.sleep(max(wait_s, 0.05))
 
     def preferred(self) -> str | None:
-        """Return a better endpoint than the current one that may be probed now, if any."""
+        """Return a preferred endpoint that may be probed now, if any."""
         now = time.monotonic()
         for endpoint, breaker in self._breakers.items():
             if endpoint == self.current:
@@ -73,27 +73,27 @@ class EndpointPool:
         return None
 
     def succeeded(self) -> None:
-        """Data came through the current endpoint."""
+        """Data was received from the current endpoint."""
         if self.current:
             self._breakers[self.current].succeeded()
             self._backoff.reset()
 
     def failed(self, reason: str, *, unreachable: bool = False) -> None:
-        """The current endpoint failed; `unreachable` where no server answered at all."""
+        """The current endpoint failed; `unreachable` if no server answered at all."""
         self._unreachable = unreachable
         if self.current:
             self._breakers[self.current].failed(time.monotonic(), reason, unreachable=unreachable)
             self.current = ""
 
     def probed(self, endpoint: str, failure: str = "") -> None:
-        """A probe of another endpoint ended, well or with this failure."""
+        """A probe of another endpoint succeeded, or failed with this reason."""
         if failure:
             self._breakers[endpoint].failed(time.monotonic(), failure)
         else:
             self._breakers[endpoint].succeeded()
 
     def states(self) -> list[EndpointState]:
-        """Describe every endpoint for the status."""
+        """Describe every endpoint, for the status."""
         now = time.monotonic()
         return [
             EndpointState(endpoint, breaker.state(now), breaker.reason, endpoint == self.current)

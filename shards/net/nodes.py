@@ -1,8 +1,8 @@
 """
-The nodes' own word: which chain they have, where its head is, and which of them are fit.
+The RPC nodes: which chain each has, where the head is, and which nodes are fit to use.
 
-All endpoints that can be asked are asked at once: RPC, servers of queries, event providers. One
-that contradicts what is remembered of the chain (chain.py) is refused by name. The head is the
+All endpoints that can be asked are queried at once: RPC, query servers, event providers. One
+that contradicts our record of the chain (chain.py) is refused, and named in the log. The head is the
 highest block of all that are left, and one that is behind it is not fit to be asked for what is
 new; nor is one that is still catching up, or stands still (fitness.py). When a node that had our
 chain shows another one, and none shows ours any more, then the chain itself was replaced.
@@ -26,7 +26,7 @@ from shards.protocol.text import printable, without_secrets
 log = logging.getLogger(__name__)
 
 _WITHIN_S: Final = 5.0
-"""Our turn at a host that refuses may be half a minute away."""
+"""Longest wait for one look; a turn at a refusing host may be half a minute away."""
 _CANNOT_TELL: Final = frozenset({"UNIMPLEMENTED", "UNAUTHENTICATED", "PERMISSION_DENIED"})
 """gRPC statuses of an endpoint that serves other questions, but not this one."""
 
@@ -38,14 +38,14 @@ class Node:
         self.witness = witness
         self.endpoint = witness.endpoint
         self.view: NodeView | None = None
-        """What it showed last; None where it did not answer."""
+        """The node's last answer; None if it did not answer."""
         self.foreign = ""
-        """Why it has another chain than ours; empty where it has ours, for all we know."""
+        """Why its chain is not ours; empty as long as nothing contradicts it."""
         self.was_ours = False
         self.verdict = Verdict(None, "")
         self.progress = Progress()
         self.untold = ""
-        """Why it cannot be asked which chain it has; then it is taken at its word."""
+        """Why its chain cannot be verified; it is then trusted."""
         self.proven = -1
         """Generation of the chain that a block of it was held against; -1 for none."""
         self.asked_at = float("-inf")
@@ -71,13 +71,13 @@ class Nodes:
         self.nodes = [Node(witness) for witness in (*witnesses, *also)]
         self.chain = Chain()
         self.replacement: Chain | None = None
-        """The chain that has taken the place of ours, until the aggregator has begun with it."""
+        """The chain that replaced ours, until the aggregator switches to it."""
         self.begun = asyncio.Event()
-        """Set whenever it has."""
+        """Set whenever the aggregator has switched."""
         self.head = 0
-        """The highest block of all nodes that have our chain."""
+        """The highest block of all nodes with our chain."""
         self.head_time = 0
-        """Its time, ns since 1970; 0 where only those know it that tell no times."""
+        """Its time, ns since the epoch; 0 where only those know it that tell no times."""
         self._refused: dict[str, str] = {}
         """Endpoints of streams whose blocks are of another chain, and how that was seen."""
 
@@ -205,7 +205,7 @@ class Nodes:
         """Learn from the nodes that have our chain."""
         for node in self._ours():
             assert node.view is not None
-            # The first to answer, in order of preference, says which chain it is.
+            # The first to answer, in order of preference, defines the chain.
             if reason := self.chain.contradiction(node.view):
                 node.foreign = reason
                 continue
@@ -239,7 +239,7 @@ class Nodes:
                 return
 
     def knows(self, chain: Chain) -> None:
-        """Take what the aggregator remembers of the chain; another generation begins anew."""
+        """Take the aggregator's record of the chain; on another generation start over."""
         if chain.generation > self.chain.generation:
             self.chain, self.replacement = chain, None
             self._refused.clear()
@@ -252,13 +252,13 @@ class Nodes:
         elif chain.generation == self.chain.generation and chain.marks and not self.chain.marks:
             self.chain = chain
         for node in self.nodes:
-            # A successor cannot know which of them had it, only that this is our chain.
+            # We know that this is our chain, but not which of the nodes had it.
             node.was_ours = node.was_ours or bool(self.chain.marks)
 
     # ---- what others want to know ----------------------------------------------------
 
     async def block_time(self, height: int) -> int | None:
-        """Return when a block of our chain was made, in ns; None where no node can say."""
+        """Return the time of a block of our chain, in ns; None if no node can tell."""
         for node in self._ours():
             if not isinstance(node.witness, RpcWitness):
                 continue
@@ -270,7 +270,7 @@ class Nodes:
         return None
 
     def foreign(self) -> str:
-        """Say why the nodes that answer have another chain; empty if one of them has ours."""
+        """Return why the answering nodes' chain is not ours; empty if one has ours."""
         answered = [node for node in self.nodes if node.view is not None]
         if any(not node.foreign for node in answered):
             return ""
@@ -294,7 +294,7 @@ class Nodes:
             self._refused.pop(endpoint, None)
 
     def reports(self) -> list[NodeReport]:
-        """Describe every node for the status, and the streams that were refused."""
+        """Describe every node, and the refused streams, for the status."""
         found = [
             _report(node.endpoint, node.witness.role, node.view, node.verdict)
             for node in self.nodes
@@ -304,7 +304,7 @@ class Nodes:
         return found
 
     async def aclose(self) -> None:
-        """Drop the connections."""
+        """Close the connections."""
         for node in self.nodes:
             await node.witness.close()
 

@@ -1,8 +1,8 @@
 """
 Whether a proxy stands between us and a server: one rule for gRPC, WebSockets and RPC.
 
-It is gRPC's own: ``grpc_proxy``, ``https_proxy``, ``http_proxy``, the first that is set, unless
-``no_proxy`` names the host. What is on this machine is never asked through a proxy.
+The rule is gRPC's own: the first of ``grpc_proxy``, ``https_proxy``, ``http_proxy`` that is set,
+unless ``no_proxy`` names the host. Connections to this machine never use a proxy.
 """
 
 import ipaddress
@@ -14,14 +14,14 @@ _EXCEPT: Final = ("no_grpc_proxy", "no_proxy")
 
 
 class Proxy(NamedTuple):
-    """A proxy, and the variable that names it."""
+    """A proxy, and the environment variable that names it."""
 
     url: str
     variable: str
 
 
 def proxy_of(host: str) -> Proxy | None:
-    """Return the proxy through which a host is asked; None where it is asked directly."""
+    """Return the proxy for connections to a host; None for a direct connection."""
     if is_loopback(host) or _is_excepted(host):
         return None
     for variable in VARIABLES:
@@ -37,7 +37,7 @@ def _is_excepted(host: str) -> bool:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a host is this machine by its name or address."""
+    """Whether a host name or address means this machine."""
     if host == "localhost" or host.endswith(".localhost"):
         return True
     try:

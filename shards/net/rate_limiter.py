@@ -1,4 +1,4 @@
-"""A token bucket: no more than so many requests a second, with a small burst."""
+"""A rate limiter: at most so many requests per second, with a small burst."""
 
 import asyncio
 import time
@@ -13,7 +13,7 @@ class Pace:
         self._next = 0.0
 
     async def turn(self) -> None:
-        """Wait for this request's turn."""
+        """Wait until the next request may be sent."""
         now = time.monotonic()
         self._next = max(self._next, now - self._credit_s) + self._interval_s
         wait_s = self._next - now

@@ -1,8 +1,8 @@
 """
 CometBFT RPC over its WebSocket: the node's height, and the record of past blocks.
 
-One connection, made when it is first needed; requests in flight share it. The WebSocket
-serves the same calls as plain HTTP and needs no HTTP client in a shard.
+One connection, opened on first use and shared by concurrent requests. The WebSocket offers the
+same calls as plain HTTP, so a shard needs no HTTP client.
 """
 
 import asyncio
@@ -31,7 +31,7 @@ _id: Final = msgspec.json.Decoder(_Id)
 
 def websocket_url(rpc: str) -> str:
     """
-    Turn an RPC's URL into that of its WebSocket: ``https://host/x?apikey=K`` has it at
+    Return an RPC's WebSocket URL: ``https://host/x?apikey=K`` becomes
     ``wss://host/x/websocket?apikey=K``.
     """
     url = urlsplit(rpc)
@@ -56,13 +56,13 @@ class Rpc:
 
     async def call(self, method: str, *, within_s: float = 0.0, **params: Any) -> bytes:
         """
-        Make one call and return the whole JSON-RPC answer, errors included, undecoded.
+        Make one call and return the complete JSON-RPC answer undecoded, even if it is an error.
 
         Args:
-            within_s: How long to wait, where that is not this client's time-out.
+            within_s: Time limit; 0: this client's default.
 
         Raises:
-            SourceError: If no answer came.
+            SourceError: If no answer arrives.
 
         """
         await self._access.turn(self._url)
@@ -80,7 +80,7 @@ class Rpc:
                 finally:
                     self._waiting.pop(number, None)
         except TimeoutError:
-            # Half open, for all we know: the next call makes a new connection.
+            # The connection may be half open: the next call opens a new one.
             self.close()
             raise SourceError(
                 self.endpoint, f"{method}: no answer", status="DEADLINE_EXCEEDED"
@@ -105,7 +105,7 @@ class Rpc:
         if waiting is None or waiting.done():
             return
         if len(answer) > self._access.message_bytes:
-            # It was nearly here when its size was seen; whether it still arrives is chance.
+            # Its size is known only when it has nearly arrived; whether it arrives fully is chance.
             reason = f"answer is larger than limits.message_bytes ({self._access.message_bytes:,})"
             waiting.set_exception(SourceError(self.endpoint, reason, too_large=True))
         else:
@@ -120,7 +120,7 @@ class Rpc:
                 answer.set_exception(error)
 
     def close(self) -> None:
-        """Drop the connection."""
+        """Close the connection."""
         if self._transport is not None:
             self._transport.disconnect(graceful=False)
             self._transport = None
@@ -177,10 +177,10 @@ _status: Final = msgspec.json.Decoder(_StatusAnswer, strict=False)
 
 async def latest_height(rpc: Rpc) -> int:
     """
-    Ask for the node's newest block.
+    Return the node's newest block.
 
     Raises:
-        SourceError: If the node does not say.
+        SourceError: If the node does not answer with one.
 
     """
     return (await _status_of(rpc)).sync_info.latest_block_height
@@ -188,10 +188,10 @@ async def latest_height(rpc: Rpc) -> int:
 
 async def view_of(rpc: Rpc) -> NodeView:
     """
-    Ask which network a node belongs to, and for its newest and oldest block.
+    Return a node's network id, newest block and oldest block.
 
     Raises:
-        SourceError: If the node does not say.
+        SourceError: If the node does not answer with them.
 
     """
     status = await _status_of(rpc)
@@ -205,23 +205,23 @@ async def view_of(rpc: Rpc) -> NodeView:
 
 async def block_hash(rpc: Rpc, height: int) -> str:
     """
-    Ask for the hash of a block that is not the newest; empty where the node does not have it.
+    Return the hash of a block that is not the newest; empty if the node does not have it.
 
     Raises:
-        SourceError: If no answer came, or none that can be read.
+        SourceError: If no readable answer arrives.
 
     """
-    # The next block's header names it; a whole block, transactions and all, would be larger.
+    # The next block's header contains it; a complete block with transactions would be larger.
     header = await _header_of(rpc, height + 1)
     return header.last_block_id.hash if header is not None else ""
 
 
 async def block_time(rpc: Rpc, height: int) -> int:
     """
-    Ask for a block's time, in ns; 0 where the node does not have it.
+    Return a block's time in ns; 0 if the node does not have it.
 
     Raises:
-        SourceError: If no answer came, or none that can be read.
+        SourceError: If no readable answer arrives.
 
     """
     header = await _header_of(rpc, height)
@@ -238,7 +238,7 @@ async def _header_of(rpc: Rpc, height: int) -> _Header | None:
 
 
 def _ns(text: str) -> int:
-    """Read an instant as CometBFT prints it, to the nanosecond; 0 where there is none."""
+    """Parse a CometBFT timestamp to the nanosecond; 0 if there is none."""
     whole, _, fraction = text.rstrip("Z").partition(".")
     try:
         seconds = datetime.datetime.fromisoformat(whole + "+00:00").timestamp()

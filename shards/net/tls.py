@@ -1,4 +1,4 @@
-"""Which servers are trusted, and by what certificate they know us: TLS for gRPC and WebSockets."""
+"""TLS for gRPC and WebSockets: trusted certificates, and our client certificate."""
 
 import ssl
 from pathlib import Path
@@ -10,10 +10,10 @@ from shards.protocol.settings import Endpoints
 
 def ssl_context(network: Endpoints, place: str = "network") -> ssl.SSLContext:
     """
-    Make the context for WebSockets and HTTP; `place` is where the network is described.
+    Create the TLS context for WebSockets and HTTP; `place` is the setting's path in the config.
 
     Raises:
-        ConfigError: If a file cannot be read, or is not what it should be.
+        ConfigError: If a file cannot be read or has the wrong content.
 
     """
     context = _trusting(network.ca, place)
@@ -24,7 +24,7 @@ def ssl_context(network: Endpoints, place: str = "network") -> ssl.SSLContext:
             named = f"{network.certificate} with the key {network.key or 'in it'}"
             raise ConfigError(
                 f"{place}.certificate: {named} cannot be used: {_reason(error)}; "
-                "it must be a PEM file of a certificate, key one of its private key"
+                "it must be a PEM certificate, and its key the matching private key"
             ) from None
     elif network.key:
         raise ConfigError(f"{place}.key is given without {place}.certificate")
@@ -37,7 +37,7 @@ def _trusting(ca: str, place: str) -> ssl.SSLContext:
     except OSError as error:
         raise ConfigError(
             f"{place}.ca: {ca} cannot be used: {_reason(error)}; "
-            "it must be a PEM file of the certificates to trust"
+            "it must be a PEM file of trusted certificates"
         ) from None
 
 
@@ -49,16 +49,16 @@ def _reason(error: OSError) -> str:
 
 def credentials(network: Endpoints) -> Any:
     """
-    Make the credentials for gRPC channels.
+    Create the credentials for gRPC channels.
 
     Raises:
-        ConfigError: If a file cannot be read, or is not what it should be.
+        ConfigError: If a file cannot be read or has the wrong content.
 
     """
     import grpc
 
     if network.ca or network.certificate or network.key:
-        # grpc takes any bytes, and then no server.
+        # gRPC accepts any bytes here, and then connects to no server.
         ssl_context(network)
     return grpc.ssl_channel_credentials(
         root_certificates=_read(network.ca),

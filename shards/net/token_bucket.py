@@ -1,12 +1,11 @@
 """
-How often a host is asked: one token bucket for all processes of a collector.
+How often a host is queried: one token bucket for all processes of a collector.
 
-The bucket is a file of a few bytes, mapped by every process and changed under its lock.
-It holds the instant of the next free turn; whoever takes that turn puts it one interval
-further. So turns are evenly spaced, what one process leaves the others have, and a process
-that dies can lose no more than the turn it has just taken: the kernel frees its lock, and
-any bytes of the file are a valid bucket. Instants are monotonic, which is one clock for
-all processes of a machine.
+The bucket is a file of a few bytes, mapped by every process and changed under a file lock. It
+holds the time of the next free turn; taking that turn moves it by one interval. Turns are
+therefore evenly spaced, and what one process leaves is available to the others. A process that
+dies loses at most the turn it has just taken: the kernel releases its lock, and any bytes in the
+file are a valid bucket. Times are monotonic, which is one clock for all processes of a machine.
 """
 
 import contextlib
@@ -24,48 +23,48 @@ import msgspec
 
 _LAYOUT: Final = struct.Struct("<ddddQQ")
 _PART: Final = 0.9
-"""Of what a host allows: a turn that is used late is nearer to the next."""
+"""Share of a host's limit that is used: late turns end up closer to the next."""
 _PAUSE_S: Final = 1.0
-"""After a first refusal; each that comes soon after a pause doubles it."""
+"""Pause after a first refusal; each further refusal soon after a pause doubles it."""
 _MOST_PAUSE_S: Final = 30.0
 _SOON_S: Final = 10.0
-"""After a pause: so long turns are further apart than usual."""
+"""A refusal this soon after a pause doubles the pause; meanwhile turns are further apart."""
 _ASSUMED_PER_S: Final = 20.0
-"""What a host allows that refuses, though no limit of it is known."""
+"""Assumed limit of a host that refuses although none is configured."""
 _AHEAD_S: Final = 3600.0
-"""No turn is further away; a file that says so is of another boot of the machine."""
+"""No turn is further ahead; a file that says so is from an earlier boot."""
 
 
 class Usage(msgspec.Struct, frozen=True):
-    """What a bucket has seen, for the status."""
+    """A bucket's counters, for the status."""
 
     group: str
-    """``chain`` or ``indexer``: what is counted apart."""
+    """``chain`` or ``indexer``, which are counted separately."""
     host: str
     per_s: float
-    """0: no limit is known."""
+    """Requests per second; 0: no limit known."""
     made: int
     refused: int
-    """Requests that the host answered with HTTP 429."""
+    """Requests answered with HTTP 429."""
     wait_s: float
-    """How long the next request would wait."""
+    """How long the next request would wait now."""
 
 
 class _State(NamedTuple):
-    """What the file holds."""
+    """The content of the file."""
 
     due: float
-    """The next turn."""
+    """Time of the next turn."""
     per_s: float
     pause_s: float
     resumed: float
-    """When the last pause ends or ended; 0 before the first."""
+    """End of the last pause; 0 before the first."""
     made: int
     refused: int
 
 
 class Bucket:
-    """The turns at one host; without a path they are this process's alone."""
+    """The turns for one host; without a path, of this process alone."""
 
     def __init__(self, path: Path | None, per_s: float) -> None:
         self._interval_s = 1.0 / (_PART * per_s) if per_s else 0.0
@@ -75,7 +74,7 @@ class Bucket:
             self._state = mmap.mmap(-1, _LAYOUT.size)
             return
         self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        # Room now, or an error now: a page that finds none later would be a fatal signal.
+        # Reserve the space now: a full disk later would be a fatal signal.
         try:
             os.posix_fallocate(self._file, 0, _LAYOUT.size)
         except AttributeError:
@@ -87,9 +86,9 @@ class Bucket:
 
     def take(self, now: float) -> float | None:
         """
-        Take the next turn and return how long it is away.
+        Take the next turn and return the seconds until it.
 
-        None if another process is at the bucket right now: try again in a millisecond.
+        None if another process holds the lock: try again in a millisecond.
         """
         with self._locked() as mine:
             if not mine:
@@ -101,23 +100,23 @@ class Bucket:
         return wait_s
 
     def _apart_s(self, state: _State) -> float:
-        """Return how far the next turn is from the one after it."""
+        """Return the interval between two turns."""
         if not state.resumed or state.due >= state.resumed + _SOON_S:
             return self._interval_s
-        # Too fast it was: half the pace, and half of that after each pause that did not help.
+        # The limit was too high: halve the rate, again after each pause that did not help.
         return 2.0 * state.pause_s / (self._per_s or _ASSUMED_PER_S)
 
     def paused(self, now: float) -> bool:
-        """Say whether the host has refused someone meanwhile: a turn taken before is void."""
+        """Return whether a refusal has started a pause; turns taken before it are void."""
         return self._read(now).resumed > now
 
     def refused(self, now: float, retry_after_s: float = 0.0) -> None:
-        """The host said 429: nobody asks it for a while, nor for less than it demanded."""
+        """The host answered 429: no process queries it until the pause, or its demand, is over."""
         with self._locked():
             state = self._read(now)
             pause_s = state.pause_s
             if state.resumed <= now:
-                # Not of those that were under way when the first refusal came.
+                # Do not count requests that were in flight at the first refusal.
                 soon = state.resumed and now < state.resumed + _SOON_S
                 pause_s = min(_MOST_PAUSE_S, 2.0 * pause_s) if soon else _PAUSE_S
                 state = state._replace(resumed=now + random.uniform(0.5, 1.0) * pause_s)
@@ -132,7 +131,7 @@ class Bucket:
             )
 
     def usage(self, name: str, now: float) -> Usage:
-        """Say how much the host was asked."""
+        """Return how much the host was queried."""
         state = self._read(now)
         group, _, host = name.partition(" ")
         return Usage(group, host, state.per_s, state.made, state.refused, state.due - now)
@@ -150,7 +149,7 @@ class Bucket:
             yield True
             return
         try:
-            # Never wait: a process that is stopped while it holds the lock must not stop us.
+            # Never block: a process that is stopped while holding the lock must not stop us.
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             yield False
@@ -174,13 +173,13 @@ def bucket_name(group: str, host: str) -> str:
 
 
 def usage(folder: Path) -> list[Usage]:
-    """Read how much each host was asked by all processes whose buckets are in this folder."""
+    """Return the usage of each host, over all processes whose buckets are in this folder."""
     now = time.monotonic()
     found = []
     try:
         paths = sorted(folder.iterdir()) if folder.is_dir() else []
     except OSError:
-        # Too many files are open: that is told elsewhere.
+        # The file limit is reached, which is reported elsewhere.
         return []
     for path in paths:
         bucket = Bucket(path, 0.0)

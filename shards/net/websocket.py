@@ -1,4 +1,4 @@
-"""A WebSocket listener over picows that hands whole text messages on, synchronously."""
+"""A WebSocket listener over picows that passes on complete text messages, synchronously."""
 
 import asyncio
 import base64
@@ -30,15 +30,15 @@ from shards.protocol.errors import DecodeError, SourceError
 _TEXT: Final = WSMsgType.TEXT
 _HANDSHAKE_S: Final = 5.0
 _RETRY_LATER: Final = (429, 503)
-"""HTTP statuses that may say when to come back."""
+"""HTTP statuses that may carry ``Retry-After``."""
 
 Receiver = Callable[[memoryview | bytes, int, bool], None]
-"""Gets ``(payload, ts_recv, last)``; last of what one read of the socket brought. The
-memory of the payload is only valid during the call."""
+"""Takes ``(payload, ts_recv, last)``; ``last`` marks the last message of one socket read. The
+payload's memory is valid only during the call."""
 
 
 class Listener(WSListener):
-    """Joins fragments, stamps the time of receipt, and remembers why it ended."""
+    """Joins fragments, records the time of receipt, and keeps the reason of the end."""
 
     def __init__(self, receiver: Receiver, message_bytes: int = MESSAGE_BYTES) -> None:
         self._receiver = receiver
@@ -46,10 +46,10 @@ class Listener(WSListener):
         self._fragments: list[bytes] = []
         self._fragment_bytes = 0
         self.ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        """Resolves with the reason; raises where our own code failed."""
+        """Resolves with the reason; raises if our own code failed."""
         self.opened = False
         self.too_large = False
-        """Whether it ended because of a message larger than is taken."""
+        """Whether it ended because a message exceeded the size limit."""
         self.watching: asyncio.Task[None] | None = None
 
     def on_ws_connected(self, transport: WSTransport) -> None:
@@ -61,14 +61,14 @@ class Listener(WSListener):
         if frame.msg_type is _TEXT and frame.fin and not self._fragments:
             try:
                 self._receiver(frame.get_payload_as_memoryview(), time_ns(), frame.last_in_buffer)
-            # picows would log it and go on.
+            # picows would only log the exception and continue.
             except Exception as error:  # noqa: BLE001
                 self._failed(transport, error)
         else:
             self._take_other(transport, frame)
 
     def _take_other(self, transport: WSTransport, frame: WSFrame) -> None:
-        """Take what is rare: a fragment, a close."""
+        """Handle rare frames: fragments and closes."""
         if frame.msg_type is WSMsgType.CLOSE:
             self._end(f"closed by the server with code {frame.get_close_code()}")
             transport.disconnect()
@@ -92,18 +92,18 @@ class Listener(WSListener):
         if isinstance(error, DecodeError):
             self._end(f"garbage: {error.reason}")
         elif not self.ended.done():
-            # A bug of ours: let the owner raise it.
+            # Our own bug: the owner raises it.
             self.ended.set_exception(error)
         transport.disconnect(graceful=False)
 
     async def watch(self, transport: WSTransport) -> None:
-        """Wait for the end of the connection, and note why it came."""
+        """Wait until the connection ends, and keep the reason."""
         try:
             await transport.wait_disconnected()
         except WSProtocolError as error:
             if error.code == WSCloseCode.MESSAGE_TOO_BIG:
                 self._refuse_size()
-            self._end(f"not the WebSocket protocol: {error.args[1]}")
+            self._end(f"WebSocket protocol error: {error.args[1]}")
         except (OSError, WSError) as error:
             self._end(f"connection lost: {error}")
         self._end("connection lost")
@@ -122,10 +122,10 @@ async def connect(
     url: str, receiver: Receiver, *, access: Access | None = None
 ) -> tuple[WSTransport, Listener]:
     """
-    Open a WebSocket, in its turn.
+    Open a WebSocket, in turn.
 
     Raises:
-        SourceError: If that fails, for whatever reason of the network or the server.
+        SourceError: If the network or the server prevents it.
 
     """
     access = access or Access()
@@ -158,8 +158,8 @@ async def connect(
         ) from error
     except (OSError, WSError, TimeoutError, ValueError) as error:
         raise access.failed(url, error) from error
-    # picows 2.3 returns a transport, and never calls on_ws_disconnected, where the server
-    # closes before the handshake is over.
+    # If the server closes before the handshake is complete, picows 2.3 still returns a
+    # transport, and never calls on_ws_disconnected.
     if not listener.opened:
         transport.disconnect(graceful=False)
         raise SourceError(url, "closed by the server during the handshake")
@@ -168,7 +168,7 @@ async def connect(
 
 
 def _apart(url: str) -> tuple[str, Metadata]:
-    """Take user and password out of a URL: servers want them in a header."""
+    """Move user and password from a URL into a header, where servers expect them."""
     parts = urlsplit(url)
     if "@" not in parts.netloc:
         return url, ()
@@ -178,13 +178,13 @@ def _apart(url: str) -> tuple[str, Metadata]:
 
 
 def _refusal(error: WSHandshakeError) -> tuple[int, Mapping[str, str]]:
-    """Return status and headers of an answer that was no handshake."""
+    """Return status and headers of an HTTP answer that refused the handshake."""
     response = error.response
     return (0, {}) if response is None else (int(response.status), response.headers)
 
 
 def retry_after(headers: Mapping[str, str], now: float) -> float:
-    """Read ``Retry-After``, seconds or a date, as seconds from now; 0 if it says nothing."""
+    """Return ``Retry-After`` (seconds or a date) as seconds from now; 0 if absent."""
     text = headers.get("Retry-After", "")
     try:
         if text.isdecimal():

@@ -1,1 +1,1 @@
-"""What every process shares: facts, bytes, channels, control messages. It imports nothing of ours."""
+"""What all processes share: events, frames, channels, control messages. Imports nothing of ours."""

@@ -1,10 +1,10 @@
 """
-Which chain it is: its id, and block hashes at remembered heights. Pure.
+Which chain a node serves: its id, and block hashes at remembered heights. Pure.
 
-An address says nothing of who answers there. A node's blocks belong to the chain that we know if
-its network's id is ours, the hash of a block that both know is the same, and time goes up with
-height: consensus makes every block's time later than that of the block before, so a lower block
-with a later time is of another chain, even where no height is known to both.
+An address does not prove which node answers there. A node's blocks belong to our chain if its
+network id is ours, every block hash that both know is the same, and time increases with height.
+Consensus gives every block a later time than its predecessor, so a lower block with a later
+time belongs to another chain, even if the two have no known height in common.
 """
 
 from typing import Final
@@ -14,15 +14,15 @@ import msgspec
 from shards.protocol.text import printable
 
 _KEPT: Final = 4
-"""Marks of a chain: the first that was seen, and the newest ones."""
+"""Marks kept per chain: the first one seen, and the newest."""
 _APART: Final = 100
 """Blocks between two marks."""
 SAME_NS: Final = 2_000_000
-"""Streams and event providers tell a block's time to the millisecond, its record to the ns."""
+"""Streams and event providers have block times in ms, the record in ns."""
 
 
 class Mark(msgspec.Struct, frozen=True, array_like=True):
-    """One block: its height, its hash, its time in ns since 1970."""
+    """One block: its height, its hash, its time in ns since the epoch."""
 
     height: int
     hash: str
@@ -30,20 +30,20 @@ class Mark(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Chain(msgspec.Struct, frozen=True, array_like=True):
-    """The chain that is collected, as far as it is known."""
+    """What is known of the chain being collected."""
 
     id: str = ""
-    """The network's id, ``injective-1``; empty while no node has told it."""
+    """The network's id, ``injective-1``; empty until a node has reported it."""
     generation: int = 0
-    """Grows each time that another chain takes this one's place: the instant of it, in ns."""
+    """Grows whenever another chain replaces this one: the instant of the replacement, in ns."""
     marks: tuple[Mark, ...] = ()
-    """Blocks that it has, by height."""
+    """Known blocks, by height."""
 
     def learned(self, view: "NodeView") -> "Chain":
-        """Return the chain with what a node of it shows."""
+        """Return the chain extended by what one of its nodes shows."""
         marks = self.marks
         if not view.latest.hash:
-            # A server of queries: it names its network, and nothing to remember.
+            # A query server: it names its network, but no block to remember.
             return Chain(self.id or view.network, self.generation, marks)
         if not marks:
             marks = (view.earliest, view.latest) if view.earliest.hash else (view.latest,)
@@ -54,9 +54,9 @@ class Chain(msgspec.Struct, frozen=True, array_like=True):
 
     def contradiction(self, view: "NodeView", also: Mark | None = None) -> str:
         """
-        Say why a node does not have this chain; empty where nothing speaks against it.
+        Say how a node contradicts this chain; empty if it does not.
 
-        ``also`` is one more block that the node was asked for.
+        ``also`` is one more block, fetched from the node.
         """
         if self.id and view.network and view.network != self.id:
             return f"it is of network {printable(view.network, 60)}, not {self.id}"
@@ -66,23 +66,23 @@ class Chain(msgspec.Struct, frozen=True, array_like=True):
                 if shown.height != mark.height:
                     continue
                 if shown.hash and mark.hash and shown.hash != mark.hash:
-                    return f"its block {shown.height} is another one than before"
+                    return f"its block {shown.height} has another hash than before"
                 if shown.time and mark.time and abs(shown.time - mark.time) > SAME_NS:
                     return f"its block {shown.height} was made at another time than ours"
         for shown in (view.latest, *asked):
             for mark in self.marks:
                 if shown.height < mark.height and shown.time > mark.time:
-                    return f"its block {shown.height} is later than block {mark.height} was"
+                    return f"its block {shown.height} is later than our block {mark.height}"
         return ""
 
 
 class NodeView(msgspec.Struct, frozen=True):
-    """What a node shows of itself when asked for its status."""
+    """What a node's status shows: network, newest block, earliest block."""
 
     network: str
-    """Its id; empty where only its blocks tell the chain, as an event provider's."""
+    """Its id; empty if only its blocks identify the chain, as with an event provider."""
     latest: Mark
-    """With an empty hash, or the time 0, where it does not tell."""
+    """Its hash is empty, or its time 0, if the server does not report it."""
     earliest: Mark
-    """With an empty hash where it does not tell."""
+    """Its hash is empty if the node does not report it."""
     catching_up: bool

@@ -1,10 +1,10 @@
 """
 The channels, one row each: what a channel carries and how its facts are told apart.
 
-The one place that says so. The kinds and decoders of `frames`, `--channel`, `collector
-capabilities` and the table in docs/operations.md are made of these rows; the shard, the
-aggregator and the subscriber tell facts apart by them. Which source gives a channel, and
-what it promises there, is the adapters' to say (adapters/registry.py). Pure.
+This table is the only place that defines channels. The kinds and decoders of `frames`,
+``--channel``, `collector capabilities` and the table in docs/operations.md are built from these
+rows; shard, aggregator and subscriber deduplicate by them. Each adapter states which channels it
+gives and what it promises for them (adapters/registry.py). Pure.
 """
 
 import enum
@@ -27,18 +27,18 @@ from shards.protocol.events import (
 
 
 class Identity(enum.Enum):
-    """When two events of one topic are the same fact, which is to be delivered once."""
+    """When two events of one topic are the same fact, which must be delivered once."""
 
     SEQUENCE = "sequence"
-    """Known if its ``sequence`` is not above the last one: heights may repeat."""
+    """Known if its ``sequence`` is not above the last one; heights may repeat."""
     HEIGHT = "height"
-    """Known if its ``height`` is not above the last one: one event a block."""
+    """Known if its ``height`` is not above the last one: one event per block."""
     TRADES = "trades"
-    """By height, or each trade by its id: the source decides (trade_ids.py)."""
+    """By height, or each trade by its id; the source decides (trade_ids.py)."""
     GAP = "gap"
-    """Known if its ``(gap_id, state, first, last)`` was delivered."""
+    """Known if its ``(gap_id, state, first, last)`` was already delivered."""
     VALUE = "value"
-    """Known if nothing but its instants differs from the last one."""
+    """Known if it equals the last one except for its timestamps."""
 
 
 class Channel(msgspec.Struct, frozen=True, kw_only=True):
@@ -46,28 +46,28 @@ class Channel(msgspec.Struct, frozen=True, kw_only=True):
 
     name: str
     kind: int
-    """Of its frames, byte 2 of a body."""
+    """Kind of its frames: byte 2 of a body."""
     event: type[Event]
     topic: str
     identity: Identity
     is_state: bool = False
-    """Conflated: the newest event is all there is to know, and a late joiner is given it."""
+    """Conflated: the newest event replaces the older ones; a late joiner receives it."""
     is_default: bool = False
-    """Collected unless something else is asked for."""
+    """Collected unless other channels are chosen."""
     is_offered: bool = True
-    """Whether it can be asked for; gaps are announced in any case."""
+    """Whether it can be chosen; gaps are always announced."""
     needs_book: bool = False
-    """Made of a book, which has to be kept for it."""
+    """Derived from a book, which must then be kept."""
     is_extra: bool = False
-    """Beyond trades and books: sources decode it only where it is asked for."""
+    """Beyond trades and books: sources decode it only if it was chosen."""
     is_chain_wide: bool = False
-    """It belongs to no market: one feed of the whole chain gives it."""
+    """Belongs to no market: one feed for the whole chain provides it."""
     is_replayed: bool = True
-    """A lost block brings it again; otherwise the newest event is sent again."""
+    """Replayed with a lost block; otherwise the newest event is sent again."""
     items: str = ""
-    """The event's list, whose length a record counts; without one it counts 1."""
+    """The event's list field; a record counts its items. Empty: each event counts 1."""
     lost: str = ""
-    """What becomes of it in blocks that were lost, for people."""
+    """What happens to it in lost blocks, as text for people."""
 
 
 CHANNELS: Final = (
@@ -79,7 +79,7 @@ CHANNELS: Final = (
         identity=Identity.SEQUENCE,
         is_default=True,
         needs_book=True,
-        lost="replayed exactly; where no node has the block any more, a whole book follows",
+        lost="replayed exactly; if no node has the block any more, a snapshot follows",
     ),
     Channel(
         name="trades",
@@ -89,7 +89,7 @@ CHANNELS: Final = (
         identity=Identity.TRADES,
         is_default=True,
         items="trades",
-        lost="replayed exactly, from an indexer where no node has the block any more",
+        lost="replayed exactly; from an indexer if no node has the block any more",
     ),
     Channel(
         name="gap",
@@ -117,7 +117,7 @@ CHANNELS: Final = (
         identity=Identity.HEIGHT,
         is_extra=True,
         items="orders",
-        lost="replayed exactly; announced as missing where no node has the block any more",
+        lost="replayed exactly; announced as missing if no node has the block any more",
     ),
     Channel(
         name="oracle",
@@ -138,7 +138,7 @@ CHANNELS: Final = (
         identity=Identity.HEIGHT,
         is_state=True,
         is_replayed=False,
-        lost="not replayed: the next answer has all of it",
+        lost="not replayed: the next answer is complete",
     ),
     Channel(
         name="markets",
@@ -158,10 +158,10 @@ CHANNELS: Final = (
         identity=Identity.HEIGHT,
         is_state=True,
         is_chain_wide=True,
-        lost="told when they are replayed, source replay",
+        lost="published when they are replayed, with source replay",
     ),
 )
-"""In the order in which they are shown."""
+"""In display order."""
 
 OFFERED: Final = tuple(channel for channel in CHANNELS if channel.is_offered)
 NAMES: Final = tuple(channel.name for channel in OFFERED)

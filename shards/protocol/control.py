@@ -1,8 +1,8 @@
 """
-What a shard tells the aggregator about itself once a second, and what it hears back.
+A shard's report to the aggregator, once a second, and the aggregator's answer.
 
-A report is whole, never a change: any process may die at any instant, and the next
-report puts everything right again.
+A report is always complete, never a change: any process may die at any moment, and the next
+report restores the full state.
 """
 
 from typing import Final
@@ -32,11 +32,11 @@ class MarketReport(msgspec.Struct, array_like=True, gc=False):
     audited_to: int = 0
     """On indexer-grpc: the instant up to which its trades were compared, in ns."""
     sequence: int = -1
-    """Of its book; -1 while that is not in step."""
+    """Sequence of its book; -1 while the book is out of sync."""
 
 
 class EndpointReport(msgspec.Struct, array_like=True, gc=False):
-    """One endpoint of the source and its breaker."""
+    """One endpoint of the source, and its circuit breaker."""
 
     endpoint: str
     breaker: str
@@ -49,7 +49,7 @@ class NodeReport(msgspec.Struct, array_like=True, gc=False):
 
     endpoint: str
     height: int
-    """Its newest block; 0 where it did not answer."""
+    """Its newest block; 0 if it did not answer."""
     fit: bool
     reason: str
     """Why it is not fit: silent, behind, of another chain. Or why it cannot be asked."""
@@ -60,41 +60,41 @@ class NodeReport(msgspec.Struct, array_like=True, gc=False):
 
 
 class Report(msgspec.Struct, kw_only=True, gc=False):
-    """One shard, now."""
+    """The current state of one shard."""
 
     shard: int
     epoch: int
     pid: int
     ts: int
     fresh: bool
-    """The shard has just started and asks where to take up."""
+    """The shard has just started and asks where to resume."""
     head: int
     head_ts_event: int
     block_time_s: float
     halted: bool
-    """The chain itself makes no blocks; seen from a second view of the node."""
+    """The chain itself makes no blocks, as confirmed by a second look at the node."""
     markets: list[MarketReport]
     endpoints: list[EndpointReport]
     connects: int
     payloads: int
     frames: int
-    """Frame sequence of the last frame made before this report. The ledgers count only
-    once that frame has arrived: it travels another way and may die with the shard."""
+    """Frame sequence of the last frame made before this report. The ledgers count only after that
+    frame has arrived: frames travel separately and may be lost with the shard."""
     kept: int
-    """Frames that are still on their way or would be sent again."""
+    """Frames that are unsent, or would be sent again to a new aggregator."""
     kept_from: int
-    """Height from which a new aggregator will have everything; 0: from the beginning."""
+    """A new aggregator will receive every frame from this height on; 0: from the start."""
     dropped: int
     backlog_bytes: int
     lag_us: float
-    """Worst lateness of the event loop since the last report."""
+    """Highest lag of the event loop since the last report."""
     stats: ShardStats = msgspec.field(default_factory=ShardStats)
     assignment: int = 0
-    """Version of the assignment that the shard has carried out; 0: what it was started with."""
+    """Version of the assignment last applied; 0: the one from the start."""
     chain: Chain = Chain()
-    """The chain that it collects; where `replaces` is not -1, the one that it would begin with."""
+    """The chain being collected; if `replaces` is not -1, the chain it would switch to."""
     replaces: int = -1
-    """Generation of the chain that is no more, and whose place `chain` has taken."""
+    """Generation of the chain that `chain` replaces; -1: none."""
     nodes: list[NodeReport] = []
     """The RPC endpoints."""
 
@@ -113,10 +113,10 @@ class ResumePoint(msgspec.Struct, array_like=True, gc=False):
 
 
 class Assignment(msgspec.Struct, array_like=True, gc=False):
-    """All markets that a shard has to collect from now on, in place of those it had."""
+    """All markets that a shard must collect from now on; replaces the previous assignment."""
 
     version: int
-    """Grows; the shard repeats it in its reports once it has carried the assignment out."""
+    """Grows with each change; the shard reports it once it has applied the assignment."""
     markets: list[Market]
 
 
@@ -126,18 +126,18 @@ class Answer(msgspec.Struct, kw_only=True):
     id: int
     publisher_epoch: int
     fenced: bool = False
-    """A younger process has this shard's number: stop."""
+    """A newer process has this shard's number: stop."""
     assignment: Assignment | None = None
-    """Only where the shard's report names another version."""
+    """Set only if the report names another version."""
     chain: Chain | None = None
-    """Which chain is collected, where the report knows another one, or none."""
+    """The chain being collected; set if the report names another one, or none."""
     resume: dict[str, ResumePoint] = {}
-    """By market id, beside an assignment and in answer to a fresh report: where to take up a
-    market that the shard owns and does not collect yet."""
+    """By market id, with an assignment and in the answer to a fresh report: where to resume the
+    markets that the shard owns but does not collect yet."""
 
 
 class ReportRequest(msgspec.Struct, kw_only=True):
-    """A report on its way, in the form of the aggregator's other requests."""
+    """A report, in the format of the aggregator's other requests."""
 
     ask: str = "report"
     id: int

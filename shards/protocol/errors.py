@@ -6,8 +6,8 @@ error               what to do
 ==================  =====================================================
 ``ConfigError``     stop with exit code 3; a restart would not help
 ``SourceError``     reconnect to the source, with backoff
-``FeedError``       resync one market; the others are not concerned
-``Fenced``          end in peace: another process does this one's work
+``FeedError``       resync one market; the others are not affected
+``Fenced``          exit normally: a newer process has taken over
 anything else       a bug: let the process die with its traceback
 ==================  =====================================================
 """
@@ -23,11 +23,11 @@ EXIT_BELOW = 4
 
 
 class ConfigError(Exception):
-    """What was asked for cannot be run; the text is one sentence for the user."""
+    """The configuration cannot be run; the text is one sentence for the user."""
 
 
 class SourceError(Exception):
-    """A source failed: refused, cut, timed out, or answered with an error."""
+    """A source failed: refused, cut off, timed out, or answered with an error."""
 
     def __init__(
         self,
@@ -42,24 +42,24 @@ class SourceError(Exception):
         endpoint, reason = without_secrets(endpoint), without_secrets(reason)
         super().__init__(f"{endpoint}: {reason}")
         self.endpoint = endpoint
-        """To be shown: without the secrets of its URL."""
+        """For display, without the secrets in its URL."""
         self.reason = reason
         self.status = status
-        """The name of gRPC's status code, where it was a call."""
+        """Name of the gRPC status code; empty if it was not a gRPC call."""
         self.refused = refused
-        """The host is asked too often (HTTP 429)."""
+        """The host limits our requests (HTTP 429)."""
         self.unreachable = unreachable
-        """Nobody answered: nothing listens there, or no way leads there."""
+        """No connection could be made: nothing listens there, or there is no route."""
         self.too_large = too_large
-        """A message was larger than ``limits.message_bytes``; it was not downloaded."""
+        """A message exceeded ``limits.message_bytes`` and was not downloaded."""
 
 
 class Fenced(Exception):
-    """A younger process has this shard's number."""
+    """A newer process has this shard's number."""
 
 
 class FeedError(Exception):
-    """One market's stream cannot be continued as it is."""
+    """One market's stream cannot continue without a resync."""
 
     def __init__(self, market_id: str, reason: str) -> None:
         super().__init__(f"{market_id or 'unknown market'}: {reason}")
@@ -68,22 +68,22 @@ class FeedError(Exception):
 
 
 class DecodeError(FeedError):
-    """A payload is not what the source's format says; market "" where unknown."""
+    """A payload violates the source's format; ``market_id`` is "" if unknown."""
 
 
 class SequenceGap(FeedError):
-    """A book update does not follow the one before it."""
+    """A book update does not follow its predecessor."""
 
     def __init__(self, market_id: str, *, expected: int, found: int) -> None:
-        again = ": the sequence began again" if found < expected else ""
-        super().__init__(market_id, f"book update {found} where {expected} was due{again}")
+        again = ": the sequence restarted" if found < expected else ""
+        super().__init__(market_id, f"book update {found} instead of {expected}{again}")
         self.expected = expected
         self.found = found
 
 
 UNREADABLE = (ValueError, RecursionError)
 """
-All that a decoder raises for bytes that somebody else made: `msgspec.DecodeError` and
-`UnicodeDecodeError` (text that is not UTF-8) are both a ValueError; nesting ends in a
-RecursionError. Catch this tuple around foreign bytes, never one of its members.
+Everything a decoder raises on foreign bytes. `msgspec.DecodeError` and `UnicodeDecodeError`
+(text that is not UTF-8) are ValueErrors; deep nesting raises RecursionError. Around foreign
+bytes, catch this tuple and never one of its members.
 """

@@ -3,13 +3,11 @@ Events: decoded, normalised, immutable facts. Their field order is the wire's.
 
 Prices, quantities and amounts have one representation everywhere: the exact decimal
 text that the chain prints, always with 18 decimals (``"10.013000000000000000"``).
-It is never a binary float, it needs no conversion on the fast path, and two texts of
-one kind compare equal exactly when the numbers do. For positive numbers the order of
-``(len(text), text)`` is the order of the numbers.
+They are never binary floats and need no conversion on the fast path. Two texts are equal
+exactly when their numbers are. Positive numbers sort by ``(len(text), text)``.
 
-Instants are int nanoseconds since the Unix epoch: ``ts_event`` is the block's time as
-its header states it (milliseconds on the chain stream), ``ts_recv`` is when the payload
-left our socket.
+Instants are int nanoseconds since the Unix epoch: ``ts_event`` is the block's time from
+its header (milliseconds on the chain stream), ``ts_recv`` is when the payload left our socket.
 
 Fields may be appended, with a default; never reordered (docs/wire-format.md).
 """
@@ -25,8 +23,8 @@ absolute one, and ZERO removes the level."""
 ZERO = "0.000000000000000000"
 
 Source: TypeAlias = str
-"""Where an event is from: the adapter's name, or how else it was had. ``replay``: of a block that was lost, from the chain's record. ``indexer-replay``: trades
-that the indexer's streams did not bring, from its query."""
+"""Origin of an event: the adapter's name, or ``replay`` (a lost block, from the chain's record),
+or ``indexer-replay`` (trades that the indexer's streams missed, from its query)."""
 
 Side = Literal["buy", "sell"]
 Cause = Literal[
@@ -46,12 +44,12 @@ Cause = Literal[
 
 class Trade(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """
-    One order's fill in one block. Both sides of a match are reported, each as a trade of
-    its own: for volume count the buys only.
+    One order's fill in one block. Both sides of a match are reported, each as a separate trade:
+    to compute volume, count only the buys.
     """
 
     trade_id: str
-    """``{height}_{n}``; n counts all trades of the block over all markets, from 0."""
+    """``{height}_{n}``; n numbers all trades of the block over all markets, from 0."""
     side: Side
     price: str
     quantity: str
@@ -64,13 +62,13 @@ class Trade(msgspec.Struct, frozen=True, array_like=True, gc=False):
     fee_recipient: str
     cid: str = ""
     margin: str = ""
-    """Derivatives only, else empty: the change of the position's margin."""
+    """Derivatives only, else empty: the change in the position's margin."""
     payout: str = ""
     """Derivatives only, else empty."""
 
 
 def number_of(trade: Trade) -> int:
-    """Return a trade's n: its place among all trades of the block, over all markets."""
+    """Return a trade's n: its index among all trades of the block, over all markets."""
     return int(trade.trade_id.rpartition("_")[2])
 
 
@@ -87,11 +85,11 @@ class Trades(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 class Book(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """
-    A change to one market's book, or the whole book where ``is_snapshot``.
+    A change to one market's book, or the whole book if ``is_snapshot``.
 
-    The chain changes a book at most once a block; ``sequence`` counts those changes per
-    market and goes up by exactly one. A snapshot's bids run from the highest price down,
-    its asks from the lowest up; a delta's levels are in the chain's order.
+    The chain changes a book at most once per block; ``sequence`` counts these changes per market
+    and grows by exactly one. A snapshot's bids are sorted from the highest price down, its asks
+    from the lowest up; a delta's levels are in the chain's order.
     """
 
     market_id: str
@@ -108,35 +106,35 @@ class Book(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 class Gap(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """
-    The life of a hole in one market's data: ``open``, then ``closed`` once all of it is
-    replayed. A hole that nobody can fill stays open, with its heights.
+    A gap in one market's data: ``open``, then ``closed`` once everything in it has been replayed.
+    A gap that cannot be filled stays open and names its heights.
     """
 
     market_id: str
     gap_id: int
-    """Counts the gaps of one market; an ``open`` and its ``closed`` share it."""
+    """Unique per market; an ``open`` and its ``closed`` share it."""
     state: Literal["open", "closed"]
     cause: Cause
     first: int
-    """First height concerned."""
+    """First affected height."""
     last: int
-    """Last height concerned; 0 while it is not known yet."""
+    """Last affected height; 0 while it is unknown."""
     ts: int
     detail: str = ""
 
 
 class Ticker(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """
-    Best bid and ask of one market after a change of its book; told only when one of the
-    four texts changed. A side without any order has empty texts.
+    Best bid and ask of one market; published only when one of the four texts changes. A side
+    without orders has empty texts.
     """
 
     market_id: str
     height: int
     sequence: int
-    """Of the book that it was read from."""
+    """Sequence of the book that it was taken from."""
     ts_event: int
-    """0 where the book was fetched rather than streamed."""
+    """0 if the book was fetched rather than streamed."""
     ts_recv: int
     source: Source
     bid_price: str
@@ -146,18 +144,18 @@ class Ticker(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 class Price(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """What one oracle said."""
+    """One oracle price."""
 
     type: str
-    """The oracle, as the chain names it: ``pricefeed``, ``pyth``, ``provider``, ``stork``, …"""
+    """The oracle type, as the chain names it: ``pricefeed``, ``pyth``, ``provider``, ``stork``, …"""
     price: str
 
 
 class Oracle(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """All prices that one oracle symbol was given in one block; the last one stands."""
+    """All prices of one oracle symbol in one block; the last one is valid."""
 
     symbol: str
-    """As the oracle spells it; of pyth a hexadecimal feed id."""
+    """As the oracle spells it; for pyth a hexadecimal feed id."""
     height: int
     ts_event: int
     ts_recv: int
@@ -166,40 +164,40 @@ class Oracle(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 class Pulse(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """One block of the chain: that it is there, and when it came to us."""
+    """One block of the chain: that it exists, and when we received it."""
 
     height: int
     ts_event: int
     ts_recv: int
-    """The first payload that told of it, to the process that watches the chain."""
+    """When the process that watches the chain received the first payload that named it."""
     source: Source
 
 
 class Order(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """What became of one resting order in one block; fills are told by trades alone."""
+    """The change of one resting order in one block; fills are reported only as trades."""
 
     order_hash: str
     status: str
     """``booked``: new, nothing filled. ``matched``: new, and partly filled in this block.
-    ``cancelled``: taken out; ``fillable`` is what was left of it."""
+    ``cancelled``: removed; ``fillable`` is the quantity that was left."""
     side: Side
     order_type: str
     """``BUY``, ``SELL``, ``BUY_PO`` (post only), ``STOP_SELL``, …"""
     price: str
     quantity: str
     fillable: str
-    """What rests in the book; of a ``cancelled`` one what no longer does."""
+    """Quantity resting in the book; for ``cancelled``, the quantity removed."""
     subaccount_id: str
     fee_recipient: str
     cid: str = ""
     trigger_price: str = ""
-    """Conditional orders only, which rest outside the book; else empty."""
+    """Conditional orders only (they rest outside the book), else empty."""
     margin: str = ""
     """Derivatives only, else empty."""
 
 
 class Orders(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """All order updates of one market in one block: cancelled ones first, then by hash."""
+    """All order updates of one market in one block: cancellations first, then by hash."""
 
     market_id: str
     height: int
@@ -210,43 +208,43 @@ class Orders(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 class Funding(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """The funding of one perpetual market, as a query answered it; told when it changed."""
+    """The funding of one perpetual market, from a query; published when it changes."""
 
     market_id: str
     height: int
-    """The state that was read is that after this block."""
+    """The state after this block was read."""
     ts_event: int
-    """0: the query does not say the block's time."""
+    """0: the query does not return the block's time."""
     ts_recv: int
     source: Source
     cumulative_funding: str
-    """Quote units paid per contract since the listing; changes when funding is applied."""
+    """Quote units paid per contract since the listing; grows when funding is applied."""
     cumulative_price: str
-    """Of the running interval: premium weighted by time, from which the rate comes."""
+    """Of the current interval: the time-weighted premium, from which the rate is computed."""
     last_timestamp: int
-    """Seconds: when ``cumulative_price`` was last brought up to date."""
+    """Unix seconds: when ``cumulative_price`` was last updated."""
     next_funding_timestamp: int
-    """Seconds."""
+    """Unix seconds."""
     funding_interval: int
     """Seconds."""
     hourly_rate_cap: str
     hourly_interest_rate: str
     mark_price: str
-    """What the oracle says; empty where it says nothing."""
+    """The oracle's price; empty if there is none."""
 
 
 class Metadata(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """How the chain lists one market; told at the start and whenever something changed."""
+    """How the chain lists one market; published at the start and after each change."""
 
     market_id: str
     ts: int
-    """When the collector learnt of it."""
+    """When the collector learned of it."""
     ticker: str
     symbol: str
     type: str
     """``spot``, ``derivative`` or ``binary``."""
     status: str
-    """``Active``, ``Paused``, …, or ``Gone`` where it is not listed any more."""
+    """``Active``, ``Paused``, …, or ``Gone`` if it is no longer listed."""
     base_denom: str
     """Spot only, else empty."""
     quote_denom: str
@@ -258,7 +256,7 @@ class Metadata(msgspec.Struct, frozen=True, array_like=True, gc=False):
     maker_fee_rate: str
     taker_fee_rate: str
     oracle_type: str
-    """Derivatives only, else empty, as the two below."""
+    """Derivatives only, else empty, like the two below."""
     oracle_base: str
     oracle_quote: str
 
@@ -266,11 +264,11 @@ class Metadata(msgspec.Struct, frozen=True, array_like=True, gc=False):
 Event: TypeAlias = Book | Trades | Gap | Ticker | Oracle | Pulse | Orders | Funding | Metadata
 """Everything that a frame can carry."""
 OtherEvent: TypeAlias = Ticker | Oracle | Pulse | Orders | Funding
-"""What is collected on request, and made into frames by its row alone (channels.py)."""
+"""Optional events; their channel row alone decides how they become frames (channels.py)."""
 
 
 class BookUpdate(msgspec.Struct, frozen=True, gc=False):
-    """What one block changed in one market's book, as decoded; quantities are absolute."""
+    """One block's changes to one market's book, as decoded; quantities are absolute."""
 
     market_id: str
     sequence: int
@@ -279,7 +277,7 @@ class BookUpdate(msgspec.Struct, frozen=True, gc=False):
 
 
 class Extras(msgspec.Struct, frozen=True, gc=False):
-    """What a block says beyond books and trades, where that was asked for."""
+    """A block's optional events, beyond books and trades, if they were chosen."""
 
     orders: list[tuple[str, Order]] = []
     """``(market_id, order)``, as `in_order` sorts them."""
@@ -292,9 +290,9 @@ _PLACES = {"cancelled": 0, "matched": 1, "booked": 2}
 
 def in_order(of_market: tuple[str, Order]) -> tuple[int, str]:
     """
-    Sort order updates: a cancellation before what is new, equal ones by hash.
+    Sort order updates: cancellations before new orders, then by hash.
 
-    The node tells them in no order, each time in another.
+    The node sends them in varying order.
     """
     order = of_market[1]
     return _PLACES.get(order.status, 3), order.order_hash
@@ -302,10 +300,9 @@ def in_order(of_market: tuple[str, Order]) -> tuple[int, str]:
 
 class Block(msgspec.Struct, frozen=True, gc=False):
     """
-    One block as one subscription, or one lost block as the replay, tells it.
+    One block, as one subscription or one replayed block shows it.
 
-    Most blocks of a one-market subscription are empty; they are the proof that nothing
-    was missed.
+    Most blocks of a one-market subscription are empty; they prove that nothing was missed.
     """
 
     height: int
@@ -314,16 +311,16 @@ class Block(msgspec.Struct, frozen=True, gc=False):
     """``(market_id, trade)`` in the chain's order."""
     updates: list[BookUpdate]
     has_books: bool = True
-    """False where the source knows the trades only: the books may have changed unseen."""
+    """False if the source has only the trades: the books may have changed unseen."""
     extras: Extras | None = None
 
 
 class Snapshot(msgspec.Struct, frozen=True, gc=False):
-    """A whole book as a query answered it; best levels first on neither side for sure."""
+    """A whole book from a query; the order of its levels is not guaranteed."""
 
     market_id: str
     height: int
-    """Height of the state that was read; 0 where the source does not say."""
+    """Height of the state that was read; 0 if the source does not return it."""
     sequence: int
     bids: list[Level]
     asks: list[Level]

@@ -1,10 +1,10 @@
 """
 Frames: our own wire, from shard to aggregator to subscriber.
 
-A subscriber receives ZeroMQ multiparts ``[topic, body]``. The topic is
-``channel.SYMBOL.``; its trailing dot keeps ``book.INJ-USDT.`` from matching
-``book.INJ-USDT-PERP.``. The body is one MessagePack array, whose first sixty bytes
-stand at fixed offsets, so that nobody needs to decode it to route it::
+A subscriber receives ZeroMQ multiparts ``[topic, body]``. The topic is ``channel.SYMBOL.``; its
+trailing dot keeps ``book.INJ-USDT.`` from matching ``book.INJ-USDT-PERP.``. The body is one
+MessagePack array. Its first sixty bytes are at fixed offsets, so that routing needs no
+decoding::
 
     offset  bytes                  element
          0  9a                     array of ten
@@ -19,9 +19,9 @@ stand at fixed offsets, so that nobody needs to decode it to route it::
         51  cf + 8                 8  frame_sequence: 1, 2, 3 … per shard and epoch
         60  array                  9  the event, its fields in the order of events.py
 
-Between shard and aggregator a *batch* travels, one ZeroMQ message of two parts: a
-`BatchHeader` and a MessagePack array of `Record`. The aggregator reads the records'
-headers, never the event inside, and puts the sixty bytes before it.
+Shards send the aggregator *batches*: one ZeroMQ message of two parts, a `BatchHeader` and a
+MessagePack array of `Record`. The aggregator puts the sixty bytes before each event. It reads
+the records' headers; it decodes an event only where it must: gaps, and trades told apart by id.
 """
 
 import struct
@@ -46,16 +46,16 @@ KIND_BLOCKS: Final = KIND_BY_CHANNEL["blocks"]
 KIND_ORDERS: Final = KIND_BY_CHANNEL["orders"]
 
 SNAPSHOT: Final = 1
-"""Record flag: the event needs none before it: a whole book, or a state (`STATES`)."""
+"""Record flag: the event needs no earlier one: a whole book, or a state (`STATES`)."""
 KEYFRAME: Final = 2
-"""Record flag: for the aggregator's late joiners only, not to be published."""
+"""Record flag: kept by the aggregator for late joiners, not published."""
 LATE: Final = 4
-"""Record flag: replayed, or held back for something else: its latency says nothing."""
+"""Record flag: replayed or held back, so its latency is meaningless."""
 BY_ID: Final = 8
-"""Record flag: trades that may come in any order and more than once: `TradeIdentity.ID`."""
+"""Record flag: trades may arrive out of order and repeatedly: `TradeIdentity.ID`."""
 
 STATES: Final = frozenset(channel.name for channel in channels.CHANNELS if channel.is_state)
-"""Channels whose newest event is all there is to know: a late joiner is given it."""
+"""Conflated channels: the newest event replaces the older ones, and late joiners receive it."""
 
 _HEAD: Final = struct.Struct(">BBBBQB")
 _MIDDLE: Final = struct.Struct(">BQBQBHBQB")
@@ -68,7 +68,7 @@ encode: Final = msgspec.msgpack.Encoder().encode
 
 
 def topic(channel: str, symbol: str) -> str:
-    """Name the topic of one market's channel."""
+    """Return the topic of one market's channel."""
     return f"{channel}.{symbol}."
 
 
@@ -80,26 +80,26 @@ class Record(msgspec.Struct, array_like=True, gc=False):
     flags: int
     height: int
     sequence: int
-    """The book's sequence, also of a ticker; of trades the highest n, where
-    their heights tell them apart; of a gap its id; else 0."""
+    """The book's sequence, also for a ticker. For trades the highest n, if heights tell them
+    apart. For a gap its id. Otherwise 0."""
     count: int
-    """Events inside: 1, or the number of trades or orders."""
+    """Events inside: 1, or the number of trades, orders or prices."""
     ts_event: int
-    """0 where no block time belongs to it."""
+    """0 if the event has no block time."""
     ts_recv: int
     event: bytes
 
 
 class BatchHeader(msgspec.Struct, array_like=True, gc=False):
-    """What stands before a batch of records; encoded anew at every send."""
+    """Precedes a batch of records; encoded again for every send."""
 
     version: int
     shard: int
     epoch: int
     publisher_epoch: int
-    """The aggregator that the batch is meant for; another one refuses it."""
+    """The aggregator that the batch is for; any other refuses it."""
     frame_sequence: int
-    """Of the first record; the others count up from it."""
+    """Of the first record; the others follow consecutively."""
     ts_push: int
     resent: bool
 
@@ -120,18 +120,18 @@ class Frame(msgspec.Struct, array_like=True, frozen=True, gc=False):
 
 
 def head(kind: int, publisher_epoch: int) -> bytes:
-    """Build what stands before the topic sequence: one for all frames of a kind."""
+    """Build the bytes before the topic sequence: the same for all frames of a kind."""
     return _HEAD.pack(0x9A, VERSION, kind, 0xCF, publisher_epoch, 0xCF)
 
 
 def middle(ts_pub: int, ts_push: int, shard: int, epoch: int) -> bytes:
-    """Build what stands between the two sequences: one for all frames of a batch."""
+    """Build the bytes between the two sequences: the same for all frames of a batch."""
     return _MIDDLE.pack(0xCF, ts_pub, 0xCF, ts_push, 0xCD, shard, 0xCF, epoch, 0xCF)
 
 
 assemble: Final = _PREFIX.pack
-"""Build the sixty bytes before an event from ``(head, topic_sequence, middle, frame_sequence)``:
-what the frames of a batch share is packed once, which takes two thirds of the cost."""
+"""Build the sixty bytes before an event from ``(head, topic_sequence, middle, frame_sequence)``.
+Packing the parts that a batch shares only once saves two thirds of the cost."""
 
 
 def prefix(
@@ -144,7 +144,7 @@ def prefix(
     epoch: int,
     frame_sequence: int,
 ) -> bytes:
-    """Build the sixty bytes that stand before an encoded event in a body."""
+    """Build the sixty bytes before an encoded event in a body."""
     between = middle(ts_pub, ts_push, shard, epoch)
     return assemble(head(kind, publisher_epoch), topic_sequence, between, frame_sequence)
 
@@ -154,18 +154,18 @@ def kind_of(body: bytes) -> int:
     Read a body's kind without decoding it.
 
     Raises:
-        ValueError: If the body is too short, or of a version that this code cannot read.
+        ValueError: If the body is too short, or of an unknown version.
 
     """
     if len(body) <= PREFIX_SIZE or body[0] != 0x9A:
         raise ValueError("not a frame: too short, or not an array of ten")
     if body[1] != VERSION:
-        raise ValueError(f"frame version {body[1]}, this reader knows {VERSION}")
+        raise ValueError(f"frame version {body[1]}, but this reader knows only version {VERSION}")
     return body[_KIND_OFFSET]
 
 
 def ts_pub_of(body: bytes) -> int:
-    """Read when a body was published without decoding it; it must be whole."""
+    """Read ``ts_pub`` without decoding the body, which must be complete."""
     return int(_ts_pub(body, 22)[0])
 
 
@@ -178,11 +178,11 @@ EVENTS: Final[dict[int, msgspec.msgpack.Decoder[Event]]] = {
 
 def decode(body: bytes) -> tuple[Frame, Event | None]:
     """
-    Decode a body; the event is None where its kind is newer than this reader.
+    Decode a body; the event is None if its kind is newer than this reader.
 
     Raises:
-        ValueError: If the body is not a frame of a version that this code can read
-            (`msgspec.DecodeError` is one).
+        ValueError: If the body is not a frame of a known version
+            (`msgspec.DecodeError` is a ValueError).
 
     """
     kind_of(body)

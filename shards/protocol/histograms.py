@@ -1,9 +1,9 @@
 """
 Latency histograms with log-linear buckets: cheap to record, exact to merge.
 
-Values are whole nanoseconds. Each power of two is cut into 16 equal buckets, so a bucket's
-upper edge overstates a value by at most 1/16. The edges are the same everywhere: merging
-is adding.
+Values are whole nanoseconds. Each power of two is divided into 16 equal buckets, so a bucket's
+upper edge overstates a value by at most 1/16. The edges are the same everywhere, so histograms
+are merged by addition.
 """
 
 from bisect import bisect_left
@@ -18,16 +18,16 @@ _SUB = 1 << _SUB_BITS
 BUCKETS = (64 - _SUB_BITS + 1) * _SUB
 
 _TIMED_PER_S: Final = 6
-"""Batches that are timed in a second, where there are so many more."""
+"""Batches timed per second, at high rates."""
 _MOST: Final = 32
-"""Frames from one to the next, at most."""
+"""Largest number of frames between two timed batches."""
 _SECOND_NS: Final = 1_000_000_000
 _QUIET_NS: Final = 4_000_000_000
-"""Where a share of the batches takes so long to be timed, all of them may be."""
+"""If timing the sampled batches takes this long, every batch may be timed."""
 
 
 def bucket(value: int) -> int:
-    """Say which bucket a value falls into; negative ones count as 0."""
+    """Return the bucket of a value; negative values count as 0."""
     if value < _SUB:
         return max(value, 0)
     shift = value.bit_length() - _SUB_BITS - 1
@@ -43,7 +43,7 @@ def upper_edge(index: int) -> int:
 
 
 class Histogram(msgspec.Struct, array_like=True):
-    """Counts of values per bucket, with their sum and maximum; travels as it is."""
+    """Counts of values per bucket, with their sum and maximum; sent as it is."""
 
     counts: dict[int, int] = {}
     total: int = 0
@@ -51,13 +51,13 @@ class Histogram(msgspec.Struct, array_like=True):
 
     @property
     def number(self) -> int:
-        """How many values were counted."""
+        """Number of values counted."""
         return sum(self.counts.values())
 
     def record(self, value: int, times: int = 1) -> None:
-        """Count a value; a negative one, of clocks that differ or a timer that was early, as 0."""
+        """Count a value. Negative ones (clocks differ, a timer was early) count as 0."""
         if value < _SUB:
-            # In the sum too: that is a counter, and must not fall.
+            # Zero in the sum as well: the sum is a counter and must not decrease.
             index = value = max(value, 0)
         else:
             shift = value.bit_length() - 5
@@ -72,7 +72,7 @@ class Histogram(msgspec.Struct, array_like=True):
             self.maximum = value
 
     def stretch(self, value: int) -> None:
-        """Raise the maximum to a value that is not counted otherwise."""
+        """Raise the maximum to a value that is not counted."""
         if value > self.maximum:
             self.maximum = value
 
@@ -88,8 +88,8 @@ class Histogram(msgspec.Struct, array_like=True):
         self.maximum = max(self.maximum, other.maximum)
 
     def _cumulated(self) -> tuple[list[int], list[int]]:
-        """Return the buckets in order, and how many values each and those before it hold."""
-        # All of it at the speed of C: a summary asks this of dozens of histograms.
+        """Return the buckets in order, with the cumulative count of each."""
+        # Implemented in C: one summary calls this for dozens of histograms.
         buckets = sorted(self.counts)
         return buckets, list(accumulate(map(self.counts.__getitem__, buckets)))
 
@@ -111,7 +111,7 @@ class Histogram(msgspec.Struct, array_like=True):
         """
         Count the values below each of these limits.
 
-        Exact where a limit begins a bucket, as every power of two does.
+        Exact if a limit is a bucket's lower edge, as every power of two is.
         """
         buckets, cumulated = self._cumulated()
         places = [bisect_left(buckets, bucket(limit)) for limit in limits]
@@ -126,27 +126,27 @@ class Histogram(msgspec.Struct, array_like=True):
 
 class Turns:
     """
-    Which batches are timed in full: all, or where there are many an even share of them.
+    Adaptive sampler: which batches are timed. All of them, or at high rates an even share.
 
-    To time a batch costs an eighth of the way of a lone frame. Of a shard that sends more than six
-    batches a second those are timed with which a second, fourth … thirty-second frame comes:
-    evenly, whatever the batches hold, and never fewer than three a second.
+    Timing a batch costs an eighth of the path of a single frame. Above six batches per second, the
+    batch that contains every Nth frame is timed (N = 2, 4 … 32): an even sample, whatever the
+    batches contain, and at least three per second.
 
-    The caller times a batch whose frame sequence has come to ``due``.
+    The caller times a batch once its frame sequence reaches ``due``.
     """
 
     __slots__ = ("_since", "_timed", "due", "every")
 
     def __init__(self) -> None:
         self.due = 0
-        """The frame sequence with which a batch is timed."""
+        """The frame sequence at which the next batch is timed."""
         self.every = 1
-        """Frames from one to the next."""
+        """Frames between two timed batches."""
         self._timed = 0
         self._since = 0
 
     def take(self, sequence: int, now: int) -> None:
-        """Note that a batch is timed, and once a second how many frames are to pass from now on."""
+        """Note that a batch is timed; once a second, adjust how many frames to skip."""
         self._timed += 1
         if now - self._since >= _SECOND_NS:
             self._adapt(now)
@@ -163,30 +163,30 @@ class Turns:
 
 
 class Vitals(msgspec.Struct, array_like=True):
-    """How well a process has been since it began, in ns (vitals.py)."""
+    """Health of a process's event loop since its start, in ns (loop_monitor.py)."""
 
     lag: Histogram = msgspec.field(default_factory=Histogram)
-    """How late its heartbeats were."""
+    """Lateness of its heartbeats."""
     gc_pause: Histogram = msgspec.field(default_factory=Histogram)
 
 
 class ShardStats(msgspec.Struct):
-    """What a shard measures of itself, since it began."""
+    """What a shard measures about itself, since its start."""
 
     recv_to_decoded: Histogram = msgspec.field(default_factory=Histogram)
-    """Of a batch: from its first payload's receive until its last one is decoded."""
+    """Per batch: from the receipt of its first payload until its last payload is decoded."""
     decoded_to_pushed: Histogram = msgspec.field(default_factory=Histogram)
     batch_frames: Histogram = msgspec.field(default_factory=Histogram)
-    """Frames per batch, of every batch."""
+    """Frames per batch; every batch is counted."""
     vitals: Vitals = msgspec.field(default_factory=Vitals)
     held_blocks: int = 0
-    """Blocks that wait now until earlier ones are replayed."""
+    """Blocks currently held until earlier ones are replayed."""
     requests: int = 0
-    """Books and subscriptions that are being asked for now."""
+    """Snapshots and subscriptions currently requested."""
 
 
 class FeedStats:
-    """Counters of one market, next to the code that counts."""
+    """Counters of one market, kept next to the code that counts."""
 
     __slots__ = ("book_updates", "duplicates", "gaps_closed", "gaps_opened", "resyncs", "trades")
 

@@ -1,8 +1,8 @@
 """
 The ledger: which blocks of a market were received, replayed, or are missing.
 
-It is kept as ranges of heights, so a month of it takes the room of its holes. A market's
-*due* blocks run from the first one after it joined to the newest of the chain.
+It is kept as ranges of heights, so its size depends on the number of gaps, not on time. A market's
+*due* blocks run from the first block after it joined to the newest block of the chain.
 """
 
 from bisect import bisect_left
@@ -25,7 +25,7 @@ class Ranges:
         if last < first:
             return
         ranges = self._ranges
-        # Everything from here on ends at or after our left neighbour's place.
+        # From here on, every range ends at or after the place of our left neighbour.
         start = bisect_left(ranges, first - 1, key=lambda r: r[1])
         stop = start
         while stop < len(ranges) and ranges[stop][0] <= last + 1:
@@ -35,7 +35,7 @@ class Ranges:
         ranges[start:stop] = [(first, last)]
 
     def discard(self, first: int, last: int) -> None:
-        """Remove the heights from ``first`` to ``last``; absent ones are no error."""
+        """Remove the heights from ``first`` to ``last``; absent heights are ignored."""
         if last < first:
             return
         kept: list[tuple[int, int]] = []
@@ -50,7 +50,7 @@ class Ranges:
         self._ranges = kept
 
     def within(self, first: int, last: int) -> list[tuple[int, int]]:
-        """Return what of the heights from ``first`` to ``last`` is here."""
+        """Return the parts of the set between ``first`` and ``last``, inclusive."""
         return [(max(a, first), min(b, last)) for a, b in self._ranges if a <= last and b >= first]
 
     def __contains__(self, height: int) -> bool:
@@ -74,8 +74,8 @@ class Ranges:
 
 class MarketLedger:
     """
-    One market's blocks: everything from ``first`` to ``last`` is accounted for, each as
-    received, replayed or missing.
+    One market's blocks: each height from ``first`` to ``last`` is accounted for as received,
+    replayed or missing.
     """
 
     __slots__ = ("audited_to", "first", "last", "missing", "replayed")
@@ -89,13 +89,13 @@ class MarketLedger:
         audited_to: int = 0,
     ) -> None:
         self.first = first
-        """0 while the market has not joined."""
+        """0 until the market joins."""
         self.last = last
         self.replayed = Ranges(replayed)
         self.missing = Ranges(missing)
         self.audited_to = audited_to
-        """On indexer-grpc, whose heights count no blocks: trades executed up to this instant
-        (ns) were compared with what is listed; 0 while there is no beginning."""
+        """For indexer-grpc, whose heights do not count blocks: trades executed up to this
+        instant (ns) were compared with the indexer's list; 0 until there is a baseline."""
 
     @property
     def due(self) -> int:
@@ -104,7 +104,7 @@ class MarketLedger:
 
     @property
     def received(self) -> int:
-        """Blocks that came from the source, live."""
+        """Blocks received live from the source."""
         return self.due - len(self.replayed) - len(self.missing)
 
     def begin(self, height: int) -> None:
@@ -113,7 +113,7 @@ class MarketLedger:
         self.last = height - 1
 
     def rewind(self, height: int) -> None:
-        """Take back everything after ``height``: it has to be had again."""
+        """Un-count everything after ``height``: those blocks will be replayed."""
         self.replayed.discard(height + 1, self.last)
         self.missing.discard(height + 1, self.last)
         self.last = height

@@ -1,4 +1,4 @@
-"""The book of one market: price levels and the sequence of the last change. Dumb data."""
+"""The book of one market: price levels and the sequence of the last change. Plain data."""
 
 from collections.abc import Iterable
 from typing import Final
@@ -7,13 +7,13 @@ from shards.protocol.errors import SequenceGap
 from shards.protocol.events import ZERO, Level
 
 _LOOK: Final = 256 - 1
-"""Deltas between two looks for removed levels; a shard's books are looked at more often."""
+"""Deltas between two removals of empty levels; reading the book removes them as well."""
 
 
 def _by_number(prices: Iterable[str], *, highest_first: bool) -> list[str]:
-    """Order positive 18-decimal texts as numbers: by length, then as text (events.py)."""
+    """Sort positive 18-decimal texts by number: by length, then as text (events.py)."""
     found = sorted(prices, reverse=highest_first)
-    # Stable; two sorts in C take a third of the time of one by a key made in Python.
+    # The sort is stable: two C sorts take a third of the time of one with a Python key.
     found.sort(key=len, reverse=highest_first)
     return found
 
@@ -22,8 +22,8 @@ class OrderBook:
     """
     Both sides of a book, price text to quantity text, and its sequence.
 
-    A delta is taken whole, removals included, so that the levels never pass through Python;
-    removed ones are dropped when somebody looks, or after so many deltas.
+    A delta is applied whole, removals included, so that levels never pass through Python.
+    Removed levels are dropped on the next read, or after `_LOOK` deltas.
     """
 
     __slots__ = ("_asks", "_bids", "_is_clean", "market_id", "sequence")
@@ -33,11 +33,11 @@ class OrderBook:
         self._bids: dict[str, str] = {}
         self._asks: dict[str, str] = {}
         self._is_clean = True
-        """Whether no removed level is left."""
+        """Whether no removed level is left in it."""
         self.sequence = 0
 
     def load(self, sequence: int, bids: Iterable[Level], asks: Iterable[Level]) -> None:
-        """Replace everything by a snapshot."""
+        """Replace the whole book by a snapshot."""
         self._bids = dict(bids)
         self._asks = dict(asks)
         self._is_clean = False
@@ -47,10 +47,10 @@ class OrderBook:
         """
         Change the levels that a delta names.
 
-        A removal may name a level that was never there: not an error upstream.
+        A removal may name a level that does not exist; upstream sends such removals.
 
         Raises:
-            SequenceGap: If it does not follow the last applied one. The book is
+            SequenceGap: If the delta does not follow the last applied one. The book is
                 unchanged; load a snapshot before applying more.
 
         """
@@ -59,7 +59,7 @@ class OrderBook:
         self.change(sequence, bids, asks)
 
     def change(self, sequence: int, bids: list[Level], asks: list[Level]) -> None:
-        """Do what `apply` does where it is known that the sequence follows."""
+        """Like `apply`, for a caller that has already checked the sequence."""
         self.sequence = sequence
         self._bids.update(bids)
         self._asks.update(asks)
@@ -69,14 +69,14 @@ class OrderBook:
 
     @property
     def bids(self) -> dict[str, str]:
-        """Quantities by price, in no useful order."""
+        """Quantities by price, unordered."""
         if not self._is_clean:
             self._drop_removed()
         return self._bids
 
     @property
     def asks(self) -> dict[str, str]:
-        """Quantities by price, in no useful order."""
+        """Quantities by price, unordered."""
         if not self._is_clean:
             self._drop_removed()
         return self._asks
@@ -88,7 +88,7 @@ class OrderBook:
                 del side[price]
 
     def levels(self) -> tuple[list[Level], list[Level]]:
-        """Return bids from the highest price down and asks from the lowest up."""
+        """Return bids from the highest price down, asks from the lowest up."""
         bids, asks = self.bids, self.asks
         return (
             [(price, bids[price]) for price in _by_number(bids, highest_first=True)],

@@ -1,4 +1,4 @@
-"""What one shard is told when it starts: frozen, picklable, checked before the process exists."""
+"""The settings of one shard: frozen, picklable, validated before the process exists."""
 
 from typing import Annotated, Literal, TypeAlias
 
@@ -10,11 +10,11 @@ LogFormat: TypeAlias = Literal["text", "json"]
 SourceName: TypeAlias = str
 """The name of an adapter (adapters/registry.py)."""
 MarketType = Literal["spot", "derivative", "binary", "chain"]
-"""``chain`` is the feed of the chain itself, which is handled like a market's (core/chain_track.py)."""
+"""``chain`` is the feed of the chain itself, treated like a market (core/chain_track.py)."""
 
 Count: TypeAlias = Annotated[int, msgspec.Meta(ge=1)]
 CountOrZero: TypeAlias = Annotated[int, msgspec.Meta(ge=0)]
-# TOML knows an infinity; a wait that never ends is none that anybody means.
+# TOML can express infinity; a wait that never ends is never what was meant.
 Positive: TypeAlias = Annotated[float, msgspec.Meta(gt=0, le=1e9)]
 PositiveOrZero: TypeAlias = Annotated[float, msgspec.Meta(ge=0, le=1e9)]
 
@@ -25,9 +25,9 @@ class Market(msgspec.Struct, frozen=True):
     market_id: str
     """``0x`` and 64 lower-case hexadecimal digits."""
     ticker: str
-    """The exchange's own name, ``INJ/USDT``; two markets may share one."""
+    """The exchange's name for it, ``INJ/USDT``; two markets may share one."""
     symbol: str
-    """The ticker as topics spell it, ``INJ-USDT``; unique in one collector."""
+    """The ticker as used in topics, ``INJ-USDT``; unique in one collector."""
     type: MarketType
     status: str = "Active"
     base_decimals: int = 0
@@ -41,17 +41,17 @@ class Market(msgspec.Struct, frozen=True):
     maker_fee_rate: str = ""
     taker_fee_rate: str = ""
     oracle_type: str = ""
-    """Not of spot markets, as the two below."""
+    """Empty for spot markets, as are the two below."""
     oracle_base: str = ""
     oracle_quote: str = ""
 
 
 CHAIN = Market("chain", "chain", "chain", "chain")
-"""What stands for the chain itself where markets are listed, assigned and subscribed."""
+"""Represents the chain itself wherever markets are listed, assigned or subscribed."""
 
 
 class Endpoints(msgspec.Struct, frozen=True, kw_only=True):
-    """Where one network is reached; each list in order of preference."""
+    """Where one network is reached; each list is in order of preference."""
 
     chain_ws: tuple[str, ...] = ()
     """``ws://host:port/injstream-ws``."""
@@ -60,86 +60,86 @@ class Endpoints(msgspec.Struct, frozen=True, kw_only=True):
     chain_grpc: tuple[str, ...] = ()
     """gRPC ``host:port`` for queries: markets, order-book snapshots."""
     rpc: tuple[str, ...] = ()
-    """CometBFT RPC, ``http://host:port``: lost blocks, the node's height."""
+    """CometBFT RPC, ``http://host:port``: lost blocks, and the node's height."""
     events: tuple[str, ...] = ()
-    """gRPC ``host:port`` of an event provider: lost blocks that the RPC has no more."""
+    """gRPC ``host:port`` of an event provider: lost blocks that the RPC has pruned."""
     indexer: tuple[str, ...] = ()
-    """gRPC ``host:port`` of an indexer: the source indexer-grpc, and for the others trades of
-    lost blocks that nobody else has any more."""
+    """gRPC ``host:port`` of an indexer: the source of indexer-grpc; other sources fetch from it
+    the trades of lost blocks that no node has any more."""
     others: dict[str, tuple[str, ...]] = {}
-    """Those of adapters that are not ours, by the name that each gives its list."""
+    """Endpoints of other adapters, by the key that each adapter uses."""
     tls: bool = False
-    """Whether gRPC endpoints that do not say ``http://`` or ``https://`` themselves speak TLS."""
+    """Whether gRPC endpoints without ``http://`` or ``https://`` use TLS."""
     ca: str = ""
-    """PEM file of the certificates to trust; those of the system if empty."""
+    """PEM file of trusted certificates; empty: the system's."""
     certificate: str = ""
-    """PEM file of the certificate that servers know us by, for those that ask."""
+    """PEM file of our client certificate, for servers that require one."""
     key: str = ""
-    """PEM file of its private key, where that is a file of its own."""
+    """PEM file of its private key, if that is a separate file."""
     cookies: bool = True
-    """Whether the balancers' cookies are sent back to them."""
+    """Whether load balancers' cookies are returned to them."""
     requests_per_s: float | None = None
-    """What a host of the chain allows one address, all shards together; 0: no limit. Left
-    out, 20 at the public endpoints and no limit elsewhere."""
+    """Requests per second that one chain host allows one address, over all shards; 0: no limit.
+    Default: 20 for the public endpoints, no limit elsewhere."""
     indexer_requests_per_s: float | None = None
-    """The same for a host of the indexer; left out, 50 at the public endpoints."""
+    """The same for an indexer host; default: 50 for the public endpoints."""
 
     def of(self, key: str) -> tuple[str, ...]:
-        """Return one list by its name, as adapters name those that they use."""
+        """Return one list by the key that adapters use for it."""
         found: tuple[str, ...] = getattr(self, key, ()) if key in self.__struct_fields__ else ()
         return found or self.others.get(key, ())
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
-    """Bounds and paces of a shard; the defaults are the measured best."""
+    """Limits and intervals of a shard; the defaults were chosen by measurement."""
 
     batch_age_s: PositiveOrZero = 0.0005
-    """How long a frame may wait for others in its batch."""
+    """Longest time that a frame waits for others in its batch."""
     batch_frames: Count = 256
     push_hwm: Count = 1_000
-    """Batches ZeroMQ may queue for the aggregator before it refuses more."""
+    """Batches that ZeroMQ may queue for the aggregator; beyond, it refuses more."""
     backlog_bytes: CountOrZero = 8 << 20
-    """Pushed frames kept for a restarted aggregator, and refused ones for later."""
+    """Bytes of batches kept: sent ones for a restarted aggregator, and unsent ones."""
     backlog_s: PositiveOrZero = 60.0
     keyframe_every: Count = 64
-    """Book deltas after which a market's whole book goes to the aggregator again."""
+    """Book deltas between two keyframes (whole books) sent to the aggregator."""
     held_blocks: CountOrZero = 2_000
-    """How far behind the newest block a market may be and still hold what comes, while earlier
-    blocks are replayed; what comes behind a larger hole is replayed too. Where markets are many
-    it is less: 20,000 shared out among them, but 64 at least."""
+    """Maximum lag (blocks) at which a market's live blocks are buffered during a replay; beyond it
+    they are dropped and replayed. With many markets the limit is lower: 20,000 blocks are divided
+    among them, with a minimum of 64 each."""
     mute_blocks: PositiveOrZero = 5.0
-    """A subscription without a block for so many block times is dead."""
+    """A subscription without a block for this many block times is considered dead."""
     mute_floor_s: Positive = 2.0
     confirm_s: Positive = 10.0
-    """How long a subscription may stay unconfirmed."""
+    """Longest time that a subscription may stay unconfirmed."""
     subscribe_per_s: Positive = 500.0
     snapshot_concurrency: Count = 8
     snapshot_per_s: Positive = 200.0
     replay_concurrency: Count = 4
     replay_per_s: Positive = 40.0
     replay_blocks: CountOrZero = 10_000
-    """Lost blocks beyond which the rest of the hole is announced, not fetched."""
+    """Most lost blocks that are replayed; the rest of a larger gap is announced as missing."""
     message_bytes: Annotated[int, msgspec.Meta(ge=65_536, le=2**31 - 1)] = 64 << 20
-    """The largest message taken from a server. A lost block whose record is larger is had from
+    """Largest message accepted from a server. A lost block with a larger record is fetched from
     another source, or counts as missing."""
     return_s: Positive = 30.0
-    """How often a connection to a second-choice endpoint looks for the first."""
+    """How often a connection to a fallback endpoint tries the preferred one."""
     report_s: Annotated[float, msgspec.Meta(ge=0.1, le=60)] = 1.0
     streams_per_connection: Count = 50
-    """On indexer-grpc: calls on one connection. Over a server's limit they wait in silence;
-    where that is seen, there are fewer from then on."""
+    """For indexer-grpc: calls per connection. Calls over the server's limit stall silently; when
+    that is detected, fewer are used from then on."""
     probe_s: Positive = 2.0
-    """How often the indexer is asked how far its books are."""
+    """How often the indexer is asked for the sequence of its books."""
     probe_grace_s: PositiveOrZero = 2.0
-    """The indexer may be ahead of its own streams for so long."""
+    """How long the indexer's answers may be ahead of its streams."""
     audit_s: Positive = 3.0
-    """How often the trades that came are compared with those that the indexer lists."""
+    """How often received trades are compared with the indexer's list."""
     audit_back_s: PositiveOrZero = 10.0
-    """How far before the newest trade listed an audit begins: the indexer may list some late."""
+    """How far before the newest listed trade a comparison begins: some are listed late."""
     trade_hold_s: PositiveOrZero = 0.05
-    """How long a trade waits for others of its block, so that they go out in order."""
+    """How long a trade waits for others of its block, so that they are published in order."""
     fresh_s: Positive = 15.0
-    """A market of which nobody could say for so long that it is up to date is stale."""
+    """A market not confirmed as up to date for this long is stale."""
 
 
 class ShardConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -147,19 +147,19 @@ class ShardConfig(msgspec.Struct, frozen=True, kw_only=True):
 
     shard: int
     epoch: int
-    """Grows with every start of this shard; frames of an older one are refused."""
+    """Grows with every start of this shard; frames with an older epoch are refused."""
     source: SourceName
     endpoints: Endpoints
     markets: tuple[Market, ...]
     channels: tuple[str, ...] = DEFAULT_CHANNELS
     per_market: bool = False
-    """On chain-grpc: a call per market instead of one for all."""
+    """For chain-grpc: one call per market instead of one for all."""
     push: str
     """ZeroMQ endpoint of the aggregator's PULL."""
     link: str
     """ZeroMQ endpoint of the aggregator's ROUTER: reports out, resume points back."""
     budget: str = ""
-    """The folder of the hosts' token buckets, shared by all processes of a collector."""
+    """Folder of the shared token buckets, one per host, used by all processes of a collector."""
     limits: Limits = Limits()
     log_level: str = "INFO"
     log_format: LogFormat = "text"

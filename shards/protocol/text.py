@@ -1,9 +1,9 @@
 """
-Text that others made: tickers, the words of nodes, what an order's owner called it.
+Foreign text: tickers, nodes' messages, client order ids.
 
-`symbol_of` makes a topic's name of it, in an alphabet where nothing means anything to anybody.
-`printable` makes it fit to be shown: on a terminal some characters are commands, others turn
-the line around. `without_secrets` leaves out what an endpoint's URL has of keys and passwords.
+`symbol_of` turns it into a topic name, in an alphabet without special characters. `printable`
+makes it safe to display: terminals execute some characters, and others reverse the direction of
+the line. `without_secrets` removes keys and passwords from URLs.
 """
 
 import functools
@@ -13,10 +13,10 @@ import unicodedata
 from typing import Final
 
 SYMBOL_MOST: Final = 160
-"""Characters of a symbol; a longer name is cut to half of that, which leaves room for what makes
-it unique. So a symbol is its own symbol."""
+"""Longest symbol. A longer name is cut to half of this, which leaves room for the hash that makes
+it unique. The symbol of a symbol is therefore the symbol itself."""
 RESERVED: Final = frozenset(("chain",))
-"""Symbols that stand for something else than a market or an oracle's price."""
+"""Symbols that mean something other than a market or an oracle's price."""
 
 _is_plain: Final = re.compile(rf"[A-Za-z0-9_+$:-]{{1,{SYMBOL_MOST}}}").fullmatch
 _foreign: Final = re.compile(r"[^A-Za-z0-9_+$:-]+")
@@ -28,10 +28,10 @@ def symbol_of(name: str) -> str:
     """
     Spell a ticker, or an oracle's symbol, as topics do: ``BTC/USDT PERP`` is ``BTC-USDT-PERP``.
 
-    Slashes and blanks become dashes. A symbol has letters, digits and ``- _ + $ :`` only, so it
-    holds no dot (topics are subscribed to by prefix), no mark of a glob, and nothing that a
-    terminal obeys. A name that cannot be spelled so has the rest replaced by dashes and its hash
-    behind it: ``INJ/USDT.`` is ``INJ-USDT-eb0e4389``.
+    Slashes and blanks become dashes. A symbol contains only letters, digits and ``- _ + $ :``: no
+    dot (topics are subscribed to by prefix), no glob character, no terminal control character. In
+    other names the remaining characters become dashes and a hash is appended:
+    ``INJ/USDT.`` is ``INJ-USDT-eb0e4389``.
     """
     plain = "-".join(name.replace("/", " ").split())
     if _is_plain(plain) and plain not in RESERVED:
@@ -42,16 +42,16 @@ def symbol_of(name: str) -> str:
 
 
 def is_ordinary(name: str) -> bool:
-    """Whether a ticker is spelled as its symbol says, without stray blanks or other characters."""
+    """Whether a ticker matches its symbol, without stray blanks or other characters."""
     return name == " ".join(name.split()) and " /" not in name and "/ " not in name
 
 
 def printable(text: str, most: int = 1_000) -> str:
     """
-    Return a text on one line as it can be shown; what cannot be shown stands there by its number.
+    Return a text as one displayable line; other characters are replaced by their code points.
 
-    Escapes, line ends, marks of direction and letters written from right to left are such:
-    they move what stands beside them.
+    Escapes, line ends, direction marks and right-to-left letters are replaced, because they move
+    the text next to them.
     """
     if text.isascii() and text.isprintable() and len(text) <= most:
         return text
@@ -60,7 +60,7 @@ def printable(text: str, most: int = 1_000) -> str:
 
 
 def stays_in_place(character: str) -> bool:
-    """Whether a character is shown, and moves nothing that stands beside it."""
+    """Whether a character is visible and does not move the text next to it."""
     return character.isprintable() and unicodedata.bidirectional(character) not in _RIGHT_TO_LEFT
 
 
@@ -79,10 +79,10 @@ _path_key: Final = re.compile(r"(?<=[^/]/)(?=[^/?#]*[0-9])[A-Za-z0-9_~.-]{16,}(?
 
 def without_secrets(text: str) -> str:
     """
-    Return a text with the secrets of its URLs left out: ``https://***@host/***?apikey=***``.
+    Return a text with the secrets in its URLs masked: ``https://***@host/***?apikey=***``.
 
-    Secret are user and password, the values of a query, and what is long and has digits in a
-    path, as providers of nodes put their keys there.
+    Secrets are user and password, the values of a query, and long path segments with digits,
+    because node providers put API keys there.
     """
     return _url.sub(lambda found: _bare(found[0]), text) if "://" in text else text
 

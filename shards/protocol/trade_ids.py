@@ -1,9 +1,9 @@
 """
-Which trades of one market are known, by their ids: for sources that may tell them late or twice.
+Which trades of one market are known, by id: for sources that send trades late or twice.
 
-Of ids ``{height}_{n}`` a height's numbers are the bits of one integer, so a market of many trades costs little. The
-newest heights are remembered; what lies below them counts as known, because a trade that is
-told twice would do more harm there than one that is told an hour late would do good.
+The numbers of all ids ``{height}_{n}`` of one height are the bits of one integer, so a busy
+market costs little memory. The newest heights are remembered; every trade below them counts as
+known, because at that age a duplicate does more harm than an hour-old trade does good.
 """
 
 import enum
@@ -14,29 +14,29 @@ from shards.protocol.events import Trade
 
 _HEIGHTS: Final = 4_096
 _NUMBERS: Final = 1 << 20
-"""More than a block can have; a bit stands for each."""
+"""More trades than a block can have; each has one bit."""
 _NAMES: Final = 65_536
-"""Ids of any other form are remembered as they are, the newest of them."""
+"""Ids in any other format are remembered as text, up to this many."""
 
 
 class TradeIdentity(enum.Enum):
     """How the trades of a source are told apart, so that each is delivered once."""
 
     HEIGHT = "height"
-    """All of a block come in one event, and blocks in order: a height that was had is known."""
+    """All trades of a block are in one event, and blocks in order: a height is delivered once."""
     ID = "id"
     """One by one, some late or twice: each trade by its id."""
 
 
 def place_of(trade: Trade) -> tuple[int, int]:
     """
-    Return a trade's height and its number there, which its id consists of.
+    Return a trade's height and its number in the block, from its id.
 
-    Ids of old releases have a third part; it is folded into the number, which then only
-    tells trades apart.
+    Ids of old releases have a third part. It is folded into the number, which then only serves
+    to tell trades apart.
 
     Raises:
-        ValueError: If the id is not made of numbers, or not of such as a block can have.
+        ValueError: If the id is not numeric, or its numbers are impossible for a block.
 
     """
     height, number, *rest = trade.trade_id.split("_")
@@ -56,7 +56,7 @@ def _place_or_none(trade: Trade) -> tuple[int, int] | None:
 
 
 class KnownTrades:
-    """The ids of one market's trades."""
+    """The ids of one market's trades: its deduplication window."""
 
     __slots__ = ("_floor", "_limit", "_names", "_numbers")
 
@@ -74,7 +74,7 @@ class KnownTrades:
         return height < self._floor or bool(self._numbers.get(height, 0) >> number & 1)
 
     def take(self, trades: Iterable[Trade]) -> list[Trade]:
-        """Return those that were not known, in their order, and know them from now on."""
+        """Return the trades not yet known, in order, and remember them."""
         fresh = []
         for trade in trades:
             if trade not in self:
@@ -83,7 +83,7 @@ class KnownTrades:
         return fresh
 
     def forget(self, trades: Iterable[Trade]) -> None:
-        """Know these no more: they were not delivered after all."""
+        """Remove trades from the known ones: they were not delivered after all."""
         for trade in trades:
             place = _place_or_none(trade)
             if place is None:

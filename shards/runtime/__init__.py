@@ -1,1 +1,1 @@
-"""One way to be a child process: its logs, its heartbeat, how well its loop runs."""
+"""What every child process needs: main function, logs, heartbeat, loop monitor."""

@@ -1,26 +1,25 @@
 """
-The wall clock says when, never how long: it may be set at any moment, by an hour either way.
+Detects that the wall clock was set. It may jump at any moment, by any amount.
 
-Durations are measured by `time.monotonic`. Where instants of the data path are compared with
-the present all the same, because each payload carries one, `SetClock` tells when that has just
-become meaningless.
+Durations are measured with `time.monotonic`. The data path has to compare payload times with the
+wall clock; `SetClock` tells when such comparisons have just become meaningless.
 """
 
 import time
 from typing import Final
 
 _STEP_NS: Final = 100_000_000
-"""Further than a clock that is merely adjusted runs away between two looks."""
+"""More than an adjusted (not set) clock drifts between two checks."""
 
 
 class SetClock:
-    """Notices that somebody set the wall clock; look a few times a second."""
+    """Detects that the wall clock was set; check it a few times per second."""
 
     def __init__(self) -> None:
         self._offset = _offset()
 
     def was_set(self) -> bool:
-        """Say whether the clock was set since the last look."""
+        """Return whether the clock was set since the last check."""
         before, self._offset = self._offset, _offset()
         return abs(self._offset - before) > _STEP_NS
 

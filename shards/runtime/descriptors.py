@@ -1,4 +1,4 @@
-"""How many files and sockets this process may have open, and has."""
+"""File descriptors: the limit, and the number in use."""
 
 import contextlib
 import errno
@@ -11,7 +11,7 @@ _LEAST: Final = 92
 
 
 def raise_limit() -> int:
-    """Raise our limit as far as we may; children inherit it. Return what it is now."""
+    """Raise our limit as far as allowed; children inherit it. Return the new limit."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     most = _ENOUGH if hard == resource.RLIM_INFINITY else min(hard, _ENOUGH)
     if soft != resource.RLIM_INFINITY and soft < most:
@@ -26,18 +26,18 @@ def needed(shards: int) -> int:
 
 
 def limit() -> int:
-    """Return how many there may be."""
+    """Return the limit."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return 1 << 30 if soft == resource.RLIM_INFINITY else soft
 
 
 def used() -> int:
-    """Return how many there are; 0 where the system does not say."""
+    """Return the number in use; 0 if the system does not tell."""
     for folder in ("/proc/self/fd", "/dev/fd"):
         try:
             return len(os.listdir(folder))
         except OSError as error:
             if error.errno == errno.EMFILE:
-                # Not even one more to look with.
+                # Not even one descriptor is left to list them with.
                 return limit()
     return 0

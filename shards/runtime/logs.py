@@ -1,9 +1,9 @@
 """
-How every process of the collector logs: to stderr, as text or one JSON object a line.
+Logging of all processes: to stderr, as text or as one JSON object per line.
 
-Transitions are logged, not messages; still a server that flaps can make the same line come a
-hundred times a second. The first few of a kind are written, the others counted, and the count
-is written when the flood has gone by.
+We log transitions, not messages; still, a flapping server can repeat a line a hundred times per
+second. The first few lines of a kind are written and the rest are counted; the count is written
+when the flood is over.
 """
 
 import logging
@@ -19,11 +19,11 @@ from shards.protocol.settings import LogFormat
 from shards.protocol.text import printable, without_secrets
 
 _LONGEST: Final = 8_000
-"""Characters of a line."""
+"""Longest line, in characters."""
 _BURST: Final = 10
-"""So many lines of a kind are written …"""
+"""Lines of one kind written per window; the rest are counted."""
 _WINDOW_S: Final = 10.0
-"""… in so long; those beyond are counted."""
+"""Length of that window."""
 
 _Kind: TypeAlias = tuple[str, int, str]
 
@@ -38,8 +38,8 @@ class _Window:
 
 class Floods:
     """
-    Which lines are written. Lines are alike if they come of the same statement, whatever
-    numbers are in them. Pure: ``now`` is seconds, of any one clock.
+    Decides which lines are written. Lines are alike if they come from the same statement,
+    whatever their arguments. Pure; ``now`` is seconds of any clock.
     """
 
     def __init__(self, burst: int = _BURST, window_s: float = _WINDOW_S) -> None:
@@ -48,7 +48,7 @@ class Floods:
         self._windows: dict[_Kind, _Window] = {}
 
     def admits(self, kind: _Kind, now: float) -> bool:
-        """Count a line; say whether it is to be written."""
+        """Count a line; return whether to write it."""
         window = self._windows.get(kind)
         if window is None:
             window = self._windows[kind] = _Window(now)
@@ -56,14 +56,14 @@ class Floods:
         return window.count <= self._burst
 
     def over(self, now: float) -> list[tuple[_Kind, int]]:
-        """Return what was not written in windows that are over, and forget them."""
+        """Return the suppressed lines of finished windows, and forget them."""
         ended = [k for k, w in self._windows.items() if now - w.began >= self._window_s]
         counted = [(kind, self._windows.pop(kind).count - self._burst) for kind in ended]
         return [(kind, more) for kind, more in counted if more > 0]
 
 
 class Handler(logging.StreamHandler[TextIO]):
-    """Writes to stderr what is no flood."""
+    """Writes to stderr, with floods suppressed."""
 
     def __init__(
         self,
@@ -76,7 +76,7 @@ class Handler(logging.StreamHandler[TextIO]):
         self._clock = clock
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write a record, or count it."""
+        """Write a record, or only count it."""
         now = self._clock()
         self._tell(now)
         if self._floods.admits((record.name, record.levelno, str(record.msg)), now):
@@ -84,24 +84,24 @@ class Handler(logging.StreamHandler[TextIO]):
 
     def _tell(self, now: float) -> None:
         for (name, level, text), more in self._floods.over(now):
-            said = "%d more lines like this one were not written: %s"
+            said = "%d more lines like this one were suppressed: %s"
             super().emit(logging.LogRecord(name, level, "", 0, said, (more, text), None))
 
     def close(self) -> None:
-        """Write what was counted and not told yet."""
+        """Write the counts not reported yet."""
         self._tell(float("inf"))
         super().close()
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line."""
+    """One JSON object per line."""
 
     def __init__(self, process: str) -> None:
         super().__init__()
         self._process = process
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return the line."""
+        """Return the line for a record."""
         at = datetime.fromtimestamp(record.created, UTC)
         line = {
             "ts": at.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
@@ -117,21 +117,21 @@ class JsonFormatter(logging.Formatter):
 
 
 class TextFormatter(logging.Formatter):
-    """A line for people; what nodes said in it cannot end the line, nor command a terminal."""
+    """A line for people; foreign text in it cannot break the line or control a terminal."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:
-        """Return the line."""
+        """Return the line for a record."""
         record.message = printable(without_secrets(record.message), _LONGEST)
         return super().formatMessage(record)
 
     def formatException(self, ei: Any) -> str:
-        """Return the lines of a traceback."""
+        """Return a traceback's lines."""
         lines = without_secrets(super().formatException(ei)).split("\n")
         return "\n".join(printable(line, _LONGEST) for line in lines)
 
 
 def configure(process: str, *, level: str, form: LogFormat) -> None:
-    """Let this process log under its name."""
+    """Set up this process's logging under its name."""
     handler = Handler()
     if form == "json":
         handler.setFormatter(JsonFormatter(process))

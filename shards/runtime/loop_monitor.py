@@ -1,7 +1,7 @@
 """
-How well a process is: how late its event loop runs, how long its garbage collector pauses.
+Health of a process: lag of its event loop, pauses of its garbage collector.
 
-The lateness is the heartbeat's own: what makes it late makes frames late too.
+The lag is the lateness of the heartbeat: whatever delays it delays frames as well.
 """
 
 import contextlib
@@ -14,7 +14,7 @@ from shards.protocol.histograms import Vitals
 
 
 class Watched:
-    """The vitals of this process, and the worst lag since somebody last took it."""
+    """The measurements of this process, and the worst lag since it was last taken."""
 
     def __init__(self) -> None:
         self.vitals = Vitals()
@@ -22,18 +22,18 @@ class Watched:
         self._began = 0
 
     def late(self, seconds: float) -> None:
-        """Note by how much a heartbeat came late."""
+        """Record by how much a heartbeat was late."""
         self.vitals.lag.record(int(seconds * 1e9))
         self._worst_s = max(self._worst_s, seconds)
 
     def take_worst_s(self) -> float:
-        """Return the worst lag since this was last called."""
+        """Return the worst lag since the last call."""
         worst_s, self._worst_s = self._worst_s, 0.0
         return worst_s
 
     @contextlib.contextmanager
     def gc_pauses(self) -> Iterator[None]:
-        """Count the garbage collector's pauses for the length of the block."""
+        """Count garbage collector pauses while the block runs."""
         gc.callbacks.append(self._collected)
         try:
             yield

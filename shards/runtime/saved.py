@@ -1,9 +1,9 @@
 """
-Files that outlive their process: whole or not there, whatever ends it.
+Files that survive crashes: complete or absent, however the process ends.
 
-A file is written beside its place and renamed into it, so that no reader ever sees half of
-one. Its checksum tells what a power cut or a failing disk made of it; such a file is set
-aside, with a warning, and counts as not there.
+A file is written under a temporary name and then renamed, so no reader sees half of it. Its
+checksum detects damage from power cuts and failing disks; a damaged file is set aside with a
+warning and counts as absent.
 
 ::
 
@@ -26,17 +26,17 @@ _HEAD: Final = len(_MAGIC) + 4
 
 
 class SavedFile:
-    """One such file."""
+    """One crash-safe file."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     def load(self) -> bytes | None:
         """
-        Return what was saved last; None if nothing was, or it is damaged and now set aside.
+        Return the last saved payload; None if there is none, or it was damaged and is now set aside.
 
         Raises:
-            OSError: If it is there and cannot be read.
+            OSError: If the file exists and cannot be read.
 
         """
         try:
@@ -50,7 +50,7 @@ class SavedFile:
         return None
 
     def set_aside(self, why: str) -> None:
-        """Move the file out of the way, where people can still look at it, and say so."""
+        """Rename the file, so that people can still inspect it, and log a warning."""
         aside = self.path.with_name(f"{self.path.name}.set-aside")
         with contextlib.suppress(OSError):
             self.path.replace(aside)
@@ -58,30 +58,30 @@ class SavedFile:
 
     def save(self, payload: bytes) -> None:
         """
-        Save at once, so that it outlives this process; not yet a power cut.
+        Save so that it survives this process, but not yet a power cut.
 
         Raises:
-            OSError: If that cannot be done; what was saved before stays.
+            OSError: If that fails; the earlier content stays.
 
         """
         self._put(self._write(payload, ".now", sync=False))
 
     def write_through(self, payload: bytes) -> Path:
         """
-        Write to the disk itself and return where; `adopt` puts that in place. For a thread.
+        Write and fsync a temporary file and return its path for `adopt`. Run it in a thread.
 
         Raises:
-            OSError: If that cannot be done.
+            OSError: If that fails.
 
         """
         return self._write(payload, ".part", sync=True)
 
     def adopt(self, part: Path) -> None:
         """
-        Put what `write_through` wrote in its place.
+        Rename the file from `write_through` to its final name.
 
         Raises:
-            OSError: If that cannot be done.
+            OSError: If that fails.
 
         """
         self._put(part)

@@ -1,4 +1,4 @@
-"""stdin, stdout and stderr that can be used, however we were started."""
+"""Make stdin, stdout and stderr usable, however the process was started."""
 
 import contextlib
 import io
@@ -8,15 +8,15 @@ import sys
 
 def prepare() -> None:
     """
-    Open what is closed, and let no character that a terminal lacks end us.
+    Open closed streams, and keep unprintable characters from raising.
 
-    Without it the first socket that is opened becomes stderr, and is written to.
+    Otherwise the first socket opened would become stderr, and log lines would be written to it.
     """
     for number in range(3):
         try:
             os.fstat(number)
         except OSError:
-            # The lowest number that is free: this one.
+            # The lowest free number: this one.
             os.open(os.devnull, os.O_RDWR)
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:

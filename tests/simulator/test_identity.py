@@ -83,7 +83,7 @@ async def test_a_query_server_is_asked_for_its_chain_before_its_book_is_believed
             # It is silent when all are looked at, and answers when its book is wanted.
             await other.inject(faults.Refuse(protocol="grpc", status=503, calls=1))
             await nodes.look()
-            with pytest.raises(SourceError, match=r"not the chain that is collected.*888"):
+            with pytest.raises(SourceError, match=r"not the chain being collected.*888"):
                 await books.fetch(market_of(ours))
             assert other.queries.queries == 0
 
@@ -98,7 +98,7 @@ async def test_a_query_server_of_the_same_id_with_another_genesis_is_refused() -
             await grow(venue, 3)
             # Its heights are lower than any that is known, so the time of its newest block tells.
             nodes.nodes[1].view = None
-            assert "is later than block" in await nodes.vet(venue.queries.endpoint, "queries")
+            assert "is later than our block" in await nodes.vet(venue.queries.endpoint, "queries")
 
 
 async def test_of_two_query_servers_the_one_at_the_head_is_asked_first() -> None:

@@ -58,7 +58,7 @@ def test_three_hundred_markets_over_four_shards(tmp_path: Path) -> None:
     assert status["blocks"]["due"] == status["blocks"]["missing"] == 0
     assert status["events"]["trades"]
     assert status["events"]["book_updates"]
-    assert "streams on a connection" not in running.log
+    assert "streams per connection" not in running.log
 
 
 def test_calls_that_wait_behind_a_limit_get_connections_of_their_own(tmp_path: Path) -> None:

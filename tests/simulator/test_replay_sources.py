@@ -55,7 +55,7 @@ async def test_blocks_that_nobody_keeps_are_given_up_at_once(
     assert await asyncio.gather(*map(replayer.fetch, lost)) == [None] * len(lost)
     assert time.monotonic() - begun < 2.0
     await replayer.aclose()
-    assert len([r for r in caplog.records if "cannot be had" in r.message]) == 1
+    assert len([r for r in caplog.records if "not available" in r.message]) == 1
     said = [r for r in caplog.records if "discard_abci_responses" in r.message]
     assert len(said) == (text != "not available"), "it was said again, or not at all"
     assert "asking the next source" not in caplog.text

@@ -96,7 +96,7 @@ def test_a_run_takes_up_where_the_one_before_it_ended(
             assert after["publisher_epoch"] > before["publisher_epoch"]
             assert after["state"]["folder"] == str(tmp_path / "kept")
             assert after["state"]["taken_up"]["markets"] == 6
-            assert "taking up what another run left: 6 markets" in second.log
+            assert "resuming the state of another run: 6 markets" in second.log
             assert not reader.lost
             assert not reader.doubled
             for symbol, sequences in reader.books.items():
@@ -157,7 +157,7 @@ def test_a_state_that_cannot_be_kept_is_refused_only_where_it_was_asked_for(
     with collector(tmp_path, "--config", config, env={"XDG_STATE_HOME": "/proc"}) as running:
         status = running.await_live()
         assert status["state"]["folder"] is None
-        assert "what is known ends with this run" in running.log
+        assert "the state ends with this run" in running.log
 
 
 def test_what_is_too_long_ago_is_named_as_missing(venue: Simulator, tmp_path: Path) -> None:

@@ -141,7 +141,7 @@ def test_a_chain_that_halts_is_not_stale(busy: Devnet, tmp_path: Path) -> None:
         status = running.status()
     assert running.log.count(f"chain halted at height {head}") == 2
     assert states == {"live"}
-    assert "subscribing anew" not in running.log
+    assert "resubscribing" not in running.log
     assert [shard["connects"] for shard in status["shards"]] == [1, 1]
     assert status["gaps"]["opened"] == 0
     assert (status["completeness"], status["blocks"]["missing"]) == (1.0, 0)

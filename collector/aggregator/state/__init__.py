@@ -1,1 +1,1 @@
-"""What the aggregator knows of markets and shards. Pure."""
+"""The aggregator's state of markets and shards. Pure."""

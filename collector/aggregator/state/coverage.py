@@ -1,11 +1,10 @@
 """
-Coverage and completeness: which markets are live, and which blocks of each are had.
+Coverage and completeness: which markets are live, and which blocks of each are accounted for.
 
-Coverage is not "something was received". A market is live when its shard says so (blocks
-contiguous up to the head, book in sync) and that shard reported lately. Completeness is
+Coverage does not mean "something was received". A market is live if its shard says so (blocks
+contiguous up to the head, book in sync) and that shard reported recently. Completeness is
 (received + replayed) ÷ due over all markets, from the merged ledger.
-
-Pure: instants come in as ``now`` (monotonic seconds).
+Pure: instants are passed as ``now`` (monotonic seconds).
 """
 
 from collections import deque
@@ -19,9 +18,9 @@ from shards.protocol.events import Gap
 from shards.protocol.settings import CHAIN, Market
 
 SILENT_S: Final = 3.0
-"""A shard that has not reported for so long cannot vouch for its markets."""
+"""A shard that has not reported for this long no longer vouches for its markets."""
 GRACE_S: Final = 2.0
-"""A block is due in every market so long after the first market had it."""
+"""A block is due in every market this long after the first market had it."""
 
 
 Glance: TypeAlias = tuple[str, str, int, str, int]
@@ -38,13 +37,13 @@ class Coverage:
         *,
         provable: bool = True,
     ) -> None:
-        """``provable``: whether the source shows every block; without that none are accounted for."""
+        """``provable``: whether the source shows every block; otherwise no blocks are counted."""
         self.provable = provable
         self._markets: dict[str, Market] = {}
         self._status: dict[str, str] = {}
         self.states: dict[str, MarketState] = {}
         self._former = {state.market_id: state for state in saved}
-        """What is known of markets that are not collected any more."""
+        """The ledgers of markets that are no longer collected."""
         for market in markets:
             self.add(market)
         self._reported_at: dict[int, float] = {}
@@ -57,10 +56,10 @@ class Coverage:
 
     def begin_anew(self) -> tuple[BlockCounts, Gaps]:
         """
-        Close the ledger, because another chain took the place of this one, and begin a new one.
+        Close the ledger, because another chain replaced this one, and begin a new one.
 
         Returns:
-            How the old one stood in the end.
+            The final counts of the old ledger.
 
         """
         closed = self.blocks(), self.gaps()
@@ -69,7 +68,7 @@ class Coverage:
             fresh.state, fresh.reason = "pending", "the chain was replaced"
             if state.shard == NOBODY:
                 fresh.state, fresh.reason = state.state, state.reason
-            # The ids of gaps go on: each is told apart from those before.
+            # Gap ids continue, so that each differs from all earlier ones.
             fresh.gaps.newest = state.gaps.newest
             self.states[market_id] = fresh
         self._former.clear()
@@ -80,7 +79,7 @@ class Coverage:
     # ---- which markets --------------------------------------------------------------
 
     def add(self, market: Market) -> None:
-        """Cover one more market; one that was covered before goes on with its ledger."""
+        """Add a market; one that was covered before continues its ledger."""
         market_id = market.market_id
         self._markets[market_id] = market
         self._status[market_id] = market.status
@@ -88,14 +87,14 @@ class Coverage:
             self.states[market_id] = self._former.pop(market_id, MarketState(market_id))
 
     def remove(self, market_id: str) -> None:
-        """Cover a market no more; its ledger is kept, in case that it comes back."""
+        """Remove a market; its ledger is kept in case it comes back."""
         self._former[market_id] = self.states.pop(market_id)
 
     def own(self, market_id: str, shard: int, *, within: int) -> None:
         """
-        Give a market that nobody owns to a shard.
+        Assign an owner to a market without one.
 
-        Where its ledger ends further than `within` blocks behind the head, it begins a new one.
+        If its ledger ends more than `within` blocks behind the head, it begins a new one.
         """
         state = self.states[market_id]
         if state.first and self.head - state.last > within:
@@ -104,36 +103,36 @@ class Coverage:
         state.state = "pending"
 
     def disown(self, market_id: str) -> None:
-        """Nobody collects this market any more."""
+        """No shard collects this market any more."""
         state = self.states[market_id]
         state.shard, state.since = NOBODY, 0
-        state.state, state.reason = "inactive", "not collected any more"
+        state.state, state.reason = "inactive", "no longer collected"
 
     def hand_over(self, market_id: str, shard: int, epoch: int) -> None:
-        """Let this process of another shard answer for the blocks after those that are accounted for."""
+        """Make this process of another shard the owner, from the next unaccounted block on."""
         state = self.states[market_id]
         state.shard, state.since, state.taken_by = shard, state.last + 1, epoch
 
     def ledgers(self) -> list[MarketState]:
-        """Return what is to be saved."""
+        """Return the market states to be saved."""
         return [*self.states.values(), *self._former.values()]
 
     # ---- what comes in --------------------------------------------------------------
 
     def fresh(self, shard: int) -> None:
-        """A new process has this shard: it has not said anything yet."""
+        """A new process has this shard: it has not reported yet."""
         self._reported_at.pop(shard, None)
 
     def silence(self, shard: int) -> None:
-        """This shard's process is gone: its word counts no more."""
+        """This shard's process is gone: its last report is void."""
         self._reported_at.pop(shard, None)
 
     def statuses(self, statuses: Mapping[str, str]) -> None:
-        """Take the markets' statuses as the chain lists them now."""
+        """Take the markets' current statuses from the chain's listing."""
         self._status.update(statuses)
 
     def report(self, report: Report, now: float) -> None:
-        """Take what a shard says of its markets' states."""
+        """Take the states of a shard's markets."""
         self._reported_at[report.shard] = now
         for market in report.markets:
             state = self.states.get(market.market_id)
@@ -144,7 +143,7 @@ class Coverage:
             self._heads.append((now, report.head))
 
     def account(self, report: Report) -> None:
-        """Take a shard's ledgers; only once all frames made before the report are here."""
+        """Take a shard's ledgers, once all frames made before the report have arrived."""
         for market in report.markets:
             state = self.states.get(market.market_id)
             if state is None or not market.first or state.shard not in (report.shard, UNOWNED):
@@ -152,16 +151,16 @@ class Coverage:
             state.account(market, report.epoch)
 
     def gap(self, event: Gap) -> None:
-        """Take a gap that is being announced."""
+        """Take an announced gap."""
         state = self.states.get(event.market_id)
         if state is not None:
             state.gaps.tell(event)
 
     def resume_points(self, market_ids: Iterable[str], *, again: int = 0) -> dict[str, ResumePoint]:
         """
-        Say where a restarted shard takes up each of these markets.
+        Return where a restarted shard resumes each of these markets.
 
-        ``again`` blocks before that are to be had once more.
+        The last ``again`` blocks before that are replayed once more.
         """
         points = {}
         for market_id in market_ids:
@@ -173,12 +172,12 @@ class Coverage:
     # ---- what is known --------------------------------------------------------------
 
     def symbol(self, market_id: str) -> str:
-        """Return a market's symbol; its id where it is not one of ours."""
+        """Return a market's symbol; its id if it is not ours."""
         market = self._markets.get(market_id)
         return market.symbol if market is not None else market_id
 
     def owner(self, market_id: str) -> int:
-        """Return the shard that owns a market, UNOWNED where any may, or NOBODY."""
+        """Return the shard that owns a market, UNOWNED if any may, or NOBODY."""
         state = self.states.get(market_id)
         return state.shard if state is not None else UNOWNED
 
@@ -187,7 +186,7 @@ class Coverage:
         return self._reported_at.get(shard, 0.0)
 
     def first(self, symbol: str) -> int:
-        """Return the height at which a market joined; 0 before that, and for an unknown one."""
+        """Return the height at which a market joined; 0 before that, or if it is unknown."""
         return next((s.first for m, s in self.states.items() if self.symbol(m) == symbol), 0)
 
     def accounted(self) -> int:
@@ -204,7 +203,7 @@ class Coverage:
         }
 
     def joined_from(self) -> int:
-        """Return the first block that every market had joined for; 0 while some have not."""
+        """Return the first block since which every market has joined; 0 while some have not."""
         firsts = [
             state.first
             for market_id, state in self.states.items()
@@ -213,7 +212,7 @@ class Coverage:
         return max(firsts) if firsts and all(firsts) else 0
 
     def state_of(self, state: MarketState, now: float) -> str:
-        """Return a market's state, with a silent shard's word not taken for it."""
+        """Return a market's state, taking into account that its shard may be silent."""
         if self._status[state.market_id] != "Active":
             return "inactive"
         reported_at = self._reported_at.get(state.shard)
@@ -222,7 +221,7 @@ class Coverage:
         return state.state
 
     def counts(self, now: float) -> dict[str, int]:
-        """Count markets by state; the chain's own feed is none."""
+        """Count markets by state, without the chain's own feed."""
         counts: dict[str, int] = {}
         for state in self.states.values():
             if self._markets[state.market_id].type == "chain":
@@ -232,18 +231,18 @@ class Coverage:
         return counts
 
     def chain_feed(self, now: float) -> ChainFeed | None:
-        """Describe the chain's own feed; None where it is not collected."""
+        """Describe the chain's own feed; None if it is not collected."""
         state = self.states.get(CHAIN.market_id)
         if state is None:
             return None
         return ChainFeed(state=self.state_of(state, now), shard=state.shard, height=state.last)
 
     def coverage(self, now: float) -> float:
-        """Return live ÷ (requested - inactive), 0 where there is nothing to cover."""
+        """Return live ÷ (requested - inactive), 0 without markets."""
         return live_share(self.counts(now))
 
     def sample(self, now: float) -> None:
-        """Weigh the coverage since the last sample into its mean."""
+        """Weight the coverage since the last sample into its mean."""
         while self._heads and self._heads[0][0] <= now - GRACE_S:
             self._settled = self._heads.popleft()[1]
         if self._sampled_at is not None:
@@ -258,22 +257,22 @@ class Coverage:
         return self._weighted / self._weight_s if self._weight_s else 0.0
 
     def missing(self, state: MarketState) -> int:
-        """Count the blocks of one market that are due and not there."""
+        """Return the number of one market's blocks that are due but missing."""
         if not state.first or not self.provable:
             return 0
         return self._behind(state) + (_size(state.missing) if state.missing else 0)
 
     def _behind(self, state: MarketState) -> int:
-        """Count the blocks that are due in one market beyond its newest."""
+        """Return the number of blocks due in one market beyond its newest."""
         behind = self._settled - state.last
-        # Of a market that was let go none is due.
+        # A removed market has no blocks due.
         return behind if behind > 0 and state.state != "inactive" else 0
 
     def blocks(self) -> BlockCounts:
         """
-        Add the ledgers up, one count for each block of each market.
+        Add up the ledgers; each block of each market counts once.
 
-        A block is due everywhere GRACE_S after the first market had it; one that is
+        A block is due in every market GRACE_S after the first market had it; one that is
         accounted for sooner is due at once.
         """
         first = last = due = replayed = missing = 0
@@ -285,7 +284,7 @@ class Coverage:
             behind = self._behind(state)
             due += state.last + behind - state.first + 1
             missing += behind
-            # Hardly ever; and this is asked several times a second.
+            # Rarely needed, while this is called several times a second.
             if state.replayed:
                 replayed += _size(state.replayed)
             if state.missing:
@@ -304,10 +303,10 @@ class Coverage:
         return self.blocks().completeness
 
     def gaps(self) -> Gaps:
-        """Count the gaps that were announced, of all markets."""
+        """Count the announced gaps of all markets."""
         opened = sum(state.gaps.opened for state in self.states.values())
         closed = sum(state.gaps.closed for state in self.states.values())
-        # One that says that its market is let go is to stay open.
+        # A gap that says that its market was removed stays open.
         ended = sum(
             s.gaps.opened - s.gaps.closed for s in self.states.values() if s.shard == NOBODY
         )
@@ -326,7 +325,7 @@ class Coverage:
         return holes
 
     def glance(self, now: float, events: Mapping[str, int]) -> list[Glance]:
-        """Say what can be seen of every market at a glance; the events come by market id."""
+        """Return a short row for every market; ``events`` is by market id."""
         return [
             (
                 market.symbol,
@@ -339,19 +338,19 @@ class Coverage:
         ]
 
     def shown(self, symbols: Container[str] | None = None) -> Iterator[tuple[Market, MarketState]]:
-        """Yield the markets that people see, all or those; the chain's own feed is none."""
+        """Yield the visible markets, all or these; without the chain's own feed."""
         for market_id, state in self.states.items():
             market = self._markets[market_id]
             if market.type != "chain" and (symbols is None or market.symbol in symbols):
                 yield market, state
 
     def status(self, market_id: str) -> str:
-        """Return a market's status as the chain lists it now."""
+        """Return a market's current status in the chain's listing."""
         return self._status[market_id]
 
 
 def live_share(counts: Mapping[str, int]) -> float:
-    """Return live ÷ (requested - inactive) of counted states, 0 where there is nothing to cover."""
+    """Return live ÷ (requested - inactive) from counted states, 0 without markets."""
     wanted = sum(counts.values()) - counts.get("inactive", 0)
     return counts.get("live", 0) / wanted if wanted else 0.0
 

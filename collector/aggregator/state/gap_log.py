@@ -1,4 +1,4 @@
-"""The gaps of one market as they were announced: how many, and the one that is open. Pure."""
+"""The announced gaps of one market: their number, and the open one. Pure."""
 
 from typing import Final
 
@@ -12,31 +12,31 @@ _RECENT: Final = 64
 
 class GapLife(msgspec.Struct, array_like=True):
     """
-    What was said of one market's gaps.
+    The announced gaps of one market.
 
-    A shard that takes over from a dead one takes over its open gap too, so that every
-    opening that subscribers heard of is closed when it is healed, by whoever heals it.
+    A shard that succeeds a dead one takes over its open gap, so that every announced opening is
+    closed when the gap is filled, whichever shard fills it.
     """
 
     opened: int = 0
     closed: int = 0
     newest: int = 0
-    """The greatest id of a gap."""
+    """The highest gap id."""
     gap: Gap | None = None
-    """The one that is open."""
+    """The open one."""
     recent: list[int] = []
-    """Ids of the newest gaps: one of them that comes again is no other. Another id is another
-    gap, also where it is smaller, because the clock was set back."""
+    """Ids of the newest gaps; one that arrives again is the same gap. Any other id is another gap,
+    even if it is lower, because the clock may have been set back."""
 
     def tell(self, event: Gap) -> None:
-        """Take a gap frame; one that is told again, after a restart of ours, counts once."""
+        """Take a gap frame; one that is sent again, after our restart, counts once."""
         known = self.gap is not None and self.gap.gap_id == event.gap_id
         if event.state == "closed":
             if known:
                 self.closed += 1
                 self.gap = None
         elif known:
-            # The same gap, with heights that were not known before.
+            # The same gap, with more heights known.
             self.gap = event
         elif event.gap_id != self.newest and event.gap_id not in self.recent:
             self.opened += 1

@@ -1,4 +1,4 @@
-"""How the chain lists our markets, as far as that was published. Pure."""
+"""How the chain lists our markets, as far as it was published. Pure."""
 
 from collections.abc import Iterable
 
@@ -7,19 +7,19 @@ from shards.protocol.settings import Market
 
 
 class Listings:
-    """Finds what is to be published of each market: at first all, then what has changed."""
+    """Finds what to publish about each market: everything at first, then changes."""
 
     def __init__(self) -> None:
         self._published: dict[str, Market] = {}
         self._number = 0
-        """Of the newest event made."""
+        """Number of the newest event."""
 
     def begin_anew(self) -> None:
-        """Take nothing for published; the numbers go on."""
+        """Publish everything again; the numbers continue."""
         self._published.clear()
 
     def changed(self, markets: Iterable[Market], ts: int) -> list[tuple[int, Metadata]]:
-        """Return what is new about these markets, numbered, and take it for published."""
+        """Return the changed listings of these markets, numbered, and count them as published."""
         events = []
         for market in markets:
             if market.type != "chain" and self._published.get(market.market_id) != market:

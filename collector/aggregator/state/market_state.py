@@ -1,4 +1,4 @@
-"""One market as the aggregator knows it: its owner, its state, its ledger. Pure."""
+"""The aggregator's record of one market: its owner, its state, its ledger. Pure."""
 
 from typing import Final
 
@@ -9,9 +9,9 @@ from shards.protocol.control import MarketReport, Report, ResumePoint
 from shards.protocol.ledger import MarketLedger
 
 _BLOCK_NS: Final = 1_000_000_000
-"""More than a block takes, where blocks are to be counted in time."""
+"""Longer than a block takes, for counting blocks by time."""
 UNOWNED: Final = -1
-"""The first shard that reports such a market owns it."""
+"""The first shard that reports such a market becomes its owner."""
 NOBODY: Final = -2
 """Such a market is not collected."""
 
@@ -21,7 +21,7 @@ class MarketState(msgspec.Struct, array_like=True):
 
     market_id: str
     shard: int = UNOWNED
-    """Its owner, the shard whose word counts."""
+    """Its owner, the shard whose reports count."""
     state: str = "pending"
     reason: str = ""
     first: int = 0
@@ -31,11 +31,11 @@ class MarketState(msgspec.Struct, array_like=True):
     gaps: GapLife = msgspec.field(default_factory=GapLife)
     resyncs: int = 0
     earlier_resyncs: int = 0
-    """What former processes of its shard counted."""
+    """Counted by earlier processes of its shard."""
     epoch: int = 0
-    """Of the shard's process whose counts these are."""
+    """Epoch of the shard process whose counts these are."""
     since: int = 0
-    """The process that took it over from another shard answers for the blocks from here on."""
+    """The process that took it over from another shard is responsible for blocks from here on."""
     taken_by: int = 0
     """Epoch of that process."""
     audited_to: int = 0
@@ -43,14 +43,14 @@ class MarketState(msgspec.Struct, array_like=True):
 
     @property
     def is_collected(self) -> bool:
-        """Whether blocks of this market are due: it has joined, and was not let go since."""
+        """Whether its blocks are due: it has joined and was not removed since."""
         return self.first > 0 and self.state != "inactive"
 
     def update(self, market: MarketReport, report: Report) -> None:
-        """Take what its shard says of it."""
+        """Take its shard's report of it."""
         if (self.shard, self.epoch) != (report.shard, report.epoch):
-            # Another process counts from 0: what its predecessor counted is history. The same
-            # process goes on counting, also when it is the aggregator that was restarted.
+            # Another process counts from 0; its predecessor's counts are added. The same process
+            # continues its counts, even if the aggregator was restarted.
             self.earlier_resyncs += self.resyncs
         self.shard = report.shard
         self.epoch = report.epoch
@@ -59,11 +59,11 @@ class MarketState(msgspec.Struct, array_like=True):
         self.resyncs = market.resyncs
 
     def account(self, market: MarketReport, epoch: int) -> None:
-        """Take the ledger that a process of its shard reports."""
+        """Take the ledger from a report of its shard."""
         if self.since and epoch == self.taken_by:
             self._continue_ledger(market)
             return
-        # A shard that resumes reports the whole ledger, its predecessors' included.
+        # A shard that resumes reports the whole ledger, including its predecessors' part.
         self.since = 0
         self.first = market.first
         self.last = market.last

@@ -1,8 +1,8 @@
 """
-What is saved of an aggregator for the next one, and what the next one makes of it.
+The saved state of an aggregator, and how the next one continues from it.
 
-A *run* is one `collector start`; its aggregator may be replaced, and goes on with the run.
-Pure: instants come in as arguments.
+A *run* is one `collector start`; its aggregator may be replaced, and then continues the run.
+Pure: instants are passed as arguments.
 """
 
 from typing import Self
@@ -16,46 +16,46 @@ from shards.protocol.chain import Chain
 
 
 class Saved(msgspec.Struct, kw_only=True):
-    """The ledger as it is saved."""
+    """The ledger in its saved form."""
 
     saved_at: int = 0
-    """By the clock, ns since 1970."""
+    """Wall clock, ns since the epoch."""
     markets: list[MarketState] = []
     chain: Chain = Chain()
-    """Which chain it is the ledger of."""
+    """The chain that this ledger belongs to."""
     former: list[FormerChain] = []
-    """The ledgers of the chains before it, as they were closed."""
+    """The closed ledgers of former chains."""
     epoch: int = 0
-    """The publisher epoch; the next one is above it."""
+    """The publisher epoch; the next one is higher."""
 
 
 class Saving(msgspec.Struct):
-    """How it stands with the ledger that is to outlive us."""
+    """Whether the ledger can be saved."""
 
     folder: str
     saved_at: float
-    """When it was saved last, monotonic."""
+    """When it was last saved, monotonic."""
     error: str = ""
-    """Why it cannot be saved at present."""
+    """Why it cannot be saved; empty if it can."""
     taken_up: TakenUp | None = None
 
 
 class Run(msgspec.Struct):
-    """Which run of which chain this aggregator is for."""
+    """The run and the chain of this aggregator."""
 
     config: AggregatorConfig
     chain: Chain
-    """Which chain is collected."""
+    """The chain being collected."""
     former: list[FormerChain]
-    """The ledgers of the chains before it, as they were closed."""
+    """The closed ledgers of former chains."""
     saving: Saving
     revision: int
     """Of the assignment."""
 
     @classmethod
     def begin(cls, config: AggregatorConfig, saved: Saved, now: float) -> Self:
-        """Go on from what is saved, whichever run it is of; ``now`` is monotonic seconds."""
-        # Readers tell aggregators apart by it, also where a clock went back.
+        """Continue from the saved state, of this run or another; ``now`` is monotonic seconds."""
+        # Readers distinguish aggregators by it, even if the clock went back.
         epoch = max(config.epoch, saved.epoch + 1)
         saving = Saving(config.state, now)
         if config.begins:
@@ -64,7 +64,7 @@ class Run(msgspec.Struct):
         return cls(config, saved.chain, saved.former, saving, config.revision)
 
     def begin_chain(self, chain: Chain, blocks: BlockCounts, gaps: Gaps, ts: int) -> None:
-        """Go on with another chain, under another epoch; the counts are of the one before."""
+        """Switch to another chain, under a new epoch; the counts are the former chain's."""
         before, config = self.chain, self.config
         closed = FormerChain(
             id=before.id,
@@ -78,7 +78,7 @@ class Run(msgspec.Struct):
         self.config = msgspec.structs.replace(config, epoch=max(ts, config.epoch + 1))
 
     def saved(self, markets: list[MarketState], ts: int) -> Saved:
-        """Return what is to be saved."""
+        """Return the state to be saved."""
         return Saved(
             saved_at=ts,
             markets=markets,
@@ -90,7 +90,7 @@ class Run(msgspec.Struct):
 
 def _take_up(saved: Saved) -> TakenUp | None:
     """
-    Take up what another run left: its shards are gone, so nobody owns any market.
+    Resume the state of another run: its shards are gone, so no market has an owner.
 
     Returns:
         How far it reaches; None if no block was accounted for.

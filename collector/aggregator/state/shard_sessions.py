@@ -1,4 +1,4 @@
-"""What the aggregator knows of each shard: its living process, its frames, its last report. Pure."""
+"""The aggregator's record of each shard: its process, its frames, its last report. Pure."""
 
 from shards.protocol.control import MarketReport, Report
 
@@ -24,36 +24,36 @@ class ShardSession:
     def __init__(self) -> None:
         self.epoch = 0
         self.former: set[int] = set()
-        """The epochs of processes that were replaced."""
+        """The epochs of replaced processes."""
         self.frame_sequence = 0
         self.frames = 0
         self.lost = 0
-        """Frames that a batch's sequence skipped; their blocks show up as missing."""
+        """Frames missing in the sequence of batches; their blocks show up as missing."""
         self.lost_through = 0
         self.pid = 0
         self.report: Report | None = None
         self.unaccounted: Report | None = None
-        """A report whose frames have not all arrived."""
+        """A report whose frames have not all arrived yet."""
         self.accounted: dict[str, MarketReport] = {}
         """The markets in the newest report whose frames have all arrived."""
         self.accounts = 0
-        """How many such reports there were."""
+        """The number of such reports."""
         self.assignment = 0
-        """The version of the newest of them."""
+        """The assignment version in the newest of them."""
 
     def is_replaced(self, epoch: int, *, fresh: bool) -> bool:
         """
-        Say whether the process of an epoch is one that another has replaced.
+        Return whether the process with this epoch has been replaced by another.
 
-        A successor says that it is fresh before anything else. Its epoch need not be the
-        greater one: the clock may have been set back.
+        A successor's first report is marked fresh. Its epoch need not be higher, because the clock
+        may have been set back.
         """
         if epoch in self.former:
             return True
         return not fresh and epoch < self.epoch
 
     def begin(self, epoch: int, pid: int) -> None:
-        """Another process has taken over."""
+        """A new process has this shard."""
         if self.epoch:
             self.former.add(self.epoch)
         self.epoch = epoch
@@ -61,7 +61,7 @@ class ShardSession:
         self.begin_chain()
 
     def begin_chain(self) -> None:
-        """Nothing of what was reported counts any more."""
+        """Discard everything reported so far: the chain was replaced."""
         self.frame_sequence = 0
         self.lost_through = 0
         self.report = None
@@ -70,19 +70,19 @@ class ShardSession:
         self.accounts = 0
 
     def count(self, first: int, number: int) -> None:
-        """Count the frames of a batch, and those between it and the one before."""
+        """Count the frames of a batch, and those missing before it."""
         if self.frame_sequence and first > self.frame_sequence + 1:
             self.lost += first - self.frame_sequence - 1
             self.lost_through = first - 1
         self.frames += number
 
     def account(self) -> Report | None:
-        """Return the newest report once all frames made before it are here; None until then."""
+        """Return the newest report once all frames made before it have arrived, else None."""
         report = self.unaccounted
         if report is None:
             return None
         if self.lost_through and report.frames <= self.lost_through:
-            # Made when frames still waited that were dropped since; their blocks are replayed.
+            # Made while frames were waiting that have since been dropped; their blocks are replayed.
             self.unaccounted = None
             return None
         if self.frame_sequence < report.frames and report.kept:

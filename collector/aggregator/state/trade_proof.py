@@ -1,17 +1,16 @@
 """
 The proof that no trade is missing: a block's trade ids over all shards are 0 … max.
 
-The chain numbers the trades of a block over all markets. Each market's trades arrive once
-(the aggregator sees to that), so a block is whole exactly when as many trades came as its
-highest number says. Only with every market of the network subscribed: of a subset, holes
-are the rule. Pure.
+The chain numbers the trades of a block over all markets. The aggregator publishes each market's
+trades once, so a block is complete exactly if the number of trades equals its highest number
+plus one. This works only if every market of the network is collected. Pure.
 """
 
 from collector.client.summary import Proof
 
 
 class TradeProof:
-    """Counts the trades of each block until all its shards have accounted for it."""
+    """Counts the trades of each block until all shards have accounted for it."""
 
     def __init__(
         self,
@@ -23,7 +22,7 @@ class TradeProof:
         """
         Args:
             listed_through: See `listed`; None: the network's markets never change.
-            unprovable: Why nothing is provable with this source; empty where it is.
+            unprovable: Why this source proves nothing; empty if it does.
 
         """
         self.every_market = every_market
@@ -31,18 +30,18 @@ class TradeProof:
         self._unprovable = unprovable
         self.whole = 0
         self.holes: list[int] = []
-        """Heights whose trades were not all received; the newest hundred."""
+        """Heights with missing trades; the newest hundred."""
         self._open: dict[int, tuple[int, int]] = {}
         self._settled = 0
 
     def begin_anew(self) -> None:
-        """Count again, for another chain."""
+        """Start over, for another chain."""
         self.whole = self._settled = 0
         self.holes = []
         self._open.clear()
 
     def add(self, height: int, count: int, highest: int) -> None:
-        """Count one market's trades of a block; ``highest`` is the greatest n among them."""
+        """Add one market's trades of a block; ``highest`` is the highest n among them."""
         if height > self._settled:
             counted, top = self._open.get(height, (0, -1))
             self._open[height] = (counted + count, max(top, highest))
@@ -51,7 +50,7 @@ class TradeProof:
         """
         Note whether these were all the markets of the network, up to this height.
 
-        Later blocks wait for the next look: a new market may have traded in them.
+        Later blocks wait for the next listing: a new market may have traded in them.
         """
         self.every_market = every_market
         self._listed_through = through
@@ -60,13 +59,13 @@ class TradeProof:
         """
         Judge all blocks up to a height, now that every shard has accounted for them.
 
-        Only from ``since`` on, the first block that every market had joined for.
+        Only from ``since`` on, the first block since which every market had joined.
         """
         if self._listed_through is not None:
             height = min(height, self._listed_through)
         if height <= self._settled:
             return
-        # The first call only says where we begin: of the blocks before it some may be lost.
+        # The first call only sets the start: of earlier blocks some trades may be lost.
         since = max(since, height + 1) if not self._settled else since
         self._settled = height
         for done in [h for h in self._open if h <= height]:
@@ -79,7 +78,7 @@ class TradeProof:
                 self.holes = [*self.holes[-99:], done]
 
     def summary(self) -> Proof:
-        """Say whether it is provable, and what was proved so far."""
+        """Return whether the proof is possible, and its result so far."""
         if self._unprovable:
             return Proof(reason=f"not provable: {self._unprovable}")
         if not self.every_market:

@@ -1,1 +1,1 @@
-"""What is said of the whole: the summary, the rows of markets, metrics, one sample a second. Pure."""
+"""Views of the whole aggregator: the summary, market rows, metrics, one sample per second. Pure."""

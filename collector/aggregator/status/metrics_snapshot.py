@@ -1,7 +1,7 @@
 """
-What metrics are made of: the summary, the histograms it sums up, and each market's counts.
+The data for metrics: the summary, the histograms behind it, and each market's counts.
 
-The aggregator only hands over what it has; text is made of it elsewhere (serving/metrics.py).
+The aggregator only provides the numbers; collector/http/metrics.py formats them.
 """
 
 from collections.abc import Iterable
@@ -23,7 +23,7 @@ class ShardMeasures(msgspec.Struct):
 
     hops: dict[str, Histogram]
     channels: dict[str, Histogram]
-    """Receive to aggregator, by channel."""
+    """Latency from receipt to the aggregator, by channel."""
     batch_frames: Histogram
 
 
@@ -41,7 +41,7 @@ class MarketMeasures(msgspec.Struct):
 
 
 class Measures(msgspec.Struct):
-    """Everything at one instant."""
+    """All measurements at one instant."""
 
     summary: Summary
     shards: dict[int, ShardMeasures]
@@ -49,7 +49,7 @@ class Measures(msgspec.Struct):
     vitals: dict[str, Vitals]
     """By process."""
     journal: dict[str, int]
-    """Entries by kind."""
+    """Journal entries by kind."""
     markets: list[MarketMeasures]
 
 
@@ -60,7 +60,7 @@ def measure(
     now: float,
     markets: int,
 ) -> Measures:
-    """Take everything, and of so many markets their counts."""
+    """Collect everything, including the counts of up to this many markets."""
     return Measures(
         summary=status.summary(aggregator, processes, watched, now),
         shards=_shards(aggregator),

@@ -1,4 +1,4 @@
-"""What the aggregator does once a second: weigh the coverage, notice changes, keep a point."""
+"""The aggregator's work once a second: sample the coverage, detect changes, add a point."""
 
 from collections.abc import Iterator
 
@@ -10,7 +10,7 @@ from collector.aggregator.telemetry.time_series import Sample, Use
 
 
 class Sampler:
-    """Looks at an aggregator once a second; ``now`` is monotonic, ``ts`` ns since the epoch."""
+    """Samples an aggregator once a second; ``now`` is monotonic, ``ts`` ns since the epoch."""
 
     def __init__(self, aggregator: Aggregator, processes: Processes) -> None:
         self._aggregator = aggregator
@@ -20,9 +20,9 @@ class Sampler:
 
     def look(self, now: float, ts: int) -> Iterator[None]:
         """
-        Take one sample, in steps: frames that come meanwhile need not wait for the rest.
+        Take one sample in steps, so that frames that arrive meanwhile wait only for one step.
 
-        Together the steps take milliseconds with hundreds of markets, each a part of one.
+        With hundreds of markets all steps together take milliseconds, each a fraction of one.
         """
         aggregator = self._aggregator
         coverage = aggregator.coverage

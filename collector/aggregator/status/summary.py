@@ -1,4 +1,4 @@
-"""Build what is answered to ``status``, ``markets`` and ``grid`` (client/summary.py). Pure."""
+"""Build the answers to ``status``, ``markets`` and ``grid`` (client/summary.py). Pure."""
 
 from collections.abc import Container, Iterable, Mapping
 from pathlib import Path
@@ -109,7 +109,7 @@ def _markets(states: dict[str, int], moving: int) -> Markets:
 
 
 def _chain(aggregator: Aggregator, reports: Iterable[Report]) -> ChainIdentity:
-    """Describe which chain it is, what became of those before, and which nodes have it."""
+    """Describe the chain, former chains, and the nodes that have it."""
     chain = aggregator.run.chain
     newest = chain.marks[-1] if chain.marks else Mark(0, "", 0)
     nodes = {(n.role, n.endpoint): n for report in reports for n in report.nodes}
@@ -161,7 +161,7 @@ def _state(saving: Saving, now: float) -> SavedState:
 
 
 def vitals(aggregator: Aggregator, watched: Watched) -> dict[str, Vitals]:
-    """Return the vitals of the processes that measure them, by name."""
+    """Return the health of the processes that measure it, by name."""
     shards = {
         process_name(number): report.stats.vitals for number, report in _reports(aggregator).items()
     }
@@ -227,14 +227,14 @@ def _sizes(histogram: Histogram) -> BatchSizes:
 
 
 def grid(aggregator: Aggregator, now: float) -> list[Glance]:
-    """Say what can be seen of every market at a glance: a fifth of what `markets` costs."""
+    """Return a short row for every market, at a fifth of the cost of `markets`."""
     return aggregator.coverage.glance(now, aggregator.topics.events())
 
 
 def markets(
     aggregator: Aggregator, now: float, symbols: Container[str] | None = None
 ) -> list[MarketStatus]:
-    """Describe every market, or those: identity, state, height and counts."""
+    """Describe all or these markets: identity, state, height and counts."""
     coverage, counts = aggregator.coverage, aggregator.topics.counts()
     block_time_s = _block_time_s(_reports(aggregator))
     rows = []
@@ -266,7 +266,7 @@ def markets(
 
 
 def _without_secrets(endpoints: Endpoints) -> Endpoints:
-    """Return the network's endpoints as anybody may see them."""
+    """Return the network's endpoints in publishable form."""
     shown = {
         name: tuple(without_secrets(url) for url in urls)
         for name in endpoints.__struct_fields__

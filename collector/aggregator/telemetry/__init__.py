@@ -1,1 +1,1 @@
-"""What the aggregator measures and remembers about itself and its shards."""
+"""The aggregator's measurements of itself and its shards."""

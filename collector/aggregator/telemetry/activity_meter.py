@@ -1,4 +1,4 @@
-"""How active each market is while it is collected: by what was heard, and before that by evidence."""
+"""How active each market is: from its published events, or from evidence before there are any."""
 
 from collections.abc import Mapping
 from typing import Final, NamedTuple
@@ -9,9 +9,9 @@ from collector.markets import activity
 from collector.markets.activity import NOTHING, Assessment, Level
 
 OF_LATE_S: Final = 300.0
-"""A market that changed within so long is active."""
+"""A market that changed within this time is active."""
 _RATE_S: Final = 60.0
-"""Time over which changes are averaged."""
+"""Time constant of the average."""
 
 
 class Counts(msgspec.Struct):
@@ -20,7 +20,7 @@ class Counts(msgspec.Struct):
     trades: int = 0
     book_updates: int = 0
     sequence: int = -1
-    """Of its book; -1 before the first."""
+    """Sequence of its book; -1 before the first."""
 
 
 class Activity(NamedTuple):
@@ -34,18 +34,18 @@ class Activity(NamedTuple):
 
 
 class _Heard(msgspec.Struct):
-    """What was heard of one market."""
+    """Measurements of one market."""
 
     changes: int = 0
     """Book updates and trades."""
     mark: tuple[int, int] = (0, 0)
-    """The book's sequence and the number of trades: what only moves with the market. A book
-    that is fetched anew is counted too, but changes nothing."""
+    """The book's sequence and the number of trades: values that change only with the market. A
+    fetched snapshot counts as an update, but is no change."""
     changed_at: float | None = None
     since: float = 0.0
-    """When we began to listen."""
+    """When measuring began."""
     rate: float = 0.0
-    """Changes a second, averaged."""
+    """Changes per second, averaged."""
 
 
 class ActivityMeter:
@@ -57,7 +57,7 @@ class ActivityMeter:
         self._looked_at: float | None = None
 
     def look(self, counts: Mapping[str, Counts], now: float) -> None:
-        """Take in the counts of trades and book updates by market id; about once a second."""
+        """Take the counts of trades and book updates by market id; about once a second."""
         elapsed_s = now - self._looked_at if self._looked_at is not None else 0.0
         self._looked_at = now
         part = min(1.0, elapsed_s / _RATE_S)
@@ -66,7 +66,7 @@ class ActivityMeter:
             if heard is None:
                 heard = self._heard[market_id] = _Heard(since=now)
             changes = count.trades + count.book_updates
-            # Fewer than before: this aggregator's successor counts from 0.
+            # Fewer than before: a restarted aggregator counts from 0.
             new = max(0, changes - heard.changes)
             heard.changes = changes
             mark = (max(count.sequence, 0), count.trades)
@@ -75,7 +75,7 @@ class ActivityMeter:
                     heard.changed_at = now
                 heard.mark = mark
             if elapsed_s:
-                # Soon a good mean: the first minute is averaged over what there is of it.
+                # In the first minute, average over the time measured so far.
                 share = max(part, min(1.0, elapsed_s / max(elapsed_s, now - heard.since)))
                 heard.rate += share * (new / elapsed_s - heard.rate)
 
@@ -86,11 +86,11 @@ class ActivityMeter:
             return "active" if now - heard.changed_at <= OF_LATE_S else "quiet"
         found = activity.level(self._assessed.get(market_id, NOTHING))
         listened_s = now - heard.since if heard is not None else 0.0
-        # What was active before we came, and has been silent ever since, is so no more.
+        # Active before we measured but silent ever since: no longer active.
         return "quiet" if found == "active" and listened_s > OF_LATE_S else found
 
     def measured(self, market_id: str, now: float, block_time_s: float) -> Activity:
-        """Describe a market: its level, its pace, and what it weighs in a split."""
+        """Return a market's level, its rate, and its weight for placement."""
         rate = self._heard.get(market_id, _Heard()).rate
         evidence = self._assessed.get(market_id, NOTHING)
         return Activity(

@@ -1,8 +1,8 @@
 """
-Notice what changed from one look to the next, for the journal.
+Detect changes from one look to the next, for the journal.
 
-Markets' states, shards' connections and breakers, the chain's halt, processes: each is
-compared with what it was. Pure: ``now`` is monotonic seconds, ``ts`` ns since the epoch.
+Compared are markets' states, shards' connections and breakers, the chain's halt, and processes.
+Pure: ``now`` is monotonic seconds, ``ts`` ns since the epoch.
 """
 
 from collections.abc import Iterable
@@ -33,7 +33,7 @@ class _Shard:
 
 
 class ChangeDetector:
-    """What was last seen of everything that the journal tells of."""
+    """The last known state of everything that the journal records."""
 
     def __init__(self, journal: Journal, coverage: Coverage) -> None:
         self._journal = journal
@@ -44,7 +44,7 @@ class ChangeDetector:
         self._halted = False
 
     def report(self, report: Report, now: float) -> None:
-        """Compare a shard's report, which the coverage has taken already, with its last."""
+        """Compare a shard's report (already taken by the coverage) with its last one."""
         shard = self._shards.get(report.shard)
         if shard is None or shard.epoch != report.epoch:
             shard = self._shards[report.shard] = _Shard(report.epoch)
@@ -56,7 +56,7 @@ class ChangeDetector:
         self.states((market.market_id for market in report.markets), now, report.ts)
 
     def stop(self, shard: int) -> None:
-        """This shard is gone for good: its word on the chain counts no more."""
+        """This shard was stopped for good: its view of the chain is void."""
         self._shards.pop(shard, None)
         self._pids.pop(process_name(shard), None)
 
@@ -83,7 +83,7 @@ class ChangeDetector:
 
     def _nodes(self, report: Report, shard: _Shard) -> None:
         for node in report.nodes:
-            # How far one is behind, and for how long it stands still, changes all the time.
+            # The lag of a node, and how long it has stalled, change all the time.
             name = (node.role, node.endpoint)
             if node.cause != shard.nodes.get(name, ""):
                 what = "is fit again" if not node.cause else "is not fit"
@@ -97,11 +97,11 @@ class ChangeDetector:
             del shard.nodes[name]
 
     def _halt(self, report: Report) -> None:
-        """The chain is halted when all shards say so, and goes on when the first one does."""
+        """The chain is halted if all shards say so, and resumes when the first one does."""
         halted = all(shard.halted for shard in self._shards.values())
         if halted != self._halted:
             self._halted = halted
-            text = f"chain {'halted' if halted else 'goes on'} at block {report.head}"
+            text = f"chain {'halted' if halted else 'resumed'} at block {report.head}"
             self._journal.add("halt", text, ts=report.ts)
 
     def states(self, market_ids: Iterable[str], now: float, ts: int) -> None:
@@ -126,7 +126,7 @@ class ChangeDetector:
                 )
 
     def gap(self, event: Gap, shard: int) -> None:
-        """Take down a gap that is being announced."""
+        """Record an announced gap."""
         blocks = f"{event.first}-{event.last}" if event.last else f"{event.first} on"
         self._journal.note(
             "gap",
@@ -138,11 +138,11 @@ class ChangeDetector:
         )
 
     def processes(self, rows: Iterable[ProcessRow], ts: int) -> None:
-        """Compare the coordinator's list of processes with its last."""
+        """Compare the coordinator's list of processes with its last one."""
         for row in rows:
             name, pid = row.name, row.pid
             before = self._pids.get(name, 0)
-            # A new aggregator has seen nobody before; its own restart is worth telling.
+            # A new aggregator has no earlier list; its own restart is worth an entry.
             if pid and pid != before and (before or (name == "aggregator" and row.restarts)):
                 text = f"{name} restarted, start {row.restarts + 1}"
                 self._journal.add("restart", text, ts=ts, shard=row.shard, reason=row.ended)

@@ -1,4 +1,4 @@
-"""Everything that the aggregator measures and remembers about itself and its shards. Pure."""
+"""Everything that the aggregator measures about itself and its shards. Pure."""
 
 from collections.abc import Iterable
 
@@ -21,7 +21,7 @@ class Telemetry:
     def __init__(
         self, coverage: Coverage, assessed: Assessment, entries: Iterable[Entry] = ()
     ) -> None:
-        """``entries`` are those of the journal of a former aggregator."""
+        """``entries`` are the journal of an earlier aggregator."""
         self.journal = Journal(saved=entries)
         self.changes = ChangeDetector(self.journal, coverage)
         self.timeline = Timeline()
@@ -30,6 +30,6 @@ class Telemetry:
         self.latencies = Latencies()
         self.budgets = Budgets()
         self.recorder: Recorder | None = None
-        """How the recorder stands, as the coordinator last said; None without one."""
+        """The recorder's state, from the coordinator; None without one."""
         self.access = AccessReport()
-        """Who is let in, and what was refused, as the gate last said."""
+        """Who is admitted and what was refused, from the gate."""

@@ -1,11 +1,11 @@
 """
-The journal: what changed, when and why, the newest entries of it.
+The journal: state changes, with time and reason; the newest entries.
 
-Transitions only, never messages. Where many markets go the same way for the same reason (a
-cut takes them all) the journal says it once, with their number. It is bounded, and it may be
-saved and taken up again by the next aggregator, so that its ids go on.
+It records transitions, never messages. If many markets change in the same way for the same reason
+(a lost connection affects them all), there is one entry with their number. The journal is bounded;
+the next aggregator can load it, so that the ids continue.
 
-Pure: instants come in as ``ts``, ns since the epoch.
+Pure: instants are passed as ``ts``, ns since the epoch.
 """
 
 from collections import Counter, deque
@@ -19,19 +19,19 @@ Kind: TypeAlias = Literal[
     "state", "gap", "restart", "breaker", "halt", "connect", "move", "listing", "chain", "node"
 ]
 TOGETHER: Final = 5
-"""So many markets that go the same way get one entry."""
+"""From this many markets on, equal changes share one entry."""
 
 
 class Entry(msgspec.Struct, frozen=True, gc=False):
     """One thing that happened."""
 
     id: int
-    """1, 2, 3 …; a reader asks for what came after the last one that it has."""
+    """1, 2, 3 …; readers request the entries after the last one they have."""
     ts: int
     kind: Kind
     shard: int | None
     symbol: str | None
-    """The market; None where it is not about one market alone."""
+    """The market; None if it is not about a single market."""
     text: str
     reason: str
 
@@ -60,7 +60,7 @@ class Journal:
         symbol: str | None = None,
         reason: str = "",
     ) -> None:
-        """Enter something at once."""
+        """Add an entry at once."""
         self.last += 1
         self.counts[kind] += 1
         self._entries.append(Entry(self.last, ts, kind, shard, symbol, text, reason))
@@ -75,12 +75,12 @@ class Journal:
         shard: int | None = None,
         reason: str = "",
     ) -> None:
-        """Take down what happened to one market; `settle` enters it, with its like."""
+        """Note a change of one market; `settle` adds it, together with equal ones."""
         _, symbols = self._noted.setdefault((kind, shard, text, reason), (ts, []))
         symbols.append(symbol)
 
     def settle(self) -> None:
-        """Enter what was noted since the last time."""
+        """Add what was noted since the last call."""
         noted, self._noted = self._noted, {}
         for (kind, shard, text, reason), (ts, symbols) in noted.items():
             if len(symbols) < TOGETHER:
@@ -91,10 +91,10 @@ class Journal:
                 self.add(kind, together, ts=ts, shard=shard, reason=reason)
 
     def after(self, id_: int) -> list[Entry]:
-        """Return what was entered after an id, as far as it is here; all, if that id is not yet."""
+        """Return the entries after an id, as far as they are kept; all, if the id is in the future."""
         entries = self._entries
         if id_ > self.last:
-            # Of an aggregator before us, whose journal is lost.
+            # The id is from an earlier aggregator whose journal is lost.
             id_ = 0
         newer = min(self.last - id_, len(entries))
         return list(islice(reversed(entries), newer))[::-1]

@@ -1,5 +1,5 @@
 """
-Where a frame's time goes: a budget of named hops, per shard, and per channel where that differs.
+Latency of frames, as a series of named hops, per shard and partly per channel.
 
 ::
 
@@ -9,10 +9,10 @@ Where a frame's time goes: a budget of named hops, per shard, and per channel wh
                    └────────── recv_to_aggregator ──────────┘
                    └─ block_span: a block's first receive to its last frame published ─┘
 
-Counted per batch or per block, never per frame: of a batch's frames, which are made within half a
-millisecond, the first and the last say what the others would. Where there are many small batches,
-an even share of them is timed (`Turns`), and whichever waited longest. Replayed and resent frames
-are not counted. The two hops inside a shard come with its reports. Pure: instants come in, ns since
+Measured per batch or per block, never per frame: the frames of a batch are made within half a
+millisecond, so the first and the last represent the others. At high rates an even sample of the
+batches is timed (`Turns`), plus the one with the longest wait. Replayed and resent frames are not
+counted. The two hops inside a shard come with its reports. Pure: instants are passed as ns since
 the epoch.
 """
 
@@ -25,9 +25,9 @@ from shards.protocol.frames import KIND_BY_CHANNEL, LATE, BatchHeader, Record
 from shards.protocol.histograms import Histogram, Turns
 
 _SPAN_OVER_NS: Final = 2_000_000_000
-"""No frame of a block for so long: that was its last."""
+"""A block without a frame for this long is finished."""
 _CLOCK_BLOCKS: Final = 500
-"""Over how many blocks the clocks are compared, some minutes of them."""
+"""Blocks over which the clocks are compared, some minutes."""
 _FAR_NS: Final = 10_000_000_000
 
 
@@ -49,16 +49,16 @@ class ShardHops:
 
     def __init__(self) -> None:
         self.height = 0
-        """Of its newest live frame."""
+        """Height of its newest live frame."""
         self.span = [0, 0]
-        """Of that block: first receive, last frame published."""
+        """For that block: first receipt, last frame published."""
         self.came = 0
-        """When its newest batch came."""
+        """When its newest batch arrived."""
         self.turns = Turns()
         self.longest = 0
         """The longest wait of any of its frames, ns."""
         self.recent: defaultdict[int, Histogram] = defaultdict(Histogram)
-        """Receive to aggregator by kind of frame, since it was last taken."""
+        """Receipt to aggregator by kind of frame, since the last `take_recent`."""
         self.channels: defaultdict[int, Histogram] = defaultdict(Histogram)
         """The same, before that."""
         self.block_to_recv = Histogram()
@@ -67,9 +67,9 @@ class ShardHops:
 
     def end_span(self) -> None:
         """
-        Let the block last until its last batch came, if that was not timed.
+        Extend the block's span to the arrival of its last batch, if that was not timed.
 
-        It is out as good as then: not timed are only batches of few frames.
+        Close enough: only small batches go untimed.
         """
         self.span[1] = max(self.span[1], self.came)
 
@@ -82,14 +82,14 @@ class Latencies:
         self.block_span = Histogram()
         self.clock = Clock()
         self._stopped = ShardHops()
-        """What shards that are there no more have counted."""
+        """Totals of shards that were stopped."""
         self._spans: dict[int, list[int]] = {}
         """By height: first receive, last frame published."""
 
     # ---- the data path --------------------------------------------------------------
 
     def receive(self, records: list[Record], header: BatchHeader, sequence: int, now: int) -> bool:
-        """Look at a batch that has just come; say whether its publication is to be timed too."""
+        """Measure a batch that has just arrived; return whether to time its publication as well."""
         try:
             hops = self.shards[header.shard]
         except KeyError:
@@ -109,7 +109,7 @@ class Latencies:
 
     def _time(self, hops: ShardHops, records: list[Record], header: BatchHeader, now: int) -> None:
         hops.push_to_aggregator.record(now - header.ts_push)
-        # The oldest payload of the batch and the newest; the others lie between, evenly.
+        # The oldest and the newest payload of the batch; the others are spread evenly in between.
         first, last = records[0], records[-1]
         if not first.flags & LATE:
             waited = now - first.ts_recv
@@ -122,7 +122,7 @@ class Latencies:
                 self._begin_block(hops, last, now)
 
     def _begin_block(self, hops: ShardHops, record: Record, now: int) -> None:
-        """Once a block and shard: its first frame says when we had it."""
+        """Once per block and shard: its first frame gives the time of receipt."""
         if record.flags & LATE or not record.ts_event:
             return
         hops.end_span()
@@ -134,7 +134,7 @@ class Latencies:
         hops.span[0] = min(hops.span[0], record.ts_recv)
 
     def published(self, shard: int, came: int, now: int) -> None:
-        """Count the same batch when its frames are out."""
+        """Record the publication of the same batch."""
         hops = self.shards[shard]
         hops.aggregator_to_published.record(now - came)
         hops.span[1] = now
@@ -142,7 +142,7 @@ class Latencies:
     # ---- once a second --------------------------------------------------------------
 
     def take_recent(self, now: int) -> dict[int, Histogram]:
-        """Return each shard's receive to aggregator since the last time; end old blocks."""
+        """Return each shard's receipt-to-aggregator latency since the last call; finish old blocks."""
         for hops in self.shards.values():
             hops.end_span()
         for height in [h for h, (_, last) in self._spans.items() if now - last > _SPAN_OVER_NS]:
@@ -157,12 +157,12 @@ class Latencies:
         return taken
 
     def fresh(self, shard: int) -> None:
-        """A younger process of a shard has begun, and counts its frames anew."""
+        """A new process of a shard counts its frames from 1 again."""
         if shard in self.shards:
             self.shards[shard].turns.due = 0
 
     def stop(self, shard: int) -> None:
-        """A shard is there no more: what it counted stays in the totals."""
+        """A shard was stopped: its counts stay in the totals."""
         hops = self.shards.pop(shard, None)
         if hops is None:
             return
@@ -177,7 +177,7 @@ class Latencies:
     # ---- what is known --------------------------------------------------------------
 
     def recv_to_aggregator(self, shard: int | None = None) -> dict[str, Histogram]:
-        """Return it by channel, of one shard or of all that ever were."""
+        """Return it by channel, for one shard or for all shards so far."""
         of = [*self.shards.values(), self._stopped] if shard is None else [self.shards[shard]]
         names = {kind: name for name, kind in KIND_BY_CHANNEL.items()}
         found: dict[str, Histogram] = {}
@@ -188,12 +188,12 @@ class Latencies:
         return found
 
     def hop(self, name: str) -> Histogram:
-        """Return one of a shard's hops, over all shards that ever were."""
+        """Return one of a shard's hops, over all shards so far."""
         return merged(getattr(hops, name) for hops in (*self.shards.values(), self._stopped))
 
 
 def _stretch(hops: ShardHops, first: Record, header: BatchHeader, now: int) -> None:
-    """Note the longest wait so far of a batch that is not timed: its place is the maximum's alone."""
+    """Record the longest wait of an untimed batch; it only raises the maximum."""
     if not first.flags & LATE:
         hops.longest = now - first.ts_recv
         hops.recent[first.kind].stretch(now - first.ts_recv)
@@ -204,8 +204,8 @@ class Clock:
     """
     Whether block times and our clock can be compared.
 
-    A block's time is the validators' word. If blocks seem to come before they were made, or
-    very long after, then it is the clocks that differ.
+    Validators set a block's time. If blocks seem to arrive before they were made, or very long
+    after, the clocks differ.
     """
 
     __slots__ = ("_height", "_late")
@@ -221,7 +221,7 @@ class Clock:
             self._late.append(late)
 
     def summary(self) -> ClockCheck:
-        """Say how far apart the clocks seem, and whether to trust ``block_to_recv``."""
+        """Return how far apart the clocks seem, and whether to trust ``block_to_recv``."""
         late = sorted(self._late)
         if not late:
             return ClockCheck(reason="no block yet")

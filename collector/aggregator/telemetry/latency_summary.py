@@ -1,8 +1,8 @@
 """
-The hops in figures, for the summary: over all shards, of each shard, of each channel.
+Latency figures for the summary: over all shards, per shard, per channel.
 
-Made at most once a second, because dozens of histograms are some milliseconds, during which
-frames wait, and several may ask. Pure.
+Computed at most once a second, because dozens of histograms take milliseconds, during which frames
+wait, and there may be several readers. Pure.
 """
 
 from collections.abc import Mapping
@@ -26,14 +26,14 @@ class Budget(msgspec.Struct):
 
 
 class Budgets:
-    """The newest of them."""
+    """Caches the newest figures."""
 
     def __init__(self) -> None:
         self._made_at = float("-inf")
         self._budget = Budget()
 
     def of(self, latencies: Latencies, stats: Mapping[int, ShardStats], now: float) -> Budget:
-        """Return the budget of now (monotonic seconds), or of less than a second ago."""
+        """Return the current figures, at most a second old (``now`` is monotonic seconds)."""
         if now - self._made_at >= _FRESH_S:
             self._made_at = now
             self._budget = _make(latencies, stats)
@@ -41,7 +41,7 @@ class Budgets:
 
 
 def shard_hops(latencies: Latencies, shard: int, stats: ShardStats) -> dict[str, Histogram]:
-    """Return one shard's hops in the order of a frame's way; none before its first frame."""
+    """Return one shard's hops in path order; empty before its first frame."""
     hops = latencies.shards.get(shard)
     if hops is None:
         return {}

@@ -1,8 +1,8 @@
 """
-How each market stood over time: the last hour by the second, the last week by the minute.
+Each market's state over time: the last hour per second, the last week per minute.
 
-Three bytes a market and point, in arrays: a week of three hundred markets is twelve megabytes.
-Completeness is not kept but counted back from the blocks missing and the head of that time. Pure.
+Three bytes per market and point, in arrays: a week of three hundred markets takes 12 MB.
+Completeness is not stored but computed from the missing blocks and the head at that time. Pure.
 """
 
 from array import array
@@ -12,10 +12,10 @@ from typing import Any, Final, NamedTuple
 from collector.aggregator.telemetry.time_series import MINUTES, SECONDS
 
 _STATES: Final = ("", "pending", "syncing", "live", "stale", "failed", "inactive")
-"""By code; 0 where the market was not collected."""
+"""By code; 0: the market was not collected."""
 _CODES: Final = {state: code for code, state in enumerate(_STATES)}
 _MOST: Final = 65_535
-"""More missing blocks than that are not told apart."""
+"""More missing blocks than this are stored as this."""
 
 
 class Now(NamedTuple):
@@ -34,12 +34,12 @@ class _Grain:
         self.ts = array("q")
         self.heads = array("q")
         self.markets: dict[str, tuple[array[int], array[int]]] = {}
-        """By symbol: a byte, and the blocks missing."""
+        """By symbol: a byte, and the missing blocks."""
 
     def add(self, ts: int, head: int, rows: Iterable[tuple[str, int, int]]) -> None:
-        """Add a point; a market that is not among the rows gets zeros."""
+        """Add a point; markets without a row get zeros."""
         while self.ts and self.ts[-1] >= ts:
-            # The clock was set back: those instants are still to come.
+            # The clock was set back: discard points in the future.
             self._drop_newest()
         self.ts.append(ts)
         self.heads.append(head)
@@ -56,7 +56,7 @@ class _Grain:
             if len(values) < length:
                 values.append(0)
                 missings.append(0)
-        # Now and then, because each time everything that stays is moved.
+        # Only occasionally, because it moves everything that stays.
         if length > self._limit + self._limit // 8:
             self._forget(length - self._limit)
 
@@ -75,7 +75,7 @@ class _Grain:
                 del self.markets[symbol]
 
     def since(self, ts: float) -> int:
-        """Return where the points of an instant and later begin, of those within the limit."""
+        """Return the index of the first point at or after an instant, within the limit."""
         at = len(self.ts)
         oldest = max(0, at - self._limit)
         while at > oldest and self.ts[at - 1] >= ts:
@@ -109,7 +109,7 @@ class MarketTimes:
         self._seconds.add(ts, head, rows)
 
     def _end_minute(self, head: int) -> None:
-        # One more than the share, so that a market that was never live is not one that was not.
+        # Stored plus one: 0 means "not collected", 1 "never live".
         rows = [
             (symbol, 1 + round(200 * seconds / self._looks), self._missing[symbol])
             for symbol, seconds in self._live.items()
@@ -121,8 +121,8 @@ class MarketTimes:
         """
         Return a market's columns; ``first`` is the height at which it joined, 0 before that.
 
-        By the second ``state``, by the minute ``live``, the share of it that it was live;
-        ``missing`` blocks and ``completeness`` as of then. Empty for an unknown symbol.
+        Per second ``state``, per minute ``live`` (the share of the minute); ``missing`` blocks and
+        ``completeness`` at that time. Empty for an unknown symbol.
         """
         kept, grain_s = (self._seconds, 1) if grain == "second" else (self._minutes, 60)
         at = kept.since(since)

@@ -1,4 +1,4 @@
-"""The collector's processes and what they use, as the coordinator last said. Pure."""
+"""The collector's processes and their resource usage, from the coordinator. Pure."""
 
 from collections.abc import Iterator
 
@@ -6,7 +6,7 @@ import msgspec
 
 
 class Use(msgspec.Struct):
-    """What one process uses; times and switches since it began."""
+    """Resource usage of one process; times and switches since it began."""
 
     cpu_percent: float = 0.0
     """Since the last pass; 100 is one core."""
@@ -14,7 +14,7 @@ class Use(msgspec.Struct):
     cpu_system_s: float = 0.0
     rss_mb: float = 0.0
     pss_mb: float = 0.0
-    """0 until its turn has come, and where the system does not tell."""
+    """0 until first read, and on systems that do not report it."""
     threads: int = 0
     fds: int = 0
     switches_voluntary: int = 0

@@ -1,8 +1,8 @@
 """
-How the collector stood over time: the last hour by the second, the last week by the minute.
+The collector's state over time: the last hour per second, the last week per minute.
 
-A point is encoded once, when it is made, and kept as bytes: an hour of them is about a
-megabyte, and handing it out costs no more than copying it. Pure.
+A point is encoded once and kept as bytes: an hour takes about a megabyte, and an answer costs no
+more than copying it. Pure.
 """
 
 from collections import deque
@@ -27,14 +27,14 @@ class Use(msgspec.Struct, gc=False):
 
 
 class Latency(msgspec.Struct, gc=False):
-    """Receive to aggregator, of the frames of one interval, in microseconds; 0 without any."""
+    """Latency from receipt to aggregator for one interval, in microseconds; 0 without frames."""
 
     p50: float
     p99: float
 
     @classmethod
     def of(cls, histogram: Histogram) -> "Latency":
-        """Read it off a histogram."""
+        """Create it from a histogram."""
         return cls(histogram.quantile(0.5) / 1000, histogram.quantile(0.99) / 1000)
 
 
@@ -43,11 +43,11 @@ class Point(msgspec.Struct):
 
     ts: int
     coverage: float
-    """Its mean."""
+    """Mean over the interval."""
     completeness: float
     """Of everything since the start, at the end of the interval."""
     live: int
-    """The fewest markets that were live."""
+    """Fewest live markets within the interval."""
     frames_per_s: float
     latency_us: Latency
     processes: dict[str, Use]
@@ -55,7 +55,7 @@ class Point(msgspec.Struct):
 
 
 class Sample(msgspec.Struct):
-    """What one second brought, before it is made a point."""
+    """The measurements of one second, before they become a point."""
 
     ts: int
     coverage: float
@@ -75,7 +75,7 @@ class _Kept:
 
     def add(self, point: Point) -> None:
         while self.points and self.points[-1][0] >= point.ts:
-            # The clock was set back: those instants are still to come.
+            # The clock was set back: discard points in the future.
             self.points.pop()
         self.points.append((point.ts, msgspec.Raw(_encode(point))))
 
@@ -97,7 +97,7 @@ class Timeline:
         self._minute: list[Sample] = []
 
     def add(self, sample: Sample) -> None:
-        """Take one second; with the last one of a minute the minute is made too."""
+        """Add one second; the last one of a minute completes the minute's point."""
         if self._minute and self._minute[0].ts // 60 != sample.ts // 60:
             self._minutes.add(_point(self._minute, self._minute[0].ts // 60 * 60))
             self._minute = []
@@ -105,13 +105,13 @@ class Timeline:
         self._seconds.add(_point([sample], sample.ts))
 
     def answer(self, grain: str, since: float) -> dict[str, Any]:
-        """Return the points that begin at ``since`` (unix seconds) or later."""
+        """Return the points from ``since`` (Unix seconds) on."""
         kept, grain_s = (self._seconds, 1) if grain == "second" else (self._minutes, 60)
         return {"grain_s": grain_s, "points": kept.since(since)}
 
 
 def _point(samples: list[Sample], ts: int) -> Point:
-    """Make one point of the samples of an interval."""
+    """Combine the samples of an interval into one point."""
     number, last = len(samples), samples[-1]
     shards: dict[int, Histogram] = {}
     for sample in samples:

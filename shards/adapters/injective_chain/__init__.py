@@ -1,1 +1,1 @@
-"""The chain itself: its stream over WebSocket and gRPC, its queries, and its record of past blocks."""
+"""The chain itself: its stream over WebSocket and gRPC, its queries, its record of past blocks."""

@@ -1,9 +1,9 @@
 """
 Look at the chain twice to see how active its markets are, without waiting in between.
 
-The second look is one at the past: queries can be pinned to a height, so best prices and
-traded volumes now are compared with those of a minute ago, and of a day ago as far as the
-node still knows. Both are batched: a handful of queries for any number of markets.
+The second look is into the past: queries can be pinned to a height, so best prices and traded
+volumes are compared with those of a minute ago, and of up to a day ago if the node still has that
+state. Both are batched: a handful of queries for any number of markets.
 """
 
 import logging
@@ -26,29 +26,29 @@ log = logging.getLogger(__name__)
 
 _TIMEOUT_S: Final = 5.0
 _MINUTE: Final = (100, 30, 10, 3)
-"""Blocks ago, a minute first; a node that is young or just synced knows less of its past."""
+"""Blocks to look back, about a minute first; young or just-synced nodes have less state."""
 _LONG_ENOUGH: Final = 30
-"""Blocks: that nothing changed in fewer says nothing."""
+"""Minimum blocks: no change within fewer proves nothing."""
 _SPANS: Final = (144_000, 36_000, 6_000, 1_000)
-"""Blocks over which volume is measured, a day first; nodes forget, some sooner than others."""
+"""Blocks over which volume is measured, a day first; nodes prune state at different ages."""
 _SINGLE: Final = 20
-"""Markets that no batch tells the book of (binary options), asked for one by one."""
+"""Most markets queried one by one, because batches omit their books (binary options)."""
 _ONE: Final = 10**18
 
 
 class _Look(msgspec.Struct):
-    """The markets at one height, by id; what a node does not tell is left out."""
+    """The markets at one height, by id; without those that the node omits."""
 
     height: int = 0
     tops: dict[str, tuple[str, ...]] = {}
-    """Best bid and ask, as text; empty where there is none."""
+    """Best bid and ask as text; empty if the book is empty."""
     volumes: dict[str, int] = {}
-    """Traded ever, both sides, times 10^18."""
+    """Total volume ever traded, both sides, times 10^18."""
 
 
 def assess(endpoint: str, access: "Access", markets: Sequence[Market]) -> dict[str, Evidence]:
     """
-    Say what a node knows of markets before they are collected; of a young chain's, nothing.
+    Return what a node knows of markets before they are collected; nothing for a young chain.
 
     Raises:
         SourceError: If it does not answer.
@@ -58,7 +58,7 @@ def assess(endpoint: str, access: "Access", markets: Sequence[Market]) -> dict[s
 
 
 class _Assessor:
-    """One endpoint, asked for everything."""
+    """Queries one endpoint for everything."""
 
     def __init__(self, endpoint: str, access: "Access") -> None:
         self._endpoint = endpoint
@@ -66,12 +66,12 @@ class _Assessor:
         self._query: Any = INJECTIVE.package("injective.exchange.v2")
 
     def assess(self, markets: Sequence[Market]) -> dict[str, Evidence]:
-        """Take the looks and compare them."""
+        """Take both looks and compare them."""
         with self._access.open_blocking(self._endpoint) as channel:
             self._stub = INJECTIVE.stub("injective.exchange.v2.Query", channel)
             now = self._look(0)
             if now.height <= _MINUTE[0]:
-                # A chain that is not a minute old says nothing of what its markets will be.
+                # A chain younger than a minute does not show how active its markets will be.
                 return {}
             self._single_books(markets, now)
             minute = (self._past(now.height - ago) for ago in _MINUTE)
@@ -81,7 +81,7 @@ class _Assessor:
         return {m.market_id: _evidence(m.market_id, now, before, longest) for m in markets}
 
     def _past(self, height: int, *, tops: bool = True) -> _Look | None:
-        """Look at a height that the node may have forgotten, or never had."""
+        """Look at a height that the node may have pruned or never had."""
         try:
             return self._look(height, tops=tops) if height > 0 else None
         except SourceError as error:
@@ -103,7 +103,7 @@ class _Assessor:
                 stub.AggregateMarketVolumes, query.QueryAggregateMarketVolumesRequest(), height
             )
         except SourceError as error:
-            # A matter of the node's age: then best prices must do.
+            # The node is too young or pruned: best prices must suffice.
             if height or error.status != "UNIMPLEMENTED":
                 raise
             return look
@@ -112,7 +112,7 @@ class _Assessor:
         return look
 
     def _single_books(self, markets: Sequence[Market], look: _Look) -> None:
-        """Look at the books that no batch tells."""
+        """Query the books that batches omit."""
         left = [m for m in markets if m.status == "Active" and m.market_id not in look.tops]
         for market in left[:_SINGLE]:
             name = "SpotOrderbook" if market.type == "spot" else "DerivativeOrderbook"
@@ -143,7 +143,7 @@ def _volume(volume: Any) -> int:
 
 
 def _evidence(market_id: str, now: _Look, before: _Look | None, day: _Look | None) -> Evidence:
-    """Compare what the looks saw of one market."""
+    """Compare the looks at one market."""
     top, traded = now.tops.get(market_id), now.volumes.get(market_id, 0)
     moved = None
     if before is not None:

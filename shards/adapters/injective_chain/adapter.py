@@ -1,6 +1,6 @@
 """
-The chain itself, read over a node's WebSocket (``chain-ws``) or the chain stream over gRPC
-(``chain-grpc``): every block with everything in it.
+The chain itself, over a node's WebSocket (``chain-ws``) or the chain stream over gRPC
+(``chain-grpc``): every block, complete.
 """
 
 import importlib
@@ -40,7 +40,7 @@ _PROMISES: Final = {
 
 
 class InjectiveChain(Adapter):
-    """What both ways to read the chain share: all but the source."""
+    """Common to both ways of reading the chain: everything but the source."""
 
     promises = _PROMISES
     trade_identity = TradeIdentity.HEIGHT
@@ -62,7 +62,7 @@ class InjectiveChain(Adapter):
         markets: Sequence[Market],
         ledgers: "Mapping[str, MarketLedger]",
     ) -> "Pipeline[Any]":
-        """Make a pipeline whose clock is the blocks."""
+        """Create a block-based pipeline."""
         from shards.core.blocks import block_pipeline
 
         return block_pipeline(
@@ -76,7 +76,7 @@ class InjectiveChain(Adapter):
         )
 
     def open_recovery(self, parts: Surroundings) -> Recovery:
-        """Make what replays, watches, resubscribes, and polls for funding."""
+        """Create what replays, watches, resubscribes, and polls for funding."""
         from shards.adapters.injective_chain.recovery import ChainRecovery
 
         return ChainRecovery(parts)
@@ -84,7 +84,7 @@ class InjectiveChain(Adapter):
     def past_blocks(
         self, endpoints: Endpoints, access: "Access", *, with_extras: bool
     ) -> list[ReplaySource]:
-        """Read the nodes' own record, then the event providers'."""
+        """Return the nodes' record first, then the event providers'."""
         from shards.adapters.injective_chain.replay import EventProviderReplay, RpcReplay
         from shards.net.rpc import Rpc
 
@@ -104,7 +104,7 @@ class InjectiveChain(Adapter):
         ]
 
     def list_markets(self, endpoint: str, access: "Access") -> Iterable[Market]:
-        """Ask by the chain's v2 queries."""
+        """List markets by the chain's v2 queries."""
         from shards.adapters.injective_chain import markets
 
         return markets.list_markets(endpoint, access)
@@ -112,7 +112,7 @@ class InjectiveChain(Adapter):
     def assess_activity(
         self, endpoint: str, access: "Access", markets: Sequence[Market]
     ) -> Mapping[str, Evidence]:
-        """Look at the chain as it is and as it was."""
+        """Compare the chain's state now with its past state."""
         from shards.adapters.injective_chain import activity
 
         return activity.assess(endpoint, access, markets)
@@ -127,7 +127,7 @@ class ChainWs(InjectiveChain):
     needs = frozenset({"chain_ws", "rpc", "chain_grpc"})
 
     def open_source(self, config: ShardConfig, sink: Sink, access: "Access") -> Source:
-        """Make the source that a shard reads."""
+        """Create the source of a shard."""
         from shards.adapters.injective_chain import ws_source
 
         return ws_source.ChainWs(
@@ -151,7 +151,7 @@ class ChainGrpc(InjectiveChain):
     needs = frozenset({"chain_stream", "rpc", "chain_grpc"})
 
     def open_source(self, config: ShardConfig, sink: Sink, access: "Access") -> Source:
-        """Make the source that a shard reads."""
+        """Create the source of a shard."""
         from shards.adapters.injective_chain import grpc_source
 
         return grpc_source.ChainGrpc(

@@ -1,11 +1,10 @@
 """
 Decode CometBFT's ``block_results``: the record from which a lost block is replayed.
 
-The chain stream is fed from the very events that the node stores with the block, in this
-order: begin-block, each transaction's, end-block. Read in the same order they give the
-same trades, ids included, and the same book updates. Two traps: every v2 event has a
-``v1beta1`` twin, which must not be counted, and byte fields are base64 here where the
-stream prints hexadecimal or bech32.
+The chain stream is built from the events that the node stores with the block, in this order:
+begin-block, each transaction's, end-block. Read in the same order they give the same trades, ids
+included, and the same book updates. Two traps: every v2 event has a ``v1beta1`` twin, which must
+not be counted, and byte fields are base64 here, while the stream prints hexadecimal or bech32.
 """
 
 import base64
@@ -98,13 +97,13 @@ _bool: Final = msgspec.json.Decoder(bool)
 
 def decode(payload: bytes, ts_event: int, *, with_extras: bool = False) -> Block:
     """
-    Decode an answer of ``block_results`` into the block that the stream would have sent.
+    Decode a ``block_results`` answer into the block that the stream would have sent.
 
-    ``ts_event`` is the block's time in ns, which this answer does not carry. Orders and
-    oracle prices are only looked for if asked for.
+    ``ts_event`` is the block's time in ns, which the answer does not contain. Orders and
+    oracle prices are decoded only if requested.
 
     Raises:
-        DecodeError: If the answer is an error, or not of this format.
+        DecodeError: If the answer is an error or has another format.
 
     """
     try:
@@ -122,10 +121,10 @@ def decode(payload: bytes, ts_event: int, *, with_extras: bool = False) -> Block
 
 def decode_raw(block: Any, *, with_extras: bool = False) -> Block:
     """
-    Decode a parsed ``RawBlock`` of the event provider, which keeps the phases apart.
+    Decode a parsed ``RawBlock`` of the event provider, which separates the phases.
 
     Raises:
-        DecodeError: If its events are not of this format.
+        DecodeError: If its events have another format.
 
     """
     try:
@@ -137,7 +136,7 @@ def decode_raw(block: Any, *, with_extras: bool = False) -> Block:
 
 
 def _block(height: int, ts_event: int, events: Sequence[Any], with_extras: bool) -> Block:
-    """Rebuild a block from its events, in the order in which the node published them."""
+    """Rebuild a block from its events, in the order in which the node emitted them."""
     trades: list[tuple[str, Trade]] = []
     updates: list[BookUpdate] = []
     for event in events:
@@ -154,7 +153,7 @@ def _block(height: int, ts_event: int, events: Sequence[Any], with_extras: bool)
 
 
 def _by_mode(events: Iterable[_Event]) -> tuple[list[_Event], list[_Event]]:
-    """Part a block's own events into those of its begin and of its end."""
+    """Split a block's own events into begin-block and end-block."""
     begin: list[_Event] = []
     end: list[_Event] = []
     for event in events:
@@ -164,7 +163,7 @@ def _by_mode(events: Iterable[_Event]) -> tuple[list[_Event], list[_Event]]:
 
 
 def _trades(attributes: dict[str, str], height: int, count: int) -> list[tuple[str, Trade]]:
-    """Decode one batch execution; ``count`` trades of the block came before it."""
+    """Decode one batch execution; ``count`` trades of the block precede it."""
     market_id = _text.decode(attributes["market_id"])
     side = "buy" if _bool.decode(attributes.get("is_buy", "false")) else "sell"
     execution_type = _text.decode(attributes.get("executionType", '""'))
@@ -206,7 +205,7 @@ def _hex(encoded: str) -> str:
 
 @functools.lru_cache(maxsize=4096)
 def _address(encoded: str) -> str:
-    """Spell an address's bytes in bech32, as the stream does."""
+    """Format an address in bech32, like the stream."""
     if not encoded:
         return ""
     words = bech32.convertbits(base64.b64decode(encoded), 8, 5)

@@ -1,8 +1,8 @@
 """
-Orders and oracle prices of a lost block, from the events that its stream was made of.
+Orders and oracle prices of a lost block, from the events that feed the chain stream.
 
-The stream makes its order updates of four events of the exchange, and its oracle prices of
-those that each oracle writes when it sets prices.
+The stream builds its order updates from four exchange events, and its oracle prices from the
+events that each oracle emits when it sets prices.
 """
 
 from collections.abc import Callable, Iterable
@@ -35,7 +35,7 @@ class _PriceState(msgspec.Struct, gc=False):
 
 
 class _Priced(msgspec.Struct, gc=False):
-    """One price as the oracles that set several at once write it."""
+    """One price, as emitted by oracles that set several at once."""
 
     price_id: str = ""
     symbol: str = ""
@@ -53,11 +53,11 @@ _text: Final = msgspec.json.Decoder(str).decode
 
 def decode(events: Iterable[Any]) -> Extras | None:
     """
-    Gather a block's order updates and oracle prices; None where it has none of either.
+    Collect a block's order updates and oracle prices; None if there are none.
 
     Raises:
-        msgspec.DecodeError: If an event is not of this format.
-        KeyError: If it lacks an attribute.
+        msgspec.DecodeError: If an event has another format.
+        KeyError: If an attribute is missing.
 
     """
     updates: list[tuple[str, Order]] = []
@@ -80,7 +80,7 @@ def _attributes(event: Any) -> Attributes:
 
 
 def _placed(said: Attributes) -> list[tuple[str, Order]]:
-    """``EventNewSpotOrders``, ``EventNewDerivativeOrders``: what came to rest in the book."""
+    """``EventNewSpotOrders``, ``EventNewDerivativeOrders``: orders that came to rest in the book."""
     market_id = _text(said["market_id"])
     found = [*(_orders(said["buy_orders"]) or ()), *(_orders(said["sell_orders"]) or ())]
     return [(market_id, _update(one, _new(one))) for one in found]
@@ -97,13 +97,13 @@ def _update(said: _LimitOrder, status: str) -> Order:
 
 
 def _cancelled(said: Attributes) -> list[tuple[str, Order]]:
-    """``EventCancelSpotOrder``, ``EventCancelDerivativeOrder``; not of market orders."""
+    """``EventCancelSpotOrder``, ``EventCancelDerivativeOrder``; not emitted for market orders."""
     found = _order(said.get("order") or said.get("limit_order") or "null")
     return [] if found is None else [(_text(said["market_id"]), _update(found, "cancelled"))]
 
 
 def _conditional(said: Attributes) -> list[tuple[str, Order]]:
-    """``EventNewConditionalDerivativeOrder``: it rests outside the book, whole."""
+    """``EventNewConditionalDerivativeOrder``: a complete order that rests outside the book."""
     found = _order(said["order"])
     if found is None:
         return []
@@ -124,7 +124,7 @@ _ORDERS: Final[dict[str, Callable[[Attributes], list[tuple[str, Order]]]]] = {
 
 
 def _one(kind: str, symbol: str) -> Callable[[Attributes], Prices]:
-    """An oracle whose event sets one price; ``symbol`` names the attribute that names it."""
+    """An oracle whose event sets one price; the attribute ``symbol`` names it."""
     return lambda said: [(_text(said[symbol]), Price(kind, _text(said["price"])))]
 
 

@@ -1,4 +1,4 @@
-"""What to ask the chain stream for: the same filters over its WebSocket and over gRPC."""
+"""The chain stream's filters: the same over its WebSocket and over gRPC."""
 
 from collections.abc import Collection, Iterable
 from typing import Final, TypeAlias
@@ -9,16 +9,16 @@ from shards.protocol.settings import Market
 Filters: TypeAlias = dict[str, dict[str, list[str]]]
 
 _EVERY: Final = ["*"]
-"""Only as the first element does the node read it as "all"."""
+"""The node reads this as "all" only if it is the first element."""
 _NO_SYMBOL: Final = ["-"]
 
 
 def filters(markets: Iterable[Market], channels: Collection[str]) -> Filters:
     """
-    Name the filters of one subscription to some markets, by the request's own field names.
+    Return the filters of one subscription to some markets, by the request's own field names.
 
-    A filter that is left out means nothing of that kind, and without any the node refuses.
-    So where nothing is wanted but the blocks themselves, one is given that nothing matches.
+    An omitted filter means none of that kind; the node refuses a request without any. If only
+    the blocks themselves are wanted, one filter is set that matches nothing.
     """
     found: Filters = {}
     by_kind: dict[str, list[str]] = {}
@@ -27,7 +27,7 @@ def filters(markets: Iterable[Market], channels: Collection[str]) -> Filters:
             if "oracle" in channels:
                 found["oracle_price_filter"] = {"symbol": _EVERY}
         else:
-            # Binary options travel with the derivatives.
+            # Binary options are streamed with the derivatives.
             kind = "spot" if market.type == "spot" else "derivative"
             by_kind.setdefault(kind, []).append(market.market_id)
     for kind, ids in by_kind.items():

@@ -1,9 +1,9 @@
 """
-Ask for what no stream tells: the funding of perpetual markets.
+Poll what no stream carries: the funding of perpetual markets.
 
-Node v1.20.1 sends no funding on the chain stream (the filter for it is newer than the
-node), and its events would cost a whole ``block_results`` a block. The state is cumulative,
-so asking every few seconds misses no payment, only the instant of one.
+Node v1.20.1 sends no funding on the chain stream (the filter is newer than the node), and reading
+its events would need one ``block_results`` per block. The state is cumulative, so polling every
+few seconds misses no payment, only the exact time of one.
 """
 
 import asyncio
@@ -31,7 +31,7 @@ _TIMEOUT_S: Final = 5.0
 
 
 class FundingPoll:
-    """One query for all perpetual markets of a shard, again and again; changes are told."""
+    """Repeats one query for all perpetual markets of a shard; publishes changes."""
 
     def __init__(
         self,
@@ -52,10 +52,10 @@ class FundingPoll:
         self._channel: grpc.aio.Channel | None = None
 
     async def run(self) -> None:
-        """Ask every five seconds; never return."""
+        """Poll every five seconds; never returns."""
         while True:
             ids = [market.market_id for market in self._markets() if market.type == "derivative"]
-            # One that left and comes back is told again.
+            # A market that was removed and added again is published again.
             self._known = {name: self._known[name] for name in ids if name in self._known}
             if ids:
                 try:
@@ -69,7 +69,7 @@ class FundingPoll:
     async def _ask(self, market_ids: list[str]) -> list[Funding]:
         endpoint = self._endpoints[0]
         if reason := await self._nodes.vet(endpoint, "queries"):
-            raise SourceError(endpoint, f"not the chain that is collected: {reason}")
+            raise SourceError(endpoint, f"not the chain being collected: {reason}")
         if self._channel is None:
             self._channel = self._access.open_channel(endpoint)
         answer, said = await self._access.query(
@@ -81,7 +81,7 @@ class FundingPoll:
         return grpc_decoder.funding(answer, height_in(endpoint, said), time.time_ns())
 
     def _changed(self, answered: Iterable[Funding]) -> list[Funding]:
-        """Keep what differs from what is known by more than when it was read."""
+        """Keep the answers that differ by more than the time they were read."""
         changed = []
         for event in answered:
             bare = msgspec.structs.replace(event, height=0, ts_recv=0)

@@ -1,8 +1,8 @@
 """
-Decode the chain's gRPC messages: the stream, and order books that were queried.
+Decode the chain's gRPC messages: the stream, and order books from queries.
 
-On this wire every amount is the integer text of the value times 10^18; ours is the
-decimal text that the chain prints elsewhere (events.py).
+On this wire every amount is the integer text of the value times 10^18; ours is the decimal text
+that the chain prints elsewhere (events.py).
 """
 
 from collections.abc import Callable, Iterable
@@ -26,14 +26,14 @@ from shards.protocol.events import (
 from shards.protocol.settings import Market
 
 _REMEMBERED: Final = 10_000
-"""Texts kept: some hundred prices of each of a shard's markets, a megabyte or two."""
+"""Cached texts: some hundred prices per market of a shard, a megabyte or two."""
 
 
 def decimal_text(scaled: str) -> str:
     """
     Turn ``"10010000000000000000"`` into ``"10.010000000000000000"``, exactly.
 
-    An empty text is protobuf's absent field, so it is zero.
+    An empty text is an absent protobuf field, so it is zero.
     """
     if scaled.startswith("-"):
         return "-" + decimal_text(scaled[1:])
@@ -42,7 +42,7 @@ def decimal_text(scaled: str) -> str:
 
 
 class _Texts(dict[str, str]):
-    """Decimal texts by their scaled ones: prices come again and again, and so does zero."""
+    """Cache from scaled to decimal texts: prices repeat, and so does zero."""
 
     def __missing__(self, scaled: str) -> str:
         if len(self) >= _REMEMBERED:
@@ -89,7 +89,7 @@ def funding(response: Any, height: int, ts_recv: int) -> list[Funding]:
 
 
 def _levels(levels: Iterable[Any]) -> list[Level]:
-    """Read levels, never negative; a call of `decimal_text` would double what each costs."""
+    """Decode levels, which are never negative; calling `decimal_text` would double the cost."""
     text = _text
     return [
         (text[level.p], f"{q[:-18]}.{q[-18:]}" if len(q := level.q) > 18 else text[q])
@@ -101,26 +101,26 @@ class StreamDecoder:
     """
     Decode chain-stream messages, v2 or v1beta1, read field by field.
 
-    v1beta1 tells amounts in the tokens' smallest units, so it needs the markets' decimals;
-    and it has lost the digits that do not fit 18 places of those, which v2 keeps.
+    v1beta1 sends amounts in the tokens' smallest units, so it needs the markets' decimals. It
+    lacks the digits below 18 places of those units, which v2 keeps.
     """
 
     def __init__(self, parse: Callable[[bytes], Any], markets: Iterable[Market] = ()) -> None:
-        """``parse`` is the generated ``StreamResponse.FromString``; markets are for v1beta1."""
+        """``parse`` is ``StreamResponse.FromString``; ``markets`` are needed for v1beta1."""
         self._parse = parse
         self._units = {market.market_id: _Units(market) for market in markets}
 
     def decode(self, payload: bytes | memoryview, subscription: int = 0) -> tuple[int, Block]:
         """
-        Decode one message; the wire names no subscription, so that is the caller's.
+        Decode one message; the wire names no subscription, so the caller passes it.
 
         Raises:
-            DecodeError: If the payload is not such a message.
+            DecodeError: If the payload is not a stream message.
 
         """
         try:
             message = self._parse(bytes(payload))
-        # protobuf's error class differs between its implementations, and is not ours to import.
+        # protobuf's error class depends on its implementation and cannot be imported.
         except Exception as error:  # noqa: BLE001
             raise DecodeError("", f"not a chain-stream message: {error}") from None
         updates = [self._update(update) for update in message.spot_orderbook_updates]
@@ -138,7 +138,7 @@ class StreamDecoder:
         return subscription, Block(message.block_height, ts_event, trades, updates, True, extras)
 
     def _extras(self, message: Any) -> Extras | None:
-        """Decode orders and oracle prices; they are only there where they were asked for."""
+        """Decode orders and oracle prices; present only if they were requested."""
         updates = [*message.spot_orders, *message.derivative_orders]
         prices = message.oracle_prices
         if not updates and not prices:
@@ -218,12 +218,12 @@ class StreamDecoder:
 
 
 def _hash(order_hash: str | bytes) -> str:
-    """v1beta1 has the hash as bytes in some releases."""
+    """In some releases v1beta1 has the hash as bytes."""
     return order_hash if isinstance(order_hash, str) else "0x" + order_hash.hex()
 
 
 class _Units:
-    """How one market's v1beta1 amounts become the chain's human-readable text."""
+    """Converts one market's v1beta1 amounts to the chain's human-readable text."""
 
     __slots__ = ("_amount", "_price", "_quantity")
 
@@ -248,7 +248,7 @@ _HUMAN = _Units(None)
 
 
 def shift(scaled: str, places: int) -> str:
-    """Multiply an integer text by a power of ten; what falls below one unit is cut off."""
+    """Multiply an integer text by a power of ten; digits below one unit are cut off."""
     if places >= 0:
         return scaled + "0" * places if scaled.strip("-0") else "0"
     sign = "-" if scaled.startswith("-") else ""

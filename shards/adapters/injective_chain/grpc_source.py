@@ -1,9 +1,9 @@
 """
 Source ``chain-grpc``: the chain stream over gRPC, for public endpoints and nodes without WebSocket.
 
-One call carries all markets of the shard (``grouped``), or each market has its own: a
-message of gRPC costs ten times one of the WebSocket, so grouping is the default here.
-Each call hears every block. Where a server knows no v2, v1beta1 is read instead.
+One call carries all markets of the shard (``grouped``), or each market has its own call. A gRPC
+message costs ten times a WebSocket message, so grouping is the default here. Each call receives
+every block. If a server does not support v2, v1beta1 is used.
 """
 
 import asyncio
@@ -28,25 +28,25 @@ from shards.protocol.settings import Market
 log = logging.getLogger(__name__)
 
 _OPTIONS: Final = (
-    # Servers allow a ping each five minutes unless data flows, and here it does: each block.
+    # Servers allow one ping per five minutes unless data flows; here data flows with each block.
     ("grpc.keepalive_time_ms", 60_000),
     ("grpc.keepalive_timeout_ms", 20_000),
     ("grpc.http2.max_pings_without_data", 0),
-    # A channel of our own: reconnecting is ours to pace.
+    # A separate channel: we control the pace of reconnects.
     ("grpc.use_local_subchannel_pool", 1),
     ("grpc.max_reconnect_backoff_ms", 1_000),
 )
 
 _ALL: Final = ""
-"""Name of the call that carries a whole group."""
+"""Name of the call that carries a group."""
 _NEXT: Final = "next"
-"""Name of the one that is to replace it."""
+"""Name of the call that will replace it."""
 _PATIENCE: Final = 16
-"""Blocks that a group's new call waits for those of the old one; then that one is dead."""
+"""Blocks that a group's new call waits for the old call's; then the old one is dead."""
 
 
 class _Reading:
-    """One call on its way to the sink; one that replaces another waits until it can follow."""
+    """One call delivering to the sink; a replacement waits until it can follow."""
 
     def __init__(self, call: Any, market_ids: Sequence[str]) -> None:
         self.call = call
@@ -58,7 +58,7 @@ class _Reading:
 
 
 class ChainGrpc(ChainSource):
-    """Keeps the calls of a shard running."""
+    """Manages the calls of a shard."""
 
     def __init__(
         self,
@@ -78,14 +78,14 @@ class ChainGrpc(ChainSource):
         self._grouped = grouped
         self._return_s = return_s
         self._readings: dict[str, tuple[_Reading, asyncio.Task[None]]] = {}
-        """By market id; with grouped calls all of them under ""."""
+        """By market id; grouped calls are under ""."""
         self._changed = asyncio.Event()
         self._ended: asyncio.Future[SourceError] | None = None
         self._ids = 0
         self._use(2)
 
     def _use(self, version: int) -> None:
-        """Read this version of the chain stream from now on."""
+        """Use this version of the chain stream from now on."""
         self._version = version
         name, self._method = ("v2", "StreamV2") if version == 2 else ("v1beta1", "Stream")
         self._package = f"injective.stream.{name}"
@@ -97,7 +97,7 @@ class ChainGrpc(ChainSource):
         return StreamDecoder(self._query.StreamResponse.FromString, units)
 
     def decode(self, payload: bytes | memoryview, subscription: int = 0) -> tuple[int, Block]:
-        """Decode a payload of this source (pipeline.Decoder), of the version that is read now."""
+        """Decode a payload with the version currently in use (pipeline.Decoder)."""
         return self._decoder.decode(payload, subscription)
 
     # ---- a session ------------------------------------------------------------------
@@ -115,8 +115,8 @@ class ChainGrpc(ChainSource):
                 keeping.cancel()
                 beside.cancel()
         finally:
-            # A call that is over keeps its channel alive, which would connect again once it
-            # can, for nobody; and cancelled tasks keep the call until the next full collection.
+            # A finished call keeps its channel alive, which then reconnects needlessly; and
+            # cancelled tasks keep the call until the next full collection.
             for reading, _ in self._readings.values():
                 reading.call = None
             self._readings.clear()
@@ -148,7 +148,7 @@ class ChainGrpc(ChainSource):
         raise SourceError(endpoint, "tried out: the server ended the stream")
 
     async def _keep_reading(self, endpoint: str, stream: Any) -> None:
-        """Have the calls that the markets need, also when these change; never returns."""
+        """Maintain the calls that the markets need, also when these change; never returns."""
         async with asyncio.TaskGroup() as tasks:
             while True:
                 self._changed.clear()
@@ -168,9 +168,9 @@ class ChainGrpc(ChainSource):
 
     def _due(self) -> list[str]:
         """
-        Name the calls that are to be made.
+        Return the names of the calls to open.
 
-        A group's call ends when the one for the markets as they are now can follow it.
+        A group's call ends when the call for the current markets can follow it.
         """
         if not self._grouped:
             return list(self._markets.keys() - self._readings.keys())
@@ -194,7 +194,7 @@ class ChainGrpc(ChainSource):
                 ts_recv = time.time_ns()
                 if not answered:
                     answered = True
-                    # It came before the payload; nothing is waited for.
+                    # It started before the payload; there is nothing to wait for.
                     self._access.answered(endpoint, await reading.call.initial_metadata())
                 if not reading.subscription:
                     reading.held.append((payload, ts_recv))
@@ -214,16 +214,16 @@ class ChainGrpc(ChainSource):
             self._refused(endpoint, error)
 
     def _take_over(self, reading: _Reading) -> None:
-        """From here on its markets hear this call, and no other."""
+        """From here on its markets are served by this call alone."""
         self._ids += 1
         reading.subscription = self._ids
         self._sink.subscribed(self._ids, [m for m in reading.market_ids if m in self._markets])
 
     def _try_to_follow(self) -> None:
         """
-        Let the new call of a group take over once the old one has brought all blocks before it.
+        Let a group's new call take over once the old one has sent all earlier blocks.
 
-        Both begin and end somewhere between two blocks; what both bring is dropped by height.
+        Both calls start and end between two blocks; blocks from both are deduplicated by height.
         """
         new, task = self._readings[_NEXT]
         if not new.held:
@@ -272,26 +272,26 @@ class ChainGrpc(ChainSource):
     # ---- which markets --------------------------------------------------------------
 
     def add(self, markets: Iterable[Market]) -> None:
-        """Collect more markets: by a call of their own, or by a new call for all."""
+        """Collect more markets: with a call each, or with a new call for all."""
         self._markets |= {market.market_id: market for market in markets}
         self._decoder = self._new_decoder()
         self._changed.set()
 
     def remove(self, market_ids: Iterable[str]) -> None:
-        """Collect some markets no more."""
+        """Stop collecting some markets."""
         for market_id in market_ids:
             del self._markets[market_id]
             self._stop(market_id)
         self._changed.set()
 
     def resubscribe(self, market_id: str) -> None:
-        """Make the call that carries this market anew."""
-        # A group's new call has nothing to wait for: the old one is what is dead.
+        """Reopen the call that carries this market."""
+        # A group's new call has nothing to wait for: the old one is dead.
         self._stop(_ALL if self._grouped else market_id)
         self._changed.set()
 
     def reconnect(self, cause: Cause, reason: str) -> None:
-        """Give the connection up; `run` makes another."""
+        """Close the connection; `run` opens a new one."""
         if self._readings:
             self._cause = cause
             self._end(SourceError(self.endpoints.current, reason))

@@ -1,4 +1,4 @@
-"""Watch the blocks: find subscriptions that hear none, and tell a dead one from a halted chain."""
+"""Watch the blocks: find silent subscriptions, and tell a dead one from a halted chain."""
 
 import asyncio
 import logging
@@ -20,18 +20,18 @@ log = logging.getLogger(__name__)
 
 _WATCH_S: Final = 0.25
 _LOOK_S: Final = 15.0
-"""How often all nodes are asked although nothing is wrong."""
+"""How often all nodes are queried although nothing is wrong."""
 _ADMIT_S: Final = 2.0
-"""How long a session waits for a node that says which chain it has."""
+"""How long a session waits for a node that shows its chain."""
 _TURN_S: Final = 0.05
 _RECORDED_TURNS: Final = 20
-"""How often a node is asked for a block that was just heard."""
+"""How often a node is queried for a block that was just streamed."""
 _BURST_S: Final = 1.0
-"""How far apart the subscriptions may hear the first block after a silence."""
+"""Longest time between the subscriptions' first blocks after a silence."""
 
 
 class Watch:
-    """Looks at the feeds four times a second; acts on what is dead."""
+    """Checks the feeds four times per second, and acts on dead subscriptions."""
 
     def __init__(
         self,
@@ -56,10 +56,10 @@ class Watch:
         self._shown_at_first = 0
         self._look_at = 0.0
         self.halted = False
-        """The chain itself makes no blocks; the subscription is fine."""
+        """The chain itself makes no blocks; the subscriptions are fine."""
 
     async def run(self) -> None:
-        """Watch for ever."""
+        """Watch; never returns."""
         self._look_at = time.monotonic() + _LOOK_S
         while True:
             due = time.monotonic() + _WATCH_S
@@ -75,7 +75,7 @@ class Watch:
                 self._blocks.clock_set(time.time_ns())
                 self._heard_at = self._blocks.head.at
             if now - due > _WATCH_S or now < self._patient_until:
-                # We were stopped or starved: what waits in the socket was not late.
+                # This process was stopped or starved: what waits in the socket was not late.
                 continue
             if mute := self._blocks.mute(time.time_ns()):
                 await self._revive(mute)
@@ -83,14 +83,14 @@ class Watch:
     # ---- whether a session may begin (reconnecting.Guard) ----------------------------
 
     def head(self) -> int:
-        """Return the highest block that was heard."""
+        """Return the highest block received."""
         return self._pipeline.head
 
     async def admit(self, endpoint: str) -> None:
         """
-        Make sure that the chain is still ours before its blocks are heard again.
+        Make sure that the chain is still ours before receiving its blocks again.
 
-        Where it was replaced, wait until the aggregator has begun with the new one.
+        If it was replaced, wait until the aggregator has switched to the new chain.
 
         Raises:
             SourceError: If every node that answers has another chain.
@@ -103,23 +103,23 @@ class Watch:
                 await nodes.begun.wait()
                 return
             if foreign := nodes.foreign():
-                raise SourceError(endpoint, f"not the chain that is collected: {foreign}")
+                raise SourceError(endpoint, f"not the chain being collected: {foreign}")
             if time.monotonic() > deadline:
-                # Nobody can say. Blocks that cannot be its own are found as they come.
+                # Unknown for now. Blocks that contradict the chain are detected on arrival.
                 return
             await asyncio.sleep(_TURN_S)
 
     async def check_block(self, endpoint: str, height: int, ts_event: int) -> None:
         """
-        Hold a block of a stream against the chain's record.
+        Compare a streamed block with the chain's record.
 
         Raises:
-            SourceError: If it is of another chain.
+            SourceError: If it belongs to another chain.
 
         """
         recorded = None
         for _ in range(_RECORDED_TURNS):
-            # The record of a block may be there a moment after the block.
+            # A block's record may appear shortly after the block.
             recorded = await self._nodes.block_time(height)
             if recorded is not None or await self._nodes.look() is None:
                 break
@@ -132,10 +132,10 @@ class Watch:
             self._nodes.refused(endpoint, "")
             return
         self._nodes.refused(endpoint, reason)
-        raise SourceError(endpoint, f"not the chain that is collected: {reason}")
+        raise SourceError(endpoint, f"not the chain being collected: {reason}")
 
     async def _look_into(self, height: int) -> None:
-        """A block came that cannot be of our chain: is the chain another one, or the endpoint?"""
+        """A block contradicts our chain: was the chain replaced, or is the endpoint wrong?"""
         self._pipeline.suspect = 0
         await self._nodes.look()
         reason = f"block {height} is of another chain: it is lower than ours, and later"
@@ -144,7 +144,7 @@ class Watch:
         self._source.reconnect("chain_changed", reason)
 
     def _advance(self) -> None:
-        """Some subscription has heard a new block."""
+        """A subscription has received a new block."""
         self._seen = self._pipeline.head
         self._ahead_since = 0.0
         self._source.endpoints.succeeded()
@@ -153,7 +153,7 @@ class Watch:
             log.info("the chain makes blocks again, at height %d", self._seen)
         heard_at = self._blocks.head.at
         if heard_at - self._heard_at > self._blocks.mute_limit_s() * 1e9:
-            # All were silent, and not all can hear the first block in the same instant.
+            # All were silent, and they cannot all receive the first block at the same instant.
             self._patient_until = time.monotonic() + _BURST_S
         self._heard_at = heard_at
 
@@ -161,16 +161,16 @@ class Watch:
         limit_s = self._blocks.mute_limit_s()
         silent_s = (time.time_ns() - self._blocks.head.at) / 1e9
         if silent_s > limit_s:
-            # Not "all are mute": one that was refused or has just been made anew is not.
+            # Not "all are silent": a refused or just reopened subscription is not.
             if not await self._chain_stands_still(patience_s=limit_s):
                 self._source.reconnect("mute", f"no block for {limit_s:.1f} s on any subscription")
             return
         if silent_s > limit_s / 2:
-            # Perhaps all are mute, and the others will show it soon.
+            # Perhaps all are silent, which will show soon.
             return
         for market_id in mute:
             log.warning(
-                "%s: no block for %.1f s; subscribing anew",
+                "%s: no block for %.1f s; resubscribing",
                 self._pipeline.markets[market_id].symbol,
                 limit_s,
             )
@@ -181,20 +181,20 @@ class Watch:
 
     async def _chain_stands_still(self, *, patience_s: float) -> bool:
         """
-        Ask a second view of the node whether there is a block that we did not hear.
+        Ask a node whether there is a block that we did not receive.
 
-        The node shows the next block before it has executed it and told the stream: only if
-        that stays away too for this long do the two views differ.
+        A node reports the next block before it has executed and streamed it. Only if that block stays
+        away for this long as well do the two views differ.
         """
         height = await self._nodes.look()
         head = self._pipeline.head
         if head > self._seen:
-            # A block came while we asked: it was late, as we may be.
+            # A block arrived while we asked: it was late, as we may be.
             return True
         if height is None:
             return False
         if not head:
-            # No block was heard yet: what the node showed at first stands in for one.
+            # No block was received yet: use the node's first answer instead.
             if not self._shown_at_first:
                 self._shown_at_first = height
                 self._patient_until = time.monotonic() + patience_s
@@ -211,7 +211,7 @@ class Watch:
         return True
 
     async def _look_now_and_then(self) -> None:
-        """Keep what is known of the nodes fresh, for the status and for the marks of the chain."""
+        """Refresh what is known of the nodes, for the status and the chain's marks."""
         now = time.monotonic()
         if now >= self._look_at:
             self._look_at = now + _LOOK_S

@@ -1,4 +1,4 @@
-"""Ask the chain which markets there are: spot, derivative and binary, by the v2 queries."""
+"""List the chain's markets: spot, derivative and binary, by the v2 queries."""
 
 import functools
 from collections.abc import Iterator
@@ -14,13 +14,13 @@ if TYPE_CHECKING:
     from shards.net.access import Access
 
 _STATUSES: Final = ("Active", "Paused")
-"""Capitalised: the chain answers any other spelling with an empty list, not an error."""
+"""Capitalised: for any other spelling the chain returns an empty list, not an error."""
 _TIMEOUT_S: Final = 5.0
 
 
 def list_markets(endpoint: str, access: "Access") -> Iterator[Market]:
     """
-    Give all markets of the chain, without symbols.
+    Yield all markets of the chain, without symbols.
 
     Raises:
         SourceError: If a query fails.
@@ -69,7 +69,7 @@ def _binary(market: Any, status: str) -> Market:
 
 
 def _market(market: Any, kind: MarketType, status: str) -> Market:
-    """Take over what all types of markets have."""
+    """Convert what all types of markets have."""
     return Market(
         market.market_id,
         market.ticker,
@@ -87,5 +87,5 @@ def _market(market: Any, kind: MarketType, status: str) -> Market:
 
 
 def _oracle_name(number: int) -> str:
-    """Name an oracle type as the chain does; one that is newer than this code by its number."""
+    """Return an oracle type's name as the chain spells it; unknown ones as their number."""
     return INJECTIVE.enum("injective.oracle.v1beta1.OracleType").get(number, str(number))

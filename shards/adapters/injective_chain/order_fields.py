@@ -1,4 +1,4 @@
-"""What the chain's forms of an order have in common: names for its numbers, bytes as text."""
+"""Common to the chain's order formats: names of its enum numbers, bytes as text."""
 
 import base64
 from typing import Any, Final
@@ -19,27 +19,27 @@ TYPES: Final = (
     "BUY_ATOMIC",
     "SELL_ATOMIC",
 )
-"""By their numbers in the chain's ``OrderType``."""
+"""By number in the chain's ``OrderType``."""
 
 
 def type_name(number: int) -> str:
-    """Name an order type; one that is newer than this code keeps its number."""
+    """Return an order type's name; unknown types keep their number."""
     return TYPES[number] if 0 <= number < len(TYPES) else f"TYPE_{number}"
 
 
 def status_name(number: int) -> str:
-    """Name what became of an order; a status that is newer than this code keeps its number."""
+    """Return an order status's name; unknown ones keep their number."""
     return STATUSES.get(number) or f"status {number}"
 
 
 def hexadecimal(encoded: str) -> str:
-    """Spell base64 bytes as the stream spells hashes."""
+    """Format base64 bytes as hexadecimal, like the stream's hashes."""
     return "0x" + base64.b64decode(encoded).hex() if encoded else ""
 
 
 def order(order_hash: str, status: str, order_type: str, said: Any) -> Order:
     """
-    Make an order of what JSON says of it: the stream's and the events' texts are the same.
+    Build an order from its JSON fields; the stream and the events use the same texts.
 
     ``said`` has the fields of the chain's limit order, its amounts as 18-decimal texts.
     """

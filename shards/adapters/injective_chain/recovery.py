@@ -1,8 +1,8 @@
 """
 What runs beside the data path of a shard that reads the chain.
 
-The fetcher carries out what the pipeline asks for (books, lost blocks, new subscriptions), the
-watch finds subscriptions that hear no blocks, and funding, which no stream brings, is polled.
+The fetcher carries out the pipeline's requests (snapshots, lost blocks, new subscriptions). The
+watch finds silent subscriptions. Funding, which no stream carries, is polled.
 """
 
 import asyncio
@@ -40,7 +40,7 @@ log = logging.getLogger(__name__)
 
 
 class Fetcher:
-    """Carries out the requests of one pipeline, at the paces and widths of the limits."""
+    """Carries out the requests of one pipeline, within the limits on rate and concurrency."""
 
     def __init__(self, parts: Surroundings, nodes: Nodes) -> None:
         config = parts.config
@@ -63,7 +63,7 @@ class Fetcher:
         self._waiting: set[str] = set()
 
     def see_to(self) -> None:
-        """Start on everything that the pipeline asks for now."""
+        """Start everything that the pipeline requests now."""
         for request in self._pipeline.take_requests():
             if isinstance(request, NeedReplay):
                 self._replay_due.set()
@@ -76,7 +76,7 @@ class Fetcher:
                 self._tasks.create_task(self._resubscribe(request))
 
     async def _fetch_book(self, request: NeedSnapshot) -> None:
-        """Fetch a market's book until one joins."""
+        """Fetch snapshots of a market's book until one joins."""
         market_id = request.market_id
         height = request.height
         generation = self._pipeline.generation
@@ -98,17 +98,17 @@ class Fetcher:
                 if not self._pipeline.wants_snapshot(market_id):
                     break
                 if self._pipeline.generation != generation:
-                    # What was asked for is of a chain that is no more.
+                    # The request belongs to a chain that was replaced.
                     generation, height = self._pipeline.generation, 0
                 if backoff.attempt > 2:
-                    # The node has that height no more, or it will not join: the newest must do.
+                    # The node has pruned that height, or it does not join: try the newest.
                     height = 0
                 await asyncio.sleep(0.05 + backoff.next_s())
         finally:
             self._fetching.discard(market_id)
 
     async def _resubscribe(self, request: NeedSubscription) -> None:
-        """Make one market's subscription anew, more and more slowly."""
+        """Reopen one market's subscription, more and more slowly."""
         backoff = self._backoffs.setdefault(request.market_id, Backoff())
         await asyncio.sleep(backoff.next_s())
         self._waiting.discard(request.market_id)
@@ -138,11 +138,11 @@ class Fetcher:
 
     @property
     def waiting(self) -> int:
-        """Books and subscriptions that are being asked for."""
+        """Snapshots and subscriptions currently requested."""
         return len(self._fetching) + len(self._waiting)
 
     async def aclose(self) -> None:
-        """Close the connections that were made for fetching."""
+        """Close the fetching connections."""
         await self._snapshots.close()
         await self._replayer.aclose()
 
@@ -150,7 +150,7 @@ class Fetcher:
 def _replay_sources(
     config: ShardConfig, markets: Mapping[str, Market], access: Access, nodes: Nodes
 ) -> list[ReplaySource]:
-    """Make everything that lost blocks can be had from, the best first."""
+    """Create all sources of lost blocks, best first."""
     found = config.endpoints
     extras = not EXTRAS.isdisjoint(config.channels)
     sources: list[ReplaySource] = [
@@ -174,7 +174,7 @@ def _replay_sources(
 
 
 class ChainRecovery:
-    """The fetcher, the watch and the poll of one shard."""
+    """The fetcher, the watch and the funding poll of one shard."""
 
     def __init__(self, parts: Surroundings) -> None:
         config = parts.config
@@ -202,7 +202,7 @@ class ChainRecovery:
 
     @property
     def nodes(self) -> Nodes:
-        """What is known of the chain, and of the nodes that have it."""
+        """The nodes, and what is known of their chain."""
         return self._nodes
 
     @property
@@ -212,11 +212,11 @@ class ChainRecovery:
 
     @property
     def waiting(self) -> int:
-        """Books and subscriptions that are being asked for now."""
+        """Snapshots and subscriptions currently requested."""
         return self._fetcher.waiting
 
     def see_to(self) -> None:
-        """Start on everything that the pipeline asks for now."""
+        """Start everything that the pipeline requests now."""
         self._fetcher.see_to()
 
     async def run(self) -> None:

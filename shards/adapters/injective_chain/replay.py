@@ -1,4 +1,4 @@
-"""Fetch lost blocks from the node's own record of them, several at once, at a pace."""
+"""Fetch lost blocks from the nodes' record, several at once, rate limited."""
 
 import asyncio
 import datetime
@@ -21,17 +21,17 @@ from shards.protocol.events import Block
 log = logging.getLogger(__name__)
 
 _ATTEMPTS: Final = 40
-"""A block that streams out is queryable a moment later; and a node may be restarting."""
+"""A block is queryable shortly after it is streamed; a node may also be restarting."""
 _SLOW_S: Final = 15.0
-"""How long the record of one block may be on its way."""
+"""Time limit for one block's record."""
 _SLOW_TRIES: Final = 2
-"""A source that answers everything else in time, but not this block, is asked so often."""
+"""Tries for a block that a source does not return in time, although it answers otherwise."""
 _UNABLE_S: Final = 600.0
-"""A source that keeps no blocks at all is not asked for so long: it may be set up anew."""
+"""How long a source that keeps no blocks is skipped; its configuration may change."""
 _QUIET_S: Final = 5.0
-"""How far apart the lines about blocks that cannot be had are."""
+"""Seconds between two log lines about unavailable blocks."""
 _NEVER: Final = frozenset({"UNIMPLEMENTED", "UNAUTHENTICATED", "PERMISSION_DENIED"})
-"""gRPC statuses that no retry changes."""
+"""gRPC statuses that a retry does not change."""
 
 
 class _Header(msgspec.Struct):
@@ -75,14 +75,14 @@ class RpcReplay:
         with_extras: bool = False,
         vet: Vet = believe,
     ) -> None:
-        """``vet`` says why this node has another chain than ours, empty where it has ours."""
+        """``foreign`` returns why this node's chain is not ours; empty if it is."""
         self.name = f"rpc {rpc.endpoint}"
         self._vet = vet
         self._rpc = rpc
         self._access = access
         self._with_extras = with_extras
         self._slow: Counter[int] = Counter()
-        """How often the record of a block did not come in time, though its header did."""
+        """How often a block's record was too slow although its header arrived."""
 
     async def fetch(self, height: int) -> Block:
         """Fetch one block with its time."""
@@ -94,12 +94,12 @@ class RpcReplay:
             return_exceptions=True,
         )
         if isinstance(header, SourceError):
-            # Perhaps because of the size of another block's results, on the same connection.
+            # Another large answer on the same connection may be the cause.
             raise SourceError(header.endpoint, header.reason, status=header.status)
         if isinstance(header, BaseException):
             raise header
         if isinstance(results, SourceError) and results.too_large:
-            # Everything on that connection failed with it: is it this block?
+            # All requests on that connection failed with it: is this block the cause?
             results = await self._alone(height)
         if isinstance(results, SourceError) and results.status == "DEADLINE_EXCEEDED":
             self._slow[height] += 1
@@ -127,25 +127,25 @@ class RpcReplay:
             rpc.close()
 
     async def _refusal(self, height: int, reason: str) -> Exception:
-        """Say what an error means: never, not this block, or not now."""
+        """Classify an error: no blocks ever, not this block, or not now."""
         if _DISCARDED in reason:
             return Unable(f"the node keeps no block results: {_SETTING}")
         if "Method not found" in reason:
             return Unable(f"the node does not serve block_results: {reason}")
         if any(text in reason for text in _GONE):
             return BlockGone(reason)
-        # Of the newest block the results are there a moment after the block.
+        # The newest block's results are available shortly after the block.
         if _NO_RESULTS in reason and await latest_height(self._rpc) > height:
             return BlockGone(f"the node has the block without its results: {_SETTING}")
         return SourceError(self._rpc.endpoint, reason)
 
     async def aclose(self) -> None:
-        """Drop the connection."""
+        """Close the connection."""
         self._rpc.close()
 
 
 class EventProviderReplay:
-    """Lost blocks from an event provider, which keeps them longer than most nodes do."""
+    """Lost blocks from an event provider, which keeps them longer than most nodes."""
 
     def __init__(
         self,
@@ -193,17 +193,17 @@ class EventProviderReplay:
 
 def block_time_ns(answer: bytes) -> int:
     """
-    Read a block's time from an answer of ``header``, in ns, cut to the ms as the stream has it.
+    Return a block's time from a ``header`` answer, in ns, truncated to ms like the stream's.
 
     Raises:
-        DecodeError: If the answer is an error, or not of this format.
+        DecodeError: If the answer is an error or has another format.
 
     """
     try:
         result = _header.decode(answer).result
         if result is None or result.header is None:
             raise DecodeError("", f"header: {answer[:300].decode(errors='replace')}")
-        # Nanoseconds as CometBFT prints them are more than datetime can read.
+        # CometBFT prints nanoseconds, which datetime cannot parse.
         text = result.header.time.rstrip("Z")
         seconds, _, fraction = text.partition(".")
         whole = datetime.datetime.fromisoformat(seconds + "+00:00")
@@ -213,24 +213,24 @@ def block_time_ns(answer: bytes) -> int:
 
 
 def times_by(rpc: Rpc) -> TimeOf:
-    """Return what asks a node when a block was made, for those who know blocks by time only."""
+    """Return a function that gets a block's time from a node, for sources that look up by time."""
 
     async def time_of(height: int) -> int:
         try:
             return block_time_ns(await rpc.call("header", height=str(height)))
         except DecodeError as error:
-            raise BlockGone(f"not even its time: {error.reason}") from None
+            raise BlockGone(f"its time is not available either: {error.reason}") from None
 
     return time_of
 
 
 class Replayer:
-    """Tries each replay source in turn, and each block for a while."""
+    """Tries each replay source in turn, and each block several times."""
 
     def __init__(self, sources: Sequence[ReplaySource]) -> None:
         self._sources = sources
         self._unable: dict[str, tuple[float, str]] = {}
-        """Until when a source is not asked, and why, by its name."""
+        """Sources that are skipped: until when, and why, by name."""
         self._quiet_until = 0.0
         self._unsaid = 0
 
@@ -240,12 +240,12 @@ class Replayer:
             await source.aclose()
 
     def unable(self) -> dict[str, str]:
-        """Return the sources that never have any block, and why, by name."""
+        """Return the sources that never have blocks, and why, by name."""
         now = time.monotonic()
         return {name: reason for name, (until, reason) in self._unable.items() if now < until}
 
     async def fetch(self, height: int) -> Block | None:
-        """Return the block, or None where no source has it any more."""
+        """Return the block, or None if no source has it any more."""
         reasons = self.unable()
         hopeless = set(reasons)
         for attempt in range(_ATTEMPTS):
@@ -263,7 +263,7 @@ class Replayer:
         return None
 
     def _is_final(self, source: ReplaySource, error: Exception) -> bool:
-        """Say whether asking this source again for this block is of no use."""
+        """Return whether asking this source again for this block is useless."""
         never = isinstance(error, SourceError) and error.status in _NEVER
         if isinstance(error, Unable) or never:
             is_new = source.name not in self.unable()
@@ -274,19 +274,19 @@ class Replayer:
         return isinstance(error, BlockGone) or (isinstance(error, SourceError) and error.too_large)
 
     def _say_unable(self, source: ReplaySource, error: Exception) -> None:
-        """Log a source that never has a block; without another, the block's own line says why."""
+        """Log a source without blocks, if another follows; otherwise the block's line says why."""
         if len(self.unable()) < len(self._sources):
             log.warning("%s: %s; asking the next source", source.name, error)
         else:
             self._quiet_until = 0.0
 
     def _say_gone(self, height: int, reason: str) -> None:
-        """Log a block that cannot be had; of many in a row, how many they were."""
+        """Log an unavailable block; of many in a row, only their number."""
         now = time.monotonic()
         if now < self._quiet_until:
             self._unsaid += 1
             return
-        also = f" ({self._unsaid} more since the last such line)" if self._unsaid else ""
+        also = f" ({self._unsaid} more since the last line like this)" if self._unsaid else ""
         reason = reason or "no replay source is configured"
-        log.warning("block %d cannot be had: %s%s", height, reason, also)
+        log.warning("block %d is not available: %s%s", height, reason, also)
         self._quiet_until, self._unsaid = now + _QUIET_S, 0

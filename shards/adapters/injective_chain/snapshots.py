@@ -1,4 +1,4 @@
-"""Fetch whole books by the chain's v2 query, pinned to a height where one is asked for."""
+"""Fetch snapshots by the chain's v2 query, pinned to a height if one is given."""
 
 import time
 from collections.abc import Sequence
@@ -17,26 +17,26 @@ from shards.protocol.events import Snapshot
 from shards.protocol.settings import Market
 
 _LIMIT: Final = 1_000_000
-"""Levels per side. Left out, the node answers 20 and the book looks whole but is not."""
+"""Levels per side. By default the node returns 20, so that the book looks whole but is not."""
 _TIMEOUT_S: Final = 5.0
 
 
 class _Server:
-    """One endpoint, its channel, and whether it is worth asking."""
+    """One endpoint, its channel, and its breaker."""
 
     def __init__(self, endpoint: str, channel: grpc.aio.Channel, stub: Any) -> None:
         self.endpoint = endpoint
         self.channel = channel
         self.stub = stub
-        # The next endpoint is at hand: one failure is enough to go there.
+        # The next endpoint is available: one failure is enough to switch.
         self.breaker = Breaker(threshold=1, open_s=1.0)
 
 
 class Snapshots:
     """
-    Book queries; the first endpoint that works is asked.
+    Snapshot queries, at the first endpoint that works.
 
-    One that failed is tried again after a while, by a single query.
+    A failed endpoint is tried again after a while, with a single query.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class Snapshots:
 
     def _server(self) -> _Server:
         """
-        Return the server to ask: the first of those that are fit and did not just fail.
+        Return the server to query: the first that is fit and did not just fail.
 
         Where there is none, the first that did not just fail; at last that which may be asked soonest.
         """
@@ -71,13 +71,13 @@ class Snapshots:
 
     async def fetch(self, market: Market, height: int = 0, since: int = 0) -> Snapshot:
         """
-        Fetch one book, as it stood after ``height``, or now where that is 0.
+        Fetch one book: the state after ``height``, or the current one if that is 0.
 
-        A server whose book is older than block ``since`` is behind the stream: it has failed,
-        and the next one is asked at once.
+        A server whose book is older than block ``since`` is behind the stream: it counts as failed,
+        and the next one is queried at once.
 
         Raises:
-            SourceError: If the query fails at all of them.
+            SourceError: If the query fails at all servers.
 
         """
         failed: SourceError | None = None
@@ -110,7 +110,7 @@ class Snapshots:
     async def _vet(self, endpoint: str) -> None:
         """Make sure that a server has our chain before its books are believed."""
         if self._nodes is not None and (reason := await self._nodes.vet(endpoint, "queries")):
-            raise SourceError(endpoint, f"not the chain that is collected: {reason}")
+            raise SourceError(endpoint, f"not the chain being collected: {reason}")
 
     async def _query_book(self, server: "_Server", market: Market, height: int) -> Snapshot:
         name = "SpotOrderbook" if market.type == "spot" else "DerivativeOrderbook"

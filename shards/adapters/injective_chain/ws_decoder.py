@@ -1,9 +1,9 @@
 """
 Decode the node's WebSocket, ``/injstream-ws``: JSON-RPC answers with chain-stream blocks.
 
-What the node prints (v1.18 to v1.20, CometBFT's JSON): 64-bit integers are strings; a
-list that was not asked for is ``[]``, one that was asked for without a match is absent;
-false booleans and empty strings are absent; amounts are 18-decimal texts.
+The node's output (v1.18 to v1.20, CometBFT's JSON): 64-bit integers are strings; a list that was
+not requested is ``[]``, one that was requested but has no match is absent; false booleans and
+empty strings are absent; amounts are 18-decimal texts.
 """
 
 from typing import Annotated, Final
@@ -24,7 +24,7 @@ from shards.protocol.events import (
 
 _Height = Annotated[int, msgspec.Meta(ge=1, lt=1 << 62)]
 _Milliseconds = Annotated[int, msgspec.Meta(ge=0, lt=1 << 43)]
-"""What still fits into 64 bits as nanoseconds."""
+"""Range that fits into 64 bits as nanoseconds."""
 _Sequence = Annotated[int, msgspec.Meta(ge=0, lt=1 << 62)]
 
 
@@ -102,30 +102,30 @@ class _Message(msgspec.Struct, gc=False):
 # Not strict: the node writes 64-bit integers as strings, and msgspec reads them in C.
 _decode: Final = msgspec.json.Decoder(_Message, strict=False).decode
 _NOTHING: Final[list[Level]] = []
-# Shared, and never changed by anyone.
+# Shared and never modified.
 _NO_TRADES: Final[list[tuple[str, Trade]]] = []
 _NO_UPDATES: Final[list[BookUpdate]] = []
 _CONFIRMED: Final = Confirmed()
 _as_pair: Final = msgspec.structs.astuple
-"""A level's fields in their order, by C: half of what a comprehension costs."""
+"""A level's fields in order, in C: half the cost of a comprehension."""
 
 
 def decode(
     payload: bytes | memoryview, subscription: int = 0
 ) -> tuple[int, Block | Confirmed | Rejected]:
     """
-    Decode one WebSocket message: ``(request id, what it says)``; its own id counts.
+    Decode one WebSocket message: ``(request id, content)``; the message's own id is used.
 
-    The id is -1 where the node lost it (bad JSON of ours, a panic of its).
+    The id is -1 if the node lost it (malformed JSON from us, a panic in the node).
 
     Raises:
-        DecodeError: If the payload is not what the node's format says.
+        DecodeError: If the payload violates the node's format.
 
     """
     try:
         message = _decode(payload)
-    # A truncated escape or a bad byte inside a string is a UnicodeDecodeError; lists in
-    # lists without end are a RecursionError.
+    # A truncated escape or an invalid byte in a string raises UnicodeDecodeError; endlessly
+    # nested lists raise RecursionError.
     except UNREADABLE as error:
         raise DecodeError("", f"not a chain-stream message: {error}") from None
     result = message.result
@@ -149,7 +149,7 @@ def _block(block: _Block) -> Block:
     trades = _NO_TRADES
     if block.spot_trades or block.derivative_trades:
         trades = _trades(block)
-    # Most blocks of a one-market subscription are empty: they must cost next to nothing.
+    # Most blocks of a one-market subscription are empty and must cost next to nothing.
     return Block(block.block_height, block.block_time * 1_000_000, trades, updates)
 
 
@@ -157,7 +157,7 @@ def _trades(block: _Block) -> list[tuple[str, Trade]]:
     spot, derivative = block.spot_trades or (), block.derivative_trades or ()
     trades = [(trade.market_id, _spot(trade)) for trade in spot]
     trades += [(trade.market_id, _derivative(trade)) for trade in derivative]
-    # The node collects them in a map, so they come in random order.
+    # The node collects them in a map, so their order is random.
     trades.sort(key=_number)
     return trades
 

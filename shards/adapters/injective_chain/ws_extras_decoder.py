@@ -1,8 +1,8 @@
 """
-Decode what a block on the node's WebSocket says beyond books and trades: orders, oracle prices.
+Decode a WebSocket block's optional events: orders and oracle prices.
 
-A second look at the same payload, only where that was asked for: the decoding of books and
-trades (chain_ws.py) does not pay for it.
+A second pass over the same payload, only if these channels are collected, so that books and trades
+(ws_decoder.py) do not pay for it.
 """
 
 from typing import Final
@@ -66,10 +66,10 @@ def decode(
     payload: bytes | memoryview, subscription: int = 0
 ) -> tuple[int, Block | Confirmed | Rejected]:
     """
-    Decode one WebSocket message with all that was asked for.
+    Decode one WebSocket message with all requested events.
 
     Raises:
-        DecodeError: If the payload is not what the node's format says.
+        DecodeError: If the payload violates the node's format.
 
     """
     request_id, message = ws_decoder.decode(payload)

@@ -1,9 +1,9 @@
 """
 Source ``chain-ws``: the node's own WebSocket, one connection, one subscription per market.
 
-Each subscription hears every block, also those in which its market did nothing. A node
-drops a reader that falls behind without a word, and the socket stays open; whoever owns
-this source watches the blocks and calls `resubscribe` or `reconnect`.
+Each subscription receives every block, including those without events in its market. A node
+silently drops a reader that falls behind, while the socket stays open. The shard's liveness check
+detects that and calls `resubscribe` or `reconnect`.
 """
 
 import asyncio
@@ -30,7 +30,7 @@ from shards.protocol.settings import Market
 log = logging.getLogger(__name__)
 
 _PACE: Final = 20
-"""Subscriptions sent in one go."""
+"""Subscriptions sent at once."""
 
 
 def subscribe_request(
@@ -39,7 +39,7 @@ def subscribe_request(
     """Build the JSON-RPC request for one market's channels."""
     params: dict[str, Any] = {
         "req": {
-            # Never used twice on a connection: the node's clean-up goes by this name.
+            # Unique per connection: the node cleans up by this name.
             "subscription_id": f"m{request_id}",
             "filter": filters([market], channels),
         }
@@ -59,7 +59,7 @@ def _request(request_id: int, method: str, params: dict[str, Any]) -> bytes:
 
 
 class ChainWs(ChainSource):
-    """Keeps one connection with all subscriptions of a shard."""
+    """Manages one connection with all subscriptions of a shard."""
 
     def __init__(
         self,
@@ -76,7 +76,7 @@ class ChainWs(ChainSource):
         self._markets = {market.market_id: market for market in markets}
         self._channels = channels
         self.decode: Decoder = plain.decode if EXTRAS.isdisjoint(channels) else full.decode
-        """What decodes the payloads of this source."""
+        """Decodes the payloads of this source."""
         self._pause_s = _PACE / subscribe_per_s
         self._return_s = return_s
         self._access = access or Access()
@@ -85,7 +85,7 @@ class ChainWs(ChainSource):
         self._ids = 0
         self._of_market: dict[str, int] = {}
         self._due: deque[str] = deque()
-        """Markets whose subscription waits for its turn."""
+        """Markets waiting to be subscribed."""
         self._is_due = asyncio.Event()
 
     async def _session(self, endpoint: str) -> None:
@@ -112,7 +112,7 @@ class ChainWs(ChainSource):
         raise SourceError(endpoint, reason)
 
     async def _subscribe_due(self) -> None:
-        """Subscribe what is due, now and whenever markets are added; never returns."""
+        """Subscribe the waiting markets, now and whenever some are added; never returns."""
         while True:
             await self._is_due.wait()
             self._is_due.clear()
@@ -159,7 +159,7 @@ class ChainWs(ChainSource):
             transport.disconnect(graceful=False)
 
     def add(self, markets: Iterable[Market]) -> None:
-        """Subscribe more markets on the connection that is there, at the pace of the others."""
+        """Subscribe more markets on the existing connection, at the usual pace."""
         for market in markets:
             self._markets[market.market_id] = market
             self._due.append(market.market_id)
@@ -172,7 +172,7 @@ class ChainWs(ChainSource):
             self._unsubscribe(market_id)
 
     def resubscribe(self, market_id: str) -> None:
-        """Replace one market's subscription on the connection that is there."""
+        """Replace one market's subscription on the existing connection."""
         market = self._markets.get(market_id)
         if market is not None:
             self._unsubscribe(market_id)
@@ -185,7 +185,7 @@ class ChainWs(ChainSource):
             self._transport.send(WSMsgType.TEXT, unsubscribe_request(self._ids, old))
 
     def reconnect(self, cause: Cause, reason: str) -> None:
-        """Give the connection up; `run` makes another."""
+        """Close the connection; `run` opens a new one."""
         if self._transport is not None and self._listener is not None:
             self._cause = cause
             if not self._listener.ended.done():

@@ -1,1 +1,1 @@
-"""The indexer, for those who reach no node: streams without blocks, held against its queries."""
+"""The indexer, for users without a node: streams without blocks, compared with its queries."""

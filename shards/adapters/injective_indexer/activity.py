@@ -1,8 +1,8 @@
 """
-How active markets are by the word of an indexer, where no endpoint of the chain is configured.
+How active markets are according to an indexer, if no chain endpoint is configured.
 
-It dates everything itself: each book and each level by its last change, each trade by its
-block. So one look is enough, and what is young says that a market moves.
+The indexer dates everything: each book and level by its last change, each trade by its block. One
+query is therefore enough, and recent dates show an active market.
 """
 
 import functools
@@ -25,16 +25,16 @@ _OF_LATE_MS: Final = 60_000
 
 
 class _Seen(msgspec.Struct):
-    """What an indexer tells of one market."""
+    """An indexer's data on one market."""
 
     has_book: bool = False
     changed_ms: int = 0
-    """The newest date of its book, its levels and its trades; 0 where it dates nothing."""
+    """The newest date of its book, levels and trades; 0 if none is dated."""
 
 
 def assess(endpoint: str, access: "Access", markets: Sequence[Market]) -> dict[str, Evidence]:
     """
-    Say what an indexer knows of markets before they are collected.
+    Return what an indexer knows of markets before they are collected.
 
     Raises:
         SourceError: If a query fails.

@@ -1,4 +1,4 @@
-"""The indexer's streams (``indexer-grpc``): books and trades, without the blocks they are of."""
+"""The indexer's streams (``indexer-grpc``): books and trades, without their blocks."""
 
 import importlib
 from collections.abc import Iterable, Mapping, Sequence
@@ -33,7 +33,7 @@ _PROMISES: Final = {
 
 
 class InjectiveIndexer(Adapter):
-    """The indexer of an exchange API."""
+    """The adapter of an Injective exchange indexer."""
 
     name = "indexer-grpc"
     promises = _PROMISES
@@ -41,7 +41,7 @@ class InjectiveIndexer(Adapter):
     trade_identity = TradeIdentity.ID
     origins = frozenset({"indexer-grpc", "indexer-replay"})
     stream = "indexer"
-    # It lists the markets as well, where no endpoint of the chain does.
+    # It also lists the markets, if no chain endpoint is configured.
     needs = frozenset({"indexer"})
     listing = "indexer"
 
@@ -54,7 +54,7 @@ class InjectiveIndexer(Adapter):
         INJECTIVE.read()
 
     def open_source(self, config: ShardConfig, sink: Sink, access: "Access") -> Source:
-        """Make the source that a shard reads."""
+        """Create the source of a shard."""
         from shards.adapters.injective_indexer.source import IndexerGrpc
 
         return IndexerGrpc(
@@ -73,7 +73,7 @@ class InjectiveIndexer(Adapter):
         markets: Sequence[Market],
         ledgers: "Mapping[str, MarketLedger]",
     ) -> "Pipeline[Any]":
-        """Make a pipeline that goes by probes and audits."""
+        """Create a pipeline with liveness by probes and audits."""
         from shards.adapters.injective_indexer.proofs import Proofs
         from shards.adapters.messages import INJECTIVE
         from shards.core.pipeline import Pipeline
@@ -98,7 +98,7 @@ class InjectiveIndexer(Adapter):
         )
 
     def open_recovery(self, parts: Surroundings) -> Recovery:
-        """Make what fetches books, audits trades and resubscribes."""
+        """Create what fetches snapshots, audits trades and resubscribes."""
         from shards.adapters.injective_indexer.reconciliation import Reconciliation
 
         return Reconciliation(parts)
@@ -112,7 +112,7 @@ class InjectiveIndexer(Adapter):
         return [IndexerReplay(at, markets, time_of, access) for at in endpoints.indexer]
 
     def list_markets(self, endpoint: str, access: "Access") -> Iterable[Market]:
-        """Ask the indexer's own lists."""
+        """List markets through the indexer."""
         from shards.adapters.injective_indexer import markets
 
         return markets.list_markets(endpoint, access)
@@ -120,7 +120,7 @@ class InjectiveIndexer(Adapter):
     def assess_activity(
         self, endpoint: str, access: "Access", markets: Sequence[Market]
     ) -> Mapping[str, Evidence]:
-        """Go by the dates of books, levels and trades."""
+        """Judge activity by the dates of books, levels and trades."""
         from shards.adapters.injective_indexer import activity
 
         return activity.assess(endpoint, access, markets)

@@ -1,12 +1,12 @@
 """
-One connection to the indexer: the streams of some markets, and a probe that vouches for them.
+One connection to the indexer: the streams of some markets, and a probe that verifies them.
 
-A stream of a quiet market says nothing, not even that it is there; and calls beyond the
-server's limit of streams on one connection wait without a word. Calls of one connection are
-let in one after the other, so a query that is made on it after them and answered has passed
-all of them: then they are served. That query is the probe. It shows how far the books are,
-which tells a quiet stream from a dead one; and if it gets no answer while the same query gets
-one elsewhere, this connection is full, or dead.
+The stream of a quiet market is silent, so silence does not show whether it works; and calls
+beyond the server's limit of streams per connection wait silently. A server admits the calls of a
+connection in order. If a query made after the streams is answered, all of them were admitted.
+That query is the probe. It returns the sequences of the books, which distinguishes a quiet stream
+from a dead one. If it gets no answer while the same query works on another connection, this
+connection is full or dead.
 """
 
 import asyncio
@@ -27,10 +27,10 @@ log = logging.getLogger(__name__)
 
 PROBE_TIMEOUT_S: Final = 4.0
 OWN: Final = (("grpc.use_local_subchannel_pool", 1),)
-"""Channels with equal options share one connection, and its limit of streams, but for this."""
+"""Without this, channels with equal options share one connection and its limit of streams."""
 _OPTIONS: Final = (
     *OWN,
-    # The probes show a dead peer sooner; pings are for what lies between.
+    # The probes detect a dead peer sooner; pings keep middleboxes from dropping the connection.
     ("grpc.keepalive_time_ms", 60_000),
     ("grpc.keepalive_timeout_ms", 20_000),
     ("grpc.http2.max_pings_without_data", 0),
@@ -40,7 +40,7 @@ _OPTIONS: Final = (
 
 
 class Owner(Protocol):
-    """What a connection asks of the source that has it."""
+    """What a connection needs from the source that owns it."""
 
     def number(self, stream: Stream) -> int:
         """Return a new subscription's number."""
@@ -49,11 +49,11 @@ class Owner(Protocol):
         """A probe was answered."""
 
     async def judge(self, connection: "Connection", error: SourceError) -> bool:
-        """A probe failed: say whether the connection is to go on."""
+        """A probe failed: return whether to keep the connection."""
 
 
 class Connection:
-    """A channel of its own; markets come and go while it runs."""
+    """A separate channel; markets are added and removed while it runs."""
 
     def __init__(
         self,
@@ -67,13 +67,13 @@ class Connection:
         streams: tuple[Stream, ...],
         probe: int,
     ) -> None:
-        """``streams`` are those of each market, ``probe`` the subscription of the answers."""
+        """``streams`` are the kinds per market, ``probe`` is the subscription of the answers."""
         self.endpoint = endpoint
         self.service = service
         self.markets: dict[str, dict[int, Any]] = {}
-        """By market id its calls, by subscription; none before they are opened."""
+        """Per market id its calls, by subscription; empty until they are opened."""
         self.heard = 0
-        """Messages of streams."""
+        """Stream messages received."""
         self._owner = owner
         self._sink = sink
         self._access = access
@@ -89,12 +89,12 @@ class Connection:
 
     @property
     def size(self) -> int:
-        """Streams that it has, or will have."""
+        """Number of streams, open or about to be opened."""
         return len(self.markets) * len(self._streams)
 
     @property
     def is_waiting(self) -> bool:
-        """Whether some streams are not known to be served."""
+        """Whether some streams are not yet known to be served."""
         return bool(self._unconfirmed)
 
     # ---- which markets --------------------------------------------------------------
@@ -105,7 +105,7 @@ class Connection:
         self._news.set()
 
     def remove(self, market_id: str) -> None:
-        """End a market's streams; with the last one the connection is closed."""
+        """End a market's streams; the last one closes the connection."""
         for number, call in self.markets.pop(market_id, {}).items():
             self._unconfirmed.discard(number)
             call.cancel()
@@ -113,7 +113,7 @@ class Connection:
             self.close()
 
     def close(self) -> list[int]:
-        """End everything; return the subscriptions that there were."""
+        """End all streams; return their subscriptions."""
         self.is_open = False
         self._news.set()
         numbers = [number for calls in self.markets.values() for number in calls]
@@ -138,7 +138,7 @@ class Connection:
             await self._channel.close()
 
     async def _serve(self) -> None:
-        # Before the server's limits are known everything would be let in, or so it seems.
+        # Until the server's limits are known, every call seems to be admitted.
         served = await self._prove()
         while self.is_open and self.markets:
             if served:
@@ -164,7 +164,7 @@ class Connection:
             for stream in self._streams:
                 await self._access.turn(self.endpoint)
                 if self.markets.get(market_id) is not calls:
-                    # It was taken away meanwhile.
+                    # It was removed in the meantime.
                     break
                 calls |= self._open(market_id, stream)
 
@@ -192,7 +192,7 @@ class Connection:
             task = asyncio.current_task()
             if task is not None and task.cancelling():
                 raise
-            # So grpc says that the call was cancelled, by us or by the server.
+            # With this, gRPC reports that the call was cancelled, by us or by the server.
             reason = "CANCELLED"
         if number in self.markets.get(market_id, {}):
             self._unconfirmed.discard(number)
@@ -201,7 +201,7 @@ class Connection:
     # ---- the probe ------------------------------------------------------------------
 
     async def _prove(self) -> bool:
-        """Probe; say whether it was answered."""
+        """Probe; return whether it was answered."""
         opened = set(self._unconfirmed)
         market_ids = list(self.markets)
         if not market_ids:
@@ -231,7 +231,7 @@ async def probe(
     market_ids: list[str],
 ) -> bytes:
     """
-    Ask how far the books of some markets are.
+    Query the sequences of some markets' books.
 
     Raises:
         SourceError: If there is no answer.

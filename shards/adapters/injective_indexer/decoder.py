@@ -1,9 +1,9 @@
 """
 Decode the indexer's messages into the chain's own form.
 
-The indexer tells amounts as decimal text in the tokens' smallest units, execution types in
-camelCase, instants in milliseconds, and the same ``trade_id`` as the chain (its V2 calls do).
-A sequence of 0 and an instant before 1970 stand for what it does not know.
+The indexer sends amounts as decimal text in the tokens' smallest units, execution types in
+camelCase, instants in milliseconds, and the chain's ``trade_id`` (in its V2 calls). A sequence of
+0 and an instant before 1970 mean "unknown".
 """
 
 import decimal
@@ -19,14 +19,14 @@ from shards.protocol.events import ZERO, BookUpdate, Level, Snapshot, Trade
 from shards.protocol.settings import Market
 from shards.protocol.trade_ids import place_of
 
-# Wide enough for every amount: the default 28 digits would round some.
+# Enough digits for every amount: the default of 28 would round some.
 _exact: Final = decimal.Context(prec=78)
 _PLACES: Final = 18
 _NO_FRACTION: Final = "0" * _PLACES
 
 
 Stream = Literal["book", "trades"]
-"""What one call of the indexer tells of a market."""
+"""The data that one call of the indexer streams for a market."""
 STREAMS: Final[tuple[Stream, ...]] = ("book", "trades")
 
 
@@ -35,21 +35,21 @@ BOOK: Final = 0
 TRADES: Final = 1
 SPOT_PROBE: Final = 2
 DERIVATIVE_PROBE: Final = 3
-"""A subscription's number modulo `PARTS`: a call of one market, or the probes of a service."""
+"""Subscription number modulo `PARTS`: a stream of one market, or the probes of a service."""
 
 
 def streams_of(channels: Collection[str]) -> tuple[Stream, ...]:
-    """Name the streams that some channels are made of."""
+    """Return the streams needed for some channels."""
     wanted = {"book": not BOOKS.isdisjoint(channels), "trades": "trades" in channels}
     return tuple(stream for stream in STREAMS if wanted[stream])
 
 
 def amount(text: str, places: int) -> str:
     """
-    Shift an amount by powers of ten and write it as the chain does, with 18 decimals.
+    Shift an amount by powers of ten and format it like the chain, with 18 decimals.
 
     Raises:
-        ValueError, ArithmeticError: If it is none.
+        ValueError, ArithmeticError: If it is not a number.
 
     """
     sign = ""
@@ -58,7 +58,7 @@ def amount(text: str, places: int) -> str:
     whole, _, fraction = text.partition(".")
     digits = whole + fraction
     if not (digits.isdigit() and digits.isascii()):
-        # An exponent, or nothing at all: an absent field is zero.
+        # An exponent, or an empty text: an absent field is zero.
         plain = _exact.create_decimal(text or "0")
         if not plain.is_finite() or plain.is_signed() or plain.adjusted() > _exact.prec:
             raise ValueError(f"no amount: {text!r}")
@@ -75,11 +75,11 @@ def amount(text: str, places: int) -> str:
 
 
 _price: Final = lru_cache(1 << 16)(amount)
-"""Prices come again and again, quantities hardly ever."""
+"""Cached: prices repeat, quantities hardly ever do."""
 
 
 class Units(msgspec.Struct, frozen=True):
-    """By which powers of ten one market's amounts are shifted."""
+    """The powers of ten by which one market's amounts are shifted."""
 
     price: int
     quantity: int
@@ -87,7 +87,7 @@ class Units(msgspec.Struct, frozen=True):
 
     @classmethod
     def of(cls, market: Market) -> "Units":
-        """Spot counts in units of both tokens; derivatives in units of the quote token alone."""
+        """Spot amounts use units of both tokens; derivatives only those of the quote token."""
         quote = market.quote_decimals
         if market.type == "spot":
             return cls(market.base_decimals - quote, -market.base_decimals, -quote)
@@ -95,19 +95,19 @@ class Units(msgspec.Struct, frozen=True):
 
 
 class Told(msgspec.Struct, frozen=True, gc=False):
-    """What one message of a stream says: a book's update or a trade, and the event's time."""
+    """One stream message, decoded: a book update or a trade, and its time."""
 
     ts_event: int
     update: BookUpdate | None = None
     trade: Trade | None = None
     height: int = 0
-    """Of the trade; an update does not tell its own."""
+    """Height of a trade; updates do not carry theirs."""
     is_whole: bool = True
-    """False where the message is no plain update, so that the book must be fetched anew."""
+    """False if the message is not a plain update, so that the book must be fetched."""
 
 
 class Seen(msgspec.Struct, frozen=True, gc=False):
-    """How far a market's book has got at the indexer."""
+    """The current sequence of a market's book at the indexer."""
 
     market_id: str
     sequence: int
@@ -115,10 +115,10 @@ class Seen(msgspec.Struct, frozen=True, gc=False):
 
 
 class IndexerDecoder:
-    """The messages of one service, spot or derivative; binary options are in the latter."""
+    """Decodes one service, spot or derivative; the latter includes binary options."""
 
     def __init__(self, messages: Any, *, spot: bool) -> None:
-        """``messages`` is the generated module, ``exchange.injective_…_exchange_rpc_pb2``."""
+        """``messages`` is the service's package, ``injective_…_exchange_rpc``."""
         self._update: Any = messages.StreamOrderbookUpdateResponse.FromString
         self._streamed: Any = messages.StreamTradesV2Response.FromString
         self._books: Any = messages.OrderbooksV2Response.FromString
@@ -129,7 +129,7 @@ class IndexerDecoder:
         Decode a ``StreamOrderbookUpdateResponse``.
 
         Raises:
-            DecodeError: If it is none.
+            DecodeError: If the payload is something else.
 
         """
         message = _parsed(self._update, payload, market)
@@ -151,7 +151,7 @@ class IndexerDecoder:
         Decode a ``StreamTradesV2Response``.
 
         Raises:
-            DecodeError: If it is none.
+            DecodeError: If the payload is something else.
 
         """
         message = _parsed(self._streamed, payload, market).trade
@@ -167,10 +167,10 @@ class IndexerDecoder:
 
     def seen(self, payload: bytes | memoryview) -> Iterator[Seen]:
         """
-        Read how far the books of an ``OrderbooksV2Response`` have got, and nothing else of it.
+        Read only the sequences from an ``OrderbooksV2Response``.
 
         Raises:
-            DecodeError: If it is none.
+            DecodeError: If the payload is something else.
 
         """
         for single in _parsed(self._books, payload, None).orderbooks:
@@ -180,7 +180,7 @@ class IndexerDecoder:
 def _parsed(parse: Any, payload: bytes | memoryview, market: Market | None) -> Any:
     try:
         return parse(bytes(payload))
-    # protobuf's error class differs between its implementations, and is not ours to import.
+    # protobuf's error class depends on its implementation and cannot be imported.
     except Exception as error:  # noqa: BLE001
         where = market.market_id if market else ""
         raise DecodeError(where, f"not a message of the indexer: {error}") from None
@@ -262,5 +262,5 @@ def _execution_type(name: str) -> str:
 
 
 def _ns(time_ms: int) -> int:
-    """Go's zero time is in the year 1: not known."""
+    """Go's zero time, in year 1, means unknown."""
     return time_ms * 1_000_000 if time_ms > 0 else 0

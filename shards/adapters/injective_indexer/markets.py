@@ -1,4 +1,4 @@
-"""Ask the indexer which markets there are, where no endpoint of the chain is configured."""
+"""List the markets through the indexer, if no chain endpoint is configured."""
 
 import functools
 import logging
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _STATUSES: Final = ("active", "paused")
-"""In lower case here; the chain spells them with a capital."""
+"""Lower case here; the chain capitalises them."""
 _TIMEOUT_S: Final = 5.0
 _PAGE: Final = 100
 
 
 def list_markets(endpoint: str, access: "Access") -> Iterator[Market]:
     """
-    Give all markets of an indexer, without symbols.
+    Yield all markets of an indexer, without symbols.
 
     Raises:
         SourceError: If a query fails.
@@ -88,7 +88,7 @@ def _leave_out(market: Any) -> None:
 
 
 def _market(market: Any, kind: MarketType, status: str, base: int, quote: int) -> Market:
-    """Take over what the indexer says; what only some types of markets have is empty elsewhere."""
+    """Convert a listed market; fields that its type lacks are empty."""
     oracle_base = "oracle_symbol" if kind == "binary" else "oracle_base"
     oracle_quote = "oracle_provider" if kind == "binary" else "oracle_quote"
     return Market(

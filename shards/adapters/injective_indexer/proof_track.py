@@ -1,13 +1,12 @@
 """
-One market of the indexer, which tells no blocks: what is proved of it, and what is owed.
+One market of the indexer, which sends no blocks: what is verified, and what is outstanding.
 
-A stream that says nothing proves nothing. Two things are compared instead, again and again:
-the book's sequence with the one that the indexer's query shows (a *probe*), and the trades
-that came with those that it lists (an *audit*). A market is live while both agree.
+A silent stream proves nothing. Two comparisons are repeated instead: the book's sequence with the
+one from the indexer's query (a *probe*), and the received trades with those that the indexer lists
+(an *audit*). A market is live while both agree.
 
-An audit is the back-fill as well: what the streams did not bring is taken from it, late, and
-known by its ids. Book changes that were missed cannot be had; a whole book stands for them,
-and the gap says which they were.
+An audit also fills gaps: trades that the streams missed are taken from it, late, and deduplicated
+by id. Missed book changes are not available; a snapshot replaces them, and the gap names them.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -30,20 +29,20 @@ _NONE: Final[list[tuple[str, Trade]]] = []
 
 
 class Bounds(msgspec.Struct, frozen=True):
-    """The times of `Limits` that concern a track, in ns."""
+    """The limits from `Limits` that concern a track, in ns."""
 
     grace: int
-    """The indexer may be ahead of its own streams for so long."""
+    """How long the indexer's answers may be ahead of its streams."""
     hold: int
     """How long a trade waits for others of its block."""
     fresh: int
-    """How long a proof is worth something."""
+    """How long a successful comparison is valid."""
     back: int
-    """How far before the newest trade listed an audit begins."""
+    """How far before the newest listed trade an audit begins."""
 
 
 class _Waiting:
-    """Trades that wait for others of their block, so that they go out in order."""
+    """Trades waiting for others of their block, so that they are published in order."""
 
     __slots__ = ("_at", "_of", "_publish", "_trades")
 
@@ -51,11 +50,11 @@ class _Waiting:
         self._publish = publish
         self._trades: list[Trade] = []
         self._of = (0, 0, 0)
-        """Their height, time and receipt."""
+        """Height, ``ts_event`` and ``ts_recv`` of the waiting trades."""
         self._at = 0
 
     def add(self, told: Told, trade: Trade, ts_recv: int) -> None:
-        """Take one more; those of another block go."""
+        """Add a trade; waiting trades of another block are published."""
         if self._trades and told.height != self._of[0]:
             self.flush()
         if not self._trades:
@@ -64,30 +63,30 @@ class _Waiting:
         self._at = ts_recv
 
     def clock_set(self, now: int) -> None:
-        """The wall clock was set: they wait from now on."""
+        """The wall clock was set: measure the wait from now on."""
         self._at = min(self._at, now)
 
     def flush(self, before: int | None = None) -> None:
-        """Publish them, if there are any and none came after this instant."""
+        """Publish the waiting trades, unless some arrived after this instant."""
         if self._trades and (before is None or self._at <= before):
             trades, self._trades = self._trades, []
             self._publish(*self._of, trades)
 
 
 class _Trades:
-    """Which trades of one market are known, due, and were listed but brought by no stream."""
+    """Which trades of one market are known, expected, or listed but never streamed."""
 
     __slots__ = ("known", "since", "unseen")
 
     def __init__(self) -> None:
         self.known = KnownTrades()
         self.since = 0
-        """Trades executed before are not due: they are from before we joined."""
+        """Trades executed earlier are not expected: they precede our baseline."""
         self.unseen: dict[str, int] = {}
-        """Ids that an audit found and no stream has brought, and when."""
+        """Ids found by an audit that no stream has sent, and when."""
 
     def fresh(self, listed: Iterable[Told]) -> list[Told]:
-        """Return what of a list is due and was not published."""
+        """Return the listed trades that are expected and not yet published."""
         return [
             told
             for told in listed
@@ -97,7 +96,7 @@ class _Trades:
         ]
 
     def are_missing(self, fresh: Iterable[Told], begun: int, grace: int) -> bool:
-        """Say whether a listed trade has been on its way for too long."""
+        """Return whether a listed trade is overdue on the stream."""
         before, self.unseen = self.unseen, {}
         for told in fresh:
             assert told.trade is not None
@@ -107,7 +106,7 @@ class _Trades:
 
 
 class ProofTrack(Track):
-    """What was compared of one market, and when."""
+    """What was compared for one market, and when."""
 
     has_heights = False
 
@@ -125,13 +124,13 @@ class ProofTrack(Track):
         self._probed = self._audited = False
         self._proved_at: dict[Stream, int] = {}
         self._ahead: tuple[int, int] | None = None
-        """The sequence that the indexer showed and we had not, and when."""
+        """A sequence shown by the indexer above ours, and when; None if there is none."""
         self._trades = _Trades()
         self._waiting = _Waiting(self._publish_live)
         self._skipped = ""
-        """Which book changes a whole book stands for, since the gap was opened."""
+        """Which book changes a snapshot replaced since the gap opened."""
         self.lives = 0
-        """How often it went live: a stream that brought that about deserves a fresh start."""
+        """How often it went live; a stream that got there starts again without backoff."""
 
     # ---- what the streams say --------------------------------------------------------
 
@@ -142,7 +141,7 @@ class ProofTrack(Track):
 
     @property
     def is_settled(self) -> bool:
-        """Whether every comparison was made since the streams were opened."""
+        """Whether every comparison has succeeded since the streams were opened."""
         streams = self._reader.streams
         return (
             not self._unconfirmed
@@ -151,17 +150,17 @@ class ProofTrack(Track):
         )
 
     def subscribed(self, subscription: int, ts: int) -> None:
-        """A stream is being asked for; what it may have missed is owed."""
+        """A stream is being requested; what it may have missed is outstanding."""
         self._reader.read(subscription, self._market)
         self._unconfirmed.add(STREAMS[subscription % PARTS])
         self._probed = self._audited = False
 
     def unsubscribed(self, subscription: int) -> None:
-        """Its payloads are read no more."""
+        """Stop decoding its payloads."""
         self._reader.read_no_more(subscription)
 
     def confirmed(self, subscription: int, ts: int) -> None:
-        """A stream is served."""
+        """A stream is being served."""
         self._served(STREAMS[subscription % PARTS], ts)
 
     def _served(self, stream: Stream, ts: int) -> None:
@@ -176,7 +175,7 @@ class ProofTrack(Track):
         self._feed.want_book()
 
     def lose(self, cause: Cause, ts: int, reason: str = "") -> None:
-        """The streams are gone, or tell not everything: what they miss is owed."""
+        """The streams ended, or are incomplete: what they miss is outstanding."""
         feed = self._feed
         self._unconfirmed |= self._reader.streams
         self._probed = self._audited = False
@@ -188,15 +187,15 @@ class ProofTrack(Track):
             feed.gaps.open(cause, feed.ledger.last + 1, ts, reason)
 
     def resume(self, ts: int, gap: Gap | None) -> None:
-        """Take up a market as another process left it in our ledger, and its gap."""
+        """Resume a market as another process left it in our ledger, with its gap."""
         ledger = self._feed.ledger
         if ledger.audited_to:
             self._trades.since = max(1, ledger.audited_to - self._bounds.back)
-        self._skipped = "changes of the book meanwhile are only in the whole book"
+        self._skipped = "book changes in the meantime are only in the snapshot"
         self._feed.gaps.adopt(gap, ledger.last + 1, ts)
 
     def rewind(self, height: int, records: Sequence[Record], ts: int) -> None:
-        """Frames never left the process: list their trades again, fetch the book."""
+        """These frames never left the process: list their trades again and fetch the book."""
         feed, ledger = self._feed, self._feed.ledger
         lost = [decode_trades(r.event) for r in records if r.kind == KIND_TRADES]
         for event in lost:
@@ -214,11 +213,11 @@ class ProofTrack(Track):
     # ---- the book -------------------------------------------------------------------
 
     def receive(self, block: Block, ts_recv: int) -> None:
-        """The indexer tells no blocks."""
+        """Never called: the indexer sends no blocks."""
         raise NotImplementedError
 
     def hear(self, told: Told, ts_recv: int) -> None:
-        """Take what one message of a stream says."""
+        """Take one decoded stream message."""
         if told.update is not None:
             self._served("book", ts_recv)
             self._hear_update(told, told.update, ts_recv)
@@ -232,50 +231,50 @@ class ProofTrack(Track):
         if not told.is_whole:
             if feed.sync.in_sync:
                 feed.sync.lose(observed_from=0)
-            feed.lose_book("a message that is no plain update", 0, ts_recv)
+            feed.lose_book("a message that is not a plain update", 0, ts_recv)
             return
         before = feed.stats.book_updates
         # No height: an update does not name its block.
         feed.publish(Block(0, told.ts_event, _NONE, [update]), ts_recv, feed.source)
         if feed.stats.book_updates > before and self._ahead is not None:
-            # It lags behind the query, but it speaks, and leaves nothing out.
+            # It is behind the query, but it sends, and skips nothing.
             self._ahead = self._ahead[0], ts_recv
 
     def lost_book(self) -> None:
-        """What was proved of the book counts no more."""
+        """The book's earlier comparisons are void."""
         self._probed = False
 
     def may_join(self, snapshot: Snapshot, ts: int) -> bool:
-        """Another backend of the indexer may be behind the one that we heard; 0 is not known."""
+        """Another backend of the indexer may be behind the one we read; 0 means unknown."""
         if snapshot.height > self._head.height:
             self._head.advance(snapshot.height, 0, ts)
         return snapshot.sequence >= self._feed.sync.book.sequence
 
     def not_joined(self, snapshot: Snapshot) -> None:
-        """Say why the market has to wait."""
+        """Explain why the market has to wait."""
         self._feed.reason = (
             "the indexer's books are behind its streams"
             if snapshot.sequence
-            else "the indexer does not tell how far its book is"
+            else "the indexer does not return its book's sequence"
         )
 
     def joined(self, before: int, snapshot: Snapshot, ts: int) -> None:
-        """The query that brought the book shows how far the indexer is, as a probe does."""
+        """The query that returned the book also shows the indexer's sequence, like a probe."""
         if before and snapshot.sequence > before:
             self._skipped = (
-                f"book changes {before + 1} to {snapshot.sequence} are only in the whole book"
+                f"book changes {before + 1} to {snapshot.sequence} are only in the snapshot"
             )
         if not self._unconfirmed:
             self._prove_book(ts)
 
     def probed(self, sequence: int, ts: int) -> None:
-        """The indexer shows how far its book is; 0 where it does not know."""
+        """The indexer returned its book's sequence; 0 if it does not know."""
         sync = self._feed.sync
         if "book" not in self._reader.streams or not sync.in_sync or self._unconfirmed:
             return
         ours = sync.book.sequence
         if self._ahead is not None and ours >= self._ahead[0]:
-            # The stream has brought what the query showed before it.
+            # The stream has sent what the query showed earlier.
             self._ahead = None
             self._prove_book(ts)
         if sequence <= ours:
@@ -284,7 +283,7 @@ class ProofTrack(Track):
             self._ahead = sequence, ts
         elif ts - self._ahead[1] > self._bounds.grace:
             behind = self._ahead[0] - ours
-            self._mute(ts, f"the indexer is {behind} changes ahead of its own stream")
+            self._mute(ts, f"the indexer's query is {behind} changes ahead of its stream")
 
     def _mute(self, ts: int, reason: str) -> None:
         self.lose("mute", ts, reason)
@@ -319,19 +318,19 @@ class ProofTrack(Track):
 
     @property
     def wants_audit(self) -> bool:
-        """Whether going live waits for the trades to be compared."""
+        """Whether going live waits for an audit."""
         return "trades" in self._reader.streams and not self._unconfirmed and not self._audited
 
     def audited(self, listed: Sequence[Told], newest: int, begun: int, ts: int) -> None:
-        """Compare with all trades listed from `ledger.audited_to` on, asked for at ``begun``."""
+        """Compare with all trades listed since `ledger.audited_to`, queried at ``begun``."""
         fresh = self._trades.fresh(listed)
         self._proved_at["trades"] = ts
         if self._feed.state is State.LIVE:
             if not self._trades.are_missing(fresh, begun, self._bounds.grace):
-                # Look at those again that may still be on their way.
+                # Trades that may still be on their way are compared again next time.
                 self._move(min([newest, *(told.ts_event for told in fresh)]))
                 return
-            self._mute(ts, f"{len(fresh)} trades that no stream brought")
+            self._mute(ts, f"{len(fresh)} listed trades were not streamed")
         self._trades.unseen.clear()
         self._publish_late(fresh, ts)
         self._move(newest)
@@ -343,7 +342,7 @@ class ProofTrack(Track):
         ledger = self._feed.ledger
         ledger.audited_to = max(ledger.audited_to, newest)
         if ledger.first:
-            # What is newest may not be listed completely yet.
+            # The newest trades may not be completely listed yet.
             ledger.last = max(ledger.last, self._head.height - 1)
 
     def _publish_late(self, fresh: Iterable[Told], ts: int) -> None:
@@ -366,7 +365,7 @@ class ProofTrack(Track):
         self._waiting.flush()
 
     def clock_set(self, now: int) -> None:
-        """The wall clock was set: every wait and every silence counts from now on."""
+        """The wall clock was set: measure every wait and silence from now on."""
         self._confirmed_at = min(self._confirmed_at, now)
         self._waiting.clock_set(now)
         self._proved_at = dict.fromkeys(self._proved_at, now)
@@ -374,13 +373,13 @@ class ProofTrack(Track):
             self._ahead = self._ahead[0], now
 
     def tick(self, now: int) -> None:
-        """Let trades go that have waited; believe in nothing that was not proved lately."""
+        """Publish trades that have waited long enough; expire old comparisons."""
         bounds = self._bounds
         self._waiting.flush(now - bounds.hold)
         if self._feed.state is State.LIVE and now - min(self._proved_at.values()) > bounds.fresh:
             seconds = bounds.fresh // 1_000_000_000
             self._feed.on(
-                Stimulus.LOST, f"unproved for {seconds} s: the indexer answers no queries"
+                Stimulus.LOST, f"not verified for {seconds} s: the indexer answers no queries"
             )
             self._probed = self._audited = False
 
@@ -390,7 +389,7 @@ class ProofTrack(Track):
         self._feed.settle(ts)
 
     def went_live(self, ts: int) -> None:
-        """Begin the ledger, if that was still to come, and close the gap."""
+        """Begin the ledger if it has not begun, and close the gap."""
         feed, ledger, head = self._feed, self._feed.ledger, self._head.height
         self.lives += 1
         if not ledger.first:

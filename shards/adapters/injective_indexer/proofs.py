@@ -1,7 +1,7 @@
 """
 Liveness by probe and audit, for all markets of a shard that reads the indexer.
 
-A probe shows how far the indexer's books are, an audit lists its trades (proof_track.py). No
+A probe shows the sequences of the indexer's books, an audit lists its trades (proof_track.py). No
 I/O, no clock, no log.
 """
 
@@ -19,7 +19,7 @@ _SECOND = 1_000_000_000
 
 
 class Proofs(Liveness):
-    """What was compared, of all markets of one shard."""
+    """The results of probes and audits, for all markets of one shard."""
 
     parts = PARTS
 
@@ -42,7 +42,7 @@ class Proofs(Liveness):
     # ---- which markets --------------------------------------------------------------
 
     def track(self, feed: Feed, market: Market) -> ProofTrack:
-        """Make the track of a feed."""
+        """Create the track of a feed."""
         made = self.tracks[market.market_id] = ProofTrack(
             feed, market, self.reader, self.head, self._bounds
         )
@@ -51,13 +51,13 @@ class Proofs(Liveness):
         return made
 
     def forget(self, market_id: str) -> None:
-        """A market is let go."""
+        """A market was removed."""
         del self.tracks[market_id], self._markets[market_id], self._feeds[market_id]
 
     # ---- payloads -------------------------------------------------------------------
 
     def hear(self, feeds: Iterable[Feed], message: object, ts_recv: int) -> bool:
-        """Take what a stream or a probe says."""
+        """Take a message of a stream or a probe."""
         if type(message) is Told:
             self.name(message.height, message.ts_event, ts_recv)
             for feed in feeds:
@@ -77,7 +77,7 @@ class Proofs(Liveness):
             heard = True
             self.tracks[feed.market_id].lose("garbage", ts_recv, message.reason)
             feed.builder.want_subscription(feed.market_id)
-        # Of a probe nothing is proved by it; the next one will tell.
+        # This probe proves nothing; the next one will.
         return heard
 
     def name(self, height: int, ts_event: int, ts_recv: int) -> None:
@@ -88,20 +88,20 @@ class Proofs(Liveness):
     # ---- audits ---------------------------------------------------------------------
 
     def unanchored(self, market_ids: Iterable[str]) -> list[str]:
-        """Return the markets whose trades have no beginning yet."""
+        """Return the markets whose trades have no baseline yet."""
         return [n for n in self._ours(market_ids) if not self._feeds[n].ledger.audited_to]
 
     def anchored(self, market_ids: Iterable[str], newest: int) -> None:
-        """Let the trades of these markets begin after this instant, the newest one listed."""
+        """Set the baseline of these markets: the newest listed trade's instant."""
         for name in self._ours(market_ids):
             self.tracks[name].anchored(newest)
 
     def wants_audit(self, market_ids: Iterable[str]) -> bool:
-        """Say whether one of these markets waits for its trades to be compared."""
+        """Return whether one of these markets waits for its trades to be compared."""
         return any(self.tracks[name].wants_audit for name in self._ours(market_ids))
 
     def audit_from(self, market_ids: Iterable[str]) -> int:
-        """Return the instant from which on the trades of these markets are to be listed."""
+        """Return the instant from which the trades of these markets must be listed."""
         audited = (self._feeds[name].ledger.audited_to for name in self._ours(market_ids))
         return max(0, min(audited, default=0) - self._bounds.back)
 
@@ -109,10 +109,10 @@ class Proofs(Liveness):
         self, market_ids: Iterable[str], messages: Iterable[Any], begun: int, ts: int
     ) -> None:
         """
-        Compare what came with all trades that the indexer lists of these markets.
+        Compare the received trades with all trades that the indexer lists for these markets.
 
         Raises:
-            DecodeError: If one of the messages is no trade.
+            DecodeError: If one of the messages is not a trade.
 
         """
         listed: dict[str, list[Told]] = {name: [] for name in self._ours(market_ids)}
@@ -129,17 +129,17 @@ class Proofs(Liveness):
             self.tracks[name].audited(of_market, newest, begun, ts)
 
     def _ours(self, market_ids: Iterable[str]) -> list[str]:
-        """Leave out the markets that were let go meanwhile."""
+        """Omit markets that were removed in the meantime."""
         return [name for name in market_ids if name in self.tracks]
 
     # ---- time -----------------------------------------------------------------------
 
     def clock_set(self, now: int) -> None:
-        """The wall clock was set: what is measured by it counts from now on, in ns."""
+        """The wall clock was set: measure everything from now on (ns)."""
         for track in self.tracks.values():
             track.clock_set(now)
 
     def tick(self, now: int) -> None:
-        """Let time pass for every market."""
+        """Advance the time of every market."""
         for track in self.tracks.values():
             track.tick(now)

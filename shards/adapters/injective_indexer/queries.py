@@ -1,4 +1,4 @@
-"""Ask the indexer for whole books and past trades, at the endpoint that the streams come from."""
+"""Query the indexer for whole books and past trades, at the endpoint of the streams."""
 
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from typing import Any, Final
@@ -19,12 +19,12 @@ _MS: Final = 1_000_000
 
 
 class IndexerQueries:
-    """Queries on a connection of their own, so that no stream's limit can hold them up."""
+    """Queries on a separate connection, so that no limit on streams can block them."""
 
     def __init__(
         self, endpoint: Callable[[], str], services: Mapping[bool, Service], access: Access
     ) -> None:
-        """``endpoint`` says where to ask now, ``services`` are spot (True) and derivative."""
+        """``endpoint`` returns the endpoint in use; ``services`` are spot (True) and derivative."""
         self._endpoint = endpoint
         self._services = services
         self._access = access
@@ -38,10 +38,10 @@ class IndexerQueries:
 
     async def books(self, markets: Iterable[Market]) -> list[Snapshot]:
         """
-        Fetch the whole books of some markets of one service; those it does not know are left out.
+        Fetch whole books of some markets of one service; markets it does not know are omitted.
 
         Raises:
-            SourceError: If the query fails, or its answer cannot be read.
+            SourceError: If the query fails or its answer cannot be read.
 
         """
         asked = {market.market_id: market for market in markets}
@@ -58,7 +58,7 @@ class IndexerQueries:
             raise SourceError(endpoint, str(error)) from None
 
     async def newest_trade(self, spot: bool, market_ids: Iterable[str]) -> int:
-        """Return when the newest listed trade of these markets was executed, 0 without any."""
+        """Return when the newest listed trade of these markets was executed; 0 without trades."""
         endpoint, channel = self._channel()
         query = self._services[spot].trades(channel, list(market_ids), start_ms=0, skip=0, limit=1)
         answer = await self._ask(endpoint, query)
@@ -66,7 +66,7 @@ class IndexerQueries:
 
     async def trades(self, spot: bool, market_ids: Iterable[str], since: int) -> list[Any]:
         """
-        Fetch all trades that some markets have had from an instant on, as messages.
+        Fetch all trades of some markets since an instant, as messages.
 
         Raises:
             SourceError: If a query fails.
@@ -83,8 +83,8 @@ class IndexerQueries:
             answer = await self._ask(endpoint, query)
             for trade in answer.trades:
                 yield trade
-            # A server may give less than was asked for; what comes meanwhile only moves the
-            # pages back, so that some trades are seen twice.
+            # A server may return less than was asked for. New trades only shift the pages, so
+            # that some trades are seen twice.
             skip += len(answer.trades)
             total = answer.paging.total
             if not answer.trades or (skip >= total if total else len(answer.trades) < _PAGE):

@@ -1,8 +1,7 @@
 """
-Read an indexer's payloads by the number of their subscription, which says what they are.
+Decode an indexer's payloads by subscription number, because the payloads do not say what they are.
 
-A number modulo `decoder.PARTS` is a stream of one market, or the probes of a service: the
-payloads do not say so themselves. Pure.
+The number modulo `decoder.PARTS` means a stream of one market, or the probes of a service. Pure.
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,7 +25,7 @@ from shards.protocol.settings import Market
 
 
 class _Reading(msgspec.Struct, gc=False):
-    """Whose payloads a subscription's are, and how to read them."""
+    """The market of a subscription, and how to decode its payloads."""
 
     stream: Stream
     decoder: IndexerDecoder
@@ -41,13 +40,13 @@ class Probed(msgspec.Struct, frozen=True):
 
 
 class Garbled(msgspec.Struct, frozen=True):
-    """A payload that cannot be read; it concerns its subscription alone."""
+    """An unreadable payload; it affects only its subscription."""
 
     reason: str
 
 
 class Reader:
-    """The payloads of one shard."""
+    """Decodes the payloads of one shard."""
 
     def __init__(self, messages: Mapping[bool, Any], channels: Sequence[str]) -> None:
         """``messages`` are the messages of the spot (True) and derivative service."""
@@ -58,13 +57,13 @@ class Reader:
         self._readings: dict[int, _Reading] = {}
 
     def read(self, subscription: int, market: Market) -> None:
-        """From now on this subscription's payloads are read as this market's."""
+        """From now on, decode this subscription's payloads for this market."""
         stream = STREAMS[subscription % PARTS]
         decoder = self._decoders[market.type == "spot"]
         self._readings[subscription] = _Reading(stream, decoder, market, Units.of(market))
 
     def read_no_more(self, subscription: int) -> None:
-        """What still comes of it is ignored."""
+        """Ignore this subscription's remaining payloads."""
         self._readings.pop(subscription, None)
 
     def decode(self, payload: bytes | memoryview, subscription: int) -> tuple[int, object]:
@@ -83,5 +82,5 @@ class Reader:
             return subscription, Garbled(error.reason)
 
     def past_trade(self, message: Any, market: Market) -> Told:
-        """Read a listed trade of a market; raises DecodeError."""
+        """Decode a listed trade of a market; raises DecodeError."""
         return self._decoders[market.type == "spot"].past_trade(message, market, Units.of(market))

@@ -1,4 +1,4 @@
-"""See to what the pipeline of an indexer's shard needs: books, audits, new streams, and time."""
+"""Recovery for an indexer's shard: snapshots, audits, new subscriptions, and ticks."""
 
 import asyncio
 import logging
@@ -22,24 +22,24 @@ log = logging.getLogger(__name__)
 _TICK_S: Final = 0.02
 _LOOK_S: Final = 0.25
 _BOOKS: Final = 20
-"""Whole books in one answer."""
+"""Books per query."""
 _AUDITED: Final = 100
-"""Markets in one audit."""
+"""Markets per audit."""
 _RETRY_S: Final = 0.5
 
 
 class Reconciliation:
-    """The tasks beside the data path; each is slow, and none is per message."""
+    """The tasks beside the data path; none of them runs per message."""
 
     nodes = None
-    """An indexer does not tell which chain it follows."""
+    """An indexer does not say which chain it follows."""
     halted = False
     """The indexer does not say whether the chain makes blocks."""
 
     def __init__(self, parts: Surroundings) -> None:
         config, source = parts.config, parts.source
         limits = config.limits
-        # To be asked while the source has no endpoint in use.
+        # The endpoint to query while the source has none in use.
         first = config.endpoints.indexer[0]
         self._pipeline: Pipeline[Proofs] = parts.pipeline
         self._proofs = self._pipeline.liveness
@@ -55,18 +55,18 @@ class Reconciliation:
             parts.access,
         )
         self._wanted: set[str] = set()
-        """Markets whose book nobody is fetching yet."""
+        """Markets whose snapshot is requested but not being fetched yet."""
         self._fetching: set[str] = set()
         self._books_due = asyncio.Event()
         self._slots = asyncio.Semaphore(limits.snapshot_concurrency)
         self._backoffs: dict[str, tuple[int, Backoff]] = {}
-        """By market, with how often it had been live when it was subscribed last."""
+        """By market: how often it had been live at its last subscription, and its backoff."""
         self._waiting: set[str] = set()
         self._audited_at: dict[str, float] = {}
-        """By the first market of a part."""
+        """By the first market of a group."""
 
     def see_to(self) -> None:
-        """Start on everything that the pipeline asks for now."""
+        """Start everything that the pipeline requests now."""
         for request in self._pipeline.take_requests():
             if isinstance(request, NeedSnapshot):
                 if request.market_id not in self._fetching:
@@ -77,7 +77,7 @@ class Reconciliation:
                 self._tasks.create_task(self._resubscribe(request.market_id))
 
     async def run(self) -> None:
-        """Keep at it; never returns."""
+        """Run the tasks; never returns."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._tick())
             tasks.create_task(self._fetch_books())
@@ -86,11 +86,11 @@ class Reconciliation:
 
     @property
     def waiting(self) -> int:
-        """Books and subscriptions that are being asked for now."""
+        """Snapshots and subscriptions currently requested."""
         return len(self._wanted) + len(self._fetching) + len(self._waiting)
 
     async def _tick(self) -> None:
-        """Let the feeds know how late it is."""
+        """Pass the time to the feeds."""
         clock = SetClock()
         while True:
             await asyncio.sleep(_TICK_S)
@@ -101,7 +101,7 @@ class Reconciliation:
             self._settle()
 
     async def _resubscribe(self, market_id: str) -> None:
-        """Make one market's streams anew, more and more slowly while it does not go live."""
+        """Reopen one market's streams, more and more slowly until it goes live."""
         track = self._proofs.tracks.get(market_id)
         lives, backoff = self._backoffs.get(market_id, (0, Backoff()))
         if track is not None and track.lives > lives:
@@ -114,11 +114,11 @@ class Reconciliation:
     # ---- books ----------------------------------------------------------------------
 
     async def _fetch_books(self) -> None:
-        """Fetch whole books, many with one query; what does not join is asked for again."""
+        """Fetch snapshots, many per query; request those again that do not join."""
         while True:
             await self._books_due.wait()
             self._books_due.clear()
-            # All that are asked for in one turn of the loop go together.
+            # All requests of one loop iteration are fetched together.
             await asyncio.sleep(0)
             for batch in self._batches():
                 self._tasks.create_task(self._fetch(batch))
@@ -134,7 +134,7 @@ class Reconciliation:
         while batch:
             self._fetching |= {market.market_id for market in batch}
             await self._fetch_once(batch)
-            # One that has joined may be lost again while we are still busy with the others.
+            # A book that has joined may be lost again while we still fetch the others.
             self._fetching -= {market.market_id for market in batch}
             batch = [m for m in batch if self._pipeline.wants_snapshot(m.market_id)]
             if batch:
@@ -142,7 +142,7 @@ class Reconciliation:
                 batch = [m for m in batch if self._is_due(m.market_id)]
 
     def _is_due(self, market_id: str) -> bool:
-        """Whether a book is wanted that nobody else is fetching by now."""
+        """Whether a snapshot is wanted that no other task is fetching."""
         return market_id not in self._fetching and self._pipeline.wants_snapshot(market_id)
 
     async def _fetch_once(self, batch: list[Market]) -> None:
@@ -160,7 +160,7 @@ class Reconciliation:
     # ---- trades ---------------------------------------------------------------------
 
     async def _audit(self) -> None:
-        """Compare the trades that came with those listed; at once where that is waited for."""
+        """Compare received trades with the listed ones; at once if a market waits for it."""
         while True:
             await asyncio.sleep(_LOOK_S)
             for spot in (True, False):
@@ -186,14 +186,14 @@ class Reconciliation:
         self._settle()
 
     async def aclose(self) -> None:
-        """Close the connections that were made for queries."""
+        """Close the query connections."""
         await self._queries.aclose()
 
 
 def _parts(
     markets: Iterable[Market], spot: bool, size: int, among: set[str] | None = None
 ) -> Iterator[list[Market]]:
-    """Cut the markets of one service into parts; only those among some ids, where given."""
+    """Divide one service's markets into groups; only the given ids, if any."""
     of_service = [
         market
         for market in markets

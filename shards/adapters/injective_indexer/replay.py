@@ -15,14 +15,14 @@ from shards.protocol.settings import Market
 _PAGE: Final = 100
 _TIMEOUT_S: Final = 5.0
 _AROUND_MS: Final = 1_000
-"""The indexer dates a trade by its block; a second around it costs little and forgives much."""
+"""The indexer's trade times are block times; a second around them allows for rounding."""
 
 
 class IndexerReplay:
     """
-    The trades of lost blocks from ``TradesV2``, found by the block's time.
+    The trades of lost blocks from ``TradesV2``, looked up by the block's time.
 
-    Only the trades: such a block says ``has_books=False``, so that books are fetched anew.
+    Only trades: the block has ``has_books=False``, so that snapshots of the books are fetched.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class IndexerReplay:
 
 
 class _Service:
-    """The spot or the derivative half of the indexer; binary options are in the latter."""
+    """The spot or the derivative service of the indexer; the latter includes binary options."""
 
     def __init__(
         self, query: Any, channel: Any, markets: Mapping[str, Market], *, spot: bool
@@ -75,9 +75,9 @@ class _Service:
         self._markets = markets
 
     async def trades(self, height: int, time_ms: int) -> AsyncIterator[tuple[str, Trade]]:
-        """Yield our markets' trades of one block, page by page."""
+        """Yield one block's trades in our markets, page by page."""
         skip = 0
-        # Asked for anew each time: they change while we run.
+        # Evaluated on each call: the markets change while we run.
         ours = [m.market_id for m in self._markets.values() if (m.type == "spot") == self._is_spot]
         while ours:
             request = self._query.TradesV2Request(

@@ -32,14 +32,14 @@ class Service:
         return open_(request(market_ids=[market_id]), metadata=metadata)
 
     def sequences(self, channel: grpc.aio.Channel, market_ids: Sequence[str]) -> tuple[Any, Any]:
-        """Return the method and the request that show how far some books are, as raw bytes."""
-        # Never without ids: that would mean every market.
+        """Return the method and request that show the current sequence of some books, as raw bytes."""
+        # Never without ids, which would mean every market.
         assert market_ids
         request = self.messages.OrderbooksV2Request(market_ids=market_ids, depth=1)
         return INJECTIVE.stub(self._service, channel).raw("OrderbooksV2"), request
 
     def books(self, channel: grpc.aio.Channel, market_ids: Sequence[str]) -> tuple[Any, Any]:
-        """Return the method and the request for some whole books."""
+        """Return the method and request for some whole books."""
         assert market_ids
         request = self.messages.OrderbooksV2Request(market_ids=market_ids, depth=0)
         return INJECTIVE.stub(self._service, channel).OrderbooksV2, request
@@ -53,7 +53,7 @@ class Service:
         skip: int,
         limit: int,
     ) -> tuple[Any, Any]:
-        """Return the method and the request for a page of past trades, the newest first."""
+        """Return the method and request for a page of past trades, newest first."""
         assert market_ids
         request = self.messages.TradesV2Request(
             market_ids=market_ids, start_time=start_ms, skip=skip, limit=limit

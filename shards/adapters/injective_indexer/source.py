@@ -1,10 +1,10 @@
 """
-Source ``indexer-grpc``: the indexer's streams, a book's and a trades' call for each market.
+Source ``indexer-grpc``: the indexer's streams, one call per market for books and one for trades.
 
-They are spread over connections, so many on each that no server's limit is reached; where
-one is lower than that, it is found out (indexer_connection.py), and there are fewer on each
-connection of that endpoint from then on. A stream that ends concerns its market alone. The
-endpoint is left when none of its connections gets an answer and no stream says anything.
+The calls are distributed over connections, below any server's limit of streams per connection. If
+a limit is lower, that is detected (connection.py) and later connections to that endpoint carry
+fewer. A stream that ends affects only its market. The endpoint is abandoned when none of its
+connections gets an answer and no stream receives anything.
 """
 
 import asyncio
@@ -35,13 +35,13 @@ log = logging.getLogger(__name__)
 
 _PART: Final[Mapping[Stream, int]] = {"book": BOOK, "trades": TRADES}
 _REFUSED_S: Final = 3.0
-"""An endpoint that refuses for so long is left,"""
+"""An endpoint that refuses for this long is abandoned."""
 _SILENT_S: Final = 10.0
-"""and one that does not answer for so long."""
+"""An endpoint that does not answer for this long is abandoned."""
 
 
 class IndexerGrpc(Reconnecting):
-    """Keeps the connections of a shard."""
+    """Manages the connections of a shard."""
 
     def __init__(
         self,
@@ -60,7 +60,7 @@ class IndexerGrpc(Reconnecting):
         self._limits = limits
         self._streams = streams_of(channels)
         self._learnt: dict[str, int] = {}
-        """By endpoint, where its limit of streams is lower than ours."""
+        """By endpoint, if its limit of streams is lower than ours."""
         self._numbers = 0
         self._probes: dict[bool, int] = {}
         self._connections: dict[Connection, asyncio.Task[None]] = {}
@@ -74,14 +74,14 @@ class IndexerGrpc(Reconnecting):
     # ---- which markets --------------------------------------------------------------
 
     def add(self, markets: Iterable[Market]) -> None:
-        """Collect these markets too, without disturbing the others; also before `run`."""
+        """Collect more markets without disturbing the others; may be called before `run`."""
         for market in markets:
             self._markets[market.market_id] = market
             if self._ended is not None:
                 self._place(market)
 
     def remove(self, market_ids: Iterable[str]) -> None:
-        """Collect these markets no more, without disturbing the others; also before `run`."""
+        """Stop collecting markets without disturbing the others; may be called before `run`."""
         for market_id in market_ids:
             self._markets.pop(market_id, None)
             connection = self._place_of.pop(market_id, None)
@@ -89,7 +89,7 @@ class IndexerGrpc(Reconnecting):
                 connection.remove(market_id)
 
     def resubscribe(self, market_id: str) -> None:
-        """Make a market's streams anew, on another connection than they were."""
+        """Reopen a market's streams on a different connection."""
         market = self._markets.get(market_id)
         if market is None or self._ended is None:
             return
@@ -99,7 +99,7 @@ class IndexerGrpc(Reconnecting):
         self._place(market, avoid=connection)
 
     def _place(self, market: Market, avoid: Connection | None = None) -> None:
-        """Give a market a connection that has room, or a new one."""
+        """Assign a market to a connection with room, or to a new one."""
         service = self.services[market.type == "spot"]
         room = self._per_connection() - len(self._streams)
         for connection in self._connections:
@@ -156,7 +156,7 @@ class IndexerGrpc(Reconnecting):
         raise error
 
     async def _look_for_better(self, endpoint: str) -> None:
-        """While on a second choice, return to the first as soon as it answers again."""
+        """On a fallback endpoint: return to the preferred one as soon as it answers."""
         while True:
             await asyncio.sleep(self._limits.return_s)
             better = self.endpoints.preferred()
@@ -175,7 +175,7 @@ class IndexerGrpc(Reconnecting):
             self.reconnect("disconnect", f"returning to {better}")
 
     def _begin(self) -> None:
-        """Subscribe everything."""
+        """Subscribe to everything."""
         for spot, part in ((True, SPOT_PROBE), (False, DERIVATIVE_PROBE)):
             self._numbers += 1
             self._probes[spot] = self._numbers * PARTS + part
@@ -184,7 +184,7 @@ class IndexerGrpc(Reconnecting):
             self._place(market)
 
     def reconnect(self, cause: Cause, reason: str) -> None:
-        """Give all connections up; `run` makes others."""
+        """Close all connections; `run` opens new ones."""
         self._leave(cause, SourceError(self.endpoints.current, reason))
 
     def _leave(self, cause: Cause, error: SourceError) -> None:
@@ -205,7 +205,7 @@ class IndexerGrpc(Reconnecting):
         self.endpoints.succeeded()
 
     async def judge(self, connection: Connection, error: SourceError) -> bool:
-        """A probe failed: say whether the connection is to go on."""
+        """A probe failed: return whether to keep the connection."""
         silent = error.status == "DEADLINE_EXCEEDED"
         if silent and connection.size and await self._answers_elsewhere(connection):
             if connection.is_waiting and connection.size > len(self._streams):
@@ -222,7 +222,7 @@ class IndexerGrpc(Reconnecting):
         return True
 
     def _replace(self, connection: Connection) -> None:
-        """Close a connection and give its markets others."""
+        """Close a connection and move its markets to others."""
         unopened = [market_id for market_id, calls in connection.markets.items() if not calls]
         for number in connection.close():
             self._sink.lost(number, "mute", "its connection gets no answer")
@@ -231,7 +231,7 @@ class IndexerGrpc(Reconnecting):
                 self._place(self._markets[market_id])
 
     async def _answers_elsewhere(self, connection: Connection) -> bool:
-        """Ask the same on a new connection."""
+        """Send the same query on a new connection."""
         endpoint, service = connection.endpoint, connection.service
         async with self._access.open_channel(endpoint, options=OWN) as channel:
             try:
@@ -241,12 +241,12 @@ class IndexerGrpc(Reconnecting):
         return True
 
     def _learn(self, connection: Connection) -> None:
-        """The server's limit of streams is lower than what this connection has."""
+        """The server's limit of streams is lower than this connection's number."""
         fewer = max(len(self._streams), connection.size // 2)
         if fewer < self._per_connection():
             self._learnt[connection.endpoint] = fewer
             log.warning(
-                "%s serves fewer than %d streams on a connection: %d on each from now on",
+                "%s serves fewer than %d streams per connection: using %d from now on",
                 connection.endpoint,
                 connection.size + 1,
                 fewer,

@@ -97,7 +97,7 @@ def test_a_removed_market_comes_back_on_another_shard_and_nothing_is_missing(wor
     ]
     world.aggregator.telemetry.journal.settle()
     entries = [(e.shard, e.text) for e in world.aggregator.telemetry.journal if e.kind == "listing"]
-    assert entries == [(0, "not collected any more"), (1, "collected from now on")]
+    assert entries == [(0, "collection ended"), (1, "collection started")]
 
 
 def test_a_removed_market_that_comes_back_late_begins_anew() -> None:

@@ -71,5 +71,7 @@ def test_a_channel_that_the_source_does_not_give_is_refused_in_one_sentence(
 
 
 def test_a_channel_that_nobody_knows_is_refused_by_its_name() -> None:
-    with pytest.raises(ConfigError, match="channel 'books': there is none, only book, trades"):
+    with pytest.raises(
+        ConfigError, match="channel 'books': no such channel; there are book, trades"
+    ):
         registry.adapter("chain-ws").check(["books"])

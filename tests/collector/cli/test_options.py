@@ -170,7 +170,7 @@ def test_an_unknown_name_in_the_environment_is_refused(name: str, meant: str) ->
     for arguments in (["capabilities"], ["start", "--network", "nonet"]):
         done = run(*arguments, **{name: "1"})
         assert done.returncode == EXIT_USAGE
-        assert f"the environment has {name}, and no option has that name{meant}" in done.stderr
+        assert f"the environment has {name}, but no option has that name{meant}" in done.stderr
         assert done.stderr.count("\n") == 1
 
 

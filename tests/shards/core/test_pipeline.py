@@ -367,7 +367,7 @@ def test_a_missing_book_update_resyncs_the_book_while_the_blocks_go_on() -> None
     said = CHAIN.payload(1, height, (ONE,)).replace(b'"%d"' % found, b'"%d"' % (found + 3))
     one.receive(said, height * SECOND)
     assert state(one) is State.SYNCING
-    assert one.feeds[ONE].reason == f"book update {found + 3} where {found} was due"
+    assert one.feeds[ONE].reason == f"book update {found + 3} instead of {found}"
     assert one.feeds[ONE].ledger.last == height
     assert one.take_requests() == [NeedSnapshot(ONE, 0)]
     assert gaps(one) == [("open", "seq", height, 0)]

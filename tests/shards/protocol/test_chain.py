@@ -49,9 +49,9 @@ def test_a_node_of_the_chain_is_not_suspected(shown: NodeView) -> None:
     ("shown", "why"),
     [
         (view(block(9_000), network="injective-888"), "network injective-888"),
-        (view(block(3, "b", begun_s=1_000), earliest=block(1, "b", begun_s=1_000)), "another one"),
+        (view(block(3, "b", begun_s=1_000), earliest=block(1, "b", begun_s=1_000)), "another hash"),
         (view(block(400, "b", begun_s=1_000)), "later than"),
-        (view(block(500, "b")), "another one"),
+        (view(block(500, "b")), "another hash"),
     ],
     ids=["network", "first block", "time", "same height"],
 )
@@ -62,4 +62,4 @@ def test_a_node_of_another_chain_is_known_by_what_it_shows(shown: NodeView, why:
 def test_a_longer_chain_is_known_by_a_block_that_both_have() -> None:
     longer = view(block(9_000, "b", begun_s=1_000), earliest=block(400, "b", begun_s=1_000))
     assert KNOWN.contradiction(longer) == ""
-    assert "another one" in KNOWN.contradiction(longer, Mark(500, "b500", 0))
+    assert "another hash" in KNOWN.contradiction(longer, Mark(500, "b500", 0))

@@ -115,7 +115,9 @@ def test_a_field_appended_by_a_newer_writer_is_passed_over() -> None:
 def test_another_version_is_refused_by_its_number(version: int) -> None:
     other = bytearray(body())
     other[1] = version
-    with pytest.raises(ValueError, match=f"frame version {version}, this reader knows 1"):
+    with pytest.raises(
+        ValueError, match=f"frame version {version}, but this reader knows only version 1"
+    ):
         frames.decode(bytes(other))
 
 

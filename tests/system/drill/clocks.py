@@ -123,7 +123,7 @@ def _mute(stage: Stage, exchange: Simulator, running: Running, listener: Listene
     stage.await_(
         "seen",
         "its silence is noticed",
-        lambda: listener.drain() and "subscribing anew" in running.log,
+        lambda: listener.drain() and "resubscribing" in running.log,
         within_s=15,
     )
     stage.await_(

@@ -146,7 +146,7 @@ def another_network(stage: Stage) -> None:
             stage.await_(
                 "seen",
                 "the stream of the other network is refused by name",
-                lambda: "not the chain that is collected" in running.log,
+                lambda: "not the chain being collected" in running.log,
                 within_s=15,
             )
             stage.await_("healed", "all live, on our stream again", running.live, within_s=30)

@@ -88,7 +88,9 @@ def removed_folder(stage: Stage) -> None:
         shutil.rmtree(folder)
         stage.broke("the folder with the sockets is removed")
         stage.await_("seen", "the sockets are there again", (folder / "link").exists, within_s=10)
-        stage.await_("said", "a warning", _logged(running, "somebody removed"), within_s=2)
+        stage.await_(
+            "said", "a warning", _logged(running, "was removed; creating it again"), within_s=2
+        )
         for name in ("shard 0", "aggregator"):
             _kill(stage, running, name)
 

@@ -25,7 +25,7 @@ def begin_again(stage: Stage) -> None:
                 "said", "a gap, cause seq", lambda: listener.drain().gaps("open"), within_s=10
             )
             assert gap.cause == "seq", gap
-            assert "began again" in gap.detail, gap
+            assert "restarted" in gap.detail, gap
             stage.await_(
                 "healed",
                 "the reader's book counts from 0",

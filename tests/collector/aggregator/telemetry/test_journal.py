@@ -127,7 +127,7 @@ def test_the_chain_is_halted_when_all_shards_say_so() -> None:
     assert seen.new() == [("halt", "chain halted at block 9", "")]
     said[0].halted = False
     seen.report(said[0])
-    assert seen.new() == [("halt", "chain goes on at block 9", "")]
+    assert seen.new() == [("halt", "chain resumed at block 9", "")]
 
 
 def test_a_gap_is_told_with_its_blocks_and_cause() -> None:

@@ -154,7 +154,7 @@ def test_a_stream_behind_its_own_query_is_mute_after_the_grace() -> None:
     one.expect(State.LIVE)
     opened, closed = (msgspec.msgpack.decode(r.event, type=Gap) for r in one.records(KIND_GAP))
     assert (opened.state, opened.cause, closed.state) == ("open", "mute", "closed")
-    assert closed.detail == "book changes 8 to 11 are only in the whole book"
+    assert closed.detail == "book changes 8 to 11 are only in the snapshot"
 
 
 def test_a_stream_that_brings_what_was_shown_is_not_mute_however_far_the_query_is() -> None:
@@ -188,7 +188,7 @@ def test_a_book_of_a_backend_behind_is_not_taken() -> None:
     one.subscribe()
     assert not one.join(6)
     assert not one.join(0), "0 stands for what is not known"
-    assert "does not tell" in one.pipeline.feeds[ONE].reason
+    assert "does not return" in one.pipeline.feeds[ONE].reason
     assert one.join(8)
 
 

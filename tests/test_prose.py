@@ -1,0 +1,42 @@
+"""Phrases that read like a translation stay out of what people read: docs, docstrings, log lines."""
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+FORBIDDEN = {
+    r"\b(is|are|be|was) had again\b|\bhad again\b": "replayed, or fetched again",
+    r"\btold anew\b|\bmade anew\b|\bfetched anew\b|\bsubscribed anew\b": "again",
+    r"\bis let go\b|\bare let go\b|\blet go of\b|\blets? markets go\b": "dropped, removed, released",
+    r"\bcannot be had\b|\bnot to be had\b|\bis to be had\b": "not available",
+    r"\b[Nn]obody (can say|need|waits|hears|knows)\b": "name what happens instead",
+    r"\btold to stop\b": "asked to stop",
+    r"\bhow (it|things) stands?\b": "the state",
+    r"\bbegan again\b": "restarted",
+}
+"""Pattern → what to write instead."""
+ROOMS = ("shards", "collector", "README.md", "docs/design.md", "docs/glossary.md")
+
+
+def tracked() -> list[str]:
+    """Return the tracked files of the product's code and pages."""
+    listed = subprocess.run(
+        ["git", "ls-files", "--", *ROOMS], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    if listed.returncode:
+        pytest.skip("not a git checkout")
+    return [path for path in listed.stdout.splitlines() if path.endswith((".py", ".md"))]
+
+
+@pytest.mark.parametrize("pattern", FORBIDDEN)
+def test_phrases_that_read_like_a_translation_stay_out(pattern: str) -> None:
+    found = [
+        f"{path}:{number}: {line.strip()}"
+        for path in tracked()
+        for number, line in enumerate((ROOT / path).read_text().splitlines(), 1)
+        if re.search(pattern, line)
+    ]
+    assert not found, f"write {FORBIDDEN[pattern]!r} instead:\n" + "\n".join(found)
