@@ -1,9 +1,19 @@
-// Print frames without the collector's package: subscriber.mjs [ENDPOINT [COUNT [PREFIX]]]
+// Print frames without the collector's package: subscriber.mjs [ENDPOINT [COUNT [PREFIX [KEYFILE]]]]
+import { readFileSync } from "node:fs";
 import { decode } from "@msgpack/msgpack";
 import { Subscriber } from "zeromq";
 
-const [endpoint = "tcp://127.0.0.1:5590", count = "10", prefix = ""] = process.argv.slice(2);
+const [endpoint = "tcp://127.0.0.1:5590", count = "10", prefix = "", keyFile = ""] =
+  process.argv.slice(2);
 const socket = new Subscriber();
+if (keyFile) {
+  // `collector keys new` wrote it: one name = 'value' a line.
+  const lines = readFileSync(keyFile, "utf8").matchAll(/^(\w+) = '(.*)'$/gm);
+  const key = Object.fromEntries([...lines].map(([, name, value]) => [name, value]));
+  socket.curvePublicKey = key.public;
+  socket.curveSecretKey = key.secret;
+  socket.curveServerKey = key.server;
+}
 socket.connect(endpoint);
 socket.subscribe(prefix);
 let left = Number(count);

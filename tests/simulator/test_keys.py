@@ -2,6 +2,7 @@
 
 import contextlib
 import shutil
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +19,7 @@ from collector.client.requests import Refused, RequestClient
 from collector.client.subscriber import Subscriber
 from collector.settings.parts import requests_endpoint
 from shards.protocol import frames
+from tests.needs import NODE_JS
 from tests.simulator.client import simulator
 from tests.system.running import Running, collector, eventually, free_port_pair, run
 
@@ -363,3 +365,29 @@ def test_a_subscriber_joins_again_after_its_connections_were_cut(world: World) -
                 assert received.topic_sequence == last[received.topic] + 1
             last[received.topic] = received.topic_sequence
             healed += received.healed
+
+
+@pytest.mark.network
+def test_the_node_example_shows_its_key(world: World, tmp_path: Path) -> None:
+    NODE_JS.require()
+    for name in ("package.json", "subscriber.mjs"):
+        shutil.copy(Path("examples") / name, tmp_path)
+    install = subprocess.run(
+        ["npm", "install", "--no-audit", "--no-fund", "--fetch-retries=1"],
+        cwd=tmp_path, capture_output=True, text=True, timeout=180, check=False,
+    )  # fmt: skip
+    if install.returncode != 0:
+        pytest.skip(f"npm install failed: {install.stderr[-300:]}")
+    command = [
+        "node",
+        "subscriber.mjs",
+        world.running.publish,
+        "5",
+        "",
+        str(world.folder / "bob.key"),
+    ]
+    done = subprocess.run(
+        command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert [line.partition(".")[0] for line in done.stdout.splitlines()] == ["trades"] * 5
