@@ -325,9 +325,10 @@ def _z85(key: bytes) -> str:
 
 
 def user_of(frame: zmq.Frame) -> str | None:
-    """Return what the ZAP handler named a message's connection; None without keys."""
+    """Return what the ZAP handler named a message's connection; None where it is not asked."""
     try:
-        return str(frame.get("User-Id"))
+        # Of our own endpoints it is empty.
+        return str(frame.get("User-Id")) or None
     except zmq.ZMQError:
         return None
 

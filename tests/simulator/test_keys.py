@@ -4,6 +4,8 @@ import contextlib
 import shutil
 import subprocess
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -36,6 +38,7 @@ class World:
         key_files.write(self.server, folder)
         self.running: Running
         self.admin = f"tcp://127.0.0.1:{free_port_pair()}"
+        self.http = free_port_pair()
         self.authorize("alice")
         self.authorize("bob", topics=("trades.*",))
         self.authorize("olga", role="operate")
@@ -83,7 +86,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         simulator("--markets", "4", "--block-time", "0.1") as venue,
         collector(
             folder, "--shards", "2", "--config", str(venue.config(folder)), *_CHANNELS,
-            "--keys", str(folder / "server.key"), "--admin", world.admin, keys=monitor,
+            "--keys", str(folder / "server.key"), "--admin", world.admin,
+            "--record", str(folder / "archive"), "--http", f"127.0.0.1:{world.http}", keys=monitor,
         ) as started,
     ):  # fmt: skip
         world.running = started
@@ -101,6 +105,19 @@ def _topics(subscriber: Subscriber, number: int) -> set[str]:
         if received is not None and received.channel:
             found.append(received.topic)
     return set(found)
+
+
+def test_our_own_processes_need_no_key(world: World) -> None:
+    """The recorder reads at a socket in the runtime folder; HTTP asks there, and others for tokens."""
+    eventually(lambda: world.running.status()["recorder"]["state"] == "recording", within_s=30)
+    url = f"http://127.0.0.1:{world.http}/metrics"
+    token = {"Authorization": f"Bearer {world.keys('alice').token}"}
+    with urllib.request.urlopen(urllib.request.Request(url, headers=token)) as answer:
+        metrics = answer.read().decode()
+    assert "collector_keys_required 1.0" in metrics
+    assert 'collector_refused_connections_total{reason="unknown_key"}' in metrics
+    with pytest.raises(urllib.error.HTTPError, match="401"):
+        urllib.request.urlopen(url)
 
 
 def test_a_listed_key_reads_everything(world: World) -> None:
