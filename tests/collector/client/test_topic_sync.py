@@ -55,7 +55,8 @@ class World:
         self.losing = False
         self.losing_replies = False
         self.doubling = False
-        self.seen: list[Received] = []
+        self.sent: list[tuple[bytes, bytes]] = []
+        """All that was published; the wire may have lost it."""
         for symbol in SYMBOLS:
             self.books[symbol].load(10, [], [])
             self.publish(symbol, snapshot(symbol, self.height, self.books[symbol]))
@@ -135,6 +136,7 @@ class World:
         self.wire(*self.script.publish(symbol, event))
 
     def wire(self, topic: bytes, body: bytes) -> None:
+        self.sent.append((topic, body))
         for _ in range(0 if self.losing else 1 + self.doubling):
             self.inbox.receive(topic, body, 7)
 
