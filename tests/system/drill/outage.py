@@ -39,14 +39,14 @@ def away(stage: Stage) -> None:
 
 
 def _heal(stage: Stage, again: Running, record: "_Record", listener: Listener, blocks: int) -> None:
-    seen = eventually(again.status, within_s=20, what="an aggregator that answers")
+    seen = eventually(again.status, within_s=90, what="an aggregator that answers")
     assert seen["state"]["taken_up"]["markets"] == len(again.markets())
     stage.note("said", f"it takes up {seen['state']['taken_up']['markets']} markets")
     stage.await_(
         "healed",
         f"all live, {blocks} blocks of all markets came again",
         lambda: record.read(0.1) and listener.drain() and again.live(),
-        within_s=120 + blocks / 5,
+        within_s=180 + blocks / 5,
         every_s=0.3,
     )
     _reach(record, listener, record.last + 5)
