@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from collector.archive.columns import as_list
 from collector.archive.holes import matches
 from collector.archive.manifest import File
 from shards.protocol.events import (
@@ -66,33 +67,6 @@ class Timed(NamedTuple):
     """A book's, as it is inside the record."""
 
 
-def _texts(array: Any) -> Any:
-    """Spell amounts as the chain does; each different one is spelled once."""
-    found = array.dictionary_encode()
-    texts = [None if value is None else f"{value:f}" for value in found.dictionary.to_pylist()]
-    return pa.DictionaryArray.from_arrays(found.indices, pa.array(texts, pa.string()))
-
-
-def _column(array: Any) -> list[Any]:
-    kind = array.type
-    if pa.types.is_decimal(kind):
-        return ["" if text is None else text for text in _texts(array).to_pylist()]
-    if pa.types.is_timestamp(kind):
-        return [value or 0 for value in array.cast(pa.int64()).to_pylist()]
-    if pa.types.is_list(kind) and pa.types.is_struct(kind.value_type):
-        if kind.value_type.get_field_index("price") < 0:
-            return list(array.to_pylist())
-        values = array.flatten()
-        prices, quantities = (_texts(part).to_pylist() for part in values.flatten())
-        levels = list(zip(prices, quantities, strict=True))
-        sizes, found, at = pc.list_value_length(array).to_pylist(), [], 0
-        for size in sizes:
-            found.append(levels[at : at + size])
-            at += size
-        return found
-    return list(array.to_pylist())
-
-
 def _batches(
     root: Path, file: File, patterns: tuple[str, ...]
 ) -> Iterator[tuple[list[str], list[list[Any]]]]:
@@ -108,7 +82,7 @@ def _batches(
     names = table.column_names
     for start in range(0, table.num_rows, _ROWS):
         batch = table.slice(start, _ROWS).combine_chunks()
-        yield names, [_column(_whole(batch.column(i))) for i in range(len(names))]
+        yield names, [as_list(_whole(batch.column(i))) for i in range(len(names))]
 
 
 def _rows(root: Path, file: File, patterns: tuple[str, ...]) -> Iterator[Row]:

@@ -29,6 +29,7 @@ from collector.aggregator.telemetry.process_table import Processes
 from collector.archive import holes, layout, manifest
 from collector.archive.events_of import CHANNELS, BookOf, Timed, records
 from collector.archive.files import open_archive
+from collector.archive.joining import Joining
 from collector.archive.ranges import Ranges, within
 from collector.archive.reading import read
 from collector.settings.parts import AccessConfig, AggregatorConfig, requests_endpoint
@@ -46,8 +47,6 @@ log = logging.getLogger(__name__)
 _BATCH: Final = 256
 """Records published in one go at full speed, between two looks at the requests."""
 _REPORT_S: Final = 1.0
-_QUIET_S: Final = 0.7
-"""A reader that has asked for nothing so long has joined."""
 _HWM: Final = 20_000
 _LINGER_MS: Final = 60_000
 _decode_book: Final = msgspec.msgpack.Decoder(Book).decode
@@ -205,7 +204,7 @@ class Replay:
         self._aggregator = Aggregator(config, patient, clock=time.time_ns)
         self._processes, self._watched = Processes(), Watched()
         self._sampler = Sampler(self._aggregator, self._processes)
-        self._readers, self._asked_at, self._reported_at = False, 0.0, 0.0
+        self._joining, self._reported_at = Joining(), 0.0
 
     def _markets(self) -> Iterator[Market]:
         """Describe the markets as the archive's newest listing of them does."""
@@ -250,17 +249,17 @@ class Replay:
 
     def _take_subscriptions(self) -> None:
         if self._subscriptions.drain():
-            self._readers, self._asked_at = True, time.monotonic()
+            self._joining.subscribed(time.monotonic())
 
     def _answer(self) -> None:
         with contextlib.suppress(zmq.Again):
             while True:
                 came = self._door.recv_multipart(zmq.NOBLOCK, copy=False)
                 asker = self._gate.asker(came[0], REQUESTS)
-                self._asked_at = time.monotonic()
                 if asker is None or len(came) < 2:
                     continue
                 sender, *parts = (frame.bytes for frame in came)
+                self._joining.asked(sender, parts[-1], time.monotonic())
                 reply = requests.answer(
                     parts, "read", self._aggregator, self._processes, self._watched, asker
                 )
@@ -270,7 +269,7 @@ class Replay:
 
     def _wait_for_a_reader(self) -> None:
         """Let somebody subscribe and join before frames go out as fast as they can."""
-        while not self._readers or time.monotonic() - self._asked_at < _QUIET_S:
+        while not self._joining.is_over(time.monotonic()):
             self._serve(50)
 
     # -- replaying -----------------------------------------------------------------------

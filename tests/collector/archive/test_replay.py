@@ -52,10 +52,10 @@ class Replayed:
 def events(
     subscriber: Subscriber, through: int, *, pause_s: float = 0.0, within_s: float = 30.0
 ) -> Iterator[Received]:
-    """Take events until each channel has come to a height."""
-    deadline, reached = time.monotonic() + within_s, dict.fromkeys(("book", "trades"), 0)
+    """Take events until each channel has come to a height; none may be long in coming."""
+    reached = dict.fromkeys(("book", "trades"), 0)
     while min(reached.values()) < through:
-        received = subscriber.poll(deadline - time.monotonic())
+        received = subscriber.poll(within_s)
         assert received is not None, reached
         if isinstance(received.event, Book | Trades):
             reached[received.channel] = max(reached[received.channel], received.event.height)
