@@ -1,0 +1,231 @@
+"""
+The archive beside what its peers write: ``python -m bench.archive --peers PYTHON [--runs 5]``.
+
+PYTHON is an interpreter that has nautilus_trader and databento-dbn (``uv venv -p 3.12 peers`` and
+``uv pip install nautilus_trader databento-dbn``). Each run makes one sample of about 35,000 book
+updates of 20 markets and gives the same one to all. CPU is that of the whole process, its threads
+among it; starting Python and importing are left out on both sides.
+"""
+
+import argparse
+import json
+import random
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import msgspec
+import pyarrow.parquet as pq
+
+from collector.archive import files, journal, layout, manifest, seal
+from collector.archive.journal import Chunk, Note, Writer
+from collector.archive.reading import read
+from collector.archive.recorder import Recorder
+from collector.client.received import Received
+from shards.protocol.events import Book, Level
+from shards.protocol.frames import EVENTS
+
+MARKETS: Final = 20
+HEIGHTS: Final = 4_900
+_SPAN: Final = 5_000
+_DAY: Final = 1_795_824_000_000_000_000
+_PEERS: Final = Path(__file__).with_name("archive_peers.py")
+
+
+class Budget(NamedTuple):
+    """A line of the table: ours divided by a peer's, and what is demanded of it."""
+
+    name: str
+    ours: str
+    peer: str
+    most: float
+    least: float = 0.0
+
+
+BUDGETS: Final = (
+    Budget("bytes an update / nautilus's writer", "bytes", "nautilus_bytes", 0.60),
+    Budget("bytes an update / tardis csv.gz", "bytes", "tardis_bytes", 0.75),
+    Budget("the same without ts_pub, source, shard", "bytes_as_peers", "tardis_bytes", 0.75),
+    Budget("bytes an update / DBN zstd", "bytes", "dbn_bytes", 0.75),
+    Budget("recorder's CPU / nautilus write_data", "record_us", "nautilus_write_us", 0.5),
+    Budget("journal to events a CPU second / catalog", "events_per_s", "nautilus_per_s", 1e9, 2.0),
+    Budget("stored to Arrow table / object list", "arrow_us", "nautilus_read_us", 0.1),
+)
+
+
+def sample(seed: int) -> list[tuple[str, list[Book]]]:
+    """
+    Make changes as a busy exchange's: prices on a grid that wander, some seven levels a change.
+
+    Return, by market, its symbol, its whole book first and then each change.
+    """
+    rng = random.Random(seed)
+    return [_market(rng, number) for number in range(MARKETS)]
+
+
+def _market(rng: random.Random, number: int) -> tuple[str, list[Book]]:
+    symbol, market_id = f"M{number:03}-USDT", f"0x{rng.getrandbits(256):064x}"
+    middle, ts, sequence = rng.randint(2_000, 900_000), _DAY, 1
+    whole = [_levels(rng, middle, side, 40) for side in (-1, 1)]
+    events = [Book(market_id, 0, 1, ts, ts + 1, "chain-ws", True, *whole)]
+    for height in range(1, HEIGHTS):
+        ts += rng.randint(560, 760) * 1_000_000
+        if rng.random() >= 0.353:
+            continue
+        sequence += 1
+        middle += rng.choice((-2, -1, 0, 0, 1, 2))
+        sides = [_levels(rng, middle, side, rng.randint(1, 6)) for side in (-1, 1)]
+        received = ts + rng.randint(80, 400) * 1_000_000 + rng.randint(0, 999_999)
+        events.append(Book(market_id, height, sequence, ts, received, "chain-ws", False, *sides))
+    return symbol, events
+
+
+def _levels(rng: random.Random, middle: int, side: int, count: int) -> list[Level]:
+    steps = sorted({int(rng.expovariate(1 / 12)) + 1 for _ in range(count)})
+    found = []
+    for step in steps:
+        quantity = 0 if rng.random() < 0.2 else int(rng.lognormvariate(6, 1.5)) + 1
+        found.append((_amount(middle + side * step, 3), _amount(quantity, 1)))
+    return found
+
+
+def _amount(units: int, decimals: int) -> str:
+    digits = str(units).rjust(decimals + 1, "0")
+    return f"{digits[:-decimals]}.{digits[-decimals:]}{'0' * (18 - decimals)}"
+
+
+def cpu_us(work: Callable[[], Any], updates: int) -> float:
+    """Return the CPU that this takes, µs an update."""
+    began = time.process_time_ns()
+    work()
+    return (time.process_time_ns() - began) / 1000 / updates
+
+
+def blocks(markets: list[tuple[str, list[Book]]]) -> list[list[Received]]:
+    """Return what a subscriber would hand out, block by block."""
+    by_height: dict[int, list[Received]] = {}
+    for symbol, events in markets:
+        for number, event in enumerate(events, 1):
+            header = (7, number, event.ts_recv + 900, event.ts_recv + 500, 0, 9, number)
+            one = Received(f"book.{symbol}.", "book", symbol, event, *header, event.ts_recv + 2000)
+            by_height.setdefault(event.height, []).append(one)
+    return [by_height[height] for height in sorted(by_height)]
+
+
+def record(root: Path, markets: list[tuple[str, list[Book]]], came: list[list[Received]]) -> None:
+    """Do what the recorder does: take, journal each block with a sync, seal."""
+    writer, recorder = Writer(root), Recorder(_SPAN)
+    writer.begin(Chunk([], [Note("start", symbol, 1, 1) for symbol, _ in markets]))
+    recorder.listed({"symbol": s, "market_id": e[0].market_id, "type": "spot"} for s, e in markets)
+    for block in came:
+        for received in block:
+            recorder.take(received)
+        if (chunk := recorder.take_chunk()) is not None:
+            writer.append(chunk)
+            writer.sync()
+    writer.close()
+    seal.seal(root, layout.part_of(0, _SPAN), ts=_DAY)
+
+
+def events_of(root: Path) -> int:
+    """Read the journal back as typed events."""
+    count = 0
+    for segment in journal.segments(root):
+        for chunk in journal.read(segment):
+            for entry in chunk.entries:
+                EVENTS[entry.kind].decode(entry.event)
+                count += 1
+    return count
+
+
+def ours(folder: Path, markets: list[tuple[str, list[Book]]], updates: int) -> dict[str, float]:
+    """Measure the collector's archive."""
+    root = folder / "archive"
+    files.open_archive(root, span=_SPAN, create=True)
+    came = blocks(markets)
+    cpu = cpu_us(lambda: record(root, markets, came), updates)
+    sizes = {f.channel: f.bytes for f in manifest.current(manifest.read(root)).values()}
+    events_us = cpu_us(lambda: events_of(root), updates)
+    for segment in journal.segments(root):
+        segment.unlink()  # as a recorder does once all of it is sealed
+    arrow_us = cpu_us(lambda: read(root, "book", holes="allow").arrow.num_rows, updates)
+    return {
+        "bytes": sizes["book"] / updates,
+        "bytes_as_peers": (sizes["book"] - _ours_alone(root)) / updates,
+        "bytes_with_keyframes": (sizes["book"] + sizes["keyframe"]) / updates,
+        "record_us": cpu,
+        "events_per_s": 1e6 / events_us,
+        "arrow_us": arrow_us,
+    }
+
+
+def _ours_alone(root: Path) -> int:
+    """Return the bytes of the columns for which the peers' files have no place."""
+    size = 0
+    for path in root.glob("channel=book/*/*.parquet"):
+        with pq.ParquetFile(path) as opened:
+            found = opened.metadata
+        for group in map(found.row_group, range(found.num_row_groups)):
+            for column in map(group.column, range(group.num_columns)):
+                if column.path_in_schema in ("ts_pub", "source", "shard"):
+                    size += column.total_compressed_size
+    return size
+
+
+def run(seed: int, peers: str) -> dict[str, float]:
+    """Measure all once, on one sample."""
+    with tempfile.TemporaryDirectory() as name:
+        folder, markets = Path(name), sample(seed)
+        updates = sum(len(events) - 1 for _, events in markets)
+        path = folder / "sample.msgpack"
+        path.write_bytes(msgspec.msgpack.encode(markets))
+        found: dict[str, float] = {"updates": updates} | ours(folder, markets, updates)
+        command = [peers, str(_PEERS), str(path), str(folder)]
+        said = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+        theirs: dict[str, float] = json.loads(said.splitlines()[-1])
+        return found | theirs
+
+
+def ratio(budget: Budget, found: dict[str, float]) -> float:
+    """Return ours divided by the peer's."""
+    return found[budget.ours] / found[budget.peer]
+
+
+def report(runs: list[dict[str, float]]) -> bool:
+    """Print medians and ratios with their spread; say whether every budget is met."""
+    for name in runs[0]:
+        values = [found[name] for found in runs]
+        print(
+            f"{name:22} {statistics.median(values):12,.2f}   {min(values):,.2f} to {max(values):,.2f}"
+        )
+    met = True
+    for budget in BUDGETS:
+        values = [ratio(budget, found) for found in runs]
+        middle = statistics.median(values)
+        is_met = budget.least <= middle <= budget.most
+        demanded = f">= {budget.least:g}" if budget.least else f"<= {budget.most:g}"
+        spread = f"{min(values):.3f} to {max(values):.3f}"
+        print(
+            f"{budget.name:42} {middle:6.3f} ({spread})  {demanded}  {'met' if is_met else 'MISSED'}"
+        )
+        met = met and is_met
+    return met
+
+
+def main() -> None:
+    """Measure."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("--peers", required=True, metavar="PYTHON")
+    parser.add_argument("--runs", type=int, default=5)
+    asked = parser.parse_args()
+    met = report([run(seed, asked.peers) for seed in range(1, asked.runs + 1)])
+    sys.exit(0 if met else 4)
+
+
+if __name__ == "__main__":
+    main()
