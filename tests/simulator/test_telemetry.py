@@ -16,6 +16,7 @@ import pytest
 from collector.client.requests import Refused, RequestClient
 from collector.settings.parts import requests_endpoint
 from tests.collector.client.test_summary import shape
+from tests.make_reference import documented, served
 from tests.needs import PROMTOOL
 from tests.proxy import FaultProxy
 from tests.simulator import faults
@@ -60,6 +61,7 @@ def running(
     options = ("--shards", "2", "--http", str(http), "--log-format", "json")
     with collector(folder, "--config", str(config), *options) as started:
         started.await_live()
+        eventually(lambda: get(http, "/healthz")[0] == 200, within_s=_WITHIN_S)
         yield started
 
 
@@ -325,15 +327,20 @@ def test_promtool_takes_what_we_ship(what: str, name: str) -> None:
 
 
 def test_every_metric_that_we_ship_a_use_of_is_served(running: Running, http: int) -> None:
-    shipped = "".join(path.read_text() for path in _OPS.iterdir())
+    shipped = "".join(path.read_text() for path in _OPS.iterdir() if path.is_file())
     assert _named(shipped) <= _families(http)
 
 
 def test_every_metric_that_is_served_is_documented(running: Running, http: int) -> None:
-    page = (_ROOT / "docs" / "operations.md").read_text()
-    documented = set(re.findall(r"^\| `(collector_\w+)", page, re.MULTILINE))
     # Those of a recorder are there with one: tests/system/test_recorder.py.
-    assert _families(http) == {name for name in documented if "_recorder_" not in name}
+    page = {row.name: row for row in documented() if "_recorder_" not in row.name}
+    found = {row.name: row for row in served(get(http, "/metrics")[1])}
+    # To make the page again: python -m tests.make_reference
+    assert found.keys() == page.keys()
+    for name, row in found.items():
+        assert (row.type, row.help) == (page[name].type, page[name].help)
+        # A family without a sample yet shows no labels.
+        assert set(row.labels) <= set(page[name].labels)
 
 
 def test_the_garbage_collectors_pauses_are_measured_in_shards_too(

@@ -11,7 +11,15 @@ import pytest
 
 from tests.needs import PODMAN, PROMTOOL
 from tests.system import containers
-from tests.system.containers import FILES, Podman, build, make_base, podman, wait_for
+from tests.system.containers import (
+    FILES,
+    Podman,
+    build,
+    make_base,
+    need_containers,
+    podman,
+    wait_for,
+)
 
 pytestmark = [pytest.mark.network, pytest.mark.node, PODMAN.required()]
 
@@ -24,6 +32,7 @@ START = ("start", "--network", "devnet", "--devnet-spot", "4", "--devnet-perp", 
 def pod(tmp_path_factory: pytest.TempPathFactory):
     with podman() as pod:
         make_base(pod, tmp_path_factory.mktemp("base"))
+        need_containers(pod)
         build(pod, IMAGE, "archive,devnet,web")
         yield pod
 

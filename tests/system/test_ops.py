@@ -1,8 +1,10 @@
 """What is under ops/ for systemd and Kubernetes, checked by the tools that know it."""
 
+import os
 import platform
 import re
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any, cast
 
@@ -67,6 +69,21 @@ def test_systemd_understands_a_unit(unit: Path, tmp_path: Path):
     )
     ours = [line for line in done.stderr.splitlines() if str(copy) in line or unit.name in line]
     assert ours == []
+
+
+def test_the_documents_make_a_site(tmp_path: Path):
+    command = (sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet")
+    done = subprocess.run(
+        (*command, "--config-file", str(OPS / "docs/mkdocs.yml"), "--site-dir", str(tmp_path)),
+        env=os.environ | {"NO_MKDOCS_2_WARNING": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    for page in (OPS.parent / "docs").rglob("*.md"):
+        made = tmp_path / page.relative_to(OPS.parent / "docs").with_suffix(".html")
+        assert made.exists(), page
 
 
 @pytest.fixture(scope="module")

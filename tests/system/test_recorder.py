@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from collector.archive.reading import read
+from tests.make_reference import documented
 from tests.system.running import Devnet, Running, collector, eventually, free_port_pair
 
 pytestmark = pytest.mark.node
@@ -69,13 +70,12 @@ def test_a_killed_recorder_comes_back_and_a_full_disk_only_pauses_it(
                 within_s=30,
             )
             assert _ready(port)[0] == 200
-            page = Path("docs/operations.md").read_text()
-            documented = set(re.findall(r"^\| `(collector_recorder_\w+)", page, re.MULTILINE))
+            page = {row.name for row in documented() if "_recorder_" in row.name}
             with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
                 served = set(
                     re.findall(r"^(collector_recorder_\w+) ", answer.read().decode(), re.M)
                 )
-            assert served == documented != set()
+            assert served == page != set()
             ballast = disk / "ballast"
             with contextlib.suppress(OSError), ballast.open("wb", buffering=0) as file:
                 while True:
