@@ -13,6 +13,7 @@ from shards.protocol.errors import EXIT_BELOW, EXIT_OK
 
 _OF_START: Final = (
     *("network", "shards", "source", "publish", "http", "web", "record", "state"),
+    *("keys", "authorized_keys", "tls_cert", "tls_key"),
 )  # fmt: skip
 _MARKS: Final = {"fine": ("fine", "green"), "note": ("note", "yellow"), "bad": ("BAD ", "red")}
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from collector.control.state_folder import NONE, default_folder
 from collector.doctor import clock, endpoints, machine, ports
 from collector.doctor.findings import Finding, bad, note
+from collector.doctor.keys import keys
 from collector.http import listening as http_listening
 from collector.markets import networks
 from collector.settings.config_file import File
@@ -31,6 +32,7 @@ def examine(options: StartOptions, file: File) -> Iterator[Finding]:
     yield machine.memory(shards)
     yield machine.processors(shards)
     yield from _disks(options)
+    yield from keys(options)
     yield from _listeners(options)
     yield from _network(options, file)
 

@@ -1,0 +1,51 @@
+"""The key files, who is let in by them, and the certificate."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from collector.access import asked, authorized, refusal, tls
+from collector.access.key_files import Keys
+from collector.doctor.findings import Finding, bad, fine, note
+from collector.settings.start_options import StartOptions
+from shards.protocol.errors import ConfigError
+
+
+def keys(options: StartOptions) -> Iterator[Finding]:
+    """Look at the files that would be read, and at what would be open without them."""
+    for endpoint in options.publish:
+        if said := refusal.of_publisher(endpoint, "--publish", has_keys=bool(options.keys)):
+            yield bad("keys", said)
+    if options.keys:
+        yield _own(options.keys)
+        yield _authorized(Path(asked.authorized_path(options.keys, options.authorized_keys)))
+    if options.tls_cert or options.tls_key:
+        yield _certificate(options.tls_cert or "", options.tls_key or "")
+
+
+def _own(path: str) -> Finding:
+    try:
+        found = Keys.read(path)
+    except ConfigError as error:
+        return bad("keys", str(error))
+    return fine("keys", f"{path} is the key of {found.name or 'this collector'}")
+
+
+def _authorized(path: Path) -> Finding:
+    if not path.exists():
+        return note("keys", f"{path} is not there, so nobody is let in: 'collector keys authorize'")
+    try:
+        found = authorized.read(path)
+    except ConfigError as error:
+        return bad("keys", str(error))
+    count = len(found.keys)
+    if not count:
+        return note("keys", f"{path} lets nobody in: 'collector keys authorize' does")
+    return fine("keys", f"{path} lets {count} key{'s' * (count != 1)} in")
+
+
+def _certificate(certificate: str, key: str) -> Finding:
+    try:
+        tls.check(certificate, key)
+    except ConfigError as error:
+        return bad("keys", str(error))
+    return fine("keys", f"{certificate} and its key fit together")
