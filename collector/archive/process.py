@@ -262,7 +262,11 @@ class Recording:
                     self._recorder.look(inbox.positions())
             if self._config.sync == "second":
                 self._journal.sync()
-            self._tell("full" if self.status.state == "full" else _state(joined))
+            if self.status.state == "full":
+                # Its reason is not known here.
+                self._tell("full", self.status.reason)
+            else:
+                self._tell(_state(joined))
             if self._config.duration_s and time.monotonic() - began > self._config.duration_s:
                 self.stop.set()
 
