@@ -302,12 +302,7 @@ class Shard:
 
 
 def _ledgers(resume: Mapping[str, ResumePoint]) -> dict[str, MarketLedger]:
-    return {
-        market_id: MarketLedger(
-            point.first, point.last, point.replayed, point.missing, point.audited_to
-        )
-        for market_id, point in resume.items()
-    }
+    return {market_id: MarketLedger.of(point) for market_id, point in resume.items()}
 
 
 def _batches(sizes: Mapping[int, int], most: int) -> Histogram:

@@ -417,17 +417,13 @@ class Replay:
             trades, updates = self._counts.get(market.symbol, (0, 0))
             lacking = within(missing.get(market.symbol, []), self._first, through)
             yield MarketReport(
-                market.market_id,
-                "live",
-                "",
-                self._first,
-                through,
-                [],
-                lacking,
-                trades,
-                updates,
-                0,
-                0,
+                first=self._first,
+                last=through,
+                missing=lacking,
+                market_id=market.market_id,
+                state="live",
+                trades=trades,
+                book_updates=updates,
             )
 
 

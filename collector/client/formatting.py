@@ -37,14 +37,10 @@ def json_line(received: Received) -> str:
 def text_line(received: Received) -> str:
     """Local time, channel, symbol, height and what happened, aligned."""
     event = received.event
-    ts = received.ts_sub
-    height = ""
-    if isinstance(event, Book | Trades | Ticker | Orders | Oracle | Pulse | Funding):
-        ts, height = event.ts_event or event.ts_recv, str(event.height)
-    elif isinstance(event, Gap):
-        ts, height = event.ts, str(event.first)
-    elif isinstance(event, Metadata):
-        ts = event.ts
+    # Whatever the channel: the block's time where it has one, then ours.
+    times = (getattr(event, name, 0) for name in ("ts_event", "ts_recv", "ts"))
+    ts = next(filter(None, times), received.ts_sub)
+    height = str(event.first) if isinstance(event, Gap) else str(getattr(event, "height", ""))
     words = f"{_clock(ts)}  {received.channel:<7}  {received.symbol:<16}  {height:>9}  "
     return printable(words + describe(event))
 

@@ -32,7 +32,7 @@ from collector.client.frame_codec import Header
 from collector.client.received import Lost, Received
 from collector.client.topic_filter import split
 from shards.adapters import registry
-from shards.protocol.channels import CHANNELS, Identity
+from shards.protocol.channels import BY_EVENT
 from shards.protocol.events import Book, Event, Gap, Metadata, Ticker, Trades
 from shards.protocol.frames import STATES
 from shards.protocol.trade_ids import KnownTrades
@@ -40,12 +40,6 @@ from shards.protocol.trade_ids import KnownTrades
 UNKNOWN: Final = -1
 """Generation of a chain that nobody has told: the next answer does."""
 _GAPS_KNOWN: Final = 256
-_EACH_BLOCK: Final = frozenset(
-    channel.name
-    for channel in CHANNELS
-    if channel.identity is Identity.HEIGHT and not channel.is_state
-)
-"""Channels of which each block's event is wanted, and not the newest alone."""
 _BY_HEIGHT: Final = registry.trades_by_height()
 """Sources that send a block's trades in one frame, in order. Others may send trades late."""
 
@@ -140,14 +134,20 @@ class Position:
                 self.overlaps, self.linked = False, True
                 return True
             return self._admit_book(event)
-        if type(event) is Trades and event.source not in _BY_HEIGHT:
-            return self._admit_by_id(event)
-        if type(event) is Gap:
-            return self._admit_gap(event)
-        if type(event) is Metadata:
-            return self._admit_metadata(event)
-        assert not isinstance(event, Gap | Metadata)
-        if type(event) is Trades or self.channel in _EACH_BLOCK:
+        return self._admit_other(event)
+
+    def _admit_other(self, event: Event) -> bool | Lost | Trades:
+        """Take what is no book, as its channel tells facts apart."""
+        row = BY_EVENT[type(event)]
+        match event:
+            case Trades() if event.source not in _BY_HEIGHT:
+                return self._admit_by_id(event)
+            case Gap():
+                return self._admit_gap(event)
+            case Metadata():
+                return self._admit_metadata(event)
+        if not row.is_state:
+            # Each block's event is wanted, and not the newest alone.
             return self._admit_block(event.height)
         # Its topic is in order: nothing is missing before it.
         self.complete = max(self.complete, event.height)

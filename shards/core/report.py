@@ -86,18 +86,15 @@ def make_report(
 
 def _market(feed: Feed) -> MarketReport:
     ledger, stats = feed.ledger, feed.stats
-    return MarketReport(
-        feed.market_id,
-        feed.state.value,
-        feed.reason,
-        ledger.first,
-        ledger.last,
-        list(ledger.replayed),
-        list(ledger.missing),
-        stats.trades,
-        stats.book_updates,
-        stats.duplicates,
-        stats.resyncs,
-        ledger.audited_to,
-        feed.sync.book.sequence if feed.sync.in_sync else -1,
+    report = MarketReport(
+        market_id=feed.market_id,
+        state=feed.state.value,
+        reason=feed.reason,
+        trades=stats.trades,
+        book_updates=stats.book_updates,
+        duplicates=stats.duplicates,
+        resyncs=stats.resyncs,
+        sequence=feed.sync.book.sequence if feed.sync.in_sync else -1,
     )
+    report.copy_ledger(ledger.state())
+    return report

@@ -12,25 +12,20 @@ import msgspec
 from shards.protocol.chain import Chain
 from shards.protocol.events import Gap
 from shards.protocol.histograms import ShardStats
+from shards.protocol.ledger import LedgerState
 from shards.protocol.settings import Market
 
 
-class MarketReport(msgspec.Struct, array_like=True, gc=False):
-    """One market of a shard."""
+class MarketReport(LedgerState, array_like=True, kw_only=True):
+    """One market of a shard: its ledger, its state, its counts."""
 
     market_id: str
     state: str
-    reason: str
-    first: int
-    last: int
-    replayed: list[tuple[int, int]]
-    missing: list[tuple[int, int]]
-    trades: int
-    book_updates: int
-    duplicates: int
-    resyncs: int
-    audited_to: int = 0
-    """On indexer-grpc: the instant up to which its trades were compared, in ns."""
+    reason: str = ""
+    trades: int = 0
+    book_updates: int = 0
+    duplicates: int = 0
+    resyncs: int = 0
     sequence: int = -1
     """Sequence of its book; -1 while the book is out of sync."""
 
@@ -99,17 +94,11 @@ class Report(msgspec.Struct, kw_only=True, gc=False):
     """The RPC endpoints."""
 
 
-class ResumePoint(msgspec.Struct, array_like=True, gc=False):
-    """How far a market's blocks are accounted for, by whichever process saw to it."""
+class ResumePoint(LedgerState, array_like=True, kw_only=True):
+    """Where a process takes a market up: the ledger of the one before, and its open gap."""
 
-    first: int
-    last: int
-    replayed: list[tuple[int, int]]
-    missing: list[tuple[int, int]]
     gap: Gap | None = None
     """Open when that process died: its successor closes it."""
-    audited_to: int = 0
-    """On indexer-grpc: its trades are to be listed again from this instant on, in ns."""
 
 
 class Assignment(msgspec.Struct, array_like=True, gc=False):

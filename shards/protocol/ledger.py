@@ -7,6 +7,9 @@ It is kept as ranges of heights, so its size depends on the number of gaps, not 
 
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator
+from typing import Self
+
+import msgspec
 
 
 class Ranges:
@@ -72,6 +75,29 @@ class Ranges:
         return f"Ranges({self._ranges})"
 
 
+class LedgerState(msgspec.Struct, array_like=True, gc=False):
+    """
+    A market's ledger as it travels and is saved.
+
+    A shard's report of a market, the point where another process takes it up, and what the
+    aggregator saves of it are this with something beside it.
+    """
+
+    first: int = 0
+    """0 while the market has not joined."""
+    last: int = 0
+    replayed: list[tuple[int, int]] = []
+    missing: list[tuple[int, int]] = []
+    audited_to: int = 0
+    """On indexer-grpc: the instant up to which its trades were compared, in ns."""
+
+    def copy_ledger(self, other: "LedgerState") -> None:
+        """Stand where another ledger stands."""
+        self.first, self.last = other.first, other.last
+        self.replayed, self.missing = other.replayed, other.missing
+        self.audited_to = other.audited_to
+
+
 class MarketLedger:
     """
     One market's blocks: each height from ``first`` to ``last`` is accounted for as received,
@@ -96,6 +122,17 @@ class MarketLedger:
         self.audited_to = audited_to
         """For indexer-grpc, whose heights do not count blocks: trades executed up to this
         instant (ns) were compared with the indexer's list; 0 until there is a baseline."""
+
+    @classmethod
+    def of(cls, state: LedgerState) -> Self:
+        """Take a ledger up as it came."""
+        return cls(state.first, state.last, state.replayed, state.missing, state.audited_to)
+
+    def state(self) -> LedgerState:
+        """Return it as it travels."""
+        return LedgerState(
+            self.first, self.last, list(self.replayed), list(self.missing), self.audited_to
+        )
 
     @property
     def due(self) -> int:

@@ -16,13 +16,9 @@ def market_report(
     sequence: int = -1,
 ) -> MarketReport:
     """One market's row: its ledger and its state."""
-    ledger = MarketLedger(first, last, replayed, missing)
-    return MarketReport(
-        *(market_id, state, "", ledger.first, ledger.last),
-        *(list(ledger.replayed), list(ledger.missing)),
-        *(0, 0, 0, resyncs),
-        sequence=sequence,
-    )
+    made = MarketReport(market_id=market_id, state=state, resyncs=resyncs, sequence=sequence)
+    made.copy_ledger(MarketLedger(first, last, replayed, missing).state())
+    return made
 
 
 def report(

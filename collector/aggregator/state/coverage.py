@@ -64,7 +64,7 @@ class Coverage:
         """
         closed = self.blocks(), self.gaps()
         for market_id, state in self.states.items():
-            fresh = MarketState(market_id, state.shard)
+            fresh = MarketState(market_id=market_id, shard=state.shard)
             fresh.state, fresh.reason = "pending", "the chain was replaced"
             if state.shard == NOBODY:
                 fresh.state, fresh.reason = state.state, state.reason
@@ -84,7 +84,7 @@ class Coverage:
         self._markets[market_id] = market
         self._status[market_id] = market.status
         if market_id not in self.states:
-            self.states[market_id] = self._former.pop(market_id, MarketState(market_id))
+            self.states[market_id] = self._former.pop(market_id, MarketState(market_id=market_id))
 
     def remove(self, market_id: str) -> None:
         """Remove a market; its ledger is kept in case it comes back."""
@@ -98,7 +98,7 @@ class Coverage:
         """
         state = self.states[market_id]
         if state.first and self.head - state.last > within:
-            state = self.states[market_id] = MarketState(market_id)
+            state = self.states[market_id] = MarketState(market_id=market_id)
         state.shard = shard
         state.state = "pending"
 

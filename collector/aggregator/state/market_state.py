@@ -6,7 +6,7 @@ import msgspec
 
 from collector.aggregator.state.gap_log import GapLife
 from shards.protocol.control import MarketReport, Report, ResumePoint
-from shards.protocol.ledger import MarketLedger
+from shards.protocol.ledger import LedgerState, MarketLedger
 
 _BLOCK_NS: Final = 1_000_000_000
 """Longer than a block takes, for counting blocks by time."""
@@ -16,7 +16,7 @@ NOBODY: Final = -2
 """Such a market is not collected."""
 
 
-class MarketState(msgspec.Struct, array_like=True):
+class MarketState(LedgerState, array_like=True, kw_only=True):
     """What is known of one market; encoded, it is the ledger that outlives the aggregator."""
 
     market_id: str
@@ -24,10 +24,6 @@ class MarketState(msgspec.Struct, array_like=True):
     """Its owner, the shard whose reports count."""
     state: str = "pending"
     reason: str = ""
-    first: int = 0
-    last: int = 0
-    replayed: list[tuple[int, int]] = []
-    missing: list[tuple[int, int]] = []
     gaps: GapLife = msgspec.field(default_factory=GapLife)
     resyncs: int = 0
     earlier_resyncs: int = 0
@@ -38,8 +34,6 @@ class MarketState(msgspec.Struct, array_like=True):
     """The process that took it over from another shard is responsible for blocks from here on."""
     taken_by: int = 0
     """Epoch of that process."""
-    audited_to: int = 0
-    """On indexer-grpc: the instant (ns) up to which its trades were compared."""
 
     @property
     def is_collected(self) -> bool:
@@ -65,35 +59,27 @@ class MarketState(msgspec.Struct, array_like=True):
             return
         # A shard that resumes reports the whole ledger, including its predecessors' part.
         self.since = 0
-        self.first = market.first
-        self.last = market.last
-        self.replayed = market.replayed
-        self.missing = market.missing
-        self.audited_to = market.audited_to
+        self.copy_ledger(market)
 
     def _continue_ledger(self, market: MarketReport) -> None:
         """Add what the new owner has to what the one before it accounted for."""
-        last = max(self.last, self.since - 1)
-        before = MarketLedger(self.first, last, self.replayed, self.missing)
+        before = MarketLedger.of(self)
+        before.last = max(self.last, self.since - 1)
         # Its own account of earlier blocks is of frames that were not needed.
         before.rewind(self.since - 1)
         for ranges, found in ((before.replayed, market.replayed), (before.missing, market.missing)):
             for first, last in found:
                 ranges.add(max(first, self.since), last)
-        self.last = max(market.last, self.since - 1)
-        self.replayed, self.missing = list(before.replayed), list(before.missing)
-        self.audited_to = market.audited_to
+        before.last = max(market.last, self.since - 1)
+        before.audited_to = market.audited_to
+        self.copy_ledger(before.state())
 
     def resume_point(self, again: int = 0) -> ResumePoint:
         """Say where a restarted shard takes it up: so many blocks again before what is accounted."""
-        ledger = MarketLedger(self.first, self.last, self.replayed, self.missing)
+        ledger = MarketLedger.of(self)
         if again:
             ledger.rewind(max(self.first - 1, self.last - again))
-        return ResumePoint(
-            ledger.first,
-            ledger.last,
-            list(ledger.replayed),
-            list(ledger.missing),
-            self.gaps.gap,
-            max(0, self.audited_to - again * _BLOCK_NS),
-        )
+            ledger.audited_to = max(0, self.audited_to - again * _BLOCK_NS)
+        point = ResumePoint(gap=self.gaps.gap)
+        point.copy_ledger(ledger.state())
+        return point
