@@ -175,6 +175,9 @@ def _can_fork() -> bool:
         return False
     try:
         os.close(os.pidfd_open(os.getpid()))
+        os.close(os.memfd_create("heartbeat"))
+        with _adopting():
+            pass
         return len(os.listdir("/proc/self/task")) == 1
     except OSError:
         return False
