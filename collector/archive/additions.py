@@ -16,10 +16,11 @@ import pyarrow.parquet as pq
 
 from collector.archive import layout, manifest
 from collector.archive.crash_points import reach
-from collector.archive.files import open_archive
+from collector.archive.files import open_archive, sealing
 from collector.archive.layout import Part
 from collector.archive.ledger import Ledger
 from collector.archive.ranges import Ranges, count, minus, union
+from collector.archive.recovery import recover
 from collector.archive.seal import UNPROVABLE, Output
 from collector.archive.spool import Spool, gather
 from collector.tables.rows import REPLAYED, TABLES, Row, dedupe, rows_of
@@ -36,7 +37,8 @@ class Adder:
         self._entries, self._ledger = entries, ledger
         current = manifest.current(manifest.read(root))
         self._files = [f for f in current.values() if (f.first, f.last) == part]
-        self._number = 1 + max(map(_addition, (file.path for file in self._files)), default=0)
+        generations = (layout.generation_of(file.path) for file in self._files)
+        self._suffix = f".add{1 + max(generations, default=0)}"
         self._outputs: dict[tuple[str, str], Output] = {}
         self._new: dict[str, dict[str, int]] = {}
 
@@ -97,7 +99,7 @@ class Adder:
     def _output(self, channel: str, date: str) -> Output:
         output = self._outputs.get((channel, date))
         if output is None:
-            output = Output(self._root, channel, date, self._part, self._number)
+            output = Output(self._root, channel, date, self._part, self._suffix)
             self._outputs[channel, date] = output
         return output
 
@@ -181,14 +183,6 @@ def _empty(market_id: str, symbol: str, source: str) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _addition(path: str) -> int:
-    """Return which addition to its part a file is; 0 for what was sealed."""
-    parts = Path(path).name.split(".")
-    return (
-        int(parts[1].removeprefix("add")) if len(parts) == 3 and parts[1].startswith("add") else 0
-    )
-
-
 def _plain(column: Any) -> list[Any]:
     """Return a key's values; instants as ns."""
     if str(column.type).startswith("timestamp"):
@@ -198,7 +192,13 @@ def _plain(column: Any) -> list[Any]:
 
 
 def add(root: Path, part: Part, *, ts: int) -> manifest.Line | None:
-    """Add what the journal has of a sealed part and the part has not."""
+    """
+    Add what the journal has of a sealed part and the part has not; the caller holds `sealing`.
+
+    A part that was pruned stays so: it is not begun again by what comes late.
+    """
+    if part in manifest.pruned(manifest.read(root)):
+        return None
     entries, notes = gather(root, part, root / layout.JOURNAL)
     try:
         ledger = Ledger()
@@ -211,7 +211,10 @@ def add(root: Path, part: Part, *, ts: int) -> manifest.Line | None:
 def main(arguments: Sequence[str]) -> None:
     """Add to ``DIR FIRST``; the recorder that holds the lock starts this."""
     root = Path(arguments[0])
-    add(root, layout.part_of(int(arguments[1]), open_archive(root).span), ts=time.time_ns())
+    part = layout.part_of(int(arguments[1]), open_archive(root).span)
+    with sealing(root):
+        recover(root)
+        add(root, part, ts=time.time_ns())
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from collector.archive import holes, journal, manifest, spool as spooling
 from collector.archive.additions import Adder
 from collector.archive.book_track import Carried
 from collector.archive.crash_points import reach
-from collector.archive.files import make_folder, open_archive, writing
+from collector.archive.files import make_folder, open_archive, sealing, writing
 from collector.archive.filler import Filler, sources_of
 from collector.archive.identity import meet
 from collector.archive.journal import Chunk, Note, Writer
@@ -29,6 +29,7 @@ from collector.archive.layout import Part, part_of
 from collector.archive.ledger import Ledger
 from collector.archive.ranges import Ranges, count, minus, union, within
 from collector.archive.recorder import entries_of
+from collector.archive.recovery import recover
 from collector.archive.seal import Sealer, load_books, save_books
 from shards.adapters.injective_chain.replay import times_by
 from shards.adapters.injective_chain.snapshots import Snapshots
@@ -167,7 +168,8 @@ class Backfill:
         await self._filler.fetch((h for a, b in wanted for h in range(a, b + 1)), take)
         writer.sync()
         writer.close()
-        is_sealed = part in manifest.sealed(manifest.read(self._root))
+        lines = manifest.read(self._root)
+        is_sealed = part in manifest.sealed(lines) and part not in manifest.pruned(lines)
         if not is_sealed:
             await self._fetch_books(folder, part, lacking)
         await asyncio.to_thread(self._keep, folder, part, is_sealed=is_sealed)
@@ -235,6 +237,11 @@ class Backfill:
 
     def _keep(self, folder: Path, part: Part, *, is_sealed: bool) -> None:
         """Make files of what was fetched."""
+        with sealing(self._root):
+            recover(self._root)
+            self._seal_or_add(folder, part, is_sealed=is_sealed)
+
+    def _seal_or_add(self, folder: Path, part: Part, *, is_sealed: bool) -> None:
         entries, notes = spooling.gather(folder, part, folder)
         try:
             ledger = Ledger()

@@ -1,7 +1,7 @@
 """
 Named instants at which a writer can be killed, for the tests that prove that none of them hurts.
 
-``COLLECTOR_CRASH_AT=seal.renamed:3`` kills this process, as SIGKILL does, when it comes to
+``ARCHIVE_CRASH_AT=seal.renamed:3`` kills this process, as SIGKILL does, when it comes to
 that instant for the third time. Without the variable a call costs one comparison.
 """
 
@@ -9,7 +9,7 @@ import os
 import signal
 from typing import Final
 
-_name, _, _count = os.environ.get("COLLECTOR_CRASH_AT", "").partition(":")
+_name, _, _count = os.environ.get("ARCHIVE_CRASH_AT", "").partition(":")
 _NAME: Final = _name
 _left = int(_count or 1)
 

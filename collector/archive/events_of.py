@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from collector.archive.columns import as_list
+from collector.archive.files import path_of
 from collector.archive.holes import matches
 from collector.archive.manifest import File
 from shards.protocol.events import (
@@ -71,7 +72,7 @@ def _batches(
     root: Path, file: File, patterns: tuple[str, ...]
 ) -> Iterator[tuple[list[str], list[list[Any]]]]:
     """Read a file's columns in the order of the heights, some thousand rows at a time."""
-    with pq.ParquetFile(root / file.path) as opened:
+    with pq.ParquetFile(path_of(root, file.path)) as opened:
         table = opened.read()
     name = "market" if "market" in table.column_names else "symbol"
     if "*" not in patterns and name in table.column_names and file.channel != "oracle":

@@ -3,8 +3,9 @@
 import contextlib
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Final, TypeVar
 
 import msgspec
 
@@ -12,6 +13,9 @@ from collector.archive import layout
 from collector.archive.crash_points import reach
 from shards.protocol.chain import Mark
 from shards.protocol.errors import UNREADABLE, ConfigError
+
+_T = TypeVar("_T")
+_LOOKS: Final = 5
 
 
 def sync_folder(folder: Path) -> None:
@@ -121,18 +125,69 @@ def writing(root: Path) -> Iterator[None]:
         ConfigError: If another process is; it is named.
 
     """
+    with _locked(root, layout.LOCK, wait=False) as holder:
+        if holder:
+            raise ConfigError(f"{root}: {holder} is writing this archive; stop it first")
+        yield
+
+
+@contextlib.contextmanager
+def sealing(root: Path, *, wait: bool = True) -> Iterator[bool]:
+    """
+    Be the only process that makes or removes sealed files, and that appends to the manifest.
+
+    The recorder's children hold this while they seal a part, compaction and pruning while they
+    work at one folder or part: neither stops the recorder itself. Yields whether it is held,
+    which is always so after waiting.
+
+    Raises:
+        ConfigError: If the folder cannot be written.
+
+    """
+    with _locked(root, layout.SEALING, wait=wait) as holder:
+        yield not holder
+
+
+@contextlib.contextmanager
+def _locked(root: Path, name: str, *, wait: bool) -> Iterator[str]:
+    """Hold a lock, which ends with this process; yield its holder if that is another process."""
     try:
-        descriptor = os.open(root / layout.LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+        descriptor = os.open(root / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     except OSError as error:
         raise ConfigError(f"{root}: cannot be written: {error.strerror}") from None
     try:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            holder = os.read(descriptor, 200).decode(errors="replace").strip() or "another process"
-            raise ConfigError(f"{root}: {holder} is writing this archive; stop it first") from None
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"process {os.getpid()}\n".encode(), 0)
-        yield
+            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            yield os.read(descriptor, 200).decode(errors="replace").strip() or "another process"
+            return
+        with contextlib.suppress(OSError):
+            # A full disk does not take it; the lock holds all the same.
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, f"process {os.getpid()}\n".encode(), 0)
+        yield ""
     finally:
         os.close(descriptor)
+
+
+def path_of(root: Path, relative: str) -> Path:
+    """Return where a file of the manifest lies: at its place, or in a folder about to go there."""
+    path = root / relative
+    if path.exists():
+        return path
+    staged = root / layout.COMPACTING / relative
+    return staged if staged.exists() else path
+
+
+def with_files(look: Callable[[], _T]) -> _T:
+    """
+    Read what the manifest names, again if a file went while that was read.
+
+    What takes a file's place is named in the manifest first, so the next look finds it.
+    """
+    for _ in range(_LOOKS):
+        try:
+            return look()
+        except FileNotFoundError:
+            continue
+    return look()

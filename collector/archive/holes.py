@@ -9,6 +9,7 @@ from typing import Any, Final, NamedTuple
 import pyarrow.parquet as pq
 
 from collector.archive import layout, manifest
+from collector.archive.files import path_of
 from collector.archive.ranges import Ranges, count, minus, union, within
 
 _EVERY: Final = 1 << 62
@@ -36,7 +37,7 @@ def covered(
     for file in sorted(files.values(), key=lambda file: file.first):
         if file.channel != layout.COVERAGE:
             continue
-        for row in pq.ParquetFile(root / file.path).read().to_pylist():
+        for row in pq.ParquetFile(path_of(root, file.path)).read().to_pylist():
             if matches(row["market"], patterns):
                 missing = [(r["first"], r["last"]) for r in row["missing_ranges"] or ()]
                 where = (row["market"], file.date, row["first_height"], row["last_height"])

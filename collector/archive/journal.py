@@ -102,8 +102,13 @@ def read(path: Path) -> Iterator[Chunk]:
 
 def whole_bytes(path: Path) -> int:
     """Return how many bytes of a segment are whole chunks."""
+    return max(ends(path), default=0)
+
+
+def ends(path: Path) -> list[int]:
+    """Return the offsets at which a segment's whole chunks end."""
     with path.open("rb") as file:
-        return max((end for _, end in chunks_of(file)), default=0)
+        return [end for _, end in chunks_of(file)]
 
 
 def chunks_of(file: BinaryIO) -> Iterator[tuple[Chunk, int]]:

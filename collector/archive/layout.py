@@ -5,6 +5,7 @@ Where everything lies in an archive, and which range of heights a part covers. P
 
     DIR/_archive.json                         what this folder is: format, heights a part, chain
     DIR/_lock                                 held by the one writer
+    DIR/_sealing                              held by whoever makes or removes sealed files
     DIR/_manifest.jsonl                       one line per sealed range, its files and digests
     DIR/_journal/000000000001.jnl             what is not sealed yet
     DIR/_quarantine/                          files that no line of the manifest names
@@ -25,6 +26,9 @@ FORMAT: Final = 1
 
 INFO: Final = "_archive.json"
 LOCK: Final = "_lock"
+SEALING: Final = "_sealing"
+COMPACTING: Final = "_compacting"
+"""Where compaction builds the folder of a date, until that takes the old one's place."""
 MANIFEST: Final = "_manifest.jsonl"
 JOURNAL: Final = "_journal"
 QUARANTINE: Final = "_quarantine"
@@ -74,14 +78,20 @@ def folder_of(channel: str, date: str) -> str:
     return f"{name}/date={date}"
 
 
-def file_of(channel: str, date: str, part: Part, addition: int = 0) -> str:
+def file_of(channel: str, date: str, part: Part, suffix: str = "") -> str:
     """
     Return a file's path relative to the archive.
 
-    An `addition` is what was had for a part after it was sealed: ``….add1.parquet``.
+    The suffix ``.add1`` is what came for a part after it was sealed, ``.c2`` what compaction made
+    of all files of a part. Their numbers rise: no name is used twice.
     """
-    suffix = f".add{addition}" if addition else ""
     return f"{folder_of(channel, date)}/{part.stem}{suffix}.parquet"
+
+
+def generation_of(path: str | Path) -> int:
+    """Return the number in a file's suffix; 0 for what was sealed."""
+    found = Path(path).name.split(".")
+    return int(found[1].lstrip("adc")) if len(found) == 3 else 0
 
 
 def range_of(path: str | Path) -> Part:
@@ -97,3 +107,8 @@ def range_of(path: str | Path) -> Part:
     if kind != "part":
         raise ValueError(f"{path} is not named like a part")
     return Part(int(first), int(last))
+
+
+def date_in(path: str | Path) -> str:
+    """Return the date of a file's folder."""
+    return Path(path).parent.name.removeprefix("date=")

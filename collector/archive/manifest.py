@@ -110,6 +110,18 @@ def current(lines: list[Line]) -> dict[str, File]:
     return found
 
 
+def pruned(lines: list[Line]) -> dict[layout.Part, set[str]]:
+    """Return the ranges removed to make room, and not fetched again since, with their dates."""
+    found: dict[layout.Part, set[str]] = {}
+    for line in lines:
+        part = layout.Part(line.first, line.last)
+        if line.act == "prune":
+            found[part] = {layout.date_in(path) for path in line.removed}
+        elif line.files:
+            found.pop(part, None)
+    return found
+
+
 def sealed(lines: list[Line]) -> set[layout.Part]:
     """Return the ranges that were sealed, whatever became of their files."""
     return {layout.Part(line.first, line.last) for line in lines if line.act == "seal"}

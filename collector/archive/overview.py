@@ -7,7 +7,7 @@ from typing import Any, Final
 import msgspec
 
 from collector.archive import holes, journal, manifest
-from collector.archive.files import open_archive
+from collector.archive.files import open_archive, with_files
 from collector.archive.holes import Covered
 from collector.archive.ranges import Ranges, count, minus, union
 
@@ -62,6 +62,8 @@ class Overview(msgspec.Struct, kw_only=True):
     days: list[Day]
     holes: dict[str, Ranges]
     """Heights that are missing between each market's first and last, by market."""
+    pruned: Ranges = msgspec.field(default_factory=list)
+    """Heights that were here and were removed to make room, of all markets."""
 
 
 def overview(root: Path, markets: Iterable[str] = ("*",)) -> Overview:
@@ -72,8 +74,13 @@ def overview(root: Path, markets: Iterable[str] = ("*",)) -> Overview:
         ConfigError: If there is none.
 
     """
+    return with_files(lambda: _overview(root, markets))
+
+
+def _overview(root: Path, markets: Iterable[str]) -> Overview:
     info = open_archive(root)
-    files = manifest.current(manifest.read(root))
+    lines = manifest.read(root)
+    files, gone = manifest.current(lines), union(manifest.pruned(lines))
     parts = holes.covered(root, files, markets)
     return Overview(
         path=str(root),
@@ -83,12 +90,13 @@ def overview(root: Path, markets: Iterable[str] = ("*",)) -> Overview:
         files=len(files),
         bytes=sum(file.bytes for file in files.values()),
         journal_bytes=sum(path.stat().st_size for path in journal.segments(root)),
-        days=list(_days(parts)),
-        holes=holes.holes(parts),
+        days=list(_days(parts, gone)),
+        holes={m: left for m, r in holes.holes(parts).items() if (left := minus(r, gone))},
+        pruned=gone,
     )
 
 
-def _days(parts: Iterable[Covered]) -> Iterator[Day]:
+def _days(parts: Iterable[Covered], gone: Ranges) -> Iterator[Day]:
     grouped: dict[tuple[str, str], list[Covered]] = {}
     for part in parts:
         grouped.setdefault((part.market, part.date), []).append(part)
@@ -97,7 +105,7 @@ def _days(parts: Iterable[Covered]) -> Iterator[Day]:
         missing = union(heights for part in of_day for heights in part.missing)
         # What lies between two parts of one day, and is in neither, is missing as well.
         covered = union((part.first, part.last) for part in of_day)
-        between = minus([(covered[0][0], covered[-1][1])], covered)
+        between = minus([(covered[0][0], covered[-1][1])], [*covered, *gone])
         missing = union([*missing, *between])
         yield Day(
             market=market,
@@ -124,7 +132,7 @@ def picture(found: Overview, width: int = 80) -> list[str]:
     """Lay an overview out for a terminal: a line a market, a mark a day."""
     lines = _head(found)
     if not found.days:
-        return lines
+        return lines + _missing(found, width)
     dates = holes.days_between(
         min(day.date for day in found.days), max(day.date for day in found.days)
     )
@@ -175,6 +183,8 @@ def _numbers(days: Iterable[Day]) -> str:
 
 def _missing(found: Overview, width: int) -> list[str]:
     lines = []
+    if found.pruned:
+        lines += ["", f"pruned: heights {holes.spell(found.pruned)}, removed to make room"]
     if found.holes:
         lines += ["", f"missing: {holes.heights_lacking(found.holes):,} heights, over all markets"]
         lines += [

@@ -20,12 +20,14 @@ from typing import Final, Literal
 import msgspec
 
 from collector.archive import journal, layout, manifest
-from collector.archive.files import Info, open_archive, write_info, write_whole, writing
+from collector.archive.files import Info, open_archive, sealing, write_info, write_whole, writing
 from collector.archive.filler import Filler, sources_of
 from collector.archive.identity import meet
 from collector.archive.journal import Chunk, Note, Writer
 from collector.archive.layout import Part, part_of
 from collector.archive.recorder import Recorder, cursor_of
+from collector.archive.recovery import recover
+from collector.archive.seal_codes import ALREADY
 from collector.client.subscriber import Subscriber
 from collector.client.summary import Summary, read_summary
 from shards.net.access import Access
@@ -326,7 +328,7 @@ class Recording:
             part = min(self._late)
             await self._write()
             self._journal.sync()
-            if not await self._in_child("additions", part):
+            if await self._in_child("additions", part):
                 return
             self._late.discard(part)
 
@@ -343,15 +345,19 @@ class Recording:
             for part in self._recorder.due_parts(self._sealed):
                 await self._write()
                 self._journal.sync()
-                if not await self._in_child("seal", part):
+                code = await self._in_child("seal", part)
+                if code == ALREADY:
+                    # A child of a recorder that was killed had done it; what is new here is added.
+                    self._late.add(part)
+                elif code:
                     await asyncio.sleep(_SEAL_RETRY_S)
                     break
                 self._sealed.add(part)
                 self._recorder.sealed(part)
                 self._drop_segments(part)
 
-    async def _in_child(self, module: Literal["seal", "additions"], part: Part) -> bool:
-        """Make files of a part in a process of its own, which gives its memory back."""
+    async def _in_child(self, module: Literal["seal", "additions"], part: Part) -> int:
+        """Make files of a part in a process of its own; return its exit code."""
         name = f"collector.archive.{module}"
         command = (sys.executable, "-m", name, str(self._root), str(part.first))
         child = await asyncio.create_subprocess_exec(
@@ -365,14 +371,17 @@ class Recording:
             child.kill()
             await child.wait()
             raise
-        if code:
-            log.warning("part %s: %s failed (exit code %d); trying again", part, module, code)
-        else:
+        if code in (0, ALREADY):
             log.info("part %s: %s done", part, module)
-        return code == 0
+        else:
+            log.warning("part %s: %s failed (exit code %d); trying again", part, module, code)
+        return code
 
     def _drop_segments(self, part: Part) -> None:
         """Remove the segments of which everything is sealed."""
+        if self._late:
+            # What is to be added is in the journal alone; they go with the next part.
+            return
         for number, height in sorted(self._segments.items()):
             if height <= part.last and number < self._journal.number:
                 (self._root / layout.JOURNAL / f"{number:012}.jnl").unlink(missing_ok=True)
@@ -425,17 +434,6 @@ def _open_ones(endpoints: Endpoints) -> Endpoints:
     return msgspec.structs.replace(endpoints, **open_ones)
 
 
-def recover(root: Path) -> None:
-    """Set aside the files that no line of the manifest names: a kill left them."""
-    known = manifest.current(manifest.read(root))
-    for path in (*root.glob("*/date=*/*.parquet"), *root.glob(f"*/date=*/*{layout.PARTIAL}")):
-        if str(path.relative_to(root)) not in known:
-            aside = root / layout.QUARANTINE / "__".join(path.relative_to(root).parts)
-            aside.parent.mkdir(exist_ok=True)
-            path.rename(aside)
-            log.info("set aside %s: no line of the manifest names it", path.name)
-
-
 async def record(config: RecordConfig, stop: asyncio.Event | None = None) -> None:
     """
     Record until asked to stop.
@@ -448,7 +446,10 @@ async def record(config: RecordConfig, stop: asyncio.Event | None = None) -> Non
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     info = open_archive(root, span=config.part_heights, create=True, now=now)
     with writing(root):
-        recover(root)
+        with sealing(root, wait=False) as is_held:
+            # Where it is not, its holder has cleared up what a kill left.
+            if is_held:
+                recover(root)
         recording = Recording(config, root, info)
         if stop is not None:
             recording.stop = stop

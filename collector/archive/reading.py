@@ -17,10 +17,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from collector.archive import holes as gaps, journal, layout, manifest
-from collector.archive.files import open_archive
+from collector.archive.files import open_archive, path_of, with_files
 from collector.archive.journal import Entry
 from collector.archive.layout import part_of
-from collector.archive.ranges import Ranges
+from collector.archive.ranges import Ranges, minus, union, within
 from collector.tables.arrow import Decimals, batch_of, converted, schema_of
 from collector.tables.rows import TABLES, Row, dedupe, rows_of
 from shards.protocol.frames import EVENTS
@@ -47,11 +47,15 @@ class Table:
     and ``pyarrow.table(table)`` take it.
     """
 
-    def __init__(self, table: pa.Table, holes: Mapping[str, Ranges]) -> None:
+    def __init__(
+        self, table: pa.Table, holes: Mapping[str, Ranges], pruned: Ranges | None = None
+    ) -> None:
         self.arrow = table
         """A `pyarrow.Table`."""
         self.holes = dict(holes)
         """Heights that are missing in the range asked for, by market; empty where none is."""
+        self.pruned: Ranges = pruned or []
+        """Heights of the range that were here and were removed to make room, of all markets."""
 
     def __arrow_c_stream__(self, requested_schema: object = None) -> object:
         return self.arrow.__arrow_c_stream__(requested_schema)
@@ -100,10 +104,23 @@ def read(
     patterns = (markets,) if isinstance(markets, str) else tuple(markets)
     if channel not in TABLES:
         raise ValueError(f"no channel {channel!r}: choose from {', '.join(TABLES)}")
+    heights, times = _bounds(start, end)
+    found = with_files(lambda: _read(root, channel, patterns, heights, times))
+    _object(found, holes)
+    found.arrow = converted(found.arrow, decimals)
+    return found
+
+
+def _read(
+    root: Path,
+    channel: str,
+    patterns: tuple[str, ...],
+    heights: tuple[int, int] | None,
+    times: tuple[int, int] | None,
+) -> Table:
     span = open_archive(root).span
     lines = manifest.read(root)
     files = manifest.current(lines)
-    heights, times = _bounds(start, end)
     chosen = [f for f in files.values() if f.channel == channel and _overlaps(f, heights, times)]
     tables = [
         _filtered(_file(root, f), patterns, heights, times) for f in sorted(chosen, key=_order)
@@ -113,8 +130,26 @@ def read(
         tables.append(_filtered(tail, patterns, heights, times))
     table = pa.concat_tables(tables) if tables else schema_of(TABLES[channel]).empty_table()
     lacking = _holes(root, files, patterns, heights, times, table)
-    _object(lacking, holes)
-    return Table(converted(table, decimals), lacking)
+    removed = manifest.pruned(lines)
+    gone = union(removed)
+    holes = {market: left for market, ranges in lacking.items() if (left := minus(ranges, gone))}
+    return Table(table, holes, _pruned(removed, heights, times))
+
+
+def _pruned(
+    removed: Mapping[layout.Part, set[str]],
+    heights: tuple[int, int] | None,
+    times: tuple[int, int] | None,
+) -> Ranges:
+    """Return the pruned heights of what is asked for; of instants whole days count."""
+    if heights is not None:
+        return within(removed, *heights)
+    if times is None:
+        return []
+    first, last = map(layout.date_of, times)
+    return union(
+        part for part, dates in removed.items() if min(dates) <= last and first <= max(dates)
+    )
 
 
 def _order(file: manifest.File) -> tuple[int, str]:
@@ -122,7 +157,7 @@ def _order(file: manifest.File) -> tuple[int, str]:
 
 
 def _file(root: Path, file: manifest.File) -> pa.Table:
-    return pq.ParquetFile(root / file.path).read()
+    return pq.ParquetFile(path_of(root, file.path)).read()
 
 
 def _bounds(start: Bound, end: Bound) -> tuple[tuple[int, int] | None, tuple[int, int] | None]:
@@ -234,12 +269,19 @@ def _holes(
     return gaps.holes(parts)
 
 
-def _object(lacking: Mapping[str, Ranges], holes: Holes) -> None:
-    if not lacking or holes == "allow":
+def _object(found: Table, holes: Holes) -> None:
+    texts = []
+    if found.holes:
+        market, ranges = next(iter(found.holes.items()))
+        others = f" (and of {len(found.holes) - 1} other markets)" if len(found.holes) > 1 else ""
+        texts.append(
+            f"heights {gaps.spell(ranges)} of {market}{others} are missing in this archive"
+        )
+    if found.pruned:
+        texts.append(f"heights {gaps.spell(found.pruned)} were pruned from this archive")
+    if not texts or holes == "allow":
         return
-    market, ranges = next(iter(lacking.items()))
-    others = f" (and of {len(lacking) - 1} other markets)" if len(lacking) > 1 else ""
-    text = f"heights {gaps.spell(ranges)} of {market}{others} are missing in this archive"
+    text = "; ".join(texts)
     if holes == "raise":
         raise HolesError(text)
     warnings.warn(text, HolesWarning, stacklevel=3)

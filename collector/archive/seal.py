@@ -19,10 +19,12 @@ import msgspec
 from collector.archive import layout, manifest, spool as spooling
 from collector.archive.book_track import Carried, Track
 from collector.archive.crash_points import reach
-from collector.archive.files import make_folder, open_archive, publish, write_whole
+from collector.archive.files import make_folder, open_archive, publish, sealing, write_whole
 from collector.archive.layout import Part
 from collector.archive.ledger import Ledger
 from collector.archive.ranges import count
+from collector.archive.recovery import recover
+from collector.archive.seal_codes import ALREADY
 from collector.archive.spool import Spool
 from collector.tables.arrow import ParquetFile, batch_of
 from collector.tables.rows import REPLAYED, TABLES, Row, Table, dedupe, rows_of
@@ -39,8 +41,8 @@ UNPROVABLE: Final = registry.unprovable()
 class Output:
     """One file on its way: rows in, digests and counts out."""
 
-    def __init__(self, root: Path, channel: str, date: str, part: Part, addition: int = 0) -> None:
-        self.path = layout.file_of(channel, date, part, addition)
+    def __init__(self, root: Path, channel: str, date: str, part: Part, suffix: str = "") -> None:
+        self.path = layout.file_of(channel, date, part, suffix)
         self._final = root / self.path
         self._partial = self._final.with_name(self._final.name + layout.PARTIAL)
         self._table = TABLES[channel]
@@ -289,7 +291,7 @@ def _books_before(root: Path, part: Part) -> list[Carried]:
 
 def seal(root: Path, part: Part, *, ts: int) -> manifest.Line:
     """
-    Seal a part; the caller holds the archive's lock.
+    Seal a part; the caller holds `files.sealing`.
 
     Raises:
         OSError: If the disk does not take it; the journal has everything still.
@@ -322,7 +324,11 @@ def main(arguments: Sequence[str]) -> None:
     """Seal ``DIR FIRST``; the recorder that holds the lock starts this."""
     root = Path(arguments[0])
     part = layout.part_of(int(arguments[1]), open_archive(root).span)
-    seal(root, part, ts=time.time_ns())
+    with sealing(root):
+        recover(root)
+        if part in manifest.sealed(manifest.read(root)):
+            sys.exit(ALREADY)
+        seal(root, part, ts=time.time_ns())
 
 
 if __name__ == "__main__":

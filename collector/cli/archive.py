@@ -1,5 +1,6 @@
 """`collector archive`: inspect and query an archive."""
 
+import contextlib
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,8 @@ from shards.protocol.errors import ConfigError
 
 if TYPE_CHECKING:
     import duckdb
+
+    from collector.archive.pruning import Plan
 
 _folder: Final = click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))
 _EXAMPLES: Final = """\b
@@ -39,10 +42,12 @@ Three questions:
     lazy={
         "coverage": ("archive", "Show what is there and whole, by market and day."),
         "sql": ("archive", "Ask it in SQL."),
+        "compact": ("archive", "Merge what came late into its parts."),
+        "prune": ("archive", "Remove the oldest parts, by age or size."),
     },
 )
 def archive() -> None:
-    """Look at an archive that `collector record` made."""
+    """Look at an archive that `collector record` made, and tidy it."""
 
 
 def need(module: str, extra: str) -> None:
@@ -84,6 +89,114 @@ def coverage(*, directory: Path, markets: tuple[str, ...], as_json: bool) -> Non
     click.echo("\n".join(overview.picture(found, width)))
 
 
+@click.command(cls=Command, name="archive_compact")
+@_folder
+@options.option("--dry-run", is_flag=True, help="Only say what would be merged.")
+@options.json("Print one JSON object.")
+def compact(*, directory: Path, dry_run: bool, as_json: bool) -> None:
+    """
+    Merge what came late into the parts it belongs to.
+
+    A part that was added to has several files; afterwards it has one, with the digest of an
+    archive that had everything at once. It may run beside a recorder, be killed, and be run again.
+    """
+    need("pyarrow", "archive")
+    import time
+
+    import msgspec
+
+    from collector.archive import compaction, overview
+
+    with _refused():
+        done = compaction.compact(directory, ts=time.time_ns(), dry_run=dry_run)
+    if as_json:
+        click.echo(msgspec.json.encode(done).decode())
+        return
+    if not done.parts:
+        click.echo("nothing to merge: every part has one file a channel and date")
+        return
+    verb = "would become" if dry_run else "became"
+    sizes = f"{overview.size(done.bytes_before)} before"
+    if not dry_run:
+        sizes += f", {overview.size(done.bytes_after)} now"
+    click.echo(f"{done.files_before} files {verb} {done.files_after} ({sizes})")
+
+
+@click.command(cls=Command, name="archive_prune")
+@_folder
+@options.option(
+    "--keep", type=options.Days(), metavar="AGE",
+    help="Remove parts whose last day (UTC) is older: 30d, 12w.",
+)  # fmt: skip
+@options.option(
+    "--max-size", type=options.Size(), metavar="SIZE",
+    help="Remove the oldest parts until the sealed files are no larger: 500MB, 200GB, 1.5TB.",
+)  # fmt: skip
+@options.option("--dry-run", is_flag=True, help="Only say what would go.")
+@options.option("--yes", is_flag=True, help="Do not ask.")
+@options.json("Print one JSON object.")
+def prune(
+    *, directory: Path, keep: float | None, max_size: int | None, dry_run: bool, yes: bool,
+    as_json: bool,
+) -> None:  # fmt: skip
+    """
+    Remove the oldest parts of an archive, by age, by size, or by both.
+
+    What would go is said first, and then asked. It may run beside a recorder, be killed, and be
+    run again. What was pruned is remembered: coverage and reads call it pruned, not missing.
+    """
+    if keep is None and max_size is None:
+        raise click.UsageError("say what may stay: --keep AGE, --max-size SIZE, or both")
+    need("pyarrow", "archive")
+    import time
+
+    import msgspec
+
+    from collector.archive import pruning
+
+    now = time.time_ns()
+    plan = pruning.plan(directory, now_ns=now, keep_days=keep or 0, max_bytes=max_size or 0)
+    if not as_json:
+        click.echo(_said(plan))
+    removes = bool(plan.parts) and not dry_run
+    if removes and not yes:
+        if not sys.stdin.isatty():
+            raise click.UsageError(
+                "nobody can be asked here: --yes removes it, --dry-run only says"
+            )
+        click.confirm("Remove them?", abort=True)
+    if removes:
+        with _refused():
+            pruning.prune(directory, plan.parts, ts=now)
+    if as_json:
+        document = msgspec.to_builtins(plan) | {"removed": removes}
+        click.echo(msgspec.json.encode(document).decode())
+    elif removes:
+        click.echo("removed")
+
+
+def _said(plan: "Plan") -> str:
+    from collector.archive.overview import size
+
+    left = f"{plan.kept_parts} parts stay, {size(plan.kept_bytes)}"
+    if not plan.parts:
+        return f"nothing to remove: {left}"
+    dates = plan.first_date + (f" to {plan.last_date}" if plan.last_date > plan.first_date else "")
+    return (
+        f"to be removed: {len(plan.parts)} parts, heights {plan.first} to {plan.last} ({dates}), "
+        f"{plan.files} files, {size(plan.bytes)}\n{left}"
+    )
+
+
+@contextlib.contextmanager
+def _refused() -> Iterator[None]:
+    """Say in one sentence what the disk does not allow."""
+    try:
+        yield
+    except OSError as error:
+        raise ConfigError(f"{error.filename or 'the archive'}: {error.strerror}") from None
+
+
 @click.command(cls=Command, name="archive_sql", epilog=_EXAMPLES)
 @_folder
 @click.argument("query", required=False)
@@ -112,7 +225,6 @@ def sql(*, directory: Path, query: str | None, as_json: bool) -> None:
 
 
 def _typed() -> Iterator[str]:
-    import contextlib
     import readline
 
     click.echo("One view per channel: SHOW TABLES; DESCRIBE trades; Ctrl-D ends.", err=True)

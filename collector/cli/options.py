@@ -163,6 +163,46 @@ class Number(Value):
         return f"{what} {' and '.join(said)}".rstrip()
 
 
+class Days(ParamType):
+    """An age in whole days or weeks: 30d, 12w."""
+
+    name = "age"
+
+    def convert(self, value: Any, param: Any, ctx: click.Context | None) -> float:
+        """Return the days."""
+        if isinstance(value, float):
+            return value
+        text, days = str(value).strip().lower(), {"d": 1, "w": 7}
+        number = text[:-1]
+        if (
+            text[-1:] not in days
+            or not (number.isascii() and number.isdecimal())
+            or not int(number)
+        ):
+            self.fail(f"{value!r} is no age: write days or weeks, as 30d or 12w", param, ctx)
+        return float(int(number) * days[text[-1]])
+
+
+class Size(ParamType):
+    """A number of bytes with its unit: 500MB, 1.5TB; decimal units."""
+
+    name = "size"
+    _UNITS: Final = {"kb": 1, "mb": 2, "gb": 3, "tb": 4}
+
+    def convert(self, value: Any, param: Any, ctx: click.Context | None) -> int:
+        """Return the bytes."""
+        if isinstance(value, int):
+            return value
+        text = str(value).strip().lower().replace(" ", "")
+        try:
+            number = float(text[:-2])
+        except ValueError:
+            number = math.nan
+        if text[-2:] not in self._UNITS or not 0 < number < math.inf:
+            self.fail(f"{value!r} is no size: write 500MB, 200GB or 1.5TB", param, ctx)
+        return int(number * 1000 ** self._UNITS[text[-2:]])
+
+
 class Endpoint(ParamType):
     """A publish endpoint, tcp or ipc."""
 

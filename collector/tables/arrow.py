@@ -5,7 +5,8 @@ Amounts become DECIMAL(38, 18) from their texts, exactly. One of more than twent
 digits becomes null; its column and text stand in the column ``overflow``.
 """
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias
 
@@ -146,6 +147,53 @@ def _texts(array: pa.Array) -> pa.Array:
     return pa.DictionaryArray.from_arrays(found.indices, pa.array(texts, pa.string())).cast(
         pa.string()
     )
+
+
+def rows_from(table: Table, batch: pa.RecordBatch) -> Iterator[Row]:
+    """Return the rows that a batch was made of (`batch_of`)."""
+    columns = [
+        _plain(column, array) for column, array in zip(table.columns, batch.columns, strict=False)
+    ]
+    overflows = batch.column(len(table.columns)).to_pylist()
+    for row, notes in zip(zip(*columns, strict=True), overflows, strict=True):
+        yield _put_back(table, row, notes) if notes else row
+
+
+def _plain(column: Column, array: pa.Array) -> list[Any]:
+    match column.type:
+        case "decimal":
+            # What cannot be told is null, what there is none of the empty text.
+            absent = None if column.name == "notional" else ""
+            return [absent if text is None else text for text in _texts(array).to_pylist()]
+        case "levels":
+            values = array.flatten()
+            pairs = zip(*(_texts(part).to_pylist() for part in values.flatten()), strict=True)
+            sizes = pc.fill_null(pc.list_value_length(array), 0).to_pylist()
+            return [list(itertools.islice(pairs, size)) for size in sizes]
+        case "ranges":
+            return [[(r["first"], r["last"]) for r in ranges or ()] for ranges in array.to_pylist()]
+        case "time":
+            return list(array.cast(pa.int64()).to_pylist())
+        case _:
+            return list(array.to_pylist())
+
+
+def _put_back(table: Table, row: Row, notes: list[dict[str, str]]) -> Row:
+    """Put the texts of amounts that are too long for their column in their places."""
+    cells = list(row)
+    for note in notes:
+        name, _, leaf = note["column"].partition(".")
+        at = table.place(name)
+        if not leaf:
+            cells[at] = note["text"]
+            continue
+        place = 0 if leaf == "price" else 1
+        # Those of one side stand in the order of its levels.
+        number = next(i for i, level in enumerate(cells[at]) if level[place] is None)
+        level = list(cells[at][number])
+        level[place] = note["text"]
+        cells[at][number] = tuple(level)
+    return tuple(cells)
 
 
 class ParquetFile:

@@ -146,8 +146,9 @@ class Check:
         """Find parts between others without coverage for a market."""
         ordered = sorted(by_part.values(), key=lambda covered: covered.first)
         for before, after in itertools.pairwise(ordered):
-            if after.first > before.last + 1:
-                between = f"heights {before.last + 1}-{after.first - 1}"
+            first, last = before.last + 1, after.first - 1
+            if first <= last and not self.archive.is_pruned(first, last):
+                between = f"heights {first}-{last}"
                 said = f"{between} of {after.market} ({market_id[:10]}…): no coverage tells of them"
                 self.findings.find("coverage", said)
 
@@ -189,6 +190,8 @@ class Check:
             self.findings.find("sequence", said)
             return
         by_part = self._coverage.get(market_id, {})
+        if self.archive.is_pruned(known[1] + 1, height):
+            return
         if not any(covered.lacks(known[1] + 1, height) for covered in by_part.values()):
             said = f"{where}: changes {known[0] + 1} to {sequence - 1} are missing"
             self._jumps.setdefault((market_id, part), []).append((sequence - known[0] - 1, said))

@@ -40,6 +40,8 @@ class File(msgspec.Struct):
 
 class _Line(msgspec.Struct):
     act: str
+    first: int
+    last: int
     files: list[File]
     removed: list[str] = []
 
@@ -70,6 +72,8 @@ class Archive:
         self.files: dict[str, File] = {}
         self.torn = 0
         """Lines that a kill cut short; a writer wrote them again."""
+        self.pruned: set[tuple[int, int]] = set()
+        """Parts that were removed to make room; heights, both ends included."""
         if not (root / "_archive.json").is_file():
             raise ConfigError(f"{root}: no archive is here (there is no _archive.json)")
         try:
@@ -90,11 +94,19 @@ class Archive:
             for path in line.removed:
                 self.files.pop(path, None)
             self.files.update((file.path, file) for file in line.files)
+            if line.act == "prune":
+                self.pruned.add((line.first, line.last))
+            elif line.files:
+                self.pruned.discard((line.first, line.last))
 
     def of(self, channel: str) -> list[File]:
         """Return a channel's files, lowest heights first."""
         found = (file for file in self.files.values() if file.channel == channel)
         return sorted(found, key=lambda file: (file.first, file.path))
+
+    def is_pruned(self, first: int, last: int) -> bool:
+        """Whether some of these heights were removed to make room."""
+        return any(low <= last and high >= first for low, high in self.pruned)
 
     def unnamed(self) -> list[str]:
         """Return the part files that no manifest line names."""

@@ -3,8 +3,10 @@ Kill a recorder again and again, at every instant that matters, and count what i
 
 ``python -m tests.system.kill_gate --kills 500 --seed 1`` starts a devnet and a collector, and a
 recorder that is killed: at named instants inside journal, seal and manifest, and at any other.
-Beside it shards and the aggregator are killed now and then. Afterwards every trade and book
-change of every block has to be in the archive exactly once, by the chain's own record.
+Beside it shards, the aggregator and the node are killed now and then. Between two recorders the
+journal's end is cut off, as a power cut does; the disk is filled for a while; the archive goes to
+another folder. Afterwards every trade and book change of every block has to be in the archive
+exactly once, by the chain's own record.
 """
 
 import argparse
@@ -14,19 +16,22 @@ import hashlib
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import time
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import msgspec
 import pyarrow as pa
 
-from collector.archive import layout, manifest
+from collector.archive import journal, layout, manifest
+from collector.archive.overview import overview
 from collector.archive.reading import read
 from collector.verify.archive_check import Check
 from collector.verify.chain import Chain
@@ -37,7 +42,17 @@ POINTS: Final = (
     *("journal.appended", "journal.synced", "journal.appended", "journal.synced"),
     *("seal.written", "seal.renamed", "seal.half", "manifest.torn", "manifest.appended"),
 )
-_SPAN: Final = 20
+COMPACT_POINTS: Final = (
+    *("compact.half", "seal.written", "seal.renamed", "compact.staged", "manifest.torn"),
+    *("manifest.appended", "compact.named", "compact.swapped", "compact.removed"),
+)
+_SPAN: Final = 10
+_FIRES_WITHIN_S: Final = 12.0
+"""After so long a recorder that has not come to its instant is killed wherever it is."""
+_OLDEST: Final = 5
+"""Markets are made in the blocks before it."""
+_BEFORE: Final = 2
+"""Blocks before the archive's first one that are fetched in each piece, one after the other."""
 
 
 class Verdict(NamedTuple):
@@ -66,7 +81,7 @@ class Verdict(NamedTuple):
 
 def record(archive: Path, publish: str, *, crash_at: str = "") -> "subprocess.Popen[bytes]":
     """Start a recorder, perhaps one that dies at a named instant."""
-    environment = dict(os.environ, COLLECTOR_CRASH_AT=crash_at)
+    environment = dict(os.environ, ARCHIVE_CRASH_AT=crash_at)
     command = [*COLLECTOR, "record", "--to", str(archive), "--connect", publish]
     log = (archive.parent / "record.log").open("ab")
     with log:
@@ -75,24 +90,148 @@ def record(archive: Path, publish: str, *, crash_at: str = "") -> "subprocess.Po
         )
 
 
-def run(node: Devnet, running: Running, folder: Path, *, kills: int, seed: int) -> Verdict:
-    """Kill recorders, then let one finish, then count."""
-    rng, archive = random.Random(seed), folder / "archive"
-    by_point: dict[str, int] = collections.Counter()
-    for number in range(kills):
-        point = rng.choice(POINTS) if rng.random() < 0.7 else ""
-        crash_at = (
-            f"{point}:{rng.randint(1, 3 if point.startswith('seal') else 6)}" if point else ""
-        )
-        recorder = record(archive, running.publish, crash_at=crash_at)
-        _wait_or_kill(recorder, rng.uniform(0.3, 9.0))
-        by_point[point or "any"] += 1
+class Gate:
+    """One archive, and all that is done to it."""
+
+    def __init__(self, node: Devnet, running: Running, folder: Path, seed: int) -> None:
+        self._node, self._running, self._folder = node, running, folder
+        self._rng = random.Random(seed)
+        self.archive = folder / "archive-0"
+        self.done: dict[str, int] = collections.Counter()
+        """What was killed and done, by name."""
+
+    def round(self, number: int) -> None:
+        """Kill one recorder, at a named instant or any other, and do what belongs to its number."""
+        rng = self._rng
+        self._kill_recorder(rng.choice(POINTS) if rng.random() < 0.7 else "")
         if number % 10 == 9:
-            name = rng.choice(["shard 0", "shard 1", "aggregator"])
-            if pid := running.pid(name):
-                os.kill(pid, signal.SIGKILL)
-                by_point[name] += 1
-    through = _latest(node)
+            self._kill_beside(rng.choice(["shard 0", "shard 1", "aggregator"]))
+        if number % 25 == 24:
+            self._kill_node()
+        if rng.random() < 0.3:
+            self.done["tail cut off"] += cut_tail(self.archive, rng)
+        if number % 4 == 3:
+            self._add_and_compact()
+        if number % 20 == 13:
+            self._move()
+        if number % 20 == 17:
+            self._fill_disk()
+
+    def _kill_recorder(self, point: str) -> None:
+        """Wait until a recorder, or its sealing child, has died at an instant; or kill it."""
+        rng, log = self._rng, self.archive.parent / "record.log"
+        before = log.stat().st_size if log.exists() else 0
+        crash_at = (
+            f"{point}:{rng.randint(1, 2 if point.startswith('seal') else 6)}" if point else ""
+        )
+        recorder = record(self.archive, self._running.publish, crash_at=crash_at)
+        deadline = time.monotonic() + (_FIRES_WITHIN_S if point else rng.uniform(0.3, 6.0))
+        while recorder.poll() is None and time.monotonic() < deadline:
+            if point and b"exit code -9" in log.read_bytes()[before:]:
+                break
+            time.sleep(0.05)
+        code = recorder.poll()
+        assert code in (None, -signal.SIGKILL), (code, log.read_text()[-2_000:])
+        fired = code is not None or b"exit code -9" in log.read_bytes()[before:]
+        _wait_or_kill(recorder, 0.0)
+        self.done[point if point and fired else "any"] += 1
+
+    def _kill_beside(self, name: str) -> None:
+        os.kill(self._running.pid(name), signal.SIGKILL)
+        self.done[name] += 1
+
+    def _kill_node(self) -> None:
+        """Kill the node as a crash does, and wait until it is there again."""
+        self._node.kill_node()
+        self.done["node"] += 1
+
+    def _add_and_compact(self) -> None:
+        """Add older blocks to the archive in pieces, then kill what merges them, as it records."""
+        rng, recorded = self._rng, overview(self.archive).first
+        for _ in range(2):
+            first = overview(self.archive).first - _BEFORE
+            if not recorded or first < _OLDEST:
+                break
+            config = self._folder / "backfill.toml"
+            config.write_text(self._node.config_text())
+            options = ["--from", str(first), "--until", str(first + _BEFORE - 1)]
+            crash_at = rng.choice(["", "", "backfill.fetched:2", "backfill.kept"])
+            self._command(
+                ["backfill", "--to", str(self.archive), "--config", str(config), *options], crash_at
+            )
+        recorder = record(self.archive, self._running.publish)
+        crash_at = f"{rng.choice(COMPACT_POINTS)}:{rng.randint(1, 2)}"
+        code = self._command(["archive", "compact", str(self.archive)], crash_at)
+        self.done["compact" if code == -signal.SIGKILL else "compact to its end"] += 1
+        _wait_or_kill(recorder, rng.uniform(0.0, 4.0))
+
+    def _command(self, arguments: list[str], crash_at: str) -> int:
+        """Run a command that may die at a named instant; any other end than a good one is told."""
+        done = subprocess.run(
+            [*COLLECTOR, *arguments], capture_output=True, timeout=120, check=False,
+            env={**os.environ, "ARCHIVE_CRASH_AT": crash_at},
+        )  # fmt: skip
+        if done.returncode not in (0, -signal.SIGKILL):
+            self.done[f"failed {arguments[0]}"] += 1
+            sys.stderr.write(done.stderr.decode(errors="replace"))
+        return done.returncode
+
+    def _move(self) -> None:
+        """Copy the archive into a new folder, as to another host, and go on there."""
+        target = self._folder / f"archive-{self.done['moved'] + 1}"
+        shutil.copytree(self.archive, target)
+        shutil.rmtree(self.archive)
+        self.archive = target
+        self.done["moved"] += 1
+
+    def _fill_disk(self) -> None:
+        """Let a recorder run on a full disk, then make room and kill it at any instant."""
+        ballast = self._folder / "ballast"
+        recorder = record(self.archive, self._running.publish)
+        time.sleep(self._rng.uniform(0.0, 2.0))
+        with contextlib.suppress(OSError), ballast.open("wb", buffering=0) as file:
+            if os.path.ismount(self._folder):
+                while True:
+                    file.write(b"0" * 65_536)
+        _wait_or_kill(recorder, self._rng.uniform(2.0, 6.0), keep=True)
+        ballast.unlink()
+        _wait_or_kill(recorder, self._rng.uniform(0.3, 6.0))
+        self.done["disk full"] += 1
+
+
+def cut_tail(archive: Path, rng: random.Random) -> int:
+    """
+    Cut off the end of the journal at any byte of its last chunks; say whether there was one.
+
+    A power cut takes what was not synced, at most the last chunk. This takes up to three. The
+    first chunk of a segment was synced if the segment before it is gone.
+    """
+    found = journal.segments(archive)
+    if not found:
+        return 0
+    ends = [0, *journal.ends(found[-1])]
+    least = ends[1] if len(found) == 1 and len(ends) > 1 else 0
+    low = max(least, ends[max(0, len(ends) - 1 - rng.randint(1, 3))])
+    size = found[-1].stat().st_size
+    if size <= low:
+        return 0
+    os.truncate(found[-1], rng.randint(low, size - 1))
+    return 1
+
+
+def run(
+    node: Devnet, running: Running, folder: Path, *, kills: int, seed: int, minutes: float = 1e9
+) -> Verdict:
+    """Kill recorders, as often or for as long as asked, then let one finish, then count."""
+    gate, until = Gate(node, running, folder, seed), time.monotonic() + minutes * 60
+    for number in range(kills):
+        if time.monotonic() > until:
+            kills = number
+            break
+        gate.round(number)
+        if number % 10 == 9:
+            sys.stderr.write(f"{number + 1} of {kills}: {dict(gate.done)}\n")
+    through, archive = _latest(node), gate.archive
     recorder = record(archive, running.publish)
     try:
         eventually(
@@ -104,15 +243,19 @@ def run(node: Devnet, running: Running, folder: Path, *, kills: int, seed: int) 
     finally:
         recorder.send_signal(signal.SIGTERM)
         recorder.wait(30)
-    return _count(node, archive, kills, dict(by_point))
+    return _count(node, archive, kills, dict(gate.done))
 
 
-def _wait_or_kill(recorder: "subprocess.Popen[bytes]", seconds: float) -> None:
+def _wait_or_kill(
+    process: "subprocess.Popen[bytes]", seconds: float, *, keep: bool = False
+) -> None:
+    """Wait for a process that may die by itself; kill it after that, unless it is kept."""
     try:
-        recorder.wait(seconds)
+        process.wait(seconds)
     except subprocess.TimeoutExpired:
-        recorder.kill()
-        recorder.wait()
+        if not keep:
+            process.kill()
+            process.wait()
 
 
 def _latest(node: Devnet) -> int:
@@ -220,14 +363,29 @@ def _unreadable(archive: Path) -> int:
     return wrong + len(there ^ set(files))
 
 
+@contextlib.contextmanager
+def small_disk(folder: Path, size: str) -> Iterator[Path]:
+    """Mount a file system of a few megabytes, as root may; else it is a folder like others."""
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)]
+    subprocess.run(command, check=False, capture_output=True)
+    try:
+        yield folder
+    finally:
+        if os.path.ismount(folder):
+            subprocess.run(["umount", "-l", str(folder)], check=False)
+
+
 def main() -> None:
     """Run the gate with a devnet and a collector of its own."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--kills", type=int, default=500)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--minutes", type=float, default=1e9, help="end the killing by then")
     arguments = parser.parse_args()
     with (
         tempfile.TemporaryDirectory() as folder,
+        small_disk(Path(folder) / "disk", "300m") as disk,
         devnet("--block-time", "0.5") as node,
         collector(
             Path(folder), "--config", str(node.config(Path(folder))), "--shards", "2"
@@ -235,7 +393,8 @@ def main() -> None:
     ):
         running.await_live()
         began = time.monotonic()
-        verdict = run(node, running, Path(folder), kills=arguments.kills, seed=arguments.seed)
+        asked = {name: getattr(arguments, name) for name in ("kills", "seed", "minutes")}
+        verdict = run(node, running, disk, **asked)
         rows = [*verdict._asdict().items(), ("seconds", round(time.monotonic() - began))]
         sys.stdout.writelines(f"{name:12} {value}\n" for name, value in rows)
     sys.exit(0 if verdict.is_clean else 1)

@@ -9,8 +9,9 @@ import pytest
 from collector.archive import layout, manifest
 from collector.archive.additions import add
 from collector.archive.files import open_archive, writing
-from collector.archive.process import RecordConfig, Recording, recover
+from collector.archive.process import RecordConfig, Recording
 from collector.archive.reading import read
+from collector.archive.recovery import recover
 from collector.client.summary import ChainIdentity, Summary
 from shards.protocol.errors import ConfigError
 from tests.collector.archive import written
