@@ -6,6 +6,7 @@ In this order: a file that differs from the manifest is reported once, and skipp
 
 import itertools
 from collections.abc import Iterable
+from decimal import Decimal, localcontext
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Protocol
 
@@ -207,8 +208,8 @@ class Check:
 
     def _trades(self, part: tuple[int, int]) -> dict[tuple[str, str], tuple[str, ...]]:
         """Look at the ids of a part's trades; return the trades by market id and id."""
-        columns = ["market_id", "market", "height", "n", "trade_id"]
-        more = [name for name in FIELDS if name != "trade_id"] if self._chain is not None else []
+        columns = ["market_id", "market", "height", "n", "trade_id", *_MONEY, "overflow"]
+        more = [name for name in FIELDS if name not in columns] if self._chain is not None else []
         found: dict[tuple[str, str], tuple[str, ...]] = {}
         numbers: dict[int, list[int]] = {}
         for file in self._files_of("trades", part):
@@ -219,6 +220,9 @@ class Check:
                     self.findings.find("trade", f"{where}: trade {key[1]} is there twice")
                 if row["trade_id"].rpartition("_")[2] != str(row["n"]):
                     self.findings.find("trade", f"{where}: trade {key[1]} has n {row['n']}")
+                if not row["overflow"] and row["notional"] != (product := _product(row)):
+                    said = f"notional is {row['notional']}, price times quantity {product}"
+                    self.findings.find("trade", f"{where}: trade {key[1]}: {said}")
                 numbers.setdefault(row["height"], []).append(row["n"])
                 found[key] = tuple(_field(row[name]) for name in FIELDS) if more else ()
         self.findings.numbers_skipped += sum(max(ns) + 1 - len(set(ns)) for ns in numbers.values())
@@ -299,6 +303,16 @@ class Check:
                 self.findings.find("chain", f"{where} differs")
 
 
+def _product(row: dict[str, Any]) -> Decimal | None:
+    """Return price times quantity, exact; None where it needs more than 18 decimals."""
+    with localcontext(prec=80):
+        product = row["price"] * row["quantity"]
+        rounded = product.quantize(_LAST_PLACE)
+        return rounded if rounded == product else None
+
+
+_MONEY: Final = ("price", "quantity", "notional")
+_LAST_PLACE: Final = Decimal(1).scaleb(-18)
 _NOTHING: Final[Sides] = (frozenset(), frozenset())
 
 

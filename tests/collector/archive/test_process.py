@@ -67,7 +67,7 @@ def test_what_came_after_its_part_was_sealed_is_added_once(tmp_path: Path) -> No
     manifest.append(
         root,
         manifest.Line(
-            act="prune", first=100, last=109, files=[], removed=[str(gone.relative_to(root))]
+            act="lose", first=100, last=109, files=[], removed=[str(gone.relative_to(root))]
         ),
     )
     gone.unlink()

@@ -130,6 +130,13 @@ def _trade_twice(root: Path) -> None:
     _rewritten(root, "trades", lambda t: pa.concat_tables([t, t.slice(3, 1)]), facts=True)
 
 
+def _other_notional(root: Path) -> None:
+    def make(table: Any) -> Any:
+        return table.set_column(table.column_names.index("notional"), "notional", table["price"])
+
+    _rewritten(root, "trades", make, facts=True)
+
+
 def _a_part_gone(root: Path) -> None:
     _manifest(root, lambda lines: lines.__delitem__(1))
     for path in root.glob("*/date=*/part-000000000110-*"):
@@ -148,6 +155,7 @@ def _a_part_gone(root: Path) -> None:
         (_no_change, "sequence", f"{SYMBOL} at height 115: changes 114 to 114 are missing"),
         (_change_twice, "sequence", f"{SYMBOL} at height 113: change 113 is there twice"),
         (_trade_twice, "trade", f"{SYMBOL} at height 111: trade 111_1 is there twice"),
+        (_other_notional, "trade", "trade 110_0: notional is 20.000000000000000000, price times"),
         (_a_part_gone, "coverage", f"heights 110-119 of {SYMBOL}"),
     ],
 )
