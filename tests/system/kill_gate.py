@@ -3,7 +3,7 @@ Kill a recorder again and again, at every instant that matters, and count what i
 
 ``python -m tests.system.kill_gate --kills 500 --seed 1`` starts a devnet and a collector, and a
 recorder that is killed: at named instants inside journal, seal and manifest, and at any other.
-Beside it shards, the aggregator and the node are killed now and then. Between two recorders the
+Beside it shards and the aggregator are killed now and then, and the node restarted. Between two recorders the
 journal's end is cut off, as a power cut does; the disk is filled for a while; the archive goes to
 another folder. Afterwards every trade and book change of every block has to be in the archive
 exactly once, by the chain's own record.
@@ -107,7 +107,7 @@ class Gate:
         if number % 10 == 9:
             self._kill_beside(rng.choice(["shard 0", "shard 1", "aggregator"]))
         if number % 25 == 24:
-            self._kill_node()
+            self._restart_node()
         if rng.random() < 0.3:
             self.done["tail cut off"] += cut_tail(self.archive, rng)
         if number % 4 == 3:
@@ -140,9 +140,9 @@ class Gate:
         os.kill(self._running.pid(name), signal.SIGKILL)
         self.done[name] += 1
 
-    def _kill_node(self) -> None:
-        """Kill the node as a crash does, and wait until it is there again."""
-        self._node.kill_node()
+    def _restart_node(self) -> None:
+        """Take the node away for some seconds; killed outright, it may not start again by itself."""
+        self._node.restart_node()
         self.done["node"] += 1
 
     def _add_and_compact(self) -> None:

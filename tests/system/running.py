@@ -22,9 +22,6 @@ from collector.settings.parts import requests_endpoint
 
 _T = TypeVar("_T")
 
-_NODE_DEATHS: Final = 3
-"""Of a devnet's node, before the devnet itself gives up."""
-
 COLLECTOR: Final = (sys.executable, "-m", "collector")
 
 
@@ -84,26 +81,15 @@ class Devnet:
         self.stream: str = info["endpoints"]["chain_stream"]
         self.ws: str = info["endpoints"]["chain_ws"]
         self.markets: list[dict[str, Any]] = info["markets"]
-        self._node_pid = int(info["pids"]["node"])
-        self._kills = 0
 
-    def kill_node(self) -> None:
-        """
-        Kill the node, as a crash does, and wait until it answers again.
-
-        The devnet gives a node up after some deaths: after the first ones it is stopped in order.
-        """
-        self._kills += 1
-        if self._kills <= _NODE_DEATHS:
-            os.kill(self._node_pid, signal.SIGKILL)
-        else:
-            assert self.process.stdin is not None
-            self.process.stdin.write(b"restart\n")
-            self.process.stdin.flush()
+    def restart_node(self) -> None:
+        """Have the node stopped and started again, and wait until it answers."""
+        assert self.process.stdin is not None
         assert self.process.stdout is not None
+        self.process.stdin.write(b"restart\n")
+        self.process.stdin.flush()
         line = self.process.stdout.readline()
         assert line, f"the devnet ended with {self.process.wait()}"
-        self._node_pid = int(json.loads(line)["pids"]["node"])
 
     def config(self, folder: Path, *, ws: str = "", extra: str = "") -> Path:
         """Write a configuration file that points at this node, its WebSocket perhaps elsewhere."""
