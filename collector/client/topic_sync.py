@@ -300,7 +300,8 @@ class Inbox:
             key = (position.publisher_epoch, position.sequence)
             # If no frame is missing, only the book is needed.
             own = [sequence for epoch, sequence in followed.held if epoch == key[0]]
-            follows = not followed.held or bool(own and min(own) == key[1] + 1)
+            # Frames of a publisher that ended before it was asked stay held, and follow nothing.
+            follows = not own or min(own) == key[1] + 1
             is_current = key[0] == self.publisher_epoch and followed.behind <= key[1]
             whole = position.lacks_book and follows and is_current
             fresh = position.starts_whole and position.fact < 0
