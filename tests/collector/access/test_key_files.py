@@ -88,7 +88,8 @@ def test_a_pair_that_does_not_belong_together_is_refused(bob: Path) -> None:
 
 # -- authorized keys -----------------------------------------------------------------------
 
-_PUBLIC = key_files.make("x").public
+# Always the same: it is part of the tests' names.
+_PUBLIC = "OB7#X3s[8:@3xw@i)kFMl:biBdbR@)/9>9/Yw4Tp"
 _GOOD = f"[[key]]\nname = 'bob'\npublic = '{_PUBLIC}'\n"
 
 
