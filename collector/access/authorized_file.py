@@ -2,6 +2,7 @@
 
 import logging
 import os
+import time
 from pathlib import Path
 from typing import Final
 
@@ -12,6 +13,8 @@ from shards.protocol.errors import ConfigError
 log = logging.getLogger(__name__)
 
 NOBODY: Final = Authorized()
+_WHOLE_S: Final = 1.0
+"""Nobody writes so small a file for so long."""
 
 
 class AuthorizedFile:
@@ -37,13 +40,21 @@ class AuthorizedFile:
         """Of the version that is in force or was refused, and of the one seen at the last look."""
         self.current = authorized.read(path)
 
-    def look(self) -> bool:
-        """Read it again if it changed; say whether other keys are in force now."""
+    def look(self, since_s: float = 0.0) -> bool:
+        """
+        Read it again if it changed; say whether other keys are in force now.
+
+        Args:
+            since_s: How long ago the look before was. After a second without one, a version of
+                that age counts at once: no second look may come for long.
+
+        """
         version = _version(self.path)
         last, self._newest = self._newest, version
-        # Somebody may still be writing a version that has just come: half a file would shut
+        # A version that has just come may still be being written: half a file would shut
         # others out.
-        if version == self._seen or version != last:
+        is_whole = version == last or (since_s >= _WHOLE_S and _age_s(version) >= _WHOLE_S)
+        if version == self._seen or not is_whole:
             return False
         self._seen = version
         if version is None:
@@ -64,6 +75,11 @@ class AuthorizedFile:
 def _gone(before: Authorized, after: Authorized) -> str:
     names = sorted(before.by_name.keys() - after.by_name.keys())
     return f"; no more: {', '.join(names)}" if names else ""
+
+
+def _age_s(version: tuple[int, ...] | None) -> float:
+    """Return how long ago a version came; a file that is gone, or cannot be seen, is old."""
+    return time.time() - version[3] / 1e9 if version and len(version) > 3 else float("inf")
 
 
 def _version(path: Path) -> tuple[int, ...] | None:

@@ -84,9 +84,11 @@ class Tokens:
         return rights is not None and rights.everything
 
     def _look(self) -> None:
-        if time.monotonic() - self._looked_at >= _LOOK_S:
-            self._looked_at = time.monotonic()
-            self._file.look()
+        now = time.monotonic()
+        since_s = now - self._looked_at
+        if since_s >= _LOOK_S:
+            self._looked_at = now
+            self._file.look(since_s)
 
 
 class Bearer:

@@ -1,11 +1,13 @@
 """The authorized keys as they are followed: changes, mistakes, half a file, none."""
 
+import time
 from pathlib import Path
 
 import pytest
 
 from collector.access import authorized, key_files
 from collector.access.authorized_file import AuthorizedFile
+from tests.system.running import eventually
 
 
 @pytest.fixture
@@ -66,3 +68,20 @@ def test_a_file_that_others_may_change_is_not_followed(file: Path) -> None:
     file.chmod(0o600)
     assert [followed.look() for _ in range(2)] == [False, True]
     assert not followed.error
+
+
+def test_after_a_while_without_a_look_one_is_enough(file: Path) -> None:
+    """A scraper comes each quarter of a minute: its next request must not be let in once more."""
+    followed = AuthorizedFile(file)
+    authorized.remove(file, "bob")
+    # It has just come, and may not be whole, however long ago the last look was.
+    assert not followed.look(60.0)
+    other = AuthorizedFile(file)
+    assert names(other) == ["alice"]
+    authorized.add(file, authorized.of_public(key_files.public_part(key_files.make("carol"))))
+    eventually(lambda: time.time() - file.stat().st_ctime > 1.01, within_s=5)
+    assert other.look(60.0)
+    assert names(other) == ["alice", "carol"]
+    file.unlink()
+    assert other.look(60.0)
+    assert names(other) == []
