@@ -21,7 +21,7 @@ from typing import Final
 import click
 import zmq
 
-from collector.access import authorized, key_files
+from collector.access import authorized_file, key_files
 from collector.access.gate import FRAMES, Gate
 from collector.access.key_files import Keys
 from collector.access.subscriptions import Subscriptions
@@ -44,7 +44,7 @@ def publish(folder: str, frames: int) -> None:
     """Publish to one reader, once it is there; print the CPU of a frame in µs."""
     keys = Path(folder, "server.key")
     config = AccessConfig(
-        keys=str(keys) if keys.exists() else "", authorized=f"{folder}/{authorized.FILE}"
+        keys=str(keys) if keys.exists() else "", authorized=f"{folder}/{authorized_file.FILE}"
     )
     gate = Gate(config)
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
@@ -97,8 +97,8 @@ def once(frames: int, *, with_keys: bool) -> tuple[float, float]:
             reader = key_files.make("reader", server=server.public)
             for keys in (server, reader):
                 key_files.write(keys, Path(folder))
-            entry = authorized.of_public(key_files.public_part(reader))
-            authorized.add(Path(folder, authorized.FILE), entry)
+            entry = authorized_file.of_public(key_files.public_part(reader))
+            authorized_file.add(Path(folder, authorized_file.FILE), entry)
 
         def begin(*arguments: str) -> "subprocess.Popen[str]":
             command = [sys.executable, "-m", "bench.curve", "--part", *arguments]

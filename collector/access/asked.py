@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from collector.access import authorized, refusal, tls
+from collector.access import authorized_file, refusal, tls
 from collector.access.key_files import Keys
 from collector.settings.parts import AccessConfig, AccessLimits, TlsConfig
 from collector.settings.start_options import StartOptions
@@ -14,7 +14,7 @@ def authorized_path(keys: str | None, given: str | None) -> str:
     """Name the file of authorized keys: as given, or beside the key file; empty without keys."""
     if given or not keys:
         return given or ""
-    return str(Path(keys).parent / authorized.FILE)
+    return str(Path(keys).parent / authorized_file.FILE)
 
 
 def of_publisher(
@@ -82,7 +82,7 @@ def check_keys(keys: str | None, authorized_keys: str | None) -> None:
             f"{path} is not there, so nobody would be let in: 'collector keys authorize "
             f"--file {path} …' makes it"
         )
-    authorized.read(path)
+    authorized_file.read(path)
 
 
 def check_start(options: StartOptions, origin: Callable[[str], str]) -> None:

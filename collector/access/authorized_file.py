@@ -1,95 +1,219 @@
-"""Follow the file of authorized keys: what is in force, and when that changes."""
+"""
+``authorized_keys.toml``: which keys are let in, and what each may do.
 
-import logging
+::
+
+    [[key]]
+    name = 'bob'
+    public = '…'             # 40 characters, the second word of bob.pub
+    role = 'read'            # or 'operate': admin commands too
+    topics = ['trades.*']    # what he may read; all of it, unless told otherwise
+    max_connections = 8
+    token = 'sha256:…'       # the third word of bob.pub: who he is for HTTP
+
+It is read again whenever it changes. Every mistake is one sentence with the file and the key.
+"""
+
+import hashlib
 import os
-import time
+import re
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, Literal
 
-from collector.access import authorized
-from collector.access.authorized import Authorized
-from shards.protocol.errors import ConfigError
+import msgspec
 
-log = logging.getLogger(__name__)
+from collector.access.key_files import Public, is_name, is_public, is_token_hash, read_guarded
+from collector.access.rights import Rights
+from collector.settings.wording import converted, did_you_mean, shown
+from shards.protocol.errors import UNREADABLE, ConfigError
+from shards.protocol.settings import Count
 
-NOBODY: Final = Authorized()
-_WHOLE_S: Final = 1.0
-"""Nobody writes so small a file for so long."""
+KeyRole = Literal["read", "operate"]
+FILE: Final = "authorized_keys.toml"
+_begins_key: Final = re.compile(r"^[ \t]*\[\[[ \t]*key[ \t]*\]\]", re.MULTILINE)
 
 
-class AuthorizedFile:
+class AuthorizedKey(msgspec.Struct, frozen=True, kw_only=True):
+    """One key that is let in."""
+
+    name: str
+    public: str
+    role: KeyRole = "read"
+    topics: tuple[str, ...] = ("*",)
+    max_connections: Count = 8
+    token: str = ""
+
+
+class Authorized:
+    """The keys that are let in, with what each may read; it does not change."""
+
+    def __init__(self, keys: Iterable[AuthorizedKey] = ()) -> None:
+        self.keys = tuple(keys)
+        self.rights: Mapping[str, Rights] = {key.name: Rights(key.topics) for key in self.keys}
+        self.by_name: Mapping[str, AuthorizedKey] = {key.name: key for key in self.keys}
+        self.by_public: Mapping[str, AuthorizedKey] = {key.public: key for key in self.keys}
+        self._by_token = {key.token: key for key in self.keys if key.token}
+
+    def of_token(self, token: str) -> AuthorizedKey | None:
+        """Find whose token it is; None if nobody's."""
+        # By its hash: how long the search takes says nothing of the token itself.
+        return self._by_token.get(f"sha256:{hashlib.sha256(token.encode()).hexdigest()}")
+
+
+def read(path: Path) -> Authorized:
     """
-    The authorized keys of a file, read again whenever it changed and has stayed so for one look.
+    Read the file.
 
-    A file that has gone lets nobody in. One that cannot be read, or in which something is wrong,
-    changes nothing: who was let in before still is, and the log says what is wrong.
+    Raises:
+        ConfigError: If it cannot be read, others may change it, or something in it is wrong.
+
     """
-
-    def __init__(self, path: Path) -> None:
-        """
-        Read the file for the first time.
-
-        Raises:
-            ConfigError: If it cannot be read, or something in it is wrong.
-
-        """
-        self.path = path
-        self.error = ""
-        """Why the newest version of the file is not in force."""
-        self._seen = self._newest = _version(path)
-        """Of the version that is in force or was refused, and of the one seen at the last look."""
-        self.current = authorized.read(path)
-
-    def look(self, since_s: float = 0.0) -> bool:
-        """
-        Read it again if it changed; say whether other keys are in force now.
-
-        Args:
-            since_s: How long ago the look before was. After a second without one, a version of
-                that age counts at once: no second look may come for long.
-
-        """
-        version = _version(self.path)
-        last, self._newest = self._newest, version
-        # A version that has just come may still be being written: half a file would shut
-        # others out.
-        is_whole = version == last or (since_s >= _WHOLE_S and _age_s(version) >= _WHOLE_S)
-        if version == self._seen or not is_whole:
-            return False
-        self._seen = version
-        if version is None:
-            log.warning("%s is gone: nobody is let in any more", self.path)
-            self.current, self.error = NOBODY, ""
-            return True
-        try:
-            found = authorized.read(self.path)
-        except ConfigError as error:
-            self.error = str(error)
-            log.error("%s; the keys that were let in before still are", error)
-            return False
-        before, self.current, self.error = self.current, found, ""
-        log.info("%s: %d keys are let in%s", self.path, len(found.keys), _gone(before, found))
-        return True
-
-
-def _gone(before: Authorized, after: Authorized) -> str:
-    names = sorted(before.by_name.keys() - after.by_name.keys())
-    return f"; no more: {', '.join(names)}" if names else ""
-
-
-def _age_s(version: tuple[int, ...] | None) -> float:
-    """Return how long ago a version came; a file that is gone, or cannot be seen, is old."""
-    return time.time() - version[3] / 1e9 if version and len(version) > 3 else float("inf")
-
-
-def _version(path: Path) -> tuple[int, ...] | None:
-    """Tell versions of a file apart; None if there is none."""
+    text = read_guarded(path, secret=False)
     try:
-        found = os.stat(path)
-    except FileNotFoundError:
-        return None
-    except OSError:
-        return (-1,)
-    return (
-        found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_mode,
-    )  # fmt: skip
+        return Authorized(_keys(text))
+    except ValueError as error:
+        raise ConfigError(f"{path}: {error}") from None
+
+
+def _keys(text: str) -> list[AuthorizedKey]:
+    try:
+        document: dict[str, Any] = msgspec.toml.decode(text)
+    except UNREADABLE as error:
+        raise ValueError(f"not TOML: {error}") from None
+    for name in document:
+        if name != "key":
+            raise ValueError(f"there is no table {shown(name)}; a key is a [[key]]")
+    rows = document.get("key", [])
+    if not isinstance(rows, list):
+        raise ValueError("a key is a [[key]], with two brackets")
+    keys: list[AuthorizedKey] = []
+    for number, row in enumerate(rows, 1):
+        key = _key(row, f"key {number}")
+        for other in keys:
+            for field in ("name", "public", "token"):
+                if getattr(key, field) and getattr(key, field) == getattr(other, field):
+                    raise ValueError(f"key {number} has the {field} of another: {other.name}")
+        keys.append(key)
+    return keys
+
+
+def _key(row: Any, place: str) -> AuthorizedKey:
+    fields = {field.name: field for field in msgspec.structs.fields(AuthorizedKey)}
+    if not isinstance(row, dict):
+        raise ValueError(f"{place} must be a table")
+    name = row.get("name")
+    if isinstance(name, str) and is_name(name):
+        place = f"{place} ({name})"
+    else:
+        raise ValueError(f"{place} needs a name: letters, digits and . _ @ -, 64 at most")
+    for field in row:
+        if field not in fields:
+            raise ValueError(
+                f"{place} has an unknown field {shown(field)}{did_you_mean(field, fields)}"
+            )
+    found = {}
+    for field, value in row.items():
+        try:
+            found[field] = converted(value, fields[field].type)
+        except ValueError as error:
+            raise ValueError(f"{place}: {field} must be {error}") from None
+    if not is_public(found.get("public", "")):
+        raise ValueError(f"{place}: public must be the 40 characters of its public key")
+    if found.get("token") and not is_token_hash(found["token"]):
+        raise ValueError(f"{place}: token must be sha256: and 64 digits, as in its .pub file")
+    key = AuthorizedKey(**found)
+    try:
+        Rights(key.topics)
+    except ValueError as error:
+        raise ValueError(f"{place}: {error}") from None
+    return key
+
+
+# -- changing the file -------------------------------------------------------------------
+
+
+def add(path: Path, key: AuthorizedKey) -> None:
+    """
+    Add a key; what else is in the file stays as it is, its comments too.
+
+    Raises:
+        ConfigError: If it is there already, or the file is wrong or cannot be written.
+
+    """
+    text = read_guarded(path, secret=False) if path.exists() else ""
+    _replace(path, f"{text.rstrip()}\n\n{_block(key)}".lstrip())
+
+
+def remove(path: Path, name: str) -> None:
+    """
+    Remove a key; what else is in the file stays as it is.
+
+    Raises:
+        ConfigError: If there is none of that name, or the file is wrong or cannot be written.
+
+    """
+    known = read(path)
+    names = [key.name for key in known.keys]
+    if name not in names:
+        raise ConfigError(f"{path} has no key {name!r}{did_you_mean(name, names)}")
+    text = read_guarded(path, secret=False)
+    begins = [found.start() for found in _begins_key.finditer(text)]
+    if len(begins) != len(names):
+        raise ConfigError(
+            f"{path}: remove the [[key]] of {name} by hand; the file is written unusually"
+        )
+    number = names.index(name)
+    ends = [*begins[1:], len(text)][number]
+    _replace(path, f"{text[: begins[number]].rstrip()}\n\n{text[ends:]}".lstrip())
+    if name in read(path).by_name:
+        raise ConfigError(f"{path}: {name} is still there; remove its [[key]] by hand")
+
+
+def _block(key: AuthorizedKey) -> str:
+    lines = [f"name = '{key.name}'", f"public = '{key.public}'", f"role = '{key.role}'"]
+    lines.append(f"topics = [{', '.join(map(_quoted, key.topics))}]")
+    lines.append(f"max_connections = {key.max_connections}")
+    if key.token:
+        lines.append(f"token = '{key.token}'")
+    return "[[key]]\n" + "\n".join(lines) + "\n"
+
+
+def _quoted(text: str) -> str:
+    return msgspec.json.encode(text).decode()
+
+
+def _replace(path: Path, text: str) -> None:
+    """Put a checked text in the file's place at once: a reader finds the old one or the new one."""
+    try:
+        _keys(text)
+    except ValueError as error:
+        raise ConfigError(f"{path}: {error}") from None
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        mode = path.stat().st_mode & 0o777 if path.exists() else 0o600
+        descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
+        with open(descriptor, "w") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(beside, path)
+    except OSError as error:
+        beside.unlink(missing_ok=True)
+        raise ConfigError(f"cannot write {path}: {error.strerror}") from None
+
+
+def of_public(public: Public, *, name: str = "", **fields: Any) -> AuthorizedKey:
+    """
+    Make an entry of a public key.
+
+    Raises:
+        ConfigError: If it has no name.
+
+    """
+    if not (name or public.name):
+        raise ConfigError("the public key has no name: give one with --name")
+    return AuthorizedKey(
+        name=name or public.name, public=public.public, token=public.token, **fields
+    )

@@ -13,8 +13,8 @@ from collections.abc import Awaitable, Callable, Container, MutableMapping
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
-from collector.access.authorized import AuthorizedKey
-from collector.access.authorized_file import AuthorizedFile
+from collector.access.authorized_file import AuthorizedKey
+from collector.access.authorized_watch import AuthorizedFile
 
 Scope: TypeAlias = MutableMapping[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[MutableMapping[str, Any]]]

@@ -34,7 +34,7 @@ import msgspec
 import zmq
 from zmq.utils import z85
 
-from collector.access.authorized_file import NOBODY, AuthorizedFile
+from collector.access.authorized_watch import NOBODY, AuthorizedFile
 from collector.access.connections import Connections, Grant
 from collector.access.key_files import Keys
 from collector.access.rates import Rates

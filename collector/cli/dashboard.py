@@ -56,11 +56,11 @@ def dashboard(
         from collector.web.process import run
     except ModuleNotFoundError as error:
         raise ConfigError(installed.missing("web", f"{error.name} is")) from None
-    from collector.access import authorized, tls
+    from collector.access import authorized_file, tls
     from collector.settings.parts import TlsConfig
 
     if authorized_keys:
-        authorized.read(Path(authorized_keys))
+        authorized_file.read(Path(authorized_keys))
     if tls_cert or tls_key:
         tls.check(tls_cert or "", tls_key or "")
     told = TlsConfig(

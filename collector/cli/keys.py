@@ -42,9 +42,9 @@ def _file(command: Any) -> Any:
 
 
 def _authorized(file: Path | None) -> Path:
-    from collector.access import authorized, key_files
+    from collector.access import authorized_file, key_files
 
-    return file or key_files.default_folder() / authorized.FILE
+    return file or key_files.default_folder() / authorized_file.FILE
 
 
 @click.command("keys_new", cls=Command)
@@ -95,17 +95,17 @@ def authorize(
 
     PUBLIC is the line that 'collector keys new' printed, or the file NAME.pub.
     """
-    from collector.access import authorized, key_files
+    from collector.access import authorized_file, key_files
 
     path = _authorized(file)
-    key = authorized.of_public(
+    key = authorized_file.of_public(
         key_files.public_of(" ".join(public)),
         name=name or "",
         role=role,
         topics=topics or ("*",),
         max_connections=max_connections,
     )
-    authorized.add(path, key)
+    authorized_file.add(path, key)
     click.echo(f"{path}: {_said(key)}")
 
 
@@ -114,10 +114,10 @@ def authorize(
 @_file
 def revoke(*, name: str, file: Path | None) -> None:
     """Let a key in no more; its connections end within a second."""
-    from collector.access import authorized
+    from collector.access import authorized_file
 
     path = _authorized(file)
-    authorized.remove(path, name)
+    authorized_file.remove(path, name)
     click.echo(f"{path}: {name} is let in no more")
 
 
@@ -126,9 +126,9 @@ def revoke(*, name: str, file: Path | None) -> None:
 @options.json("Print one JSON array.")
 def list(*, file: Path | None, as_json: bool) -> None:
     """Show the keys that are let in, and what each may do."""
-    from collector.access import authorized
+    from collector.access import authorized_file
 
-    found = authorized.read(_authorized(file)).keys
+    found = authorized_file.read(_authorized(file)).keys
     if as_json:
         import msgspec
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from collector.access import asked, authorized, refusal, tls
+from collector.access import asked, authorized_file, refusal, tls
 from collector.access.key_files import Keys
 from collector.doctor.findings import Finding, bad, fine, note
 from collector.settings.start_options import StartOptions
@@ -34,7 +34,7 @@ def _authorized(path: Path) -> Finding:
     if not path.exists():
         return note("keys", f"{path} is not there, so nobody is let in: 'collector keys authorize'")
     try:
-        found = authorized.read(path)
+        found = authorized_file.read(path)
     except ConfigError as error:
         return bad("keys", str(error))
     count = len(found.keys)

@@ -2,7 +2,7 @@
 Metrics by Prometheus' conventions: base units, ``_total`` for counters, histograms as such.
 
 Built from the aggregator's measures at every scrape, so nothing is counted twice and nothing
-drifts. docs/operations.md lists them all. Pure.
+drifts. docs/reference/metrics.md lists them all. Pure.
 """
 
 from collections.abc import Iterable, Iterator, Sequence

@@ -13,7 +13,7 @@ import psutil
 import pytest
 import zmq
 
-from collector.access import authorized, key_files
+from collector.access import authorized_file, key_files
 from collector.access.key_files import Keys
 from collector.settings.parts import requests_endpoint
 from shards.protocol import frames
@@ -31,7 +31,9 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> Keys:
     server = Keys.read(folder / "server.key")
     made = key_files.make("alice", server=server.public)
     public = key_files.public_part(made)
-    authorized.add(folder / authorized.FILE, authorized.of_public(public, max_connections=64))
+    authorized_file.add(
+        folder / authorized_file.FILE, authorized_file.of_public(public, max_connections=64)
+    )
     _folders[made.public] = folder
     return made
 

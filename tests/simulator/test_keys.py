@@ -14,7 +14,7 @@ import msgspec
 import pytest
 import zmq
 
-from collector.access import authorized, key_files
+from collector.access import authorized_file, key_files
 from collector.access.key_files import Keys
 from collector.client.received import Joined
 from collector.client.requests import Refused, RequestClient
@@ -59,7 +59,7 @@ class World:
     def let_in(self, keys: Keys, **fields: Any) -> None:
         """Let a key in."""
         public = key_files.public_part(keys)
-        authorized.add(self.file, authorized.of_public(public, **fields))
+        authorized_file.add(self.file, authorized_file.of_public(public, **fields))
 
     def keys(self, name: str) -> Keys:
         """Return somebody's keys."""
@@ -235,7 +235,7 @@ def test_revoked_is_out_within_a_second_and_others_keep_every_frame(world: World
         _topics(out, 10)
         _topics(kept, 10)
         assert plain.poll(20_000)
-        authorized.remove(world.file, "carol")
+        authorized_file.remove(world.file, "carol")
         removed = time.time()
         newest = 0.0
         deadline = time.monotonic() + 4.0
@@ -367,7 +367,7 @@ def test_a_subscriber_joins_again_after_its_connections_were_cut(world: World) -
     frank = world.authorize("frank")
     with Subscriber(world.running.publish, channels=["trades"], keys=frank) as subscriber:
         _topics(subscriber, 20)
-        authorized.remove(world.file, "frank")
+        authorized_file.remove(world.file, "frank")
         eventually(lambda: "frank" not in world.access()["by_key"], within_s=5)
         world.let_in(frank)
         deadline = time.monotonic() + 20

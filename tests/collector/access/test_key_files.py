@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from collector.access import authorized, key_files
+from collector.access import authorized_file, key_files
 from collector.access.key_files import Keys
 from shards.protocol.errors import ConfigError
 from tests.system.running import run
@@ -119,7 +119,7 @@ def test_a_mistake_is_named_with_its_place(tmp_path: Path, text: str, expected: 
     file = tmp_path / "authorized_keys.toml"
     file.write_text(text)
     with pytest.raises(ConfigError, match=expected) as found:
-        authorized.read(file)
+        authorized_file.read(file)
     assert str(found.value).startswith(f"{file}: ")
 
 
@@ -128,7 +128,7 @@ def test_a_file_that_others_may_change_is_refused_with_the_cure(tmp_path: Path) 
     file.write_text(_GOOD)
     file.chmod(0o664)
     with pytest.raises(ConfigError, match=r"others may change .*: type chmod 644"):
-        authorized.read(file)
+        authorized_file.read(file)
 
 
 def test_revoking_one_leaves_the_rest_with_its_comments(tmp_path: Path) -> None:
@@ -136,19 +136,21 @@ def test_revoking_one_leaves_the_rest_with_its_comments(tmp_path: Path) -> None:
     names = ("alice", "bob", "carol")
     for name in names:
         public = key_files.public_part(key_files.make(name))
-        authorized.add(file, authorized.of_public(public, topics=(f"book.{name.upper()}*",)))
+        authorized_file.add(
+            file, authorized_file.of_public(public, topics=(f"book.{name.upper()}*",))
+        )
     file.write_text(
         "# ours\n" + file.read_text().replace("name = 'carol'", "# she\nname = 'carol'")
     )
-    authorized.remove(file, "bob")
-    assert [key.name for key in authorized.read(file).keys] == ["alice", "carol"]
+    authorized_file.remove(file, "bob")
+    assert [key.name for key in authorized_file.read(file).keys] == ["alice", "carol"]
     assert file.read_text().startswith("# ours\n")
     assert "# she" in file.read_text()
     with pytest.raises(ConfigError, match="has no key 'bbo'"):
-        authorized.remove(file, "bbo")
+        authorized_file.remove(file, "bbo")
     for name in ("alice", "carol"):
-        authorized.remove(file, name)
-    assert authorized.read(file).keys == ()
+        authorized_file.remove(file, name)
+    assert authorized_file.read(file).keys == ()
 
 
 # -- the commands --------------------------------------------------------------------------

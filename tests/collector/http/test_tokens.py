@@ -18,7 +18,7 @@ import trustme
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
-from collector.access import authorized, key_files
+from collector.access import authorized_file, key_files
 from collector.access.key_files import Keys
 from collector.http import process as http_process
 from collector.settings.parts import ServingConfig, TlsConfig
@@ -32,7 +32,7 @@ class Served:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.file = folder / authorized.FILE
+        self.file = folder / authorized_file.FILE
         self.keys: dict[str, Keys] = {}
         self.authorize("alice")
         self.authorize("bob", topics=("trades.*",))
@@ -55,7 +55,7 @@ class Served:
         """Make a key and let it in."""
         self.keys[name] = key_files.make(name)
         public = key_files.public_part(self.keys[name])
-        authorized.add(self.file, authorized.of_public(public, **fields))
+        authorized_file.add(self.file, authorized_file.of_public(public, **fields))
 
     def ask(
         self, port: int, path: str, method: str = "GET", body: str = "", **headers: str
@@ -185,7 +185,7 @@ def test_a_revoked_keys_session_and_live_connection_end(served: Served) -> None:
         connect(url, ssl=served.context)
     with connect(url, ssl=served.context, additional_headers=session) as live:
         live.recv(20)
-        authorized.remove(served.file, "carol")
+        authorized_file.remove(served.file, "carol")
         with contextlib.suppress(ConnectionClosed):
             for _ in range(1_000):
                 live.recv(10)

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from collector.access import authorized, key_files
-from collector.access.authorized_file import AuthorizedFile
+from collector.access import authorized_file, key_files
+from collector.access.authorized_watch import AuthorizedFile
 from tests.system.running import eventually
 
 
@@ -15,7 +15,7 @@ def file(tmp_path: Path) -> Path:
     path = tmp_path / "authorized_keys.toml"
     for name in ("alice", "bob"):
         public = key_files.public_part(key_files.make(name))
-        authorized.add(path, authorized.of_public(public))
+        authorized_file.add(path, authorized_file.of_public(public))
     return path
 
 
@@ -26,7 +26,7 @@ def names(followed: AuthorizedFile) -> list[str]:
 def test_a_change_is_in_force_at_the_second_look(file: Path) -> None:
     followed = AuthorizedFile(file)
     assert not followed.look()
-    authorized.remove(file, "bob")
+    authorized_file.remove(file, "bob")
     assert not followed.look()
     assert followed.look()
     assert names(followed) == ["alice"]
@@ -73,12 +73,14 @@ def test_a_file_that_others_may_change_is_not_followed(file: Path) -> None:
 def test_after_a_while_without_a_look_one_is_enough(file: Path) -> None:
     """A scraper comes each quarter of a minute: its next request must not be let in once more."""
     followed = AuthorizedFile(file)
-    authorized.remove(file, "bob")
+    authorized_file.remove(file, "bob")
     # It has just come, and may not be whole, however long ago the last look was.
     assert not followed.look(60.0)
     other = AuthorizedFile(file)
     assert names(other) == ["alice"]
-    authorized.add(file, authorized.of_public(key_files.public_part(key_files.make("carol"))))
+    authorized_file.add(
+        file, authorized_file.of_public(key_files.public_part(key_files.make("carol")))
+    )
     eventually(lambda: time.time() - file.stat().st_ctime > 1.01, within_s=5)
     assert other.look(60.0)
     assert names(other) == ["alice", "carol"]
