@@ -19,7 +19,9 @@ PROJECT: Final[dict[str, Any]] = tomllib.loads((ROOT / "pyproject.toml").read_te
 OURS: Final = {"collector", "shards", "tests", "bench"}
 EXTRA_OF: Final = {
     "collector/archive": "query",
+    "collector/client/arrow_batches.py": "archive",
     "collector/devnet": "devnet",
+    "collector/tables": "archive",
     "collector/cli/archive.py": "query",
     "collector/verify/archive_check.py": "archive",
     "collector/verify/archived.py": "archive",
@@ -46,7 +48,7 @@ def _declared(folder: str) -> set[NormalizedName]:
         found |= _names([one for extra in extras.values() for one in extra])
         found |= _names(groups["tests"])
     if folder == "bench":
-        found |= _names(groups["bench"])
+        found |= _names(groups["bench"]) | _names(groups["archive-peers"])
     if folder in EXTRA_OF:
         found |= _names(extras[EXTRA_OF[folder]])
     return found

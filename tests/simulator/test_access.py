@@ -148,7 +148,7 @@ async def test_a_stream_learns_the_cookie_and_queries_go_to_its_backend(venue: V
     heard = asyncio.Event()
     sink = cast("Sink", _Heard(heard))
     markets = [_market(venue)]
-    options: dict[str, Any] = {"channels": DEFAULT_CHANNELS, "access": access}
+    options: dict[str, Any] = {"channels": DEFAULT_CHANNELS, "access": access, "return_s": 30.0}
     stream = ChainGrpc([venue.stream.endpoint], markets, sink, **options)
     reading = asyncio.create_task(stream.run())
     while not heard.is_set():

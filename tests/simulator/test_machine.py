@@ -154,7 +154,7 @@ def test_an_ipc_endpoint_does_not_replace_a_file(config: str, tmp_path: Path) ->
     precious.write_text("do not touch")
     done = run("start", "--config", config, "--publish", f"ipc://{precious}", "--state", "none")
     assert done.returncode == 3
-    assert f"{precious} is no socket" in done.stderr
+    assert f"{precious} is not a socket" in done.stderr
     assert precious.read_text() == "do not touch"
 
 

@@ -79,14 +79,16 @@ class Verdict(NamedTuple):
         return not any(wrong) and self.trades > 0 and self.changes > 0
 
 
-def record(archive: Path, publish: str, *, crash_at: str = "") -> "subprocess.Popen[bytes]":
+def record(
+    archive: Path, publish: str, *, crash_at: str = "", span: int = _SPAN
+) -> "subprocess.Popen[bytes]":
     """Start a recorder, perhaps one that dies at a named instant."""
     environment = dict(os.environ, ARCHIVE_CRASH_AT=crash_at)
     command = [*COLLECTOR, "record", "--to", str(archive), "--connect", publish]
     log = (archive.parent / "record.log").open("ab")
     with log:
         return subprocess.Popen(
-            [*command, "--part-heights", str(_SPAN)], env=environment, stdout=log, stderr=log
+            [*command, "--part-heights", str(span)], env=environment, stdout=log, stderr=log
         )
 
 
@@ -212,10 +214,14 @@ def cut_tail(archive: Path, rng: random.Random) -> int:
     ends = [0, *journal.ends(found[-1])]
     least = ends[1] if len(found) == 1 and len(ends) > 1 else 0
     low = max(least, ends[max(0, len(ends) - 1 - rng.randint(1, 3))])
-    size = found[-1].stat().st_size
-    if size <= low:
+    content, began = found[-1].read_bytes(), overview(archive).first
+    if len(content) <= low:
         return 0
-    os.truncate(found[-1], rng.randint(low, size - 1))
+    os.truncate(found[-1], rng.randint(low, len(content) - 1))
+    if overview(archive).first != began:
+        # Where recording began was synced long before older blocks were fetched up to there.
+        found[-1].write_bytes(content)
+        return 0
     return 1
 
 

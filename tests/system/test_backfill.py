@@ -43,7 +43,7 @@ def test_a_backfilled_part_has_the_digests_of_the_recorded_one(
     config = node.config(tmp_path)
     with collector(tmp_path, "--config", str(config)) as running:
         running.await_live()
-        recorder = record(live, running.publish)
+        recorder = record(live, running.publish, span=_SPAN)
         try:
             # The first part was joined in its middle; the two after it are whole.
             eventually(lambda: len(manifest.sealed(manifest.read(live))) >= 3, within_s=90)

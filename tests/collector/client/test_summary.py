@@ -18,6 +18,21 @@ from collector.client.summary import MarketStatus, Summary, read_markets, read_s
 ADDED = ("admin_remote", "access")
 """Fields that came after those runs."""
 ADDED_TO_NODES = ("role", "cause")
+
+
+def without_added(summary: dict[str, Any]) -> dict[str, Any]:
+    """Leave out what the golden runs could not have."""
+    chain = summary["chain"]
+    if chain is not None:
+        nodes = [
+            {name: value for name, value in node.items() if name not in ADDED_TO_NODES}
+            for node in chain["nodes"]
+        ]
+        chain = chain | {"nodes": nodes}
+    kept = {name: value for name, value in summary.items() if name not in ADDED}
+    return {name: chain if name == "chain" else value for name, value in kept.items()}
+
+
 _GOLDEN = Path(__file__).parents[2] / "golden"
 
 
@@ -33,11 +48,7 @@ def test_a_real_summary_is_the_same_bytes_after_it_was_read(
     golden: dict[str, Any], name: str
 ) -> None:
     summary = msgspec.to_builtins(msgspec.convert(golden[name], Summary))
-    for field in ADDED:
-        del summary[field]
-    for node in (summary["chain"] or {}).get("nodes", ()):
-        for field in ADDED_TO_NODES:
-            del node[field]
+    summary = without_added(summary)
     assert json.dumps(summary) == json.dumps(golden[name])
     assert msgspec.json.encode(summary) == msgspec.json.encode(golden[name])
 
