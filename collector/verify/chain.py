@@ -24,6 +24,8 @@ _GREET_S: Final = 5.0
 _NO_MARKET: Final = "0x" + "0" * 64
 _HEIGHT: Final = "x-cosmos-block-height"
 _FINAL: Final = frozenset({"UNIMPLEMENTED", "UNAUTHENTICATED", "PERMISSION_DENIED"})
+_FOREIGN: Final = (*UNREADABLE, KeyError, TypeError, AttributeError, IndexError)
+"""What is raised where an answer has another shape than ours."""
 
 T = TypeVar("T")
 
@@ -228,7 +230,7 @@ class Chain:
             self._next_at = time.monotonic() + self._interval_s
             try:
                 return ask()
-            except (OSError, http.client.HTTPException, *UNREADABLE, KeyError, TypeError) as error:
+            except (OSError, http.client.HTTPException, *_FOREIGN) as error:
                 self._hang_up()
                 where, reason, is_final = self.rpc, str(error) or repr(error), False
             except grpc.RpcError as error:

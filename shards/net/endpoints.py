@@ -39,6 +39,7 @@ class EndpointPool:
         self._backoff = backoff or Backoff(cap_s=10.0)
         self._unreachable = False
         """Whether the last failure was an unreachable host."""
+        self._is_leaving = False
         self.current = ""
         self.attempts = 0
 
@@ -78,12 +79,21 @@ class EndpointPool:
             self._breakers[self.current].succeeded()
             self._backoff.reset()
 
+    def leave(self) -> None:
+        """The session is about to end for a better endpoint: the current one did not fail."""
+        self._is_leaving = True
+
     def failed(self, reason: str, *, unreachable: bool = False) -> None:
-        """The current endpoint failed; `unreachable` if no server answered at all."""
+        """
+        The session at the current endpoint ended; `unreachable` if no server answered at all.
+
+        That is a failure of the endpoint, unless we left it: otherwise a spare would count as no
+        better than the endpoint that fails next.
+        """
         self._unreachable = unreachable
-        if self.current:
+        if self.current and not self._is_leaving:
             self._breakers[self.current].failed(time.monotonic(), reason, unreachable=unreachable)
-            self.current = ""
+        self.current, self._is_leaving = "", False
 
     def probed(self, endpoint: str, failure: str = "") -> None:
         """A probe of another endpoint succeeded, or failed with this reason."""

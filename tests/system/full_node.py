@@ -68,7 +68,7 @@ def full_node(validator: Devnet) -> Iterator[FullNode]:
                 every_s=0.2,
                 what=lambda: (
                     f"a full node at the head: it is at {height(ports['rpc'])}, the validator at "
-                    f"{height(_port(validator))}; log:\n{log.read_text()[-3_000:]}"
+                    f"{height(port_of(validator.rpc))}; log:\n{log.read_text()[-3_000:]}"
                 ),
             )
             yield node
@@ -78,13 +78,14 @@ def full_node(validator: Devnet) -> Iterator[FullNode]:
 
 
 def _is_ready(ports: dict[str, int], validator: Devnet) -> bool:
-    head = height(_port(validator))
+    head = height(port_of(validator.rpc))
     mine = height(ports["rpc"])
     return 2 < head <= mine + 1 and accepts(ports["ws"]) and accepts(ports["stream"])
 
 
-def _port(validator: Devnet) -> int:
-    return int(validator.rpc.rpartition(":")[2])
+def port_of(url: str) -> int:
+    """Return the port that a URL ends in."""
+    return int(url.rpartition(":")[2])
 
 
 def _peer_port(validator: Devnet) -> int:

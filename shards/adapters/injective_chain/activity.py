@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from shards.adapters.injective_chain.amounts import amount_in
 from shards.adapters.injective_chain.heights import HEIGHT, height_in
 from shards.adapters.interface import Evidence
 from shards.adapters.messages import INJECTIVE
@@ -51,7 +52,7 @@ def assess(endpoint: str, access: "Access", markets: Sequence[Market]) -> dict[s
     Return what a node knows of markets before they are collected; nothing for a young chain.
 
     Raises:
-        SourceError: If it does not answer.
+        SourceError: If it does not answer, or a volume is no amount.
 
     """
     return _Assessor(endpoint, access).assess(markets)
@@ -108,7 +109,7 @@ class _Assessor:
                 raise
             return look
         for one in response.volumes:
-            look.volumes[one.market_id] = _volume(one.volume)
+            look.volumes[one.market_id] = _volume(self._endpoint, one.volume)
         return look
 
     def _single_books(self, markets: Sequence[Market], look: _Look) -> None:
@@ -138,8 +139,9 @@ def _top(full: Any) -> tuple[str, tuple[str, ...]]:
     return full.market.market_id, (top.best_buy_price, top.best_sell_price)
 
 
-def _volume(volume: Any) -> int:
-    return int(volume.maker_volume or 0) + int(volume.taker_volume or 0)
+def _volume(endpoint: str, volume: Any) -> int:
+    sides = (volume.maker_volume, volume.taker_volume)
+    return sum(int(amount_in(endpoint, "volume", side) or 0) for side in sides)
 
 
 def _evidence(market_id: str, now: _Look, before: _Look | None, day: _Look | None) -> Evidence:

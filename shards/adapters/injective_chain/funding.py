@@ -78,7 +78,8 @@ class FundingPoll:
             self._query.QueryDerivativeMarketsRequest(market_ids=market_ids),
             timeout_s=_TIMEOUT_S,
         )
-        return grpc_decoder.funding(answer, height_in(endpoint, said), time.time_ns())
+        height = height_in(endpoint, said)
+        return grpc_decoder.funding(endpoint, answer, height, time.time_ns())
 
     def _changed(self, answered: Iterable[Funding]) -> list[Funding]:
         """Keep the answers that differ by more than the time they were read."""

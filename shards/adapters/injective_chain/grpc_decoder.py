@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from shards.adapters.injective_chain import order_fields
+from shards.adapters.injective_chain.amounts import amount_in
 from shards.protocol.errors import DecodeError
 from shards.protocol.events import (
     Block,
@@ -65,8 +66,18 @@ def snapshot(market_id: str, height: int, response: Any) -> Snapshot:
     )
 
 
-def funding(response: Any, height: int, ts_recv: int) -> list[Funding]:
-    """Decode the perpetual markets of a ``QueryDerivativeMarketsResponse``."""
+def funding(endpoint: str, response: Any, height: int, ts_recv: int) -> list[Funding]:
+    """
+    Decode the perpetual markets of a ``QueryDerivativeMarketsResponse``.
+
+    Raises:
+        SourceError: If an amount is none.
+
+    """
+
+    def amount(name: str, text: str) -> str:
+        return decimal_text(amount_in(endpoint, name, text))
+
     return [
         Funding(
             full.market.market_id,
@@ -74,14 +85,14 @@ def funding(response: Any, height: int, ts_recv: int) -> list[Funding]:
             0,
             ts_recv,
             "query",
-            decimal_text(full.perpetual_info.funding_info.cumulative_funding),
-            decimal_text(full.perpetual_info.funding_info.cumulative_price),
+            amount("cumulative_funding", full.perpetual_info.funding_info.cumulative_funding),
+            amount("cumulative_price", full.perpetual_info.funding_info.cumulative_price),
             full.perpetual_info.funding_info.last_timestamp,
             full.perpetual_info.market_info.next_funding_timestamp,
             full.perpetual_info.market_info.funding_interval,
-            decimal_text(full.perpetual_info.market_info.hourly_funding_rate_cap),
-            decimal_text(full.perpetual_info.market_info.hourly_interest_rate),
-            decimal_text(full.mark_price) if full.mark_price else "",
+            amount("rate cap", full.perpetual_info.market_info.hourly_funding_rate_cap),
+            amount("interest rate", full.perpetual_info.market_info.hourly_interest_rate),
+            amount("mark_price", full.mark_price) if full.mark_price else "",
         )
         for full in response.markets
         if full.HasField("perpetual_info")

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from shards.adapters.injective_chain.amounts import amount_in
 from shards.adapters.injective_chain.grpc_decoder import decimal_text
 from shards.adapters.messages import INJECTIVE
 from shards.protocol.settings import Market, MarketType
@@ -23,7 +24,7 @@ def list_markets(endpoint: str, access: "Access") -> Iterator[Market]:
     Yield all markets of the chain, without symbols.
 
     Raises:
-        SourceError: If a query fails.
+        SourceError: If a query fails, or an amount in its answer is none.
 
     """
     query: Any = INJECTIVE.package("injective.exchange.v2")
@@ -32,44 +33,48 @@ def list_markets(endpoint: str, access: "Access") -> Iterator[Market]:
         ask = functools.partial(access.blocking_query, endpoint, timeout_s=_TIMEOUT_S)
         for status in _STATUSES:
             spot, _ = ask(stub.SpotMarkets, query.QuerySpotMarketsRequest(status=status))
-            yield from (_spot(market, status) for market in spot.markets)
+            yield from (_spot(endpoint, market, status) for market in spot.markets)
             derivative, _ = ask(
                 stub.DerivativeMarkets, query.QueryDerivativeMarketsRequest(status=status)
             )
-            yield from (_derivative(full.market, status) for full in derivative.markets)
+            yield from (_derivative(endpoint, full.market, status) for full in derivative.markets)
             binary, _ = ask(
                 stub.BinaryOptionsMarkets, query.QueryBinaryMarketsRequest(status=status)
             )
-            yield from (_binary(market, status) for market in binary.markets)
+            yield from (_binary(endpoint, market, status) for market in binary.markets)
 
 
-def _spot(market: Any, status: str) -> Market:
-    named = _market(market, "spot", status)
+def _spot(endpoint: str, market: Any, status: str) -> Market:
+    named = _market(endpoint, market, "spot", status)
     return msgspec.structs.replace(
         named, base_decimals=market.base_decimals, base_denom=market.base_denom
     )
 
 
-def _derivative(market: Any, status: str) -> Market:
+def _derivative(endpoint: str, market: Any, status: str) -> Market:
     return msgspec.structs.replace(
-        _market(market, "derivative", status),
+        _market(endpoint, market, "derivative", status),
         oracle_type=_oracle_name(market.oracle_type),
         oracle_base=market.oracle_base,
         oracle_quote=market.oracle_quote,
     )
 
 
-def _binary(market: Any, status: str) -> Market:
+def _binary(endpoint: str, market: Any, status: str) -> Market:
     return msgspec.structs.replace(
-        _market(market, "binary", status),
+        _market(endpoint, market, "binary", status),
         oracle_type=_oracle_name(market.oracle_type),
         oracle_base=market.oracle_symbol,
         oracle_quote=market.oracle_provider,
     )
 
 
-def _market(market: Any, kind: MarketType, status: str) -> Market:
+def _market(endpoint: str, market: Any, kind: MarketType, status: str) -> Market:
     """Convert what all types of markets have."""
+
+    def amount(name: str) -> str:
+        return decimal_text(amount_in(endpoint, name, getattr(market, name)))
+
     return Market(
         market.market_id,
         market.ticker,
@@ -77,12 +82,12 @@ def _market(market: Any, kind: MarketType, status: str) -> Market:
         kind,
         status,
         quote_decimals=market.quote_decimals,
-        price_tick=decimal_text(market.min_price_tick_size),
-        quantity_tick=decimal_text(market.min_quantity_tick_size),
+        price_tick=amount("min_price_tick_size"),
+        quantity_tick=amount("min_quantity_tick_size"),
         quote_denom=market.quote_denom,
-        min_notional=decimal_text(market.min_notional),
-        maker_fee_rate=decimal_text(market.maker_fee_rate),
-        taker_fee_rate=decimal_text(market.taker_fee_rate),
+        min_notional=amount("min_notional"),
+        maker_fee_rate=amount("maker_fee_rate"),
+        taker_fee_rate=amount("taker_fee_rate"),
     )
 
 

@@ -61,4 +61,5 @@ class ChainSource(Reconnecting):
                 continue
             self.endpoints.probed(better)
             log.info("%s %s brings blocks again: leaving %s", self._name, better, endpoint)
+            self.endpoints.leave()
             self.reconnect("disconnect", f"returning to {better}")

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from shards.adapters.injective_indexer.decoder import amount
 from shards.adapters.messages import INJECTIVE
+from shards.protocol.errors import SourceError
 from shards.protocol.settings import Market, MarketType
+from shards.protocol.text import printable
 
 if TYPE_CHECKING:
     from shards.net.access import Access
@@ -18,6 +20,8 @@ _STATUSES: Final = ("active", "paused")
 """Lower case here; the chain capitalises them."""
 _TIMEOUT_S: Final = 5.0
 _PAGE: Final = 100
+_DECIMALS: Final = 255
+"""Most decimals of a token; who creates one may state any number."""
 
 
 def list_markets(endpoint: str, access: "Access") -> Iterator[Market]:
@@ -25,13 +29,13 @@ def list_markets(endpoint: str, access: "Access") -> Iterator[Market]:
     Yield all markets of an indexer, without symbols.
 
     Raises:
-        SourceError: If a query fails.
+        SourceError: If a query fails, or an amount in its answer is none.
 
     """
     with access.open_blocking(endpoint) as channel:
         query = functools.partial(access.blocking_query, endpoint, timeout_s=_TIMEOUT_S)
-        yield from _spot(query, channel)
-        yield from _derivatives(query, channel)
+        yield from _spot(endpoint, query, channel)
+        yield from _derivatives(endpoint, query, channel)
 
 
 def service(channel: Any, name: str) -> tuple[Any, Any]:
@@ -41,41 +45,45 @@ def service(channel: Any, name: str) -> tuple[Any, Any]:
     return INJECTIVE.package(package), stub
 
 
-def _spot(query: Callable[..., Any], channel: Any) -> Iterator[Market]:
+def _spot(endpoint: str, query: Callable[..., Any], channel: Any) -> Iterator[Market]:
     messages, stub = service(channel, "spot")
     for status in _STATUSES:
         answer, _ = query(stub.Markets, messages.MarketsRequest(market_status=status))
         for market in answer.markets:
-            if not (market.HasField("base_token_meta") and market.HasField("quote_token_meta")):
+            if _knows(market, "base_token_meta") and _knows(market, "quote_token_meta"):
+                yield _checked(endpoint, market, "spot", status)
+            else:
                 _leave_out(market)
-                continue
-            base, quote = market.base_token_meta.decimals, market.quote_token_meta.decimals
-            yield _market(market, "spot", status, base, quote)
 
 
-def _derivatives(query: Callable[..., Any], channel: Any) -> Iterator[Market]:
+def _derivatives(endpoint: str, query: Callable[..., Any], channel: Any) -> Iterator[Market]:
     messages, stub = service(channel, "derivative")
     for status in _STATUSES:
         answer, _ = query(stub.Markets, messages.MarketsRequest(market_status=status))
-        yield from _quoted(answer.markets, "derivative", status)
+        yield from _quoted(endpoint, answer.markets, "derivative", status)
         skip = 0
         while True:
             request = messages.BinaryOptionsMarketsRequest(
                 market_status=status, skip=skip, limit=_PAGE
             )
             answer, _ = query(stub.BinaryOptionsMarkets, request)
-            yield from _quoted(answer.markets, "binary", status)
+            yield from _quoted(endpoint, answer.markets, "binary", status)
             skip += len(answer.markets)
             if not answer.markets or skip >= answer.paging.total:
                 break
 
 
-def _quoted(markets: Any, kind: MarketType, status: str) -> Iterator[Market]:
+def _quoted(endpoint: str, markets: Any, kind: MarketType, status: str) -> Iterator[Market]:
     for market in markets:
-        if market.HasField("quote_token_meta"):
-            yield _market(market, kind, status, 0, market.quote_token_meta.decimals)
+        if _knows(market, "quote_token_meta"):
+            yield _checked(endpoint, market, kind, status)
         else:
             _leave_out(market)
+
+
+def _knows(market: Any, token: str) -> bool:
+    """Whether the indexer has a token's decimals."""
+    return bool(market.HasField(token)) and 0 <= getattr(market, token).decimals <= _DECIMALS
 
 
 def _leave_out(market: Any) -> None:
@@ -85,6 +93,16 @@ def _leave_out(market: Any) -> None:
         market.ticker,
         market.market_id,
     )
+
+
+def _checked(endpoint: str, market: Any, kind: MarketType, status: str) -> Market:
+    """Convert a listed market, or blame the endpoint for an amount that is none."""
+    base = market.base_token_meta.decimals if kind == "spot" else 0
+    try:
+        return _market(market, kind, status, base, market.quote_token_meta.decimals)
+    except (ArithmeticError, ValueError) as error:
+        name = printable(market.market_id, 80)
+        raise SourceError(endpoint, f"market {name} as listed: {error}") from None
 
 
 def _market(market: Any, kind: MarketType, status: str, base: int, quote: int) -> Market:

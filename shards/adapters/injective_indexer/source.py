@@ -172,6 +172,7 @@ class IndexerGrpc(Reconnecting):
                     continue
             self.endpoints.probed(better)
             log.info("indexer-grpc %s answers again: leaving %s", better, endpoint)
+            self.endpoints.leave()
             self.reconnect("disconnect", f"returning to {better}")
 
     def _begin(self) -> None:

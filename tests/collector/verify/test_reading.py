@@ -3,6 +3,8 @@
 import re
 import subprocess
 import sys
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import msgspec
@@ -122,6 +124,27 @@ def test_what_cannot_be_checked_is_said_in_one_sentence(
     assert words in result.stderr
     assert result.stderr.count("\n") == 1
     assert result.stdout == ""
+
+
+@pytest.mark.parametrize("body", [b"[]", b'{"error": "no"}', b'{"result": [7]}', b"7", b"\xff"])
+def test_an_answer_of_another_shape_is_a_failure_of_the_node(body: bytes) -> None:
+    class Node(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None: ...
+
+    with HTTPServer(("127.0.0.1", 0), Node) as server:
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}).start()
+        url = f"http://127.0.0.1:{server.server_port}"
+        result = CliRunner().invoke(
+            verify, ["--rpc", url, "--grpc", "127.0.0.1:9", "--patience", "0"]
+        )
+        server.shutdown()
+    assert result.exit_code == 3, result.exception
+    assert f"{url} does not give its height" in result.stderr
 
 
 def test_every_option_has_a_help_text() -> None:

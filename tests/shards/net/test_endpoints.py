@@ -193,6 +193,20 @@ async def test_the_preferred_endpoint_is_probed_once_its_time_has_passed(
     assert [s.in_use for s in endpoints.states()] == [True, False]
 
 
+async def test_an_endpoint_that_was_left_for_a_better_one_is_the_next_choice_at_once() -> None:
+    endpoints = pool("a", "b")
+    await endpoints.next()
+    for _ in range(3):
+        endpoints.failed("mute")
+        assert await endpoints.next() == "b"
+        endpoints.succeeded()
+        endpoints.probed("a")
+        endpoints.leave()
+        endpoints.failed("returning to a")
+        assert await endpoints.next() == "a"
+        endpoints.succeeded()
+
+
 async def test_data_from_the_first_choice_leaves_nothing_to_prefer() -> None:
     endpoints = pool("a", "b")
     await endpoints.next()
