@@ -31,7 +31,7 @@ from collector.archive.ranges import Ranges, count, minus, union, within
 from collector.archive.recorder import entries_of
 from collector.archive.recovery import recover
 from collector.archive.seal import Sealer, load_books, save_books
-from shards.adapters.injective_chain.replay import times_by
+from shards.adapters.injective_chain.lost_blocks import times_by
 from shards.adapters.injective_chain.snapshots import Snapshots
 from shards.adapters.interface import BlockGone
 from shards.net.access import Access

@@ -4,11 +4,11 @@ The feed of one market: its book, its gap, and its state (states.py).
 It has three independent parts. The *track* (liveness.py) knows what the source has sent and what
 is outstanding. The *book* has its own sequence (book_sync.py); when that breaks, a snapshot is
 requested while everything else continues. The *gap* is announced when something is lost, and
-closed when nothing is outstanding any more (gap_tracker.py).
+closed when nothing is outstanding any more (gap_announcer.py).
 """
 
 from shards.core.book_sync import BookSync
-from shards.core.gap_tracker import GapTracker
+from shards.core.gap_announcer import GapTracker
 from shards.core.record_builder import RecordBuilder
 from shards.core.states import TABLE, State, Stimulus
 from shards.core.top_of_book import Top

@@ -19,7 +19,7 @@ import pytest
 
 from collector.markets.discovery import discover
 from shards.adapters.injective_chain import block_results, grpc_decoder, ws_decoder
-from shards.adapters.injective_chain.replay import RpcReplay
+from shards.adapters.injective_chain.lost_blocks import RpcReplay
 from shards.adapters.messages import INJECTIVE
 from shards.net.rpc import Rpc, latest_height
 from shards.protocol.events import ZERO, Block, Snapshot

@@ -10,7 +10,7 @@ import grpc
 import grpc.aio
 import pytest
 
-from shards.adapters.injective_chain.replay import EventProviderReplay
+from shards.adapters.injective_chain.lost_blocks import EventProviderReplay
 from shards.adapters.injective_chain.snapshots import Snapshots
 from shards.adapters.injective_chain.witnesses import EventWitness, QueryWitness
 from shards.adapters.interface import BlockGone

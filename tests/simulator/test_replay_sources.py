@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from shards.adapters.injective_chain.replay import Replayer, RpcReplay
+from shards.adapters.injective_chain.lost_blocks import Replayer, RpcReplay
 from shards.net.access import Access
 from shards.net.rpc import Rpc
 from tests.simulator import faults

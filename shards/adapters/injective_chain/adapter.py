@@ -85,7 +85,7 @@ class InjectiveChain(Adapter):
         self, endpoints: Endpoints, access: "Access", *, with_extras: bool
     ) -> list[ReplaySource]:
         """Return the nodes' record first, then the event providers'."""
-        from shards.adapters.injective_chain.replay import EventProviderReplay, RpcReplay
+        from shards.adapters.injective_chain.lost_blocks import EventProviderReplay, RpcReplay
         from shards.net.rpc import Rpc
 
         found: list[ReplaySource] = [

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from shards.adapters import registry
 from shards.adapters.injective_chain.funding import FundingPoll
 from shards.adapters.injective_chain.liveness import Watch
-from shards.adapters.injective_chain.replay import (
+from shards.adapters.injective_chain.lost_blocks import (
     EventProviderReplay,
     Replayer,
     RpcReplay,

@@ -107,7 +107,7 @@ class InjectiveIndexer(Adapter):
         self, endpoints: Endpoints, markets: Mapping[str, Market], access: "Access", time_of: TimeOf
     ) -> list[ReplaySource]:
         """Offer the trades of blocks that no node has any more."""
-        from shards.adapters.injective_indexer.replay import IndexerReplay
+        from shards.adapters.injective_indexer.lost_trades import IndexerReplay
 
         return [IndexerReplay(at, markets, time_of, access) for at in endpoints.indexer]
 

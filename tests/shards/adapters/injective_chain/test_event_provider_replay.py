@@ -11,7 +11,7 @@ import grpc.aio
 import pytest
 
 from shards.adapters.injective_chain import ws_decoder
-from shards.adapters.injective_chain.replay import EventProviderReplay, Replayer
+from shards.adapters.injective_chain.lost_blocks import EventProviderReplay, Replayer
 from shards.adapters.interface import BlockGone
 from shards.adapters.messages import INJECTIVE
 from shards.protocol.errors import SourceError

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, strategies as st
 
 from collector.markets.discovery import discover
-from shards.adapters.injective_chain.replay import RpcReplay, times_by
+from shards.adapters.injective_chain.lost_blocks import RpcReplay, times_by
 from shards.adapters.injective_indexer.decoder import amount
-from shards.adapters.injective_indexer.replay import IndexerReplay
+from shards.adapters.injective_indexer.lost_trades import IndexerReplay
 from shards.adapters.interface import BlockGone
 from shards.core.record_builder import NeedSnapshot
 from shards.core.states import State
