@@ -34,7 +34,10 @@ def group(item: pytest.Item) -> str:
     """Name the group of a test; without one, it is its module's."""
     if item.get_closest_marker(ALONE):
         return ALONE
-    return NODE if asks_the_node(item) else ""
+    if asks_the_node(item):
+        return NODE
+    # Each searches for a while by itself: no worker is to have them all.
+    return item.nodeid if item.nodeid.startswith("tests/fuzz/") else ""
 
 
 def asks_the_node(item: pytest.Item) -> bool:
@@ -48,7 +51,8 @@ def arrange(items: list[pytest.Item], groups: Mapping[str, str]) -> None:
     """Bring tests into the order in which they are handed out."""
 
     def place(item: pytest.Item) -> int:
-        if name := groups.get(item.nodeid):
+        name = groups.get(item.nodeid)
+        if name in (NODE, ALONE):
             return -1 if name == NODE else len(_FIRST) + 1
         rooms = [n for n, room in enumerate(_FIRST) if item.nodeid.startswith(room)]
         return rooms[0] if rooms else len(_FIRST)
