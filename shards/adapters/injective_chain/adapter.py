@@ -48,7 +48,7 @@ class InjectiveChain(Adapter):
 
     def preload(self) -> None:
         """Import the parts of a shard, whichever the source; read the messages."""
-        for name in ("ws_source", "grpc_source", "recovery", "replay", "snapshots"):
+        for name in ("ws_source", "grpc_source", "recovery", "lost_blocks", "snapshots"):
             importlib.import_module(f"shards.adapters.injective_chain.{name}")
         importlib.import_module("shards.core.blocks")
         from shards.adapters.messages import INJECTIVE

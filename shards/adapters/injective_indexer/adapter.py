@@ -47,7 +47,7 @@ class InjectiveIndexer(Adapter):
 
     def preload(self) -> None:
         """Import the parts of a shard, and what other sources' shards replay from; read the messages."""
-        for name in ("source", "proofs", "reconciliation", "replay"):
+        for name in ("source", "proofs", "reconciliation", "lost_trades"):
             importlib.import_module(f"shards.adapters.injective_indexer.{name}")
         from shards.adapters.messages import INJECTIVE
 
