@@ -109,7 +109,9 @@ def _topics(subscriber: Subscriber, number: int) -> set[str]:
 
 def test_our_own_processes_need_no_key(world: World) -> None:
     """The recorder reads at a socket in the runtime folder; HTTP asks there, and others for tokens."""
-    eventually(lambda: world.running.status()["recorder"]["state"] == "recording", within_s=30)
+    eventually(
+        lambda: (world.running.status()["recorder"] or {}).get("state") == "recording", within_s=30
+    )
     url = f"http://127.0.0.1:{world.http}/metrics"
     token = {"Authorization": f"Bearer {world.keys('alice').token}"}
     with urllib.request.urlopen(urllib.request.Request(url, headers=token)) as answer:
