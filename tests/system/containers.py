@@ -109,11 +109,13 @@ def podman() -> Iterator[Podman]:
 def _kill_rest(folder: Path) -> None:
     """Kill what podman left running, as it does of containers that others depend on."""
     for process in psutil.process_iter(["name", "cmdline"]):
-        if process.info["name"] == "conmon" and str(folder) in " ".join(process.info["cmdline"]):
-            tree = [process, *process.children(recursive=True)]
-            for one in tree:
-                with suppress(psutil.NoSuchProcess):
-                    one.kill()
+        # A process that ends while it is read has no command line (None).
+        command = process.info["cmdline"] or ()
+        if process.info["name"] == "conmon" and str(folder) in " ".join(command):
+            with suppress(psutil.NoSuchProcess):
+                for one in (process, *process.children(recursive=True)):
+                    with suppress(psutil.NoSuchProcess):
+                        one.kill()
 
 
 def make_base(podman: Podman, folder: Path) -> None:
