@@ -23,9 +23,9 @@ import msgspec
 import pyarrow.parquet as pq
 
 from collector.archive import files, journal, layout, manifest, seal
+from collector.archive.intake import Intake
 from collector.archive.journal import Chunk, Note, Writer
 from collector.archive.reading import read
-from collector.archive.recorder import Recorder
 from collector.client.received import Received
 from shards.protocol.events import Book, Level
 from shards.protocol.frames import EVENTS
@@ -119,13 +119,13 @@ def blocks(markets: list[tuple[str, list[Book]]]) -> list[list[Received]]:
 
 def record(root: Path, markets: list[tuple[str, list[Book]]], came: list[list[Received]]) -> None:
     """Do what the recorder does: take, journal each block with a sync, seal."""
-    writer, recorder = Writer(root), Recorder(_SPAN)
+    writer, intake = Writer(root), Intake(_SPAN)
     writer.begin(Chunk([], [Note("start", symbol, 1, 1) for symbol, _ in markets]))
-    recorder.listed({"symbol": s, "market_id": e[0].market_id, "type": "spot"} for s, e in markets)
+    intake.listed({"symbol": s, "market_id": e[0].market_id, "type": "spot"} for s, e in markets)
     for block in came:
         for received in block:
-            recorder.take(received)
-        if (chunk := recorder.take_chunk()) is not None:
+            intake.take(received)
+        if (chunk := intake.take_chunk()) is not None:
             writer.append(chunk)
             writer.sync()
     writer.close()

@@ -24,11 +24,11 @@ from collector.archive.crash_points import reach
 from collector.archive.files import make_folder, open_archive, sealing, writing
 from collector.archive.filler import Filler, sources_of
 from collector.archive.identity import meet
+from collector.archive.intake import entries_of
 from collector.archive.journal import Chunk, Note, Writer
 from collector.archive.layout import Part, part_of
 from collector.archive.ledger import Ledger
 from collector.archive.ranges import Ranges, count, minus, union, within
-from collector.archive.recorder import entries_of
 from collector.archive.recovery import recover
 from collector.archive.seal import Sealer, load_books, save_books
 from shards.adapters.injective_chain.lost_blocks import times_by

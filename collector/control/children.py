@@ -106,10 +106,10 @@ class Children:
     def recorder(self) -> Child:
         """Return the recorder of `start --record`."""
         # Only here: it needs the extra.
-        from collector.archive import process
+        from collector.archive import recorder
 
         options = self._options
-        config = process.RecordConfig(
+        config = recorder.RecordConfig(
             to=options.record,
             connect=self.reads,
             endpoints=self._endpoints,
@@ -117,7 +117,7 @@ class Children:
             log_level=options.log_level,
             log_format=options.log_format,
         )
-        return Child("record", process.main, lambda: config)
+        return Child("record", recorder.main, lambda: config)
 
     def shard(self, number: int) -> Child:
         """Return a shard; at each start it has the markets that are wanted of it then."""

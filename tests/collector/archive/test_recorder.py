@@ -9,8 +9,8 @@ import pytest
 from collector.archive import layout, manifest
 from collector.archive.additions import add
 from collector.archive.files import open_archive, writing
-from collector.archive.process import RecordConfig, Recording
 from collector.archive.reading import read
+from collector.archive.recorder import RecordConfig, Recorder
 from collector.archive.recovery import recover
 from collector.client.summary import ChainIdentity, Summary
 from shards.protocol.errors import ConfigError
@@ -18,9 +18,9 @@ from tests.collector.archive import written
 from tests.collector.archive.written import DAY, SPAN, SYMBOL, entry, sealed, trades
 
 
-def _recording(root: Path) -> Recording:
+def _recording(root: Path) -> Recorder:
     info = open_archive(root, span=SPAN, create=True)
-    return Recording(RecordConfig(to=str(root), connect="tcp://127.0.0.1:1"), root, info)
+    return Recorder(RecordConfig(to=str(root), connect="tcp://127.0.0.1:1"), root, info)
 
 
 def _of_chain(chain_id: str) -> Summary:
@@ -103,6 +103,6 @@ def test_a_folder_of_something_else_is_not_taken(tmp_path: Path) -> None:
 
 
 async def _record(root: Path) -> None:
-    from collector.archive.process import record
+    from collector.archive.recorder import record
 
     await record(RecordConfig(to=str(root), connect="tcp://127.0.0.1:1"))
