@@ -93,6 +93,11 @@ def segments(root: Path) -> list[Path]:
     return sorted((root / layout.JOURNAL).glob(f"*{_SUFFIX}"))
 
 
+def segment_path(folder: Path, number: int) -> Path:
+    """Return where the segment of this number is."""
+    return folder / f"{number:012}{_SUFFIX}"
+
+
 def read(path: Path) -> Iterator[Chunk]:
     """Read a segment's whole chunks, in order; what a kill cut short is passed over."""
     with path.open("rb") as file:
@@ -156,7 +161,7 @@ class Writer:
         self.sync()
         self.close()
         self._number += 1
-        self._open(self._folder / f"{self._number:012}{_SUFFIX}")
+        self._open(segment_path(self._folder, self._number))
         sync_folder(self._folder)
         self.bytes = 0
         self.append(chunk)

@@ -11,7 +11,6 @@ import datetime
 import errno
 import logging
 import os
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,15 +18,16 @@ from typing import Final, Literal
 
 import msgspec
 
-from collector.archive import journal, layout, manifest
-from collector.archive.files import Info, open_archive, sealing, write_info, write_whole, writing
+from collector.archive import journal, status_file
+from collector.archive.files import Info, open_archive, sealing, write_info, writing
 from collector.archive.filler import Filler, sources_of
 from collector.archive.identity import meet
 from collector.archive.intake import Intake, cursor_of
-from collector.archive.journal import Chunk, Note, Writer
-from collector.archive.layout import Part, part_of
+from collector.archive.journal import Chunk, Note
 from collector.archive.recovery import recover
-from collector.archive.seal_codes import ALREADY
+from collector.archive.seal_child import SealedParts
+from collector.archive.segments import Segments
+from collector.archive.status_file import State, Status
 from collector.client.subscriber import Subscriber
 from collector.client.summary import Summary, read_summary
 from shards.net.access import Access
@@ -40,7 +40,6 @@ from shards.runtime.child import Heartbeat
 
 log = logging.getLogger(__name__)
 
-_ROTATE_BYTES: Final = 64 << 20
 _LOOK_S: Final = 1.0
 _SETTLED_S: Final = 2.5
 """After so long every shard has reported a head that is not older than our subscription."""
@@ -48,10 +47,6 @@ _FULL_RETRY_S: Final = 2.0
 _SEAL_RETRY_S: Final = 15.0
 _HIDDEN: Final = "***"
 """What stands for a secret in an endpoint that is shown."""
-_STATUS_BYTES: Final = 2_048
-_NICE: Final = 10
-_SPARING: Final = {"ARROW_DEFAULT_MEMORY_POOL": "system", "MALLOC_ARENA_MAX": "1"}
-"""Arrow's own pool and an arena a thread would keep some 25 MB that a sealing child has freed."""
 _EXTRAS: Final = frozenset({"orders", "oracle"})
 
 
@@ -75,28 +70,6 @@ class RecordConfig(msgspec.Struct, frozen=True, kw_only=True):
     log_format: LogFormat = "text"
 
 
-class Status(msgspec.Struct, kw_only=True):
-    """The recorder's state: ``_status.json``."""
-
-    state: Literal["joining", "recording", "full", "stopped"] = "joining"
-    reason: str = ""
-    pid: int = 0
-    ts: int = 0
-    head: int = 0
-    """The newest height seen."""
-    complete: int = 0
-    """Everything through it is in the journal or sealed."""
-    sealed: int = 0
-    """Everything through it is in Parquet files."""
-    facts: int = 0
-    to_fetch: int = 0
-    """Missed heights that are being fetched."""
-    fetched: int = 0
-    gone: int = 0
-    """Heights that no source has any more."""
-    journal_bytes: int = 0
-
-
 class Recorder:
     """One recorder at work on one archive, whose lock the caller holds."""
 
@@ -108,15 +81,8 @@ class Recorder:
             config.connect, markets=config.markets, channels=config.channels
         )
         self._intake = Intake(info.span)
-        self._journal = Writer(root)
-        self._sealed = manifest.sealed(manifest.read(root))
-        self._late: set[Part] = set()
-        """Sealed parts that received late facts."""
-        self._segments: dict[int, int] = {}
-        """The highest height in each closed segment, by its number."""
-        self._segment_height = 0
-        self._part = Part(-1, -1)
-        self._synced_height = 0
+        self._segments = Segments(root, info.span)
+        self._sealed = SealedParts(root, info.span)
         self._endpoints = config.endpoints
         self._filler: Filler | None = None
         self.status = Status(pid=os.getpid())
@@ -137,10 +103,10 @@ class Recorder:
                 for task in beside:
                     task.cancel()
             await self._write(final=True)
-        self._journal.close()
+        self._segments.close()
         if self._filler is not None:
             await self._filler.aclose()
-        self._tell("stopped")
+        self._report("stopped")
 
     # -- taking ------------------------------------------------------------------------
 
@@ -152,30 +118,25 @@ class Recorder:
             for position in intake.replay(chunks):
                 positions[position.topic] = position
             heights = [entry.height for chunk in chunks for entry in chunk.entries]
-            # Some may have come after their part was sealed: those that are there are left out.
-            self._note_late(heights)
-            self._segments[int(path.stem)] = max(heights, default=0)
+            # Some may have come after their part was sealed. Adding leaves out what is there.
+            self._sealed.note_late(heights)
+            self._segments.note_segment(path, max(heights, default=0))
         if positions:
             subscriber.inbox.resume(positions.values(), intake.head)
-            log.info("taking up at height %d, %d topics", intake.head, len(positions))
-        self._segment_height = 0
+            log.info("resuming at height %d, %d topics", intake.head, len(positions))
         self._begin_segment(subscriber)
 
     def _begin_segment(self, subscriber: Subscriber) -> None:
-        """Begin a segment that says by itself where everything stands."""
-        if self._journal.number:
-            self._segments.setdefault(self._journal.number, self._segment_height)
+        """Begin a segment that does not need the earlier ones."""
         cursors = [cursor_of(position) for position in subscriber.inbox.positions()]
         notes = self._intake.ledger.notes()
         if complete := self._intake.complete:
             notes.append(Note("complete", "", complete, complete))
-        self._journal.begin(Chunk([], notes, cursors))
-        self._segment_height = 0
+        self._segments.begin(Chunk([], notes, cursors))
 
     async def _take(self, subscriber: Subscriber) -> None:
         """Take what comes and write it down whenever nothing more waits."""
         stopped = asyncio.create_task(self.stop.wait())
-        taken = 0
         while not self.stop.is_set():
             coming = asyncio.ensure_future(subscriber.__anext__())
             await asyncio.wait((coming, stopped), return_when=asyncio.FIRST_COMPLETED)
@@ -185,14 +146,14 @@ class Recorder:
                     await coming
                 break
             self._intake.take(coming.result())
-            taken += 1
             while subscriber.pending:
                 received = subscriber.poll(0)
                 if received is None:
                     break
                 self._intake.take(received)
             await self._write()
-            self._rotate(subscriber)
+            if self._segments.is_due(self._intake.head):
+                self._begin_segment(subscriber)
         stopped.cancel()
 
     async def _write(self, *, final: bool = False) -> None:
@@ -202,7 +163,7 @@ class Recorder:
             return
         while True:
             try:
-                self._journal.append(chunk)
+                self._segments.append(chunk)
                 break
             except OSError as error:
                 if error.errno not in (errno.ENOSPC, errno.EDQUOT):
@@ -210,22 +171,12 @@ class Recorder:
                 await self._full(error, final=final)
         if self.status.state == "full":
             log.info("the disk takes data again: recording goes on")
-            self._tell("recording")
-        heights = [entry.height for entry in chunk.entries]
-        self._note_late(heights)
-        self._segment_height = max(self._segment_height, max(heights, default=0))
-        if final or (self._config.sync == "block" and self._segment_height > self._synced_height):
-            self._journal.sync()
-            self._synced_height = self._segment_height
-
-    def _note_late(self, heights: list[int]) -> None:
-        """Note what belongs to parts that are sealed already."""
-        newest = max((part.last for part in self._sealed), default=-1)
-        for height in heights:
-            if height <= newest:
-                part = part_of(height, self._intake.span)
-                if part in self._sealed:
-                    self._late.add(part)
+            self._report("recording")
+        self._sealed.note_late([entry.height for entry in chunk.entries])
+        if final:
+            self._segments.sync()
+        elif self._config.sync == "block":
+            self._segments.sync_block()
 
     async def _full(self, error: OSError, *, final: bool) -> None:
         if self.status.state != "full":
@@ -234,19 +185,12 @@ class Recorder:
                 "meanwhile is fetched afterwards",
                 self._root,
             )
-        self._tell("full", f"{error.strerror}: {self._root}")
+        self._report("full", f"{error.strerror}: {self._root}")
         if final or self.stop.is_set():
             raise ConfigError(f"{self._root}: {error.strerror}") from error
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_FULL_RETRY_S):
                 await self.stop.wait()
-
-    def _rotate(self, subscriber: Subscriber) -> None:
-        part = part_of(self._intake.head, self._intake.span)
-        if part.first > self._part.first or self._journal.bytes > _ROTATE_BYTES:
-            if self._part.first >= 0:
-                self._begin_segment(subscriber)
-            self._part = part
 
     # -- beside ------------------------------------------------------------------------
 
@@ -263,12 +207,12 @@ class Recorder:
                 if joined:
                     self._intake.look(inbox.positions())
             if self._config.sync == "second":
-                self._journal.sync()
+                self._segments.sync()
             if self.status.state == "full":
                 # Its reason is not known here.
-                self._tell("full", self.status.reason)
+                self._report("full", self.status.reason)
             else:
-                self._tell(_state(joined))
+                self._report(_state(joined))
             if self._config.duration_s and time.monotonic() - began > self._config.duration_s:
                 self.stop.set()
 
@@ -324,13 +268,11 @@ class Recorder:
 
     async def _add(self) -> None:
         """Add to sealed parts what came after they were sealed."""
-        while self._late:
-            part = min(self._late)
+        while self._sealed.late:
             await self._write()
-            self._journal.sync()
-            if await self._in_child("additions", part):
+            self._segments.sync()
+            if not await self._sealed.add(min(self._sealed.late)):
                 return
-            self._late.discard(part)
 
     def _fetched(self, height: int, block: Block | None) -> None:
         self._intake.fetched(height, block, time.time_ns())
@@ -342,81 +284,32 @@ class Recorder:
         while True:
             await asyncio.sleep(_LOOK_S)
             await self._add()
-            for part in self._intake.due_parts(self._sealed):
+            for part in self._intake.due_parts(self._sealed.parts):
                 await self._write()
-                self._journal.sync()
-                code = await self._in_child("seal", part)
-                if code == ALREADY:
-                    # A child of a recorder that was killed had done it; what is new here is added.
-                    self._late.add(part)
-                elif code:
+                self._segments.sync()
+                if not await self._sealed.seal(part):
                     await asyncio.sleep(_SEAL_RETRY_S)
                     break
-                self._sealed.add(part)
                 self._intake.sealed(part)
-                self._drop_segments(part)
+                # Late facts are in the journal alone: keep it until they are added.
+                if not self._sealed.late:
+                    self._segments.drop(part)
 
-    async def _in_child(self, module: Literal["seal", "additions"], part: Part) -> int:
-        """Make files of a part in a process of its own; return its exit code."""
-        name = f"collector.archive.{module}"
-        command = (sys.executable, "-m", name, str(self._root), str(part.first))
-        child = await asyncio.create_subprocess_exec(
-            *command, stdin=asyncio.subprocess.DEVNULL, env={**_SPARING, **os.environ}
-        )
-        with contextlib.suppress(ProcessLookupError):
-            os.setpriority(os.PRIO_PROCESS, child.pid, _NICE)
-        try:
-            code = await child.wait()
-        except asyncio.CancelledError:
-            child.kill()
-            await child.wait()
-            raise
-        if code in (0, ALREADY):
-            log.info("part %s: %s done", part, module)
-        else:
-            log.warning("part %s: %s failed (exit code %d); trying again", part, module, code)
-        return code
-
-    def _drop_segments(self, part: Part) -> None:
-        """Remove the segments of which everything is sealed."""
-        if self._late:
-            # What is to be added is in the journal alone; they go with the next part.
-            return
-        for number, height in sorted(self._segments.items()):
-            if height <= part.last and number < self._journal.number:
-                (self._root / layout.JOURNAL / f"{number:012}.jnl").unlink(missing_ok=True)
-                del self._segments[number]
-        for path in (self._root / layout.JOURNAL).glob("books-*.msgpack"):
-            if int(path.stem.partition("-")[2]) <= part.first:
-                path.unlink(missing_ok=True)
-
-    def _tell(
-        self, state: Literal["joining", "recording", "full", "stopped"], reason: str = ""
-    ) -> None:
+    def _report(self, state: State, reason: str = "") -> None:
         """Write the status file, if the disk has room."""
         status, intake = self.status, self._intake
         status.state = state
         status.reason = reason
         status.ts = time.time_ns()
         status.head, status.complete = intake.head, intake.complete
-        status.sealed = max((part.last for part in self._sealed), default=0)
+        status.sealed = self._sealed.through
         status.facts = intake.facts
         status.to_fetch = sum(b - a + 1 for a, b in intake.ledger.to_fetch())
-        status.journal_bytes = self._journal.bytes
-        with contextlib.suppress(OSError):
-            _write_in_place(self._root / layout.STATUS, msgspec.json.encode(status))
+        status.journal_bytes = self._segments.bytes
+        status_file.write(self._root, status)
 
 
-def _write_in_place(path: Path, content: bytes) -> None:
-    """Write a small file over itself, which a full disk allows too."""
-    if not path.exists():
-        write_whole(path, content.ljust(_STATUS_BYTES))
-        return
-    with path.open("r+b", buffering=0) as file:
-        file.write(content.ljust(_STATUS_BYTES))
-
-
-def _state(joined: bool) -> Literal["joining", "recording"]:
+def _state(joined: bool) -> State:
     return "recording" if joined else "joining"
 
 

@@ -1,0 +1,87 @@
+"""
+Sealing in a child process, which returns its memory to the system when it ends.
+
+The recorder seals each complete part, and adds the facts that came after their part was sealed.
+"""
+
+import asyncio
+import contextlib
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import Final, Literal
+
+from collector.archive import manifest
+from collector.archive.layout import Part, part_of
+from collector.archive.seal_codes import ALREADY
+
+log = logging.getLogger(__name__)
+
+_NICE: Final = 10
+_SPARING: Final = {"ARROW_DEFAULT_MEMORY_POOL": "system", "MALLOC_ARENA_MAX": "1"}
+"""Arrow's own pool and an arena per thread would keep about 25 MB that the child has freed."""
+
+
+class SealedParts:
+    """The sealed parts of one archive, and those that are waiting for late facts."""
+
+    def __init__(self, root: Path, span: int) -> None:
+        self._root = root
+        self._span = span
+        self.parts = manifest.sealed(manifest.read(root))
+        self.late: set[Part] = set()
+        """Sealed parts whose late facts are only in the journal so far."""
+
+    @property
+    def through(self) -> int:
+        """The last height of the newest sealed part; 0 without any."""
+        return max((part.last for part in self.parts), default=0)
+
+    def note_late(self, heights: list[int]) -> None:
+        """Note the parts that were sealed before facts of these heights came."""
+        newest = max((part.last for part in self.parts), default=-1)
+        for height in heights:
+            if height <= newest:
+                part = part_of(height, self._span)
+                if part in self.parts:
+                    self.late.add(part)
+
+    async def seal(self, part: Part) -> bool:
+        """Seal a part; return False if that failed."""
+        code = await self._run("seal", part)
+        if code == ALREADY:
+            # A recorder that was killed had sealed it: add what came since.
+            self.late.add(part)
+        elif code:
+            return False
+        self.parts.add(part)
+        return True
+
+    async def add(self, part: Part) -> bool:
+        """Add the late facts of a sealed part; return False if that failed."""
+        if await self._run("additions", part):
+            return False
+        self.late.discard(part)
+        return True
+
+    async def _run(self, module: Literal["seal", "additions"], part: Part) -> int:
+        """Run a module of this package for a part, and return its exit code."""
+        name = f"collector.archive.{module}"
+        command = (sys.executable, "-m", name, str(self._root), str(part.first))
+        child = await asyncio.create_subprocess_exec(
+            *command, stdin=asyncio.subprocess.DEVNULL, env={**_SPARING, **os.environ}
+        )
+        with contextlib.suppress(ProcessLookupError):
+            os.setpriority(os.PRIO_PROCESS, child.pid, _NICE)
+        try:
+            code = await child.wait()
+        except asyncio.CancelledError:
+            child.kill()
+            await child.wait()
+            raise
+        if code in (0, ALREADY):
+            log.info("part %s: %s done", part, module)
+        else:
+            log.warning("part %s: %s failed (exit code %d); trying again", part, module, code)
+        return code
