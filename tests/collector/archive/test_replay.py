@@ -109,7 +109,7 @@ def test_an_instant_begins_and_ends_it_too(root: Path) -> None:
 
 
 def test_a_slow_reader_loses_nothing(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("collector.archive.replay._HWM", 5)
+    monkeypatch.setattr("collector.archive.replay_server.HWM", 5)
     with Replayed(root, speed=0.0) as one, Subscriber(one.publish, hwm=5) as subscriber:
         found = list(events(subscriber, _LAST, pause_s=0.003))
     assert facts(found) == expected(_FIRST, _LAST)
