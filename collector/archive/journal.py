@@ -24,7 +24,7 @@ import msgspec
 import zstandard
 
 from collector.archive import layout
-from collector.archive.crash_points import reach
+from collector.archive.crash_points import reach, torn
 from collector.archive.files import make_folder, sync_folder
 from shards.protocol.errors import UNREADABLE
 
@@ -177,7 +177,7 @@ class Writer:
         payload = self._pack.compress(_encode(chunk))
         data = _HEAD.pack(len(payload), zlib.crc32(payload)) + payload
         try:
-            written = os.write(self._file, data)
+            written = os.write(self._file, torn("journal.torn", data))
             if written < len(data):
                 reach("journal.torn")
                 os.write(self._file, data[written:])

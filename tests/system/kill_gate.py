@@ -38,21 +38,41 @@ from collector.verify.chain import Chain
 from tests.system import chain_record
 from tests.system.running import COLLECTOR, Devnet, Running, collector, devnet, eventually
 
-POINTS: Final = (
-    *("journal.appended", "journal.synced", "journal.appended", "journal.synced"),
-    *("seal.written", "seal.renamed", "seal.half", "manifest.torn", "manifest.appended"),
-)
-COMPACT_POINTS: Final = (
-    *("compact.half", "seal.written", "seal.renamed", "compact.staged", "manifest.torn"),
-    *("manifest.appended", "compact.named", "compact.swapped", "compact.removed"),
-)
-_SPAN: Final = 10
-_FIRES_WITHIN_S: Final = 12.0
+ANY: Final = "any instant"
+POINTS: Final = {
+    "journal.torn": 6,
+    "journal.appended": 6,
+    "journal.synced": 6,
+    "seal.half": 1,
+    "seal.written": 4,
+    "seal.renamed": 4,
+    "manifest.torn": 1,
+    "manifest.appended": 1,
+    ANY: 1,
+}
+"""Where a recorder or its sealing child dies, and how often it may come there before."""
+COMPACT_POINTS: Final = {
+    "compact.half": 2,
+    "seal.written": 2,
+    "seal.renamed": 2,
+    "compact.staged": 1,
+    "manifest.torn": 1,
+    "manifest.appended": 1,
+    "compact.named": 1,
+    "compact.swapped": 1,
+    "compact.removed": 1,
+}
+_SPAN: Final = 4
+_FIRES_WITHIN_S: Final = 30.0
 """After so long a recorder that has not come to its instant is killed wherever it is."""
 _OLDEST: Final = 5
 """Markets are made in the blocks before it."""
-_BEFORE: Final = 2
-"""Blocks before the archive's first one that are fetched in each piece, one after the other."""
+_OLDER: Final = 150
+"""Blocks that the chain has at most when recording begins: they are added one by one."""
+
+
+_CHILD_KILLED: Final = b"exit code -9"
+"""What a recorder logs of a sealing child that was killed."""
 
 
 class Verdict(NamedTuple):
@@ -98,45 +118,65 @@ class Gate:
     def __init__(self, node: Devnet, running: Running, folder: Path, seed: int) -> None:
         self._node, self._running, self._folder = node, running, folder
         self._rng = random.Random(seed)
+        self._deck: list[str] = []
+        self.kills = 0
+        """Recorders that were killed, or whose sealing child was."""
         self.archive = folder / "archive-0"
+        self.truth: dict[int, chain_record.Recorded] = {}
+        """Each block by the chain's own record, read while the node still keeps it."""
         self.done: dict[str, int] = collections.Counter()
         """What was killed and done, by name."""
 
     def round(self, number: int) -> None:
         """Kill one recorder, at a named instant or any other, and do what belongs to its number."""
         rng = self._rng
-        self._kill_recorder(rng.choice(POINTS) if rng.random() < 0.7 else "")
+        self._kill_recorder(self._next())
         if number % 10 == 9:
             self._kill_beside(rng.choice(["shard 0", "shard 1", "aggregator"]))
         if number % 25 == 24:
             self._restart_node()
         if rng.random() < 0.3:
             self.done["tail cut off"] += cut_tail(self.archive, rng)
-        if number % 4 == 3:
+        if number % 3 == 2:
             self._add_and_compact()
         if number % 20 == 13:
             self._move()
         if number % 20 == 17:
             self._fill_disk()
+        self.learn()
+
+    def learn(self) -> None:
+        """Read the chain's record of what is new."""
+        for height in range(max(self.truth, default=_OLDEST - 1) + 1, _latest(self._node) + 1):
+            self.truth[height] = chain_record.block(self._node.rpc, height)
+
+    def _next(self) -> str:
+        """Draw an instant; each comes as often as every other."""
+        if not self._deck:
+            self._deck = self._rng.sample(list(POINTS), len(POINTS))
+        return self._deck.pop()
 
     def _kill_recorder(self, point: str) -> None:
         """Wait until a recorder, or its sealing child, has died at an instant; or kill it."""
         rng, log = self._rng, self.archive.parent / "record.log"
         before = log.stat().st_size if log.exists() else 0
-        crash_at = (
-            f"{point}:{rng.randint(1, 2 if point.startswith('seal') else 6)}" if point else ""
-        )
+        crash_at = "" if point == ANY else f"{point}:{rng.randint(1, POINTS[point])}"
         recorder = record(self.archive, self._running.publish, crash_at=crash_at)
-        deadline = time.monotonic() + (_FIRES_WITHIN_S if point else rng.uniform(0.3, 6.0))
+        deadline = time.monotonic() + (_FIRES_WITHIN_S if crash_at else rng.uniform(0.3, 6.0))
         while recorder.poll() is None and time.monotonic() < deadline:
-            if point and b"exit code -9" in log.read_bytes()[before:]:
+            if crash_at and _CHILD_KILLED in log.read_bytes()[before:]:
                 break
             time.sleep(0.05)
         code = recorder.poll()
         assert code in (None, -signal.SIGKILL), (code, log.read_text()[-2_000:])
-        fired = code is not None or b"exit code -9" in log.read_bytes()[before:]
-        _wait_or_kill(recorder, 0.0)
-        self.done[point if point and fired else "any"] += 1
+        fired = code is not None or _CHILD_KILLED in log.read_bytes()[before:]
+        self._kill(recorder, 0.0)
+        self.done[point if fired or point == ANY else f"{point} not reached"] += 1
+
+    def _kill(self, recorder: "subprocess.Popen[bytes]", within_s: float) -> None:
+        """Kill a recorder after so long, if it has not died by itself, and count it."""
+        _wait_or_kill(recorder, within_s)
+        self.kills += 1
 
     def _kill_beside(self, name: str) -> None:
         os.kill(self._running.pid(name), signal.SIGKILL)
@@ -149,23 +189,25 @@ class Gate:
 
     def _add_and_compact(self) -> None:
         """Add older blocks to the archive in pieces, then kill what merges them, as it records."""
-        rng, recorded = self._rng, overview(self.archive).first
-        for _ in range(2):
-            first = overview(self.archive).first - _BEFORE
-            if not recorded or first < _OLDEST:
+        rng = self._rng
+        config = self._folder / "backfill.toml"
+        config.write_text(self._node.config_text())
+        for _ in range(3):
+            height = str(overview(self.archive).first - 1)
+            if int(height) < _OLDEST:
                 break
-            config = self._folder / "backfill.toml"
-            config.write_text(self._node.config_text())
-            options = ["--from", str(first), "--until", str(first + _BEFORE - 1)]
-            crash_at = rng.choice(["", "", "backfill.fetched:2", "backfill.kept"])
-            self._command(
-                ["backfill", "--to", str(self.archive), "--config", str(config), *options], crash_at
-            )
+            options = ["--config", str(config), "--from", height, "--until", height]
+            crash_at = rng.choice(["", "", "", "backfill.fetched", "backfill.kept"])
+            code = self._command(["backfill", "--to", str(self.archive), *options], crash_at)
+            self.done["backfill"] += code == -signal.SIGKILL
         recorder = record(self.archive, self._running.publish)
-        crash_at = f"{rng.choice(COMPACT_POINTS)}:{rng.randint(1, 2)}"
+        point = rng.choice(list(COMPACT_POINTS))
+        crash_at = f"{point}:{rng.randint(1, COMPACT_POINTS[point])}"
         code = self._command(["archive", "compact", str(self.archive)], crash_at)
-        self.done["compact" if code == -signal.SIGKILL else "compact to its end"] += 1
-        _wait_or_kill(recorder, rng.uniform(0.0, 4.0))
+        name = f"compact at {point}" if code == -signal.SIGKILL else "compact to its end"
+        self.done[name] += 1
+        self._kill(recorder, rng.uniform(0.0, 4.0))
+        self.done["beside a compaction"] += 1
 
     def _command(self, arguments: list[str], crash_at: str) -> int:
         """Run a command that may die at a named instant; any other end than a good one is told."""
@@ -197,8 +239,8 @@ class Gate:
                     file.write(b"0" * 65_536)
         _wait_or_kill(recorder, self._rng.uniform(2.0, 6.0), keep=True)
         ballast.unlink()
-        _wait_or_kill(recorder, self._rng.uniform(0.3, 6.0))
-        self.done["disk full"] += 1
+        self._kill(recorder, self._rng.uniform(0.3, 6.0))
+        self.done["disk full" if os.path.ismount(self._folder) else "disk not full"] += 1
 
 
 def cut_tail(archive: Path, rng: random.Random) -> int:
@@ -230,13 +272,14 @@ def run(
 ) -> Verdict:
     """Kill recorders, as often or for as long as asked, then let one finish, then count."""
     gate, until = Gate(node, running, folder, seed), time.monotonic() + minutes * 60
-    for number in range(kills):
-        if time.monotonic() > until:
-            kills = number
-            break
+    older = min(_OLDER, 15 + kills // 3)
+    eventually(lambda: _latest(node) >= older, within_s=300, every_s=0.5, what="some blocks")
+    number = 0
+    while gate.kills < kills and time.monotonic() < until:
         gate.round(number)
-        if number % 10 == 9:
-            sys.stderr.write(f"{number + 1} of {kills}: {dict(gate.done)}\n")
+        number += 1
+        if number % 10 == 0:
+            sys.stderr.write(f"{gate.kills} of {kills}: {dict(gate.done)}\n")
     through, archive = _latest(node), gate.archive
     recorder = record(archive, running.publish)
     try:
@@ -249,7 +292,8 @@ def run(
     finally:
         recorder.send_signal(signal.SIGTERM)
         recorder.wait(30)
-    return _count(node, archive, kills, dict(gate.done))
+    gate.learn()
+    return _count(node, gate)
 
 
 def _wait_or_kill(
@@ -282,8 +326,9 @@ def sealed_through(archive: Path) -> int:
     return int(_status(archive).get("sealed", 0))
 
 
-def _count(node: Devnet, archive: Path, kills: int, by_point: dict[str, int]) -> Verdict:
+def _count(node: Devnet, gate: Gate) -> Verdict:
     """Hold the archive against the chain's record."""
+    archive = gate.archive
     coverage = read(archive, "coverage", holes="allow").arrow.to_pylist()
     # Markets that join a height apart are complete from different heights on.
     first = {row["market_id"]: row["first_height"] for row in reversed(coverage)}
@@ -294,7 +339,7 @@ def _count(node: Devnet, archive: Path, kills: int, by_point: dict[str, int]) ->
     lost = altered = blocks = 0
     known_trades, known_changes = set(), set()
     for height in range(oldest, last + 1):
-        truth = chain_record.block(node.rpc, height)
+        truth = gate.truth[height]
         blocks += 1
         for fields in truth.trades.values():
             known_trades.add(fields)
@@ -311,8 +356,8 @@ def _count(node: Devnet, archive: Path, kills: int, by_point: dict[str, int]) ->
     altered += sum(1 for fact in changes if fact not in known_changes)
     doubled = sum(n - 1 for n in (*trades.values(), *changes.values()))
     return Verdict(
-        kills=kills,
-        by_point=by_point,
+        kills=gate.kills,
+        by_point=dict(sorted(gate.done.items())),
         blocks=blocks,
         trades=len(trades),
         changes=len(changes),
@@ -392,7 +437,7 @@ def main() -> None:
     with (
         tempfile.TemporaryDirectory() as folder,
         small_disk(Path(folder) / "disk", "300m") as disk,
-        devnet("--block-time", "0.5") as node,
+        devnet("--block-time", "0.8") as node,
         collector(
             Path(folder), "--config", str(node.config(Path(folder))), "--shards", "2"
         ) as running,

@@ -5,6 +5,8 @@ import os
 import random
 import resource
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -63,6 +65,22 @@ def test_a_flipped_byte_ends_what_is_read(
     found = list(journal.read(path))
     assert found == [_chunk(number) for number in range(len(found))]
     assert len(found) < 6
+
+
+def test_killed_inside_its_third_append_a_writer_leaves_two_chunks(tmp_path: Path) -> None:
+    script = (
+        "import sys; from pathlib import Path; from collector.archive.journal import *\n"
+        "writer = Writer(Path(sys.argv[1])); writer.begin(Chunk([], []))\n"
+        "for number in range(9): writer.append(Chunk([], [Note('gone', '', number, number)]))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path)],
+        env={**os.environ, "ARCHIVE_CRASH_AT": "journal.torn:3"}, check=False, timeout=30,
+    )  # fmt: skip
+    assert done.returncode == -signal.SIGKILL
+    (path,) = journal.segments(tmp_path)
+    assert len(list(journal.read(path))) == 2
+    assert path.stat().st_size > journal.whole_bytes(path)
 
 
 def test_segments_are_numbered_and_the_newest_is_written(tmp_path: Path) -> None:
