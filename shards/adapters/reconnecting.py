@@ -22,6 +22,9 @@ class Guard(Protocol):
     async def check_block(self, endpoint: str, height: int, ts_event: int) -> None:
         """Compare an endpoint's block with the chain; raise SourceError if it is not part of it."""
 
+    async def check_head(self, endpoint: str, height: int) -> None:
+        """Compare an endpoint's newest block with the head of all nodes; raise if it is behind."""
+
     def head(self) -> int:
         """Return the highest block received."""
 

@@ -5,18 +5,27 @@ Endpoints are in order of preference. An attempt goes to the first endpoint with
 failures whose breaker allows it; if none does, wait for the breaker that opens first. Backoff
 applies between attempts and is reset by data, not by a connection. For unreachable hosts it is
 short and constant: only a server can be overloaded.
+
+An endpoint is *unfit* if it is mute or steadily behind while the chain goes on. It counts as if it
+had failed once more, until it is seen at the head again. A stream that lags still brings blocks,
+so it is left only for an endpoint that was tried out and is at the head: nothing flaps.
 """
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Final
 
 import msgspec
 
 from shards.net.backoff import Backoff
 from shards.net.circuit_breaker import UNREACHABLE_S, Breaker
+from shards.net.fitness import AT_HEAD, Lag
 from shards.protocol.control import EndpointReport
 from shards.protocol.text import without_secrets
+
+_UNFIT: Final = 1
+"""Failures that being unfit counts for, beside the one with which the endpoint was left."""
 
 
 class EndpointState(msgspec.Struct, frozen=True):
@@ -31,7 +40,13 @@ class EndpointState(msgspec.Struct, frozen=True):
 class EndpointPool:
     """The endpoints of one source, and their condition."""
 
-    def __init__(self, endpoints: Sequence[str], *, backoff: Backoff | None = None) -> None:
+    def __init__(
+        self,
+        endpoints: Sequence[str],
+        *,
+        backoff: Backoff | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         if not endpoints:
             raise ValueError("a source needs at least one endpoint")
         self._breakers = {endpoint: Breaker() for endpoint in endpoints}
@@ -40,6 +55,14 @@ class EndpointPool:
         self._unreachable = False
         """Whether the last failure was an unreachable host."""
         self._is_leaving = False
+        self._clock = clock
+        self._unfit: dict[str, str] = {}
+        """Why an endpoint is not fit, by endpoint."""
+        self._lag = Lag()
+        self._news = asyncio.Event()
+        """The current endpoint turned out unfit."""
+        self._tried: dict[str, int] = {}
+        """Number of the last attempt, by endpoint."""
         self.current = ""
         self.attempts = 0
 
@@ -52,20 +75,80 @@ class EndpointPool:
         else:
             self._backoff.next_s()
         while True:
-            now = time.monotonic()
+            now = self._clock()
             # Fewest failures first, then preference: an endpoint that is down is not tried
             # four times while another would answer.
-            for endpoint in sorted(self._breakers, key=lambda e: self._breakers[e].failures):
+            for endpoint in sorted(self._breakers, key=self._rank):
                 if self._breakers[endpoint].allows(now):
                     self.current = endpoint
                     self.attempts += 1
+                    self._tried[endpoint] = self.attempts
+                    self._lag.reset()
                     return endpoint
             wait_s = min(breaker.wait_s(now) for breaker in self._breakers.values())
             await asyncio.sleep(max(wait_s, 0.05))
 
+    def _rank(self, endpoint: str) -> tuple[bool, int]:
+        """
+        Sort the endpoints: the fewest failures first.
+
+        Where a breaker has opened, their number says nothing any more: one that was down for an hour
+        has hundreds. Among those, the one that was not tried for longest is next.
+        """
+        breaker = self._breakers[endpoint]
+        if breaker.state(self._clock()) == "closed":
+            return False, breaker.failures + (_UNFIT if endpoint in self._unfit else 0)
+        return True, self._tried.get(endpoint, 0)
+
+    # ---- whether the current one keeps up ---------------------------------------------
+
+    def unfit(self, reason: str) -> None:
+        """Hold something against the current endpoint until it is seen at the head again."""
+        if self.current:
+            self._unfit[self.current] = reason
+
+    def compare(self, height: int, head: int) -> None:
+        """Compare the newest block of the current endpoint's stream with the head of the nodes."""
+        if head - height <= AT_HEAD:
+            self._unfit.pop(self.current, None)
+        if reason := self._lag.saw(height, head, self._clock()):
+            if self.current not in self._unfit:
+                self._news.set()
+            self.unfit(reason)
+
+    def cannot_compare(self) -> None:
+        """Start over with comparing: nothing was heard of the head, or we were late ourselves."""
+        self._lag.reset()
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether the current endpoint was behind when it was last compared."""
+        return self._lag.is_watched
+
+    # ---- whether another one is better -------------------------------------------------
+
+    async def pause(self, seconds: float) -> None:
+        """Wait so long before others are tried out, or until the current one turns out unfit."""
+        self._news.clear()
+        try:
+            async with asyncio.timeout(seconds):
+                await self._news.wait()
+        except TimeoutError:
+            return
+
+    def alternatives(self) -> list[str]:
+        """Return what may be tried out now: the preferred ones; if the current is unfit, any."""
+        now = self._clock()
+        names = list(self._breakers)
+        if self.current not in self._unfit:
+            names = names[: names.index(self.current)] if self.current else []
+        return [n for n in names if n != self.current and self._breakers[n].state(now) != "open"]
+
+    # ---- what becomes of an attempt ----------------------------------------------------
+
     def preferred(self) -> str | None:
         """Return a preferred endpoint that may be probed now, if any."""
-        now = time.monotonic()
+        now = self._clock()
         for endpoint, breaker in self._breakers.items():
             if endpoint == self.current:
                 return None
@@ -92,21 +175,27 @@ class EndpointPool:
         """
         self._unreachable = unreachable
         if self.current and not self._is_leaving:
-            self._breakers[self.current].failed(time.monotonic(), reason, unreachable=unreachable)
+            self._breakers[self.current].failed(self._clock(), reason, unreachable=unreachable)
         self.current, self._is_leaving = "", False
 
     def probed(self, endpoint: str, failure: str = "") -> None:
         """A probe of another endpoint succeeded, or failed with this reason."""
         if failure:
-            self._breakers[endpoint].failed(time.monotonic(), failure)
+            self._breakers[endpoint].failed(self._clock(), failure)
         else:
             self._breakers[endpoint].succeeded()
+            self._unfit.pop(endpoint, None)
 
     def states(self) -> list[EndpointState]:
         """Describe every endpoint, for the status."""
-        now = time.monotonic()
+        now = self._clock()
         return [
-            EndpointState(endpoint, breaker.state(now), breaker.reason, endpoint == self.current)
+            EndpointState(
+                endpoint,
+                breaker.state(now),
+                breaker.reason or self._unfit.get(endpoint, ""),
+                endpoint == self.current,
+            )
             for endpoint, breaker in self._breakers.items()
         ]
 

@@ -1,5 +1,5 @@
 """
-Whether a node is fit to be asked for what is new, and why not. Pure.
+Whether a node, or a stream, is fit to be asked for what is new, and why not. Pure.
 
 Three things speak against one: it has another chain, it is behind the highest head of all, or it
 does not follow its chain: it says so itself, or it shows no new block. Our clock alone decides
@@ -12,7 +12,12 @@ from typing import Final, Literal, NamedTuple, TypeAlias
 from shards.protocol.chain import Mark, NodeView
 
 BEHIND: Final = 3
-"""Blocks behind the highest head from which on a node is not fit."""
+"""Blocks behind the highest head from which on a node, or a stream, is not fit."""
+AT_HEAD: Final = 1
+"""Blocks behind the newest block received up to which a stream counts as being at the head. The
+difference to `BEHIND` keeps a stream from being left and returned to again and again."""
+STEADY_S: Final = 10.0
+"""A stream has to be behind at every look for so long: a single late block says nothing."""
 _STILL_S: Final = 40.0
 """Without a new block for so long, a node stands still; they are looked at every 15 seconds."""
 _OLD_S: Final = 60.0
@@ -68,6 +73,33 @@ class Progress:
     def still_s(self, now: float) -> float:
         """Return for how long no new block has come; 0 where none was ever shown."""
         return now - self._moved_at if self._height else 0.0
+
+
+class Lag:
+    """How long the stream in use has been behind the highest head, by the monotonic clock."""
+
+    def __init__(self) -> None:
+        self._since: float | None = None
+
+    @property
+    def is_watched(self) -> bool:
+        """Whether the stream was behind at the last look."""
+        return self._since is not None
+
+    def reset(self) -> None:
+        """Start over: another session, no news of the head, or this process itself was late."""
+        self._since = None
+
+    def saw(self, height: int, head: int, now: float) -> str:
+        """Compare the newest block of the stream with the head; return why it should be left."""
+        behind = head - height
+        if behind < BEHIND:
+            self._since = None
+        elif self._since is None:
+            self._since = now
+        elif now - self._since >= STEADY_S:
+            return f"{behind} blocks behind the head for {now - self._since:.0f} s"
+        return ""
 
 
 def verdict(

@@ -77,6 +77,13 @@ class Stall(Delivery, frozen=True, kw_only=True, tag="stall"):
     """Nothing for `blocks` blocks, then all of them at once: late, complete, in order."""
 
 
+class Late(Delivery, frozen=True, kw_only=True, tag="late"):
+    """Each block comes when `behind` more were made: the stream goes on, steadily late."""
+
+    blocks: int = 0
+    behind: int = 6
+
+
 class Garbage(Delivery, frozen=True, kw_only=True, tag="garbage"):
     """
     A message that cannot be decoded stands in for the block.
@@ -211,6 +218,7 @@ Fault: TypeAlias = (
     | Duplicate
     | Reorder
     | Stall
+    | Late
     | Garbage
     | Oversized
     | ClockSkew

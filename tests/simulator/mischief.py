@@ -138,6 +138,10 @@ def _change(active: Active, hearer: Hearer, said: list[Said]) -> list[Said]:
         case faults.Stall():
             hearer.held += said
             return []
+        case faults.Late(behind=behind):
+            told = [*hearer.held, *said]
+            hearer.held = told[-behind:]
+            return told[:-behind]
         case faults.Reorder():
             return _reorder(hearer, said)
         case faults.ClockSkew(ms=ms):

@@ -89,5 +89,6 @@ HEARD: list[tuple[faults.Fault, list[int]]] = [
     (faults.Reorder(after=2), [1, 2, 4, 3, 5, 6]),
     (faults.Reorder(after=0, blocks=3), [2, 1, 4, 3, 5, 6]),
     (faults.Stall(after=1, blocks=3), [1, 2, 3, 4, 5, 6]),
+    (faults.Late(behind=2), [1, 2, 3, 4]),
     (faults.ClockSkew(), [1, 2, 3, 4, 5, 6]),
 ]

@@ -9,7 +9,7 @@ every block. If a server does not support v2, v1beta1 is used.
 import asyncio
 import logging
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
 import grpc
@@ -126,7 +126,7 @@ class ChainGrpc(ChainSource):
     def _has_markets(self) -> bool:
         return bool(self._markets)
 
-    async def _try_out(self, endpoint: str, *, since: int) -> Block:
+    async def _try_out(self, endpoint: str, *, since: Callable[[], int]) -> Block:
         market_id = next(iter(self._markets))
         await self._access.turn(endpoint)
         async with self._access.open_channel(endpoint, options=_OPTIONS) as channel:
@@ -136,7 +136,7 @@ class ChainGrpc(ChainSource):
             try:
                 async for payload in call:
                     block = self.decode(payload)[1]
-                    if block.height >= since:
+                    if block.height >= since():
                         return block
             except DecodeError as error:
                 raise SourceError(endpoint, f"tried out: garbage: {error.reason}") from None

@@ -21,6 +21,10 @@ log = logging.getLogger(__name__)
 _WATCH_S: Final = 0.25
 _LOOK_S: Final = 15.0
 """How often all nodes are queried although nothing is wrong."""
+_LAG_LOOK_S: Final = 2.0
+"""How often while the stream is behind them."""
+_LATE_S: Final = 1.0
+"""Woken so late, this process may be what is behind, and not its stream."""
 _ADMIT_S: Final = 2.0
 """How long a session waits for a node that shows its chain."""
 _TURN_S: Final = 0.05
@@ -64,6 +68,8 @@ class Watch:
         while True:
             due = time.monotonic() + _WATCH_S
             await asyncio.sleep(_WATCH_S)
+            if time.monotonic() - due > _LATE_S:
+                self._source.endpoints.cannot_compare()
             self._pusher.flush()
             if self._pipeline.head > self._seen:
                 self._advance()
@@ -134,6 +140,18 @@ class Watch:
         self._nodes.refused(endpoint, reason)
         raise SourceError(endpoint, f"not the chain being collected: {reason}")
 
+    async def check_head(self, endpoint: str, height: int) -> None:
+        """
+        Compare an endpoint's newest block, just received, with the head of all nodes.
+
+        Raises:
+            SourceError: If it is behind.
+
+        """
+        behind = (await self._nodes.look() or 0) - height
+        if behind >= BEHIND:
+            raise SourceError(endpoint, f"tried out: it is {behind} blocks behind the head")
+
     async def _look_into(self, height: int) -> None:
         """A block contradicts our chain: was the chain replaced, or is the endpoint wrong?"""
         self._pipeline.suspect = 0
@@ -163,7 +181,10 @@ class Watch:
         if silent_s > limit_s:
             # Not "all are silent": a refused or just reopened subscription is not.
             if not await self._chain_stands_still(patience_s=limit_s):
-                self._source.reconnect("mute", f"no block for {limit_s:.1f} s on any subscription")
+                reason = f"no block for {limit_s:.1f} s on any subscription"
+                if self._nodes.head > self._pipeline.head:
+                    self._source.endpoints.unfit(f"{reason}, while the chain goes on")
+                self._source.reconnect("mute", reason)
             return
         if silent_s > limit_s / 2:
             # Perhaps all are silent, which will show soon.
@@ -212,7 +233,18 @@ class Watch:
 
     async def _look_now_and_then(self) -> None:
         """Refresh what is known of the nodes, for the status and the chain's marks."""
-        now = time.monotonic()
-        if now >= self._look_at:
-            self._look_at = now + _LOOK_S
-            await self._nodes.look()
+        if time.monotonic() >= self._look_at:
+            head = await self._nodes.look()
+            self._judge_stream(head or 0)
+            is_behind = self._source.endpoints.is_behind
+            self._look_at = time.monotonic() + (_LAG_LOOK_S if is_behind else _LOOK_S)
+
+    def _judge_stream(self, head: int) -> None:
+        """Compare the stream with the nodes; one that is steadily behind is left for a better one."""
+        endpoints, height = self._source.endpoints, self._pipeline.head
+        silent_s = (time.time_ns() - self._blocks.head.at) / 1e9
+        if not (head and height and endpoints.current) or silent_s > self._blocks.mute_limit_s():
+            # Nothing to compare, or no blocks at all: `_revive` handles that.
+            endpoints.cannot_compare()
+        else:
+            endpoints.compare(height, head)

@@ -9,7 +9,7 @@ detects that and calls `resubscribe` or `reconnect`.
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -135,13 +135,13 @@ class ChainWs(ChainSource):
     def _has_markets(self) -> bool:
         return bool(self._markets)
 
-    async def _try_out(self, endpoint: str, *, since: int) -> Block:
+    async def _try_out(self, endpoint: str, *, since: Callable[[], int]) -> Block:
         market = next(iter(self._markets.values()))
         found: asyncio.Future[Block] = asyncio.get_running_loop().create_future()
 
         def take(payload: bytes | memoryview, ts_recv: int, last: bool) -> None:
             _, message = self.decode(payload, 0)
-            if type(message) is Block and message.height >= since and not found.done():
+            if type(message) is Block and message.height >= since() and not found.done():
                 found.set_result(message)
 
         transport, listener = await websocket.connect(endpoint, take, access=self._access)

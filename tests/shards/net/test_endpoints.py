@@ -170,10 +170,13 @@ async def test_endpoints_are_tried_in_turn_until_their_breakers_open() -> None:
     assert endpoints.attempts == 11
 
 
-async def test_the_preferred_endpoint_is_probed_once_its_time_has_passed(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    endpoints = pool("a", "b")
+async def test_the_preferred_endpoint_is_probed_once_its_time_has_passed() -> None:
+    later_s = 0.0
+    endpoints = EndpointPool(
+        ("a", "b"),
+        backoff=Backoff(base_s=0, cap_s=0),
+        clock=lambda: time.monotonic() + later_s,
+    )
     await endpoints.next()
     for _ in range(4):
         endpoints.probed("a", "refused")
@@ -181,8 +184,7 @@ async def test_the_preferred_endpoint_is_probed_once_its_time_has_passed(
     assert await endpoints.next() == "b"
     endpoints.succeeded()
     assert endpoints.preferred() is None
-    later = time.monotonic() + 11
-    monkeypatch.setattr("shards.net.endpoints.time.monotonic", lambda: later)
+    later_s = 11.0
     assert endpoints.preferred() == "a"
     endpoints.probed("a", "refused")
     assert endpoints.preferred() is None

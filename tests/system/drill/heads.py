@@ -44,7 +44,7 @@ def stands_still(stage: Stage) -> None:
                 "said", "the status says that A is behind", lambda: _behind(running, still.rpc),
                 within_s=20,
             )  # fmt: skip
-            _watch(stage, running, still, seconds=8 if stage.short else 600)
+            _watch(stage, running, still, seconds=stage.watch_s(short=8, full=600))
             assert not running.status()["halted"]
             still.heal()
             stage.note("done", "node A goes on, and catches up")
@@ -58,6 +58,41 @@ def stands_still(stage: Stage) -> None:
             status = running.status()
             assert not listener.drain().lost, listener.lost
     assert seen_s <= 2 * _MUTE_S + 1, seen_s
+    assert (status["completeness"], status["blocks"]["missing"]) == (1.0, 0), status["holes"]
+
+
+@drill("A2L", "the stream of one of two nodes is steadily behind, and goes on")
+def lags(stage: Stage) -> None:
+    """It brings blocks, so it is left only for the other once that was heard at the head."""
+    with _two_nodes() as (late, going):
+        config = _config(stage.folder, late, going)
+        with (
+            collector(stage.folder, "--config", str(config)) as running,
+            _listening(running) as listener,
+        ):
+            late.inject(faults.Late(protocol="ws", behind=6))
+            stage.broke("the stream of node A is 6 blocks late; its RPC is not")
+            stage.await_(
+                "said",
+                "the status says that the stream of A is behind",
+                lambda: "behind the head" in _endpoint(running, late.ws),
+                within_s=60,
+            )
+            stage.await_(
+                "seen", "connected to node B", lambda: going.ws in running.log, within_s=20
+            )
+            stage.await_("healed", "all live", running.live, within_s=10)
+            _watch(stage, running, late, seconds=stage.watch_s(short=6, full=600))
+            late.heal()
+            stage.note("done", "the stream of node A is at the head again")
+            stage.await_(
+                "healed",
+                "back at node A",
+                lambda: running.log.count(f"connected to {late.ws}") == 2,
+                within_s=_RETURN_S,
+            )
+            status = running.await_live(10)
+            assert not listener.drain().lost, listener.lost
     assert (status["completeness"], status["blocks"]["missing"]) == (1.0, 0), status["holes"]
 
 
@@ -92,7 +127,8 @@ def stands_still_on_nodes(stage: Stage) -> None:
                 "said", "and so is its server of queries", lambda: _behind(running, still.grpc),
                 within_s=30,
             )  # fmt: skip
-            _watch(stage, running, still, seconds=8 if stage.short else 600)
+            _query_alone_behind(stage, still, going)
+            _watch(stage, running, still, seconds=stage.watch_s(short=8, full=600))
             still.follow()
             stage.note("done", "the link is there again, and node A catches up")
             # Peers give it a few blocks a second, fewer on a busy machine.
@@ -115,6 +151,22 @@ def stands_still_on_nodes(stage: Stage) -> None:
             assert not listener.drain().lost, listener.lost
     assert seen_s <= 2 * 5 * _NODE_BLOCK_S + 1, seen_s
     assert (status["completeness"], status["blocks"]["missing"]) == (1.0, 0), status["holes"]
+
+
+def _query_alone_behind(stage: Stage, still: FullNode, going: Devnet) -> None:
+    """Stream and RPC are at the head, the first query server is not: it costs one query more."""
+    folder = stage.folder / "queries"
+    folder.mkdir()
+    path = folder / "collector.toml"
+    path.write_text(
+        f'[network]\nchain_ws = ["{going.ws}"]\nrpc = ["{going.rpc}"]\n'
+        f'chain_grpc = ["{still.grpc}", "{going.grpc}"]\n'
+    )
+    stage.note("done", "another collector starts; only its first query server is node A's")
+    with collector(folder, "--config", str(path)) as running:
+        stage.await_("healed", "its books are joined, all live", running.live, within_s=60)
+        assert "trying again" not in running.log, running.log
+        stage.note("seen", "no book waited for a second round: node B was asked at once")
 
 
 @drill("A2Q", "a node for queries that is behind the stream")
@@ -167,6 +219,13 @@ def _listening(running: Running) -> Iterator[Listener]:
 def _behind(running: Running, endpoint: str) -> bool:
     rows = (running.status().get("chain") or {}).get("nodes", [])
     return any(row["endpoint"] == endpoint and "behind" in row["reason"] for row in rows)
+
+
+def _endpoint(running: Running, endpoint: str) -> str:
+    """Return what the status holds against an endpoint of the stream."""
+    shards = running.status().get("shards", [])
+    rows = [row for shard in shards for row in shard["endpoints"]]
+    return next((row["reason"] for row in rows if row["endpoint"] == endpoint), "")
 
 
 def _watch(stage: Stage, running: Running, still: Node, *, seconds: float) -> None:

@@ -29,10 +29,11 @@ class Row(NamedTuple):
 class Stage:
     """Where one drill takes place: its folder, its clock, its notes."""
 
-    def __init__(self, folder: Path, *, short: bool) -> None:
+    def __init__(self, folder: Path, *, short: bool, minutes: float | None = None) -> None:
         self.folder = folder
         self.short = short
         """Whether it is to be quick: the simulator for the node, shorter waits."""
+        self._minutes = minutes
         self.rows: list[Row] = []
         self._broke_at: float | None = None
 
@@ -58,6 +59,12 @@ class Stage:
         found = eventually(condition, within_s=within_s, every_s=every_s, what=text)
         self.note(what, text)
         return found
+
+    def watch_s(self, *, short: float, full: float) -> float:
+        """Return how long to watch that something does not happen: `--minutes`, or by the form."""
+        if self._minutes is not None:
+            return self._minutes * 60
+        return short if self.short else full
 
     @property
     def elapsed_s(self) -> float:
@@ -113,16 +120,16 @@ def _place(name: str) -> tuple[str, int, str]:
     return letter, int(digits or 0), rest
 
 
-def perform(found: Drill, *, short: bool) -> Stage:
+def perform(found: Drill, *, short: bool, minutes: float | None = None) -> Stage:
     """
-    Run one drill in a folder of its own.
+    Run one drill in a folder of its own; ``minutes`` is how long it watches, where it does.
 
     Raises:
         AssertionError: If something did not happen as it must; the notes so far are its text.
 
     """
     with tempfile.TemporaryDirectory(prefix="drill-") as folder:
-        stage = Stage(Path(folder), short=short)
+        stage = Stage(Path(folder), short=short, minutes=minutes)
         try:
             found.run(stage)
         except AssertionError as error:
