@@ -4,6 +4,7 @@ import atexit
 import os
 import shutil
 import signal
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -24,6 +25,9 @@ from tests.system.running import Devnet, devnet
 # No test takes up, or leaves behind, what is kept for the user.
 os.environ["XDG_STATE_HOME"] = tempfile.mkdtemp(prefix="t-state-")
 atexit.register(shutil.rmtree, os.environ["XDG_STATE_HOME"], ignore_errors=True)
+# Tests start hundreds of processes: none is to compile all modules for itself.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 # A shell's background jobs ignore Ctrl-C, and so would every process that a test starts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 

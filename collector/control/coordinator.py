@@ -36,7 +36,7 @@ from collector.control.process_usage import Usage
 from collector.control.recorder_status import recorder_status
 from collector.control.runtime_folder import check_descriptors, runtime_folder
 from collector.control.service_manager import ServiceManager
-from collector.control.signals import Interrupted, Signals
+from collector.control.signals import Interrupted, Interruptible, Signals
 from collector.control.state_folder import NONE, open_state
 from collector.control.supervisor import Child, Supervisor
 from collector.http import listening
@@ -126,14 +126,15 @@ class Coordinator:
                 check_descriptors(self._options.shards)
                 folder = stack.enter_context(runtime_folder())
                 # First: it waits for what a collector that was killed left running.
-                state = stack.enter_context(self._state(folder))
+                with signals.interruptible():
+                    state = stack.enter_context(self._state(folder))
                 check_free(self._options.publish)
                 if self._options.http:
                     listening.check(self._options.http)
                 if self._options.admin:
                     check_one_free(self._options.admin)
                 epochs = Epochs(SavedFile(state / "epochs"))
-                endpoints = self._endpoints(stack)
+                endpoints = self._endpoints(stack, signals.interruptible)
                 access = Access(endpoints, str(folder / BUDGET))
                 stack.callback(access.close)
                 self._announce(
@@ -141,8 +142,9 @@ class Coordinator:
                         networks.title(self._options.network, self._file), endpoints
                     )
                 )
-                found = discovery.discover(endpoints, access)
-                assessed = self._assess(endpoints, access, found)
+                with signals.interruptible():
+                    found = discovery.discover(endpoints, access)
+                    assessed = self._assess(endpoints, access, found)
                 fleet = self._fleet(found, assessed)
                 made = Children(
                     self._options,
@@ -158,10 +160,11 @@ class Coordinator:
                 every_s = self._file.supervision.listing_s
                 listing = Listing(endpoints, access, every_s=every_s)
                 controller = Controller(fleet, listing, supervisor, made.shard)
+                if signals.stop:
+                    raise Interrupted
             except Interrupted:
                 log.info("stopped before anything ran")
                 return EXIT_OK, None
-            signals.booting = False
             try:
                 self._serve(supervisor, signals, f"ipc://{folder}/link", controller)
             except Interrupted:
@@ -181,7 +184,7 @@ class Coordinator:
             fallback=folder,
         )
 
-    def _endpoints(self, stack: contextlib.ExitStack) -> Endpoints:
+    def _endpoints(self, stack: contextlib.ExitStack, interruptible: Interruptible) -> Endpoints:
         options = self._options
         if self._has_own_devnet:
             self._announce("starting a devnet: a real node with real trading, about ten seconds")
@@ -189,6 +192,7 @@ class Coordinator:
                 spot=options.devnet_spot,
                 perp=options.devnet_perp,
                 options=options.devnet_options,
+                interruptible=interruptible,
             )
             return stack.enter_context(node).endpoints()
         return networks.endpoints(options.network, self._file, self._source)

@@ -8,6 +8,7 @@ from typing import Self
 
 import msgspec
 
+from collector.control.signals import Interruptible
 from collector.devnet.info import DevnetInfo
 from shards.protocol.errors import ConfigError
 from shards.protocol.settings import Endpoints
@@ -24,7 +25,23 @@ class OwnDevnet:
     It ends with the pipe to its stdin, so it cannot outlive us, however we end.
     """
 
-    def __init__(self, *, spot: int, perp: int, options: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self,
+        *,
+        spot: int,
+        perp: int,
+        options: tuple[str, ...] = (),
+        interruptible: Interruptible,
+    ) -> None:
+        """
+        Args:
+            spot: Its number of spot markets.
+            perp: Its number of perpetual markets.
+            options: More options of `collector devnet`.
+            interruptible: A signal may interrupt the wait for the node, and nothing else here.
+
+        """
+        self._interruptible = interruptible
         self._command = [
             *(sys.executable, "-m", "collector", "devnet", "--json", "--stop-with-stdin"),
             *("--spot", str(spot), "--perp", str(perp), *options),
@@ -41,7 +58,8 @@ class OwnDevnet:
             start_new_session=True,
         )
         try:
-            self.info = self._await_ready()
+            with self._interruptible():
+                self.info = self._await_ready()
         except BaseException:
             self._stop()
             raise

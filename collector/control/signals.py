@@ -4,10 +4,15 @@ import contextlib
 import logging
 import signal
 import socket
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from types import FrameType
-from typing import Any
+from typing import Any, TypeAlias
 
 log = logging.getLogger(__name__)
+
+Interruptible: TypeAlias = Callable[[], AbstractContextManager[None]]
+"""Makes a block that a signal may interrupt: `Signals.interruptible`."""
 
 
 class Interrupted(BaseException):
@@ -18,9 +23,9 @@ class Signals:
     """SIGINT, SIGTERM and SIGHUP: the first asks to stop, the second forces it."""
 
     def __init__(self) -> None:
-        self.booting = True
         self.stop = False
         self.forced = False
+        self._may_interrupt = False
         self._before: dict[int, Any] = {}
         self.reader, self._writer = socket.socketpair()
         self._writer.setblocking(False)
@@ -31,6 +36,26 @@ class Signals:
             if signal.getsignal(number) != signal.SIG_IGN:
                 self._before[number] = signal.signal(number, self._received)
         return self
+
+    @contextlib.contextmanager
+    def interruptible(self) -> Iterator[None]:
+        """
+        Let the first signal interrupt the block: for waits, before everything runs.
+
+        Outside such blocks the first signal only sets `stop`. An exception between a folder's
+        creation and the line that remembers it would leave the folder behind.
+
+        Raises:
+            Interrupted: At the signal; also at once, if it came before the block.
+
+        """
+        self._may_interrupt = True
+        try:
+            if self.stop:
+                raise Interrupted
+            yield
+        finally:
+            self._may_interrupt = False
 
     def _received(self, number: int, frame: FrameType | None) -> None:
         if self.forced:
@@ -43,7 +68,7 @@ class Signals:
         self.stop = True
         with contextlib.suppress(BlockingIOError):
             self._writer.send(b"!")
-        if self.booting:
+        if self._may_interrupt:
             raise Interrupted
 
     def __exit__(self, *_: object) -> None:

@@ -10,7 +10,7 @@ import os
 import signal
 import sys
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import msgspec
@@ -56,9 +56,15 @@ class Keeper:
             DevnetError: If there is no devnet to be had.
 
         """
-        with chain_home(self._config.home) as home, ExitStack() as keeping:
+        with (
+            suppress(_Stopped),
+            chain_home(self._config.home) as home,
+            ExitStack() as keeping,
+        ):
             _say(HomeMade(str(home), self._config.home is None))
             need_client()
+            # To make a chain takes a second or more: not if the end was asked for already.
+            self._read_orders(0.0)
             node = Node(home, self._config, keeping)
             trader = _trader(node, self._config)
             try:
@@ -67,8 +73,6 @@ class Keeper:
                     trader.start()
                 _say(Ready(self._info(node, trader)))
                 self._watch(node, trader)
-            except _Stopped:
-                log.debug("stopping")
             finally:
                 trader.stop(grace_s=_TRADER_GRACE_S)
                 node.stop()
@@ -113,15 +117,21 @@ class Keeper:
 
     def _heed(self, node: Node, timeout_s: float | None) -> bool:
         """Wait; toggle the halt if asked to; return whether a restart was requested."""
-        restart = False
+        orders = self._read_orders(timeout_s)
+        for _ in range(orders.count(HALT)):
+            node.toggle_halt()
+        return RESTART in orders
+
+    def _read_orders(self, timeout_s: float | None) -> list[bytes]:
+        """Wait for orders, or for the end of a child; raise `_Stopped` if the end is asked for."""
+        orders: list[bytes] = []
         for _, what in self._lifeline.wait(timeout_s):
             if what in (b"", signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+                log.debug("stopping")
                 raise _Stopped
-            orders = what.splitlines(keepends=True) if isinstance(what, bytes) else []
-            restart = restart or RESTART in orders
-            for _ in range(orders.count(HALT)):
-                node.toggle_halt()
-        return restart
+            if isinstance(what, bytes):
+                orders += what.splitlines(keepends=True)
+        return orders
 
     def _info(self, node: Node, trader: Child) -> DevnetInfo:
         return DevnetInfo(

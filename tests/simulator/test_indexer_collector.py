@@ -195,5 +195,5 @@ def test_the_next_endpoint_is_taken_and_the_first_returned_to(tmp_path: Path) ->
 
 def in_use(running: Running) -> str:
     """Return the endpoint that a shard reads now."""
-    (shard,) = running.status().get("shards", [{"endpoints": []}])
+    (shard,) = running.peek().get("shards", [{"endpoints": []}])
     return next((e["endpoint"] for e in shard["endpoints"] if e["in_use"]), "")

@@ -168,7 +168,7 @@ def test_what_is_too_long_ago_is_named_as_missing(venue: Simulator, tmp_path: Pa
         first.stop()
     venue.await_height(venue.head() + 120)
     with collector(tmp_path, *options) as second:
-        eventually(lambda: second.status().get("markets", {}).get("live") == 6, within_s=_WITHIN_S)
+        eventually(lambda: second.peek().get("markets", {}).get("live") == 6, within_s=_WITHIN_S)
         status = second.status()
         assert status["blocks"]["first"] == before["blocks"]["first"]
         assert {hole["symbol"] for hole in status["holes"]} == {

@@ -154,16 +154,31 @@ class Running:
         return self._log.read_text(errors="replace")
 
     def status(self) -> dict[str, Any]:
-        """Ask for the summary; empty while nobody answers."""
+        """Return the summary; an aggregator that is being replaced, or waits for a core, is awaited."""
+        found: dict[str, Any] = self._answer("status")["status"]
+        return found
+
+    def peek(self) -> dict[str, Any]:
+        """Ask for the summary once; empty if nobody answers now."""
+        found: dict[str, Any] = self._ask("status").get("status", {})
+        return found
+
+    def _ask(self, what: str) -> dict[str, Any]:
         try:
-            status: dict[str, Any] = self._requests.ask("status", within_s=1.5)["status"]
+            return self._requests.ask(what, within_s=1.5)
         except TimeoutError:
             return {}
-        return status
+
+    def _answer(self, what: str) -> dict[str, Any]:
+        return eventually(
+            lambda: self._ask(what),
+            within_s=15,
+            what=lambda: f"an aggregator that answers; log:\n{self.log}",
+        )
 
     def markets(self) -> list[dict[str, Any]]:
         """Ask for every market with its state."""
-        rows: list[dict[str, Any]] = self._requests.ask("markets", within_s=2.0)["markets"]
+        rows: list[dict[str, Any]] = self._answer("markets")["markets"]
         return rows
 
     def pid(self, name: str) -> int:
@@ -175,24 +190,37 @@ class Running:
         """
 
         def known() -> int:
-            processes = self.status().get("processes", [])
+            processes = self.peek().get("processes", [])
             return next((int(p["pid"]) for p in processes if p["name"] == name), 0)
 
         return eventually(known, within_s=20.0, what=lambda: f"a process {name}; log:\n{self.log}")
 
     def live(self) -> bool:
         """Everything is live and accounted for."""
-        return _is_live(self.status())
+        return _is_live(self.peek())
 
     def await_live(self, within_s: float = 30.0) -> dict[str, Any]:
         """Wait until all markets are live; return the status."""
 
         def looked() -> dict[str, Any]:
-            status = self.status()
+            status = self.peek()
             return status if _is_live(status) else {}
 
         return eventually(
             looked, within_s=within_s, every_s=0.1, what=lambda: f"all live; log:\n{self.log}"
+        )
+
+    def await_accounted(self, height: int) -> dict[str, Any]:
+        """Wait until the ledger has reached this height, and nothing is missing; return the status."""
+
+        def looked() -> dict[str, Any]:
+            status = self.peek()
+            blocks = status.get("blocks", {"last": 0, "missing": 0})
+            reached = _is_live(status) and blocks["last"] >= height and not blocks["missing"]
+            return status if reached else {}
+
+        return eventually(
+            looked, within_s=30, what=lambda: f"block {height} accounted for; log:\n{self.log}"
         )
 
     def stop(self, number: int = signal.SIGTERM, within_s: float = 20.0) -> int:
@@ -274,4 +302,12 @@ def run(*arguments: str, within_s: float = 60.0) -> "subprocess.CompletedProcess
 
 def alive(processes: list[psutil.Process]) -> list[psutil.Process]:
     """Return those that still run."""
-    return [p for p in processes if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
+    return [process for process in processes if runs(process)]
+
+
+def runs(process: psutil.Process) -> bool:
+    """Say whether a process runs; it may end, and be reaped, between two looks at it."""
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False

@@ -80,7 +80,7 @@ def test_a_shard_that_stood_still_until_the_node_dropped_it_gets_every_block(
                 what=f"all live; log:\n{running.log}",
             )
             log.info("healed %.1f s after it went on", time.monotonic() - resumed_at)
-            status = running.status()
+            status = running.await_accounted(first + 1)
             assert_every_trade_once(busy, listener, first, status["blocks"]["last"])
     assert shard.pid in [process["pid"] for process in status["processes"]]
     assert status["blocks"]["replayed"] > 0
@@ -111,7 +111,7 @@ def test_a_collector_started_while_the_chain_halts_says_so_and_waits(
 ) -> None:
     config = configure(tmp_path, busy)
     with halted(busy) as go_on, collector(tmp_path, "--config", config) as running:
-        eventually(lambda: running.status().get("halted"), within_s=25, what=lambda: running.log)
+        eventually(lambda: running.peek().get("halted"), within_s=25, what=lambda: running.log)
         go_on()
         running.await_live()
 

@@ -91,9 +91,10 @@ def test_a_connection_that_goes_mute_as_a_whole_is_made_anew(node: Devnet, tmp_p
             closed = eventually(
                 lambda: listener.drain().gaps("closed"), within_s=15, what="a closed gap"
             )
-            status = running.await_live(15)
+            running.await_live(15)
             log.info("healed after %.1f s", closed[0].ts / 1e9 - muted_at)
             opened = listener.drain().gaps("open")
+            status = running.await_accounted(opened[0].first + 1)
             last = status["blocks"]["last"]
             assert_every_trade_once(node, listener, opened[0].first, last)
     assert between.connects == 2

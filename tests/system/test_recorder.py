@@ -39,7 +39,7 @@ def _small_disk(folder: Path, size: str) -> Iterator[Path]:
 
 
 def _recorder(running: Running) -> dict[str, Any]:
-    found: dict[str, Any] = running.status().get("recorder") or {}
+    found: dict[str, Any] = running.peek().get("recorder") or {}
     return found
 
 

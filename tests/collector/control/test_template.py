@@ -10,6 +10,7 @@ import psutil
 import pytest
 
 from collector.control.template import Template
+from shards.adapters import registry
 from shards.protocol.errors import EXIT_CONFIG
 from tests.collector import children
 from tests.system.running import eventually
@@ -34,6 +35,12 @@ def test_a_child_is_ours_and_has_what_was_imported() -> None:
     assert by_child["code"] == "StatusCode.UNAVAILABLE", "gRPC works in it"
     assert by_child["parent"] == by_us["pid"]
     assert by_us == {"pid": by_us["pid"], "exit": 0, "beat": 7.0, "threads": 1}
+
+
+@pytest.mark.parametrize("source", registry.names())
+def test_what_the_template_imports_by_name_exists(source: str) -> None:
+    # A renamed module would cost each child its import, after one traceback at the start.
+    registry.adapter(source).preload()
 
 
 def test_exit_codes_are_the_kernels() -> None:

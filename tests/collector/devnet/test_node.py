@@ -19,6 +19,7 @@ import psutil
 import pytest
 
 from collector.devnet.info import DevnetInfo
+from tests.system.running import runs
 
 pytestmark = pytest.mark.node
 
@@ -61,14 +62,6 @@ def family(process):
     """Give the command's process and all below it."""
     parent = psutil.Process(process.pid)
     return [parent, *parent.children(recursive=True)]
-
-
-def runs(process):
-    """Say whether it does; one that waits for its new parent to look at it does not."""
-    try:
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
 
 
 def assert_nothing_left(processes, folder, within_s=10):

@@ -203,7 +203,7 @@ def test_it_outlives_the_aggregator(page: Browser, running: Running) -> None:
     epoch, pid = running.status()["publisher_epoch"], running.pid("aggregator")
     os.kill(pid, signal.SIGKILL)
     eventually(
-        lambda: running.status().get("publisher_epoch", epoch) != epoch,
+        lambda: running.peek().get("publisher_epoch", epoch) != epoch,
         within_s=30,
         what="another aggregator",
     )

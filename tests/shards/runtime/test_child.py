@@ -13,6 +13,7 @@ import pytest
 
 from shards.protocol.errors import EXIT_BUG, EXIT_CONFIG, EXIT_OK
 from tests.shards.runtime import bodies
+from tests.system.running import runs
 
 _spawn = multiprocessing.get_context("spawn")
 
@@ -108,7 +109,7 @@ def test_an_orphan_ends(capfd: pytest.CaptureFixture[str]) -> None:
     assert pids.poll(20)
     orphan = psutil.Process(pids.recv())
     parent.join(20)
-    _eventually(lambda: not orphan.is_running() or orphan.status() == psutil.STATUS_ZOMBIE)
+    _eventually(lambda: not runs(orphan))
     _eventually(lambda: "drained" in capfd.readouterr().err)
 
 

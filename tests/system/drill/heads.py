@@ -144,7 +144,8 @@ def stands_still_on_nodes(stage: Stage) -> None:
                 lambda: running.log.count(f"connected to {still.ws}") == 2,
                 within_s=_RETURN_S,
             )
-            status = running.await_live(30)
+            running.await_live(30)
+            status = running.await_accounted(first + 1)
             last = status["blocks"]["last"]
             assert_every_trade_once(going, listener, first, last)
             stage.note("healed", "every trade once, held against the validator's record")
@@ -217,7 +218,7 @@ def _listening(running: Running) -> Iterator[Listener]:
 
 
 def _behind(running: Running, endpoint: str) -> bool:
-    rows = (running.status().get("chain") or {}).get("nodes", [])
+    rows = (running.peek().get("chain") or {}).get("nodes", [])
     return any(row["endpoint"] == endpoint and "behind" in row["reason"] for row in rows)
 
 

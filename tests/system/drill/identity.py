@@ -91,7 +91,7 @@ def _told(stage: Stage, running: Running, listener: Listener) -> dict[str, Any]:
     stage.await_(
         "seen",
         "the status names the former chain's ledger",
-        lambda: (running.status().get("chain") or {}).get("former"),
+        lambda: (running.peek().get("chain") or {}).get("former"),
         within_s=60,
     )
     stage.await_("said", "a reader is handed ChainReplaced", _replaced(listener), within_s=10)
@@ -164,5 +164,5 @@ def another_network(stage: Stage) -> None:
 
 
 def _reason(running: Running, endpoint: str) -> str:
-    nodes = (running.status().get("chain") or {}).get("nodes", [])
+    nodes = (running.peek().get("chain") or {}).get("nodes", [])
     return next((node["reason"] for node in nodes if node["endpoint"] == endpoint), "")
