@@ -13,6 +13,7 @@ import argparse
 import collections
 import contextlib
 import hashlib
+import itertools
 import json
 import os
 import random
@@ -21,9 +22,11 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -62,7 +65,7 @@ COMPACT_POINTS: Final = {
     "compact.swapped": 1,
     "compact.removed": 1,
 }
-_SPAN: Final = 4
+_SPAN: Final = 8
 _FIRES_WITHIN_S: Final = 30.0
 """After so long a recorder that has not come to its instant is killed wherever it is."""
 _OLDEST: Final = 5
@@ -115,40 +118,67 @@ def record(
 class Gate:
     """One archive, and all that is done to it."""
 
-    def __init__(self, node: Devnet, running: Running, folder: Path, seed: int) -> None:
+    def __init__(
+        self,
+        node: Devnet,
+        running: Running,
+        folder: Path,
+        seed: int,
+        truth: dict[int, chain_record.Recorded],
+        *,
+        is_first: bool,
+    ) -> None:
         self._node, self._running, self._folder = node, running, folder
         self._rng = random.Random(seed)
         self._deck: list[str] = []
         self.kills = 0
         """Recorders that were killed, or whose sealing child was."""
         self.archive = folder / "archive-0"
-        self.truth: dict[int, chain_record.Recorded] = {}
+        self._truth = truth
         """Each block by the chain's own record, read while the node still keeps it."""
+        self._is_first = is_first
+        """Whether this one kills the processes that all share, and reads the chain's record."""
         self.done: dict[str, int] = collections.Counter()
         """What was killed and done, by name."""
+
+    def work(self, kills: int, until: float, ended: threading.Event) -> None:
+        """Kill recorders as often as asked, until an instant, or until another gate has failed."""
+        try:
+            for number in itertools.count():
+                if self.kills >= kills or time.monotonic() > until or ended.is_set():
+                    break
+                self.round(number)
+                if number % 10 == 9:
+                    sys.stderr.write(f"{self.kills} of {kills}: {dict(self.done)}\n")
+        except BaseException:
+            ended.set()
+            raise
 
     def round(self, number: int) -> None:
         """Kill one recorder, at a named instant or any other, and do what belongs to its number."""
         rng = self._rng
         self._kill_recorder(self._next())
-        if number % 10 == 9:
-            self._kill_beside(rng.choice(["shard 0", "shard 1", "aggregator"]))
-        if number % 25 == 24:
-            self._restart_node()
+        if self._is_first:
+            self._kill_what_all_share(number)
         if rng.random() < 0.3:
             self.done["tail cut off"] += cut_tail(self.archive, rng)
-        if number % 3 == 2:
+        if number % 4 == 3:
             self._add_and_compact()
         if number % 20 == 13:
             self._move()
         if number % 20 == 17:
             self._fill_disk()
-        self.learn()
 
-    def learn(self) -> None:
-        """Read the chain's record of what is new."""
-        for height in range(max(self.truth, default=_OLDEST - 1) + 1, _latest(self._node) + 1):
-            self.truth[height] = chain_record.block(self._node.rpc, height)
+    def _kill_what_all_share(self, number: int) -> None:
+        if number % 10 == 9:
+            name = self._rng.choice(["shard 0", "shard 1", "aggregator"])
+            os.kill(self._running.pid(name), signal.SIGKILL)
+            self.done[name] += 1
+        if number % 25 == 24:
+            # Killed outright, it may not start again by itself.
+            self._node.restart_node()
+            self.done["node"] += 1
+        learn(self._node, self._truth)
 
     def _next(self) -> str:
         """Draw an instant; each comes as often as every other."""
@@ -178,21 +208,12 @@ class Gate:
         _wait_or_kill(recorder, within_s)
         self.kills += 1
 
-    def _kill_beside(self, name: str) -> None:
-        os.kill(self._running.pid(name), signal.SIGKILL)
-        self.done[name] += 1
-
-    def _restart_node(self) -> None:
-        """Take the node away for some seconds; killed outright, it may not start again by itself."""
-        self._node.restart_node()
-        self.done["node"] += 1
-
     def _add_and_compact(self) -> None:
         """Add older blocks to the archive in pieces, then kill what merges them, as it records."""
         rng = self._rng
         config = self._folder / "backfill.toml"
         config.write_text(self._node.config_text())
-        for _ in range(3):
+        for _ in range(2):
             height = str(overview(self.archive).first - 1)
             if int(height) < _OLDEST:
                 break
@@ -268,19 +289,40 @@ def cut_tail(archive: Path, rng: random.Random) -> int:
 
 
 def run(
-    node: Devnet, running: Running, folder: Path, *, kills: int, seed: int, minutes: float = 1e9
+    node: Devnet,
+    running: Running,
+    folders: Sequence[Path],
+    *,
+    kills: int,
+    seed: int,
+    minutes: float = 1e9,
 ) -> Verdict:
-    """Kill recorders, as often or for as long as asked, then let one finish, then count."""
-    gate, until = Gate(node, running, folder, seed), time.monotonic() + minutes * 60
-    older = min(_OLDER, 15 + kills // 3)
+    """Kill recorders of an archive in each folder, then let one finish each, then count."""
+    truth: dict[int, chain_record.Recorded] = {}
+    each = -(-kills // len(folders))
+    gates = [
+        Gate(node, running, folder, seed + number, truth, is_first=number == 0)
+        for number, folder in enumerate(folders)
+    ]
+    older = min(_OLDER, 15 + each // 2)
     eventually(lambda: _latest(node) >= older, within_s=300, every_s=0.5, what="some blocks")
-    number = 0
-    while gate.kills < kills and time.monotonic() < until:
-        gate.round(number)
-        number += 1
-        if number % 10 == 0:
-            sys.stderr.write(f"{gate.kills} of {kills}: {dict(gate.done)}\n")
-    through, archive = _latest(node), gate.archive
+    until = time.monotonic() + minutes * 60
+    ended = threading.Event()
+    with ThreadPoolExecutor(len(gates)) as pool:
+        for done in [pool.submit(gate.work, each, until, ended) for gate in gates]:
+            done.result()
+    through = _latest(node)
+    learn(node, truth)
+    found = []
+    for gate in gates:
+        _finish(gate.archive, running, through)
+        learn(node, truth)
+        found.append(_count(node, gate, truth))
+    return total(found)
+
+
+def _finish(archive: Path, running: Running, through: int) -> None:
+    """Let a recorder seal everything through a height, then stop it."""
     recorder = record(archive, running.publish)
     try:
         eventually(
@@ -292,8 +334,24 @@ def run(
     finally:
         recorder.send_signal(signal.SIGTERM)
         recorder.wait(30)
-    gate.learn()
-    return _count(node, gate)
+
+
+def learn(node: Devnet, truth: dict[int, chain_record.Recorded]) -> None:
+    """Read the chain's record of what is new."""
+    for height in range(max(truth, default=_OLDEST - 1) + 1, _latest(node) + 1):
+        truth[height] = chain_record.block(node.rpc, height)
+
+
+def total(found: Sequence[Verdict]) -> Verdict:
+    """Add up what was found in several archives."""
+    by_point: dict[str, int] = collections.Counter()
+    for one in found:
+        by_point.update(one.by_point)
+    counts = (
+        sum(getattr(one, name) for one in found) for name in Verdict._fields if name != "by_point"
+    )
+    kills, *others = counts
+    return Verdict(kills, dict(sorted(by_point.items())), *others)
 
 
 def _wait_or_kill(
@@ -326,7 +384,7 @@ def sealed_through(archive: Path) -> int:
     return int(_status(archive).get("sealed", 0))
 
 
-def _count(node: Devnet, gate: Gate) -> Verdict:
+def _count(node: Devnet, gate: Gate, chain: Mapping[int, chain_record.Recorded]) -> Verdict:
     """Hold the archive against the chain's record."""
     archive = gate.archive
     coverage = read(archive, "coverage", holes="allow").arrow.to_pylist()
@@ -339,7 +397,7 @@ def _count(node: Devnet, gate: Gate) -> Verdict:
     lost = altered = blocks = 0
     known_trades, known_changes = set(), set()
     for height in range(oldest, last + 1):
-        truth = gate.truth[height]
+        truth = chain[height]
         blocks += 1
         for fields in truth.trades.values():
             known_trades.add(fields)
@@ -357,7 +415,7 @@ def _count(node: Devnet, gate: Gate) -> Verdict:
     doubled = sum(n - 1 for n in (*trades.values(), *changes.values()))
     return Verdict(
         kills=gate.kills,
-        by_point=dict(sorted(gate.done.items())),
+        by_point=gate.done,
         blocks=blocks,
         trades=len(trades),
         changes=len(changes),
@@ -432,20 +490,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--kills", type=int, default=500)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--archives", type=int, default=1, help="so many beside each other")
     parser.add_argument("--minutes", type=float, default=1e9, help="end the killing by then")
     arguments = parser.parse_args()
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        small_disk(Path(folder) / "disk", "300m") as disk,
-        devnet("--block-time", "0.8") as node,
-        collector(
-            Path(folder), "--config", str(node.config(Path(folder))), "--shards", "2"
-        ) as running,
-    ):
+    with contextlib.ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        disks = [
+            stack.enter_context(small_disk(folder / f"disk-{number}", "100m"))
+            for number in range(arguments.archives)
+        ]
+        node = stack.enter_context(devnet("--block-time", "0.8", "--spot", "6", "--perp", "2"))
+        config = ("--config", str(node.config(folder)), "--shards", "2")
+        running = stack.enter_context(collector(folder, *config))
         running.await_live()
         began = time.monotonic()
         asked = {name: getattr(arguments, name) for name in ("kills", "seed", "minutes")}
-        verdict = run(node, running, disk, **asked)
+        verdict = run(node, running, disks, **asked)
         rows = [*verdict._asdict().items(), ("seconds", round(time.monotonic() - began))]
         sys.stdout.writelines(f"{name:12} {value}\n" for name, value in rows)
     sys.exit(0 if verdict.is_clean else 1)

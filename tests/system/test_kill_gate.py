@@ -16,5 +16,5 @@ def test_killed_recorders_leave_every_fact_once(node: Devnet, tmp_path: Path) ->
     config = node.config(tmp_path)
     with collector(tmp_path, "--config", str(config), "--shards", "2") as running:
         running.await_live()
-        verdict = run(node, running, tmp_path, kills=10, seed=5)
+        verdict = run(node, running, [tmp_path], kills=10, seed=5)
     assert verdict.is_clean, verdict
