@@ -15,10 +15,12 @@ from typing import Final, Literal
 from collector.archive import manifest
 from collector.archive.layout import Part, part_of
 from collector.archive.seal_codes import ALREADY
+from shards.protocol.errors import EXIT_BUG
 
 log = logging.getLogger(__name__)
 
 _NICE: Final = 10
+"""How much lower the child's priority is than the recorder's."""
 _SPARING: Final = {"ARROW_DEFAULT_MEMORY_POOL": "system", "MALLOC_ARENA_MAX": "1"}
 """Arrow's own pool and an arena per thread would keep about 25 MB that the child has freed."""
 
@@ -69,11 +71,17 @@ class SealedParts:
         """Run a module of this package for a part, and return its exit code."""
         name = f"collector.archive.{module}"
         command = (sys.executable, "-m", name, str(self._root), str(part.first))
-        child = await asyncio.create_subprocess_exec(
-            *command, stdin=asyncio.subprocess.DEVNULL, env={**_SPARING, **os.environ}
-        )
-        with contextlib.suppress(ProcessLookupError):
-            os.setpriority(os.PRIO_PROCESS, child.pid, _NICE)
+        try:
+            child = await asyncio.create_subprocess_exec(
+                *command, stdin=asyncio.subprocess.DEVNULL, env={**_SPARING, **os.environ}
+            )
+        except OSError as error:
+            # No process or descriptor is left: the journal keeps the part until there is.
+            log.warning("part %s: %s cannot be started: %s; trying again", part, module, error)
+            return EXIT_BUG
+        with contextlib.suppress(OSError):
+            own = os.getpriority(os.PRIO_PROCESS, 0)
+            os.setpriority(os.PRIO_PROCESS, child.pid, own + _NICE)
         try:
             code = await child.wait()
         except asyncio.CancelledError:

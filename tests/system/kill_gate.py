@@ -309,8 +309,11 @@ def run(
     until = time.monotonic() + minutes * 60
     ended = threading.Event()
     with ThreadPoolExecutor(len(gates)) as pool:
-        for done in [pool.submit(gate.work, each, until, ended) for gate in gates]:
-            done.result()
+        try:
+            for done in [pool.submit(gate.work, each, until, ended) for gate in gates]:
+                done.result()
+        finally:
+            ended.set()
     through = _latest(node)
     learn(node, truth)
     found = []

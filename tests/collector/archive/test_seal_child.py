@@ -1,0 +1,41 @@
+"""How the child that seals is started, and what becomes of a recorder that cannot start it."""
+
+import asyncio
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from collector.archive.layout import Part
+from collector.archive.seal_child import SealedParts
+from tests.collector.archive.written import SPAN
+
+
+def _seal(root: Path) -> bool:
+    return asyncio.run(SealedParts(root, SPAN).seal(Part(100, 109)))
+
+
+def test_without_a_process_left_the_part_waits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "none"))
+    assert _seal(tmp_path) is False
+    assert "seal cannot be started" in caplog.text
+
+
+def test_the_child_yields_to_a_recorder_that_yields_itself(tmp_path: Path) -> None:
+    probe = tmp_path / "probe"
+    # It waits until its priority has changed, then says what it is.
+    probe.write_text(
+        f"#!/bin/sh\nwhile [ $(nice) = 12 ]; do sleep 0.02; done\nnice >{tmp_path}/seen\n"
+    )
+    probe.chmod(0o755)
+    script = (
+        "import os, sys; from pathlib import Path; from tests.collector.archive import test_seal_child\n"
+        "os.nice(12 - os.nice(0)); sys.executable = sys.argv[1]\n"
+        "test_seal_child._seal(Path(sys.argv[2]))\n"
+    )
+    command = [sys.executable, "-c", script, str(probe), str(tmp_path)]
+    subprocess.run(command, check=True, timeout=30)
+    assert (tmp_path / "seen").read_text() == "19\n"
