@@ -12,8 +12,7 @@ from typing import Any, Final
 import msgspec
 import zmq
 
-from collector.client.frame_codec import read_header
-from shards.protocol.frames import KIND_BOOK, PREFIX_SIZE
+from shards.protocol.frames import KIND_BOOK, PREFIX_SIZE, read_header
 from shards.protocol.histograms import Histogram
 
 

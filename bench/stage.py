@@ -11,7 +11,7 @@ import zmq
 
 from bench.content import TS, Content
 from collector.aggregator.aggregator import Aggregator
-from collector.aggregator.publisher import Publisher
+from collector.aggregator.forwarder import Publisher
 from collector.client.topic_filter import Wanted
 from collector.client.topic_sync import Inbox
 from collector.settings.parts import AggregatorConfig

@@ -19,10 +19,9 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
 from collector.aggregator.admin_commands import AdminCommands
-from collector.aggregator.forwarder import Forwarder
+from collector.aggregator.forwarder import Forwarder, Publisher
 from collector.aggregator.handover import Handover
 from collector.aggregator.ownership import Ownership
-from collector.aggregator.publisher import Publisher
 from collector.aggregator.state.coverage import Coverage
 from collector.aggregator.state.listings import Listings
 from collector.aggregator.state.market_state import UNOWNED

@@ -17,7 +17,7 @@ from collector.access.subscriptions import Subscriptions
 from collector.aggregator import requests
 from collector.aggregator.aggregator import Aggregator
 from collector.aggregator.binding import MAX_REQUEST, MAX_SUBSCRIPTION, Endpoints
-from collector.aggregator.publisher import Publisher
+from collector.aggregator.forwarder import Publisher
 from collector.aggregator.saving import Keeper
 from collector.aggregator.status.sampling import Sampler
 from collector.aggregator.telemetry.process_table import Processes

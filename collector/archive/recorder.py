@@ -200,7 +200,7 @@ class Recorder:
         while True:
             await asyncio.sleep(_LOOK_S)
             inbox = subscriber.inbox
-            if inbox.publisher_epoch and not subscriber.pending:
+            if inbox.publisher.epoch and not subscriber.pending:
                 met_at = met_at or time.monotonic()
                 if not joined and time.monotonic() - met_at >= _SETTLED_S:
                     joined = await self._join(subscriber)

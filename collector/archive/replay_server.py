@@ -18,7 +18,7 @@ from collector.access.subscriptions import Subscriptions
 from collector.aggregator import requests
 from collector.aggregator.aggregator import Aggregator
 from collector.aggregator.binding import MAX_REQUEST, MAX_SUBSCRIPTION, bind
-from collector.aggregator.publisher import Publisher, Send
+from collector.aggregator.forwarder import Publisher, Send
 from collector.aggregator.status.sampling import Sampler
 from collector.aggregator.telemetry.process_table import Processes
 from collector.archive.joining import Joining

@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, Any, Final, Self
 import zmq
 
 from collector.access.key_files import Keys
-from collector.client.frame_codec import load_or_apply
 from collector.client.received import ChainReplaced, Received
 from collector.client.requests import RequestClient, RequestSocket, encode
 from collector.client.sockets import connected
 from collector.client.topic_filter import Wanted, symbol_pattern, symbols_only
 from collector.client.topic_sync import Inbox
+from collector.client.whole_book import load_or_apply
 from collector.settings import installed
 from collector.settings.parts import DEFAULT_PUBLISH, requests_endpoint
 from shards.protocol.errors import SequenceGap

@@ -28,13 +28,12 @@ from typing import Final
 
 import msgspec
 
-from collector.client.frame_codec import Header
 from collector.client.received import Lost, Received
 from collector.client.topic_filter import split
 from shards.adapters import registry
 from shards.protocol.channels import BY_EVENT
 from shards.protocol.events import Book, Event, Gap, Metadata, Ticker, Trades
-from shards.protocol.frames import STATES
+from shards.protocol.frames import STATES, Header
 from shards.protocol.trade_ids import KnownTrades
 
 UNKNOWN: Final = -1
@@ -48,9 +47,9 @@ class Position:
     """One topic's position; `admit` advances it by one event."""
 
     __slots__ = (
-        "_began_at",
         "_gaps",
         "_listed",
+        "began_at",
         "chain",
         "channel",
         "complete",
@@ -84,7 +83,7 @@ class Position:
         """Book sequence, or height of the trades, delivered last."""
         self.height = 0
         """Height of the book or ticker delivered last."""
-        self._began_at = 0
+        self.began_at = 0
         """Height at which the book's sequence restarted; 0 if it never did."""
         self.in_sync = False
         """Whether the delivered deltas continue a whole book."""
@@ -124,15 +123,6 @@ class Position:
     def admit(self, event: Event) -> bool | Lost | Trades:
         """Return whether to deliver: no, yes, yes after a loss, or only these trades."""
         if type(event) is Book:
-            # The common case: the next change.
-            if (
-                event.sequence == self.fact + 1 > 0
-                and not event.is_snapshot
-                and event.height >= self._began_at
-            ):
-                self.fact, self.height = event.sequence, event.height
-                self.overlaps, self.linked = False, True
-                return True
             return self._admit_book(event)
         return self._admit_other(event)
 
@@ -157,7 +147,7 @@ class Position:
 
     def _admit_book(self, event: Book) -> bool | Lost:
         height = event.height
-        if 0 < height < self._began_at:
+        if 0 < height < self.began_at:
             self.linked = True
             return False
         if self._began_again(event):
@@ -175,7 +165,7 @@ class Position:
         return verdict
 
     def _admit_ticker(self, event: Ticker) -> bool:
-        if 0 < event.height < self._began_at:
+        if 0 < event.height < self.began_at:
             return False
         if self._began_again(event):
             self.fact = -1
@@ -188,7 +178,7 @@ class Position:
         """Return whether a book's sequence restarted: it is lower than ours in a later block."""
         if not (event.sequence < self.fact and event.height > self.height > 0):
             return False
-        self._began_at = event.height
+        self.began_at = event.height
         return True
 
     def _admit_by_id(self, event: Trades) -> bool | Trades:
@@ -219,7 +209,6 @@ class Position:
 
     def hand_out(self, event: Event | Lost, header: Header, ts_sub: int, healed: bool) -> Received:
         """Wrap an event of this topic for delivery."""
-        # Positional: this is the hot path, and keywords take twice as long.
         return Received(self.topic, self.channel, self.symbol, event, *header, ts_sub, healed)
 
     @property

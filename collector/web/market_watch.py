@@ -6,14 +6,13 @@ import logging
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
-from collector.client.frame_codec import decode_event, is_readable
 from collector.client.received import ChainReplaced, Joined, Lost, Received, Unanswered
 from collector.client.requests import AsyncRequestClient
 from collector.client.subscriber import Subscriber
 from collector.client.summary import MarketStatus
 from collector.web.book_view import BookView
 from shards.protocol.events import Book, Trades
-from shards.protocol.frames import topic
+from shards.protocol.frames import decode_event, is_readable, topic
 
 log = logging.getLogger(__name__)
 

@@ -25,11 +25,12 @@ the records' headers; it decodes an event only where it must: gaps, and trades t
 """
 
 import struct
-from typing import Final
+from typing import Final, TypeAlias
 
 import msgspec
 
 from shards.protocol import channels
+from shards.protocol.errors import UNREADABLE
 from shards.protocol.events import Event, Gap, Trades
 
 VERSION: Final = 1
@@ -190,6 +191,39 @@ def decode(body: bytes) -> tuple[Frame, Event | None]:
     events = EVENTS.get(frame.kind)
     return frame, None if events is None else events.decode(frame.event)
 
+
+# ---- a subscriber's side: the header at fixed offsets, then the event ---------------------
+
+Header: TypeAlias = tuple[int, int, int, int, int, int, int]
+"""publisher_epoch, topic_sequence, ts_pub, ts_push, shard, epoch, frame_sequence."""
+read_header: Final = struct.Struct(">4xQxQxQxQxHxQxQ").unpack_from
+_FIRST: Final = bytes((0x9A, VERSION))
+
+
+def is_readable(body: bytes) -> bool:
+    """Whether this is a body of the version that this code reads."""
+    return body[:2] == _FIRST and len(body) > PREFIX_SIZE
+
+
+def other_version(body: bytes) -> int | None:
+    """Return a body's version if it differs from ours, else None."""
+    if len(body) < 2 or body[0] != _FIRST[0] or body[1] == VERSION:
+        return None
+    return body[1]
+
+
+def decode_event(body: bytes) -> Event | None:
+    """Decode the event; None if it is garbage, or of a kind newer than this code."""
+    decoder = EVENTS.get(body[2])
+    if decoder is None:
+        return None
+    try:
+        return decoder.decode(memoryview(body)[PREFIX_SIZE:])
+    except UNREADABLE:
+        return None
+
+
+# ---- between shard and aggregator ---------------------------------------------------------
 
 decode_trades: Final = msgspec.msgpack.Decoder(Trades).decode
 decode_gap: Final = msgspec.msgpack.Decoder(Gap).decode

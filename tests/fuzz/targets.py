@@ -15,7 +15,7 @@ import zstandard
 
 from collector.aggregator import requests
 from collector.aggregator.aggregator import Aggregator
-from collector.aggregator.publisher import Publisher
+from collector.aggregator.forwarder import Publisher
 from collector.aggregator.telemetry.process_table import Processes
 from collector.archive import journal, manifest
 from collector.cli import environment

@@ -13,7 +13,7 @@ import msgspec
 import zmq
 
 from collector.aggregator.aggregator import Aggregator
-from collector.aggregator.publisher import Publisher
+from collector.aggregator.forwarder import Publisher
 from collector.aggregator.state.market_state import MarketState
 from collector.aggregator.state.saved import Saved
 from collector.settings.parts import AggregatorConfig, Steering

@@ -9,7 +9,7 @@ import pytest
 import zmq
 
 from collector.aggregator.aggregator import OWN_SHARD, Aggregator
-from collector.aggregator.publisher import Publisher
+from collector.aggregator.forwarder import Publisher
 from collector.aggregator.telemetry.activity_meter import Counts
 from collector.settings.parts import AggregatorConfig
 from shards.protocol import frames

@@ -55,7 +55,7 @@ def resumed_at(chain: int, *, stored: bool) -> list[object]:
     if stored:
         positions = [position_of(cursor_of(position)) for position in positions]
     again, new = inbox(), script(2, chain)
-    again.resume(positions, first.head)
+    again.resume(positions, first.publisher.head)
     publish(new, None, 3 if chain else 103, 5 if chain else 43)
     for now in range(4):
         turn(again, new, float(now))

@@ -12,7 +12,7 @@ import uvloop
 
 from collector import Book, Gap, Joined, Lost, Received, Subscriber, Trades, Unanswered
 from collector.aggregator.replay_buffer import ReplayBuffer
-from collector.client.frame_codec import load_or_apply
+from collector.client.whole_book import load_or_apply
 from collector.settings.parts import DEFAULT_PUBLISH, requests_endpoint
 from shards.protocol.order_book import OrderBook
 from tests.collector.client.scripted_publisher import (

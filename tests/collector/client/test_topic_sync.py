@@ -8,10 +8,10 @@ import pytest
 from hypothesis import example, given, settings, strategies as st
 
 from collector.aggregator.replay_buffer import ReplayBuffer
-from collector.client.frame_codec import load_or_apply
 from collector.client.received import Joined, Lost, Received, Unanswered
 from collector.client.topic_filter import Wanted
 from collector.client.topic_sync import Inbox
+from collector.client.whole_book import load_or_apply
 from shards.protocol.errors import SequenceGap
 from shards.protocol.events import Book, Gap, Ticker, Trades
 from shards.protocol.order_book import OrderBook
@@ -541,7 +541,7 @@ def test_an_older_aggregators_answer_is_ignored() -> None:
     world.script = old
     world.turn()
     assert events(world) == []
-    assert world.inbox.publisher_epoch == 2
+    assert world.inbox.publisher.epoch == 2
 
 
 def test_a_restart_that_forgot_quiet_blocks_says_which_heights_are_uncertain() -> None:

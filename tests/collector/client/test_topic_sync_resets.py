@@ -11,8 +11,8 @@ from typing import Any
 from hypothesis import HealthCheck, settings, strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
-from collector.client.frame_codec import load_or_apply
 from collector.client.received import ChainReplaced, Joined, Lost, Received
+from collector.client.whole_book import load_or_apply
 from shards.protocol.events import Book, Gap, Trades
 from shards.protocol.order_book import OrderBook
 from tests.collector.client.scripted_publisher import height_of, snapshot

@@ -1,46 +1,14 @@
-"""Decode published bodies: the header at fixed offsets, then the event."""
+"""Build a book from published bodies: a snapshot, and the deltas after it."""
 
-import struct
 from collections.abc import Sequence
-from typing import Final, NamedTuple, TypeAlias
+from typing import NamedTuple
 
 import msgspec
 
-from shards.protocol.errors import UNREADABLE, SequenceGap
-from shards.protocol.events import Book, Event, Orders, Trades
-from shards.protocol.frames import EVENTS, PREFIX_SIZE, VERSION
+from shards.protocol.errors import SequenceGap
+from shards.protocol.events import Book, Orders, Trades
+from shards.protocol.frames import Header, decode_event, is_readable, read_header
 from shards.protocol.order_book import OrderBook
-
-Header: TypeAlias = tuple[int, int, int, int, int, int, int]
-"""publisher_epoch, topic_sequence, ts_pub, ts_push, shard, epoch, frame_sequence."""
-
-# The offsets are drawn in shards/frames.py.
-read_header: Final = struct.Struct(">4xQxQxQxQxHxQxQ").unpack_from
-_FIRST: Final = bytes((0x9A, VERSION))
-
-
-def is_readable(body: bytes) -> bool:
-    """Whether this is a body of the version that this code reads."""
-    return body[:2] == _FIRST and len(body) > PREFIX_SIZE
-
-
-def other_version(body: bytes) -> int | None:
-    """Return a body's version if it differs from ours, else None."""
-    if len(body) < 2 or body[0] != _FIRST[0] or body[1] == VERSION:
-        return None
-    return body[1]
-
-
-def decode_event(body: bytes) -> Event | None:
-    """Decode the event; None if it is garbage, or of a kind newer than this code."""
-    decoder = EVENTS.get(body[2])
-    if decoder is None:
-        return None
-    try:
-        event: Event = decoder.decode(memoryview(body)[PREFIX_SIZE:])
-    except UNREADABLE:
-        return None
-    return event
 
 
 def load_or_apply(book: OrderBook, event: Book) -> None:

@@ -1,0 +1,207 @@
+"""
+What a subscriber asks its aggregator, and what it knows of it: no I/O, no clock.
+
+Once a second it polls the last sequence of every topic. A topic that lacks frames, or a whole book,
+asks for a replay; few replays are pending at once, and one without an answer is asked for again.
+"""
+
+from collections import deque
+from typing import Any, Final
+
+import msgspec
+
+from collector.client.topic_cursor import UNKNOWN, Position
+
+
+class TopicsReply(msgspec.Struct):
+    """The answer to a poll."""
+
+    publisher_epoch: int
+    head: int
+    topics: dict[str, int]
+    ahead: dict[str, int] = {}
+    """By symbol, for markets that are further than the head, which another market holds back."""
+    chain: int = 0
+
+
+class ReplayReply(msgspec.Struct):
+    """The first part of an answer to a replay request; the frames' bodies follow."""
+
+    publisher_epoch: int
+    complete: bool
+    last: int
+    from_height: int
+    chain: int = 0
+
+
+class Answered(msgspec.Struct):
+    """What every answer has."""
+
+    id: int
+    error: str = ""
+
+
+read_answered: Final = msgspec.msgpack.Decoder(Answered).decode
+read_topics: Final = msgspec.msgpack.Decoder(TopicsReply).decode
+read_replay: Final = msgspec.msgpack.Decoder(ReplayReply).decode
+
+
+class FollowedTopic:
+    """A topic's position, its held frames, and its pending request."""
+
+    __slots__ = ("asked", "behind", "held", "position", "stuck")
+
+    def __init__(self, position: Position) -> None:
+        self.position = position
+        self.held: dict[tuple[int, int], tuple[bytes, int]] = {}
+        """(publisher_epoch, topic_sequence) to (body, ts_sub)."""
+        self.asked = False
+        self.stuck = False
+        """The last replay brought nothing new: wait for the next poll before asking again."""
+        self.behind = 0
+        """The last topic_sequence named by the previous poll, if above ours."""
+
+    def replay_request(self, publisher_epoch: int) -> tuple[dict[str, Any], bool]:
+        """Return a request for what is missing, and whether only the whole book is."""
+        position = self.position
+        epoch, sequence = position.publisher_epoch, position.sequence
+        own = [held for of_epoch, held in self.held if of_epoch == epoch]
+        # Frames of a publisher that ended before it was asked stay held, and follow nothing.
+        follows = not own or min(own) == sequence + 1
+        is_current = epoch == publisher_epoch and self.behind <= sequence
+        whole = position.lacks_book and follows and is_current
+        fresh = position.starts_whole and position.fact < 0
+        if whole or fresh:
+            epoch = sequence = 0
+        request = {"topic": position.topic, "publisher_epoch": epoch, "after": sequence}
+        return request, whole and not fresh
+
+    def begin_chain(self, reply: ReplayReply) -> None:
+        """Discard what belongs to a replaced chain, and begin with the chain of this reply."""
+        epoch, complete = reply.publisher_epoch, max(0, reply.from_height - 1)
+        self.position = Position(self.position.topic, epoch, 0, complete)
+        self.position.chain = reply.chain
+        self.held = {key: held for key, held in self.held.items() if key[0] >= epoch}
+        self.behind = 0
+
+
+class KnownPublisher:
+    """The aggregator that publishes, as of its last answer, and those that it replaced."""
+
+    def __init__(self) -> None:
+        self.epoch = 0
+        self.head = 0
+        self.ahead: dict[str, int] = {}
+        self.chain = 0
+        """Generation of the chain; grows when another chain replaces it."""
+        self.former: set[int] = set()
+        """Epochs of replaced publishers. Any other epoch is new, even if it is lower: the clock that
+        it was taken from may have been set back."""
+        self.newest_epoch = 0
+        """The last unknown epoch named by a frame."""
+
+    def remember(self, reply: TopicsReply) -> None:
+        """Note the answer to a poll."""
+        self.supersede(self.epoch, reply.publisher_epoch)
+        self.epoch, self.head, self.ahead = reply.publisher_epoch, reply.head, reply.ahead
+
+    def supersede(self, former: int, epoch: int) -> None:
+        """Note that one publisher replaced another."""
+        if former and former != epoch:
+            self.former.add(former)
+
+    def replace_chain(self, chain: int) -> int:
+        """Continue with another chain; return the head of the replaced one, or -1 without one."""
+        former = self.head if self.epoch and self.chain != UNKNOWN else -1
+        if former >= 0:
+            # They belong to the replaced chain.
+            self.head, self.ahead = 0, {}
+        self.chain = chain
+        return former
+
+    def is_known(self, position: Position, epoch: int, sequence: int) -> bool:
+        """Return whether a frame is behind a position, or from an earlier publisher."""
+        if epoch == position.publisher_epoch:
+            return sequence <= position.sequence
+        return not epoch or epoch in self.former
+
+
+class Requests:
+    """The requests of one subscriber: one poll, and some replays."""
+
+    def __init__(self, *, poll_s: float, silent_s: float, replays: int) -> None:
+        """``replays`` requests may be pending at once."""
+        self.unsent: deque[dict[str, Any]] = deque()
+        self._poll_s = poll_s
+        self._silent_s = silent_s
+        self._replays = replays
+        self._queue: deque[FollowedTopic] = deque()
+        """Topics that need a replay."""
+        self._pending: dict[int, tuple[FollowedTopic, float, bool]] = {}
+        """Pending replays by id: topic, time of the request, whether only a book is needed."""
+        self._id = 0
+        self.poll_id = 0
+        """The pending poll's; 0 without one."""
+        self._poll_at = float("-inf")
+        self._polling_since: float | None = None
+        self.is_silent = False
+        """Whether the aggregator has not answered for too long."""
+
+    def poll(self, now: float, prefixes: tuple[str, ...]) -> None:
+        """Queue a poll if one is due, and forget replays that were not answered in time."""
+        if now >= self._poll_at:
+            self._poll_at = now + self._poll_s
+            self._polling_since = now if self._polling_since is None else self._polling_since
+            self._id = self.poll_id = self._id + 1
+            self.unsent.append({"ask": "topics", "id": self._id, "prefixes": list(prefixes)})
+        for id_, (topic, asked_at, _) in list(self._pending.items()):
+            if now - asked_at >= self._poll_s:
+                del self._pending[id_]
+                self._queue.append(topic)
+
+    def poll_soon(self) -> None:
+        """Make a poll due."""
+        self._poll_at = float("-inf")
+
+    def polled(self) -> None:
+        """The poll was answered."""
+        self.poll_id, self._polling_since = 0, None
+
+    def silence(self, now: float) -> float:
+        """Return the seconds without an answer, once they become too many; otherwise 0."""
+        if self._polling_since is None or self.is_silent:
+            return 0.0
+        silent_s = now - self._polling_since
+        self.is_silent = silent_s >= self._silent_s
+        return silent_s if self.is_silent else 0.0
+
+    def due_s(self, now: float) -> float:
+        """Return the seconds until a poll is due, or silence becomes too long."""
+        due = self._poll_at
+        if self._polling_since is not None and not self.is_silent:
+            due = min(due, self._polling_since + self._silent_s)
+        return min(self._poll_s, max(0.0, due - now))
+
+    def want_replay(self, topic: FollowedTopic) -> None:
+        """Queue a replay of a topic, unless one is pending."""
+        if not topic.asked and not topic.stuck:
+            topic.asked = True
+            self._queue.append(topic)
+
+    def request_replays(self, now: float, publisher_epoch: int) -> None:
+        """Turn queued topics into requests, as many as may be pending."""
+        while self._queue and len(self._pending) < self._replays:
+            topic = self._queue.popleft()
+            request, only_book = topic.replay_request(publisher_epoch)
+            self._id += 1
+            self._pending[self._id] = (topic, now, only_book)
+            self.unsent.append({"ask": "replay", "id": self._id} | request)
+
+    def awaits(self, id_: int) -> bool:
+        """Whether a replay with this id is pending."""
+        return id_ in self._pending
+
+    def take(self, id_: int) -> tuple[FollowedTopic, bool]:
+        """Return the topic of a pending replay, and whether it is only for the whole book."""
+        topic, _, only_book = self._pending.pop(id_)
+        return topic, only_book
