@@ -6,7 +6,7 @@ from pathlib import Path
 from collector.access import asked
 from collector.aggregator import process as aggregator_process
 from collector.client.summary import process_name
-from collector.control.desired_state import Fleet
+from collector.control.desired_state import DesiredState
 from collector.control.epochs import Epochs
 from collector.control.supervisor import Child
 from collector.markets.activity import Assessment
@@ -28,7 +28,7 @@ class Children:
         *,
         folder: Path,
         endpoints: Endpoints,
-        fleet: Fleet,
+        desired: DesiredState,
         epochs: Epochs,
     ) -> None:
         """``folder`` is where the sockets between them are."""
@@ -37,16 +37,16 @@ class Children:
         self._source = source
         self._folder = folder
         self._endpoints = endpoints
-        self._fleet = fleet
+        self._desired = desired
         self._epochs = epochs
 
     def aggregator(self, state: Path, assessed: Assessment, page: str) -> Child:
         """Return the aggregator, which keeps its ledger in ``state``; ``page`` is the web page."""
-        options, folder, fleet = self._options, self._folder, self._fleet
+        options, folder, desired = self._options, self._folder, self._desired
         starts = itertools.count()
 
         def config() -> AggregatorConfig:
-            listed = {market.market_id for market in fleet.markets}
+            listed = {market.market_id for market in desired.markets}
             return AggregatorConfig(
                 epoch=self._epochs.next(),
                 publish=options.publish,
@@ -59,13 +59,13 @@ class Children:
                 folder=str(folder),
                 state="" if state == folder else str(state),
                 begins=not next(starts),
-                markets=tuple(fleet.markets),
+                markets=tuple(desired.markets),
                 assessed={m: found for m, found in assessed.items() if m in listed},
-                assignment=dict(fleet.assignment.wanted),
-                revision=fleet.revision,
+                assignment=dict(desired.assignment.wanted),
+                revision=desired.revision,
                 resume_within=self._file.limits.replay_blocks,
                 endpoints=self._endpoints,
-                every_market=fleet.every_market,
+                every_market=desired.every_market,
                 channels=options.channels,
                 web=page,
                 source=self._source,
@@ -129,7 +129,7 @@ class Children:
                 epoch=self._epochs.next(),
                 source=self._source,
                 endpoints=self._endpoints,
-                markets=self._fleet.of(number),
+                markets=self._desired.of(number),
                 channels=options.channels,
                 per_market=options.per_market,
                 push=f"ipc://{self._folder}/push",

@@ -3,9 +3,9 @@ Control a running collector: carry out the desired state, and track the progress
 
 ::
 
-    chain ──listing──► fleet ──assignment──► aggregator ──► shards, each with its next report
-    people ─commands─►   │ ◄─── progress ────────┘
-                         └── processes to start and to stop ──► supervisor
+    chain ───listing──► desired state ──assignment──► aggregator ──► shards, each with its next report
+    people ──commands─►   │ ◄────── progress ────────────┘
+                          └── processes to start and to stop ──► supervisor
 """
 
 import logging
@@ -16,7 +16,7 @@ from typing import Final
 from collector.aggregator.coordination import Standing
 from collector.client.requests import RequestClient
 from collector.client.summary import Summary, process_name, read_markets
-from collector.control.desired_state import Fleet
+from collector.control.desired_state import DesiredState
 from collector.control.supervisor import Child, Supervisor
 from collector.markets.listing import Listing
 from collector.settings.parts import Steering
@@ -31,40 +31,40 @@ class Controller:
 
     def __init__(
         self,
-        fleet: Fleet,
+        desired: DesiredState,
         listing: Listing,
         supervisor: Supervisor,
         shard: Callable[[int], Child],
     ) -> None:
-        self._fleet = fleet
+        self._desired = desired
         self._listing = listing
         self._supervisor = supervisor
         self._shard = shard
-        self._known = fleet.revision
+        self._known = desired.revision
         """Revision of the assignment that the aggregator has."""
 
     @property
     def is_busy(self) -> bool:
         """Whether a change is in progress, so that more frequent polls are worthwhile."""
-        return self._fleet.is_busy or self._known != self._fleet.revision
+        return self._desired.is_busy or self._known != self._desired.revision
 
     def steering(self) -> Steering:
         """Return the assignment of markets, for the aggregator."""
-        fleet = self._fleet
+        desired = self._desired
         steering = Steering(
-            revision=fleet.revision,
-            every_market=fleet.every_market,
-            listed_through=fleet.listed_through,
-            answers=fleet.answers,
+            revision=desired.revision,
+            every_market=desired.every_market,
+            listed_through=desired.listed_through,
+            answers=desired.commands.answers,
         )
-        if self._known != fleet.revision:
-            steering.markets = fleet.markets
-            steering.assignment = dict(fleet.assignment.wanted)
+        if self._known != desired.revision:
+            steering.markets = desired.markets
+            steering.assignment = dict(desired.assignment.wanted)
         return steering
 
     def statuses(self) -> dict[str, str]:
         """Return the markets' statuses by market id, for the aggregator."""
-        return self._fleet.statuses
+        return self._desired.statuses
 
     def take(self, standing: Standing, cpu: Mapping[int, float], client: RequestClient) -> None:
         """
@@ -72,27 +72,27 @@ class Controller:
 
         ``cpu`` is each shard's usage, in percent of a core.
         """
-        fleet, supervisor = self._fleet, self._supervisor
+        desired, supervisor = self._desired, self._supervisor
         now = time.monotonic()
         self._known = standing.revision
         head = standing.status.blocks.head
-        listed = self._listing.look(head, now=now, at_once=fleet.wants_listing)
+        listed = self._listing.look(head, now=now, at_once=desired.commands.wants_listing)
         if listed is not None:
-            fleet.listed(listed.markets, listed.through)
-        elif fleet.wants_listing and not self._listing.is_asking:
-            fleet.wants_listing = False
+            desired.listed(listed.markets, listed.through)
+        elif desired.commands.wants_listing and not self._listing.is_asking:
+            desired.commands.wants_listing = False
         running = supervisor.shards()
-        fleet.arrived(standing.unsettled, running, self._known)
-        for shard in fleet.spare(running, standing.loads, self._known):
+        desired.arrived(standing.unsettled, running, self._known)
+        for shard in desired.spare(running, standing.loads, self._known):
             supervisor.retire(process_name(shard))
         if commands := standing.commands:
             rebalances = any(command.fields.get("kind") == "rebalance" for command in commands)
-            fleet.order(commands, _measured(client) if rebalances else {})
+            desired.order(commands, _measured(client) if rebalances else {})
         self._ease(standing.status, cpu, now, client)
-        for shard in sorted(fleet.assignment.shards - set(running)):
+        for shard in sorted(desired.assignment.shards - set(running)):
             supervisor.add(self._shard(shard))
-        while fleet.notes:
-            log.info("%s", fleet.notes.popleft())
+        while desired.notes:
+            log.info("%s", desired.notes.popleft())
 
     def _ease(
         self, status: Summary, cpu: Mapping[int, float], now: float, client: RequestClient
@@ -100,9 +100,9 @@ class Controller:
         """Move markets away from an overloaded shard."""
         lags = {shard.shard: shard.lag_us / 1e6 for shard in status.shards}
         use = {shard: (percent, lags.get(shard, 0.0)) for shard, percent in cpu.items()}
-        hot = self._fleet.over_budget(now, use)
+        hot = self._desired.overload.look(now, use, is_busy=self._desired.is_busy)
         if hot is not None:
-            self._fleet.ease(hot, now, cpu, _measured(client))
+            self._desired.ease(hot, now, cpu, _measured(client))
 
 
 def _measured(client: RequestClient) -> dict[str, float]:

@@ -27,7 +27,7 @@ from collector.client.summary import Summary
 from collector.control import announcements, initial_placement
 from collector.control.children import Children
 from collector.control.controller import Controller
-from collector.control.desired_state import Fleet, Selection
+from collector.control.desired_state import DesiredState, Selection
 from collector.control.embedded_node import OwnDevnet
 from collector.control.epochs import Epochs
 from collector.control.launching import Launch, spawn
@@ -145,21 +145,21 @@ class Coordinator:
                 with signals.interruptible():
                     found = discovery.discover(endpoints, access)
                     assessed = self._assess(endpoints, access, found)
-                fleet = self._fleet(found, assessed)
+                desired = self._desired(found, assessed)
                 made = Children(
                     self._options,
                     self._file,
                     self._source,
                     folder=folder,
                     endpoints=endpoints,
-                    fleet=fleet,
+                    desired=desired,
                     epochs=epochs,
                 )
                 aggregator = made.aggregator(state, assessed, self._page)
-                supervisor = self._compose(made, aggregator, fleet.assignment.shards)
+                supervisor = self._compose(made, aggregator, desired.assignment.shards)
                 every_s = self._file.supervision.listing_s
                 listing = Listing(endpoints, access, every_s=every_s)
-                controller = Controller(fleet, listing, supervisor, made.shard)
+                controller = Controller(desired, listing, supervisor, made.shard)
                 if signals.stop:
                     raise Interrupted
             except Interrupted:
@@ -208,7 +208,7 @@ class Coordinator:
             log.warning("%s", sentence)
             return {}
 
-    def _fleet(self, found: list[Market], assessed: Assessment) -> Fleet:
+    def _desired(self, found: list[Market], assessed: Assessment) -> DesiredState:
         options = self._options
         markets = self._choose(found, assessed)
         if not CHAIN_WIDE.isdisjoint(options.channels):
@@ -222,7 +222,7 @@ class Coordinator:
         network = networks.title(options.network, self._file)
         self._announce(announcements.started(options, network, markets, assessed, parts))
         self._announce(announcements.how_to_look(options, self._page))
-        return Fleet(
+        return DesiredState(
             found,
             Assignment(
                 frozenset(range(options.shards)),

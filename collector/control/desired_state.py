@@ -1,27 +1,24 @@
 """
 The desired shards and markets of one run, updated by admin commands and listings.
 
-Pure: input is what the aggregator, the chain and people say; output is the assignment and the
-answers. The coordinator carries it out.
+Pure: the input is listings of the chain, progress from the aggregator, and admin commands; the output
+is the assignment and the answers to commands. The controller carries it out.
 """
 
 from collections import deque
 from collections.abc import Collection, Mapping, Sequence
-from typing import Final
 
 import msgspec
 
 from collector.aggregator.coordination import PendingCommand
 from collector.control import placement
+from collector.control.overload import Overload
 from collector.control.placement import SLACK, Assignment, Order
 from collector.markets import selection
 from collector.settings.parts import Supervision
 from collector.settings.wording import plural
 from shards.protocol.errors import ConfigError
 from shards.protocol.settings import Market
-
-_RELIEVED: Final = 0.8
-"""Share of its budget below which a shard counts as relieved; in between nothing changes."""
 
 
 class Selection(msgspec.Struct, frozen=True):
@@ -33,8 +30,45 @@ class Selection(msgspec.Struct, frozen=True):
     """Whether markets listed later are added."""
 
 
-class Fleet:
-    """The desired state: the assignment of markets, and the commands that change it, in turn."""
+class Commands:
+    """The admin commands: the one being carried out, and the answers to all."""
+
+    def __init__(self) -> None:
+        self.answers: dict[str, dict[str, str]] = {}
+        """State and text, by token."""
+        self.current: Order | None = None
+        self.text = ""
+        """The answer to the current command."""
+        self.wants_listing = False
+        """Whether to list the markets now, because a command names an unknown one."""
+        self._looked = ""
+        """Token of the command that requested it."""
+
+    def begin(self, order: Order, text: str) -> None:
+        """A command is being carried out; ``text`` is its answer."""
+        self.current, self.text = order, text
+        self._answer("moving")
+
+    def end(self) -> None:
+        """The current command is done."""
+        self._answer("done")
+        self.current = None
+
+    def _answer(self, state: str) -> None:
+        if self.current is not None:
+            self.answers[self.current.token] = {"state": state, "text": self.text}
+
+    def refuse(self, asked: PendingCommand, error: Exception) -> None:
+        """Refuse a command; one that adds markets only after a new listing."""
+        if asked.fields.get("kind") == "add" and self._looked != asked.token:
+            # The market may have been listed after our last look.
+            self.wants_listing, self._looked = True, asked.token
+        else:
+            self.answers[asked.token] = {"state": "refused", "text": str(error)}
+
+
+class DesiredState:
+    """The assignment of markets, and the commands that change it, in turn."""
 
     def __init__(
         self,
@@ -49,10 +83,10 @@ class Fleet:
         self.revision = 1
         """Revision of the assignment; grows with every change."""
         self.listed_through = 0
-        self.answers: dict[str, dict[str, str]] = {}
+        self.commands = Commands()
+        self.overload = Overload(limits)
         self.notes: deque[str] = deque()
         """Log lines to be written."""
-        self._limits = limits
         self._selected = selected
         self._found = {market.market_id: market for market in found}
         self._weights = dict(weights or {})
@@ -61,14 +95,7 @@ class Fleet:
         self._gone: set[str] = set()
         """Missing in the last listing: retired if missing in the next one too."""
         self._removed: set[str] = set()
-        self._order: Order | None = None
-        self._text = ""
-        self.wants_listing = False
-        """Whether to list the markets now, because a command names an unknown one."""
-        self._looked: str = ""
-        """Token of the command that requested it."""
-        self._over_since: dict[int, float] = {}
-        self._rests_until = 0.0
+        """Removed by a command: not added again by a listing."""
 
     # ---- what there is --------------------------------------------------------------
 
@@ -96,7 +123,7 @@ class Fleet:
     @property
     def is_busy(self) -> bool:
         """Whether a command is being carried out."""
-        return self._order is not None
+        return self.commands.current is not None
 
     def _change(self, assignment: Assignment) -> bool:
         if assignment == self.assignment:
@@ -131,13 +158,13 @@ class Fleet:
             before = self._found.get(market_id)
             if before is not None and before.status != market.status:
                 self.notes.append(f"{market.symbol} is {market.status}, it was {before.status}")
-        if any(_listed_anew(self._found.get(m), named.get(m)) for m in self.assignment.wanted):
+        if any(_is_changed(self._found.get(m), named.get(m)) for m in self.assignment.wanted):
             # The aggregator receives markets with a new revision, statuses at every poll.
             self.revision += 1
         self._found |= named
         self.listed_through = through
         self._take_new()
-        self.wants_listing = False
+        self.commands.wants_listing = False
 
     def _named(self, found: Sequence[Market]) -> dict[str, Market]:
         """Keep every market's symbol, and give new markets a free one."""
@@ -174,22 +201,17 @@ class Fleet:
 
     def order(self, commands: Sequence[PendingCommand], measured: Mapping[str, float]) -> None:
         """Begin the next command, if none is in progress; ``measured`` are the markets' weights."""
+        ours = self.commands
         for asked in commands:
-            if self._order is not None or self.wants_listing:
+            if ours.current is not None or ours.wants_listing:
                 return
-            if asked.token in self.answers:
+            if asked.token in ours.answers:
                 continue
             try:
                 order = msgspec.convert(asked.fields | {"token": asked.token}, Order)
-                self._text = self._begin(order, measured)
-                self._order = order
-                self._say(order, "moving")
+                ours.begin(order, self._begin(order, measured))
             except (ConfigError, msgspec.ValidationError) as error:
-                if asked.fields.get("kind") == "add" and self._looked != asked.token:
-                    # Perhaps it was listed after our last look.
-                    self.wants_listing, self._looked = True, asked.token
-                    return
-                self.answers[asked.token] = {"state": "refused", "text": str(error)}
+                ours.refuse(asked, error)
 
     def _begin(self, order: Order, measured: Mapping[str, float]) -> str:
         """Plan a command; return the answer for when it is done."""
@@ -243,21 +265,17 @@ class Fleet:
         each = ", ".join(f"shard {shard}: {count}" for shard, count in sizes.items())
         return f"{plural(sum(sizes.values()), 'market')}, {each}"
 
-    def _say(self, order: Order, state: str) -> None:
-        self.answers[order.token] = {"state": state, "text": self._text}
-
     def arrived(self, unsettled: Collection[str], running: Collection[int], revision: int) -> None:
         """
         Take the aggregator's progress: markets not on their assigned shard yet, running shards.
 
         A command is done when nothing of it is outstanding there.
         """
-        if self._order is None or revision != self.revision or unsettled:
+        if not self.is_busy or revision != self.revision or unsettled:
             return
         if set(running) == self.assignment.shards:
-            self._say(self._order, "done")
-            self.notes.append(self._text)
-            self._order = None
+            self.notes.append(self.commands.text)
+            self.commands.end()
 
     def spare(
         self, running: Collection[int], counts: Mapping[int, int], revision: int
@@ -269,30 +287,11 @@ class Fleet:
 
     # ---- what the shards use --------------------------------------------------------
 
-    def over_budget(self, now: float, use: Mapping[int, tuple[float, float]]) -> int | None:
-        """
-        Return the shard that has been over its budget for long enough, if any.
-
-        ``use`` is each shard's CPU in percent, and the lag of its event loop in seconds.
-        """
-        limits = self._limits
-        for shard, (cpu, lag_s) in use.items():
-            part = max(cpu / limits.cpu_budget_percent, lag_s / limits.lag_budget_s)
-            if part > 1.0:
-                self._over_since.setdefault(shard, now)
-            elif part < _RELIEVED:
-                self._over_since.pop(shard, None)
-        self._over_since = {s: at for s, at in self._over_since.items() if s in use}
-        if not limits.rebalance or self.is_busy or now < self._rests_until:
-            return None
-        late = [s for s, at in self._over_since.items() if now - at >= limits.over_budget_s]
-        return max(late, key=lambda s: use[s], default=None)
-
     def ease(
         self, hot: int, now: float, cpu: Mapping[int, float], measured: Mapping[str, float]
     ) -> None:
         """Move markets from an overloaded shard to another, if one has room."""
-        self._rests_until = now + self._limits.rebalance_rest_s
+        self.overload.relieve(now)
         before = self.assignment
         after = placement.ease(before, hot, cpu, measured)
         number = len(placement.moved(before, after))
@@ -311,7 +310,7 @@ def _names(markets: Sequence[Market]) -> str:
     return ", ".join(market.symbol for market in markets)
 
 
-def _listed_anew(before: Market | None, now: Market | None) -> bool:
+def _is_changed(before: Market | None, now: Market | None) -> bool:
     """Return whether more than a market's status has changed, such as its ticks or fees."""
     if before is None or now is None:
         return False

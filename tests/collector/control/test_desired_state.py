@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from collector.aggregator.coordination import PendingCommand
-from collector.control.desired_state import Fleet, Selection
+from collector.control.desired_state import DesiredState, Selection
 from collector.control.placement import Assignment
 from collector.markets.selection import with_symbols
 from collector.settings.parts import Supervision
@@ -23,22 +23,26 @@ NEW = Market(f"0x{77:064x}", "ATOM/USDT", "ATOM-USDT", "spot")
 LIMITS = Supervision(over_budget_s=30.0, rebalance_rest_s=100.0)
 
 
-def fleet(*patterns: str, shards: int = 2, markets: int = 4) -> Fleet:
+def desired(*patterns: str, shards: int = 2, markets: int = 4) -> DesiredState:
     wanted = {market.market_id: n % shards for n, market in enumerate(FOUND[:markets])}
     selected = Selection(patterns)
-    return Fleet(FOUND, Assignment(frozenset(range(shards)), wanted), selected, LIMITS)
+    return DesiredState(FOUND, Assignment(frozenset(range(shards)), wanted), selected, LIMITS)
 
 
 def order(kind: str, **fields: Any) -> PendingCommand:
     return PendingCommand(f"{kind}-{fields}", {"kind": kind, **fields})
 
 
-def settle(mine: Fleet) -> None:
+def arrive(mine: DesiredState) -> None:
     """Everything is where it belongs."""
     mine.arrived([], mine.assignment.shards, mine.revision)
 
 
-def symbols(mine: Fleet) -> set[str]:
+def look(mine: DesiredState, now: float, use: dict[int, tuple[float, float]]) -> int | None:
+    return mine.overload.look(now, use, is_busy=mine.is_busy)
+
+
+def symbols(mine: DesiredState) -> set[str]:
     return {market.symbol for market in mine.markets}
 
 
@@ -46,25 +50,25 @@ def symbols(mine: Fleet) -> set[str]:
 
 
 def test_an_order_is_done_when_it_shows_and_the_next_one_waits_for_that() -> None:
-    mine = fleet()
+    mine = desired()
     first, second = order("scale", number=3), order("drain", number=0)
     mine.order([first, second], {})
     revision = mine.revision
     assert mine.is_busy
-    assert mine.answers[first.token]["state"] == "moving"
+    assert mine.commands.answers[first.token]["state"] == "moving"
     mine.arrived([], [0, 1, 2], revision - 1)
     mine.arrived(["0xmoving"], [0, 1, 2], revision)
     mine.arrived([], [0, 1], revision)
-    assert mine.answers[first.token]["state"] == "moving", "not before it shows"
-    assert second.token not in mine.answers
-    settle(mine)
-    done = mine.answers[first.token]
+    assert mine.commands.answers[first.token]["state"] == "moving", "not before it shows"
+    assert second.token not in mine.commands.answers
+    arrive(mine)
+    done = mine.commands.answers[first.token]
     assert done == {
         "state": "done",
         "text": "moved 1 market: 4 markets, shard 0: 1, shard 1: 2, shard 2: 1",
     }
     mine.order([first, second], {})
-    assert mine.answers[second.token]["state"] == "moving"
+    assert mine.commands.answers[second.token]["state"] == "moving"
     assert mine.spare([0, 1, 2], {0: 1, 1: 2}, mine.revision) == [], "it still has a market"
     assert mine.spare([0, 1, 2], {0: 0, 1: 2, 2: 2}, mine.revision) == [0]
     assert mine.spare([0, 1, 2], {0: 0}, mine.revision - 1) == [], "that is of another assignment"
@@ -82,33 +86,33 @@ def test_an_order_is_done_when_it_shows_and_the_next_one_waits_for_that() -> Non
     ],
 )
 def test_what_cannot_be_is_refused_in_a_sentence(asked: PendingCommand, why: str) -> None:
-    mine = fleet()
+    mine = desired()
     mine.order([asked], {})
-    if mine.wants_listing:
+    if mine.commands.wants_listing:
         mine.listed(FOUND, 1)
         mine.order([asked], {})
-    assert mine.answers[asked.token]["state"] == "refused"
-    assert why in mine.answers[asked.token]["text"]
+    assert mine.commands.answers[asked.token]["state"] == "refused"
+    assert why in mine.commands.answers[asked.token]["text"]
     assert (mine.revision, mine.is_busy) == (1, False)
 
 
 def test_a_market_that_was_listed_a_moment_ago_is_found_by_looking_again() -> None:
-    mine = fleet("INJ/USDT", shards=1, markets=1)
+    mine = desired("INJ/USDT", shards=1, markets=1)
     asked = order("add", markets=["atom/usdt"])
     mine.order([asked], {})
-    assert mine.wants_listing
-    assert asked.token not in mine.answers
+    assert mine.commands.wants_listing
+    assert asked.token not in mine.commands.answers
     mine.listed([*FOUND, NEW], 50)
     assert NEW.symbol not in symbols(mine), "the selection does not take it in"
     mine.order([asked], {})
-    settle(mine)
-    assert mine.answers[asked.token]["text"] == "added ATOM-USDT: 2 markets, shard 0: 2"
+    arrive(mine)
+    assert mine.commands.answers[asked.token]["text"] == "added ATOM-USDT: 2 markets, shard 0: 2"
 
 
 def test_what_was_removed_stays_away_until_it_is_added() -> None:
-    mine = fleet()
+    mine = desired()
     mine.order([order("remove", markets=["btc*"])], {})
-    settle(mine)
+    arrive(mine)
     assert symbols(mine) == {"INJ-USDT", "ETH-USDT"}
     assert not mine.every_market
     mine.listed(FOUND, 10)
@@ -119,24 +123,24 @@ def test_what_was_removed_stays_away_until_it_is_added() -> None:
 
 
 def test_a_rebalance_goes_by_what_the_markets_bring() -> None:
-    mine = fleet()
+    mine = desired()
     weights = {market.market_id: 1.0 for market in FOUND} | {FOUND[0].market_id: 20.0}
     mine.order([order("rebalance")], weights)
     assert mine.of(0) == (FOUND[0],)
-    settle(mine)
+    arrive(mine)
     again = order("rebalance", number=1)
     mine.order([again], weights)
-    settle(mine)
-    assert mine.answers[again.token]["text"].startswith("nothing to move")
+    arrive(mine)
+    assert mine.commands.answers[again.token]["text"].startswith("nothing to move")
 
 
 # ---- listings -----------------------------------------------------------------------------
 
 
 def test_a_new_listing_goes_to_the_least_loaded_shard() -> None:
-    mine = fleet()
+    mine = desired()
     mine.order([order("remove", markets=["ETH/USDT"])], {})
-    settle(mine)
+    arrive(mine)
     mine.listed([*FOUND, NEW], 99)
     assert mine.assignment.wanted[NEW.market_id] == 0
     assert mine.listed_through == 99
@@ -149,21 +153,21 @@ def test_a_new_listing_goes_to_the_least_loaded_shard() -> None:
 def test_a_new_listing_is_taken_where_the_choice_of_markets_takes_it_in(
     patterns: tuple[str, ...], takes: bool
 ) -> None:
-    mine = fleet(*patterns)
+    mine = desired(*patterns)
     mine.listed([*FOUND, NEW], 1)
     assert (NEW.symbol in symbols(mine)) is takes
     assert mine.every_market is takes, "the proof must not speak of markets that we do not collect"
 
 
 def test_markets_keep_their_symbols_when_another_takes_the_same_ticker() -> None:
-    mine = fleet()
+    mine = desired()
     twin = msgspec.structs.replace(NEW, ticker="INJ/USDT", symbol="INJ-USDT-00000000")
     mine.listed([msgspec.structs.replace(FOUND[0], symbol="INJ-USDT-0"), *FOUND[1:], twin], 1)
     assert symbols(mine) == {*(market.symbol for market in FOUND), "INJ-USDT-00000000"}
 
 
 def test_a_market_is_retired_when_it_is_missing_twice_and_comes_back_when_it_is_listed() -> None:
-    mine = fleet()
+    mine = desired()
     gone = FOUND[1].market_id
     rest = [market for market in FOUND if market.market_id != gone]
     mine.listed(rest, 1)
@@ -181,7 +185,7 @@ def test_a_market_is_retired_when_it_is_missing_twice_and_comes_back_when_it_is_
 
 
 def test_new_ticks_or_fees_are_passed_on_and_a_new_status_alone_is_not() -> None:
-    mine = fleet()
+    mine = desired()
     paused = msgspec.structs.replace(FOUND[0], status="Paused")
     mine.listed([paused, *FOUND[1:]], 1)
     assert (mine.revision, mine.statuses[paused.market_id]) == (1, "Paused")
@@ -197,28 +201,28 @@ def test_new_ticks_or_fees_are_passed_on_and_a_new_status_alone_is_not() -> None
 
 
 def test_a_shard_is_relieved_after_long_enough_over_its_budget_and_then_all_rest() -> None:
-    mine = fleet()
+    mine = desired()
     hot, cool = (90.0, 0.0), (20.0, 0.0)
-    assert mine.over_budget(0.0, {0: hot, 1: cool}) is None
-    assert mine.over_budget(20.0, {0: (50.0, 0.0), 1: cool}) is None
-    assert mine.over_budget(25.0, {0: hot, 1: cool}) is None
-    assert mine.over_budget(40.0, {0: (80.0, 0.0), 1: cool}) is None
-    assert mine.over_budget(54.0, {0: hot, 1: cool}) is None, "a good moment counts from there"
-    assert mine.over_budget(56.0, {0: hot, 1: cool}) == 0
+    assert look(mine, 0.0, {0: hot, 1: cool}) is None
+    assert look(mine, 20.0, {0: (50.0, 0.0), 1: cool}) is None
+    assert look(mine, 25.0, {0: hot, 1: cool}) is None
+    assert look(mine, 40.0, {0: (80.0, 0.0), 1: cool}) is None
+    assert look(mine, 54.0, {0: hot, 1: cool}) is None, "a good moment counts from there"
+    assert look(mine, 56.0, {0: hot, 1: cool}) == 0
     mine.ease(0, 56.0, {0: 90.0, 1: 20.0}, {})
     assert mine.assignment.sizes() == {0: 1, 1: 3}
-    assert mine.over_budget(100.0, {0: hot, 1: cool}) is None
-    assert mine.over_budget(157.0, {0: hot, 1: cool}) == 0
+    assert look(mine, 100.0, {0: hot, 1: cool}) is None
+    assert look(mine, 157.0, {0: hot, 1: cool}) == 0
 
 
 def test_a_late_loop_counts_like_a_busy_one() -> None:
-    mine = fleet()
-    assert mine.over_budget(0.0, {0: (10.0, 0.6), 1: (10.0, 0.0)}) is None
-    assert mine.over_budget(31.0, {0: (10.0, 0.6), 1: (10.0, 0.0)}) == 0
+    mine = desired()
+    assert look(mine, 0.0, {0: (10.0, 0.6), 1: (10.0, 0.0)}) is None
+    assert look(mine, 31.0, {0: (10.0, 0.6), 1: (10.0, 0.0)}) == 0
 
 
 def test_where_no_shard_has_room_the_log_says_what_helps() -> None:
-    mine = fleet()
+    mine = desired()
     mine.ease(0, 0.0, {0: 90.0, 1: 88.0}, {})
     assert "collector scale" in mine.notes[-1]
     assert mine.revision == 1
@@ -227,7 +231,7 @@ def test_where_no_shard_has_room_the_log_says_what_helps() -> None:
 def test_the_chains_own_feed_is_never_told_as_a_market() -> None:
     wanted = {market.market_id: n % 2 for n, market in enumerate([*FOUND[:3], CHAIN])}
     found = [*FOUND, CHAIN]
-    mine = Fleet(found, Assignment(frozenset((0, 1)), wanted), Selection(("INJ*",)), LIMITS)
+    mine = DesiredState(found, Assignment(frozenset((0, 1)), wanted), Selection(("INJ*",)), LIMITS)
     refused, added, scaled = (
         order("add", markets=["chain"]),
         order("add", markets=["*"]),
@@ -237,10 +241,10 @@ def test_the_chains_own_feed_is_never_told_as_a_market() -> None:
     mine.order([refused], {})
     mine.listed(FOUND, 5)
     mine.order([refused], {})
-    assert mine.answers[refused.token]["text"].startswith("no market matches 'chain'")
+    assert mine.commands.answers[refused.token]["text"].startswith("no market matches 'chain'")
     mine.order([added], {})
-    settle(mine)
-    text = mine.answers[added.token]["text"]
+    arrive(mine)
+    text = mine.commands.answers[added.token]["text"]
     assert text.startswith("added BTC-USDT-PERP: 4 markets, shard 0: ")
     mine.order([scaled], {})
-    assert mine.answers[scaled.token]["text"].endswith(": 4 markets, shard 0: 4")
+    assert mine.commands.answers[scaled.token]["text"].endswith(": 4 markets, shard 0: 4")
