@@ -18,7 +18,7 @@ import zmq
 from bench.content import Content, content
 from bench.stage import EPOCH, aggregator
 from shards.protocol.settings import Endpoints, Limits, ShardConfig
-from shards.worker import Shard, _batches
+from shards.worker import Shard
 
 _SIZE: Final = {"markets": 20, "blocks": 25}
 WARM: Final = 10
@@ -34,7 +34,7 @@ class Series(NamedTuple):
     alone: bool
     """A batch for each payload, or one for all of a block."""
     every: int
-    """Frames that pass until a batch is timed, as `Turns` has it at some pace."""
+    """Frames that pass until a batch is timed, as `AdaptiveSampler` has it at some pace."""
 
 
 SERIES: Final = (
@@ -112,16 +112,16 @@ class Way:
 
     def pace(self, every: int) -> None:
         """Let so many frames pass until a batch is timed: by this clock the pace would say nothing."""
-        for turns in (
-            self.shard._turns,
-            *(h.turns for h in self.aggregator.telemetry.latencies.shards.values()),
+        for sampler in (
+            self.shard._batches.sampler,
+            *(h.sampler for h in self.aggregator.telemetry.latencies.shards.values()),
         ):
-            turns.every, turns.due, turns._timed, turns._since = every, 0, 0, 1 << 62
+            sampler.every, sampler.due, sampler._timed, sampler._since = every, 0, 0, 1 << 62
 
     def second(self) -> None:
         """Do what is done with the records every second."""
         if not isinstance(self.shard, _Unmeasured):
-            _batches(self.shard._sizes, Limits().batch_frames)
+            self.shard._batches.report(Limits().batch_frames, held_blocks=0, requests=0)
             self.aggregator.telemetry.latencies.take_recent(time.time_ns())
 
     def block(self, payloads: list[bytes], *, alone: bool = False) -> None:

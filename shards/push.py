@@ -51,6 +51,20 @@ class _Batch(msgspec.Struct, gc=False):
     payload: bytes
 
 
+class _Queue:
+    """Batches in order, and their bytes."""
+
+    __slots__ = ("batches", "bytes")
+
+    def __init__(self) -> None:
+        self.batches: deque[_Batch] = deque()
+        self.bytes = 0
+
+    def clear(self) -> None:
+        self.batches.clear()
+        self.bytes = 0
+
+
 _encode: Final = msgspec.msgpack.Encoder().encode
 
 
@@ -78,10 +92,8 @@ class Pusher:
         self._send = plain_send(self._socket)
         self._limits = limits
         self._on_drop = on_drop
-        self._unsent: deque[_Batch] = deque()
-        self._sent: deque[_Batch] = deque()
-        self._unsent_bytes = 0
-        self._sent_bytes = 0
+        self._unsent = _Queue()
+        self._sent = _Queue()
         self._header = BatchHeader(frames.VERSION, shard, epoch, 0, 0, 0, False)
         self._resent_below = 0
         self.frames = 0
@@ -93,18 +105,19 @@ class Pusher:
     @property
     def backlog_bytes(self) -> int:
         """Bytes waiting because ZeroMQ does not accept them."""
-        return self._unsent_bytes
+        return self._unsent.bytes
 
     @property
     def kept(self) -> int:
         """Frames that are unsent, or kept for a restarted aggregator."""
-        oldest = self._sent[0] if self._sent else self._unsent[0] if self._unsent else None
+        batches = self._sent.batches or self._unsent.batches
+        oldest = batches[0] if batches else None
         return self.frames - oldest.first + 1 if oldest else 0
 
     @property
     def stuck(self) -> bool:
         """Whether unsent frames are waiting for the aggregator."""
-        return bool(self._unsent)
+        return bool(self._unsent.batches)
 
     def link(self, publisher_epoch: int) -> bool:
         """
@@ -115,18 +128,16 @@ class Pusher:
         if publisher_epoch == self._header.publisher_epoch:
             return False
         self._header.publisher_epoch = publisher_epoch
-        self._unsent.extendleft(reversed(self._sent))
-        self._unsent_bytes += self._sent_bytes
+        self._unsent.batches.extendleft(reversed(self._sent.batches))
+        self._unsent.bytes += self._sent.bytes
         self._sent.clear()
-        self._sent_bytes = 0
         self._resent_below = self.frames + 1
         return True
 
     def forget(self) -> None:
         """Discard everything unsent or kept: it belongs to a chain that was replaced."""
-        for batches in (self._unsent, self._sent):
-            batches.clear()
-        self._unsent_bytes = self._sent_bytes = 0
+        self._unsent.clear()
+        self._sent.clear()
         self.kept_from = 0
 
     def push(self, records: list[Record]) -> int:
@@ -142,18 +153,18 @@ class Pusher:
                 _encode(chunk),
             )
             self.frames += len(chunk)
-            self._unsent.append(batch)
-            self._unsent_bytes += len(batch.payload)
+            self._unsent.batches.append(batch)
+            self._unsent.bytes += len(batch.payload)
         self.flush()
         return self._header.ts_push
 
     def flush(self) -> None:
         """Send waiting batches until ZeroMQ refuses."""
-        unsent = self._unsent
-        header = self._header
+        unsent, sent = self._unsent, self._sent
+        batches, header = unsent.batches, self._header
         if header.publisher_epoch:
-            while unsent:
-                batch = unsent[0]
+            while batches:
+                batch = batches[0]
                 header.frame_sequence = batch.first
                 header.ts_push = time.time_ns()
                 header.resent = batch.first < self._resent_below
@@ -164,31 +175,31 @@ class Pusher:
                     self._send(batch.payload, _NOBLOCK)
                 except zmq.Again:
                     break
-                unsent.popleft()
-                self._unsent_bytes -= len(batch.payload)
-                self._sent.append(batch)
-                self._sent_bytes += len(batch.payload)
-        if self._unsent_bytes > self._limits.backlog_bytes:
+                batches.popleft()
+                size = len(batch.payload)
+                unsent.bytes -= size
+                sent.batches.append(batch)
+                sent.bytes += size
+        if unsent.bytes > self._limits.backlog_bytes:
             self._drop()
         self._forget()
 
     def _forget(self) -> None:
         """Discard sent batches that are too old or exceed the byte limit."""
-        sent = self._sent
+        sent, unsent_bytes = self._sent, self._unsent.bytes
+        batches = sent.batches
         oldest = time.monotonic() - self._limits.backlog_s
-        while sent and (
-            sent[0].pushed_at < oldest
-            or self._sent_bytes + self._unsent_bytes > self._limits.backlog_bytes
+        while batches and (
+            batches[0].pushed_at < oldest or sent.bytes + unsent_bytes > self._limits.backlog_bytes
         ):
-            batch = sent.popleft()
-            self._sent_bytes -= len(batch.payload)
+            batch = batches.popleft()
+            sent.bytes -= len(batch.payload)
             self.kept_from = max(self.kept_from, batch.height + 1)
 
     def _drop(self) -> None:
-        unsent, self._unsent = self._unsent, deque()
-        self._unsent_bytes = 0
+        unsent, self._unsent = self._unsent, _Queue()
         records: list[Record] = []
-        for batch in unsent:
+        for batch in unsent.batches:
             self.dropped += batch.count
             records += frames.decode_records(batch.payload)
         self._on_drop(records)

@@ -26,6 +26,7 @@ import zmq
 from shards.adapters import registry
 from shards.adapters.interface import Recovery, Surroundings
 from shards.control_client import Link
+from shards.core.batch_stats import BatchStats
 from shards.core.report import make_report
 from shards.net.access import Access
 from shards.protocol.chain import Chain
@@ -33,7 +34,6 @@ from shards.protocol.control import Answer, Assignment, Report, ResumePoint
 from shards.protocol.errors import Fenced
 from shards.protocol.events import Cause
 from shards.protocol.frames import Record
-from shards.protocol.histograms import Histogram, ShardStats, Turns
 from shards.protocol.ledger import MarketLedger
 from shards.protocol.settings import Market, ShardConfig
 from shards.push import Pusher
@@ -69,21 +69,18 @@ class Shard:
         self._access = Access(
             config.endpoints, config.budget, message_bytes=config.limits.message_bytes
         )
-        self._adapter = registry.adapter(config.source)
-        self._source = self._adapter.open_source(config, self, self._access)
-        self._pipeline = self._adapter.new_pipeline(config, self._source, config.markets, {})
+        adapter = registry.adapter(config.source)
+        self._source = adapter.open_source(config, self, self._access)
+        self._pipeline = adapter.new_pipeline(config, self._source, config.markets, {})
         self._assignment = 0
         """Version of the assignment last applied."""
         self._recovery: Recovery | None = None
         self._is_fresh = True
         """This process has not collected anything yet."""
         self._batch_ts = 0
-        self._batch_age = int(config.limits.batch_age_s * 1e9)
+        """``ts_recv`` of the first payload whose records were not pushed yet; 0 without any."""
         self._watched = watched or Watched()
-        self._stats = ShardStats(vitals=self._watched.vitals)
-        self._turns = Turns()
-        self._sizes: dict[int, int] = {}
-        """How many pushes had each number of frames."""
+        self._batches = BatchStats(self._watched.vitals, most_age_s=config.limits.batch_age_s)
 
     # ---- life -----------------------------------------------------------------------
 
@@ -101,7 +98,7 @@ class Shard:
             self._assignment = answer.assignment.version
         self._pipeline.add(markets, _ledgers(answer.resume))
         async with asyncio.TaskGroup() as tasks:
-            self._recovery = self._adapter.open_recovery(
+            self._recovery = registry.adapter(self._config.source).open_recovery(
                 Surroundings(
                     config=self._config,
                     pipeline=self._pipeline,
@@ -154,7 +151,7 @@ class Shard:
         self._pipeline.receive(payload, ts_recv, subscription)
         if not self._batch_ts:
             self._batch_ts = ts_recv
-        if last or ts_recv - self._batch_ts > self._batch_age:
+        if last or ts_recv - self._batch_ts > self._batches.most_age:
             self._settle()
 
     def subscribed(self, subscription: int, market_ids: Iterable[str]) -> None:
@@ -180,14 +177,16 @@ class Shard:
         ts_recv, self._batch_ts = self._batch_ts, 0
         records = self._pipeline.take_records()
         if records:
-            if self._pusher.frames < self._turns.due:
+            batches = self._batches
+            if self._pusher.frames < batches.sampler.due:
                 self._pusher.push(records)
             else:
                 self._push_timed(records, ts_recv)
+            sizes = batches.sizes
             try:
-                self._sizes[len(records)] += 1
+                sizes[len(records)] += 1
             except KeyError:
-                self._sizes[len(records)] = 1
+                sizes[len(records)] = 1
         if self._pipeline.has_requests and self._recovery is not None:
             self._recovery.see_to()
 
@@ -197,9 +196,7 @@ class Shard:
         pushed = self._pusher.push(records)
         # Otherwise it came from no payload, or ZeroMQ refused it.
         if ts_recv and pushed >= decoded:
-            self._turns.take(self._pusher.frames, pushed)
-            self._stats.recv_to_decoded.record(decoded - ts_recv)
-            self._stats.decoded_to_pushed.record(pushed - decoded)
+            self._batches.timed(self._pusher.frames, ts_recv, decoded, pushed)
 
     def _dropped(self, records: list[Record]) -> None:
         count = self._pipeline.dropped(records, time.time_ns())
@@ -280,10 +277,11 @@ class Shard:
         self._settle()
 
     def _make_report(self, *, fresh: bool) -> Report:
-        stats = self._stats
-        stats.batch_frames = _batches(self._sizes, self._config.limits.batch_frames)
-        stats.held_blocks = self._pipeline.liveness.held_blocks()
-        stats.requests = self._recovery.waiting if self._recovery is not None else 0
+        stats = self._batches.report(
+            self._config.limits.batch_frames,
+            held_blocks=self._pipeline.liveness.held_blocks(),
+            requests=self._recovery.waiting if self._recovery is not None else 0,
+        )
         return make_report(
             self._config,
             self._pipeline,
@@ -303,18 +301,6 @@ class Shard:
 
 def _ledgers(resume: Mapping[str, ResumePoint]) -> dict[str, MarketLedger]:
     return {market_id: MarketLedger.of(point) for market_id, point in resume.items()}
-
-
-def _batches(sizes: Mapping[int, int], most: int) -> Histogram:
-    """Count frames per batch from the sizes of the pushes: full batches, then the remainder."""
-    counted = Histogram()
-    for frames, times in sizes.items():
-        full, rest = divmod(frames, most)
-        if full:
-            counted.record(most, full * times)
-        if rest:
-            counted.record(rest, times)
-    return counted
 
 
 # ---- the process ------------------------------------------------------------------------

@@ -97,8 +97,6 @@ class Coordinator:
         self._options = options
         self._file = file
         self._source = options.source or networks.source(options.network, file)
-        # A devnet that starts and ends with this run, unless a network has that name.
-        self._has_own_devnet = options.network == "devnet" and "devnet" not in file.networks
         self._page = page
         self._views = views
         self._launch = launch
@@ -170,6 +168,11 @@ class Coordinator:
             except Interrupted:
                 return EXIT_BUG, self._summary
         return self._exit_code(), self._summary
+
+    @property
+    def _has_own_devnet(self) -> bool:
+        """Whether a devnet starts and ends with this run; a network may have that name too."""
+        return self._options.network == "devnet" and "devnet" not in self._file.networks
 
     # ---- startup --------------------------------------------------------------------
 

@@ -138,8 +138,8 @@ class Child:
         self._process: Process | None = None
         self._beat: Heartbeat | None = None
         self._starts: list[float] = []
-        self._exit_code: int | None = None
-        self._exited_at = 0.0
+        self._end: tuple[int, float] | None = None
+        """Exit code of its last process, and when that was seen; None while one runs."""
         self._aborted_at = 0.0
         self._retired_at = 0.0
 
@@ -164,7 +164,7 @@ class Child:
         is_first = not self._starts
         self.restarts += not is_first
         self._starts = [*self._starts[-20:], now]
-        self._exit_code = None
+        self._end = None
         self._aborted_at = 0.0
         try:
             stand_somewhere()
@@ -175,27 +175,27 @@ class Child:
                 raise ConfigError(f"cannot start {self.name}: {_system_says(error)}") from None
             # It worked before and will work again: memory, a full disk, a limit.
             log.warning("cannot start %s: %s; trying again", self.name, _system_says(error))
-            self._exit_code, self._exited_at = EXIT_BUG, now
+            self._end = EXIT_BUG, now
             self.ended = "could not be started"
 
     def state(self, now: float) -> ChildState:
         """Return its state, and note whether it has ended."""
         process = self._process
         if process is not None and process.exitcode is not None:
-            self._exit_code = process.exitcode
-            self._exited_at = now
+            self._end = process.exitcode, now
+            self.ended = describe_exit(process.exitcode)
             process.join()
             process.close()
             self._process = process = None
-            self.ended = describe_exit(self._exit_code)
             level = logging.INFO if self._retired_at else logging.WARNING
             log.log(level, "%s ended: %s", self.name, self.ended)
+        exit_code, exited_at = self._end or (None, 0.0)
         return ChildState(
             self.name,
             tuple(self._starts),
             process is not None,
-            self._exit_code,
-            self._exited_at,
+            exit_code,
+            exited_at,
             self._beat.value if self._beat is not None else 0.0,
             self._aborted_at,
             self._retired_at,

@@ -16,7 +16,7 @@ from shards.protocol.settings import Market
 class Head:
     """The newest block named by anything."""
 
-    __slots__ = ("at", "block_time_s", "height", "ts_event")
+    __slots__ = ("at", "block_time_s", "height", "suspect", "ts_event")
 
     def __init__(self) -> None:
         self.height = 0
@@ -26,6 +26,8 @@ class Head:
         """``ts_recv``; 0 if the head was taken over from an earlier process."""
         self.block_time_s = 0.0
         """Observed time between blocks; 0 if unknown."""
+        self.suspect = 0
+        """Height of a block that cannot belong to our chain; 0: none was received."""
 
     def advance(self, height: int, ts_event: int, ts_recv: int) -> None:
         """Take a new head if it is higher."""

@@ -18,6 +18,7 @@ from shards.core.block_slices import split
 from shards.core.feed import Feed
 from shards.core.liveness import Liveness
 from shards.core.record_builder import RecordBuilder, Request
+from shards.core.subscriptions import Subscriptions
 from shards.protocol.channels import BOOKS, DEFAULT_CHANNELS
 from shards.protocol.errors import DecodeError
 from shards.protocol.events import (
@@ -70,14 +71,7 @@ class Pipeline(Generic[AnyLiveness]):
         self._builder = RecordBuilder(
             trade_identity=trade_identity, limits=limits or Limits(), channels=channels
         )
-        self._subscriptions: dict[int, list[Feed]] = {}
-        self._alone: dict[int, Callable[[Block, int], None]] = {}
-        """Fast path for single-market subscriptions. A group that shrank to one market does not
-        qualify: its blocks may still carry the others."""
-        self._heard_by: dict[tuple[str, int], int] = {}
-        """The subscription of each market that has one, by part (`Liveness.parts`)."""
-        self.suspect = 0
-        """Height of a block that cannot belong to our chain; 0: none was received."""
+        self._subscriptions = Subscriptions(liveness)
         self.generation = 0
         """Number of chain replacements so far; answers from an earlier generation are ignored."""
         self.payloads = 0
@@ -114,50 +108,18 @@ class Pipeline(Generic[AnyLiveness]):
             self.liveness.forget(market_id)
             del self.markets[market_id]
             gone.append(feed)
-        for part in range(self.liveness.parts):
-            self._release(gone, part)
-
-    def _release(self, feeds: Sequence[Feed], part: int) -> None:
-        """Remove feeds from the subscriptions that they are in."""
-        leaving: dict[int, set[Feed]] = {}
-        for feed in feeds:
-            subscription = self._heard_by.pop((feed.market_id, part), None)
-            if subscription is not None:
-                feed.track.unsubscribed(subscription)
-                leaving.setdefault(subscription, set()).add(feed)
-        for subscription, gone in leaving.items():
-            kept = [feed for feed in self._subscriptions[subscription] if feed not in gone]
-            if kept:
-                self._subscriptions[subscription] = kept
-            else:
-                self._forget(subscription)
-
-    def _forget(self, subscription: int) -> list[Feed]:
-        """Stop routing a subscription; return its feeds."""
-        self._alone.pop(subscription, None)
-        feeds = self._subscriptions.pop(subscription, [])
-        for feed in feeds:
-            self._heard_by.pop((feed.market_id, subscription % self.liveness.parts), None)
-            feed.track.unsubscribed(subscription)
-        return feeds
+        self._subscriptions.leave(gone)
 
     # ---- what came from the source --------------------------------------------------
 
     def subscribed(self, subscription: int, market_ids: Iterable[str], ts: int) -> None:
         """From now on, messages with this number belong to exactly these markets."""
-        part = subscription % self.liveness.parts
         feeds = [self.feeds[market_id] for market_id in market_ids]
-        self._release(feeds, part)
-        self._subscriptions[subscription] = feeds
-        for feed in feeds:
-            feed.track.subscribed(subscription, ts)
-            self._heard_by[feed.market_id, part] = subscription
-        if len(feeds) == 1:
-            self._alone[subscription] = feeds[0].track.receive
+        self._subscriptions.begin(subscription, feeds, ts)
 
     def confirmed(self, subscription: int, ts: int = 0) -> None:
         """The source accepted a subscription (at ``ts``) without a payload that says so."""
-        for feed in self._subscriptions.get(subscription, ()):
+        for feed in self._subscriptions.feeds.get(subscription, ()):
             feed.track.confirmed(subscription, ts)
 
     def receive(self, payload: bytes | memoryview, ts_recv: int, subscription: int = 0) -> None:
@@ -175,7 +137,7 @@ class Pipeline(Generic[AnyLiveness]):
         if type(message) is Block:
             if message.height != self._head.height:
                 self._meet_height(subscription, message, ts_recv)
-            receive = self._alone.get(subscription)
+            receive = self._subscriptions.alone.get(subscription)
             if receive is not None:
                 receive(message, ts_recv)
                 return
@@ -185,15 +147,15 @@ class Pipeline(Generic[AnyLiveness]):
         """Take a block of another height than the head's: a higher one becomes the head."""
         head = self._head
         if block.height > head.height:
-            if subscription in self._subscriptions:
+            if subscription in self._subscriptions.feeds:
                 self.liveness.advance(block.height, block.ts_event, ts_recv)
         elif block.ts_event > head.ts_event > 0:
             # No chain has a lower block with a later time.
-            self.suspect = block.height
+            head.suspect = block.height
 
     def _receive_other(self, subscription: int, message: object, ts_recv: int) -> None:
         """Take anything other than a block of a single market."""
-        feeds = self._subscriptions.get(subscription)
+        feeds = self._subscriptions.feeds.get(subscription)
         if feeds is None:
             if subscription < 0 and type(message) is Rejected:
                 # The node lost our id, so the answer cannot be matched to a request.
@@ -218,7 +180,7 @@ class Pipeline(Generic[AnyLiveness]):
 
     def lost(self, subscription: int, cause: Cause, ts: int, reason: str) -> None:
         """One subscription has ended; its markets are subscribed again."""
-        for feed in self._forget(subscription):
+        for feed in self._subscriptions.end(subscription):
             feed.track.lose(cause, ts, reason)
             self._builder.want_subscription(feed.market_id)
 
@@ -228,8 +190,7 @@ class Pipeline(Generic[AnyLiveness]):
 
     def disconnected(self, cause: Cause, ts: int, reason: str = "") -> None:
         """The connection is lost, and with it every subscription."""
-        for subscription in list(self._subscriptions):
-            self._forget(subscription)
+        self._subscriptions.end_all()
         for feed in self.feeds.values():
             feed.track.lose(cause, ts, reason)
 
@@ -255,11 +216,10 @@ class Pipeline(Generic[AnyLiveness]):
         """
         markets = list(self.markets.values())
         self.remove([market.market_id for market in markets])
-        self._subscriptions.clear()
-        self._alone.clear()
+        self._subscriptions.end_all()
         self._builder.forget()
         self._head.advance(0, 0, 0)
-        self.suspect = 0
+        self._head.suspect = 0
         self.generation += 1
         self.add(markets, {})
         for feed in self.feeds.values():
@@ -330,6 +290,15 @@ class Pipeline(Generic[AnyLiveness]):
     def head(self) -> int:
         """The highest block named by anything."""
         return self._head.height
+
+    @property
+    def suspect(self) -> int:
+        """Height of a block that cannot belong to our chain; 0: none was received."""
+        return self._head.suspect
+
+    def clear_suspect(self) -> None:
+        """The chain was found to be ours."""
+        self._head.suspect = 0
 
     @property
     def head_ts_event(self) -> int:

@@ -124,9 +124,9 @@ class Histogram(msgspec.Struct, array_like=True):
         return {name: value / 1000 for name, value in zip(names, found, strict=True)}
 
 
-class Turns:
+class AdaptiveSampler:
     """
-    Adaptive sampler: which batches are timed. All of them, or at high rates an even share.
+    Chooses the batches that are timed: all of them, or at high rates an even share.
 
     Timing a batch costs an eighth of the path of a single frame. Above six batches per second, the
     batch that contains every Nth frame is timed (N = 2, 4 … 32): an even sample, whatever the

@@ -11,7 +11,7 @@ Latency of frames, as a series of named hops, per shard and partly per channel.
 
 Measured per batch or per block, never per frame: the frames of a batch are made within half a
 millisecond, so the first and the last represent the others. At high rates an even sample of the
-batches is timed (`Turns`), plus the one with the longest wait. Replayed and resent frames are not
+batches is timed (`AdaptiveSampler`), plus the one with the longest wait. Replayed and resent frames are not
 counted. The two hops inside a shard come with its reports. Pure: instants are passed as ns since
 the epoch.
 """
@@ -22,7 +22,7 @@ from typing import Final
 
 from collector.client.summary import ClockCheck, Offset
 from shards.protocol.frames import KIND_BY_CHANNEL, LATE, BatchHeader, Record
-from shards.protocol.histograms import Histogram, Turns
+from shards.protocol.histograms import AdaptiveSampler, Histogram
 
 _SPAN_OVER_NS: Final = 2_000_000_000
 """A block without a frame for this long is finished."""
@@ -43,8 +43,8 @@ class ShardHops:
         "longest",
         "push_to_aggregator",
         "recent",
+        "sampler",
         "span",
-        "turns",
     )
 
     def __init__(self) -> None:
@@ -54,7 +54,7 @@ class ShardHops:
         """For that block: first receipt, last frame published."""
         self.came = 0
         """When its newest batch arrived."""
-        self.turns = Turns()
+        self.sampler = AdaptiveSampler()
         self.longest = 0
         """The longest wait of any of its frames, ns."""
         self.recent: defaultdict[int, Histogram] = defaultdict(Histogram)
@@ -99,8 +99,8 @@ class Latencies:
         if first.height > hops.height:
             self._begin_block(hops, first, now)
         hops.came = now
-        if sequence >= hops.turns.due:
-            hops.turns.take(sequence, now)
+        if sequence >= hops.sampler.due:
+            hops.sampler.take(sequence, now)
             self._time(hops, records, header, now)
             return True
         if now - first.ts_recv > hops.longest:
@@ -159,7 +159,7 @@ class Latencies:
     def fresh(self, shard: int) -> None:
         """A new process of a shard counts its frames from 1 again."""
         if shard in self.shards:
-            self.shards[shard].turns.due = 0
+            self.shards[shard].sampler.due = 0
 
     def stop(self, shard: int) -> None:
         """A shard was stopped: its counts stay in the totals."""

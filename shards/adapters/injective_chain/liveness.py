@@ -154,7 +154,7 @@ class Watch:
 
     async def _look_into(self, height: int) -> None:
         """A block contradicts our chain: was the chain replaced, or is the endpoint wrong?"""
-        self._pipeline.suspect = 0
+        self._pipeline.clear_suspect()
         await self._nodes.look()
         reason = f"block {height} is of another chain: it is lower than ours, and later"
         if self._nodes.replacement is None:

@@ -8,7 +8,6 @@ detects that and calls `resubscribe` or `reconnect`.
 
 import asyncio
 import logging
-from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
@@ -29,7 +28,7 @@ from shards.protocol.settings import Market
 
 log = logging.getLogger(__name__)
 
-_PACE: Final = 20
+_BATCH: Final = 20
 """Subscriptions sent at once."""
 
 
@@ -77,16 +76,15 @@ class ChainWs(ChainSource):
         self._channels = channels
         self.decode: Decoder = plain.decode if EXTRAS.isdisjoint(channels) else full.decode
         """Decodes the payloads of this source."""
-        self._pause_s = _PACE / subscribe_per_s
+        self._pause_s = _BATCH / subscribe_per_s
         self._return_s = return_s
         self._access = access or Access()
         self._transport: WSTransport | None = None
         self._listener: websocket.Listener | None = None
         self._ids = 0
         self._of_market: dict[str, int] = {}
-        self._due: deque[str] = deque()
+        self._due: asyncio.Queue[str] = asyncio.Queue()
         """Markets waiting to be subscribed."""
-        self._is_due = asyncio.Event()
 
     async def _session(self, endpoint: str) -> None:
         transport, listener = await websocket.connect(
@@ -94,8 +92,8 @@ class ChainWs(ChainSource):
         )
         self._transport, self._listener = transport, listener
         log.info("chain-ws connected to %s", endpoint)
-        self._due = deque(self._markets)
-        self._is_due.set()
+        self._due = asyncio.Queue()
+        self._enqueue(self._markets)
         try:
             async with asyncio.TaskGroup() as tasks:
                 subscribing = tasks.create_task(self._subscribe_due())
@@ -114,14 +112,18 @@ class ChainWs(ChainSource):
     async def _subscribe_due(self) -> None:
         """Subscribe the waiting markets, now and whenever some are added; never returns."""
         while True:
-            await self._is_due.wait()
-            self._is_due.clear()
-            while self._due:
-                for _ in range(min(_PACE, len(self._due))):
-                    market = self._markets.get(self._due.popleft())
-                    if market is not None and market.market_id not in self._of_market:
-                        self._subscribe(market)
-                await asyncio.sleep(self._pause_s)
+            batch = [await self._due.get()]
+            while not self._due.empty() and len(batch) < _BATCH:
+                batch.append(self._due.get_nowait())
+            for market_id in batch:
+                market = self._markets.get(market_id)
+                if market is not None and market_id not in self._of_market:
+                    self._subscribe(market)
+            await asyncio.sleep(self._pause_s)
+
+    def _enqueue(self, market_ids: Iterable[str]) -> None:
+        for market_id in market_ids:
+            self._due.put_nowait(market_id)
 
     def _subscribe(self, market: Market) -> None:
         if self._transport is None:
@@ -160,10 +162,9 @@ class ChainWs(ChainSource):
 
     def add(self, markets: Iterable[Market]) -> None:
         """Subscribe more markets on the existing connection, at the usual pace."""
-        for market in markets:
-            self._markets[market.market_id] = market
-            self._due.append(market.market_id)
-        self._is_due.set()
+        new = {market.market_id: market for market in markets}
+        self._markets |= new
+        self._enqueue(new)
 
     def remove(self, market_ids: Iterable[str]) -> None:
         """End some markets' subscriptions."""

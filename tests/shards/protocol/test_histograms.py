@@ -5,7 +5,7 @@ import pytest
 from hdrh.histogram import HdrHistogram
 from hypothesis import given, settings, strategies as st
 
-from shards.protocol.histograms import BUCKETS, Histogram, Turns, bucket, upper_edge
+from shards.protocol.histograms import BUCKETS, AdaptiveSampler, Histogram, bucket, upper_edge
 
 VALUES = st.lists(st.integers(1, 10**9), min_size=1, max_size=100)
 
@@ -122,13 +122,13 @@ S = 1_000_000_000
 
 @pytest.mark.parametrize(("per_s", "every"), [(1, 1), (6, 1), (20, 4), (100, 32), (5_000, 32)])
 def test_more_batches_are_timed_the_less_there_are_of_them(per_s: int, every: int) -> None:
-    turns, timed = Turns(), []
+    sampler, timed = AdaptiveSampler(), []
     for sequence in range(1, 20 * per_s + 1):
         now = 100 * S + sequence * S // per_s
-        if sequence >= turns.due:
-            turns.take(sequence, now)
+        if sequence >= sampler.due:
+            sampler.take(sequence, now)
             timed.append(sequence)
-    assert turns.every == every
+    assert sampler.every == every
     assert {b - a for a, b in zip(timed[-4:], timed[-3:], strict=False)} == {every}
 
 
