@@ -12,18 +12,18 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-import pyarrow.parquet as pq
-
 from collector.archive import layout, manifest
 from collector.archive.crash_points import reach
 from collector.archive.files import open_archive, sealing
 from collector.archive.layout import Part
 from collector.archive.ledger import Ledger
+from collector.archive.part_file import read_file
 from collector.archive.ranges import Ranges, count, minus, union
 from collector.archive.recovery import recover
-from collector.archive.seal import UNPROVABLE, Output
+from collector.archive.seal import UNPROVABLE, Output, end_as_orphan
 from collector.archive.spool import Spool, gather
 from collector.tables.rows import REPLAYED, TABLES, Row, dedupe, rows_of
+from shards.protocol.errors import ConfigError
 from shards.protocol.frames import EVENTS
 
 _CHANNELS: Final = tuple(name for name in TABLES if name not in (layout.COVERAGE, layout.KEYFRAME))
@@ -74,7 +74,7 @@ class Adder:
         names = list(TABLES[channel].key)
         for file in self._files:
             if file.channel == channel:
-                table = pq.ParquetFile(self._root / file.path).read(columns=names)
+                table = read_file(self._root, file, names)
                 found.update(zip(*(_plain(table[name]) for name in names), strict=True))
         return found
 
@@ -123,7 +123,7 @@ class Adder:
         old = [file for file in self._files if file.channel == layout.COVERAGE]
         rows: dict[str, dict[str, Any]] = {}
         for file in old:
-            for row in pq.ParquetFile(self._root / file.path).read().to_pylist():
+            for row in read_file(self._root, file).to_pylist():
                 row["missing_ranges"] = [
                     (r["first"], r["last"]) for r in row["missing_ranges"] or ()
                 ]
@@ -209,12 +209,17 @@ def add(root: Path, part: Part, *, ts: int) -> manifest.Line | None:
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Add to ``DIR FIRST``; the recorder that holds the lock starts this."""
+    """Add to ``DIR FIRST [RECORDER]``; the recorder that holds the lock starts this."""
     root = Path(arguments[0])
     part = layout.part_of(int(arguments[1]), open_archive(root).span)
     with sealing(root):
+        end_as_orphan(arguments)
         recover(root)
-        add(root, part, ts=time.time_ns())
+        try:
+            add(root, part, ts=time.time_ns())
+        except ConfigError as error:
+            # A damaged file of the part: its late facts wait in the journal.
+            sys.exit(str(error))
 
 
 if __name__ == "__main__":

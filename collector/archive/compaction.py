@@ -17,13 +17,13 @@ from typing import Any, Final, TypeAlias
 
 import msgspec
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from collector.archive import layout, manifest
 from collector.archive.crash_points import reach
 from collector.archive.files import make_folder, open_archive, sealing, sync_folder
 from collector.archive.layout import Part
 from collector.archive.manifest import File
+from collector.archive.part_file import read_file
 from collector.archive.recovery import exchange, recover
 from collector.archive.seal import Output
 from collector.tables.arrow import rows_from
@@ -165,7 +165,7 @@ def _merged(root: Path, staging: Path, files: list[File]) -> File:
 def _sorted(root: Path, files: list[File]) -> pa.Table:
     """Return the rows of several files in the order in which sealing writes them."""
     table = TABLES[files[0].channel]
-    found = pa.concat_tables([pq.ParquetFile(root / file.path).read() for file in files])
+    found = pa.concat_tables([read_file(root, file) for file in files])
     names = [name for name in ("market_id", *table.key) if name in found.column_names]
     if "symbol" in names:
         # Topics spell them with dashes, and are sealed in the order of their names.

@@ -12,12 +12,11 @@ from typing import Any, Final, NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from collector.archive.columns import as_list
-from collector.archive.files import path_of
 from collector.archive.holes import matches
 from collector.archive.manifest import File
+from collector.archive.part_file import read_file
 from shards.protocol.events import (
     Book,
     Funding,
@@ -72,8 +71,7 @@ def _batches(
     root: Path, file: File, patterns: tuple[str, ...]
 ) -> Iterator[tuple[list[str], list[list[Any]]]]:
     """Read a file's columns in the order of the heights, some thousand rows at a time."""
-    with pq.ParquetFile(path_of(root, file.path)) as opened:
-        table = opened.read()
+    table = read_file(root, file)
     name = "market" if "market" in table.column_names else "symbol"
     if "*" not in patterns and name in table.column_names and file.channel != "oracle":
         wanted = [s for s in pc.unique(table[name]).to_pylist() if matches(s, patterns)]

@@ -6,10 +6,8 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-import pyarrow.parquet as pq
-
 from collector.archive import layout, manifest
-from collector.archive.files import path_of
+from collector.archive.part_file import read_file
 from collector.archive.ranges import Ranges, count, minus, union, within
 
 _EVERY: Final = 1 << 62
@@ -37,7 +35,7 @@ def covered(
     for file in sorted(files.values(), key=lambda file: file.first):
         if file.channel != layout.COVERAGE:
             continue
-        for row in pq.ParquetFile(path_of(root, file.path)).read().to_pylist():
+        for row in read_file(root, file).to_pylist():
             if matches(row["market"], patterns):
                 missing = [(r["first"], r["last"]) for r in row["missing_ranges"] or ()]
                 where = (row["market"], file.date, row["first_height"], row["last_height"])

@@ -14,12 +14,12 @@ from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from collector.archive import holes as gaps, journal, layout, manifest
-from collector.archive.files import open_archive, path_of, with_files
+from collector.archive.files import open_archive, with_files
 from collector.archive.journal import Entry
 from collector.archive.layout import part_of
+from collector.archive.part_file import read_file
 from collector.archive.ranges import Ranges, minus, union, within
 from collector.tables.arrow import Decimals, batch_of, converted, schema_of
 from collector.tables.rows import TABLES, Row, dedupe, rows_of
@@ -95,7 +95,7 @@ def read(
         holes: What to do where heights of the range are missing.
 
     Raises:
-        ConfigError: If there is no archive.
+        ConfigError: If there is no archive, or one of its files is damaged.
         ValueError: If there is no such channel, or a bound cannot be read.
         HolesError: If heights are missing and `holes` is ``raise``.
 
@@ -123,7 +123,7 @@ def _read(
     files = manifest.current(lines)
     chosen = [f for f in files.values() if f.channel == channel and _overlaps(f, heights, times)]
     tables = [
-        _filtered(_file(root, f), patterns, heights, times) for f in sorted(chosen, key=_order)
+        _filtered(read_file(root, f), patterns, heights, times) for f in sorted(chosen, key=_order)
     ]
     tail = _tail(root, channel, span, manifest.sealed(lines))
     if tail is not None:
@@ -154,10 +154,6 @@ def _pruned(
 
 def _order(file: manifest.File) -> tuple[int, str]:
     return file.first, file.path
-
-
-def _file(root: Path, file: manifest.File) -> pa.Table:
-    return pq.ParquetFile(path_of(root, file.path)).read()
 
 
 def _bounds(start: Bound, end: Bound) -> tuple[tuple[int, int] | None, tuple[int, int] | None]:

@@ -266,13 +266,14 @@ class Recorder:
             log.info("fetching lost blocks: %s", ", ".join(f"{a}-{b}" for a, b in ranges))
             await self._filler.fetch(_heights(ranges), self._fetched)
 
-    async def _add(self) -> None:
-        """Add to sealed parts what came after they were sealed."""
-        while self._sealed.late:
+    async def _add(self) -> bool:
+        """Add to sealed parts what came after they were sealed; return False if one refused."""
+        is_done = True
+        for part in sorted(self._sealed.late):
             await self._write()
             self._segments.sync()
-            if not await self._sealed.add(min(self._sealed.late)):
-                return
+            is_done = await self._sealed.add(part) and is_done
+        return is_done
 
     def _fetched(self, height: int, block: Block | None) -> None:
         self._intake.fetched(height, block, time.time_ns())
@@ -281,9 +282,11 @@ class Recorder:
 
     async def _seal(self) -> None:
         """Seal parts that are whole, one after the other."""
+        add_at = 0.0
         while True:
             await asyncio.sleep(_LOOK_S)
-            await self._add()
+            if time.monotonic() >= add_at and not await self._add():
+                add_at = time.monotonic() + _SEAL_RETRY_S
             for part in self._intake.due_parts(self._sealed.parts):
                 await self._write()
                 self._segments.sync()

@@ -320,11 +320,23 @@ def seal(root: Path, part: Part, *, ts: int) -> manifest.Line:
     return line
 
 
+def end_as_orphan(arguments: Sequence[str]) -> None:
+    """
+    End here if the recorder that started this has died: the next one starts a child of its own.
+
+    Recorders that are killed one after the other would leave a row of children, each of which
+    keeps the next recorder from sealing for as long as it works.
+    """
+    if len(arguments) > 2 and os.getppid() != int(arguments[2]):
+        sys.exit()
+
+
 def main(arguments: Sequence[str]) -> None:
-    """Seal ``DIR FIRST``; the recorder that holds the lock starts this."""
+    """Seal ``DIR FIRST [RECORDER]``; the recorder that holds the lock starts this."""
     root = Path(arguments[0])
     part = layout.part_of(int(arguments[1]), open_archive(root).span)
     with sealing(root):
+        end_as_orphan(arguments)
         recover(root)
         if part in manifest.sealed(manifest.read(root)):
             sys.exit(ALREADY)

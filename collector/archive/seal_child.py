@@ -70,7 +70,7 @@ class SealedParts:
     async def _run(self, module: Literal["seal", "additions"], part: Part) -> int:
         """Run a module of this package for a part, and return its exit code."""
         name = f"collector.archive.{module}"
-        command = (sys.executable, "-m", name, str(self._root), str(part.first))
+        command = (sys.executable, "-m", name, str(self._root), str(part.first), str(os.getpid()))
         try:
             child = await asyncio.create_subprocess_exec(
                 *command, stdin=asyncio.subprocess.DEVNULL, env={**_SPARING, **os.environ}

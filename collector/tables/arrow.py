@@ -211,6 +211,7 @@ class ParquetFile:
             use_dictionary=leaves,
             column_encoding=dict.fromkeys(numbers, "DELTA_BINARY_PACKED"),
             write_statistics=True,
+            write_page_checksum=True,
             store_decimal_as_integer=False,
         )
         self._batches: list[pa.RecordBatch] = []

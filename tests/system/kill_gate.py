@@ -24,8 +24,9 @@ import sys
 import tempfile
 import threading
 import time
+import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -315,11 +316,9 @@ def run(
         finally:
             ended.set()
     through = _latest(node)
-    learn(node, truth)
     found = []
     for gate in gates:
         _finish(gate.archive, running, through)
-        learn(node, truth)
         found.append(_count(node, gate, truth))
     return total(found)
 
@@ -339,10 +338,16 @@ def _finish(archive: Path, running: Running, through: int) -> None:
         recorder.wait(30)
 
 
-def learn(node: Devnet, truth: dict[int, chain_record.Recorded]) -> None:
-    """Read the chain's record of what is new."""
-    for height in range(max(truth, default=_OLDEST - 1) + 1, _latest(node) + 1):
-        truth[height] = chain_record.block(node.rpc, height)
+def learn(node: Devnet, truth: dict[int, chain_record.Recorded]) -> int:
+    """Read the chain's record, return through which block; the newest may not have one yet."""
+    newest = _latest(node)
+    for height in range(max(truth, default=_OLDEST - 1) + 1, newest + 1):
+        try:
+            truth[height] = chain_record.block(node.rpc, height)
+        except urllib.error.HTTPError:
+            if height < newest:
+                raise
+    return max(truth, default=0)
 
 
 def total(found: Sequence[Verdict]) -> Verdict:
@@ -387,7 +392,7 @@ def sealed_through(archive: Path) -> int:
     return int(_status(archive).get("sealed", 0))
 
 
-def _count(node: Devnet, gate: Gate, chain: Mapping[int, chain_record.Recorded]) -> Verdict:
+def _count(node: Devnet, gate: Gate, chain: dict[int, chain_record.Recorded]) -> Verdict:
     """Hold the archive against the chain's record."""
     archive = gate.archive
     coverage = read(archive, "coverage", holes="allow").arrow.to_pylist()
@@ -396,6 +401,7 @@ def _count(node: Devnet, gate: Gate, chain: Mapping[int, chain_record.Recorded])
     last = max(row["last_height"] for row in coverage)
     changes = collections.Counter(_changes(archive, last))
     oldest = min(fact[1] for fact in changes)
+    eventually(lambda: learn(node, chain) >= last, within_s=30, what=f"block {last}")
     trades = collections.Counter(_trades(archive, last))
     lost = altered = blocks = 0
     known_trades, known_changes = set(), set()

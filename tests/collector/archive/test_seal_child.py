@@ -1,15 +1,17 @@
 """How the child that seals is started, and what becomes of a recorder that cannot start it."""
 
 import asyncio
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from collector.archive import manifest
 from collector.archive.layout import Part
 from collector.archive.seal_child import SealedParts
-from tests.collector.archive.written import SPAN
+from tests.collector.archive.written import SPAN, change, entry, write
 
 
 def _seal(root: Path) -> bool:
@@ -22,6 +24,15 @@ def test_without_a_process_left_the_part_waits(
     monkeypatch.setattr(sys, "executable", str(tmp_path / "none"))
     assert _seal(tmp_path) is False
     assert "seal cannot be started" in caplog.text
+
+
+def test_a_child_whose_recorder_has_died_leaves_the_part_to_the_next_one(tmp_path: Path) -> None:
+    made = [entry("book", change(height)) for height in range(100, 110)]
+    write(tmp_path, made, begin=100)
+    for recorder, parts in ((1, 0), (os.getpid(), 1)):
+        command = [sys.executable, "-m", "collector.archive.seal", str(tmp_path), "100"]
+        subprocess.run([*command, str(recorder)], check=True, timeout=60)
+        assert len(manifest.sealed(manifest.read(tmp_path))) == parts
 
 
 def test_the_child_yields_to_a_recorder_that_yields_itself(tmp_path: Path) -> None:

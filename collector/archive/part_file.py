@@ -1,0 +1,71 @@
+"""
+Read a sealed file: a table with its channel's columns, or a sentence that names the file.
+
+A disk may have changed it, and somebody may have put another one in its place. Each page has a
+checksum, so that a flipped bit is an error and not another price.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from collector.archive.files import path_of
+from collector.archive.manifest import File
+from collector.tables.arrow import schema_of
+from collector.tables.rows import TABLES
+from shards.protocol.errors import UNREADABLE, ConfigError
+
+_FAULTS = (pa.ArrowException, OSError, MemoryError, *UNREADABLE)
+"""What Arrow raises on foreign bytes."""
+
+
+def read_file(root: Path, file: File, columns: Sequence[str] | None = None) -> pa.Table:
+    """
+    Return a file of the manifest, or some of its columns.
+
+    Raises:
+        FileNotFoundError: If it is not there: something else may just have taken its place.
+        ConfigError: If it is damaged, or has other columns than its channel.
+
+    """
+    path = path_of(root, file.path)
+    try:
+        return table_of(path, file.channel, columns)
+    except FileNotFoundError:
+        raise
+    except _FAULTS as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ConfigError(
+            f"{path}: cannot be read: {reason}. Put it back from a copy: "
+            "`collector verify --archive` names all that are damaged"
+        ) from error
+
+
+def table_of(source: Any, channel: str, columns: Sequence[str] | None = None) -> pa.Table:
+    """
+    Read a channel's Parquet file from a path or a buffer.
+
+    Raises:
+        Exception: Any of those that Arrow raises on foreign bytes.
+        ValueError: If its columns are others than the channel's.
+
+    """
+    with pq.ParquetFile(source, page_checksum_verification=True) as opened:
+        _check(opened.schema_arrow, schema_of(TABLES[channel]))
+        return opened.read(columns=None if columns is None else list(columns))
+
+
+def _check(found: pa.Schema, due: pa.Schema) -> None:
+    if found.equals(due):
+        return
+    for field in due:
+        at = found.get_field_index(field.name)
+        if at < 0 or found.field(at).type != field.type:
+            kind = "none" if at < 0 else f"one of {found.field(at).type}"
+            raise ValueError(f"no column {field.name} of {field.type}: there is {kind}")
+    raise ValueError(
+        f"columns that the channel has not: {', '.join({*found.names} - {*due.names})}"
+    )
