@@ -31,7 +31,7 @@ from collector.tables.rows import REPLAYED, TABLES, Row, Table, dedupe, rows_of
 from shards.adapters import registry
 from shards.protocol.frames import EVENTS
 
-_BATCH: Final = 8_192
+_BATCH: Final = 4_096
 _encode: Final = msgspec.msgpack.Encoder().encode
 _books: Final = msgspec.msgpack.Decoder(list[Carried]).decode
 UNPROVABLE: Final = registry.unprovable()

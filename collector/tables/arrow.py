@@ -226,7 +226,8 @@ class ParquetFile:
 
     def _flush(self) -> None:
         if self._batches:
-            table = pa.Table.from_batches(self._batches).combine_chunks()
+            # Not combined: that is a copy of the whole row group, and the file is the same.
+            table = pa.Table.from_batches(self._batches)
             self._writer.write_table(table, row_group_size=ROW_GROUP)
             self._batches, self._waiting = [], 0
 
