@@ -7,7 +7,7 @@ checksum, so that a flipped bit is an error and not another price.
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -18,7 +18,7 @@ from collector.tables.arrow import schema_of
 from collector.tables.rows import TABLES
 from shards.protocol.errors import UNREADABLE, ConfigError
 
-_FAULTS = (pa.ArrowException, OSError, MemoryError, *UNREADABLE)
+FAULTS: Final = (pa.ArrowException, OSError, MemoryError, *UNREADABLE)
 """What Arrow raises on foreign bytes."""
 
 
@@ -36,7 +36,7 @@ def read_file(root: Path, file: File, columns: Sequence[str] | None = None) -> p
         return table_of(path, file.channel, columns)
     except FileNotFoundError:
         raise
-    except _FAULTS as error:
+    except FAULTS as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ConfigError(
             f"{path}: cannot be read: {reason}. Put it back from a copy: "
@@ -55,7 +55,9 @@ def table_of(source: Any, channel: str, columns: Sequence[str] | None = None) ->
     """
     with pq.ParquetFile(source, page_checksum_verification=True) as opened:
         _check(opened.schema_arrow, schema_of(TABLES[channel]))
-        return opened.read(columns=None if columns is None else list(columns))
+        table = opened.read(columns=None if columns is None else list(columns))
+    table.validate(full=True)
+    return table
 
 
 def _check(found: pa.Schema, due: pa.Schema) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 CORPUS = Path(__file__).parent / "corpus"
 _MOST = 4_096
-_MOST_OF = {"text": 256, "configuration": 512, "environment_names": 512}
+_MOST_OF = {"text": 256, "configuration": 512, "environment_names": 512, "archive_part": 16_384}
 """Bytes of an input; less where nothing is gained by more."""
 
 

@@ -2,12 +2,18 @@
 
 import base64
 import json
+import tempfile
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import msgspec
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from collector.archive import journal, manifest
+from collector.tables.arrow import ParquetFile, batch_of
+from collector.tables.rows import TABLES
 from shards.adapters.messages import INJECTIVE
 from shards.protocol.order_book import OrderBook
 from tests.collector.client.scripted_publisher import Script, delta, gap, snapshot, ticker, trades
@@ -99,6 +105,21 @@ def _manifest() -> bytes:
     return msgspec.json.encode(line) + b"\n"
 
 
+def _parts() -> Iterable[bytes]:
+    """A sealed file with checksums as we write it, and one as anybody may."""
+    table = TABLES["coverage"]
+    values = {"market": "INJ-USDT", "first_height": 1, "missing_ranges": [(2, 3)]}
+    row = tuple(values.get(column.name) for column in table.columns)
+    batch, _ = batch_of(table, [row, row])
+    with tempfile.TemporaryDirectory() as folder:
+        ours, other = Path(folder, "ours"), Path(folder, "other")
+        file = ParquetFile(ours, table)
+        file.add(batch)
+        file.close()
+        pq.write_table(pa.Table.from_batches([batch]), other, compression="none")
+        yield from (ours.read_bytes(), other.read_bytes())
+
+
 def seeds() -> dict[str, list[bytes]]:
     """Return a few inputs a target that get far into it."""
     lines = [golden.busiest(), *golden.orders()[:2]]
@@ -130,6 +151,7 @@ def seeds() -> dict[str, list[bytes]]:
         "text": [b"INJ/USDT.", b"https://u:p@h/x?k=v", "\u202eא".encode()],
         "archive_journal": list(_archived()),
         "archive_manifest": [_manifest()],
+        "archive_part": list(_parts()),
     }
 
 

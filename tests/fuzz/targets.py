@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 import msgspec
+import pyarrow as pa
 import zmq
 import zstandard
 
@@ -17,7 +18,7 @@ from collector.aggregator import requests
 from collector.aggregator.aggregator import Aggregator
 from collector.aggregator.forwarder import Publisher
 from collector.aggregator.telemetry.process_table import Processes
-from collector.archive import journal, manifest
+from collector.archive import journal, manifest, part_file
 from collector.cli import environment
 from collector.client.formatting import json_line, text_line
 from collector.client.requests import read_reply
@@ -189,11 +190,18 @@ def archive_manifest(data: bytes) -> None:
     manifest.sealed(lines)
 
 
+def archive_part(data: bytes) -> None:
+    """A sealed file of an archive: a table of its channel, or an error that names it."""
+    with contextlib.suppress(*part_file.FAULTS):
+        part_file.table_of(pa.BufferReader(data), "coverage").to_pylist()
+
+
 TARGETS: Final[dict[str, Target]] = {
     target.__name__: target
     for target in (
         node_websocket, node_block_results, node_grpc, indexer, request, reply, frame,
         configuration, environment_names, text, archive_journal, archive_manifest,
+        archive_part,
     )
 }  # fmt: skip
 
