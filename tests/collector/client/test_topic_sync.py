@@ -25,6 +25,7 @@ from tests.collector.client.scripted_publisher import (
     ticker,
     trades,
 )
+from tests.searches import examples
 
 SYMBOLS = ("INJ-USDT", "BTC-USDT-PERP")
 
@@ -275,7 +276,7 @@ def act(world: World, action: str, n: int) -> None:
             world.restart(n % 40)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=examples(400), deadline=None)
 # A publisher ends before it was asked; what it published is held, and must not keep the book away.
 @example(
     actions=[("restart", 0), ("block", 1), ("restart", 0), ("turn", 0)],
@@ -303,7 +304,7 @@ def test_every_fact_comes_once_in_order_or_is_named_as_lost(
     world.check()
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(
     actions=st.lists(
         st.tuples(st.sampled_from((*ACTIONS, "begin again")), st.integers(0, 63)), max_size=60

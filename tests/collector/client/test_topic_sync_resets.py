@@ -17,6 +17,7 @@ from shards.protocol.events import Book, Gap, Trades
 from shards.protocol.order_book import OrderBook
 from tests.collector.client.scripted_publisher import height_of, snapshot
 from tests.collector.client.test_topic_sync import SYMBOLS, World
+from tests.searches import examples
 
 BITS = st.integers(0, 63)
 
@@ -157,7 +158,7 @@ def check_heights(world: Chains, symbol: str, out: list[Received]) -> None:
 
 TestResets: Any = Resets.TestCase
 TestResets.settings = settings(
-    max_examples=150,
+    max_examples=examples(150),
     stateful_step_count=40,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from collector.control.initial_placement import assign
+from tests.searches import examples
 
 
 def market_ids(count: int, seed: int = 1) -> list[str]:
@@ -17,7 +18,7 @@ def owner(assigned: list[tuple[str, ...]]) -> dict[str, int]:
     return {market_id: n for n, mine in enumerate(assigned) for market_id in mine}
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(count=st.integers(1, 120), shards=st.integers(1, 16), seed=st.integers(0, 2**16))
 def test_every_market_has_one_shard_and_shards_differ_by_at_most_one(
     count: int, shards: int, seed: int
@@ -32,7 +33,7 @@ def test_every_market_has_one_shard_and_shards_differ_by_at_most_one(
     assert sorted(m for mine in assigned for m in mine) == sorted(ids)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(count=st.integers(1, 60), shards=st.integers(1, 8), seed=st.integers(0, 2**16))
 def test_it_does_not_matter_in_which_order_the_markets_are_listed(
     count: int, shards: int, seed: int
@@ -78,7 +79,7 @@ def loads(assigned: list[tuple[str, ...]], weights: dict[str, float]) -> list[fl
     return [sum(weights[market_id] for market_id in mine) for mine in assigned]
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=examples(80), deadline=None)
 @given(each=st.lists(_WEIGHTS, min_size=1, max_size=100), shards=st.integers(1, 16))
 def test_no_two_shards_differ_by_more_than_the_heaviest_market(
     each: list[float], shards: int
@@ -91,7 +92,7 @@ def test_no_two_shards_differ_by_more_than_the_heaviest_market(
     assert max(carried) - min(carried) <= max(each)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=examples(25), deadline=None)
 @given(seed=st.integers(0, 2**16), shards=st.integers(2, 8))
 def test_many_markets_of_a_few_kinds_split_into_equal_loads(seed: int, shards: int) -> None:
     rng = random.Random(seed)
@@ -107,7 +108,7 @@ def test_a_market_heavier_than_all_others_has_a_shard_of_its_own() -> None:
     assert (ids[7],) in assigned
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=examples(25), deadline=None)
 @given(each=st.lists(_WEIGHTS, min_size=1, max_size=60), shards=st.integers(1, 8))
 def test_by_weight_too_the_order_of_the_list_does_not_matter(
     each: list[float], shards: int
@@ -138,7 +139,7 @@ def test_a_market_that_comes_or_wakes_leaves_most_others_where_they_are(shards: 
     assert max(moved) < 300 * 0.2
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=examples(25), deadline=None)
 @given(count=st.integers(1, 60), shards=st.integers(1, 8), weight=st.floats(0.1, 100.0))
 def test_equal_weights_are_no_weights(count: int, shards: int, weight: float) -> None:
     ids = market_ids(count)

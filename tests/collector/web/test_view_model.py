@@ -7,6 +7,7 @@ from collector.aggregator.telemetry.journal import Entry
 from collector.aggregator.telemetry.time_series import Latency, Point
 from collector.client.summary import Summary
 from collector.web.view_model import EVENTS, LIVE_POINTS, POINTS, Board, Row, level
+from tests.searches import examples
 
 STATUS = Summary(version="1")
 
@@ -133,7 +134,7 @@ def test_levels_of_activity(speed: float, expected: int) -> None:
     assert level(speed) == expected
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(
     steps=st.lists(
         st.tuples(

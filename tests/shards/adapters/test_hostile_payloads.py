@@ -13,6 +13,7 @@ from hypothesis import given, settings, strategies as st
 from shards.adapters.injective_chain import block_results, ws_extras_decoder
 from shards.protocol.errors import DecodeError
 from shards.protocol.events import Block, Confirmed, Rejected
+from tests.searches import examples
 from tests.shards import golden
 
 
@@ -92,7 +93,7 @@ def test_white_space_behind_the_payload_is_none(name: str) -> None:
 
 
 @each_decoder
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(seed=st.integers(0, 2**32))
 def test_flipped_bytes_give_a_value_or_a_decode_error(name: str, seed: int) -> None:
     decode, payload = DECODERS[name]
@@ -103,7 +104,7 @@ def test_flipped_bytes_give_a_value_or_a_decode_error(name: str, seed: int) -> N
     decode(bytes(spoilt))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(payload=st.binary(max_size=200))
 def test_any_bytes_give_a_value_or_a_decode_error(payload: bytes) -> None:
     assert not _replayed(payload)
@@ -171,7 +172,7 @@ SHAPES = st.recursive(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(shape=SHAPES)
 def test_any_json_gives_a_value_or_a_decode_error(shape: object) -> None:
     for payload in (json.dumps(shape), json.dumps({"id": 1, "result": shape})):
@@ -179,7 +180,7 @@ def test_any_json_gives_a_value_or_a_decode_error(shape: object) -> None:
         _replayed(payload.encode())
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(seed=st.integers(0, 2**32), value=SCALARS)
 def test_any_field_of_a_real_block_may_hold_anything(seed: int, value: object) -> None:
     rng = random.Random(seed)

@@ -7,6 +7,7 @@ from shards.core import book_sync
 from shards.core.book_sync import BookSync
 from shards.protocol.errors import SequenceGap
 from shards.protocol.events import Book, BookUpdate, Snapshot
+from tests.searches import examples
 from tests.shards.chain import FIRST, IDS, Chain
 
 MARKET = IDS[0]
@@ -165,7 +166,7 @@ def test_a_book_that_nobody_wants_is_never_waited_for() -> None:
     assert sync.in_sync
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(
     seed=st.integers(0, 2**16),
     start=st.integers(0, 10),

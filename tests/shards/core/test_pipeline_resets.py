@@ -6,6 +6,7 @@ under the same address. Against the same truth as without.
 import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 
+from tests.searches import examples
 from tests.shards.core.test_pipeline_truth import ACTIONS, PHASES, SMALL, Action, check
 from tests.shards.world import LIMITS, World
 
@@ -21,7 +22,7 @@ PLAYS = st.lists(
 
 @pytest.mark.parametrize("limits", [LIMITS, SMALL], ids=["usual bounds", "small bounds"])
 @settings(
-    max_examples=150,
+    max_examples=examples(150),
     deadline=None,
     phases=PHASES,
     suppress_health_check=[HealthCheck.too_slow],

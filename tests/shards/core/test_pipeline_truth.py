@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, Phase, given, settings, strategies as st
 
 from shards.core.feed import Feed
 from shards.protocol.settings import Limits
+from tests.searches import examples
 from tests.shards.chain import MARKETS
 from tests.shards.reader import Received
 from tests.shards.world import World, heights_of
@@ -126,7 +127,7 @@ def check_gaps(world: World, feed: Feed, received: Received) -> None:
 
 @pytest.mark.parametrize("grouped", [False, True], ids=["one each", "one for all"])
 @settings(
-    max_examples=200,
+    max_examples=examples(200),
     deadline=None,
     phases=PHASES,
     suppress_health_check=[HealthCheck.too_slow],
@@ -142,7 +143,10 @@ def test_every_trade_and_book_change_comes_once_in_order_or_is_missing_by_name(
 
 
 @settings(
-    max_examples=200, deadline=None, phases=PHASES, suppress_health_check=[HealthCheck.too_slow]
+    max_examples=examples(200),
+    deadline=None,
+    phases=PHASES,
+    suppress_health_check=[HealthCheck.too_slow],
 )
 @given(seed=st.integers(0, 2**16), steps=PLAYS)
 def test_it_holds_with_bounds_so_small_that_all_of_them_are_reached(

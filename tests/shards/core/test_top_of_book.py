@@ -7,6 +7,7 @@ from hypothesis import given, settings, strategies as st
 from shards.core.top_of_book import Top
 from shards.protocol.events import ZERO, Level
 from shards.protocol.order_book import OrderBook
+from tests.searches import examples
 
 # Of unlike lengths, so that the order of texts alone would be wrong; few, so that they meet.
 PRICES = [
@@ -24,7 +25,7 @@ def looked_up(book: OrderBook) -> tuple[str, str, str, str]:
     return bid, book.bids.get(bid, ""), ask, book.asks.get(ask, "")
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(
     start=st.tuples(CHANGES, CHANGES),
     blocks=st.lists(st.tuples(CHANGES, CHANGES), max_size=12),

@@ -21,12 +21,13 @@ from shards.net.endpoints import EndpointPool
 from shards.protocol.errors import SourceError
 from shards.protocol.events import Cause
 from shards.protocol.settings import Market
+from tests.searches import examples
 from tests.system.running import free_port_pair
 
 # ---- backoff ----------------------------------------------------------------------------
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(base=st.floats(0.01, 5), cap=st.floats(0.01, 60), seed=st.integers(0, 2**16))
 def test_waits_stay_under_a_ceiling_that_doubles_up_to_the_cap(
     base: float, cap: float, seed: int

@@ -18,6 +18,7 @@ from shards.net.backoff import Backoff
 from shards.net.circuit_breaker import Breaker
 from shards.net.endpoints import EndpointPool
 from shards.net.fitness import AT_HEAD, BEHIND, STEADY_S
+from tests.searches import examples
 
 NAMES = ("a", "b", "c")
 LOOK_S = 2.0
@@ -157,7 +158,7 @@ class Switching(RuleBasedStateMachine):
 
 
 TestSwitching: Any = Switching.TestCase
-TestSwitching.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+TestSwitching.settings = settings(max_examples=examples(150), stateful_step_count=40, deadline=None)
 
 
 # ---- a small world, watched as a shard does it ----------------------------------------------
@@ -264,7 +265,7 @@ def test_a_spare_that_stumbles_once_is_tried_again_before_the_one_that_was_left(
 _LATE = st.one_of(st.none(), st.integers(0, 8))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(
     worlds=st.lists(st.lists(_LATE, min_size=3, max_size=3), min_size=1, max_size=4),
     trial_s=st.sampled_from([2.0, 6.0, 30.0]),

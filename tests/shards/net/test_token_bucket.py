@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from shards.net.token_bucket import Bucket, bucket_name, usage
+from tests.searches import examples
 
 _TAKER = """
 import sys, time
@@ -93,7 +94,7 @@ def test_what_nobody_took_is_not_saved_up() -> None:
     assert bucket.take(200.0) == pytest.approx(1 / 9.0)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(steps=st.lists(st.floats(0.0, 0.3), min_size=1, max_size=60), per_s=st.floats(1.0, 100.0))
 def test_no_second_ever_holds_more_turns_than_it_allows(steps: list[float], per_s: float) -> None:
     bucket, now, due = Bucket(None, per_s), 1000.0, []

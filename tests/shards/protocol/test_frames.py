@@ -22,6 +22,7 @@ from shards.protocol.events import (
     Trades,
 )
 from shards.protocol.frames import BatchHeader, Record
+from tests.searches import examples
 
 UINT64 = st.integers(0, 2**64 - 1)
 BOOK = Book("0xa", 100, 7, 1, 2, "chain-ws", True, [("9.5", "1")], [("10.5", "2")])
@@ -60,7 +61,7 @@ def _first(event: Event) -> object:
     return event.height if isinstance(event, Pulse) else "0xa"
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(
     numbers=st.tuples(UINT64, UINT64, UINT64, UINT64, st.integers(0, 2**16 - 1), UINT64, UINT64),
     kind=st.sampled_from(sorted(EVENTS)),

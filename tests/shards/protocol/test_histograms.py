@@ -6,11 +6,12 @@ from hdrh.histogram import HdrHistogram
 from hypothesis import given, settings, strategies as st
 
 from shards.protocol.histograms import BUCKETS, AdaptiveSampler, Histogram, bucket, upper_edge
+from tests.searches import examples
 
 VALUES = st.lists(st.integers(1, 10**9), min_size=1, max_size=100)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(values=VALUES)
 def test_quantiles_are_those_of_hdrhistogram_within_a_sixteenth(values: list[int]) -> None:
     oracle = HdrHistogram(1, 10**9, 3)
@@ -27,7 +28,7 @@ def test_quantiles_are_those_of_hdrhistogram_within_a_sixteenth(values: list[int
     assert histogram.quantile(1.0) == histogram.maximum == max(values)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(parts=st.lists(VALUES, max_size=4))
 def test_merging_is_exact(parts: list[list[int]]) -> None:
     merged, whole = Histogram(), Histogram()
@@ -42,7 +43,7 @@ def test_merging_is_exact(parts: list[list[int]]) -> None:
     assert merged.maximum == whole.maximum
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(value=st.integers(0, 2**63 - 1))
 def test_a_bucket_holds_its_values_and_overstates_none_by_more_than_a_sixteenth(value: int) -> None:
     index = bucket(value)
@@ -82,7 +83,7 @@ def test_the_summary_is_in_microseconds() -> None:
     assert summary["p999"] == summary["max"] == 1_000
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(values=VALUES)
 def test_values_below_powers_of_two_are_counted_exactly(values: list[int]) -> None:
     histogram = Histogram()
@@ -92,7 +93,7 @@ def test_values_below_powers_of_two_are_counted_exactly(values: list[int]) -> No
     assert histogram.below(limits) == [sum(v < limit for v in values) for limit in limits]
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=examples(50), deadline=None)
 @given(values=VALUES)
 def test_a_histogram_travels_as_it_is(values: list[int]) -> None:
     histogram = Histogram()

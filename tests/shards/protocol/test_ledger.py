@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from shards.protocol.ledger import MarketLedger, Ranges
+from tests.searches import examples
 
 HEIGHTS = st.integers(1, 60)
 STEPS = st.lists(st.tuples(st.sampled_from(["add", "discard"]), HEIGHTS, st.integers(-2, 12)))
@@ -13,7 +14,7 @@ def members(ranges: Ranges) -> set[int]:
     return {height for first, last in ranges for height in range(first, last + 1)}
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(steps=STEPS)
 def test_ranges_hold_what_a_set_would_hold(steps: list[tuple[str, int, int]]) -> None:
     ranges = Ranges()

@@ -9,6 +9,7 @@ from hypothesis import given, settings, strategies as st
 from shards.protocol.errors import SequenceGap
 from shards.protocol.events import ZERO, Level
 from shards.protocol.order_book import OrderBook
+from tests.searches import examples
 from tests.shards.chain import text
 
 # Few prices over many magnitudes: the same levels are hit again, and text order is not
@@ -30,7 +31,7 @@ def changed(side: dict[Decimal, Decimal], levels: list[Level]) -> None:
             del side[price]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(deltas=DELTAS)
 def test_the_book_equals_a_naive_one_after_any_deltas(
     deltas: list[tuple[list[Level], list[Level]]],
@@ -48,7 +49,7 @@ def test_the_book_equals_a_naive_one_after_any_deltas(
     assert book.sequence == len(deltas)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(numbers=st.lists(st.integers(1, 10**30), max_size=30, unique=True))
 def test_levels_are_in_the_order_of_the_numbers_whatever_their_length(numbers: list[int]) -> None:
     prices = [f"{number // 10**18}.{number % 10**18:018d}" for number in numbers]

@@ -13,12 +13,13 @@ from shards.adapters.injective_chain.grpc_decoder import decimal_text
 from shards.adapters.messages import INJECTIVE
 from shards.protocol.events import Block, BookUpdate, Level
 from shards.protocol.order_book import OrderBook
+from tests.searches import examples
 from tests.shards import golden
 
 WHOLE = st.integers(-(10**60), 10**60)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(scaled=WHOLE)
 def test_a_scaled_amount_is_the_exact_decimal_with_18_places(scaled: int) -> None:
     with localcontext(prec=100):

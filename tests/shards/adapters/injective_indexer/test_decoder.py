@@ -11,6 +11,7 @@ from shards.adapters.messages import INJECTIVE
 from shards.protocol.errors import DecodeError
 from shards.protocol.events import ZERO, Snapshot
 from shards.protocol.settings import Market
+from tests.searches import examples
 from tests.shards import golden
 
 INJ = Market("0x06", "INJ/USDT", "INJ-USDT", "spot", "Active", 18, 6)
@@ -114,7 +115,7 @@ def _read(payload: bytes) -> None:
             list(decoder.seen(payload))
 
 
-@settings(max_examples=150)
+@settings(max_examples=examples(150))
 @given(st.binary(max_size=80))
 def test_made_up_payloads_are_read_or_refused(payload: bytes) -> None:
     _read(payload)
