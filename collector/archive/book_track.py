@@ -6,7 +6,8 @@ next change takes their place, as a keyframe of its own, and the sequences are c
 """
 
 from collections.abc import Iterable, Iterator
-from typing import Final, Literal
+from itertools import chain
+from typing import Final, Literal, TypeAlias
 
 import msgspec
 
@@ -20,6 +21,8 @@ from shards.protocol.order_book import OrderBook
 
 Reason = Literal["part", "joined", "resync"]
 _decode: Final = msgspec.msgpack.Decoder(Book).decode
+Told: TypeAlias = tuple[Book, Entry]
+"""An event, and the entry that it was in."""
 _NO_FRAME: Final = Entry("", 0, 0, b"")
 
 
@@ -38,15 +41,19 @@ class Track:
     """
     One market's book through one part.
 
-    After `walk` the attributes say what was seen; `rows` are the changes, in order.
+    After `walk` the attributes say what was seen.
     """
 
-    def __init__(self, symbol: str, part: Part, carried: Carried | None) -> None:
+    def __init__(
+        self, symbol: str, part: Part, carried: Carried | None, *, with_tops: bool = False
+    ) -> None:
         self.symbol = symbol
         self.keyframes: list[Row] = []
-        self.rows: list[Row] = []
+        self.changes: list[Told] = []
+        """In the order of their sequences."""
         self.tops: list[tuple[Ticker, Entry]] = []
-        """Every change of the best bid or ask, worked out from the book."""
+        """Every change of the best bid or ask, worked out from the book, if asked for."""
+        self._with_tops = with_tops
         self.replayed = 0
         self._part = part
         self._begin = -1 if carried is None else carried.sequence
@@ -74,28 +81,22 @@ class Track:
 
     def walk(self, entries: Iterable[Entry]) -> None:
         """Take the part's entries of the book's topic, in any order."""
-        deltas: dict[int, tuple[Book, Entry]] = {}
-        whole: dict[int, tuple[Book, Entry]] = {}
-        for event, entry in _events(entries):
-            found = whole if event.is_snapshot else deltas
-            known = found.get(event.sequence)
-            # What came live says more of the way it came than what was fetched.
-            if known is None or (known[0].source in REPLAYED and event.source not in REPLAYED):
-                found[event.sequence] = (event, entry)
+        deltas, whole = _by_sequence(entries)
         snapshots = sorted(whole)
-        for sequence in sorted(deltas):
-            if sequence <= self._begin:
+        for run in _runs(sorted(s for s in deltas if s > self._begin)):
+            self._catch_up(snapshots, whole, run[0] - 1)
+            if not self._with_tops and self._follows(run[0]):
+                self._change_all([deltas[sequence] for sequence in run])
                 continue
-            event, entry = deltas[sequence]
-            self._catch_up(snapshots, whole, sequence - 1)
-            self._change(event, entry)
+            for sequence in run:
+                self._catch_up(snapshots, whole, sequence - 1)
+                self._change(*deltas[sequence])
         if snapshots:
             self._catch_up(snapshots, whole, snapshots[-1])
-        self._skipped = minus(self._skipped, [(s, s) for s in deltas])
+        if self._skipped:
+            self._skipped = minus(self._skipped, [(s, s) for s in deltas])
 
-    def _catch_up(
-        self, snapshots: list[int], whole: dict[int, tuple[Book, Entry]], through: int
-    ) -> None:
+    def _catch_up(self, snapshots: list[int], whole: dict[int, Told], through: int) -> None:
         """Load the newest whole book up to a sequence, if the book is not there by itself."""
         book = self._book
         if book is not None and book.sequence >= through:
@@ -111,12 +112,28 @@ class Track:
     def _load(self, event: Book, entry: Entry, reason: Reason) -> None:
         book = self._book = OrderBook(event.market_id)
         book.load(event.sequence, event.bids, event.asks)
-        self._top.load(book)
+        if self._with_tops:
+            self._top.load(book)
         self._reached = max(self._reached, event.sequence)
         self.keyframes.append((*book_row(event, self.symbol, entry), reason))
 
+    def _follows(self, sequence: int) -> bool:
+        """Say whether a change is the next one of the book as it stands."""
+        return self._book is not None and sequence == self._book.sequence + 1
+
+    def _change_all(self, changes: list[Told]) -> None:
+        """Apply changes that follow the book, and each other: nearly always all of them."""
+        assert self._book is not None
+        events = [event for event, _ in changes]
+        bids = chain.from_iterable(event.bids for event in events)
+        self._book.change(events[-1].sequence, bids, chain.from_iterable(e.asks for e in events))
+        self._reached = self._book.sequence
+        self.changes += changes
+        if not REPLAYED.isdisjoint({event.source for event in events}):
+            self.replayed += sum(event.source in REPLAYED for event in events)
+
     def _change(self, event: Book, entry: Entry) -> None:
-        self.rows.append(book_row(event, self.symbol, entry))
+        self.changes.append((event, entry))
         self.replayed += event.source in REPLAYED
         if 0 <= self._reached < event.sequence - 1:
             self._skipped.append((self._reached + 1, event.sequence - 1))
@@ -128,7 +145,7 @@ class Track:
             self._book = None
             return
         book.change(event.sequence, event.bids, event.asks)
-        if self._top.follow(book, event.bids, event.asks):
+        if self._with_tops and self._top.follow(book, event.bids, event.asks):
             self.tops.append((_ticker(event, self._top), entry))
 
     @property
@@ -145,9 +162,37 @@ class Track:
         return Carried(market_id, self.symbol, last, self._book.sequence, bids, asks)
 
 
-def _events(entries: Iterable[Entry]) -> Iterator[tuple[Book, Entry]]:
-    for entry in entries:
-        yield _decode(entry.event), entry
+def _by_sequence(entries: Iterable[Entry]) -> tuple[dict[int, Told], dict[int, Told]]:
+    """Return the changes and the whole books, one for each sequence."""
+    told = [(_decode(entry.event), entry) for entry in entries]
+    whole = _each_once([one for one in told if one[0].is_snapshot])
+    return _each_once([one for one in told if not one[0].is_snapshot]), whole
+
+
+def _each_once(told: list[Told]) -> dict[int, Told]:
+    found = {one[0].sequence: one for one in told}
+    if len(found) == len(told):
+        return found
+    found.clear()
+    for one in told:
+        event = one[0]
+        known = found.get(event.sequence)
+        # What came live says more of the way it came than what was fetched.
+        if known is None or (known[0].source in REPLAYED and event.source not in REPLAYED):
+            found[event.sequence] = one
+    return found
+
+
+def _runs(sequences: list[int]) -> Iterator[list[int]]:
+    """Split sorted sequences where some are missing."""
+    if sequences and sequences[-1] - sequences[0] + 1 == len(sequences):
+        yield sequences
+        return
+    first = 0
+    for i in range(1, len(sequences) + 1):
+        if i == len(sequences) or sequences[i] != sequences[i - 1] + 1:
+            yield sequences[first:i]
+            first = i
 
 
 def _ticker(event: Book, top: Top) -> Ticker:

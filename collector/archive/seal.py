@@ -6,11 +6,13 @@ does not keep the memory. Repeated, or killed at any moment and repeated, it pro
 files.
 """
 
+import contextlib
+import gc
 import hashlib
 import os
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,15 +22,17 @@ from collector.archive import layout, manifest, spool as spooling
 from collector.archive.book_track import Carried, Track
 from collector.archive.crash_points import reach
 from collector.archive.files import make_folder, open_archive, publish, sealing, write_whole
+from collector.archive.journal import Entry
 from collector.archive.layout import Part
 from collector.archive.ledger import Ledger
 from collector.archive.ranges import count
 from collector.archive.recovery import recover
 from collector.archive.seal_codes import ALREADY
 from collector.archive.spool import Spool
-from collector.tables.arrow import ParquetFile, batch_of
-from collector.tables.rows import REPLAYED, TABLES, Row, Table, dedupe, rows_of
+from collector.tables.arrow import ParquetFile, batch_of, batch_of_columns
+from collector.tables.rows import REPLAYED, TABLES, Row, Table, book_columns, dedupe, rows_of
 from shards.adapters import registry
+from shards.protocol.events import Book
 from shards.protocol.frames import EVENTS
 
 _BATCH: Final = 4_096
@@ -63,11 +67,25 @@ class Output:
         if len(self._rows) >= _BATCH:
             self._flush()
 
+    def add_columns(self, columns: Sequence[Sequence[Any]]) -> None:
+        """Take many rows, which come next, as their columns; none of them is local."""
+        self._flush()
+        rows = list(zip(*[columns[i] for i in self._facts], strict=True))
+        # The digest is of one row after the other: of an array without its head.
+        encoded = memoryview(_encode(rows))
+        self._digest.update(encoded[_array_head(len(rows)) :])
+        self._count += len(rows)
+        self._write(batch_of_columns(self._table, columns))
+
     def _flush(self) -> None:
-        batch, overflows = batch_of(self._table, self._rows)
+        if self._rows:
+            self._write(batch_of(self._table, self._rows))
+            self._rows = []
+
+    def _write(self, made: tuple[Any, int]) -> None:
+        batch, overflows = made
         self._overflows += overflows
         self._file.add(batch)
-        self._rows = []
 
     def close(self) -> manifest.File:
         """Give the file its name; return the manifest's entry for it."""
@@ -149,26 +167,39 @@ class Sealer:
         return sorted(symbols, key=lambda symbol: (self._ledger.of(symbol).market_id, symbol))
 
     def _book(self, symbol: str, *, with_ticker: bool) -> None:
-        track = Track(symbol, self._part, self._carried.get(symbol))
+        track = Track(symbol, self._part, self._carried.get(symbol), with_tops=with_ticker)
         track.walk(self._entries.entries(f"book.{symbol}."))
-        for row in track.rows:
-            self._put("book", row)
+        changes = track.changes
+        self._put_books(symbol, changes)
         self._keyframes += track.keyframes
-        sequences = [row[3] for row in track.rows]
         self._coverage[symbol] = {
-            "first_sequence": min(sequences, default=None),
-            "last_sequence": max(sequences, default=None),
-            "book_updates": len(track.rows),
+            "first_sequence": changes[0][0].sequence if changes else None,
+            "last_sequence": changes[-1][0].sequence if changes else None,
+            "book_updates": len(changes),
             "sequences_missing": track.sequences_missing,
             "replayed_updates": track.replayed,
         }
-        market_id = track.rows[0][0] if track.rows else self._market_id(symbol)
+        market_id = changes[0][0].market_id if changes else self._market_id(symbol)
         if (end := track.end(market_id)) is not None:
             self.next.append(end)
         if with_ticker:
             self._tops[symbol] = [
                 row for event, entry in track.tops for row in rows_of(event, symbol, entry)
             ]
+
+    def _put_books(self, symbol: str, changes: list[tuple[Book, Entry]]) -> None:
+        """Write the changes of a market: at once, unless they are of more than one day."""
+        if not changes:
+            return
+        columns = book_columns(changes, symbol)
+        times = [event.ts_event or event.ts_recv for event, _ in changes]
+        first = min(times)
+        if not first or layout.date_of(first) != layout.date_of(max(times)):
+            for row in zip(*columns, strict=True):
+                self._put("book", row)
+            return
+        self._day = min(first, self._day or first)
+        self._output("book", layout.date_of(first)).add_columns(columns)
 
     def _market_id(self, symbol: str) -> str:
         carried = self._carried.get(symbol)
@@ -200,11 +231,14 @@ class Sealer:
         if channel not in _DATED_BY_PART and when and (not self._day or when < self._day):
             self._day = when
         date = layout.date_of((channel not in _DATED_BY_PART and when) or self._day or self._ts)
+        self._output(channel, date).add(row, is_local=is_local)
+
+    def _output(self, channel: str, date: str) -> Output:
         output = self._outputs.get((channel, date))
         if output is None:
             output = Output(self._root, channel, date, self._part)
             self._outputs[channel, date] = output
-        output.add(row, is_local=is_local)
+        return output
 
     def _cover(self) -> None:
         """Write each market's coverage of this part: what is present and what is missing."""
@@ -245,6 +279,11 @@ class Sealer:
         return tuple(values.get(column.name) for column in TABLES["coverage"].columns)
 
 
+def _array_head(count: int) -> int:
+    """Return how many bytes MessagePack takes for an array's head."""
+    return 1 if count < 16 else 3 if count < 65_536 else 5
+
+
 _DATED_BY_PART: Final = frozenset({"keyframe", "coverage"})
 
 
@@ -272,12 +311,9 @@ def save_books(root: Path, part: Part, books: list[Carried]) -> None:
     write_whole(books_path(root, part.first), _encode(books))
 
 
-def _books_before(root: Path, part: Part) -> list[Carried]:
+def _books_before(entries: Spool, before: Part, ledger: Ledger) -> list[Carried]:
     """Derive the books at a recorder's first part from what it received while joining."""
-    before = Part(0, part.first - 1)
-    entries, notes = spooling.gather(root, before, root / layout.JOURNAL)
-    ledger, found = Ledger(), []
-    ledger.fold(notes)
+    found = []
     for topic in entries.topics():
         channel, _, rest = topic.partition(".")
         if channel == "book":
@@ -285,7 +321,6 @@ def _books_before(root: Path, part: Part) -> list[Carried]:
             track.walk(entries.entries(topic))
             if (end := track.end(ledger.of(rest[:-1]).market_id)) is not None:
                 found.append(end)
-    entries.close()
     return found
 
 
@@ -297,11 +332,31 @@ def seal(root: Path, part: Part, *, ts: int) -> manifest.Line:
         OSError: If the disk does not take it; the journal has everything still.
 
     """
-    carried = load_books(root, part) or _books_before(root, part)
-    entries, notes = spooling.gather(root, part, root / layout.JOURNAL)
+    with _without_collector():
+        return _seal(root, part, ts)
+
+
+@contextlib.contextmanager
+def _without_collector() -> Iterator[None]:
+    """Pause Python's cycle collector: rows form no cycles, and it would visit each many times."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+def _seal(root: Path, part: Part, ts: int) -> manifest.Line:
+    carried, before = load_books(root, part), Part(0, part.first - 1)
+    parts = (part,) if carried else (part, before)
+    (entries, *earlier), notes = spooling.gather_each(root, parts, root / layout.JOURNAL)
     try:
         ledger = Ledger()
         ledger.fold(notes)
+        if earlier:
+            carried = _books_before(earlier[0], before, ledger)
         sealer = Sealer(root, part, entries, ledger, carried=carried, ts=ts)
         files = sealer.run()
         save_books(root, Part(part.last + 1, 0), sealer.next)
@@ -311,7 +366,8 @@ def seal(root: Path, part: Part, *, ts: int) -> manifest.Line:
             if (ranges := ledger.missing(symbol, part.first, part.last))
         }
     finally:
-        entries.close()
+        for spool in (entries, *earlier):
+            spool.close()
     line = manifest.Line(
         act="seal", first=part.first, last=part.last, files=files, missing=missing,
         writer=f"process {os.getpid()}", ts=ts,

@@ -1,14 +1,14 @@
 """
-One part's share of the journal, sorted by topic, in a temporary file.
+One part's share of the journal, sorted by topic.
 
-Sealing a part of three hundred markets may take a million events; only one topic's are in
-memory at a time.
+Sealing a part of three hundred markets may take a million events. Some megabytes of them stay in
+memory, the others go to a temporary file, where each topic's are together in large pieces.
 """
 
 import os
 import tempfile
-from array import array
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import IO, Final
 
@@ -19,53 +19,77 @@ from collector.archive.journal import Entry, Note
 from collector.archive.layout import Part
 
 _encode: Final = msgspec.msgpack.Encoder().encode
-_decode: Final = msgspec.msgpack.Decoder(Entry).decode
+_decode: Final = msgspec.msgpack.Decoder(list[Entry]).decode
+_MOST_BYTES: Final = 32 << 20
+"""Events in memory."""
 
 
 class Spool:
     """The entries of one part, by topic; `close` removes the file."""
 
     def __init__(self, folder: Path) -> None:
-        self._file: IO[bytes] = tempfile.TemporaryFile(dir=folder, buffering=1 << 20)  # noqa: SIM115
+        self._folder = folder
+        self._file: IO[bytes] | None = None
         self._end = 0
-        self._at: dict[str, array[int]] = {}
-        """Offsets and lengths in turn, by topic."""
+        self._pieces: dict[str, list[tuple[int, int]]] = {}
+        """Offset and length of what is in the file, by topic."""
+        self._waiting: dict[str, list[Entry]] = defaultdict(list)
+        self._bytes = 0
+        """Of the events that wait."""
 
-    def add(self, entry: Entry) -> None:
-        """Keep an entry."""
-        data = _encode(entry)
-        self._file.write(data)
-        places = self._at.get(entry.topic)
-        if places is None:
-            places = self._at[entry.topic] = array("Q")
-        places.append(self._end)
-        places.append(len(data))
-        self._end += len(data)
+    def add(self, entries: Iterable[Entry]) -> None:
+        """Keep entries."""
+        waiting = self._waiting
+        for entry in entries:
+            waiting[entry.topic].append(entry)
+            self._bytes += len(entry.event)
+        if self._bytes > _MOST_BYTES:
+            self._write()
+
+    def _write(self) -> None:
+        if self._file is None:
+            self._file = tempfile.TemporaryFile(dir=self._folder, buffering=1 << 20)  # noqa: SIM115
+        for topic, entries in self._waiting.items():
+            data = _encode(entries)
+            self._file.write(data)
+            self._pieces.setdefault(topic, []).append((self._end, len(data)))
+            self._end += len(data)
+        self._file.flush()
+        self._waiting.clear()
+        self._bytes = 0
 
     def topics(self) -> list[str]:
         """Return the topics that have entries."""
-        return sorted(self._at)
+        return sorted({*self._pieces, *self._waiting})
 
-    def entries(self, topic: str) -> Iterator[Entry]:
+    def entries(self, topic: str) -> list[Entry]:
         """Return a topic's entries in the order in which they came."""
-        places = self._at.get(topic, array("Q"))
-        self._file.flush()
-        descriptor = self._file.fileno()
-        for i in range(0, len(places), 2):
-            yield _decode(os.pread(descriptor, places[i + 1], places[i]))
+        found: list[Entry] = []
+        for offset, length in self._pieces.get(topic, ()):
+            assert self._file is not None
+            found += _decode(os.pread(self._file.fileno(), length, offset))
+        return found + self._waiting[topic]
 
     def close(self) -> None:
         """Remove the file."""
-        self._file.close()
+        if self._file is not None:
+            self._file.close()
 
 
 def gather(root: Path, part: Part, folder: Path) -> tuple[Spool, list[Note]]:
     """Read the whole journal; return a part's entries, and all notes in order."""
-    spool, notes = Spool(folder), []
+    (spool,), notes = gather_each(root, (part,), folder)
+    return spool, notes
+
+
+def gather_each(
+    root: Path, parts: Sequence[Part], folder: Path
+) -> tuple[tuple[Spool, ...], list[Note]]:
+    """Read the whole journal once; return the entries of each part, and all notes in order."""
+    spools, notes = tuple(Spool(folder) for _ in parts), []
     for segment in journal.segments(root):
         for chunk in journal.read(segment):
             notes += chunk.notes
-            for entry in chunk.entries:
-                if part.first <= entry.height <= part.last:
-                    spool.add(entry)
-    return spool, notes
+            for spool, (first, last) in zip(spools, parts, strict=True):
+                spool.add(entry for entry in chunk.entries if first <= entry.height <= last)
+    return spools, notes

@@ -6,7 +6,8 @@ digits becomes null; its column and text stand in the column ``overflow``.
 """
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias
 
@@ -44,22 +45,30 @@ def schema_of(table: Table) -> pa.Schema:
     return pa.schema([*fields, pa.field("overflow", _OVERFLOW)])
 
 
+_Overflow: TypeAlias = dict[int, list[dict[str, str]]]
+"""Amounts that do not fit, by row."""
+
+
 def batch_of(table: Table, rows: Sequence[Row]) -> tuple[pa.RecordBatch, int]:
     """Make a batch of rows; say how many values did not fit."""
-    overflow: dict[int, list[dict[str, str]]] = {}
     columns = list(zip(*rows, strict=True)) if rows else [()] * len(table.columns)
+    return batch_of_columns(table, columns)
+
+
+def batch_of_columns(table: Table, columns: Sequence[Sequence[Any]]) -> tuple[pa.RecordBatch, int]:
+    """Make a batch of columns of equal length; say how many values did not fit."""
+    overflow: _Overflow = {}
     arrays = [
         _array(column, values, overflow)
         for column, values in zip(table.columns, columns, strict=True)
     ]
-    notes = [overflow.get(i) for i in range(len(rows))] if overflow else [None] * len(rows)
+    count = len(columns[0])
+    notes = [overflow.get(i) for i in range(count)] if overflow else [None] * count
     arrays.append(pa.array(notes, _OVERFLOW))
     return pa.record_batch(arrays, schema=schema_of(table)), sum(map(len, overflow.values()))
 
 
-def _array(
-    column: Column, values: Sequence[Any], overflow: dict[int, list[dict[str, str]]]
-) -> pa.Array:
+def _array(column: Column, values: Sequence[Any], overflow: _Overflow) -> pa.Array:
     match column.type:
         case "decimal":
             return _decimals(column.name, values, range(len(values)), overflow)
@@ -75,45 +84,44 @@ def _array(
 
 
 def _decimals(
-    name: str,
-    texts: Sequence[str | None],
-    rows: Sequence[int],
-    overflow: dict[int, list[dict[str, str]]],
+    name: str, texts: Sequence[str | None], rows: Iterable[int], overflow: _Overflow
 ) -> pa.Array:
-    if "" in texts:
-        texts = [text or None for text in texts]
-    if max((len(text) for text in texts if text), default=0) > _LONGEST:
-        texts = [_fitting(name, text, row, overflow) for text, row in zip(texts, rows, strict=True)]
-    return pa.array(texts, pa.string()).cast(_DECIMAL)
+    """Make amounts of texts; ``rows`` says in which row each one is."""
+    # Many are equal, and reading a number takes longer than looking it up.
+    found = pa.array(texts, pa.string()).dictionary_encode()
+    different = found.dictionary.to_pylist()
+    if "" in different:
+        return _decimals(name, [text or None for text in texts], rows, overflow)
+    if max(map(len, different), default=0) > _LONGEST:
+        fitting = [_fitting(name, t, row, overflow) for t, row in zip(texts, rows, strict=True)]
+        return pa.array(fitting, pa.string()).cast(_DECIMAL)
+    return found.dictionary.cast(_DECIMAL).take(found.indices)
 
 
-def _fitting(
-    name: str, text: str | None, row: int, overflow: dict[int, list[dict[str, str]]]
-) -> str | None:
+def _fitting(name: str, text: str | None, row: int, overflow: _Overflow) -> str | None:
     if text is None or len(text.lstrip("-")) <= _LONGEST:
         return text
     overflow.setdefault(row, []).append({"column": name, "text": text})
     return None
 
 
-def _levels(
-    name: str, values: Sequence[Any], overflow: dict[int, list[dict[str, str]]]
-) -> pa.Array:
-    offsets, rows, prices, quantities = [0], [], [], []
-    for row, levels in enumerate(values):
-        for price, quantity in levels:
-            prices.append(price)
-            quantities.append(quantity)
-            rows.append(row)
-        offsets.append(len(prices))
+def _levels(name: str, values: Sequence[Any], overflow: _Overflow) -> pa.Array:
+    # Iterators in C: there are some seven levels in a row.
+    flat = list(chain.from_iterable(chain.from_iterable(values)))
+    sizes = list(map(len, values))
     struct = pa.StructArray.from_arrays(
         [
-            _decimals(f"{name}.price", prices, rows, overflow),
-            _decimals(f"{name}.quantity", quantities, rows, overflow),
+            _decimals(f"{name}.price", flat[::2], _rows_of_levels(sizes), overflow),
+            _decimals(f"{name}.quantity", flat[1::2], _rows_of_levels(sizes), overflow),
         ],
         ["price", "quantity"],
     )
-    return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), struct, type=_LEVELS)
+    offsets = pa.array([0, *itertools.accumulate(sizes)], pa.int32())
+    return pa.ListArray.from_arrays(offsets, struct, type=_LEVELS)
+
+
+def _rows_of_levels(sizes: Sequence[int]) -> Iterator[int]:
+    return chain.from_iterable(map(itertools.repeat, itertools.count(), sizes))
 
 
 def converted(table: pa.Table, decimals: Decimals) -> pa.Table:
@@ -221,15 +229,17 @@ class ParquetFile:
         """Write a batch, with others in one row group."""
         self._batches.append(batch)
         self._waiting += batch.num_rows
-        if self._waiting >= ROW_GROUP:
+        while self._waiting >= ROW_GROUP:
             self._flush()
 
     def _flush(self) -> None:
+        """Write one row group, which is full but for the last one."""
         if self._batches:
-            # Not combined: that is a copy of the whole row group, and the file is the same.
             table = pa.Table.from_batches(self._batches)
-            self._writer.write_table(table, row_group_size=ROW_GROUP)
-            self._batches, self._waiting = [], 0
+            # Not combined: that is a copy of the whole row group, and the file is the same.
+            self._writer.write_table(table.slice(0, ROW_GROUP), row_group_size=ROW_GROUP)
+            rest = table.slice(ROW_GROUP)
+            self._batches, self._waiting = rest.to_batches(), rest.num_rows
 
     def close(self) -> None:
         """Write the last row group and the footer."""

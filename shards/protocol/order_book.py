@@ -58,8 +58,8 @@ class OrderBook:
             raise SequenceGap(self.market_id, expected=self.sequence + 1, found=sequence)
         self.change(sequence, bids, asks)
 
-    def change(self, sequence: int, bids: list[Level], asks: list[Level]) -> None:
-        """Like `apply`, for a caller that has already checked the sequence."""
+    def change(self, sequence: int, bids: Iterable[Level], asks: Iterable[Level]) -> None:
+        """Like `apply`, for a caller that has checked the sequence; also of many deltas in order."""
         self.sequence = sequence
         self._bids.update(bids)
         self._asks.update(asks)

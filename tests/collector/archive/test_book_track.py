@@ -54,7 +54,7 @@ def _walk(carried: Carried | None, events: list[Book]) -> Track:
 
 def test_changes_in_order_are_rows_and_end_in_the_book() -> None:
     track = _walk(_carried(10), [_delta(s) for s in range(11, 31)])
-    assert [row[3] for row in track.rows] == list(range(11, 31))
+    assert [event.sequence for event, _ in track.changes] == list(range(11, 31))
     assert [row[-1] for row in track.keyframes] == ["part"]
     assert track.sequences_missing == 0
     end = track.end("0x1")
@@ -64,12 +64,12 @@ def test_changes_in_order_are_rows_and_end_in_the_book() -> None:
 
 def test_what_was_told_in_the_part_before_is_no_row() -> None:
     track = _walk(_carried(10), [_delta(s) for s in range(8, 14)])
-    assert [row[3] for row in track.rows] == [11, 12, 13]
+    assert [event.sequence for event, _ in track.changes] == [11, 12, 13]
 
 
 def test_live_goes_before_replayed_whatever_came_first() -> None:
     track = _walk(_carried(1), [_delta(2, "replay"), _delta(2), _delta(3), _delta(3, "replay")])
-    assert [row[10] for row in track.rows] == ["chain-ws", "chain-ws"]
+    assert [event.source for event, _ in track.changes] == ["chain-ws", "chain-ws"]
     assert track.replayed == 0
 
 
@@ -87,7 +87,7 @@ def test_a_whole_book_behind_a_hole_that_was_filled_is_not_needed() -> None:
     track = _walk(_carried(10), events)
     assert track.sequences_missing == 0
     assert [row[-1] for row in track.keyframes] == ["part"]
-    assert [row[3] for row in track.rows] == list(range(11, 17))
+    assert [event.sequence for event, _ in track.changes] == list(range(11, 17))
 
 
 def test_without_a_whole_book_after_a_hole_the_end_is_not_known() -> None:
@@ -109,7 +109,7 @@ def test_whatever_came_in_whatever_order(
     events = [_delta(s) for s in deltas] + [_whole(s) for s in wholes]
     random.shuffle(events)  # type: ignore[attr-defined]
     track = _walk(_carried(10) if carry else None, events)
-    assert [row[3] for row in track.rows] == sorted(deltas)
+    assert [event.sequence for event, _ in track.changes] == sorted(deltas)
     newest = max([*deltas, *wholes, 10 if carry else 0])
     if carry:
         assert track.sequences_missing == len(set(range(11, newest + 1)) - deltas)
