@@ -19,7 +19,7 @@ import msgspec
 
 from bench.budget import Line, Scale, budget, lines_of
 from bench.use import memory
-from collector.control.launching import Launch, spawn
+from collector.control.launch import Launch, spawn
 from collector.control.template import Template
 from shards import worker
 from shards.adapters import registry

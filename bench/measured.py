@@ -54,13 +54,13 @@ class _Unmeasured(Shard):
         # What is sent again is not measured by the aggregator.
         self._pusher._resent_below = 1 << 62
 
-    def _settle(self) -> None:
+    def _push_new(self) -> None:
         self._batch_ts = 0
         records = self._pipeline.take_records()
         if records:
             self._pusher.push(records)
         if self._pipeline.has_requests and self._recovery is not None:
-            self._recovery.see_to()
+            self._recovery.dispatch()
 
 
 class Way:
@@ -130,7 +130,7 @@ class Way:
         for payload in payloads:
             # By this clock no batch grows old, however slowly instructions are counted.
             shard.receive(payload, time.time_ns() if alone else now, alone)
-        shard._settle()
+        shard._push_new()
         while self.pull.poll(0):
             self.aggregator.forwarder.receive(self.pull.recv(), self.pull.recv())
         while self.subscriber.poll(0):

@@ -13,7 +13,7 @@ from shards.protocol.errors import UNREADABLE
 _POLL_S: Final = 0.005
 
 
-class Link:
+class ControlClient:
     """A DEALER to the aggregator's ROUTER. A report that cannot be sent is skipped."""
 
     def __init__(self, context: zmq.Context[zmq.Socket[bytes]], endpoint: str) -> None:

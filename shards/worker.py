@@ -24,8 +24,8 @@ from typing import Final
 import zmq
 
 from shards.adapters import registry
-from shards.adapters.interface import Recovery, Surroundings
-from shards.control_client import Link
+from shards.adapters.interface import Recovery, RecoveryContext
+from shards.control_client import ControlClient
 from shards.core.batch_stats import BatchStats
 from shards.core.report import make_report
 from shards.net.access import Access
@@ -38,8 +38,8 @@ from shards.protocol.ledger import MarketLedger
 from shards.protocol.settings import Market, ShardConfig
 from shards.push import Pusher
 from shards.runtime import child
-from shards.runtime.child import Heartbeat, Life
-from shards.runtime.loop_monitor import Watched
+from shards.runtime.child import ChildContext, Heartbeat
+from shards.runtime.loop_monitor import LoopMonitor
 
 log = logging.getLogger(__name__)
 
@@ -53,11 +53,11 @@ class Shard:
         self,
         config: ShardConfig,
         context: "zmq.Context[zmq.Socket[bytes]]",
-        watched: Watched | None = None,
+        watched: LoopMonitor | None = None,
     ) -> None:
         """``watched`` measures this process's event loop, for the reports."""
         self._config = config
-        self._link = Link(context, config.link)
+        self._link = ControlClient(context, config.link)
         self._pusher = Pusher(
             context,
             config.push,
@@ -79,14 +79,14 @@ class Shard:
         """This process has not collected anything yet."""
         self._batch_ts = 0
         """``ts_recv`` of the first payload whose records were not pushed yet; 0 without any."""
-        self._watched = watched or Watched()
+        self._watched = watched or LoopMonitor()
         self._batches = BatchStats(self._watched.vitals, most_age_s=config.limits.batch_age_s)
 
     # ---- life -----------------------------------------------------------------------
 
     async def serve(self) -> None:
         """Resume where the aggregator says, then collect until cancelled."""
-        answer = await self._ask_where_to_take_up()
+        answer = await self._ask_where_to_resume()
         self._pusher.kept_from = 1 + max((p.last for p in answer.resume.values()), default=-1)
         markets: Sequence[Market] = self._config.markets
         # The markets in our start configuration may have been reassigned since.
@@ -99,28 +99,28 @@ class Shard:
         self._pipeline.add(markets, _ledgers(answer.resume))
         async with asyncio.TaskGroup() as tasks:
             self._recovery = registry.adapter(self._config.source).open_recovery(
-                Surroundings(
+                RecoveryContext(
                     config=self._config,
                     pipeline=self._pipeline,
                     source=self._source,
                     access=self._access,
                     pusher=self._pusher,
                     tasks=tasks,
-                    settle=self._settle,
+                    push_new=self._push_new,
                 )
             )
-            self._heed(answer)
+            self._apply(answer)
             self._is_fresh = False
             self._pipeline.resume(
                 time.time_ns(), {name: point.gap for name, point in answer.resume.items()}
             )
-            self._settle()
-            child.settle_heap()
+            self._push_new()
+            child.freeze_heap()
             tasks.create_task(self._recovery.run())
             tasks.create_task(self._report())
             tasks.create_task(self._source.run())
 
-    async def _ask_where_to_take_up(self) -> Answer:
+    async def _ask_where_to_resume(self) -> Answer:
         while True:
             answer = await self._link.report(self._make_report(fresh=True), wait_s=1.0)
             if answer is not None:
@@ -152,7 +152,7 @@ class Shard:
         if not self._batch_ts:
             self._batch_ts = ts_recv
         if last or ts_recv - self._batch_ts > self._batches.most_age:
-            self._settle()
+            self._push_new()
 
     def subscribed(self, subscription: int, market_ids: Iterable[str]) -> None:
         """Note a subscription that is about to be requested."""
@@ -165,14 +165,14 @@ class Shard:
     def lost(self, subscription: int, cause: Cause, reason: str) -> None:
         """Note that one subscription has ended."""
         self._pipeline.lost(subscription, cause, time.time_ns(), reason)
-        self._settle()
+        self._push_new()
 
     def disconnected(self, cause: Cause, reason: str) -> None:
         """Note that the connection is gone."""
         self._pipeline.disconnected(cause, time.time_ns(), reason)
-        self._settle()
+        self._push_new()
 
-    def _settle(self) -> None:
+    def _push_new(self) -> None:
         """Push the new records and start what was requested (snapshots, replays, subscriptions)."""
         ts_recv, self._batch_ts = self._batch_ts, 0
         records = self._pipeline.take_records()
@@ -188,7 +188,7 @@ class Shard:
             except KeyError:
                 sizes[len(records)] = 1
         if self._pipeline.has_requests and self._recovery is not None:
-            self._recovery.see_to()
+            self._recovery.dispatch()
 
     def _push_timed(self, records: list[Record], ts_recv: int) -> None:
         """Push a batch chosen for timing; its latency is that of its oldest payload."""
@@ -212,7 +212,7 @@ class Shard:
             states = self._states()
             answer = await self._link.report(self._make_report(fresh=False), wait_s=1.0)
             if answer is not None:
-                self._heed(answer)
+                self._apply(answer)
             for _ in range(round(self._config.limits.report_s / _REPORT_POLL_S)):
                 await asyncio.sleep(_REPORT_POLL_S)
                 if self._states() != states:
@@ -223,19 +223,19 @@ class Shard:
         replaced = nodes is not None and nodes.replacement is not None
         return [replaced, *(feed.state for feed in self._pipeline.feeds.values())]
 
-    def _heed(self, answer: Answer) -> None:
+    def _apply(self, answer: Answer) -> None:
         if answer.fenced:
             raise Fenced(f"shard {self._config.shard} was replaced by a younger process")
         if answer.chain is not None:
-            self._collect(answer.chain)
+            self._use_chain(answer.chain)
         if answer.assignment is not None and answer.assignment.version != self._assignment:
-            self._carry_out(answer.assignment, answer.resume)
+            self._reassign(answer.assignment, answer.resume)
         if self._pusher.link(answer.publisher_epoch):
             self._pusher.flush()
             self._pipeline.keyframes(time.time_ns())
-            self._settle()
+            self._push_new()
 
-    def _collect(self, chain: Chain) -> None:
+    def _use_chain(self, chain: Chain) -> None:
         """Continue with this chain, or start over with it if ours was replaced."""
         nodes = self._recovery.nodes if self._recovery is not None else None
         if nodes is None:
@@ -247,34 +247,34 @@ class Shard:
             reason = f"the chain was replaced; {chain.id} starts over"
             log.warning("%s", reason)
             self._pusher.forget()
-            self._pipeline.begin_anew(first, time.time_ns(), reason)
+            self._pipeline.start_over(first, time.time_ns(), reason)
             self._source.reconnect("chain_changed", reason)
 
-    def _carry_out(self, assignment: Assignment, resume: Mapping[str, ResumePoint]) -> None:
+    def _reassign(self, assignment: Assignment, resume: Mapping[str, ResumePoint]) -> None:
         """Remove and add markets; those in both assignments are not touched."""
         pipeline = self._pipeline
         # Push the removed markets' last frames before their state is discarded.
-        self._settle()
+        self._push_new()
         wanted = {market.market_id: market for market in assignment.markets}
         gone = [market_id for market_id in pipeline.markets if market_id not in wanted]
         new = [market for market_id, market in wanted.items() if market_id not in pipeline.markets]
-        taken_up = {m.market_id: resume[m.market_id] for m in new if m.market_id in resume}
+        resumed = {m.market_id: resume[m.market_id] for m in new if m.market_id in resume}
         self._source.remove(gone)
         pipeline.remove(gone)
-        pipeline.add(new, _ledgers(taken_up))
+        pipeline.add(new, _ledgers(resumed))
         self._source.add(new)
-        if taken_up:
-            kept_from = 1 + max(point.last for point in taken_up.values())
+        if resumed:
+            kept_from = 1 + max(point.last for point in resumed.values())
             self._pusher.kept_from = max(self._pusher.kept_from, kept_from)
-            gaps = {market_id: point.gap for market_id, point in taken_up.items()}
-            pipeline.resume(time.time_ns(), gaps, market_ids=taken_up)
+            gaps = {market_id: point.gap for market_id, point in resumed.items()}
+            pipeline.resume(time.time_ns(), gaps, market_ids=resumed)
         self._assignment = assignment.version
         if gone or new:
             log.info(
                 "assignment changed: +%d -%d markets, %d total",
                 len(new), len(gone), len(wanted),
             )  # fmt: skip
-        self._settle()
+        self._push_new()
 
     def _make_report(self, *, fresh: bool) -> Report:
         stats = self._batches.report(
@@ -307,7 +307,7 @@ def _ledgers(resume: Mapping[str, ResumePoint]) -> dict[str, MarketLedger]:
 
 
 @contextlib.asynccontextmanager
-async def _open(config: ShardConfig, watched: Watched) -> AsyncIterator[Shard]:
+async def _open(config: ShardConfig, watched: LoopMonitor) -> AsyncIterator[Shard]:
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     shard = Shard(config, context, watched)
     try:
@@ -317,7 +317,7 @@ async def _open(config: ShardConfig, watched: Watched) -> AsyncIterator[Shard]:
         context.term()
 
 
-async def run(config: ShardConfig, life: Life) -> None:
+async def run(config: ShardConfig, life: ChildContext) -> None:
     """Run a shard until it is asked to stop, then drain it."""
     async with _open(config, life.watched) as shard, asyncio.TaskGroup() as tasks:
         serving = tasks.create_task(shard.serve())

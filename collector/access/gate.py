@@ -77,7 +77,7 @@ _FROM_US: Final = 0x20000000
 _event: Final = struct.Struct("=hi")
 
 
-class Asker:
+class Requester:
     """Who sends a request: what it may read, and how often it may have frames again."""
 
     __slots__ = ("_gate", "_who", "descriptor", "rights")
@@ -185,7 +185,7 @@ class Gate:
             if handler in ready:
                 self._handle(handler)
             for monitor in ready.keys() & self._monitors.keys():
-                self._heed(monitor)
+                self._read_events(monitor)
             now = time.monotonic()
             if now - followed >= _TURN_MS / 1000:
                 followed = now
@@ -233,7 +233,7 @@ class Gate:
         user = self.connections.grant(key.name, key.max_connections, time.monotonic())
         return (_LET_IN, user) if user else (_REFUSED, "")
 
-    def _heed(self, monitor: "zmq.Socket[bytes]") -> None:
+    def _read_events(self, monitor: "zmq.Socket[bytes]") -> None:
         door, own = self._monitors[monitor]
         with contextlib.suppress(zmq.Again):
             while True:
@@ -278,19 +278,19 @@ class Gate:
             return NO_RIGHTS, None
         return self.rights(grant.name), grant
 
-    def asker(self, frame: zmq.Frame, door: str) -> Asker | None:
+    def asker(self, frame: zmq.Frame, door: str) -> Requester | None:
         """Return who sends a request; None if that connection is let in no more, and is cut."""
         descriptor = descriptor_of(frame)
         if not self.has_keys:
-            return Asker(self, frame.bytes, ALL_RIGHTS, descriptor)
+            return Requester(self, frame.bytes, ALL_RIGHTS, descriptor)
         user = user_of(frame)
         if user is None:
-            return Asker(self, None, ALL_RIGHTS, descriptor) if is_local(descriptor) else None
+            return Requester(self, None, ALL_RIGHTS, descriptor) if is_local(descriptor) else None
         grant = self.connections.heard(user, descriptor, door, time.monotonic())
         if grant is None:
             self.connections.expel(descriptor, "revoked")
             return None
-        return Asker(self, grant.name, self.rights(grant.name), descriptor)
+        return Requester(self, grant.name, self.rights(grant.name), descriptor)
 
     def rights(self, name: str) -> Rights:
         """Return what a key may read now."""

@@ -121,9 +121,9 @@ class Aggregator:
         """Start to publish under this epoch and for this chain."""
         epoch = self.run.config.epoch
         self.forwarder.publisher_epoch = epoch
-        self.publisher.begin_anew(self.run.chain.generation)
-        self.topics.begin_anew(epoch)
-        self._listings.begin_anew()
+        self.publisher.start_over(self.run.chain.generation)
+        self.topics.start_over(epoch)
+        self._listings.start_over()
         self._announce(self.topics.markets.values())
 
     # ---- what a shard reports -------------------------------------------------------
@@ -190,10 +190,10 @@ class Aggregator:
         Subscribers see a new publisher epoch, and the chain's generation in every reply.
         """
         ts = self._clock()
-        blocks, gaps = self.coverage.begin_anew()
+        blocks, gaps = self.coverage.start_over()
         self.run.begin_chain(chain, blocks, gaps, ts)
-        self.proof.begin_anew()
-        self.handover.begin_anew()
+        self.proof.start_over()
+        self.handover.start_over()
         for session in self.sessions.values():
             session.begin_chain()
         text = f"chain {chain.id} was replaced; the ledger starts over"

@@ -67,7 +67,7 @@ class Publisher:
         self._ready: list[tuple[bytes, bytes]] = []
         """Topics and bodies of the current burst."""
 
-    def begin_anew(self, generation: int) -> None:
+    def start_over(self, generation: int) -> None:
         """Discard all kept frames: another chain begins."""
         self.replay = _replay_buffer(generation)
 

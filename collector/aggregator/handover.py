@@ -47,7 +47,7 @@ Held: TypeAlias = tuple[Record, BatchHeader, int]
 """A frame, its batch, its frame sequence."""
 
 
-class Join:
+class PendingHandover:
     """A market that its assigned shard collects but does not own yet."""
 
     __slots__ = ("bytes", "has_joined", "height", "held", "sequence", "shard", "through")
@@ -126,7 +126,7 @@ class Handover:
         journal: Journal,
     ) -> None:
         self.ownership = ownership
-        self.joins: dict[str, Join] = {}
+        self.joins: dict[str, PendingHandover] = {}
         """By market id."""
         self.unsaved = False
         """Whether owners have changed since the ledger was saved."""
@@ -151,20 +151,24 @@ class Handover:
                     self._refuse(market_id, join.shard, record)
         for market_id, shard in moving.items():
             if market_id not in self.joins:
-                self.joins[market_id] = Join(shard, self._refused.get((market_id, shard)))
+                self.joins[market_id] = PendingHandover(
+                    shard, self._refused.get((market_id, shard))
+                )
         self._topics.own_all()
 
     def fresh(self, shard: int) -> None:
         """A new process has this shard: frames held from its predecessor are void."""
         for market_id, join in self.joins.items():
             if join.shard == shard:
-                self.joins[market_id] = Join(shard)
+                self.joins[market_id] = PendingHandover(shard)
         for key in [key for key in self._refused if key[1] == shard]:
             del self._refused[key]
 
-    def begin_anew(self) -> None:
+    def start_over(self) -> None:
         """The chain was replaced: discard all held frames; the handovers begin again."""
-        self.joins = {market_id: Join(join.shard) for market_id, join in self.joins.items()}
+        self.joins = {
+            market_id: PendingHandover(join.shard) for market_id, join in self.joins.items()
+        }
         self._refused.clear()
 
     # ---- what the shards send -------------------------------------------------------
@@ -211,7 +215,7 @@ class Handover:
             if self._is_ready(market_id, join):
                 yield from self._hand_over(market_id, join, ts)
 
-    def _is_ready(self, market_id: str, join: Join) -> bool:
+    def _is_ready(self, market_id: str, join: PendingHandover) -> bool:
         """Return whether a handover is ready, by the accounted reports of both shards."""
         owner = self._sessions.get(self._coverage.owner(market_id))
         newcomer = self._sessions.get(join.shard)
@@ -234,7 +238,7 @@ class Handover:
             and (not published or 0 <= began <= published)
         )
 
-    def _hand_over(self, market_id: str, join: Join, ts: int) -> Iterator[Held]:
+    def _hand_over(self, market_id: str, join: PendingHandover, ts: int) -> Iterator[Held]:
         coverage, newcomer = self._coverage, self._sessions[join.shard]
         former = coverage.owner(market_id)
         del self.joins[market_id]

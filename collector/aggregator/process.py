@@ -16,9 +16,9 @@ from collector.access.gate import ADMIN, FRAMES, REQUESTS, Gate
 from collector.access.subscriptions import Subscriptions
 from collector.aggregator import requests
 from collector.aggregator.aggregator import Aggregator
-from collector.aggregator.binding import MAX_REQUEST, MAX_SUBSCRIPTION, Endpoints
+from collector.aggregator.endpoints import MAX_REQUEST, MAX_SUBSCRIPTION, Endpoints
 from collector.aggregator.forwarder import Publisher
-from collector.aggregator.saving import Keeper
+from collector.aggregator.state_saver import StateSaver
 from collector.aggregator.status.sampling import Sampler
 from collector.aggregator.telemetry.process_table import Processes
 from collector.client.summary import TakenUp
@@ -26,7 +26,7 @@ from collector.settings.parts import AggregatorConfig, requests_endpoint
 from shards.protocol.errors import ConfigError
 from shards.push import plain_send
 from shards.runtime import child, parent
-from shards.runtime.child import Heartbeat, Life
+from shards.runtime.child import ChildContext, Heartbeat
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +38,7 @@ _BATCHES: Final = 64
 class Server:
     """The sockets around an `Aggregator`."""
 
-    def __init__(self, config: AggregatorConfig, life: Life) -> None:
+    def __init__(self, config: AggregatorConfig, life: ChildContext) -> None:
         self._config = config
         self._life = life
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
@@ -51,7 +51,7 @@ class Server:
             self._gate.stop()
             self._context.destroy(linger=0)
             raise
-        self._keeper = Keeper(Path(config.state or config.folder))
+        self._keeper = StateSaver(Path(config.state or config.folder))
         self._keeper.hold()
         saved = self._keeper.load()
         self.aggregator = Aggregator(
@@ -147,7 +147,7 @@ class Server:
             loop.add_reader(socket.FD, drain)
         # A send on a socket can consume the edge that its descriptor would have signalled.
         self._life.each_beat += [drain for _, drain in readers]
-        child.settle_heap()
+        child.freeze_heap()
         try:
             async with asyncio.TaskGroup() as tasks:
                 second = tasks.create_task(self._every_second())
@@ -208,7 +208,7 @@ class Server:
             for _ in sampler.look(time.monotonic(), time.time_ns()):
                 await asyncio.sleep(0)
             await self._keeper.save(self.aggregator.ledger(), self.aggregator.telemetry.journal)
-            self._tell_of_saving()
+            self._report_saving()
             self._look_at_readers()
             self._endpoints.look()
 
@@ -222,9 +222,9 @@ class Server:
     def _save_ledger(self) -> None:
         self.aggregator.handover.unsaved = False
         self._keeper.save_now(self.aggregator.ledger())
-        self._tell_of_saving()
+        self._report_saving()
 
-    def _tell_of_saving(self) -> None:
+    def _report_saving(self) -> None:
         saving = self.aggregator.run.saving
         saving.error, saving.saved_at = self._keeper.error, self._keeper.saved_at
 
@@ -241,7 +241,7 @@ def _say(taken_up: TakenUp, replayed: int) -> None:
     )
 
 
-async def serve(config: AggregatorConfig, life: Life) -> None:
+async def serve(config: AggregatorConfig, life: ChildContext) -> None:
     """Run the aggregator until asked to stop."""
     await Server(config, life).run()
 

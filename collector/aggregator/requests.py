@@ -32,7 +32,7 @@ from typing import Any, Final, Literal, TypeAlias
 
 import msgspec
 
-from collector.access.gate import Asker
+from collector.access.gate import Requester
 from collector.access.rights import ALL_RIGHTS, Rights
 from collector.aggregator.aggregator import Aggregator
 from collector.aggregator.coordination import Direction, Standing
@@ -43,7 +43,7 @@ from collector.client.summary import Summary
 from shards.protocol.control import ReportRequest
 from shards.protocol.errors import UNREADABLE
 from shards.protocol.settings import CountOrZero
-from shards.runtime.loop_monitor import Watched
+from shards.runtime.loop_monitor import LoopMonitor
 
 _decode: Final = msgspec.msgpack.Decoder(dict[str, Any])
 _reports: Final = msgspec.msgpack.Decoder(ReportRequest)
@@ -72,8 +72,8 @@ def answer(
     role: Role,
     aggregator: Aggregator,
     processes: Processes,
-    watched: Watched,
-    asker: Asker | None = None,
+    watched: LoopMonitor,
+    asker: Requester | None = None,
 ) -> list[bytes]:
     """
     Answer one request; an invalid one gets an ``error`` in one sentence.
@@ -113,7 +113,7 @@ def answer(
 _OF_ALL_MARKETS: Final = frozenset(("grid", "events", "history", "metrics"))
 
 
-def _beyond(asked: dict[str, Any], asker: Asker) -> str:
+def _beyond(asked: dict[str, Any], asker: Requester) -> str:
     """Say why a request is more than its sender may have; nothing if it is not."""
     what = asked.get("ask")
     if what == "replay":
@@ -150,7 +150,7 @@ def _answer(
     role: Role,
     aggregator: Aggregator,
     processes: Processes,
-    watched: Watched,
+    watched: LoopMonitor,
     rights: Rights,
 ) -> list[bytes]:
     now = time.monotonic()

@@ -76,7 +76,7 @@ class Topics:
         self._publisher_epoch = 0
         self.enter(markets)
 
-    def begin_anew(self, publisher_epoch: int) -> None:
+    def start_over(self, publisher_epoch: int) -> None:
         """Forget every topic: the publisher has a new epoch."""
         self._publisher_epoch = publisher_epoch
         self.by_name.clear()

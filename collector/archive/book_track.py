@@ -15,7 +15,7 @@ from collector.archive.journal import Entry
 from collector.archive.layout import Part
 from collector.archive.ranges import Ranges, count, minus, union
 from collector.tables.rows import REPLAYED, Row, book_row
-from shards.core.top_of_book import Top
+from shards.core.top_of_book import TopOfBook
 from shards.protocol.events import Book, Level, Ticker
 from shards.protocol.order_book import OrderBook
 
@@ -61,7 +61,7 @@ class Track:
         """The highest sequence that the book has had; -1 before any."""
         self._skipped: Ranges = []
         self._book: OrderBook | None = None
-        self._top = Top()
+        self._top = TopOfBook()
         if carried is not None:
             self._load_carried(carried)
 
@@ -195,6 +195,6 @@ def _runs(sequences: list[int]) -> Iterator[list[int]]:
             first = i
 
 
-def _ticker(event: Book, top: Top) -> Ticker:
+def _ticker(event: Book, top: TopOfBook) -> Ticker:
     where = (event.market_id, event.height, event.sequence, event.ts_event, event.ts_recv)
     return Ticker(*where, event.source, *top.best)

@@ -10,7 +10,7 @@ from shards.adapters import registry
 from shards.adapters.interface import BlockGone, ReplaySource, Unable
 from shards.net.access import Access
 from shards.net.backoff import Backoff
-from shards.net.rate_limiter import Pace
+from shards.net.rate_limiter import RateLimiter
 from shards.protocol.errors import SourceError
 from shards.protocol.events import Block
 from shards.protocol.settings import Endpoints
@@ -30,7 +30,7 @@ class Filler:
 
     def __init__(self, sources: Sequence[ReplaySource], *, per_s: float) -> None:
         self._sources = sources
-        self._pace = Pace(per_s)
+        self._pace = RateLimiter(per_s)
         self._slots = asyncio.Semaphore(_AT_ONCE)
         self.asked = 0
         """Blocks that were asked for."""

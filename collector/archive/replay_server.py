@@ -17,14 +17,14 @@ from collector.access.gate import FRAMES, REQUESTS, Gate
 from collector.access.subscriptions import Subscriptions
 from collector.aggregator import requests
 from collector.aggregator.aggregator import Aggregator
-from collector.aggregator.binding import MAX_REQUEST, MAX_SUBSCRIPTION, bind
+from collector.aggregator.endpoints import MAX_REQUEST, MAX_SUBSCRIPTION, bind
 from collector.aggregator.forwarder import Publisher, Send
 from collector.aggregator.status.sampling import Sampler
 from collector.aggregator.telemetry.process_table import Processes
 from collector.archive.joining import Joining
 from collector.settings.parts import AccessConfig, AggregatorConfig, requests_endpoint
 from shards.push import plain_send
-from shards.runtime.loop_monitor import Watched
+from shards.runtime.loop_monitor import LoopMonitor
 
 HWM: Final = 20_000
 """Frames queued for one reader before the replay waits for it."""
@@ -106,7 +106,7 @@ class ReplayServer:
         self._poller.register(router, zmq.POLLIN)
         waiting = _WaitingPublisher(plain_send(publisher), self._serve_a_moment)
         self.aggregator = Aggregator(config, waiting, clock=time.time_ns)
-        self._processes, self._watched = Processes(), Watched()
+        self._processes, self._watched = Processes(), LoopMonitor()
         self._sampler = Sampler(self.aggregator, self._processes)
         self._joining, self._sampled_at = Joining(), 0.0
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from collector.cli import asking, options
-from collector.cli.asking import ANSWER_S
+from collector.cli import options, query
 from collector.cli.command import Command
+from collector.cli.query import ANSWER_S
 from shards.protocol.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -127,7 +127,7 @@ def _admin_endpoint(connect: str) -> "tuple[str, Keys | None]":
     """
     from collector.client.sockets import PLAIN, own
 
-    summary = asking.at(connect, asking.ask_summary)
+    summary = query.at(connect, query.ask_summary)
     endpoint = summary.admin
     if endpoint is None:
         raise ConfigError(f"the collector at {connect} takes no admin commands")

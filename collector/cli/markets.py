@@ -51,12 +51,12 @@ def markets(*, config: str | None, connect: str | None, as_json: bool, **_: Any)
 
 def _of_collector(connect: str, wanted: StartOptions) -> "list[MarketStatus]":
     """Query a running collector, and filter its markets."""
-    from collector.cli import asking
+    from collector.cli import query
     from collector.markets import activity, selection
     from shards.adapters.interface import Evidence
     from shards.protocol.settings import Market
 
-    rows = asking.at(connect, asking.ask_markets)
+    rows = query.at(connect, query.ask_markets)
     if wanted == StartOptions():
         return rows
     found = msgspec.convert(rows, list[Market], from_attributes=True)

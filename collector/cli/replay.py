@@ -102,11 +102,11 @@ def replay(
     a slow reader: the replay waits. It ends after the last frame.
     """
     need("pyarrow", "archive")
-    from collector.access import asked, refusal
+    from collector.access import config as access_config, refusal
     from collector.archive.events_of import CHANNELS
     from collector.archive.replay import Replay, ReplayConfig
 
-    asked.check_keys(keys, authorized_keys)
+    access_config.check_keys(keys, authorized_keys)
     for endpoint in () if insecure else publish:
         if said := refusal.of_publisher(endpoint, "--publish", has_keys=bool(keys)):
             raise ConfigError(said)
@@ -122,7 +122,7 @@ def replay(
         until=ends or 1 << 62,
         markets=markets or ("*",),
         channels=channels or CHANNELS,
-        access=asked.of_publisher(
+        access=access_config.of_publisher(
             publish, keys=keys, authorized_keys=authorized_keys, insecure=insecure
         ),
     )

@@ -108,7 +108,7 @@ def run(asked: Asked) -> int:
 
 def _check(asked: Asked) -> None:
     """Check at once everything that can be known to fail later."""
-    from collector.access import asked as asked_of
+    from collector.access import config as access_config
     from collector.markets import networks
     from shards.adapters import registry
 
@@ -130,7 +130,7 @@ def _check(asked: Asked) -> None:
         if not has and name in asked.origins and name not in asked.file.options:
             raise ConfigError(f"{asked.origin(name)} changes nothing without {needs}")
     _check_addresses(asked)
-    asked_of.check_start(told, asked.origin)
+    access_config.check_start(told, asked.origin)
     if told.summary:
         summary_file.check(told.summary, asked.origin("summary"))
 
@@ -173,7 +173,7 @@ def _web(asked: Asked) -> "tuple[list[Callable[[str], Child]], str]":
     except ModuleNotFoundError as error:
         missing = installed.missing("web", f"{error.name} is")
         raise ConfigError(f"{asked.origin('web')}: {missing}") from None
-    from collector.access.asked import tls_of
+    from collector.access.config import tls_of
     from collector.control.supervisor import Child
 
     host, port = addresses.host_port(told.web, least=0)

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from collector.cli import options
-from collector.cli.asking import ANSWER_S, ask
 from collector.cli.command import Command
+from collector.cli.query import ANSWER_S, ask
 from shards.protocol.errors import ConfigError
 
 if TYPE_CHECKING:

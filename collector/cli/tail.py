@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from collector.cli import options
-from collector.cli.asking import ask_markets, ask_summary
 from collector.cli.command import Command
+from collector.cli.query import ask_markets, ask_summary
 from shards.protocol.errors import ConfigError
 from shards.protocol.frames import KIND_BY_CHANNEL
 

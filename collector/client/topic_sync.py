@@ -78,7 +78,7 @@ class Inbox:
         self._asking = Requests(poll_s=poll_s, silent_s=silent_s, replays=replays)
         self.requests = self._asking.unsent
         for topic in wanted.exact:
-            self._meet(topic)
+            self._follow(topic)
 
     # -- resuming ----------------------------------------------------------------------
 
@@ -118,7 +118,7 @@ class Inbox:
         try:
             followed = self._topics[topic]
         except KeyError:
-            followed = self._meet(topic.decode("utf-8", "replace"))
+            followed = self._follow(topic.decode("utf-8", "replace"))
         if followed is None:
             return
         if not is_readable(body):
@@ -141,7 +141,7 @@ class Inbox:
         if version is not None:
             raise ValueError(f"frame version {version}, but this subscriber reads only {VERSION}")
 
-    def _meet(self, topic: str) -> FollowedTopic | None:
+    def _follow(self, topic: str) -> FollowedTopic | None:
         """Begin to follow a topic, if it is wanted."""
         followed = None
         if self._wanted.matches(topic):
@@ -269,7 +269,7 @@ class Inbox:
         for topic, last in wanted.items():
             followed = self._topics.get(topic.encode())
             if followed is None:
-                followed = self._meet(topic)
+                followed = self._follow(topic)
                 if followed is not None and (last or reply.publisher_epoch != publisher.epoch):
                     self._ask(followed)
             else:
@@ -289,7 +289,7 @@ class Inbox:
         self.publisher.remember(reply)
         for topic in wanted:
             if topic.encode() not in self._topics:
-                self._meet(topic)
+                self._follow(topic)
         for followed in self._topics.values():
             if followed is None:
                 continue

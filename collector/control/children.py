@@ -3,7 +3,7 @@
 import itertools
 from pathlib import Path
 
-from collector.access import asked
+from collector.access import config as access_config
 from collector.aggregator import process as aggregator_process
 from collector.client.summary import process_name
 from collector.control.desired_state import DesiredState
@@ -55,7 +55,7 @@ class Children:
                 admin=f"ipc://{folder}/admin",
                 admin_remote=options.admin or "",
                 own=self._own,
-                access=asked.of_start(options, self._file.access),
+                access=access_config.of_start(options, self._file.access),
                 folder=str(folder),
                 state="" if state == folder else str(state),
                 begins=not next(starts),
@@ -97,7 +97,7 @@ class Children:
             publish=self.reads,
             ready_coverage=options.ready_coverage,
             metrics_markets=options.metrics_markets,
-            tls=asked.tls_of(options),
+            tls=access_config.tls_of(options),
             log_level=options.log_level,
             log_format=options.log_format,
         )

@@ -19,8 +19,8 @@ from typing import Final
 
 import msgspec
 
-from collector.aggregator.binding import check_free, check_one_free
 from collector.aggregator.coordination import Direction, Standing
+from collector.aggregator.endpoints import check_free, check_one_free
 from collector.aggregator.telemetry.process_table import ProcessRow, Use
 from collector.client.requests import RequestClient
 from collector.client.summary import Summary
@@ -28,9 +28,9 @@ from collector.control import announcements, initial_placement
 from collector.control.children import Children
 from collector.control.controller import Controller
 from collector.control.desired_state import DesiredState, Selection
-from collector.control.embedded_node import OwnDevnet
+from collector.control.embedded_node import EmbeddedDevnet
 from collector.control.epochs import Epochs
-from collector.control.launching import Launch, spawn
+from collector.control.launch import Launch, spawn
 from collector.control.placement import Assignment
 from collector.control.process_usage import Usage
 from collector.control.recorder_status import recorder_status
@@ -39,7 +39,7 @@ from collector.control.service_manager import ServiceManager
 from collector.control.signals import Interrupted, Interruptible, Signals
 from collector.control.state_folder import NONE, open_state
 from collector.control.supervisor import Child, Supervisor
-from collector.http import listening
+from collector.http import address as http_address
 from collector.markets import activity, assessment, discovery, networks, selection
 from collector.markets.activity import Assessment
 from collector.markets.listing import Listing
@@ -128,7 +128,7 @@ class Coordinator:
                     state = stack.enter_context(self._state(folder))
                 check_free(self._options.publish)
                 if self._options.http:
-                    listening.check(self._options.http)
+                    http_address.check(self._options.http)
                 if self._options.admin:
                     check_one_free(self._options.admin)
                 epochs = Epochs(SavedFile(state / "epochs"))
@@ -191,7 +191,7 @@ class Coordinator:
         options = self._options
         if self._has_own_devnet:
             self._announce("starting a devnet: a real node with real trading, about ten seconds")
-            node = OwnDevnet(
+            node = EmbeddedDevnet(
                 spot=options.devnet_spot,
                 perp=options.devnet_perp,
                 options=options.devnet_options,

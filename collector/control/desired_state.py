@@ -13,7 +13,7 @@ import msgspec
 from collector.aggregator.coordination import PendingCommand
 from collector.control import placement
 from collector.control.overload import Overload
-from collector.control.placement import SLACK, Assignment, Order
+from collector.control.placement import SLACK, Assignment, Command
 from collector.markets import selection
 from collector.settings.parts import Supervision
 from collector.settings.wording import plural
@@ -36,7 +36,7 @@ class Commands:
     def __init__(self) -> None:
         self.answers: dict[str, dict[str, str]] = {}
         """State and text, by token."""
-        self.current: Order | None = None
+        self.current: Command | None = None
         self.text = ""
         """The answer to the current command."""
         self.wants_listing = False
@@ -44,7 +44,7 @@ class Commands:
         self._looked = ""
         """Token of the command that requested it."""
 
-    def begin(self, order: Order, text: str) -> None:
+    def begin(self, order: Command, text: str) -> None:
         """A command is being carried out; ``text`` is its answer."""
         self.current, self.text = order, text
         self._answer("moving")
@@ -208,12 +208,12 @@ class DesiredState:
             if asked.token in ours.answers:
                 continue
             try:
-                order = msgspec.convert(asked.fields | {"token": asked.token}, Order)
+                order = msgspec.convert(asked.fields | {"token": asked.token}, Command)
                 ours.begin(order, self._begin(order, measured))
             except (ConfigError, msgspec.ValidationError) as error:
                 ours.refuse(asked, error)
 
-    def _begin(self, order: Order, measured: Mapping[str, float]) -> str:
+    def _begin(self, order: Command, measured: Mapping[str, float]) -> str:
         """Plan a command; return the answer for when it is done."""
         before = self.assignment
         match order.kind:

@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 _STOP_S = 15.0
 
 
-class OwnDevnet:
+class EmbeddedDevnet:
     """
     A devnet for the duration of a ``with`` block.
 

@@ -19,7 +19,7 @@ SLACK: Final = 0.1
 """Measured loads that differ by less than this share of their mean count as even."""
 
 
-class Order(msgspec.Struct, frozen=True, kw_only=True):
+class Command(msgspec.Struct, frozen=True, kw_only=True):
     """An admin command while the collector runs."""
 
     token: str

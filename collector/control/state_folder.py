@@ -28,7 +28,7 @@ from typing import Any, Final
 
 import msgspec
 
-from collector.aggregator.saving import LOCK as AGGREGATOR_LOCK
+from collector.aggregator.state_saver import LOCK as AGGREGATOR_LOCK
 from shards.protocol.errors import UNREADABLE, ConfigError
 from shards.runtime.saved import SavedFile
 

@@ -15,7 +15,7 @@ from typing import Any, Final, TypeAlias
 
 import msgspec
 
-from collector.control.launching import Launch, Process, Target, spawn, stand_somewhere
+from collector.control.launch import Launch, Process, Target, spawn, stand_somewhere
 from collector.settings.parts import Supervision
 from shards.protocol.errors import EXIT_BUG, EXIT_CONFIG, ConfigError
 from shards.runtime.child import Heartbeat

@@ -34,7 +34,7 @@ from typing import Any, Final, NoReturn
 
 import setproctitle
 
-from collector.control.launching import Process, Target, spawn, stand_somewhere
+from collector.control.launch import Process, Target, spawn, stand_somewhere
 from shards.protocol.errors import EXIT_BUG, EXIT_OK
 from shards.runtime import descriptors, parent
 from shards.runtime.child import Heartbeat

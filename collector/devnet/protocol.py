@@ -10,7 +10,7 @@ HALT = b"halt\n"
 means: stop."""
 
 
-class HomeMade(msgspec.Struct, frozen=True, tag=True):
+class HomeCreated(msgspec.Struct, frozen=True, tag=True):
     """Where the chain lives, said before anything is written there."""
 
     home: str
@@ -29,7 +29,7 @@ class Failed(msgspec.Struct, frozen=True, tag=True):
     reason: str
 
 
-Report = HomeMade | Ready | Failed
+Report = HomeCreated | Ready | Failed
 
 
 def decode_reports(data: bytes) -> tuple[list[Report], bytes]:

@@ -15,7 +15,7 @@ from collector.devnet.config import DevnetConfig
 from collector.devnet.errors import DevnetError
 from collector.devnet.info import DevnetInfo
 from collector.devnet.lifeline import Lifeline
-from collector.devnet.protocol import HALT, RESTART, Failed, HomeMade, Ready, decode_reports
+from collector.devnet.protocol import HALT, RESTART, Failed, HomeCreated, Ready, decode_reports
 from collector.settings import installed
 
 _STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -80,7 +80,7 @@ class Session:
         reports, self._unread = decode_reports(self._unread + data)
         for report in reports:
             match report:
-                case HomeMade(home, temporary):
+                case HomeCreated(home, temporary):
                     self._temporary_home = home if temporary else None
                 case Ready(info):
                     self._announce(info)
@@ -100,7 +100,7 @@ class Session:
         keeper.wait()
         # It may have made its folder without our having read of it yet.
         for report in decode_reports(self._unread + keeper.stdout.read())[0]:
-            if isinstance(report, HomeMade) and report.temporary:
+            if isinstance(report, HomeCreated) and report.temporary:
                 self._temporary_home = report.home
         keeper.stdout.close()
         # Only there if the keeper was killed; its children died with it.
@@ -110,7 +110,12 @@ class Session:
 
 def _start_keeper(config: DevnetConfig) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
-        [sys.executable, "-m", "collector.devnet.keeper", msgspec.json.encode(config).decode()],
+        [
+            sys.executable,
+            "-m",
+            "collector.devnet.node_manager",
+            msgspec.json.encode(config).decode(),
+        ],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         start_new_session=True,

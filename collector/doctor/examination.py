@@ -10,7 +10,7 @@ from collector.control.state_folder import NONE, default_folder
 from collector.doctor import clock, endpoints, machine, ports
 from collector.doctor.findings import Finding, bad, note
 from collector.doctor.keys import keys
-from collector.http import listening as http_listening
+from collector.http import address as http_address
 from collector.markets import networks
 from collector.settings.config_file import File
 from collector.settings.start_options import StartOptions
@@ -49,13 +49,13 @@ def _disks(options: StartOptions) -> Iterator[Finding]:
 def _listeners(options: StartOptions) -> Iterator[Finding]:
     yield from ports.publish(options.publish)
     if options.http:
-        yield ports.listener(options.http, http_listening.check)
+        yield ports.listener(options.http, http_address.check)
     if options.web:
         # Only here: it needs the extra.
-        from collector.web import listening as web_listening
+        from collector.web import address as web_address
 
         def listen(address: str) -> None:
-            web_listening.listen(address, option="--web", allow_remote=True).close()
+            web_address.listen(address, option="--web", allow_remote=True).close()
 
         yield ports.listener(options.web, listen)
 

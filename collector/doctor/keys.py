@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from collector.access import asked, authorized_file, refusal, tls
+from collector.access import authorized_file, config as access_config, refusal, tls
 from collector.access.key_files import Keys
 from collector.doctor.findings import Finding, bad, fine, note
 from collector.settings.start_options import StartOptions
@@ -17,7 +17,9 @@ def keys(options: StartOptions) -> Iterator[Finding]:
             yield bad("keys", said)
     if options.keys:
         yield _own(options.keys)
-        yield _authorized(Path(asked.authorized_path(options.keys, options.authorized_keys)))
+        yield _authorized(
+            Path(access_config.authorized_path(options.keys, options.authorized_keys))
+        )
     if options.tls_cert or options.tls_key:
         yield _certificate(options.tls_cert or "", options.tls_key or "")
 

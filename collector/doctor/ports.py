@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 
-from collector.aggregator.binding import check_free
+from collector.aggregator.endpoints import check_free
 from collector.client.requests import Refused, RequestClient
 from collector.doctor.findings import Finding, bad, fine, note
 from collector.settings.parts import connectable, requests_endpoint

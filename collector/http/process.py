@@ -14,12 +14,12 @@ from collections.abc import Iterator
 import uvicorn
 
 from collector.access import tls
+from collector.http.address import listen
 from collector.http.app import build
-from collector.http.listening import listen
 from collector.http.view import View
 from collector.settings.parts import ServingConfig
 from shards.runtime import child
-from shards.runtime.child import Heartbeat, Life
+from shards.runtime.child import ChildContext, Heartbeat
 
 
 class _Server(uvicorn.Server):
@@ -30,7 +30,7 @@ class _Server(uvicorn.Server):
         yield
 
 
-async def serve(config: ServingConfig, listener: socket.socket, life: Life) -> None:
+async def serve(config: ServingConfig, listener: socket.socket, life: ChildContext) -> None:
     """Serve until asked to stop."""
     view = View(config.requests)
     server = _Server(
@@ -54,7 +54,7 @@ async def serve(config: ServingConfig, listener: socket.socket, life: Life) -> N
         asyncio.create_task(tls.follow(config.tls, server.config.ssl)),
     ]
     # A scrape's thousands of samples need not make the garbage collector look at all the rest.
-    child.settle_heap()
+    child.freeze_heap()
     try:
         await server.serve([listener])
     finally:
@@ -63,7 +63,7 @@ async def serve(config: ServingConfig, listener: socket.socket, life: Life) -> N
         view.close()
 
 
-async def _listen_and_serve(config: ServingConfig, life: Life) -> None:
+async def _listen_and_serve(config: ServingConfig, life: ChildContext) -> None:
     with listen(config.http) as listener:
         await serve(config, listener, life)
 

@@ -22,7 +22,7 @@ from starlette.websockets import WebSocket
 
 from collector.web.book_view import BookView
 from collector.web.market_watch import Watching
-from collector.web.view_model import Board
+from collector.web.view_model import ViewModel
 from shards.protocol.errors import UNREADABLE
 
 TURN_S: Final = 0.2
@@ -33,20 +33,22 @@ _POLICY_VIOLATION: Final = 1008
 _encode: Final = msgspec.json.Encoder().encode
 
 
-class Said(msgspec.Struct, forbid_unknown_fields=True):
+class ClientMessage(msgspec.Struct, forbid_unknown_fields=True):
     """A message from a page."""
 
     seen: int | None = None
     open: str | msgspec.UnsetType | None = msgspec.UNSET
 
 
-_decode: Final = msgspec.json.Decoder(Said).decode
+_decode: Final = msgspec.json.Decoder(ClientMessage).decode
 
 
 class Client:
     """The state of one browser: what was sent to it, and what it has acknowledged."""
 
-    def __init__(self, number: int, websocket: WebSocket, board: Board, watching: Watching) -> None:
+    def __init__(
+        self, number: int, websocket: WebSocket, board: ViewModel, watching: Watching
+    ) -> None:
         self._number = number
         self._websocket = websocket
         self._board = board

@@ -7,7 +7,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from collector.web.listening import is_ours
+from collector.web.address import is_ours
 
 _HEADERS: Final = {
     "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
@@ -19,7 +19,7 @@ _HEADERS: Final = {
 }
 
 
-class Guard:
+class HostCheck:
     """Refuses requests with foreign host names or from foreign pages, in one sentence."""
 
     def __init__(self, app: ASGIApp, *, names: frozenset[str]) -> None:

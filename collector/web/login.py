@@ -39,7 +39,7 @@ _PAGE: Final = """<!doctype html>
 """
 
 
-class Door:
+class LoginCheck:
     """Lets in who has a session or a token; sends browsers to the form."""
 
     def __init__(self, app: ASGIApp, *, tokens: Tokens) -> None:

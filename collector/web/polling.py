@@ -11,7 +11,7 @@ from collector.aggregator.telemetry.time_series import Point
 from collector.client.requests import AsyncRequestClient
 from collector.client.summary import read, read_markets, read_summary
 from collector.web.market_watch import Watching
-from collector.web.view_model import POINTS, Board
+from collector.web.view_model import POINTS, ViewModel
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +29,7 @@ class Polling:
     def __init__(
         self,
         requests: AsyncRequestClient,
-        board: Board,
+        board: ViewModel,
         watching: Watching,
         tell: Callable[[], None],
     ) -> None:

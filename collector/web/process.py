@@ -20,12 +20,12 @@ import uvicorn
 from collector.access import tls
 from collector.access.bearer import Tokens
 from collector.settings.parts import TlsConfig, connectable, requests_endpoint
-from collector.web.listening import address_of, is_loopback, listen, url_of
+from collector.web.address import address_of, is_loopback, listen, url_of
 from collector.web.server import Page, application
 from shards.protocol.errors import EXIT_BUG, ConfigError
 from shards.protocol.settings import LogFormat
 from shards.runtime import child
-from shards.runtime.child import Heartbeat, Life
+from shards.runtime.child import ChildContext, Heartbeat
 
 __all__ = ["WebConfig", "address_of", "listen", "main", "run", "serve", "url_of"]
 
@@ -57,7 +57,7 @@ class _Server(uvicorn.Server):
         yield
 
 
-async def serve(config: WebConfig, listener: socket.socket, life: Life) -> None:
+async def serve(config: WebConfig, listener: socket.socket, life: ChildContext) -> None:
     """Serve the page until asked to stop."""
     authorized = config.tls.authorized
     async with asyncio.TaskGroup() as tasks:
@@ -129,7 +129,7 @@ def _warn(listener: socket.socket, tls: TlsConfig) -> None:
         log.warning("other machines can see the page at %s: there is no password", host)
 
 
-async def _listen_and_serve(config: WebConfig, life: Life) -> None:
+async def _listen_and_serve(config: WebConfig, life: ChildContext) -> None:
     allowed, told = config.allow_remote, config.tls
     with listen(config.listen, option="--web", allow_remote=allowed, tls=told) as listener:
         _warn(listener, told)

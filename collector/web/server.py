@@ -23,10 +23,10 @@ from collector.client.requests import AsyncRequestClient
 from collector.settings.parts import requests_endpoint
 from collector.web import login
 from collector.web.client import Client
-from collector.web.host_check import Guard
+from collector.web.host_check import HostCheck
 from collector.web.market_watch import Watching
 from collector.web.polling import Polling
-from collector.web.view_model import Board
+from collector.web.view_model import ViewModel
 
 STATIC: Final = Path(__file__).parent / "static"
 CLIENTS: Final = 100
@@ -46,7 +46,7 @@ class Page:
     ) -> None:
         self.tokens = tokens
         """Who may look; None: all who come."""
-        self.board = Board()
+        self.board = ViewModel()
         self._requests = AsyncRequestClient(requests_endpoint(connect))
         self.watching = Watching(connect, self._requests, tasks)
         self._clients: dict[int, Client] = {}
@@ -135,7 +135,7 @@ class _Files(StaticFiles):
 
 def application(page: Page, names: Iterable[str]) -> Starlette:
     """Build the ASGI application."""
-    door = [] if page.tokens is None else [Middleware(login.Door, tokens=page.tokens)]
+    door = [] if page.tokens is None else [Middleware(login.LoginCheck, tokens=page.tokens)]
     return Starlette(
         routes=[
             *([] if page.tokens is None else login.routes(page.tokens)),
@@ -145,7 +145,7 @@ def application(page: Page, names: Iterable[str]) -> Starlette:
             Mount("/static", _Files(directory=STATIC)),
         ],
         middleware=[
-            Middleware(Guard, names=frozenset(name.lower() for name in names)),
+            Middleware(HostCheck, names=frozenset(name.lower() for name in names)),
             *door,
             Middleware(GZipMiddleware, minimum_size=2_000, compresslevel=4),
         ],

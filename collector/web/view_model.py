@@ -66,7 +66,7 @@ def level(events_per_s: float) -> int:
     return sum(events_per_s >= edge for edge in _EDGES)
 
 
-class Board:
+class ViewModel:
     """The collector as the page shows it."""
 
     def __init__(self) -> None:

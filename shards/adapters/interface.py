@@ -106,7 +106,7 @@ class Recovery(Protocol):
     def nodes(self) -> "Nodes | None":
         """The nodes and their chain; None if the upstream does not tell."""
 
-    def see_to(self) -> None:
+    def dispatch(self) -> None:
         """Start everything that the pipeline requests now."""
 
     async def run(self) -> None:
@@ -140,7 +140,7 @@ TimeOf: TypeAlias = Callable[[int], Awaitable[int]]
 """Returns a block's time, in ns; raises SourceError or BlockGone."""
 
 
-class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
+class RecoveryContext(msgspec.Struct, frozen=True, kw_only=True):
     """The parts of a shard that its recovery works with."""
 
     config: ShardConfig
@@ -149,7 +149,7 @@ class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
     access: "Access"
     pusher: "Pusher"
     tasks: "asyncio.TaskGroup"
-    settle: Callable[[], None]
+    push_new: Callable[[], None]
     """Pushes the new records and starts what was requested."""
 
 
@@ -235,7 +235,7 @@ class Adapter:
         """Create the pipeline of a shard; the caller resumes markets that have a ledger."""
         raise NotImplementedError
 
-    def open_recovery(self, parts: Surroundings) -> Recovery:
+    def open_recovery(self, parts: RecoveryContext) -> Recovery:
         """Create what runs beside the data path."""
         raise NotImplementedError
 

@@ -13,7 +13,7 @@ from shards.protocol.events import Cause
 log = logging.getLogger(__name__)
 
 
-class Guard(Protocol):
+class EndpointGuard(Protocol):
     """Knows which chain is collected, and its head."""
 
     async def admit(self, endpoint: str) -> None:
@@ -37,7 +37,7 @@ class Reconnecting(abc.ABC):
         self._name = name
         self._sink = sink
         self._cause: Cause = "disconnect"
-        self.guard: Guard | None = None
+        self.guard: EndpointGuard | None = None
         """Set by the chain's watch."""
         self._proven: set[str] = set()
         """Endpoints whose blocks were compared with the chain."""
@@ -62,7 +62,7 @@ class Reconnecting(abc.ABC):
                 self._sink.disconnected(cause, error.reason)
                 log.warning("%s %s: %s; reconnecting", self._name, error.endpoint, error.reason)
 
-    async def _admit(self, endpoint: str, guard: Guard) -> None:
+    async def _admit(self, endpoint: str, guard: EndpointGuard) -> None:
         """
         Make sure that an endpoint serves the chain being collected.
 
@@ -80,6 +80,6 @@ class Reconnecting(abc.ABC):
         # Nothing was received before and no node can be asked: this endpoint defines the chain.
         self._proven.add(endpoint)
 
-    async def _prove(self, endpoint: str, guard: Guard) -> None:
+    async def _prove(self, endpoint: str, guard: EndpointGuard) -> None:
         """Receive one block of an endpoint on trial and compare it, for sources that do so."""
         del endpoint, guard

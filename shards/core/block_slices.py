@@ -1,6 +1,6 @@
 """Split a block of many markets into one part per market."""
 
-from shards.protocol.events import Block, BookUpdate, Extras, Order, Trade
+from shards.protocol.events import Block, BookUpdate, OptionalEvents, Order, Trade
 from shards.protocol.settings import CHAIN
 
 
@@ -26,12 +26,12 @@ def split(block: Block) -> dict[str, Block]:
     }
 
 
-def _split_extras(extras: Extras) -> dict[str, Extras]:
+def _split_extras(extras: OptionalEvents) -> dict[str, OptionalEvents]:
     """Split the optional events by market; those of no market belong to the chain."""
     orders: dict[str, list[tuple[str, Order]]] = {}
     for order in extras.orders:
         orders.setdefault(order[0], []).append(order)
-    parted = {market_id: Extras(orders=found) for market_id, found in orders.items()}
+    parted = {market_id: OptionalEvents(orders=found) for market_id, found in orders.items()}
     if extras.prices:
-        parted[CHAIN.market_id] = Extras(prices=extras.prices)
+        parted[CHAIN.market_id] = OptionalEvents(prices=extras.prices)
     return parted

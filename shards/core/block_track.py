@@ -51,7 +51,7 @@ class BlockTrack(Track):
         self._flows = self._feed.state is State.LIVE and not self._replay_to
 
     @property
-    def is_settled(self) -> bool:
+    def is_complete(self) -> bool:
         """Whether no block is outstanding."""
         return not self._replay_to
 
@@ -122,7 +122,7 @@ class BlockTrack(Track):
             ledger.rewind(height - 1)
             self._replay(last, ts)
         else:
-            feed.on(Stimulus.OWED, "the book was not delivered")
+            feed.on(Stimulus.INCOMPLETE, "the book was not delivered")
 
     # ---- blocks ---------------------------------------------------------------------
 
@@ -136,9 +136,9 @@ class BlockTrack(Track):
             if block.updates or block.trades or block.extras is not None:
                 self._feed.publish(block, ts_recv, self._feed.source)
             return
-        self._receive_unsettled(block, ts_recv)
+        self._receive_other_block(block, ts_recv)
 
-    def _receive_unsettled(self, block: Block, ts_recv: int) -> None:
+    def _receive_other_block(self, block: Block, ts_recv: int) -> None:
         ledger, feed = self.ledger, self._feed
         height = block.height
         if not ledger.first:
@@ -150,14 +150,14 @@ class BlockTrack(Track):
             feed.stats.duplicates += 1
             return
         self.heard_at = ts_recv
-        feed.on(Stimulus.SHOWN)
+        feed.on(Stimulus.SERVED)
         if self._replay_to or height > ledger.last + 1:
             self._shown = height
             self._hold(block, ts_recv)
             return
         ledger.last = height
         self._publish(block, ts_recv, feed.source)
-        feed.settle(ts_recv)
+        feed.try_going_live(ts_recv)
 
     def _publish(self, block: Block, ts_recv: int, source: Source, late: bool = False) -> None:
         self._feed.publish(block, ts_recv, source, late)
@@ -184,7 +184,7 @@ class BlockTrack(Track):
         feed = self._feed
         feed.gaps.open("height", self.ledger.last + 1, ts)
         self.replay_to = to
-        feed.on(Stimulus.OWED, "replaying lost blocks")
+        feed.on(Stimulus.INCOMPLETE, "replaying lost blocks")
         excess = to - self.ledger.last - self._replay_limit
         if excess > 0:
             self.give_up(self.ledger.last + excess, ts)
@@ -202,7 +202,7 @@ class BlockTrack(Track):
         if not self._replay_to and self._shown > self.ledger.last:
             # Received in the meantime, but dropped.
             self._replay(self._shown, ts)
-        self._feed.settle(ts)
+        self._feed.try_going_live(ts)
 
     def _take_held(self, block: Block, ts_recv: int) -> None:
         if self._replay_to or block.height > self.ledger.last + 1:
@@ -226,7 +226,7 @@ class BlockTrack(Track):
 
     def joined(self, before: int, snapshot: Snapshot, ts: int) -> None:
         """The book has joined: nothing may be outstanding any more."""
-        self._feed.settle(ts)
+        self._feed.try_going_live(ts)
 
     def went_live(self, ts: int) -> None:
         """Close the gap, or leave it open with the blocks that no source has."""

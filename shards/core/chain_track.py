@@ -20,7 +20,7 @@ class ChainTrack(BlockTrack):
             ledger.last = block.height
             self._publish(block, ts_recv, self._feed.source)
         else:
-            self._receive_unsettled(block, ts_recv)
+            self._receive_other_block(block, ts_recv)
 
     def _publish(self, block: Block, ts_recv: int, source: Source, late: bool = False) -> None:
         """Publish the block, then its oracle prices, one event per symbol."""

@@ -8,10 +8,10 @@ closed when nothing is outstanding any more (gap_announcer.py).
 """
 
 from shards.core.book_sync import BookSync
-from shards.core.gap_announcer import GapTracker
+from shards.core.gap_announcer import GapAnnouncer
 from shards.core.record_builder import RecordBuilder
 from shards.core.states import TABLE, State, Stimulus
-from shards.core.top_of_book import Top
+from shards.core.top_of_book import TopOfBook
 from shards.core.track import Track
 from shards.protocol.errors import SequenceGap
 from shards.protocol.events import Block, Book, Orders, Snapshot, Source, Ticker, Trade, Trades
@@ -39,13 +39,13 @@ class Feed:
         self.ledger = ledger
         self.stats = FeedStats()
         self.sync = BookSync(market_id, wanted=with_book)
-        self.gaps = GapTracker(market_id, builder.gap, self.stats)
+        self.gaps = GapAnnouncer(market_id, builder.gap, self.stats)
         self.builder = builder
         self.source: Source = source
         self.state = State.PENDING
         self.reason = ""
         """Why the feed is not live, as text for people."""
-        self._top = Top() if with_ticker else None
+        self._top = TopOfBook() if with_ticker else None
 
     # ---- where it stands ------------------------------------------------------------
 
@@ -59,9 +59,9 @@ class Feed:
         self.track.moved()
         return True
 
-    def settle(self, ts: int) -> None:
+    def try_going_live(self, ts: int) -> None:
         """If nothing is outstanding, go live and close the gap."""
-        if self.sync.in_sync and self.track.is_settled and self.on(Stimulus.SETTLED):
+        if self.sync.in_sync and self.track.is_complete and self.on(Stimulus.COMPLETE):
             self.track.went_live(ts)
 
     def refused(self, reason: str, ts: int) -> None:
@@ -75,7 +75,7 @@ class Feed:
 
     def lose_book(self, reason: str, height: int, ts: int) -> None:
         """The book is out of sync from this height on (0: unknown): request a snapshot."""
-        self.on(Stimulus.OWED, reason)
+        self.on(Stimulus.INCOMPLETE, reason)
         if self.ledger.first:
             self.gaps.open("seq", height or self.ledger.last + 1, ts, reason)
         self.track.lost_book()
@@ -120,7 +120,7 @@ class Feed:
             whole = self.sync.whole(self.ledger.last, 0, event.ts_recv, self.source)
             self.builder.keyframe(whole, deltas=0)
 
-    def _publish_top(self, top: Top, book: Book, late: bool) -> None:
+    def _publish_top(self, top: TopOfBook, book: Book, late: bool) -> None:
         sequence = self.sync.book.sequence
         times = (book.ts_event, book.ts_recv)
         height = book.height if self.track.has_heights else 0

@@ -9,7 +9,7 @@ from shards.protocol.events import Cause, Gap
 from shards.protocol.histograms import FeedStats
 
 
-class GapTracker:
+class GapAnnouncer:
     """Announces a gap when it opens, when it changes, and when it is filled."""
 
     __slots__ = ("_announce", "_newest_id", "_stats", "current", "market_id")
@@ -45,22 +45,22 @@ class GapTracker:
         gap = self.current
         if gap is not None and first < gap.first:
             self.current = msgspec.structs.replace(gap, first=first)
-            self._tell(gap, "open", first, 0, ts, detail)
+            self._announce_again(gap, "open", first, 0, ts, detail)
 
     def close(self, last: int, ts: int, detail: str = "") -> None:
         """Announce that the gap is filled completely, through this height."""
         gap, self.current = self.current, None
         if gap is not None:
             self._stats.gaps_closed += 1
-            self._tell(gap, "closed", gap.first, last, ts, detail)
+            self._announce_again(gap, "closed", gap.first, last, ts, detail)
 
     def leave_open(self, first: int, last: int, ts: int, detail: str) -> None:
         """Announce which part of the gap cannot be filled; it stays open."""
         gap, self.current = self.current, None
         if gap is not None:
-            self._tell(gap, "open", first, last, ts, detail)
+            self._announce_again(gap, "open", first, last, ts, detail)
 
-    def _tell(
+    def _announce_again(
         self,
         gap: Gap,
         state: Literal["open", "closed"],

@@ -136,14 +136,14 @@ class Pipeline(Generic[AnyLiveness]):
         subscription, message = self._decode(payload, subscription)
         if type(message) is Block:
             if message.height != self._head.height:
-                self._meet_height(subscription, message, ts_recv)
+                self._check_height(subscription, message, ts_recv)
             receive = self._subscriptions.alone.get(subscription)
             if receive is not None:
                 receive(message, ts_recv)
                 return
         self._receive_other(subscription, message, ts_recv)
 
-    def _meet_height(self, subscription: int, block: Block, ts_recv: int) -> None:
+    def _check_height(self, subscription: int, block: Block, ts_recv: int) -> None:
         """Take a block of another height than the head's: a higher one becomes the head."""
         head = self._head
         if block.height > head.height:
@@ -208,7 +208,7 @@ class Pipeline(Generic[AnyLiveness]):
                 self._head.height = max(self._head.height, feed.ledger.last)
                 feed.track.resume(ts, left.get(market_id))
 
-    def begin_anew(self, first: int, ts: int, detail: str) -> None:
+    def start_over(self, first: int, ts: int, detail: str) -> None:
         """
         Another chain has replaced ours: discard everything and start with its blocks.
 

@@ -61,7 +61,7 @@ class Dropped(msgspec.Struct, frozen=True):
     records: list[Record]
 
 
-class _Lane(msgspec.Struct, gc=False):
+class _MarketTopics(msgspec.Struct, gc=False):
     """The constant parts of one market's frames."""
 
     symbol: str
@@ -89,7 +89,7 @@ class RecordBuilder:
         self._by_id = trade_identity is TradeIdentity.ID
         self._limits = limits
         self._keyframe_every = limits.keyframe_every
-        self._lanes: dict[str, _Lane] = {}
+        self._lanes: dict[str, _MarketTopics] = {}
         self._channels = frozenset(channels)
         self._with_book = "book" in channels
         self._with_trades = "trades" in channels
@@ -99,7 +99,7 @@ class RecordBuilder:
     def add(self, market: Market) -> None:
         """Prepare for the events of one more market."""
         first = crc32(market.symbol.encode()) % self._keyframe_every
-        self._lanes[market.market_id] = _Lane(
+        self._lanes[market.market_id] = _MarketTopics(
             market.symbol,
             topic("book", market.symbol),
             topic("trades", market.symbol),

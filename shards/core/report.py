@@ -13,7 +13,7 @@ from shards.protocol.histograms import ShardStats
 from shards.protocol.settings import ShardConfig
 
 
-class Outgoing(Protocol):
+class PushedFrames(Protocol):
     """How the shard's frames stand, as its pusher knows (push.py)."""
 
     frames: int
@@ -29,7 +29,7 @@ class Outgoing(Protocol):
         """Bytes that wait because the aggregator does not take them."""
 
 
-class Session(Protocol):
+class ChainView(Protocol):
     """Which chain the nodes show, as the shard judges it (net/nodes.py)."""
 
     chain: Chain
@@ -42,7 +42,7 @@ class Session(Protocol):
 def make_report(
     config: ShardConfig,
     pipeline: Pipeline[Any],
-    outgoing: Outgoing,
+    outgoing: PushedFrames,
     *,
     pid: int,
     ts: int,
@@ -53,7 +53,7 @@ def make_report(
     assignment: int,
     endpoints: Sequence[EndpointReport],
     connects: int,
-    nodes: Session | None,
+    nodes: ChainView | None,
 ) -> Report:
     """Describe the shard as it is at ``ts``, ns since 1970; the arguments are the report's fields."""
     return Report(

@@ -7,9 +7,9 @@ The states of a feed and their transitions: the whole table, as data.
     --------------  --------  --------  --------  --------  --------
     ACCEPTED        syncing   .         .         .         syncing
     ACCEPTED_AGAIN  stale     .         .         .         stale
-    SHOWN           syncing   .         .         syncing   syncing
-    SETTLED         .         live      .         .         .
-    OWED            .         .         syncing   .         .
+    SERVED          syncing   .         .         syncing   syncing
+    COMPLETE        .         live      .         .         .
+    INCOMPLETE      .         .         syncing   .         .
     LOST            .         stale     stale     .         .
     REFUSED         failed    failed    failed    failed    failed
 
@@ -43,11 +43,11 @@ class Stimulus(enum.Enum):
     """The source accepted the first subscription."""
     ACCEPTED_AGAIN = enum.auto()
     """It accepted a later one: only the next block shows what was missed in between."""
-    SHOWN = enum.auto()
+    SERVED = enum.auto()
     """The source proved that it serves the market."""
-    SETTLED = enum.auto()
+    COMPLETE = enum.auto()
     """Nothing is outstanding any more."""
-    OWED = enum.auto()
+    INCOMPLETE = enum.auto()
     """Something was lost and will be replayed."""
     LOST = enum.auto()
     """The subscription is cut or silent, or its health cannot be verified."""
@@ -61,9 +61,9 @@ _T, _F = State.STALE, State.FAILED
 TABLE: Final[dict[Stimulus, dict[State, State]]] = {
     Stimulus.ACCEPTED: {_P: _S, _F: _S},
     Stimulus.ACCEPTED_AGAIN: {_P: _T, _F: _T},
-    Stimulus.SHOWN: {_P: _S, _T: _S, _F: _S},
-    Stimulus.SETTLED: {_S: _L},
-    Stimulus.OWED: {_L: _S},
+    Stimulus.SERVED: {_P: _S, _T: _S, _F: _S},
+    Stimulus.COMPLETE: {_S: _L},
+    Stimulus.INCOMPLETE: {_L: _S},
     Stimulus.LOST: {_S: _T, _L: _T},
     Stimulus.REFUSED: dict.fromkeys((_P, _S, _L, _T, _F), _F),
 }

@@ -16,7 +16,7 @@ Best: TypeAlias = tuple[str, str, str, str]
 _NONE: Level = ("", "")
 
 
-class Top:
+class TopOfBook:
     """The current top of one book."""
 
     __slots__ = ("best",)

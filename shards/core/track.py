@@ -17,7 +17,7 @@ class Track:
     """Blocks held until earlier ones are replayed."""
 
     @property
-    def is_settled(self) -> bool:
+    def is_complete(self) -> bool:
         """Whether nothing is outstanding, except possibly the book."""
         raise NotImplementedError
 

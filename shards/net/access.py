@@ -24,7 +24,7 @@ import grpc.aio
 from shards.net import tls
 from shards.net.cookies import Cookies
 from shards.net.proxies import proxy_of
-from shards.net.token_bucket import Bucket, bucket_name
+from shards.net.token_bucket import TokenBucket, bucket_name
 from shards.protocol.errors import SourceError
 from shards.protocol.settings import Endpoints
 
@@ -93,7 +93,7 @@ class Access:
         self._network = network or Endpoints()
         self._folder = Path(folder) if folder else None
         self._cookies = {"chain": Cookies(), "indexer": Cookies()}
-        self._buckets: dict[str, Bucket] = {}
+        self._buckets: dict[str, TokenBucket] = {}
         self._credentials = tls.credentials(self._network)
         self._ssl_context: ssl.SSLContext | None = None
 
@@ -191,23 +191,23 @@ class Access:
         for wait_s in _waits(self._bucket(endpoint)):
             time.sleep(wait_s)
 
-    def _bucket(self, endpoint: str) -> Bucket:
+    def _bucket(self, endpoint: str) -> TokenBucket:
         host, group = _counted(host_of(endpoint)), self._group(endpoint)
         name = bucket_name(group, host)
         if name not in self._buckets:
             self._buckets[name] = self._open_bucket(name, self._allowed(host, group))
         return self._buckets[name]
 
-    def _open_bucket(self, name: str, per_s: float) -> Bucket:
+    def _open_bucket(self, name: str, per_s: float) -> TokenBucket:
         """Open a bucket shared by all our processes; a private one if there is no room for a file."""
         if self._folder is None:
-            return Bucket(None, per_s)
+            return TokenBucket(None, per_s)
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
-            return Bucket(self._folder / name, per_s)
+            return TokenBucket(self._folder / name, per_s)
         except OSError as error:
             log.warning("rate limits apply per process, not to all processes together: %s", error)
-            return Bucket(None, per_s)
+            return TokenBucket(None, per_s)
 
     def allowed_per_s(self, endpoint: str) -> float:
         """Return how many requests a second the endpoint's host gets from us; 0: no limit."""
@@ -301,7 +301,7 @@ def _counted(host: str) -> str:
     return _PUBLIC if host.endswith(f".{_PUBLIC}") else host
 
 
-def _waits(bucket: Bucket) -> Iterator[float]:
+def _waits(bucket: TokenBucket) -> Iterator[float]:
     """Yield how long to sleep, repeatedly, until it is our turn."""
     busy = 0
     while busy < _BUSY_TURNS:

@@ -20,7 +20,7 @@ UNREACHABLE_S: Final = 1.5
 State = Literal["closed", "open", "half-open"]
 
 
-class Breaker:
+class CircuitBreaker:
     """Decides whether an endpoint may be tried; ``now`` is monotonic seconds."""
 
     __slots__ = (

@@ -19,7 +19,7 @@ from typing import Final
 import msgspec
 
 from shards.net.backoff import Backoff
-from shards.net.circuit_breaker import UNREACHABLE_S, Breaker
+from shards.net.circuit_breaker import UNREACHABLE_S, CircuitBreaker
 from shards.net.fitness import AT_HEAD, Lag
 from shards.protocol.control import EndpointReport
 from shards.protocol.text import without_secrets
@@ -49,7 +49,7 @@ class EndpointPool:
     ) -> None:
         if not endpoints:
             raise ValueError("a source needs at least one endpoint")
-        self._breakers = {endpoint: Breaker() for endpoint in endpoints}
+        self._breakers = {endpoint: CircuitBreaker() for endpoint in endpoints}
         # No longer than a breaker stays open, because waiting for the breaker counts as well.
         self._backoff = backoff or Backoff(cap_s=10.0)
         self._unreachable = False

@@ -4,7 +4,7 @@ import asyncio
 import time
 
 
-class Pace:
+class RateLimiter:
     """Await `turn` before each request."""
 
     def __init__(self, per_s: float, *, burst: int = 4) -> None:

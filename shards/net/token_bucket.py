@@ -63,7 +63,7 @@ class _State(NamedTuple):
     refused: int
 
 
-class Bucket:
+class TokenBucket:
     """The turns for one host; without a path, of this process alone."""
 
     def __init__(self, path: Path | None, per_s: float) -> None:
@@ -182,7 +182,7 @@ def usage(folder: Path) -> list[Usage]:
         # The file limit is reached, which is reported elsewhere.
         return []
     for path in paths:
-        bucket = Bucket(path, 0.0)
+        bucket = TokenBucket(path, 0.0)
         found.append(bucket.usage(path.name, now))
         bucket.close()
     return found

@@ -276,7 +276,7 @@ class BookUpdate(msgspec.Struct, frozen=True, gc=False):
     asks: list[Level]
 
 
-class Extras(msgspec.Struct, frozen=True, gc=False):
+class OptionalEvents(msgspec.Struct, frozen=True, gc=False):
     """A block's optional events, beyond books and trades, if they were chosen."""
 
     orders: list[tuple[str, Order]] = []
@@ -312,7 +312,7 @@ class Block(msgspec.Struct, frozen=True, gc=False):
     updates: list[BookUpdate]
     has_books: bool = True
     """False if the source has only the trades: the books may have changed unseen."""
-    extras: Extras | None = None
+    extras: OptionalEvents | None = None
 
 
 class Snapshot(msgspec.Struct, frozen=True, gc=False):

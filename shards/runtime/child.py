@@ -35,7 +35,7 @@ import uvloop
 from shards.protocol.errors import EXIT_CONFIG, EXIT_OK, ConfigError, Fenced
 from shards.protocol.settings import LogFormat
 from shards.runtime import logs, parent
-from shards.runtime.loop_monitor import Watched
+from shards.runtime.loop_monitor import LoopMonitor
 
 log = logging.getLogger(__name__)
 
@@ -49,13 +49,13 @@ class Heartbeat(Protocol):
     """Monotonic seconds; 0 before the first beat."""
 
 
-class Life:
+class ChildContext:
     """What a body is given: when to stop, and how well its loop runs."""
 
     def __init__(self, heartbeat: Heartbeat | None = None) -> None:
         self.stop = asyncio.Event()
         """Set by SIGTERM and by the parent's death; without a parent by SIGINT and SIGHUP too."""
-        self.watched = Watched()
+        self.watched = LoopMonitor()
         """How late the loop runs, how long the garbage collector pauses."""
         self.each_beat: list[Callable[[], None]] = []
         """Called ten times a second, from inside the loop."""
@@ -73,7 +73,7 @@ class Life:
             self.watched.late(time.monotonic() - due)
 
 
-Body: TypeAlias = Callable[[Life], Coroutine[Any, Any, None]]
+Body: TypeAlias = Callable[[ChildContext], Coroutine[Any, Any, None]]
 
 
 def run(
@@ -90,7 +90,7 @@ def run(
 
     Args:
         name: As the process list and the log show it.
-        body: What it does, until `Life.stop` is set.
+        body: What it does, until `ChildContext.stop` is set.
         heartbeat: Where the supervisor looks for signs of life.
         log_level: From which level on it logs.
         log_format: How it logs.
@@ -123,8 +123,8 @@ def run_loop(body: Body, heartbeat: Heartbeat | None = None) -> None:
 
 
 async def _live(body: Body, heartbeat: Heartbeat | None) -> None:
-    life = Life(heartbeat)
-    _heed_signals(life.stop)
+    life = ChildContext(heartbeat)
+    _handle_signals(life.stop)
     with life.watched.gc_pauses():
         async with asyncio.TaskGroup() as tasks:
             beating = tasks.create_task(life.beat())
@@ -134,7 +134,7 @@ async def _live(body: Body, heartbeat: Heartbeat | None) -> None:
                 beating.cancel()
 
 
-def _heed_signals(stop: asyncio.Event) -> None:
+def _handle_signals(stop: asyncio.Event) -> None:
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGTERM, stop.set)
     sentinel = parent.sentinel()
@@ -156,7 +156,7 @@ def _ignore() -> None:
     pass
 
 
-def settle_heap() -> None:
+def freeze_heap() -> None:
     """
     Keep what exists now, for good, out of the garbage collector's way; rarely look at the rest.
 

@@ -13,7 +13,7 @@ from typing import Any
 from shards.protocol.histograms import Vitals
 
 
-class Watched:
+class LoopMonitor:
     """The measurements of this process, and the worst lag since it was last taken."""
 
     def __init__(self) -> None:

@@ -6,14 +6,14 @@ from typing import Any
 
 import pytest
 
-from collector.aggregator.state.gap_log import GapLife
+from collector.aggregator.state.gap_log import GapLog
 from collector.aggregator.state.shard_sessions import ShardSession
-from collector.aggregator.telemetry.market_time_series import MarketTimes, Now
-from collector.aggregator.telemetry.time_series import Latency, Point, Sample, Timeline
+from collector.aggregator.telemetry.market_time_series import MarketNow, MarketTimeSeries
+from collector.aggregator.telemetry.time_series import Latency, Point, Sample, TimeSeries
 from collector.control.epochs import Epochs
 from collector.control.supervisor import ChildState, plan
 from collector.settings.parts import Supervision
-from collector.web.view_model import Board
+from collector.web.view_model import ViewModel
 from shards.protocol.events import Gap
 from shards.runtime import clock
 from shards.runtime.saved import SavedFile
@@ -48,14 +48,14 @@ def test_a_successor_with_a_smaller_epoch_is_one_and_its_ancestor_is_not() -> No
 
 
 def test_a_gap_with_a_smaller_id_is_another_gap_and_one_that_comes_again_is_not() -> None:
-    life = GapLife()
+    life = GapLog()
     for gap_id in (1_000, 400):
-        life.tell(_gap(gap_id, "open"))
+        life.apply(_gap(gap_id, "open"))
         assert life.gap is not None
-        life.tell(_gap(gap_id, "closed"))
+        life.apply(_gap(gap_id, "closed"))
         assert life.gap is None
     for gap_id in (1_000, 400):
-        life.tell(_gap(gap_id, "open"))
+        life.apply(_gap(gap_id, "open"))
     assert (life.opened, life.closed, life.newest, life.gap) == (2, 2, 1_000, None)
 
 
@@ -64,10 +64,10 @@ def _point(ts: int) -> Point:
 
 
 def test_history_goes_on_at_once() -> None:
-    timeline, times, board = Timeline(), MarketTimes(), Board()
+    timeline, times, board = TimeSeries(), MarketTimeSeries(), ViewModel()
     for ts in (NOON, NOON + 1, NOON + 1 - HOUR, NOON + 2 - HOUR):
         timeline.add(Sample(ts, 1.0, 1.0, 5, 1.0, {}, {}))
-        times.add(ts, 30, [Now("A", "live", 0)])
+        times.add(ts, 30, [MarketNow("A", "live", 0)])
     since = NOON + 2 - HOUR
     assert len(timeline.answer("second", since)["points"]) == 1
     assert times.answer("A", 1, grain="second", since=since)["ts"] == [since]

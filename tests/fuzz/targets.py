@@ -35,7 +35,7 @@ from shards.protocol.frames import PREFIX_SIZE
 from shards.protocol.settings import Endpoints, Limits, Market
 from shards.protocol.text import printable, symbol_of, without_secrets
 from shards.push import plain_send
-from shards.runtime.loop_monitor import Watched
+from shards.runtime.loop_monitor import LoopMonitor
 from tests.fuzz.mutation import Mutate, Mutator, documents
 
 Target = Callable[[bytes], None]
@@ -84,7 +84,7 @@ def _aggregator() -> Aggregator:
 def request(data: bytes) -> None:
     """A request at the public and at the admin endpoint: whatever comes, the reply is a map."""
     for role in ("read", "operate"):
-        reply = requests.answer([b"", data], role, _aggregator(), Processes(), Watched())
+        reply = requests.answer([b"", data], role, _aggregator(), Processes(), LoopMonitor())
         found = msgspec.msgpack.decode(reply[1], type=dict[str, Any])
         assert "failed to answer" not in str(found.get("error", "")), found
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 import msgspec
 
-from shards.core.top_of_book import Best, Top
+from shards.core.top_of_book import Best, TopOfBook
 from shards.protocol.events import Book, Gap, Ticker, Trades
 from shards.protocol.frames import (
     KEYFRAME,
@@ -104,7 +104,7 @@ class Received:
 
     def top(self) -> Best:
         """Look up the best of the book as it is here."""
-        top = Top()
+        top = TopOfBook()
         top.load(self.book)
         return top.best
 

@@ -257,7 +257,7 @@ class World:
         self.given_up = {market_id: set() for market_id in IDS}
         self.frames = self.delivered = 0
         self.reader = Reader({market.symbol: market.market_id for market in MARKETS})
-        self.pipeline.begin_anew(FIRST, self.tick(), "the chain was replaced")
+        self.pipeline.start_over(FIRST, self.tick(), "the chain was replaced")
         self.settle()
 
     # ---- the end of all faults --------------------------------------------------------

@@ -81,7 +81,7 @@ def test_its_health_turns_red_when_the_node_dies(pod: Podman):
     pod("run", "--detach", "--name", "ill", *SMALL, IMAGE, *START)
     wait_for("it is ready", lambda: is_ready(pod, "ill"), 60.0)
     found = processes(pod, "ill")
-    keeper = next(pid for pid, line in found.items() if "collector.devnet.keeper" in line)
+    keeper = next(pid for pid, line in found.items() if "collector.devnet.node_manager" in line)
     node = next(pid for pid, line in found.items() if "injectived" in line and " start " in line)
     # The keeper would start the node again.
     pod("exec", "ill", "python3", "-c", f"import os; os.kill({keeper}, 19); os.kill({node}, 9)")

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from shards.adapters.interface import Adapter, Recovery, Sink, Source, Surroundings
+from shards.adapters.interface import Adapter, Recovery, RecoveryContext, Sink, Source
 from shards.adapters.reconnecting import Reconnecting
 from shards.core.blocks import Blocks, block_pipeline
 from shards.core.pipeline import Pipeline
@@ -102,13 +102,13 @@ class ToyRecovery:
     waiting = 0
     nodes = None
 
-    def __init__(self, parts: Surroundings) -> None:
+    def __init__(self, parts: RecoveryContext) -> None:
         self._parts = parts
         self._pipeline: Pipeline[Blocks] = parts.pipeline
         self._endpoint = parts.config.endpoints.of("toy")[0]
         self._due = asyncio.Event()
 
-    def see_to(self) -> None:
+    def dispatch(self) -> None:
         for request in self._pipeline.take_requests():
             if isinstance(request, NeedSnapshot):
                 self._parts.tasks.create_task(self._fetch_book(request.market_id))
@@ -123,7 +123,7 @@ class ToyRecovery:
             bids = [(price, size) for price, size in found["bids"]]
             book = Snapshot(market_id, found["batch"], found["sequence"], bids, [])
             self._pipeline.join(book, time.time_ns())
-            self._parts.settle()
+            self._parts.push_new()
             await asyncio.sleep(0.05)
 
     async def run(self) -> None:
@@ -134,7 +134,7 @@ class ToyRecovery:
             while heights := blocks.due_replays(1):
                 found = await ask(self._endpoint, {"again": heights[0]})
                 blocks.replay(heights[0], block(found, "toy-1"), time.time_ns())
-                self._parts.settle()
+                self._parts.push_new()
 
     async def aclose(self) -> None:
         """Nothing stays open."""
@@ -170,7 +170,7 @@ class Toy(Adapter):
             ledgers=ledgers,
         )
 
-    def open_recovery(self, parts: Surroundings) -> Recovery:
+    def open_recovery(self, parts: RecoveryContext) -> Recovery:
         return ToyRecovery(parts)
 
     def list_markets(self, endpoint: str, access: "Access") -> Iterable[Market]:

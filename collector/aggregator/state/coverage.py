@@ -54,7 +54,7 @@ class Coverage:
         self._weight_s = 0.0
         self._sampled_at: float | None = None
 
-    def begin_anew(self) -> tuple[BlockCounts, Gaps]:
+    def start_over(self) -> tuple[BlockCounts, Gaps]:
         """
         Close the ledger, because another chain replaced this one, and begin a new one.
 
@@ -154,7 +154,7 @@ class Coverage:
         """Take an announced gap."""
         state = self.states.get(event.market_id)
         if state is not None:
-            state.gaps.tell(event)
+            state.gaps.apply(event)
 
     def resume_points(self, market_ids: Iterable[str], *, again: int = 0) -> dict[str, ResumePoint]:
         """

@@ -10,7 +10,7 @@ _RECENT: Final = 64
 """More than a market opens within the minute that is pushed to a new aggregator again."""
 
 
-class GapLife(msgspec.Struct, array_like=True):
+class GapLog(msgspec.Struct, array_like=True):
     """
     The announced gaps of one market.
 
@@ -28,7 +28,7 @@ class GapLife(msgspec.Struct, array_like=True):
     """Ids of the newest gaps; one that arrives again is the same gap. Any other id is another gap,
     even if it is lower, because the clock may have been set back."""
 
-    def tell(self, event: Gap) -> None:
+    def apply(self, event: Gap) -> None:
         """Take a gap frame; one that is sent again, after our restart, counts once."""
         known = self.gap is not None and self.gap.gap_id == event.gap_id
         if event.state == "closed":

@@ -14,7 +14,7 @@ class Listings:
         self._number = 0
         """Number of the newest event."""
 
-    def begin_anew(self) -> None:
+    def start_over(self) -> None:
         """Publish everything again; the numbers continue."""
         self._published.clear()
 

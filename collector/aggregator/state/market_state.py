@@ -4,7 +4,7 @@ from typing import Final
 
 import msgspec
 
-from collector.aggregator.state.gap_log import GapLife
+from collector.aggregator.state.gap_log import GapLog
 from shards.protocol.control import MarketReport, Report, ResumePoint
 from shards.protocol.ledger import LedgerState, MarketLedger
 
@@ -24,7 +24,7 @@ class MarketState(LedgerState, array_like=True, kw_only=True):
     """Its owner, the shard whose reports count."""
     state: str = "pending"
     reason: str = ""
-    gaps: GapLife = msgspec.field(default_factory=GapLife)
+    gaps: GapLog = msgspec.field(default_factory=GapLog)
     resyncs: int = 0
     earlier_resyncs: int = 0
     """Counted by earlier processes of its shard."""

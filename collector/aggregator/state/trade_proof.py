@@ -32,17 +32,17 @@ class TradeProof:
         self.holes: list[int] = []
         """Heights with missing trades; the newest hundred."""
         self._open: dict[int, tuple[int, int]] = {}
-        self._settled = 0
+        self._judged = 0
 
-    def begin_anew(self) -> None:
+    def start_over(self) -> None:
         """Start over, for another chain."""
-        self.whole = self._settled = 0
+        self.whole = self._judged = 0
         self.holes = []
         self._open.clear()
 
     def add(self, height: int, count: int, highest: int) -> None:
         """Add one market's trades of a block; ``highest`` is the highest n among them."""
-        if height > self._settled:
+        if height > self._judged:
             counted, top = self._open.get(height, (0, -1))
             self._open[height] = (counted + count, max(top, highest))
 
@@ -55,7 +55,7 @@ class TradeProof:
         self.every_market = every_market
         self._listed_through = through
 
-    def settle(self, height: int, *, since: int) -> None:
+    def judge(self, height: int, *, since: int) -> None:
         """
         Judge all blocks up to a height, now that every shard has accounted for them.
 
@@ -63,11 +63,11 @@ class TradeProof:
         """
         if self._listed_through is not None:
             height = min(height, self._listed_through)
-        if height <= self._settled:
+        if height <= self._judged:
             return
         # The first call only sets the start: of earlier blocks some trades may be lost.
-        since = max(since, height + 1) if not self._settled else since
-        self._settled = height
+        since = max(since, height + 1) if not self._judged else since
+        self._judged = height
         for done in [h for h in self._open if h <= height]:
             counted, top = self._open.pop(done)
             if done < since or not self.every_market:

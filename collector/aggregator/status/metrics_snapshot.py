@@ -15,7 +15,7 @@ from collector.aggregator.telemetry.latency_summary import shard_hops
 from collector.aggregator.telemetry.process_table import ProcessRow
 from collector.client.summary import Summary
 from shards.protocol.histograms import Histogram, Vitals
-from shards.runtime.loop_monitor import Watched
+from shards.runtime.loop_monitor import LoopMonitor
 
 
 class ShardMeasures(msgspec.Struct):
@@ -56,7 +56,7 @@ class Measures(msgspec.Struct):
 def measure(
     aggregator: Aggregator,
     processes: Iterable[ProcessRow],
-    watched: Watched,
+    watched: LoopMonitor,
     now: float,
     markets: int,
 ) -> Measures:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from collector.aggregator.aggregator import Aggregator
 from collector.aggregator.state.coverage import live_share
-from collector.aggregator.telemetry.market_time_series import Now
+from collector.aggregator.telemetry.market_time_series import MarketNow
 from collector.aggregator.telemetry.process_table import Processes
 from collector.aggregator.telemetry.time_series import Sample, Use
 
@@ -28,16 +28,16 @@ class Sampler:
         coverage = aggregator.coverage
         coverage.sample(now)
         if since := coverage.joined_from():
-            aggregator.proof.settle(coverage.accounted(), since=since)
+            aggregator.proof.judge(coverage.accounted(), since=since)
         aggregator.telemetry.changes.states(list(coverage.states), now, ts)
         yield
         aggregator.telemetry.activity.look(aggregator.topics.counts(), now)
-        aggregator.telemetry.journal.settle()
+        aggregator.telemetry.journal.flush()
         yield
         aggregator.telemetry.timeline.add(self._sample(now, ts))
         yield
         markets = [
-            Now(
+            MarketNow(
                 coverage.symbol(state.market_id),
                 coverage.state_of(state, now),
                 coverage.missing(state),

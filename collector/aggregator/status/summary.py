@@ -38,11 +38,11 @@ from shards.protocol.control import Report
 from shards.protocol.histograms import Histogram, ShardStats, Vitals
 from shards.protocol.settings import Endpoints
 from shards.protocol.text import without_secrets
-from shards.runtime.loop_monitor import Watched
+from shards.runtime.loop_monitor import LoopMonitor
 
 
 def summary(
-    aggregator: Aggregator, processes: Iterable[ProcessRow], watched: Watched, now: float
+    aggregator: Aggregator, processes: Iterable[ProcessRow], watched: LoopMonitor, now: float
 ) -> Summary:
     """Build the summary (docs/operations.md describes each field)."""
     run, coverage, telemetry = aggregator.run, aggregator.coverage, aggregator.telemetry
@@ -160,7 +160,7 @@ def _state(saving: Saving, now: float) -> SavedState:
     )
 
 
-def vitals(aggregator: Aggregator, watched: Watched) -> dict[str, Vitals]:
+def vitals(aggregator: Aggregator, watched: LoopMonitor) -> dict[str, Vitals]:
     """Return the health of the processes that measure it, by name."""
     shards = {
         process_name(number): report.stats.vitals for number, report in _reports(aggregator).items()

@@ -8,9 +8,9 @@ from collector.aggregator.telemetry.activity_meter import ActivityMeter
 from collector.aggregator.telemetry.change_detector import ChangeDetector
 from collector.aggregator.telemetry.journal import Entry, Journal
 from collector.aggregator.telemetry.latency import Latencies
-from collector.aggregator.telemetry.latency_summary import Budgets
-from collector.aggregator.telemetry.market_time_series import MarketTimes
-from collector.aggregator.telemetry.time_series import Timeline
+from collector.aggregator.telemetry.latency_summary import LatencySummaries
+from collector.aggregator.telemetry.market_time_series import MarketTimeSeries
+from collector.aggregator.telemetry.time_series import TimeSeries
 from collector.client.summary import Recorder
 from collector.markets.activity import Assessment
 
@@ -24,11 +24,11 @@ class Telemetry:
         """``entries`` are the journal of an earlier aggregator."""
         self.journal = Journal(saved=entries)
         self.changes = ChangeDetector(self.journal, coverage)
-        self.timeline = Timeline()
-        self.market_times = MarketTimes()
+        self.timeline = TimeSeries()
+        self.market_times = MarketTimeSeries()
         self.activity = ActivityMeter(assessed)
         self.latencies = Latencies()
-        self.budgets = Budgets()
+        self.budgets = LatencySummaries()
         self.recorder: Recorder | None = None
         """The recorder's state, from the coordinator; None without one."""
         self.access = AccessReport()

@@ -75,11 +75,11 @@ class Journal:
         shard: int | None = None,
         reason: str = "",
     ) -> None:
-        """Note a change of one market; `settle` adds it, together with equal ones."""
+        """Note a change of one market; `flush` adds it, together with equal ones."""
         _, symbols = self._noted.setdefault((kind, shard, text, reason), (ts, []))
         symbols.append(symbol)
 
-    def settle(self) -> None:
+    def flush(self) -> None:
         """Add what was noted since the last call."""
         noted, self._noted = self._noted, {}
         for (kind, shard, text, reason), (ts, symbols) in noted.items():

@@ -80,7 +80,7 @@ class Latencies:
     def __init__(self) -> None:
         self.shards: dict[int, ShardHops] = {}
         self.block_span = Histogram()
-        self.clock = Clock()
+        self.clock = BlockClock()
         self._stopped = ShardHops()
         """Totals of shards that were stopped."""
         self._spans: dict[int, list[int]] = {}
@@ -200,7 +200,7 @@ def _stretch(hops: ShardHops, first: Record, header: BatchHeader, now: int) -> N
         hops.push_to_aggregator.stretch(now - header.ts_push)
 
 
-class Clock:
+class BlockClock:
     """
     Whether block times and our clock can be compared.
 

@@ -17,7 +17,7 @@ from shards.protocol.histograms import Histogram, ShardStats
 _FRESH_S: Final = 1.0
 
 
-class Budget(msgspec.Struct):
+class LatencySummary(msgspec.Struct):
     """The figures, by hop."""
 
     total: Hops = {}
@@ -25,14 +25,16 @@ class Budget(msgspec.Struct):
     shards: dict[int, Hops] = {}
 
 
-class Budgets:
+class LatencySummaries:
     """Caches the newest figures."""
 
     def __init__(self) -> None:
         self._made_at = float("-inf")
-        self._budget = Budget()
+        self._budget = LatencySummary()
 
-    def of(self, latencies: Latencies, stats: Mapping[int, ShardStats], now: float) -> Budget:
+    def of(
+        self, latencies: Latencies, stats: Mapping[int, ShardStats], now: float
+    ) -> LatencySummary:
         """Return the current figures, at most a second old (``now`` is monotonic seconds)."""
         if now - self._made_at >= _FRESH_S:
             self._made_at = now
@@ -54,7 +56,7 @@ def shard_hops(latencies: Latencies, shard: int, stats: ShardStats) -> dict[str,
     }
 
 
-def _make(latencies: Latencies, stats: Mapping[int, ShardStats]) -> Budget:
+def _make(latencies: Latencies, stats: Mapping[int, ShardStats]) -> LatencySummary:
     channels = latencies.recv_to_aggregator()
     total = {
         "block_to_recv": latencies.hop("block_to_recv"),
@@ -71,7 +73,7 @@ def _make(latencies: Latencies, stats: Mapping[int, ShardStats]) -> Budget:
         if hops:
             hops["recv_to_aggregator"] = merged(latencies.recv_to_aggregator(shard).values())
         shards[shard] = _figures(hops)
-    return Budget(
+    return LatencySummary(
         _figures(total),
         {
             channel: ChannelLatency(latency_us=_figures({"recv_to_aggregator": histogram}))

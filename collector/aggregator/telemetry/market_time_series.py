@@ -18,7 +18,7 @@ _MOST: Final = 65_535
 """More missing blocks than this are stored as this."""
 
 
-class Now(NamedTuple):
+class MarketNow(NamedTuple):
     """One market now."""
 
     symbol: str
@@ -83,7 +83,7 @@ class _Grain:
         return at
 
 
-class MarketTimes:
+class MarketTimeSeries:
     """Both grains of every market."""
 
     def __init__(self) -> None:
@@ -95,7 +95,7 @@ class MarketTimes:
         self._missing: dict[str, int] = {}
         self._looks = 0
 
-    def add(self, ts: int, head: int, markets: Iterable[Now]) -> None:
+    def add(self, ts: int, head: int, markets: Iterable[MarketNow]) -> None:
         """Take one second, ``ts`` in unix seconds."""
         if self._looks and ts // 60 != self._minute:
             self._end_minute(head)

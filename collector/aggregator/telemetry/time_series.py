@@ -88,7 +88,7 @@ class _Kept:
         return found[::-1]
 
 
-class Timeline:
+class TimeSeries:
     """Points of both grains."""
 
     def __init__(self) -> None:

@@ -12,10 +12,10 @@ from shards.adapters.interface import (
     BlockSource,
     Evidence,
     Recovery,
+    RecoveryContext,
     ReplaySource,
     Sink,
     Source,
-    Surroundings,
 )
 from shards.protocol.settings import Endpoints, Market, ShardConfig
 from shards.protocol.trade_ids import TradeIdentity
@@ -75,7 +75,7 @@ class InjectiveChain(Adapter):
             ledgers=ledgers,
         )
 
-    def open_recovery(self, parts: Surroundings) -> Recovery:
+    def open_recovery(self, parts: RecoveryContext) -> Recovery:
         """Create what replays, watches, resubscribes, and polls for funding."""
         from shards.adapters.injective_chain.recovery import ChainRecovery
 

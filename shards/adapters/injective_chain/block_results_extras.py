@@ -12,7 +12,7 @@ import msgspec
 
 from shards.adapters.injective_chain import order_fields
 from shards.adapters.injective_chain.ws_extras_decoder import OrderInfo
-from shards.protocol.events import Extras, Order, Price, in_order
+from shards.protocol.events import OptionalEvents, Order, Price, in_order
 
 Attributes: TypeAlias = dict[str, str]
 Prices: TypeAlias = list[tuple[str, Price]]
@@ -51,7 +51,7 @@ _texts: Final = msgspec.json.Decoder(list[str] | None).decode
 _text: Final = msgspec.json.Decoder(str).decode
 
 
-def decode(events: Iterable[Any]) -> Extras | None:
+def decode(events: Iterable[Any]) -> OptionalEvents | None:
     """
     Collect a block's order updates and oracle prices; None if there are none.
 
@@ -69,7 +69,7 @@ def decode(events: Iterable[Any]) -> Extras | None:
             prices += read_prices(_attributes(event))
     if not updates and not prices:
         return None
-    return Extras(sorted(updates, key=in_order), prices)
+    return OptionalEvents(sorted(updates, key=in_order), prices)
 
 
 def _attributes(event: Any) -> Attributes:

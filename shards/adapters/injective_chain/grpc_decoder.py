@@ -14,9 +14,9 @@ from shards.protocol.errors import DecodeError
 from shards.protocol.events import (
     Block,
     BookUpdate,
-    Extras,
     Funding,
     Level,
+    OptionalEvents,
     Order,
     Price,
     Snapshot,
@@ -148,13 +148,13 @@ class StreamDecoder:
         ts_event = message.block_time * 1_000_000
         return subscription, Block(message.block_height, ts_event, trades, updates, True, extras)
 
-    def _extras(self, message: Any) -> Extras | None:
+    def _extras(self, message: Any) -> OptionalEvents | None:
         """Decode orders and oracle prices; present only if they were requested."""
         updates = [*message.spot_orders, *message.derivative_orders]
         prices = message.oracle_prices
         if not updates and not prices:
             return None
-        return Extras(
+        return OptionalEvents(
             orders=sorted(map(self._order, updates), key=in_order),
             prices=[(said.symbol, Price(said.type, decimal_text(said.price))) for said in prices],
         )

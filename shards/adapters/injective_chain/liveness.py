@@ -34,7 +34,7 @@ _BURST_S: Final = 1.0
 """Longest time between the subscriptions' first blocks after a silence."""
 
 
-class Watch:
+class Watchdog:
     """Checks the feeds four times per second, and acts on dead subscriptions."""
 
     def __init__(
@@ -44,13 +44,13 @@ class Watch:
         source: Source,
         nodes: Nodes,
         *,
-        settle: Callable[[], None],
+        push_new: Callable[[], None],
     ) -> None:
         self._pipeline = pipeline
         self._blocks = pipeline.liveness
         self._pusher = pusher
         self._source = source
-        self._settle = settle
+        self._push_new = push_new
         self._nodes = nodes
         self._clock = SetClock()
         self._seen = 0
@@ -198,7 +198,7 @@ class Watch:
             reason = f"no block for {limit_s:.1f} s"
             self._pipeline.lose(market_id, "mute", time.time_ns(), reason)
             self._source.resubscribe(market_id)
-        self._settle()
+        self._push_new()
 
     async def _chain_stands_still(self, *, patience_s: float) -> bool:
         """

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 
 from shards.adapters import registry
 from shards.adapters.injective_chain.funding import FundingPoll
-from shards.adapters.injective_chain.liveness import Watch
+from shards.adapters.injective_chain.liveness import Watchdog
 from shards.adapters.injective_chain.lost_blocks import (
     EventProviderReplay,
     Replayer,
@@ -21,7 +21,7 @@ from shards.adapters.injective_chain.lost_blocks import (
     times_by,
 )
 from shards.adapters.injective_chain.snapshots import Snapshots
-from shards.adapters.interface import ReplaySource, Surroundings
+from shards.adapters.interface import RecoveryContext, ReplaySource
 from shards.adapters.reconnecting import Reconnecting
 from shards.core.blocks import Blocks
 from shards.core.pipeline import Pipeline
@@ -29,7 +29,7 @@ from shards.core.record_builder import NeedReplay, NeedSnapshot, NeedSubscriptio
 from shards.net.access import Access
 from shards.net.backoff import Backoff
 from shards.net.nodes import Nodes
-from shards.net.rate_limiter import Pace
+from shards.net.rate_limiter import RateLimiter
 from shards.net.rpc import Rpc
 from shards.protocol.channels import EXTRAS
 from shards.protocol.errors import SourceError
@@ -42,27 +42,27 @@ log = logging.getLogger(__name__)
 class Fetcher:
     """Carries out the requests of one pipeline, within the limits on rate and concurrency."""
 
-    def __init__(self, parts: Surroundings, nodes: Nodes) -> None:
+    def __init__(self, parts: RecoveryContext, nodes: Nodes) -> None:
         config = parts.config
         self._limits = config.limits
         self._pipeline: Pipeline[Blocks] = parts.pipeline
         self._blocks = self._pipeline.liveness
         self._pusher = parts.pusher
         self._tasks = parts.tasks
-        self._settle = parts.settle
+        self._push_new = parts.push_new
         self._subscribe_anew = parts.source.resubscribe
         self._snapshots = Snapshots(config.endpoints.chain_grpc, parts.access, nodes)
-        self._snapshot_pace = Pace(self._limits.snapshot_per_s)
+        self._snapshot_pace = RateLimiter(self._limits.snapshot_per_s)
         self._snapshot_slots = asyncio.Semaphore(self._limits.snapshot_concurrency)
         self._fetching: set[str] = set()
         sources = _replay_sources(config, self._pipeline.markets, parts.access, nodes)
         self._replayer = Replayer(sources)
-        self._replay_pace = Pace(self._limits.replay_per_s)
+        self._replay_pace = RateLimiter(self._limits.replay_per_s)
         self._replay_due = asyncio.Event()
         self._backoffs: dict[str, Backoff] = {}
         self._waiting: set[str] = set()
 
-    def see_to(self) -> None:
+    def dispatch(self) -> None:
         """Start everything that the pipeline requests now."""
         for request in self._pipeline.take_requests():
             if isinstance(request, NeedReplay):
@@ -92,7 +92,7 @@ class Fetcher:
                         )
                     if self._pipeline.generation == generation:
                         self._pipeline.join(snapshot, time.time_ns())
-                        self._settle()
+                        self._push_new()
                 except SourceError as error:
                     log.info("%s; trying again", error)
                 if not self._pipeline.wants_snapshot(market_id):
@@ -134,7 +134,7 @@ class Fetcher:
         block = await self._replayer.fetch(height)
         if self._pipeline.generation == generation:
             self._blocks.replay(height, block, time.time_ns())
-            self._settle()
+            self._push_new()
 
     @property
     def waiting(self) -> int:
@@ -176,18 +176,18 @@ def _replay_sources(
 class ChainRecovery:
     """The fetcher, the watch and the funding poll of one shard."""
 
-    def __init__(self, parts: Surroundings) -> None:
+    def __init__(self, parts: RecoveryContext) -> None:
         config = parts.config
         self._pipeline: Pipeline[Blocks] = parts.pipeline
-        self._settle = parts.settle
+        self._push_new = parts.push_new
         self._nodes = Nodes(
             config.endpoints.rpc,
             parts.access,
             also=registry.witnesses(config.endpoints, parts.access),
         )
         self._fetcher = Fetcher(parts, self._nodes)
-        self._watch = Watch(
-            self._pipeline, parts.pusher, parts.source, self._nodes, settle=parts.settle
+        self._watch = Watchdog(
+            self._pipeline, parts.pusher, parts.source, self._nodes, push_new=parts.push_new
         )
         if isinstance(parts.source, Reconnecting):
             parts.source.guard = self._watch
@@ -215,9 +215,9 @@ class ChainRecovery:
         """Snapshots and subscriptions currently requested."""
         return self._fetcher.waiting
 
-    def see_to(self) -> None:
+    def dispatch(self) -> None:
         """Start everything that the pipeline requests now."""
-        self._fetcher.see_to()
+        self._fetcher.dispatch()
 
     async def run(self) -> None:
         """Replay, watch and poll; never returns."""
@@ -230,7 +230,7 @@ class ChainRecovery:
     def _publish_funding(self, changed: Iterable[Funding]) -> None:
         for event in changed:
             self._pipeline.publish(event.market_id, event)
-        self._settle()
+        self._push_new()
 
     async def aclose(self) -> None:
         """Close every connection."""

@@ -10,7 +10,7 @@ from shards.adapters.injective_chain import grpc_decoder
 from shards.adapters.injective_chain.heights import HEIGHT, height_in
 from shards.adapters.messages import INJECTIVE
 from shards.net.access import Access
-from shards.net.circuit_breaker import Breaker
+from shards.net.circuit_breaker import CircuitBreaker
 from shards.net.nodes import Nodes
 from shards.protocol.errors import SourceError
 from shards.protocol.events import Snapshot
@@ -29,7 +29,7 @@ class _Server:
         self.channel = channel
         self.stub = stub
         # The next endpoint is available: one failure is enough to switch.
-        self.breaker = Breaker(threshold=1, open_s=1.0)
+        self.breaker = CircuitBreaker(threshold=1, open_s=1.0)
 
 
 class Snapshots:

@@ -5,7 +5,7 @@ import logging
 from collections.abc import Callable
 from typing import Final
 
-from shards.adapters.reconnecting import Guard, Reconnecting
+from shards.adapters.reconnecting import EndpointGuard, Reconnecting
 from shards.net.fitness import AT_HEAD
 from shards.protocol.errors import SourceError
 from shards.protocol.events import Block, Cause
@@ -41,7 +41,7 @@ class ChainSource(Reconnecting):
     def _has_markets(self) -> bool:
         """Whether there is a market to hear."""
 
-    async def _prove(self, endpoint: str, guard: Guard) -> None:
+    async def _prove(self, endpoint: str, guard: EndpointGuard) -> None:
         """Hear one block of an endpoint on trial, and hold it against the chain."""
         if self._has_markets:
             block = await self._try_out(endpoint, since=lambda: 0)

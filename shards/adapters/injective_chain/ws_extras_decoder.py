@@ -11,7 +11,15 @@ import msgspec
 
 from shards.adapters.injective_chain import order_fields, ws_decoder
 from shards.protocol.errors import UNREADABLE, DecodeError
-from shards.protocol.events import Block, Confirmed, Extras, Order, Price, Rejected, in_order
+from shards.protocol.events import (
+    Block,
+    Confirmed,
+    OptionalEvents,
+    Order,
+    Price,
+    Rejected,
+    in_order,
+)
 
 
 class OrderInfo(msgspec.Struct, gc=False):
@@ -82,7 +90,7 @@ def decode(
     if found is None or not (found.spot_orders or found.derivative_orders or found.oracle_prices):
         return request_id, message
     updates = [*(found.spot_orders or ()), *(found.derivative_orders or ())]
-    extras = Extras(
+    extras = OptionalEvents(
         orders=sorted(map(_order, updates), key=in_order),
         prices=[(said.symbol, Price(said.type, said.price)) for said in found.oracle_prices or ()],
     )

@@ -8,10 +8,10 @@ from shards.adapters.interface import (
     Adapter,
     Evidence,
     Recovery,
+    RecoveryContext,
     ReplaySource,
     Sink,
     Source,
-    Surroundings,
     TimeOf,
 )
 from shards.protocol.settings import Endpoints, Market, ShardConfig
@@ -97,7 +97,7 @@ class InjectiveIndexer(Adapter):
             ledgers=ledgers,
         )
 
-    def open_recovery(self, parts: Surroundings) -> Recovery:
+    def open_recovery(self, parts: RecoveryContext) -> Recovery:
         """Create what fetches snapshots, audits trades and resubscribes."""
         from shards.adapters.injective_indexer.reconciliation import Reconciliation
 

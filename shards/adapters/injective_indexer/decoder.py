@@ -94,7 +94,7 @@ class Units(msgspec.Struct, frozen=True):
         return cls(-quote, 0, -quote)
 
 
-class Told(msgspec.Struct, frozen=True, gc=False):
+class StreamMessage(msgspec.Struct, frozen=True, gc=False):
     """One stream message, decoded: a book update or a trade, and its time."""
 
     ts_event: int
@@ -106,7 +106,7 @@ class Told(msgspec.Struct, frozen=True, gc=False):
     """False if the message is not a plain update, so that the book must be fetched."""
 
 
-class Seen(msgspec.Struct, frozen=True, gc=False):
+class BookPosition(msgspec.Struct, frozen=True, gc=False):
     """The current sequence of a market's book at the indexer."""
 
     market_id: str
@@ -124,7 +124,7 @@ class IndexerDecoder:
         self._books: Any = messages.OrderbooksV2Response.FromString
         self._trade = spot_trade if spot else derivative_trade
 
-    def book(self, payload: bytes | memoryview, market: Market, units: Units) -> Told:
+    def book(self, payload: bytes | memoryview, market: Market, units: Units) -> StreamMessage:
         """
         Decode a ``StreamOrderbookUpdateResponse``.
 
@@ -144,9 +144,9 @@ class IndexerDecoder:
         except (ArithmeticError, ValueError) as error:
             raise DecodeError(market.market_id, f"a level cannot be read: {error!r}") from None
         is_whole = message.operation_type == "update" and changes.sequence > 0
-        return Told(_ns(changes.updated_at), update, None, 0, is_whole)
+        return StreamMessage(_ns(changes.updated_at), update, None, 0, is_whole)
 
-    def trade(self, payload: bytes | memoryview, market: Market, units: Units) -> Told:
+    def trade(self, payload: bytes | memoryview, market: Market, units: Units) -> StreamMessage:
         """
         Decode a ``StreamTradesV2Response``.
 
@@ -157,15 +157,15 @@ class IndexerDecoder:
         message = _parsed(self._streamed, payload, market).trade
         return self.past_trade(message, market, units)
 
-    def past_trade(self, message: Any, market: Market, units: Units) -> Told:
+    def past_trade(self, message: Any, market: Market, units: Units) -> StreamMessage:
         """Decode a trade of ``TradesV2``, or of a stream; raises DecodeError."""
         try:
             trade = self._trade(message, market, units)
-            return Told(_ns(message.executed_at), None, trade, place_of(trade)[0])
+            return StreamMessage(_ns(message.executed_at), None, trade, place_of(trade)[0])
         except (ArithmeticError, ValueError) as error:
             raise DecodeError(market.market_id, f"a trade cannot be read: {error!r}") from None
 
-    def seen(self, payload: bytes | memoryview) -> Iterator[Seen]:
+    def seen(self, payload: bytes | memoryview) -> Iterator[BookPosition]:
         """
         Read only the sequences from an ``OrderbooksV2Response``.
 
@@ -174,7 +174,7 @@ class IndexerDecoder:
 
         """
         for single in _parsed(self._books, payload, None).orderbooks:
-            yield Seen(single.market_id, single.orderbook.sequence, single.orderbook.height)
+            yield BookPosition(single.market_id, single.orderbook.sequence, single.orderbook.height)
 
 
 def _parsed(parse: Any, payload: bytes | memoryview, market: Market | None) -> Any:

@@ -14,7 +14,7 @@ from typing import Final
 
 import msgspec
 
-from shards.adapters.injective_indexer.decoder import PARTS, STREAMS, Stream, Told
+from shards.adapters.injective_indexer.decoder import PARTS, STREAMS, Stream, StreamMessage
 from shards.adapters.injective_indexer.reader import Reader
 from shards.core.feed import Feed
 from shards.core.liveness import Head
@@ -53,7 +53,7 @@ class _Waiting:
         """Height, ``ts_event`` and ``ts_recv`` of the waiting trades."""
         self._at = 0
 
-    def add(self, told: Told, trade: Trade, ts_recv: int) -> None:
+    def add(self, told: StreamMessage, trade: Trade, ts_recv: int) -> None:
         """Add a trade; waiting trades of another block are published."""
         if self._trades and told.height != self._of[0]:
             self.flush()
@@ -85,7 +85,7 @@ class _Trades:
         self.unseen: dict[str, int] = {}
         """Ids found by an audit that no stream has sent, and when."""
 
-    def fresh(self, listed: Iterable[Told]) -> list[Told]:
+    def fresh(self, listed: Iterable[StreamMessage]) -> list[StreamMessage]:
         """Return the listed trades that are expected and not yet published."""
         return [
             told
@@ -95,7 +95,7 @@ class _Trades:
             and told.trade not in self.known
         ]
 
-    def are_missing(self, fresh: Iterable[Told], begun: int, grace: int) -> bool:
+    def are_missing(self, fresh: Iterable[StreamMessage], begun: int, grace: int) -> bool:
         """Return whether a listed trade is overdue on the stream."""
         before, self.unseen = self.unseen, {}
         for told in fresh:
@@ -140,7 +140,7 @@ class ProofTrack(Track):
         return not self._unconfirmed
 
     @property
-    def is_settled(self) -> bool:
+    def is_complete(self) -> bool:
         """Whether every comparison has succeeded since the streams were opened."""
         streams = self._reader.streams
         return (
@@ -171,7 +171,7 @@ class ProofTrack(Track):
             return
         self._confirmed_at = ts
         self._proved_at = dict.fromkeys(self._reader.streams, ts)
-        self._feed.on(Stimulus.SHOWN)
+        self._feed.on(Stimulus.SERVED)
         self._feed.want_book()
 
     def lose(self, cause: Cause, ts: int, reason: str = "") -> None:
@@ -208,7 +208,7 @@ class ProofTrack(Track):
         feed.sync.lose(observed_from=0)
         feed.want_book()
         feed.gaps.open("drop", ledger.last + 1, ts)
-        feed.on(Stimulus.OWED, "frames were dropped")
+        feed.on(Stimulus.INCOMPLETE, "frames were dropped")
 
     # ---- the book -------------------------------------------------------------------
 
@@ -216,7 +216,7 @@ class ProofTrack(Track):
         """Never called: the indexer sends no blocks."""
         raise NotImplementedError
 
-    def hear(self, told: Told, ts_recv: int) -> None:
+    def hear(self, told: StreamMessage, ts_recv: int) -> None:
         """Take one decoded stream message."""
         if told.update is not None:
             self._served("book", ts_recv)
@@ -225,7 +225,7 @@ class ProofTrack(Track):
             self._served("trades", ts_recv)
             self._hear_trade(told, told.trade, ts_recv)
 
-    def _hear_update(self, told: Told, update: BookUpdate, ts_recv: int) -> None:
+    def _hear_update(self, told: StreamMessage, update: BookUpdate, ts_recv: int) -> None:
         feed = self._feed
         self._proved_at["book"] = ts_recv
         if not told.is_whole:
@@ -299,7 +299,7 @@ class ProofTrack(Track):
 
     # ---- trades ---------------------------------------------------------------------
 
-    def _hear_trade(self, told: Told, trade: Trade, ts_recv: int) -> None:
+    def _hear_trade(self, told: StreamMessage, trade: Trade, ts_recv: int) -> None:
         if not self._trades.known.take((trade,)):
             self._feed.stats.duplicates += 1
             return
@@ -321,7 +321,7 @@ class ProofTrack(Track):
         """Whether going live waits for an audit."""
         return "trades" in self._reader.streams and not self._unconfirmed and not self._audited
 
-    def audited(self, listed: Sequence[Told], newest: int, begun: int, ts: int) -> None:
+    def audited(self, listed: Sequence[StreamMessage], newest: int, begun: int, ts: int) -> None:
         """Compare with all trades listed since `ledger.audited_to`, queried at ``begun``."""
         fresh = self._trades.fresh(listed)
         self._proved_at["trades"] = ts
@@ -345,9 +345,9 @@ class ProofTrack(Track):
             # The newest trades may not be completely listed yet.
             ledger.last = max(ledger.last, self._head.height - 1)
 
-    def _publish_late(self, fresh: Iterable[Told], ts: int) -> None:
+    def _publish_late(self, fresh: Iterable[StreamMessage], ts: int) -> None:
         self.flush()
-        blocks: dict[int, list[Told]] = {}
+        blocks: dict[int, list[StreamMessage]] = {}
         for told in fresh:
             blocks.setdefault(told.height, []).append(told)
         for height in sorted(blocks):
@@ -385,8 +385,8 @@ class ProofTrack(Track):
 
     def _prove(self, ts: int) -> None:
         if self._feed.state is State.STALE and not self._unconfirmed:
-            self._feed.on(Stimulus.SHOWN)
-        self._feed.settle(ts)
+            self._feed.on(Stimulus.SERVED)
+        self._feed.try_going_live(ts)
 
     def went_live(self, ts: int) -> None:
         """Begin the ledger if it has not begun, and close the gap."""

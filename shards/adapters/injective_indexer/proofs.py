@@ -8,7 +8,7 @@ I/O, no clock, no log.
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from shards.adapters.injective_indexer.decoder import PARTS, Told
+from shards.adapters.injective_indexer.decoder import PARTS, StreamMessage
 from shards.adapters.injective_indexer.proof_track import Bounds, ProofTrack
 from shards.adapters.injective_indexer.reader import Garbled, Probed, Reader
 from shards.core.feed import Feed
@@ -58,7 +58,7 @@ class Proofs(Liveness):
 
     def hear(self, feeds: Iterable[Feed], message: object, ts_recv: int) -> bool:
         """Take a message of a stream or a probe."""
-        if type(message) is Told:
+        if type(message) is StreamMessage:
             self.name(message.height, message.ts_event, ts_recv)
             for feed in feeds:
                 self.tracks[feed.market_id].hear(message, ts_recv)
@@ -115,7 +115,7 @@ class Proofs(Liveness):
             DecodeError: If one of the messages is not a trade.
 
         """
-        listed: dict[str, list[Told]] = {name: [] for name in self._ours(market_ids)}
+        listed: dict[str, list[StreamMessage]] = {name: [] for name in self._ours(market_ids)}
         newest = 0
         for message in messages:
             market = self._markets.get(message.market_id)

@@ -13,10 +13,10 @@ from shards.adapters.injective_indexer.decoder import (
     PARTS,
     SPOT_PROBE,
     STREAMS,
+    BookPosition,
     IndexerDecoder,
-    Seen,
     Stream,
-    Told,
+    StreamMessage,
     Units,
     streams_of,
 )
@@ -36,7 +36,7 @@ class _Reading(msgspec.Struct, gc=False):
 class Probed(msgspec.Struct, frozen=True):
     """A probe's answer."""
 
-    books: list[Seen]
+    books: list[BookPosition]
 
 
 class Garbled(msgspec.Struct, frozen=True):
@@ -81,6 +81,6 @@ class Reader:
         except DecodeError as error:
             return subscription, Garbled(error.reason)
 
-    def past_trade(self, message: Any, market: Market) -> Told:
+    def past_trade(self, message: Any, market: Market) -> StreamMessage:
         """Decode a listed trade of a market; raises DecodeError."""
         return self._decoders[market.type == "spot"].past_trade(message, market, Units.of(market))

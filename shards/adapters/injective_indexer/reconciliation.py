@@ -9,7 +9,7 @@ from typing import Final
 from shards.adapters.injective_indexer.proofs import Proofs
 from shards.adapters.injective_indexer.queries import IndexerQueries
 from shards.adapters.injective_indexer.service import Service
-from shards.adapters.interface import Surroundings
+from shards.adapters.interface import RecoveryContext
 from shards.core.pipeline import Pipeline
 from shards.core.record_builder import NeedSnapshot, NeedSubscription
 from shards.net.backoff import Backoff
@@ -36,7 +36,7 @@ class Reconciliation:
     halted = False
     """The indexer does not say whether the chain makes blocks."""
 
-    def __init__(self, parts: Surroundings) -> None:
+    def __init__(self, parts: RecoveryContext) -> None:
         config, source = parts.config, parts.source
         limits = config.limits
         # The endpoint to query while the source has none in use.
@@ -48,7 +48,7 @@ class Reconciliation:
         self._limits = limits
         self._with_trades = "trades" in config.channels
         self._tasks = parts.tasks
-        self._settle = parts.settle
+        self._push_new = parts.push_new
         self._queries = IndexerQueries(
             lambda: source.endpoints.current or first,
             {spot: Service(spot=spot) for spot in (True, False)},
@@ -65,7 +65,7 @@ class Reconciliation:
         self._audited_at: dict[str, float] = {}
         """By the first market of a group."""
 
-    def see_to(self) -> None:
+    def dispatch(self) -> None:
         """Start everything that the pipeline requests now."""
         for request in self._pipeline.take_requests():
             if isinstance(request, NeedSnapshot):
@@ -98,7 +98,7 @@ class Reconciliation:
                 self._proofs.clock_set(time.time_ns())
             self._proofs.tick(time.time_ns())
             self._pusher.flush()
-            self._settle()
+            self._push_new()
 
     async def _resubscribe(self, market_id: str) -> None:
         """Reopen one market's streams, more and more slowly until it goes live."""
@@ -155,7 +155,7 @@ class Reconciliation:
         ts_recv = time.time_ns()
         for book in books:
             self._pipeline.join(book, ts_recv)
-        self._settle()
+        self._push_new()
 
     # ---- trades ---------------------------------------------------------------------
 
@@ -183,7 +183,7 @@ class Reconciliation:
             await asyncio.sleep(_RETRY_S)
             return
         self._audited_at[market_ids[0]] = time.monotonic()
-        self._settle()
+        self._push_new()
 
     async def aclose(self) -> None:
         """Close the query connections."""

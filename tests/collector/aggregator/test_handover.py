@@ -95,7 +95,7 @@ def test_a_removed_market_comes_back_on_another_shard_and_nothing_is_missing(wor
         ("open", "removed", before + 1),
         ("closed", "removed", before + 1),
     ]
-    world.aggregator.telemetry.journal.settle()
+    world.aggregator.telemetry.journal.flush()
     entries = [(e.shard, e.text) for e in world.aggregator.telemetry.journal if e.kind == "listing"]
     assert entries == [(0, "collection ended"), (1, "collection started")]
 

@@ -10,7 +10,7 @@ from hypothesis import given, strategies as st
 from collector.aggregator import requests
 from collector.aggregator.requests import Role
 from collector.aggregator.telemetry.process_table import Processes
-from shards.runtime.loop_monitor import Watched
+from shards.runtime.loop_monitor import LoopMonitor
 from tests.collector.aggregator.test_forwarder import Bench
 from tests.hostile import HOSTILE
 
@@ -32,7 +32,7 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
 
 
 def answer(bench: Bench, role: Role, *parts: bytes) -> list[bytes]:
-    return requests.answer(parts, role, bench.aggregator, Processes(), Watched())
+    return requests.answer(parts, role, bench.aggregator, Processes(), LoopMonitor())
 
 
 def ask(bench: Bench, role: Role, what: str) -> dict[str, Any]:

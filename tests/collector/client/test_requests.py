@@ -14,7 +14,7 @@ import pytest
 import uvloop
 import zmq
 
-from collector.aggregator.binding import bind
+from collector.aggregator.endpoints import bind
 from collector.client.requests import AsyncRequestClient, Refused, RequestClient
 from tests.hostile import HOSTILE
 

@@ -12,7 +12,7 @@ from typing import Any
 import grpc
 import psutil
 
-from collector.control.launching import Process
+from collector.control.launch import Process
 from collector.control.supervisor import Child, Supervisor
 from collector.control.template import Template
 from shards.adapters import registry

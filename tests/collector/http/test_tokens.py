@@ -23,7 +23,7 @@ from collector.access.key_files import Keys
 from collector.http import process as http_process
 from collector.settings.parts import ServingConfig, TlsConfig
 from collector.web import process as web_process
-from shards.runtime.child import Life
+from shards.runtime.child import ChildContext
 from tests.system.running import eventually, free_port_pair
 
 
@@ -90,10 +90,10 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     nobody = f"tcp://127.0.0.1:{free_port_pair()}"
     served.http, served.web = free_port_pair(), free_port_pair()
     loop = asyncio.new_event_loop()
-    lives: list[Life] = []
+    lives: list[ChildContext] = []
 
     async def run() -> None:
-        life = Life()
+        life = ChildContext()
         lives.append(life)
         serving = ServingConfig(
             http=f"127.0.0.1:{served.http}", requests=nobody, publish=nobody, tls=served.tls

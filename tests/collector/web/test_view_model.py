@@ -6,7 +6,7 @@ from hypothesis import given, settings, strategies as st
 from collector.aggregator.telemetry.journal import Entry
 from collector.aggregator.telemetry.time_series import Latency, Point
 from collector.client.summary import Summary
-from collector.web.view_model import EVENTS, LIVE_POINTS, POINTS, Board, Row, level
+from collector.web.view_model import EVENTS, LIVE_POINTS, POINTS, Row, ViewModel, level
 from tests.searches import examples
 
 STATUS = Summary(version="1")
@@ -25,7 +25,7 @@ def point(ts: int) -> Point:
 
 
 def test_a_new_client_is_told_everything_once() -> None:
-    board = Board()
+    board = ViewModel()
     board.grid(rows("live", "stale"), now=0.0)
     board.status(STATUS)
     board.events([event(1)], last=1)
@@ -38,7 +38,7 @@ def test_a_new_client_is_told_everything_once() -> None:
 
 
 def test_only_cells_that_look_different_are_told() -> None:
-    board = Board()
+    board = ViewModel()
     board.grid(rows("live", "live", "live"), now=0.0)
     seen = board.version
     board.grid(rows("live", "stale", "live"), now=0.5)
@@ -47,7 +47,7 @@ def test_only_cells_that_look_different_are_told() -> None:
 
 
 def test_a_slow_client_skips_what_came_and_went() -> None:
-    board = Board()
+    board = ViewModel()
     board.grid(rows("live"), now=0.0)
     seen = board.version
     for n in range(1, 1001):
@@ -61,7 +61,7 @@ def test_a_slow_client_skips_what_came_and_went() -> None:
 
 
 def test_another_listing_is_told_with_all_its_cells() -> None:
-    board = Board()
+    board = ViewModel()
     board.grid(rows("live"), now=0.0)
     seen = board.version
     board.grid(rows("live", "pending"), now=0.5)
@@ -74,7 +74,7 @@ def test_another_listing_is_told_with_all_its_cells() -> None:
 
 
 def test_a_market_keeps_its_place_whatever_the_order_of_the_rows() -> None:
-    board = Board()
+    board = ViewModel()
     board.grid(rows("live", "stale", "live"), now=0.0)
     seen = board.version
     board.grid(rows("live", "stale", "live")[::-1], now=0.5)
@@ -82,7 +82,7 @@ def test_a_market_keeps_its_place_whatever_the_order_of_the_rows() -> None:
 
 
 def test_silence_is_told_until_the_collector_answers() -> None:
-    board = Board()
+    board = ViewModel()
     board.grid(rows("live"), now=0.0)
     seen = board.version
     board.silent(1_000)
@@ -94,7 +94,7 @@ def test_silence_is_told_until_the_collector_answers() -> None:
 
 
 def test_activity_brightens_with_events_and_fades_without() -> None:
-    board = Board()
+    board = ViewModel()
     levels = []
     for n in range(20):
         counted = min(n, 10) * 4
@@ -107,21 +107,21 @@ def test_activity_brightens_with_events_and_fades_without() -> None:
 
 
 def test_a_restarted_aggregator_counts_from_nothing_without_a_leap() -> None:
-    board = Board()
+    board = ViewModel()
     for n, counted in enumerate([1_000_000, 1_000_000, 0, 1, 2]):
         board.grid(rows("live", counted=counted), now=float(n))
     assert board.changes(0)["cells"][0][2] <= level(1.0)
 
 
 def test_a_journal_that_begins_anew_replaces_the_old_one() -> None:
-    board = Board()
+    board = ViewModel()
     board.events([event(n) for n in range(1, 9)], last=8)
     board.events([event(1)], last=1)
     assert board.changes(0)["events"] == [event(1)]
 
 
 def test_points_are_taken_once_and_outlive_the_aggregator() -> None:
-    board = Board()
+    board = ViewModel()
     board.points([point(1), point(2)])
     board.points([point(2), point(3)])
     assert board.history(2) == [point(2), point(3)]
@@ -147,7 +147,7 @@ def test_levels_of_activity(speed: float, expected: int) -> None:
 )
 def test_whenever_a_client_looks_it_ends_with_what_is(steps: list[tuple[list[str], bool]]) -> None:
     """Whatever the client skips, applying what it is told gives the state of the board."""
-    board, seen = Board(), 0
+    board, seen = ViewModel(), 0
     shown: dict[str, str] = {}
     listing: list[str] = []
     for number, (states, looks) in enumerate([*steps, (steps[-1][0], True)]):

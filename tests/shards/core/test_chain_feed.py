@@ -6,7 +6,7 @@ from shards.adapters.injective_chain import ws_extras_decoder
 from shards.core.blocks import Blocks, block_pipeline
 from shards.core.pipeline import Pipeline
 from shards.core.states import State
-from shards.protocol.events import Block, Event, Extras, Gap, Oracle, Price, Pulse
+from shards.protocol.events import Block, Event, Gap, OptionalEvents, Oracle, Price, Pulse
 from shards.protocol.frames import EVENTS, KEYFRAME, Record
 from shards.protocol.settings import CHAIN
 
@@ -70,7 +70,7 @@ def test_lost_blocks_are_replayed_in_their_place() -> None:
     made = pipeline("blocks", "oracle")
     made.receive(payload(13), 100)
     assert made.liveness.due_replays(9) == [11, 12]
-    price = Extras(prices=[("BTC", Price("pyth", "5.0"))])
+    price = OptionalEvents(prices=[("BTC", Price("pyth", "5.0"))])
     made.liveness.replay(12, Block(12, 12 * MS, [], [], True, price), 101)
     made.liveness.replay(11, Block(11, 11 * MS, [], []), 102)
     records = made.take_records()

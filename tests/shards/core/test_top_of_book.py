@@ -4,7 +4,7 @@ from decimal import Decimal
 
 from hypothesis import given, settings, strategies as st
 
-from shards.core.top_of_book import Top
+from shards.core.top_of_book import TopOfBook
 from shards.protocol.events import ZERO, Level
 from shards.protocol.order_book import OrderBook
 from tests.searches import examples
@@ -33,7 +33,7 @@ def looked_up(book: OrderBook) -> tuple[str, str, str, str]:
 def test_it_is_the_best_of_the_book_and_tells_every_change_and_no_other(
     start: tuple[list[Level], list[Level]], blocks: list[tuple[list[Level], list[Level]]]
 ) -> None:
-    book, top = OrderBook("0xa"), Top()
+    book, top = OrderBook("0xa"), TopOfBook()
     book.load(1, *([level for level in side if level[1] != ZERO] for side in start))
     top.load(book)
     assert top.best == looked_up(book)

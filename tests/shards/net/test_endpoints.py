@@ -16,7 +16,7 @@ from shards.adapters.injective_chain.grpc_source import ChainGrpc
 from shards.net import websocket
 from shards.net.access import is_unreachable
 from shards.net.backoff import Backoff
-from shards.net.circuit_breaker import UNREACHABLE_S, Breaker
+from shards.net.circuit_breaker import UNREACHABLE_S, CircuitBreaker
 from shards.net.endpoints import EndpointPool
 from shards.protocol.errors import SourceError
 from shards.protocol.events import Cause
@@ -114,7 +114,7 @@ STORIES: dict[str, list[tuple[float, str, object]]] = {
 
 @pytest.mark.parametrize("name", STORIES)
 def test_a_breaker_is(name: str) -> None:
-    breaker = Breaker(threshold=3, open_s=10)
+    breaker = CircuitBreaker(threshold=3, open_s=10)
     for now, step, expected in STORIES[name]:
         match step:
             case "fail":
@@ -135,7 +135,7 @@ def test_a_breaker_is(name: str) -> None:
 
 
 def test_where_nobody_answers_a_breaker_opens_briefly_however_often() -> None:
-    breaker = Breaker(threshold=3, open_s=2)
+    breaker = CircuitBreaker(threshold=3, open_s=2)
     for _ in range(20):
         breaker.failed(0, "refused", unreachable=True)
     assert breaker.wait_s(0) == UNREACHABLE_S

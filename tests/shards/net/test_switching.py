@@ -15,7 +15,7 @@ from hypothesis import given, settings, strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from shards.net.backoff import Backoff
-from shards.net.circuit_breaker import Breaker
+from shards.net.circuit_breaker import CircuitBreaker
 from shards.net.endpoints import EndpointPool
 from shards.net.fitness import AT_HEAD, BEHIND, STEADY_S
 from tests.searches import examples
@@ -52,7 +52,7 @@ class Switching(RuleBasedStateMachine):
     def begin(self, count: int) -> None:
         self.names = NAMES[:count]
         self.pool = Pool(self.names)
-        self.breakers = {name: Breaker() for name in self.names}
+        self.breakers = {name: CircuitBreaker() for name in self.names}
         self.unfit: set[str] = set()
         self.behind_since: float | None = None
         self.tried: list[str] = []

@@ -11,15 +11,15 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from shards.net.token_bucket import Bucket, bucket_name, usage
+from shards.net.token_bucket import TokenBucket, bucket_name, usage
 from tests.searches import examples
 
 _TAKER = """
 import sys, time
 from pathlib import Path
-from shards.net.token_bucket import Bucket
+from shards.net.token_bucket import TokenBucket
 
-bucket = Bucket(Path(sys.argv[1]), float(sys.argv[2]))
+bucket = TokenBucket(Path(sys.argv[1]), float(sys.argv[2]))
 sys.stdin.readline()
 for _ in range(int(sys.argv[3])):
     while (wait_s := bucket.take(now := time.monotonic())) is None:
@@ -64,7 +64,7 @@ def test_a_process_that_is_killed_anywhere_leaves_a_bucket_that_works(tmp_path: 
             process.stdout.readline()
             process.send_signal(signal.SIGKILL)
     now = time.monotonic()
-    bucket = Bucket(path, 20.0)
+    bucket = TokenBucket(path, 20.0)
     first = bucket.take(now)
     assert first is not None
     assert first < 1.0
@@ -74,7 +74,7 @@ def test_a_process_that_is_killed_anywhere_leaves_a_bucket_that_works(tmp_path: 
 def test_a_process_that_is_stopped_at_the_bucket_holds_nobody_up(tmp_path: Path) -> None:
     holder = "import fcntl, sys; f = open(sys.argv[1], 'r+'); fcntl.flock(f, fcntl.LOCK_EX)"
     path = tmp_path / "chain host"
-    bucket = Bucket(path, 20.0)
+    bucket = TokenBucket(path, 20.0)
     with subprocess.Popen(
         (sys.executable, "-c", f"{holder}; print('held', flush=True); input()", str(path)),
         stdin=subprocess.PIPE,
@@ -88,7 +88,7 @@ def test_a_process_that_is_stopped_at_the_bucket_holds_nobody_up(tmp_path: Path)
 
 
 def test_what_nobody_took_is_not_saved_up() -> None:
-    bucket = Bucket(None, 10.0)
+    bucket = TokenBucket(None, 10.0)
     assert bucket.take(100.0) == 0.0
     assert bucket.take(200.0) == 0.0
     assert bucket.take(200.0) == pytest.approx(1 / 9.0)
@@ -97,7 +97,7 @@ def test_what_nobody_took_is_not_saved_up() -> None:
 @settings(max_examples=examples(100), deadline=None)
 @given(steps=st.lists(st.floats(0.0, 0.3), min_size=1, max_size=60), per_s=st.floats(1.0, 100.0))
 def test_no_second_ever_holds_more_turns_than_it_allows(steps: list[float], per_s: float) -> None:
-    bucket, now, due = Bucket(None, per_s), 1000.0, []
+    bucket, now, due = TokenBucket(None, per_s), 1000.0, []
     for step in steps:
         now += step
         wait_s = bucket.take(now)
@@ -111,7 +111,7 @@ def test_no_second_ever_holds_more_turns_than_it_allows(steps: list[float], per_
 
 
 def test_a_refusal_pauses_everyone_and_counts() -> None:
-    bucket = Bucket(None, 10.0)
+    bucket = TokenBucket(None, 10.0)
     bucket.take(0.0)
     bucket.refused(1.0)
     assert bucket.paused(1.0)
@@ -123,7 +123,7 @@ def test_a_refusal_pauses_everyone_and_counts() -> None:
 
 
 def test_refusals_of_what_was_under_way_together_are_one_pause() -> None:
-    bucket = Bucket(None, 10.0)
+    bucket = TokenBucket(None, 10.0)
     for _ in range(50):
         bucket.refused(1.0)
     assert not bucket.paused(2.0)
@@ -131,7 +131,7 @@ def test_refusals_of_what_was_under_way_together_are_one_pause() -> None:
 
 
 def test_each_refusal_after_a_pause_doubles_the_next_and_calm_forgets() -> None:
-    bucket, now, longest = Bucket(None, 10.0), 0.0, 1.0
+    bucket, now, longest = TokenBucket(None, 10.0), 0.0, 1.0
     for _ in range(8):
         bucket.refused(now)
         wait_s = bucket.take(now)
@@ -145,7 +145,7 @@ def test_each_refusal_after_a_pause_doubles_the_next_and_calm_forgets() -> None:
 
 
 def test_a_pause_is_never_shorter_than_was_demanded() -> None:
-    bucket = Bucket(None, 0.0)
+    bucket = TokenBucket(None, 0.0)
     bucket.refused(0.0, retry_after_s=7.0)
     wait_s = bucket.take(0.0)
     assert wait_s is not None
@@ -154,7 +154,7 @@ def test_a_pause_is_never_shorter_than_was_demanded() -> None:
 
 @pytest.mark.parametrize("per_s", [0.0, 20.0])
 def test_after_a_pause_all_come_back_more_slowly_and_later_as_before(per_s: float) -> None:
-    bucket, now = Bucket(None, per_s), 0.0
+    bucket, now = TokenBucket(None, per_s), 0.0
     apart = []
     for _ in range(2):
         bucket.refused(now)
@@ -171,13 +171,13 @@ def test_after_a_pause_all_come_back_more_slowly_and_later_as_before(per_s: floa
 
 def test_a_file_from_before_a_reboot_is_no_reason_to_wait(tmp_path: Path) -> None:
     path = tmp_path / "chain host"
-    Bucket(path, 0.001).take(1e6)
-    assert Bucket(path, 10.0).take(5.0) == 0.0
+    TokenBucket(path, 0.001).take(1e6)
+    assert TokenBucket(path, 10.0).take(5.0) == 0.0
 
 
 def test_the_usage_of_all_hosts_can_be_read_by_anyone(tmp_path: Path) -> None:
     assert usage(tmp_path / "nowhere") == []
-    bucket = Bucket(tmp_path / bucket_name("indexer", "host.example"), 50.0)
+    bucket = TokenBucket(tmp_path / bucket_name("indexer", "host.example"), 50.0)
     for _ in range(3):
         bucket.take(time.monotonic())
     (found,) = usage(tmp_path)

@@ -10,12 +10,12 @@ from typing import Any
 
 from shards.protocol.errors import ConfigError, Fenced
 from shards.runtime import child
-from shards.runtime.child import Heartbeat, Life
+from shards.runtime.child import ChildContext, Heartbeat
 
 log = logging.getLogger(__name__)
 
 
-async def until_stopped(life: Life) -> None:
+async def until_stopped(life: ChildContext) -> None:
     """Do nothing until told to stop, then say that it drained."""
     await life.stop.wait()
     log.info("drained")
@@ -35,33 +35,33 @@ async def _grouped(error: Exception) -> None:
         inner.create_task(_raise(error))
 
 
-async def misconfigured(life: Life) -> None:
+async def misconfigured(life: ChildContext) -> None:
     """Say, two task groups deep, that a restart would not help."""
     await _nested(ConfigError("the port is taken"))
 
 
-async def fenced(life: Life) -> None:
+async def fenced(life: ChildContext) -> None:
     """Say, two task groups deep, that a younger process does this one's work."""
     await _nested(Fenced("shard 7 was replaced by a younger process"))
 
 
-async def crash(life: Life) -> None:
+async def crash(life: ChildContext) -> None:
     """Have a bug, beside an error that would be expected alone."""
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(_raise(ConfigError("the port is taken")))
         tasks.create_task(_raise(ZeroDivisionError("a bug")))
 
 
-async def collect_garbage(life: Life) -> None:
+async def collect_garbage(life: ChildContext) -> None:
     """Collect garbage, and say what was counted of it."""
-    child.settle_heap()
+    child.freeze_heap()
     gc.collect()
     log.info("pauses %d", life.watched.vitals.gc_pause.number)
 
 
 def be(what: str, heartbeat: Heartbeat) -> None:
     """Entry point of the spawned child."""
-    bodies: dict[str, Callable[[Life], Any]] = {
+    bodies: dict[str, Callable[[ChildContext], Any]] = {
         body.__name__: body
         for body in (until_stopped, misconfigured, fenced, crash, collect_garbage)
     }

@@ -8,7 +8,7 @@ from collector.client.summary import Proof
 
 def begun(settled: int = 9) -> TradeProof:
     proof = TradeProof(every_market=True)
-    proof.settle(settled, since=5)
+    proof.judge(settled, since=5)
     return proof
 
 
@@ -16,14 +16,14 @@ def test_a_block_whose_trades_all_came_is_whole() -> None:
     proof = begun()
     proof.add(10, 2, 3)
     proof.add(10, 2, 1)
-    proof.settle(10, since=5)
+    proof.judge(10, since=5)
     assert proof.summary() == Proof(provable=True, whole=1, holes=0, heights=[])
 
 
 def test_a_block_that_lacks_a_trade_is_a_hole() -> None:
     proof = begun()
     proof.add(10, 3, 3)
-    proof.settle(11, since=5)
+    proof.judge(11, since=5)
     assert proof.summary() == Proof(provable=True, whole=0, holes=1, heights=[10])
 
 
@@ -31,7 +31,7 @@ def test_blocks_that_not_every_market_had_joined_for_are_not_judged() -> None:
     proof = begun()
     proof.add(10, 1, 3)
     proof.add(12, 2, 1)
-    proof.settle(12, since=11)
+    proof.judge(12, since=11)
     assert proof.summary().whole == 1
     assert proof.summary().holes == 0
 
@@ -52,7 +52,7 @@ def test_it_finds_exactly_the_blocks_that_lost_a_market(owners: list[int], lost:
     for market in set(owners) - missing:
         numbers = [n for n, owner in enumerate(owners) if owner == market]
         proof.add(10, len(numbers), max(numbers))
-    proof.settle(10, since=5)
+    proof.judge(10, since=5)
     came = [n for n, owner in enumerate(owners) if owner not in missing]
     # Losing the very last numbers cannot be seen by counting to the highest that came.
     seen_whole = came == list(range(len(came)))

@@ -17,7 +17,7 @@ NOW = 100.0
 
 
 def texts(journal: Journal) -> list[str]:
-    journal.settle()
+    journal.flush()
     return [entry.text for entry in journal]
 
 
@@ -49,12 +49,12 @@ def test_many_markets_that_go_the_same_way_get_one_entry() -> None:
     for n in range(TOGETHER):
         journal.note("state", "live → stale", ts=n, shard=1, symbol=f"T{n}", reason="cut")
     journal.note("state", "live → stale", ts=9, shard=2, symbol="X", reason="cut")
-    journal.settle()
+    journal.flush()
     assert [(e.ts, e.shard, e.symbol, e.text, e.reason) for e in journal] == [
         (0, 1, None, f"{TOGETHER} markets: live → stale", "cut"),
         (9, 2, "X", "live → stale", "cut"),
     ]
-    journal.settle()
+    journal.flush()
     assert journal.last == 2
 
 
@@ -74,7 +74,7 @@ class Seen:
     def new(self) -> list[tuple[str, str, str]]:
         """What was entered since the last time: kind, text, reason."""
         before = getattr(self, "_seen", 0)
-        self.journal.settle()
+        self.journal.flush()
         self._seen = self.journal.last
         return [(e.kind, e.text, e.reason) for e in self.journal.after(before)]
 

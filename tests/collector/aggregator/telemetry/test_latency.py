@@ -2,7 +2,7 @@
 
 import pytest
 
-from collector.aggregator.telemetry.latency import Clock, Latencies
+from collector.aggregator.telemetry.latency import BlockClock, Latencies
 from collector.client.summary import ClockCheck, Offset
 from shards.protocol.frames import KIND_BOOK, KIND_TRADES, LATE, VERSION, BatchHeader, Record
 from shards.protocol.histograms import Histogram
@@ -116,7 +116,7 @@ def test_a_block_spans_from_the_first_shard_that_had_it_to_the_last_frame_out() 
 
 
 def test_clocks_that_agree_are_trusted() -> None:
-    clock = Clock()
+    clock = BlockClock()
     for height in range(1, 100):
         clock.hear(height, (200 + height) * MS)
         clock.hear(height, 9 * S)
@@ -126,7 +126,7 @@ def test_clocks_that_agree_are_trusted() -> None:
 
 
 def test_a_block_that_came_before_it_was_made_shows_a_slow_clock() -> None:
-    clock = Clock()
+    clock = BlockClock()
     clock.hear(1, 200 * MS)
     clock.hear(2, -30 * MS)
     said = clock.summary()
@@ -135,14 +135,14 @@ def test_a_block_that_came_before_it_was_made_shows_a_slow_clock() -> None:
 
 
 def test_blocks_that_are_very_late_show_a_fast_clock_or_a_node_that_lags() -> None:
-    clock = Clock()
+    clock = BlockClock()
     for height in range(1, 4):
         clock.hear(height, 60 * S)
     assert clock.summary().reason.startswith("blocks come 60 s after their time")
 
 
 def test_old_blocks_do_not_speak_against_a_clock_that_was_set_right() -> None:
-    clock = Clock()
+    clock = BlockClock()
     clock.hear(1, -S)
     for height in range(2, 502):
         clock.hear(height, 100 * MS)
@@ -150,4 +150,4 @@ def test_old_blocks_do_not_speak_against_a_clock_that_was_set_right() -> None:
 
 
 def test_without_a_block_nothing_is_known() -> None:
-    assert Clock().summary() == ClockCheck(trusted=False, reason="no block yet")
+    assert BlockClock().summary() == ClockCheck(trusted=False, reason="no block yet")

@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from collector.aggregator.telemetry.time_series import SECONDS, Sample, Timeline, Use
+from collector.aggregator.telemetry.time_series import SECONDS, Sample, TimeSeries, Use
 from shards.protocol.histograms import Histogram
 
 MINUTE = 1_800_000_000 // 60 * 60
@@ -30,7 +30,7 @@ def sample(ts: int, *, coverage: float = 1.0, live: int = 5, **more: Any) -> Sam
     )
 
 
-def points(timeline: Timeline, grain: str, since: float = 0) -> list[dict[str, Any]]:
+def points(timeline: TimeSeries, grain: str, since: float = 0) -> list[dict[str, Any]]:
     answer = timeline.answer(grain, since)
     decoded: dict[str, Any] = msgspec.msgpack.decode(msgspec.msgpack.encode(answer))
     assert decoded["grain_s"] == (1 if grain == "second" else 60)
@@ -39,7 +39,7 @@ def points(timeline: Timeline, grain: str, since: float = 0) -> list[dict[str, A
 
 
 def test_a_second_is_a_point_with_the_latencies_of_each_shard_and_of_all() -> None:
-    timeline = Timeline()
+    timeline = TimeSeries()
     latencies = {0: histogram(100), 1: histogram(900, 900)}
     timeline.add(sample(MINUTE, latencies=latencies))
     (point,) = points(timeline, "second")
@@ -59,7 +59,7 @@ def test_a_second_is_a_point_with_the_latencies_of_each_shard_and_of_all() -> No
 
 
 def test_a_minute_is_made_of_its_seconds_once_it_is_over() -> None:
-    timeline = Timeline()
+    timeline = TimeSeries()
     timeline.add(sample(MINUTE + 1, latencies={0: histogram(*[100] * 98)}))
     used = {"shard 0": Use(30.0, 70.0), "aggregator": Use(1.0, 2.0)}
     late = {0: histogram(5_000, 5_000)}
@@ -79,7 +79,7 @@ def test_a_minute_is_made_of_its_seconds_once_it_is_over() -> None:
 
 
 def test_an_asker_gets_the_points_since_its_last_one() -> None:
-    timeline = Timeline()
+    timeline = TimeSeries()
     for second in range(10):
         timeline.add(sample(MINUTE + second))
     assert [p["ts"] - MINUTE for p in points(timeline, "second", MINUTE + 7)] == [7, 8, 9]
@@ -87,7 +87,7 @@ def test_an_asker_gets_the_points_since_its_last_one() -> None:
 
 
 def test_an_hour_of_seconds_is_kept_and_no_more() -> None:
-    timeline = Timeline()
+    timeline = TimeSeries()
     for second in range(SECONDS + 30):
         timeline.add(sample(MINUTE + second))
     kept = points(timeline, "second")

@@ -15,7 +15,7 @@ from shards.adapters.injective_chain import (
 )
 from shards.adapters.messages import INJECTIVE
 from shards.core.block_slices import split
-from shards.protocol.events import Block, Extras, Order, Price
+from shards.protocol.events import Block, OptionalEvents, Order, Price
 from tests.shards import golden
 
 STREAM: Any = INJECTIVE.package("injective.stream.v2")
@@ -29,7 +29,7 @@ def streamed(line: dict[str, Any]) -> Block:
     return block
 
 
-def extras_of(line: dict[str, Any]) -> Extras:
+def extras_of(line: dict[str, Any]) -> OptionalEvents:
     extras = streamed(line).extras
     assert extras is not None
     return extras
@@ -82,7 +82,7 @@ def test_orders_are_parted_by_market_and_prices_go_to_the_chain() -> None:
     line = next(line for line in golden.orders() if extras_of(line).prices)
     block = streamed(line)
     parts = split(block)
-    assert parts["chain"].extras == Extras(prices=extras_of(line).prices)
+    assert parts["chain"].extras == OptionalEvents(prices=extras_of(line).prices)
     for market_id, part in parts.items():
         told = part.extras.orders if part.extras else []
         assert told == [pair for pair in extras_of(line).orders if pair[0] == market_id]
@@ -91,7 +91,7 @@ def test_orders_are_parted_by_market_and_prices_go_to_the_chain() -> None:
 # ---- events of other oracles, and of conditional orders: written by hand -------------------
 
 
-def replayed(kind: str, **attributes: object) -> Extras | None:
+def replayed(kind: str, **attributes: object) -> OptionalEvents | None:
     """Read one event as ``block_results`` has it."""
     pairs = [{"key": key, "value": json.dumps(value)} for key, value in attributes.items()]
     event = {"type": kind, "attributes": [*pairs, {"key": "mode", "value": "BeginBlock"}]}
@@ -139,7 +139,7 @@ def test_each_oracles_event_is_read_as_the_stream_reads_it(
 ) -> None:
     """As ``handlers.go`` of the node's stream server does (v1.17.2)."""
     extras = replayed(f"injective.oracle.v1beta1.{event}", **attributes)
-    assert extras == Extras(prices=prices)
+    assert extras == OptionalEvents(prices=prices)
 
 
 def test_a_conditional_order_is_booked_with_its_trigger() -> None:
@@ -151,7 +151,7 @@ def test_a_conditional_order_is_booked_with_its_trigger() -> None:
         *(HEXADECIMAL, "booked", "sell", "STOP_SELL", "9.0", "2.0", "2.0", "0xs", "inj1"),
         *("", "8.0", "1.0"),
     )
-    assert extras == Extras(orders=[("0xm", order)])
+    assert extras == OptionalEvents(orders=[("0xm", order)])
 
 
 def test_a_cancelled_market_order_is_no_resting_order() -> None:

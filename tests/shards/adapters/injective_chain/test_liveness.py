@@ -10,7 +10,7 @@ import pytest
 import zmq
 from picows import WSFrame, WSListener, WSMsgType, WSTransport, ws_create_server
 
-from shards.adapters.injective_chain.liveness import Watch
+from shards.adapters.injective_chain.liveness import Watchdog
 from shards.adapters.interface import Sink
 from shards.adapters.registry import adapter
 from shards.net.access import Access
@@ -74,7 +74,7 @@ async def test_a_block_that_comes_while_the_node_is_asked_is_no_halt(
         )
         source = adapter("chain-ws").open_source(config, cast("Sink", None), access)
         nodes = Nodes(endpoints.rpc, access)
-        watch = Watch(one, pusher, source, nodes, settle=lambda: None)
+        watch = Watchdog(one, pusher, source, nodes, push_new=lambda: None)
         watching = asyncio.create_task(watch.run())
         try:
             async with asyncio.timeout(20):

@@ -29,7 +29,7 @@ _encode: Final = msgspec.msgpack.Encoder().encode
 _journal: Final = msgspec.msgpack.Decoder(list[Entry])
 
 
-class Keeper:
+class StateSaver:
     """Saves an aggregator's state in its state folder."""
 
     def __init__(self, folder: Path) -> None:

@@ -4,7 +4,7 @@ import socket
 
 import pytest
 
-from collector.http.listening import address, check, listen
+from collector.http.address import address, check, listen
 from shards.protocol.errors import ConfigError
 
 

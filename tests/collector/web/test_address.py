@@ -4,7 +4,7 @@ import socket
 
 import pytest
 
-from collector.web.listening import is_ours, listen, url_of
+from collector.web.address import is_ours, listen, url_of
 from shards.protocol.errors import ConfigError
 
 

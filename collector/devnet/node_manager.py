@@ -23,7 +23,7 @@ from collector.devnet.home import CHAIN_ID, chain_home, tidy
 from collector.devnet.info import DevnetInfo, DevnetMarket, Pids
 from collector.devnet.lifeline import Lifeline
 from collector.devnet.node import Node
-from collector.devnet.protocol import HALT, RESTART, Failed, HomeMade, Ready, Report
+from collector.devnet.protocol import HALT, RESTART, Failed, HomeCreated, Ready, Report
 from collector.devnet.trading import TraderConfig
 
 log = logging.getLogger("collector.devnet")
@@ -40,7 +40,7 @@ class _Stopped(Exception):
     """The command asks for the end, or is gone."""
 
 
-class Keeper:
+class NodeManager:
     """Run one devnet until the pipe from the command ends."""
 
     def __init__(self, config: DevnetConfig, lifeline: Lifeline) -> None:
@@ -61,7 +61,7 @@ class Keeper:
             chain_home(self._config.home) as home,
             ExitStack() as keeping,
         ):
-            _say(HomeMade(str(home), self._config.home is None))
+            _say(HomeCreated(str(home), self._config.home is None))
             need_client()
             # To make a chain takes a second or more: not if the end was asked for already.
             self._read_orders(0.0)
@@ -81,7 +81,7 @@ class Keeper:
         node.start()
         deadline = time.monotonic() + _BOOT_WITHIN_S
         while not node.is_ready():
-            self._heed(node, _LOOK_EVERY_S)
+            self._obey(node, _LOOK_EVERY_S)
             node.check()
             if time.monotonic() > deadline:
                 raise DevnetError(f"the node did not answer within {_BOOT_WITHIN_S:.0f} s")
@@ -89,7 +89,7 @@ class Keeper:
     def _watch(self, node: Node, trader: Child) -> None:
         while True:
             # A child's death is a signal too, so there is nothing else to wake for.
-            if self._heed(node, _TIDY_EVERY_S):
+            if self._obey(node, _TIDY_EVERY_S):
                 log.info("restarting the node")
                 node.stop()
             tidy(node.home)
@@ -115,7 +115,7 @@ class Keeper:
             raise DevnetError(what)
         log.warning("%s\nstarting it again", what)
 
-    def _heed(self, node: Node, timeout_s: float | None) -> bool:
+    def _obey(self, node: Node, timeout_s: float | None) -> bool:
         """Wait; toggle the halt if asked to; return whether a restart was requested."""
         orders = self._read_orders(timeout_s)
         for _ in range(orders.count(HALT)):
@@ -176,12 +176,12 @@ def _say(report: Report) -> None:
 
 
 def main() -> None:
-    """Run as `python -m collector.devnet.keeper CONFIG`, with pipes as stdin and stdout."""
+    """Run as `python -m collector.devnet.node_manager CONFIG`, with pipes as stdin and stdout."""
     stops = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
     lifeline = Lifeline(signals=(*stops, signal.SIGCHLD), pipes=[sys.stdin.fileno()])
     logging.basicConfig(format="devnet: %(message)s", level=logging.INFO)
     try:
-        Keeper(msgspec.json.decode(sys.argv[1], type=DevnetConfig), lifeline).run()
+        NodeManager(msgspec.json.decode(sys.argv[1], type=DevnetConfig), lifeline).run()
     except DevnetError as exc:
         _say(Failed(str(exc)))
 
