@@ -217,6 +217,7 @@ class ParquetFile:
             compression="zstd",
             compression_level=6,
             use_dictionary=leaves,
+            dictionary_pagesize_limit=_dictionary_bytes(table),
             column_encoding=dict.fromkeys(numbers, "DELTA_BINARY_PACKED"),
             write_statistics=True,
             write_page_checksum=True,
@@ -245,6 +246,17 @@ class ParquetFile:
         """Write the last row group and the footer."""
         self._flush()
         self._writer.close()
+
+
+def _dictionary_bytes(table: Table) -> int:
+    """
+    Return how large a column's dictionary may become before its values are written plainly.
+
+    Ids and hashes never repeat: the longer they are collected, the larger the file. Amounts of
+    levels do repeat, however many there are.
+    """
+    has_levels = any(column.type == "levels" for column in table.columns)
+    return 1 << 20 if has_levels else 64 << 10
 
 
 def _leaves(table: Table) -> list[str]:
