@@ -122,13 +122,13 @@ class Recorder:
             self._sealed.note_late(heights)
             self._segments.note_segment(path, max(heights, default=0))
         if positions:
-            subscriber.inbox.resume(positions.values(), intake.head)
+            subscriber.resume(positions.values(), intake.head)
             log.info("resuming at height %d, %d topics", intake.head, len(positions))
         self._begin_segment(subscriber)
 
     def _begin_segment(self, subscriber: Subscriber) -> None:
         """Begin a segment that does not need the earlier ones."""
-        cursors = [cursor_of(position) for position in subscriber.inbox.positions()]
+        cursors = [cursor_of(position) for position in subscriber.positions()]
         notes = self._intake.ledger.notes()
         if complete := self._intake.complete:
             notes.append(Note("complete", "", complete, complete))
@@ -199,13 +199,12 @@ class Recorder:
         began, joined, met_at = time.monotonic(), False, 0.0
         while True:
             await asyncio.sleep(_LOOK_S)
-            inbox = subscriber.inbox
-            if inbox.publisher.epoch and not subscriber.pending:
+            if subscriber.is_joined and not subscriber.pending:
                 met_at = met_at or time.monotonic()
                 if not joined and time.monotonic() - met_at >= _SETTLED_S:
                     joined = await self._join(subscriber)
                 if joined:
-                    self._intake.look(inbox.positions())
+                    self._intake.look(subscriber.positions())
             if self._config.sync == "second":
                 self._segments.sync()
             if self.status.state == "full":
@@ -235,7 +234,7 @@ class Recorder:
                     self._root,
                 )
         self._intake.listed(markets)
-        self._intake.start(subscriber.inbox.positions(), status.blocks.head)
+        self._intake.start(subscriber.positions(), status.blocks.head)
         return True
 
     def _meet(self, status: Summary) -> None:

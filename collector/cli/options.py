@@ -15,7 +15,7 @@ import click
 from click.core import ParameterSource
 
 from collector.settings import start_options, wording
-from collector.settings.addresses import host_port
+from collector.settings.addresses import endpoints_of, host_port
 from collector.settings.parts import DEFAULT_PUBLISH, DEFAULT_WEB, requests_endpoint
 from collector.settings.start_options import OptionRow, twin_of
 
@@ -217,6 +217,21 @@ class Endpoint(ParamType):
         return str(value)
 
 
+class Endpoints(ParamType):
+    """Publish endpoints of one or more cells, separated by commas."""
+
+    name = "endpoints"
+
+    def convert(self, value: Any, param: Any, ctx: click.Context | None) -> str:
+        """Check their form."""
+        try:
+            for endpoint in endpoints_of(value):
+                requests_endpoint(endpoint)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+        return str(value)
+
+
 class Address(ParamType):
     """An HTTP address: HOST:PORT, or a port on loopback."""
 
@@ -255,11 +270,15 @@ def option(*names: str, **settings: Any) -> Callable[[_Decorated], _Decorated]:
 
 
 def connect(
-    text: str = "The collector's publish endpoint.", **settings: Any
+    text: str = "The collector's publish endpoint.", *, several: bool = False, **settings: Any
 ) -> Callable[[_Decorated], _Decorated]:
-    """Add the option that selects the collector to query."""
+    """Add the option that selects the collector to query, or several cells."""
     settings = {"default": DEFAULT_PUBLISH, "show_default": True} | settings
-    endpoint = option("--connect", metavar="ENDPOINT", type=Endpoint(), help=text, **settings)
+    settings |= {"metavar": "ENDPOINT", "type": Endpoint()}
+    if several:
+        text += " Several, separated by commas, are cells of one chain (docs/cells.md)."
+        settings |= {"metavar": "ENDPOINT[,ENDPOINT…]", "type": Endpoints()}
+    endpoint = option("--connect", help=text, **settings)
     own_keys = option(
         "--keys", metavar="FILE", type=click.Path(), callback=_use_keys, expose_value=False,
         help="Your key file, if the collector there asks for one ('collector keys new').  "

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from shards.protocol.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from collector.client.requests import RequestClient
     from collector.client.summary import MarketStatus, Summary
@@ -59,6 +59,57 @@ def _read(found: Any, kind: type[_Read]) -> _Read:
         return read({"answer": found}, "answer", kind)
     except ValueError as error:
         raise ConfigError(str(error)) from None
+
+
+def each(
+    connect: str, what: "Callable[[RequestClient], _Read]"
+) -> "list[tuple[str, _Read | ConfigError]]":
+    """
+    Query every cell at once; return each endpoint with its answer, or why there is none.
+
+    Raises:
+        ConfigError: If no cell answers.
+
+    """
+    from concurrent.futures import ThreadPoolExecutor
+
+    from collector.settings.addresses import endpoints_of
+
+    endpoints = endpoints_of(connect)
+
+    def one(endpoint: str) -> "_Read | ConfigError":
+        try:
+            return at(endpoint, what)
+        except ConfigError as error:
+            return error
+
+    with ThreadPoolExecutor(len(endpoints)) as threads:
+        answers = list(threads.map(one, endpoints))
+    errors = [answer for answer in answers if isinstance(answer, ConfigError)]
+    if len(errors) == len(endpoints):
+        raise ConfigError("; ".join(dict.fromkeys(str(error) for error in errors)))
+    return list(zip(endpoints, answers, strict=True))
+
+
+def of_one_chain(summaries: "Iterable[tuple[str, Summary]]") -> None:
+    """
+    Check that cells collect the same chain.
+
+    Raises:
+        ConfigError: If they do not.
+
+    """
+    first: tuple[str, str] | None = None
+    for endpoint, summary in summaries:
+        chain = summary.chain.id
+        if not chain:
+            continue
+        first = first or (endpoint, chain)
+        if chain != first[1]:
+            raise ConfigError(
+                f"{first[0]} collects the chain {first[1]}, and {endpoint} collects {chain}: "
+                "cells collect one chain; read these two apart"
+            )
 
 
 def at(connect: str, what: "Callable[[RequestClient], _Read]") -> _Read:

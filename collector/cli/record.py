@@ -13,7 +13,7 @@ _CHANNELS: Final = (*NAMES, "gap")
 
 @click.command(cls=Command)
 @options.option("--to", required=True, metavar="DIR", help="Archive folder; created if missing.")
-@options.connect("Where the collector publishes.")
+@options.connect("Where the collector publishes.", several=True)
 @options.market("Symbol, ticker, or a glob of either; may be repeated.")
 @options.channel("What to keep; may be repeated.", _CHANNELS, "all that are collected")
 @options.option(

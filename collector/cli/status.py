@@ -9,24 +9,34 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from collector.cli import options
+from collector.cli import options, query
 from collector.cli.command import Command
 from collector.cli.query import ANSWER_S, ask
 from shards.protocol.errors import ConfigError
 
 if TYPE_CHECKING:
     from collector.client.requests import RequestClient
+    from collector.client.summary import Summary
 
 
 @click.command(cls=Command)
-@options.connect()
+@options.connect(several=True)
 @options.json("Print the whole summary as one JSON object.")
 @options.option("--watch", is_flag=True, help="Refresh every second until Ctrl-C.")
 def status(*, connect: str, as_json: bool, watch: bool) -> None:
-    """Show the state of a running collector: coverage, blocks, gaps, latency, processes."""
+    """
+    Show the state of a running collector: coverage, blocks, gaps, latency, processes.
+
+    Several cells are shown beside each other.
+    """
     from collector.client.requests import RequestClient
+    from collector.settings.addresses import endpoints_of
     from collector.settings.parts import requests_endpoint
 
+    if len(endpoints_of(connect)) > 1:
+        with contextlib.suppress(KeyboardInterrupt):
+            _cells(connect, as_json=as_json, watch=watch)
+        return
     with RequestClient(requests_endpoint(connect)) as client:
         first = _Answer(ask(client, "status"))
         if not watch:
@@ -34,6 +44,44 @@ def status(*, connect: str, as_json: bool, watch: bool) -> None:
             return
         with contextlib.suppress(KeyboardInterrupt):
             _watch(client, first, as_json=as_json)
+
+
+def _cells(connect: str, *, as_json: bool, watch: bool) -> None:
+    """Show several cells, once or every second."""
+    from collector.tui.cells_text import cell_lines
+
+    show: Callable[[str], None] = _plain
+    with contextlib.ExitStack() as stack:
+        if watch and not as_json and sys.stdout.isatty():
+            show = stack.enter_context(_screen())
+        while True:
+            cells = query.each(connect, lambda client: ask(client, "status"))
+            if as_json:
+                show(json.dumps({at: _or_error(answer) for at, answer in cells}))
+            else:
+                show("\n".join(cell_lines(_read_all(cells))))
+            if not watch:
+                return
+            time.sleep(1.0)
+
+
+def _or_error(answer: Any) -> Any:
+    return {"error": str(answer)} if isinstance(answer, ConfigError) else answer
+
+
+def _read_all(cells: list[tuple[str, Any]]) -> "list[tuple[str, Summary | str]]":
+    """Read the summaries of the cells that answered."""
+    from collector.client.summary import read_summary
+
+    rows: list[tuple[str, Summary | str]] = []
+    for endpoint, answer in cells:
+        try:
+            failed = isinstance(answer, ConfigError)
+            rows.append((endpoint, str(answer) if failed else read_summary({"status": answer})))
+        except ValueError as error:
+            rows.append((endpoint, str(error)))
+    query.of_one_chain((at, one) for at, one in rows if not isinstance(one, str))
+    return rows
 
 
 class _Answer:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from collector.cli import options
+from collector.cli import options, query
 from collector.cli.command import Command
 from collector.cli.query import ask_markets, ask_summary
 from shards.protocol.errors import ConfigError
@@ -18,6 +18,7 @@ from shards.protocol.frames import KIND_BY_CHANNEL
 if TYPE_CHECKING:
     from collector.client.received import Received
     from collector.client.subscriber import Subscriber
+    from collector.client.summary import MarketStatus
 
 _QUIET_S: Final = 0.3
 """Silence after which the existing frames have all arrived."""
@@ -41,7 +42,7 @@ _CATCH_UP_S: Final = 2.0
     help="Stop after N frames: first the newest existing ones, then new ones.",
 )
 @options.json("One JSON object per frame, with all fields.")
-@options.connect("Where the collector publishes.")
+@options.connect("Where the collector publishes.", several=True)
 def tail(
     markets: tuple[str, ...],
     channels: tuple[str, ...],
@@ -71,22 +72,32 @@ def _tail(
     as_json: bool,
     connect: str,
 ) -> None:
-    from collector.client.requests import RequestClient
     from collector.client.subscriber import Subscriber
     from collector.client.topic_filter import Wanted, known_symbols
-    from collector.settings.parts import requests_endpoint
 
     # An oracle's symbol need not be a market.
     strict = "oracle" not in channels
     explicit, channels = channels, channels or tuple(KIND_BY_CHANNEL)
     # Report a wrong pattern at once, not after waiting for the markets.
     Wanted(markets, channels)
-    with RequestClient(requests_endpoint(connect)) as client:
-        _refuse_silent(explicit, ask_summary(client).collected)
-        known = ask_markets(client)
+    known = _ask(connect, explicit)
     symbols = known_symbols(markets, known, strict=strict) if markets != ("*",) else markets
     with Subscriber(connect, markets=symbols, channels=channels) as subscriber:
         _print(subscriber, as_json, count)
+
+
+def _ask(connect: str, channels: tuple[str, ...]) -> "list[MarketStatus]":
+    """Return the markets of all cells, after checking that these channels are collected."""
+    cells = query.each(connect, lambda client: (ask_summary(client), ask_markets(client)))
+    answers = []
+    for endpoint, answer in cells:
+        if isinstance(answer, ConfigError):
+            click.echo(str(answer), err=True)
+        else:
+            answers.append((endpoint, *answer))
+    query.of_one_chain((endpoint, summary) for endpoint, summary, _ in answers)
+    _refuse_silent(channels, sorted({name for _, one, _ in answers for name in one.collected}))
+    return [market for _, _, markets in answers for market in markets]
 
 
 def _refuse_silent(channels: tuple[str, ...], collected: list[str]) -> None:

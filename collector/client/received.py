@@ -78,3 +78,5 @@ class Received(msgspec.Struct, frozen=True, gc=False):
     """When this process read it from its socket, ns since the epoch."""
     healed: bool = False
     """Delivered by a replay, so its latency is meaningless."""
+    publisher: str = ""
+    """Of several cells, the publish endpoint of the one that had it first; empty with one."""

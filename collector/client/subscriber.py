@@ -2,7 +2,8 @@
 The sockets around an `Inbox`: a SUB for the frames, a DEALER for the requests.
 
 Both iterators deliver the same events. The inbox is ticked only while no frame waits in the
-socket, so that frames in flight do not count as lost.
+socket, so that frames in flight do not count as lost. Of several cells each has its own sockets and
+its own inbox, and an `Arbiter` merges what they hand out.
 """
 
 import asyncio
@@ -11,23 +12,26 @@ import math
 import os
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any, Final, Self
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 import zmq
 
 from collector.access.key_files import Keys
+from collector.client.arbiter import NEEDS_GAPS, Arbiter, Cell
+from collector.client.link import Link
 from collector.client.received import ChainReplaced, Received
-from collector.client.requests import RequestClient, RequestSocket, encode
-from collector.client.sockets import connected
-from collector.client.topic_filter import Wanted, symbol_pattern, symbols_only
+from collector.client.requests import RequestClient
+from collector.client.topic_cursor import Position
+from collector.client.topic_filter import Wanted, one_or_more, symbol_pattern, symbols_only
 from collector.client.topic_sync import Inbox
 from collector.client.whole_book import load_or_apply
 from collector.settings import installed
+from collector.settings.addresses import endpoints_of
 from collector.settings.parts import DEFAULT_PUBLISH, requests_endpoint
 from shards.protocol.errors import SequenceGap
 from shards.protocol.events import Book
-from shards.protocol.frames import KIND_BY_CHANNEL, PREFIX_SIZE, ts_pub_of
+from shards.protocol.frames import KIND_BY_CHANNEL
 from shards.protocol.histograms import Histogram
 from shards.protocol.order_book import OrderBook
 
@@ -35,11 +39,8 @@ if TYPE_CHECKING:
     from collector.client.arrow_batches import Batches
     from collector.tables.arrow import Decimals
 
-_BATCH: Final = 256
-"""Frames read at once: bounds the events in memory and gives other tasks a turn."""
-_UNSENT: Final = 64
-"""Requests that may wait for a connection."""
-_ARRAY_OF_TEN: Final = b"\x9a"
+KeysOrPath: TypeAlias = Keys | str | os.PathLike[str] | None
+"""A client's keys: themselves, their file, or none."""
 
 
 class Subscriber:
@@ -50,6 +51,11 @@ class Subscriber:
     Names match as written, or ignoring case. A `Joined` lists the names that match nothing. Use
     it from one thread only.
 
+    Several endpoints are several cells: collectors of one chain that know nothing of each other.
+    Each fact is delivered once, from the cell that has it first, and a `Lost` only if no cell has
+    it any more. A cell that dies, is cut off or restarts is seen in `cells` alone. `Unanswered`
+    means that none answers. Cells may have the same markets, or each its part of them.
+
     Raises:
         ValueError: If a channel is unknown, nothing is requested, or an endpoint is neither tcp
             nor ipc; while iterating, if the publisher's version is newer.
@@ -59,54 +65,72 @@ class Subscriber:
 
     def __init__(
         self,
-        connect: str = DEFAULT_PUBLISH,
+        connect: str | Iterable[str] = DEFAULT_PUBLISH,
         *,
         markets: str | Iterable[str] = ("*",),
         channels: str | Iterable[str] = tuple(KIND_BY_CHANNEL),
-        requests: str | None = None,
+        requests: str | Iterable[str] | None = None,
         hwm: int = 50_000,
         keep_books: bool = False,
         silent_s: float = 3.0,
-        keys: Keys | str | os.PathLike[str] | None = None,
+        keys: KeysOrPath | Sequence[KeysOrPath] = None,
         context: zmq.Context[zmq.Socket[bytes]] | None = None,
     ) -> None:
         """
         Args:
-            connect: The aggregator's publish endpoint.
+            connect: The aggregator's publish endpoint, or several: a list, or separated by commas.
             markets: Symbols (``INJ-USDT``), tickers (``INJ/USDT``), or globs of them; one or more.
             channels: Any of ``book``, ``trades``, ``ticker``, ``orders``, ``oracle``,
                 ``funding``, ``markets``, ``blocks``, ``gap``; channels not collected stay silent.
-            requests: Where requests go; by default it follows from `connect`.
+            requests: Where requests go; by default it follows from `connect`. One for each.
             hwm: Frames that ZeroMQ may queue here; dropped ones are requested again.
             keep_books: Whether to maintain the books that `book` returns.
             silent_s: Silence after which an `Unanswered` is delivered.
-            keys: Your key file, which also names the collector's public key; or `Keys`.
+            keys: Your key file, which also names the collector's public key; or `Keys`. Of several
+                cells with keys of their own: one for each.
 
         Raises:
-            ValueError: If a channel is unknown, a market is named by its id, or nothing is asked for.
+            ValueError: If a channel is unknown, a market is named by its id, nothing is asked for,
+                or the lists do not fit together.
             ConfigError: If the key file cannot be used; the text says the cure.
 
         """
-        self.connect = connect
-        self.requests = requests_endpoint(connect) if requests is None else requests
-        self.inbox = Inbox(Wanted(symbols_only(markets), channels), silent_s=silent_s)
         self.latency = Histogram()
         """Latency from ``ts_pub`` to our read, ns, of the first frame of each read."""
-        self._hwm = hwm
-        self._keys = keys if isinstance(keys, Keys | None) else Keys.read(keys)
+        endpoints = endpoints_of(connect)
+        self.connect = ",".join(endpoints)
+        wanted = Wanted(symbols_only(markets), channels)
+        asked = _each(endpoints, requests, "requests") or map(requests_endpoint, endpoints)
+        held = _each(endpoints, keys, "keys") or [keys] * len(endpoints)
+        self._links = [
+            Link(
+                endpoint,
+                at,
+                Inbox(_followed(wanted, markets, len(endpoints)), silent_s=silent_s),
+                hwm=hwm,
+                keys=key if isinstance(key, Keys | None) else Keys.read(key),
+                latency=self.latency,
+            )
+            for endpoint, at, key in zip(endpoints, asked, held, strict=True)
+        ]
+        self.requests = self._links[0].requests
+        """Where requests go; of several cells, to the first."""
+        self.inbox = self._links[0].inbox
+        """Of several cells, the first one's."""
+        self._arbiter: Arbiter | None = None
+        if len(endpoints) > 1:
+            named = [(link.connect, link.inbox) for link in self._links]
+            self._arbiter = Arbiter(named, wanted.channels)
         self._is_used = False
         self._context = context
         self._books: dict[str, OrderBook] | None = {} if keep_books else None
-        self._ready: deque[Received] = self.inbox.ready
-        self._frames: zmq.Socket[bytes] | None = None
-        self._dealer: RequestSocket | None = None
+        self._ready: deque[Received] = (self._arbiter or self.inbox).ready
 
     def __enter__(self) -> Self:
         context = self._context or zmq.Context.instance()
         self._is_used = True
-        self._frames = connected(context, zmq.SUB, self.connect, hwm=self._hwm, keys=self._keys)
-        self._dealer = RequestSocket(context, self.requests, self._keys)
-        self._subscribe()
+        for link in self._links:
+            link.open(context)
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -120,11 +144,26 @@ class Subscriber:
 
     def close(self) -> None:
         """Close the sockets; iterators end after the events that are ready."""
-        if self._frames is not None:
-            self._frames.close(linger=0)
-        if self._dealer is not None:
-            self._dealer.close()
-        self._frames = self._dealer = None
+        for link in self._links:
+            link.close()
+
+    @property
+    def cells(self) -> list[Cell]:
+        """How each of several cells does; empty with one."""
+        return [] if self._arbiter is None else self._arbiter.cells
+
+    @property
+    def is_joined(self) -> bool:
+        """Whether it has been answered, by one cell at least."""
+        return any(link.inbox.publisher.epoch for link in self._links)
+
+    def resume(self, positions: Iterable[Position], head: int) -> None:
+        """Go on from where another subscriber stood; call it before its ``with`` block."""
+        (self._arbiter or self.inbox).resume(positions, head)
+
+    def positions(self) -> Iterator[Position]:
+        """Return the position in every topic: what was delivered, and what may be missing."""
+        return (self._arbiter or self.inbox).positions()
 
     @property
     def pending(self) -> int:
@@ -148,7 +187,7 @@ class Subscriber:
     @property
     def is_open(self) -> bool:
         """Whether its sockets are open: from its ``with`` until `close`."""
-        return self._frames is not None
+        return any(link.is_open for link in self._links)
 
     def arrow(
         self, *, rows: int = 1_000, every: float = 1.0, decimals: "Decimals" = "exact"
@@ -188,20 +227,20 @@ class Subscriber:
         """Return the next event, or None after the timeout or once the sockets are closed."""
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         while not self._ready:
-            if self._frames is None or self._dealer is None:
+            if not self.is_open:
                 self._must_be_used()
                 return None
             if self._turn():
                 continue
             now = time.monotonic()
-            wait_s = self.inbox.due_s(now)
+            wait_s = self._due_s(now)
             if deadline is not None:
                 if now >= deadline:
                     return None
                 wait_s = min(wait_s, deadline - now)
             poller = zmq.Poller()
-            poller.register(self._frames, zmq.POLLIN)
-            poller.register(self._dealer.socket, self._awaited(self._dealer))
+            for socket, events in self._awaited():
+                poller.register(socket, events)
             poller.poll(math.ceil(wait_s * 1000))
         return self._next()
 
@@ -216,20 +255,18 @@ class Subscriber:
 
     async def __anext__(self) -> Received:
         while not self._ready:
-            if self._frames is None:
+            if not self.is_open:
                 self._must_be_used()
                 raise StopAsyncIteration
             if self._turn():
                 # Yield to the loop after each batch: a busy stream must not starve other tasks.
                 await asyncio.sleep(0)
             else:
-                await self._wait(self.inbox.due_s(time.monotonic()))
+                await self._wait(self._due_s(time.monotonic()))
         return self._next()
 
     async def _wait(self, timeout_s: float) -> None:
-        """Wait for either socket; a ZeroMQ descriptor only signals that one should check."""
-        if self._frames is None or self._dealer is None:
-            return
+        """Wait for any socket; a ZeroMQ descriptor only signals that one should check."""
         loop = asyncio.get_running_loop()
         woken: asyncio.Future[None] = loop.create_future()
 
@@ -237,8 +274,7 @@ class Subscriber:
             if not woken.done():
                 woken.set_result(None)
 
-        dealer = self._dealer
-        awaited = ((self._frames, zmq.POLLIN), (dealer.socket, self._awaited(dealer)))
+        awaited = self._awaited()
         descriptors = [int(socket.getsockopt(zmq.FD)) for socket, _ in awaited]
         timer = loop.call_later(timeout_s, wake)
         for descriptor in descriptors:
@@ -262,54 +298,29 @@ class Subscriber:
                 "or `async with`"
             )
 
-    def _awaited(self, dealer: RequestSocket) -> int:
-        return dealer.awaited(unsent=bool(self.inbox.requests))
+    def _awaited(self) -> "list[tuple[zmq.Socket[bytes], int]]":
+        return [awaited for link in self._links for awaited in link.awaited()]
+
+    def _due_s(self, now: float) -> float:
+        return min(link.inbox.due_s(now) for link in self._links)
 
     def _turn(self) -> bool:
         """Process what is available without waiting; return whether there may be more."""
-        frames, dealer = self._frames, self._dealer
-        if frames is None or dealer is None:
-            return False
-        if not self._drain_frames(frames):
-            return True
-        while (parts := dealer.receive()) is not None:
-            self.inbox.reply(parts, time.monotonic(), time.time_ns())
-        self.inbox.tick(time.monotonic())
-        self._subscribe()
-        return self._send(dealer) or bool(self._ready)
-
-    def _drain_frames(self, frames: "zmq.Socket[bytes]") -> bool:
-        """Read up to a batch of frames; return whether those were all."""
-        receive, recv = self.inbox.receive, frames.recv
-        ts_sub = time.time_ns()
-        for taken in range(_BATCH):
+        arbiter = self._arbiter
+        if arbiter is None:
+            return self._links[0].turn() or bool(self._ready)
+        has_more = False
+        for link, cell in zip(self._links, arbiter.cells, strict=True):
             try:
-                topic, body = recv(zmq.NOBLOCK), recv(zmq.NOBLOCK)
-            except zmq.Again:
-                return True
-            receive(topic, body, ts_sub)
-            if not taken and len(body) > PREFIX_SIZE and body[:1] == _ARRAY_OF_TEN:
-                self.latency.record(ts_sub - ts_pub_of(body))
-            if body[:1] != _ARRAY_OF_TEN:
-                # Not a message of two parts: skip to the start of the next one.
-                while frames.getsockopt(zmq.RCVMORE):
-                    recv(zmq.NOBLOCK)
-        return False
-
-    def _send(self, dealer: RequestSocket) -> bool:
-        """Send the queued requests; return whether any was sent."""
-        requests, sent = self.inbox.requests, False
-        while requests and dealer.send(encode(requests[0])):
-            requests.popleft()
-            sent = True
-        # Not connected. Every request is repeated in time, so old ones can be dropped.
-        while len(requests) > _UNSENT:
-            requests.popleft()
-        return sent
-
-    def _subscribe(self) -> None:
-        while self._frames is not None and self.inbox.subscriptions:
-            self._frames.setsockopt_string(zmq.SUBSCRIBE, self.inbox.subscriptions.popleft())
+                has_more = link.turn() or has_more
+            except ValueError as error:
+                # Its version is newer than ours. The others need not suffer.
+                link.close()
+                arbiter.refuse(cell, str(error))
+                if not self.is_open:
+                    raise
+        arbiter.turn(time.monotonic())
+        return has_more or bool(self._ready)
 
     def _next(self) -> Received:
         received = self._ready.popleft()
@@ -325,6 +336,8 @@ class Subscriber:
         """
         Ask the aggregator for its status; blocks, also inside an event loop.
 
+        Of several cells, the first one that answers.
+
         Raises:
             TimeoutError: If there is no answer in time.
 
@@ -336,6 +349,8 @@ class Subscriber:
         """
         Ask the aggregator for its markets; blocks, also inside an event loop.
 
+        Of several cells, the first one that answers.
+
         Raises:
             TimeoutError: If there is no answer in time.
 
@@ -344,8 +359,35 @@ class Subscriber:
         return markets
 
     def _ask(self, what: str, timeout_s: float) -> Any:
-        with RequestClient(self.requests, self._keys) as client:
+        answering = [i for i, cell in enumerate(self.cells) if cell.answers]
+        link = self._links[answering[0] if answering else 0]
+        with RequestClient(link.requests, link.keys) as client:
             return client.ask(what, within_s=timeout_s)[what]
+
+
+def _followed(wanted: Wanted, markets: str | Iterable[str], cells: int) -> Wanted:
+    """Return what an inbox follows: of several cells the gaps too, which show what one lacks."""
+    if cells == 1 or NEEDS_GAPS.isdisjoint(wanted.channels) or "gap" in wanted.channels:
+        return wanted
+    return Wanted(symbols_only(markets), (*wanted.channels, "gap"))
+
+
+def _each(endpoints: Sequence[str], given: Any, name: str) -> list[Any]:
+    """
+    Return what was given for each endpoint; empty if it is one for all, or none.
+
+    Raises:
+        ValueError: If the numbers differ.
+
+    """
+    if given is None or (name == "keys" and not isinstance(given, list | tuple)):
+        return []
+    values = list(one_or_more(given))
+    if len(values) != len(endpoints):
+        raise ValueError(
+            f"{len(endpoints)} endpoints to connect to, but {len(values)} {name}: give one for each"
+        )
+    return values
 
 
 def _keep(books: dict[str, OrderBook], received: Received) -> None:

@@ -98,6 +98,12 @@ class Position:
         self._listed: Metadata | None = None
         self._gaps: deque[tuple[int, str, int, int]] = deque(maxlen=_GAPS_KNOWN)
 
+    def copy(self) -> "Position":
+        """Return another position at the same place; its chain is not known yet."""
+        other = Position(self.topic, self.publisher_epoch, self.sequence, self.complete)
+        other.floor, other.fact, other.in_sync = self.floor, self.fact, self.in_sync
+        return other
+
     def rebase(self, publisher_epoch: int, from_height: int) -> Lost | None:
         """
         Continue in another publisher's numbering; its frames are admitted next.

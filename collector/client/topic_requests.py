@@ -81,7 +81,7 @@ class FollowedTopic:
         epoch, complete = reply.publisher_epoch, max(0, reply.from_height - 1)
         self.position = Position(self.position.topic, epoch, 0, complete)
         self.position.chain = reply.chain
-        self.held = {key: held for key, held in self.held.items() if key[0] >= epoch}
+        self.held = {key: held for key, held in self.held.items() if key[0] == epoch}
         self.behind = 0
 
 
@@ -92,6 +92,8 @@ class KnownPublisher:
         self.epoch = 0
         self.head = 0
         self.ahead: dict[str, int] = {}
+        self.offered: dict[str, int] = {}
+        """Its topics that are wanted, with the last topic_sequence of each."""
         self.chain = 0
         """Generation of the chain; grows when another chain replaces it."""
         self.former: set[int] = set()

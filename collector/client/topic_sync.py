@@ -99,6 +99,26 @@ class Inbox:
                 self.subscriptions.append(position.topic)
         publisher.head = head
 
+    def position(self, topic: str) -> Position | None:
+        """Return where a topic stands; None if it is not followed."""
+        followed = self._topics.get(topic.encode())
+        return None if followed is None else followed.position
+
+    def offers(self, topic: str) -> bool:
+        """Whether the aggregator had this topic when it last answered."""
+        return topic in self.publisher.offered
+
+    def offered(self) -> Iterable[str]:
+        """Return the aggregator's topics that are wanted, as of its last answer."""
+        return self.publisher.offered.keys()
+
+    def want_book(self, topic: str) -> None:
+        """Deliver the whole book once more, as of the last delivered change."""
+        followed = self._topics.get(topic.encode())
+        if followed is not None and not followed.position.lacks_book:
+            followed.position.in_sync = False
+            self._ask(followed)
+
     def positions(self) -> Iterator[Position]:
         """Return the position of every topic."""
         for followed in self._topics.values():
@@ -266,6 +286,7 @@ class Inbox:
             self._announce(joined, reply.publisher_epoch, ts_sub)
         if not publisher.epoch:
             self._join(reply, wanted)
+        publisher.offered = wanted
         for topic, last in wanted.items():
             followed = self._topics.get(topic.encode())
             if followed is None:

@@ -1,5 +1,6 @@
 """Listening addresses: their form, and whether two of them collide. Pure."""
 
+import re
 from collections.abc import Iterable, Iterator
 from typing import Final
 
@@ -27,6 +28,27 @@ def host_port(text: str, *, least: int = 1) -> tuple[str, int]:
     if not (port.isascii() and port.isdigit()) or not least <= int(port) <= 65_535:
         raise ValueError(f"must be HOST:PORT with a port from {least} to 65535, not {text!r}")
     return host or "127.0.0.1", int(port)
+
+
+_between: Final = re.compile(r"\s*,\s*(?=\w+://)").split
+
+
+def endpoints_of(connect: str | Iterable[str]) -> tuple[str, ...]:
+    """
+    Return the publish endpoints to connect to: a list, or one text with commas between them.
+
+    Raises:
+        ValueError: If there is none, or one is named twice.
+
+    """
+    texts = (connect,) if isinstance(connect, str) else tuple(connect)
+    endpoints = tuple(one.strip() for text in texts for one in _between(text))
+    if not endpoints:
+        raise ValueError("no endpoint to connect to")
+    for endpoint in endpoints:
+        if endpoints.count(endpoint) > 1:
+            raise ValueError(f"{endpoint} is named twice: a cell is read once")
+    return endpoints
 
 
 class Claim(msgspec.Struct, frozen=True):

@@ -10,12 +10,12 @@ decoding::
          0  9a                     array of ten
          1  01                     0  version
          2  kind                   1  kind, one of the KIND_* below (channels.py)
-         3  cf + 8 bytes           2  publisher_epoch: grows when the aggregator starts
+         3  cf + 8 bytes           2  publisher_epoch: another one whenever the aggregator starts
         12  cf + 8                 3  topic_sequence: 1, 2, 3 … per topic and publisher epoch
         21  cf + 8                 4  ts_pub
         30  cf + 8                 5  ts_push
         39  cd + 2                 6  shard
-        42  cf + 8                 7  epoch: grows when the shard starts
+        42  cf + 8                 7  epoch: another one whenever the shard starts
         51  cf + 8                 8  frame_sequence: 1, 2, 3 … per shard and epoch
         60  array                  9  the event, its fields in the order of events.py
 

@@ -1,0 +1,260 @@
+"""
+First copy wins: what several cells publish, as one stream.
+
+A *cell* is one `collector start`. Each has an `Inbox` of its own, which follows that cell alone:
+its holes, its restarts, its clock. The arbiter merges what the inboxes hand out. Each fact is
+delivered once, in order per topic, from the cell that has it first (`topic_merge.py`), and a gap
+is open only while it is open in all cells (`gap_merge.py`). A cell that dies, is cut off or
+restarts is not seen in the stream; `Cell` says how each one does.
+
+Pure: no I/O; the time comes in.
+"""
+
+import logging
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Final
+
+from msgspec.structs import force_setattr
+
+from collector.client.gap_merge import MarketGaps, View
+from collector.client.received import ChainReplaced, Joined, Lost, Received, Unanswered
+from collector.client.topic_cursor import Position
+from collector.client.topic_merge import Merge, gap_symbol, merge_of
+from collector.client.topic_sync import Inbox
+from shards.protocol.channels import BY_NAME, Identity
+from shards.protocol.frames import topic as topic_name
+
+log = logging.getLogger(__name__)
+
+_OWN: Final = (Joined, Unanswered, ChainReplaced)
+NEEDS_GAPS: Final = frozenset(
+    name
+    for name, row in BY_NAME.items()
+    if row.identity in (Identity.HEIGHT, Identity.TRADES) and row.is_replayed
+)
+"""Channels whose events do not show by themselves that blocks were left out."""
+
+
+class Cell:
+    """One cell of several, and how it does."""
+
+    def __init__(self, index: int, name: str, inbox: Inbox) -> None:
+        self.index = index
+        self.name = name
+        """Its publish endpoint."""
+        self.inbox = inbox
+        self.joined: Joined | None = None
+        self.is_silent = False
+        self.refused = ""
+        """Why nothing of it is read; empty if it is."""
+        self.first_copies = 0
+        """Events that it had first."""
+        self.differences = 0
+        """Events that said something else than the first copy."""
+        self.chains = 0
+        """Chains that it went through."""
+        self.is_behind = False
+        """Whether another cell has learned of a new chain, and this one has not."""
+
+    @property
+    def answers(self) -> bool:
+        """Whether it answers."""
+        ready = self.joined is not None and not self.is_behind
+        return ready and not self.is_silent and not self.refused
+
+    def offers(self, topic: str) -> bool:
+        """Whether it answers, and has this topic."""
+        return self.answers and self.inbox.offers(topic)
+
+    def __repr__(self) -> str:
+        how = self.refused or ("answers" if self.answers else "silent")
+        return f"<Cell {self.name}: {how}, {self.first_copies} first>"
+
+
+class Arbiter:
+    """Merges what the inboxes of several cells hand out."""
+
+    def __init__(self, cells: Sequence[tuple[str, Inbox]], channels: Iterable[str]) -> None:
+        """
+        Args:
+            cells: Name and inbox of each.
+            channels: The channels to deliver; the inboxes may follow gaps beside them.
+
+        """
+        self.cells = [Cell(index, name, inbox) for index, (name, inbox) in enumerate(cells)]
+        self.ready: deque[Received] = deque()
+        self._channels = frozenset(channels)
+        self._merges: dict[str, Merge] = {}
+        self._gaps: dict[str, MarketGaps] = {}
+        self._waiting: dict[str, Merge] = {}
+        self._chains = 0
+        self._is_joined = False
+        self._told_unmatched: tuple[str, ...] = ()
+
+    # -- resuming ----------------------------------------------------------------------
+
+    def resume(self, positions: Iterable[Position], head: int) -> None:
+        """Go on from where another reader stood; call it before anything was received."""
+        positions = list(positions)
+        for cell in self.cells:
+            cell.inbox.resume([position.copy() for position in positions], head)
+        for position in positions:
+            if position.channel != "gap":
+                merge = self._merges[position.topic] = merge_of(position.topic, self)
+                merge.resume(position)
+
+    def positions(self) -> Iterator[Position]:
+        """Return the reader's position in every topic."""
+        for merge in self._merges.values():
+            yield merge.position()
+        for topic in {topic for cell in self.cells for topic in cell.inbox.offered()}:
+            if topic not in self._merges:
+                # Nothing of it was delivered yet; or it has gaps, which have no place.
+                found = [cell.inbox.position(topic) for cell in self.cells]
+                yield max((one for one in found if one is not None), key=lambda one: one.complete)
+
+    # -- what comes --------------------------------------------------------------------
+
+    def turn(self, now: float) -> None:
+        """Take what the inboxes have; call it after frames, replies and ticks."""
+        for cell in self.cells:
+            ready = cell.inbox.ready
+            while ready:
+                self._take(cell, ready.popleft())
+        for merge in list(self._waiting.values()):
+            merge.settle(now)
+            if not merge.is_waiting:
+                merge.waits_since = -1.0
+                self._waiting.pop(merge.topic, None)
+
+    def refuse(self, cell: Cell, reason: str) -> None:
+        """Do without a cell, for good."""
+        log.warning("%s: %s; nothing of it is read any more", cell.name, reason)
+        cell.refused = reason
+        self._judge_gaps()
+
+    def _take(self, cell: Cell, received: Received) -> None:
+        topic = received.topic
+        if not topic:
+            self._own(cell, received)
+            return
+        if cell.is_behind:
+            return
+        merge = self._merges.get(topic)
+        if merge is None:
+            if received.channel == "gap":
+                self._gap(cell, received)
+                return
+            merge = self._merges[topic] = merge_of(topic, self)
+        merge.take(merge.sides[cell.index], received)
+
+    def _gap(self, cell: Cell, received: Received) -> None:
+        if isinstance(received.event, Lost):
+            return
+        gaps = self._gaps.get(received.symbol)
+        if gaps is None:
+            gaps = self._gaps[received.symbol] = MarketGaps(len(self.cells))
+        told = gaps.take(cell.index, received, self._views(received.symbol))
+        self._tell_gap(cell, told)
+
+    def _judge_gaps(self) -> None:
+        """A cell fell silent or came back: that may open or end a gap."""
+        for symbol, gaps in self._gaps.items():
+            self._tell_gap(None, gaps.judge(self._views(symbol)))
+
+    def _views(self, symbol: str) -> list[View]:
+        """Return how far each cell is with a market."""
+        topic = topic_name("gap", symbol)
+        views = []
+        for cell in self.cells:
+            position = cell.inbox.position(topic)
+            floor, complete = (0, 0) if position is None else (position.floor, position.complete)
+            views.append(View(cell.offers(topic), floor, complete))
+        return views
+
+    def _tell_gap(self, cell: Cell | None, told: Received | None) -> None:
+        if told is None or "gap" not in self._channels:
+            return
+        if cell is None:
+            self.ready.append(told)
+        else:
+            self.deliver(cell, told)
+
+    def _own(self, cell: Cell, received: Received) -> None:
+        """Take what an inbox says of its own cell."""
+        event = received.event
+        if isinstance(event, Joined):
+            self._join(cell, received, event)
+        elif isinstance(event, Unanswered):
+            cell.is_silent = True
+            log.warning("%s has not answered for %.0f s", cell.name, event.silent_s)
+            self._judge_gaps()
+            if not any(other.answers for other in self.cells):
+                self._is_joined = False
+                self.ready.append(received)
+        elif isinstance(event, ChainReplaced):
+            cell.chains += 1
+            if cell.chains > self._chains:
+                self._chains = cell.chains
+                for other in self.cells:
+                    other.is_behind = other.chains < self._chains
+                self._merges.clear()
+                self._gaps.clear()
+                self._waiting.clear()
+                self.ready.append(received)
+            cell.is_behind = cell.chains < self._chains
+
+    def _join(self, cell: Cell, received: Received, joined: Joined) -> None:
+        if cell.joined is None:
+            # It begins now: with the chain that is.
+            cell.chains, cell.is_behind = self._chains, False
+        if cell.is_silent:
+            log.info("%s answers again", cell.name)
+        cell.joined, cell.is_silent = joined, False
+        self._judge_gaps()
+        told, self._is_joined = self._is_joined, True
+        # A name that one cell does not have may be in another's part.
+        unmatched = self._unmatched()
+        if not told or unmatched != self._told_unmatched:
+            self._told_unmatched = unmatched
+            topics = len({t for other in self.cells for t in other.inbox.offered()})
+            event = Joined(joined.publisher_epoch, joined.head, topics, unmatched)
+            self.ready.append(Received("", "", "", event, *_header_of(received)))
+
+    def _unmatched(self) -> tuple[str, ...]:
+        """Return the names that no cell has; none before all have answered."""
+        if not all(cell.joined or cell.is_silent or cell.refused for cell in self.cells):
+            return ()
+        each = [cell.joined.unmatched for cell in self.cells if cell.joined is not None]
+        return tuple(name for name in each[0] if all(name in others for others in each))
+
+    # -- for the merges ----------------------------------------------------------------
+
+    def deliver(self, cell: Cell, received: Received) -> None:
+        """Hand out a cell's event."""
+        # Handed out now, and by nobody else: it may still be completed.
+        force_setattr(received, "publisher", cell.name)
+        cell.first_copies += 1
+        self.ready.append(received)
+
+    def await_more(self, merge: Merge) -> None:
+        """Look at a topic again after each turn, until nothing of it waits."""
+        self._waiting[merge.topic] = merge
+
+    def gaps_of(self, topic: str) -> MarketGaps | None:
+        """Return the gaps that may leave out blocks of a topic; None if there never was one."""
+        return self._gaps.get(gap_symbol(topic))
+
+    def differ(self, cell: Cell, topic: str, where: str) -> None:
+        """Note that a cell says something else than the one whose copy was first."""
+        cell.differences += 1
+        if cell.differences & (cell.differences - 1) == 0:
+            log.warning(
+                "%s says something else than another cell: %s at %s (%d times so far)",
+                *(cell.name, topic, where, cell.differences),
+            )
+
+
+def _header_of(received: Received) -> tuple[int, int, int, int, int, int, int, int]:
+    return (received.publisher_epoch, 0, 0, 0, 0, 0, 0, received.ts_sub)

@@ -1,0 +1,126 @@
+"""
+The sockets to one cell: a SUB for its frames, a DEALER for requests, and the `Inbox` of both.
+
+The inbox is ticked only while no frame waits in the socket, so that frames in flight do not count
+as lost.
+"""
+
+import time
+from typing import Final
+
+import zmq
+
+from collector.access.key_files import Keys
+from collector.client.requests import RequestSocket, encode
+from collector.client.sockets import connected
+from collector.client.topic_sync import Inbox
+from shards.protocol.frames import PREFIX_SIZE, ts_pub_of
+from shards.protocol.histograms import Histogram
+
+_BATCH: Final = 256
+"""Frames read at once: bounds the events in memory and gives other tasks a turn."""
+_UNSENT: Final = 64
+"""Requests that may wait for a connection."""
+_ARRAY_OF_TEN: Final = b"\x9a"
+
+
+class Link:
+    """One cell's sockets, open or not yet."""
+
+    def __init__(
+        self,
+        connect: str,
+        requests: str,
+        inbox: Inbox,
+        *,
+        hwm: int,
+        keys: Keys | None,
+        latency: Histogram,
+    ) -> None:
+        """
+        Args:
+            connect: The publish endpoint.
+            requests: Where requests go.
+            latency: Where the latency of the first frame of each read is counted.
+
+        """
+        self.connect = connect
+        self.requests = requests
+        self.inbox = inbox
+        self.keys = keys
+        self._hwm = hwm
+        self._latency = latency
+        self._frames: zmq.Socket[bytes] | None = None
+        self._dealer: RequestSocket | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether its sockets are open."""
+        return self._frames is not None
+
+    def open(self, context: "zmq.Context[zmq.Socket[bytes]]") -> None:
+        """Open the sockets and subscribe."""
+        self._frames = connected(context, zmq.SUB, self.connect, hwm=self._hwm, keys=self.keys)
+        self._dealer = RequestSocket(context, self.requests, self.keys)
+        self._subscribe()
+
+    def close(self) -> None:
+        """Close the sockets."""
+        if self._frames is not None:
+            self._frames.close(linger=0)
+        if self._dealer is not None:
+            self._dealer.close()
+        self._frames = self._dealer = None
+
+    def awaited(self) -> "list[tuple[zmq.Socket[bytes], int]]":
+        """Return the open sockets and the ZeroMQ events to wait for."""
+        if self._frames is None or self._dealer is None:
+            return []
+        events = self._dealer.awaited(unsent=bool(self.inbox.requests))
+        return [(self._frames, zmq.POLLIN), (self._dealer.socket, events)]
+
+    def turn(self) -> bool:
+        """Process what is available without waiting; return whether there may be more."""
+        frames, dealer = self._frames, self._dealer
+        if frames is None or dealer is None:
+            return False
+        if not self._drain_frames(frames):
+            return True
+        while (parts := dealer.receive()) is not None:
+            self.inbox.reply(parts, time.monotonic(), time.time_ns())
+        self.inbox.tick(time.monotonic())
+        self._subscribe()
+        return self._send(dealer)
+
+    def _drain_frames(self, frames: "zmq.Socket[bytes]") -> bool:
+        """Read up to a batch of frames; return whether those were all."""
+        receive, recv = self.inbox.receive, frames.recv
+        ts_sub = time.time_ns()
+        for taken in range(_BATCH):
+            try:
+                topic, body = recv(zmq.NOBLOCK), recv(zmq.NOBLOCK)
+            except zmq.Again:
+                return True
+            receive(topic, body, ts_sub)
+            if not taken and len(body) > PREFIX_SIZE and body[:1] == _ARRAY_OF_TEN:
+                self._latency.record(ts_sub - ts_pub_of(body))
+            if body[:1] != _ARRAY_OF_TEN:
+                # Not a message of two parts: skip to the start of the next one.
+                while frames.getsockopt(zmq.RCVMORE):
+                    recv(zmq.NOBLOCK)
+        return False
+
+    def _send(self, dealer: RequestSocket) -> bool:
+        """Send the queued requests; return whether any was sent."""
+        requests, sent = self.inbox.requests, False
+        while requests and dealer.send(encode(requests[0])):
+            requests.popleft()
+            sent = True
+        # Not connected. Every request is repeated in time, so old ones can be dropped.
+        while len(requests) > _UNSENT:
+            requests.popleft()
+        return sent
+
+    def _subscribe(self) -> None:
+        while self._frames is not None and self.inbox.subscriptions:
+            self._frames.setsockopt_string(zmq.SUBSCRIBE, self.inbox.subscriptions.popleft())

@@ -1,0 +1,354 @@
+"""
+First copy wins, held against a naive model.
+
+Several cells collect one chain. Each has its own epochs, its own clock, its own lag, its own faults:
+blocks that its shards missed and replayed or not, frames and answers that the wire lost, restarts
+with and without a backlog, silence, lies. The model knows the chain's facts alone. The reader must
+have each once and in order, or named as lost, which is allowed only where no cell had it. Where one
+cell is sound, nothing is lost and no gap is told.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+from hypothesis import HealthCheck, settings, strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
+
+from collector.client.arbiter import Arbiter
+from collector.client.received import Joined, Lost, Received, Unanswered
+from collector.client.whole_book import load_or_apply
+from shards.protocol.events import Book, Gap, Ticker, Trades
+from shards.protocol.order_book import OrderBook
+from tests.collector.client.scripted_publisher import (
+    delta,
+    gap,
+    market_id,
+    snapshot,
+)
+from tests.collector.client.test_topic_sync import SYMBOLS, World
+from tests.searches import examples
+
+CHANNELS = ("book", "trades", "ticker", "gap")
+NO_GAPS = 0o33
+"""Of a block's bits: book changes and trades of both markets, and no gaps of the world's own."""
+TURNS = 16
+
+
+class CellWorld(World):
+    """One cell: a world of its own on a chain that others collect too."""
+
+    def __init__(self, number: int, frames_per_topic: int) -> None:
+        self.number = number
+        self.behind: list[int] = []
+        """Blocks of the chain that it has not collected yet."""
+        self.is_frozen = False
+        self.late: list[tuple[bytes, bytes]] = []
+        """What it published while the wire to it was frozen."""
+        self.is_lying = False
+        super().__init__(frames_per_topic=frames_per_topic, with_tickers=True)
+        # An aggregator has all topics of a market from the start.
+        for topic in (f"{channel}.{symbol}." for channel in CHANNELS for symbol in SYMBOLS):
+            self.script.history.begin(topic, self.height + 1)
+
+    def wire(self, topic: bytes, body: bytes) -> None:
+        if self.is_frozen:
+            self.late.append((topic, body))
+        else:
+            super().wire(topic, body)
+
+    def publish(self, symbol: str, event: Any) -> None:
+        if self.is_lying and isinstance(event, Trades):
+            lie = msgspec.structs.replace(event.trades[0], price="666.000000000000000000")
+            event = msgspec.structs.replace(event, trades=[lie])
+        super().publish(symbol, event)
+
+    def turn(self, seconds: float = 1.0) -> None:
+        if self.is_frozen:
+            self.now += seconds
+            self.inbox.tick(self.now)
+            # Nobody answers.
+            self.inbox.requests.clear()
+            return
+        super().turn(seconds)
+
+    def keep_books(self) -> None:
+        """The aggregator has a whole book of each market."""
+        for symbol, book in self.books.items():
+            self.script.keyframe(symbol, snapshot(symbol, self.height, book))
+
+    def thaw(self) -> None:
+        self.is_frozen = False
+        late, self.late = self.late, []
+        for topic, body in late:
+            super().wire(topic, body)
+
+    def collect(self, blocks: int) -> None:
+        """Collect the next blocks of the chain."""
+        now, self.behind = self.behind[:blocks], self.behind[blocks:]
+        for bits in now:
+            self.block(bits)
+
+    def miss(self, blocks: int, *, filled: bool, named_late: bool) -> None:
+        """Miss blocks; the shard replays them, or goes on with whole books."""
+        missed, self.behind = self.behind[:blocks], self.behind[blocks:]
+        if not missed:
+            return
+        first, gap_ids = self.height + 1, {}
+        for symbol in SYMBOLS:
+            self.gaps += 1
+            gap_ids[symbol] = self.gaps * 10 + self.number
+            self.publish(symbol, gap(symbol, gap_ids[symbol], first))
+        for bits in missed:
+            if filled:
+                self.block(bits)
+            else:
+                self._pass_over(bits)
+        last = self.height
+        if not filled:
+            for symbol, book in self.books.items():
+                self.publish(symbol, snapshot(symbol, self.height, book))
+        if named_late:
+            self.collect(1)
+        for symbol in SYMBOLS:
+            closed = gap(symbol, gap_ids[symbol], first, last)
+            if not filled:
+                closed = msgspec.structs.replace(closed, state="open")
+            self.publish(symbol, closed)
+        self.script.head = self.height
+
+    def _pass_over(self, bits: int) -> None:
+        self.height += 1
+        for i, symbol in enumerate(SYMBOLS):
+            if bits >> (3 * i) & 1:
+                book = self.books[symbol]
+                load_or_apply(book, delta(symbol, self.height, book.sequence + 1))
+
+
+class Cells:
+    """The cells, the arbiter over them, and the chain's facts."""
+
+    def __init__(self, cells: int, frames: int) -> None:
+        self.worlds = [CellWorld(number, frames) for number in range(cells)]
+        named = [(f"cell {world.number}", world.inbox) for world in self.worlds]
+        self.arbiter = Arbiter(named, CHANNELS)
+        self.out: list[Received] = []
+        self.now = 0.0
+        # The facts, as a world without faults has them.
+        self.truth = World(with_tickers=True)
+
+    def block(self, bits: int) -> None:
+        self.truth.block(bits & NO_GAPS)
+        for world in self.worlds:
+            world.behind.append(bits & NO_GAPS)
+
+    def turn(self, seconds: float) -> None:
+        self.now += seconds
+        for world in self.worlds:
+            world.turn(seconds)
+        self.take()
+
+    def take(self) -> None:
+        self.arbiter.turn(self.now)
+        self.out += self.arbiter.ready
+        self.arbiter.ready.clear()
+
+    def settle(self) -> list[Received]:
+        for world in self.worlds:
+            world.losing = world.losing_replies = world.doubling = False
+            world.thaw()
+            world.collect(len(world.behind))
+            world.keep_books()
+        for _ in range(TURNS):
+            self.turn(1.0)
+        return self.out
+
+
+class FirstCopyWins(RuleBasedStateMachine):
+    """Steps of the chain and of each cell; `teardown` compares."""
+
+    @initialize(
+        cells=st.integers(1, 3),
+        frames=st.sampled_from([3, 8, 64]),
+        sound=st.booleans(),
+        before=st.integers(0, 4),
+    )
+    def begin(self, cells: int, frames: int, sound: bool, before: int) -> None:
+        self.cells = Cells(cells, frames)
+        self.is_sound = sound
+        for _ in range(before):
+            self.cells.block(27)
+        for world in self.cells.worlds:
+            world.losing = True
+            world.collect(before)
+            world.losing = False
+            world.keep_books()
+        self.cells.turn(1.0)
+
+    def world(self, number: int) -> CellWorld:
+        """Choose a cell; a sound one is left alone."""
+        worlds = self.cells.worlds
+        if self.is_sound:
+            # The first one has no faults.
+            worlds = worlds[1:] or [CellWorld(9, 3)]
+        return worlds[number % len(worlds)]
+
+    @rule(bits=st.integers(0, 63), lag=st.integers(0, 7))
+    def block(self, bits: int, lag: int) -> None:
+        """One block; some cells have it at once, the others later."""
+        self.cells.block(bits)
+        for world in self.cells.worlds:
+            if not lag >> world.number & 1 or (self.is_sound and not world.number):
+                world.collect(len(world.behind))
+        self.cells.take()
+
+    @rule(seconds=st.sampled_from([0.4, 1.0, 2.5]))
+    def turn(self, seconds: float) -> None:
+        self.cells.turn(seconds)
+
+    @rule(number=st.integers(0, 2), blocks=st.integers(1, 9))
+    def catch_up(self, number: int, blocks: int) -> None:
+        self.cells.worlds[number % len(self.cells.worlds)].collect(blocks)
+        self.cells.take()
+
+    @rule(
+        number=st.integers(0, 2),
+        blocks=st.integers(1, 5),
+        filled=st.booleans(),
+        named_late=st.booleans(),
+    )
+    def miss(self, number: int, blocks: int, filled: bool, named_late: bool) -> None:
+        self.world(number).miss(blocks, filled=filled, named_late=named_late)
+
+    @rule(
+        number=st.integers(0, 2), frames=st.booleans(), replies=st.booleans(), doubled=st.booleans()
+    )
+    def weather(self, number: int, frames: bool, replies: bool, doubled: bool) -> None:
+        world = self.world(number)
+        world.losing, world.losing_replies, world.doubling = frames, replies, doubled
+
+    @rule(number=st.integers(0, 2), kept=st.integers(0, 40))
+    def restart(self, number: int, kept: int) -> None:
+        """Of a greater epoch, or, the clock having been set back, of a smaller one."""
+        self.world(number).restart(kept)
+
+    @rule(number=st.integers(0, 2))
+    def freeze(self, number: int) -> None:
+        self.world(number).is_frozen = True
+
+    @rule(number=st.integers(0, 2))
+    def thaw(self, number: int) -> None:
+        self.world(number).thaw()
+        self.cells.take()
+
+    @precondition(lambda self: len(self.cells.worlds) > 1)
+    @rule(number=st.integers(0, 2))
+    def lie(self, number: int) -> None:
+        self.world(number).is_lying = True
+
+    @rule(number=st.integers(0, 2), count=st.integers(1, 30))
+    def replay_of_old_frames(self, number: int, count: int) -> None:
+        world = self.world(number)
+        for topic, body in world.sent[-count:]:
+            world.inbox.receive(topic, body, 7)
+
+    def teardown(self) -> None:
+        if hasattr(self, "cells"):
+            check(self.cells, is_sound=self.is_sound)
+
+
+def check(cells: Cells, *, is_sound: bool) -> None:
+    out = cells.settle()
+    joined = next(r.event for r in out if not isinstance(r.event, Unanswered))
+    assert isinstance(joined, Joined)
+    for symbol in SYMBOLS:
+        named = check_gaps([r for r in out if r.topic == f"gap.{symbol}."])
+        check_book(cells, symbol, [r for r in out if r.topic == f"book.{symbol}."])
+        check_trades(
+            cells, symbol, joined.head, [r for r in out if r.topic == f"trades.{symbol}."], named
+        )
+        check_tickers(cells, symbol, [r for r in out if r.topic == f"ticker.{symbol}."])
+    if is_sound:
+        assert not [r for r in out if isinstance(r.event, Lost | Gap | Unanswered)]
+        assert not cells.arbiter.cells[0].differences or any(w.is_lying for w in cells.worlds)
+
+
+def check_gaps(out: Sequence[Received]) -> set[int]:
+    """Each gap is told once, and ends; return the heights that are named as missing."""
+    named: set[int] = set()
+    opened: list[int] = []
+    for event in (r.event for r in out if isinstance(r.event, Gap)):
+        if event.state == "open" and not event.last:
+            assert not opened
+            opened.append(event.gap_id)
+            continue
+        if event.state == "closed":
+            assert opened == [event.gap_id]
+        else:
+            named.update(range(event.first, event.last + 1))
+        opened.clear()
+    assert not opened
+    return named
+
+
+def check_book(cells: Cells, symbol: str, out: Sequence[Received]) -> None:
+    """Every change once, in order, or named as lost; and the book at the end is the book."""
+    book, in_sync, first = OrderBook(symbol), False, -1
+    got: list[int] = []
+    lost: set[int] = set()
+    for event in (received.event for received in out):
+        if isinstance(event, Lost):
+            lost.update(range(event.first, event.last + 1))
+            in_sync = False
+        elif isinstance(event, Book):
+            assert event.market_id == market_id(symbol)
+            first = event.sequence if first < 0 else first
+            got += [] if event.is_snapshot else [event.sequence]
+            in_sync = in_sync or event.is_snapshot
+            if in_sync:
+                load_or_apply(book, event)
+    true = [
+        e.sequence
+        for s, e in cells.truth.facts
+        if s == symbol and isinstance(e, Book) and not e.is_snapshot
+    ]
+    assert got == sorted(set(got))
+    assert not lost & set(got)
+    assert [s for s in true if s > first] == sorted((lost & set(true)) | set(got))
+    mine = cells.truth.books[symbol]
+    assert in_sync
+    assert (book.sequence, book.levels()) == (mine.sequence, mine.levels())
+
+
+def check_trades(
+    cells: Cells, symbol: str, head: int, out: Sequence[Received], named: set[int]
+) -> None:
+    got = [r.event.height for r in out if isinstance(r.event, Trades)]
+    losses = [r.event for r in out if isinstance(r.event, Lost)]
+    lost = {h for loss in losses for h in range(loss.first, loss.last + 1)}
+    true = [e for s, e in cells.truth.facts if s == symbol and isinstance(e, Trades)]
+    assert got == sorted(set(got))
+    assert not lost & set(got)
+    assert set(got) <= {e.height for e in true}
+    assert {e.height for e in true if e.height > head} <= set(got) | lost | named
+    events = {e.height: e.trades for e in true}
+    if not any(world.is_lying for world in cells.worlds):
+        for received in out:
+            if isinstance(received.event, Trades):
+                assert received.event.trades == events[received.event.height]
+
+
+def check_tickers(cells: Cells, symbol: str, out: Sequence[Received]) -> None:
+    got = [r.event.sequence for r in out if isinstance(r.event, Ticker)]
+    true = [e.sequence for s, e in cells.truth.facts if s == symbol and isinstance(e, Ticker)]
+    assert got == sorted(set(got))
+    assert set(got) <= set(true)
+
+
+TestFirstCopyWins: Any = FirstCopyWins.TestCase
+TestFirstCopyWins.settings = settings(
+    max_examples=examples(150),
+    stateful_step_count=40,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
+)
