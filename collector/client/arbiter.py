@@ -17,6 +17,7 @@ from typing import Final
 
 from msgspec.structs import force_setattr
 
+from collector.client.cell import Cell
 from collector.client.gap_merge import MarketGaps, View
 from collector.client.received import ChainReplaced, Joined, Lost, Received, Unanswered
 from collector.client.topic_cursor import Position
@@ -36,42 +37,6 @@ NEEDS_GAPS: Final = frozenset(
 """Channels whose events do not show by themselves that blocks were left out."""
 
 
-class Cell:
-    """One cell of several, and how it does."""
-
-    def __init__(self, index: int, name: str, inbox: Inbox) -> None:
-        self.index = index
-        self.name = name
-        """Its publish endpoint."""
-        self.inbox = inbox
-        self.joined: Joined | None = None
-        self.is_silent = False
-        self.refused = ""
-        """Why nothing of it is read; empty if it is."""
-        self.first_copies = 0
-        """Events that it had first."""
-        self.differences = 0
-        """Events that said something else than the first copy."""
-        self.chains = 0
-        """Chains that it went through."""
-        self.is_behind = False
-        """Whether another cell has learned of a new chain, and this one has not."""
-
-    @property
-    def answers(self) -> bool:
-        """Whether it answers."""
-        ready = self.joined is not None and not self.is_behind
-        return ready and not self.is_silent and not self.refused
-
-    def offers(self, topic: str) -> bool:
-        """Whether it answers, and has this topic."""
-        return self.answers and self.inbox.offers(topic)
-
-    def __repr__(self) -> str:
-        how = self.refused or ("answers" if self.answers else "silent")
-        return f"<Cell {self.name}: {how}, {self.first_copies} first>"
-
-
 class Arbiter:
     """Merges what the inboxes of several cells hand out."""
 
@@ -82,7 +47,9 @@ class Arbiter:
             channels: The channels to deliver; the inboxes may follow gaps beside them.
 
         """
-        self.cells = [Cell(index, name, inbox) for index, (name, inbox) in enumerate(cells)]
+        self.cells: Sequence[Cell] = [
+            Cell(index, name, inbox) for index, (name, inbox) in enumerate(cells)
+        ]
         self.ready: deque[Received] = deque()
         self._channels = frozenset(channels)
         self._merges: dict[str, Merge] = {}
@@ -238,9 +205,9 @@ class Arbiter:
         cell.first_copies += 1
         self.ready.append(received)
 
-    def await_more(self, merge: Merge) -> None:
+    def await_more(self, topic: str) -> None:
         """Look at a topic again after each turn, until nothing of it waits."""
-        self._waiting[merge.topic] = merge
+        self._waiting[topic] = self._merges[topic]
 
     def gaps_of(self, topic: str) -> MarketGaps | None:
         """Return the gaps that may leave out blocks of a topic; None if there never was one."""

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any, Self, TypeAlias
 import zmq
 
 from collector.access.key_files import Keys
-from collector.client.arbiter import NEEDS_GAPS, Arbiter, Cell
+from collector.client.arbiter import NEEDS_GAPS, Arbiter
+from collector.client.cell import Cell
 from collector.client.link import Link
 from collector.client.received import ChainReplaced, Received
 from collector.client.requests import RequestClient
@@ -148,7 +149,7 @@ class Subscriber:
             link.close()
 
     @property
-    def cells(self) -> list[Cell]:
+    def cells(self) -> Sequence[Cell]:
         """How each of several cells does; empty with one."""
         return [] if self._arbiter is None else self._arbiter.cells
 

@@ -15,10 +15,11 @@ Pure.
 """
 
 from collections import deque
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import msgspec
 
+from collector.client.cell import Cell, Cells
 from collector.client.received import Lost, Received
 from collector.client.topic_cursor import Position
 from collector.client.topic_filter import split
@@ -31,9 +32,6 @@ from shards.protocol.ledger import Ranges
 from shards.protocol.order_book import OrderBook
 from shards.protocol.settings import CHAIN
 from shards.protocol.trade_ids import KnownTrades
-
-if TYPE_CHECKING:
-    from collector.client.arbiter import Arbiter, Cell
 
 PATIENCE_S: Final = 10.0
 """A cell that answers, but stays behind on a topic, is not waited for any longer than this."""
@@ -53,7 +51,7 @@ class Side:
 
     __slots__ = ("cell", "is_met", "lost", "queue", "reach")
 
-    def __init__(self, cell: "Cell") -> None:
+    def __init__(self, cell: Cell) -> None:
         self.cell = cell
         self.queue: deque[Received] = deque()
         """Events that wait, and those behind them."""
@@ -67,11 +65,11 @@ class Side:
 class Merge:
     """What all topics have in common: one side for each cell, and where it delivers."""
 
-    def __init__(self, topic: str, arbiter: "Arbiter") -> None:
+    def __init__(self, topic: str, cells: Cells) -> None:
         self.topic = topic
         self.channel, self.symbol = split(topic)
-        self.arbiter = arbiter
-        self.sides = [Side(cell) for cell in arbiter.cells]
+        self.cells = cells
+        self.sides = [Side(cell) for cell in cells.cells]
         self.fact = -1
         """The sequence, or the height, delivered last."""
         self.waits_since = -1.0
@@ -113,7 +111,7 @@ class Merge:
 
     def deliver(self, side: Side, received: Received) -> None:
         """Deliver an event."""
-        self.arbiter.deliver(side.cell, received)
+        self.cells.deliver(side.cell, received)
 
     def lose(self, side: Side, unit: Any, first: int, last: int, reason: str) -> None:
         """Deliver a `Lost`."""
@@ -132,8 +130,8 @@ class Merge:
 class BookMerge(Merge):
     """A book: each change once, by its sequence; and a whole book after a loss."""
 
-    def __init__(self, topic: str, arbiter: "Arbiter") -> None:
-        super().__init__(topic, arbiter)
+    def __init__(self, topic: str, cells: Cells) -> None:
+        super().__init__(topic, cells)
         self._height = 0
         self._began_at = 0
         """Height at which the sequence restarted; 0 if it never did."""
@@ -211,7 +209,7 @@ class BookMerge(Merge):
                     moved = True
                     self.waits_since = -1.0
         if self.is_waiting:
-            self.arbiter.await_more(self)
+            self.cells.await_more(self.topic)
 
     def _passes(self, side: Side, received: Received) -> bool:
         event = received.event
@@ -306,7 +304,7 @@ class BookMerge(Merge):
         if newest is None or (newest.bids == event.bids and newest.asks == event.asks):
             return
         if sorted(newest.bids) != sorted(event.bids) or sorted(newest.asks) != sorted(event.asks):
-            self.arbiter.differ(side.cell, self.topic, f"sequence {event.sequence}")
+            self.cells.differ(side.cell, self.topic, f"sequence {event.sequence}")
 
 
 def _place(side: Side) -> tuple[int, bool]:
@@ -319,8 +317,8 @@ def _place(side: Side) -> tuple[int, bool]:
 class BlockMerge(Merge):
     """Facts by height, of which each block's are wanted: trades, orders, blocks, oracle prices."""
 
-    def __init__(self, topic: str, arbiter: "Arbiter") -> None:
-        super().__init__(topic, arbiter)
+    def __init__(self, topic: str, cells: Cells) -> None:
+        super().__init__(topic, cells)
         self._gap_topic = topic_name("gap", gap_symbol(topic))
         self._floor = -1
         """Where the first cell joined: what is older is not wanted."""
@@ -385,7 +383,7 @@ class BlockMerge(Merge):
         complete = min(one.complete for one in found)
         if self.is_waiting:
             return complete
-        gaps = self.arbiter.gaps_of(self.topic)
+        gaps = self.cells.gaps_of(self.topic)
         for side in self.sides:
             position = side.cell.inbox.position(self.topic)
             if position is None or position.complete <= complete or not side.is_met:
@@ -415,7 +413,7 @@ class BlockMerge(Merge):
                     moved = True
                     self.waits_since = -1.0
         if self.is_waiting:
-            self.arbiter.await_more(self)
+            self.cells.await_more(self.topic)
 
     def _passes(self, side: Side, received: Received) -> bool:
         event: Any = received.event
@@ -447,7 +445,7 @@ class BlockMerge(Merge):
         newest, height = self._newest, event.height
         if newest is not None and height == newest.height:
             if _differ(newest, event):
-                self.arbiter.differ(side.cell, self.topic, f"height {height}")
+                self.cells.differ(side.cell, self.topic, f"height {height}")
         elif self._is_late(height):
             # Its absence was announced too late. Delivered now, it would be out of order.
             self._note(height)
@@ -472,7 +470,7 @@ class BlockMerge(Merge):
             position = side.cell.inbox.position(self._gap_topic)
             if position is None or position.complete < last:
                 return True
-        gaps = self.arbiter.gaps_of(self.topic)
+        gaps = self.cells.gaps_of(self.topic)
         return gaps is not None and bool(gaps.missing(side.cell.index, first, last))
 
     def _watermark(self, side: Side) -> int:
@@ -496,7 +494,7 @@ class BlockMerge(Merge):
 
     def _lost_by_all(self, first: int, last: int) -> list[tuple[int, int]]:
         """Return the heights that a cell said to be lost, and that no other gave, or will give."""
-        gaps = self.arbiter.gaps_of(self.topic)
+        gaps = self.cells.gaps_of(self.topic)
         told = Ranges(part for side in self.sides for part in side.lost.within(first, last))
         lost = list(told)
         for side in self.sides:
@@ -543,8 +541,8 @@ def _differ(one: Any, other: Any) -> bool:
 class StateMerge(Merge):
     """A state, of which only the newest is wanted: tickers by sequence, others by height."""
 
-    def __init__(self, topic: str, arbiter: "Arbiter") -> None:
-        super().__init__(topic, arbiter)
+    def __init__(self, topic: str, cells: Cells) -> None:
+        super().__init__(topic, cells)
         self._height = 0
         self._began_at = 0
         self._funding: Funding | None = None
@@ -580,8 +578,8 @@ class StateMerge(Merge):
 class ValueMerge(Merge):
     """Values that each cell goes through in the same order: how the chain lists a market."""
 
-    def __init__(self, topic: str, arbiter: "Arbiter") -> None:
-        super().__init__(topic, arbiter)
+    def __init__(self, topic: str, cells: Cells) -> None:
+        super().__init__(topic, cells)
         self._values: list[Any] = []
         """The values delivered, oldest first, without their instants."""
         self._gone = 0
@@ -605,13 +603,13 @@ class ValueMerge(Merge):
         self.deliver(side, received)
 
 
-def merge_of(topic: str, arbiter: "Arbiter") -> Merge:
+def merge_of(topic: str, cells: Cells) -> Merge:
     """Return the merge that a topic's channel needs."""
     row: Channel = BY_NAME[split(topic)[0]]
     if row.identity is Identity.VALUE:
-        return ValueMerge(topic, arbiter)
+        return ValueMerge(topic, cells)
     if row.identity is Identity.SEQUENCE and not row.is_state:
-        return BookMerge(topic, arbiter)
+        return BookMerge(topic, cells)
     if row.identity is Identity.SEQUENCE or not row.is_replayed:
-        return StateMerge(topic, arbiter)
-    return BlockMerge(topic, arbiter)
+        return StateMerge(topic, cells)
+    return BlockMerge(topic, cells)

@@ -1,0 +1,64 @@
+"""One cell of several, as a reader knows it, and what the merges of its topics lean on. Pure."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from collector.client.gap_merge import MarketGaps
+from collector.client.received import Joined, Received
+from collector.client.topic_sync import Inbox
+
+
+class Cell:
+    """One cell of several, and how it does."""
+
+    def __init__(self, index: int, name: str, inbox: Inbox) -> None:
+        self.index = index
+        self.name = name
+        """Its publish endpoint."""
+        self.inbox = inbox
+        self.joined: Joined | None = None
+        self.is_silent = False
+        self.refused = ""
+        """Why nothing of it is read; empty if it is."""
+        self.first_copies = 0
+        """Events that it had first."""
+        self.differences = 0
+        """Events that said something else than the first copy."""
+        self.chains = 0
+        """Chains that it went through."""
+        self.is_behind = False
+        """Whether another cell has learned of a new chain, and this one has not."""
+
+    @property
+    def answers(self) -> bool:
+        """Whether it answers."""
+        ready = self.joined is not None and not self.is_behind
+        return ready and not self.is_silent and not self.refused
+
+    def offers(self, topic: str) -> bool:
+        """Whether it answers, and has this topic."""
+        return self.answers and self.inbox.offers(topic)
+
+    def __repr__(self) -> str:
+        how = self.refused or ("answers" if self.answers else "silent")
+        return f"<Cell {self.name}: {how}, {self.first_copies} first>"
+
+
+class Cells(Protocol):
+    """The cells, where events go, and what is known beside a topic's own events."""
+
+    @property
+    def cells(self) -> Sequence[Cell]:
+        """The cells, in the order in which they were named."""
+
+    def deliver(self, cell: Cell, received: Received) -> None:
+        """Hand out a cell's event."""
+
+    def await_more(self, topic: str) -> None:
+        """Look at a topic again after each turn, until nothing of it waits."""
+
+    def gaps_of(self, topic: str) -> MarketGaps | None:
+        """Return the gaps that may leave out blocks of a topic; None if there never was one."""
+
+    def differ(self, cell: Cell, topic: str, where: str) -> None:
+        """Note that a cell says something else than the one whose copy was first."""
