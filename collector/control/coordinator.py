@@ -35,10 +35,10 @@ from collector.control.placement import Assignment
 from collector.control.process_usage import Usage
 from collector.control.recorder_status import recorder_status
 from collector.control.runtime_folder import check_descriptors, runtime_folder
-from collector.control.service_manager import ServiceManager
 from collector.control.signals import Interrupted, Interruptible, Signals
 from collector.control.state_folder import NONE, open_state
 from collector.control.supervisor import Child, Supervisor
+from collector.control.systemd import ServiceManager
 from collector.http import address as http_address
 from collector.markets import activity, assessment, discovery, networks, selection
 from collector.markets.activity import Assessment

@@ -8,7 +8,7 @@ from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
 
-from collector.access.bearer import Bearer, Tokens
+from collector.access.tokens import Bearer, Tokens
 from collector.http import probes, scraping
 from collector.http.view import View
 from collector.settings.parts import ServingConfig

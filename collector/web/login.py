@@ -9,7 +9,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocketClose
 
-from collector.access.bearer import COOKIE, SESSION_S, Tokens, session_of
+from collector.access.tokens import COOKIE, SESSION_S, Tokens, session_of
 
 _FORM_MOST: Final = 4_096
 _POLICY_VIOLATION: Final = 1008

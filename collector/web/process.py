@@ -18,7 +18,7 @@ import msgspec
 import uvicorn
 
 from collector.access import tls
-from collector.access.bearer import Tokens
+from collector.access.tokens import Tokens
 from collector.settings.parts import TlsConfig, connectable, requests_endpoint
 from collector.web.address import address_of, is_loopback, listen, url_of
 from collector.web.server import Page, application

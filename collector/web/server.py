@@ -18,7 +18,7 @@ from starlette.routing import Mount, Route, WebSocketRoute
 from starlette.staticfiles import StaticFiles
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from collector.access.bearer import Tokens
+from collector.access.tokens import Tokens
 from collector.client.requests import AsyncRequestClient
 from collector.settings.parts import requests_endpoint
 from collector.web import login

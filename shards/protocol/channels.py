@@ -1,5 +1,5 @@
 """
-The channels, one row each: what a channel carries and how its facts are told apart.
+The channels, one row each: what a channel carries, how its facts are told apart, how it prints.
 
 This table is the only place that defines channels. The kinds and decoders of `frames`,
 ``--channel``, `collector capabilities` and the table in docs/operations.md are built from these
@@ -8,10 +8,12 @@ gives and what it promises for them (adapters/registry.py). Pure.
 """
 
 import enum
-from typing import Final
+from collections.abc import Callable
+from typing import Any, Final
 
 import msgspec
 
+from shards.protocol import event_text
 from shards.protocol.events import (
     Book,
     Event,
@@ -50,6 +52,8 @@ class Channel(msgspec.Struct, frozen=True, kw_only=True):
     event: type[Event]
     topic: str
     identity: Identity
+    text: Callable[[Any], str]
+    """Describes an event of it in one line, for people (event_text.py)."""
     is_state: bool = False
     """Conflated: the newest event replaces the older ones; a late joiner receives it."""
     is_default: bool = False
@@ -77,6 +81,7 @@ CHANNELS: Final = (
         event=Book,
         topic="book.SYMBOL.",
         identity=Identity.SEQUENCE,
+        text=event_text.book,
         is_default=True,
         needs_book=True,
         lost="replayed exactly; if no node has the block any more, a snapshot follows",
@@ -87,6 +92,7 @@ CHANNELS: Final = (
         event=Trades,
         topic="trades.SYMBOL.",
         identity=Identity.TRADES,
+        text=event_text.trades,
         is_default=True,
         items="trades",
         lost="replayed exactly; from an indexer if no node has the block any more",
@@ -97,6 +103,7 @@ CHANNELS: Final = (
         event=Gap,
         topic="gap.SYMBOL.",
         identity=Identity.GAP,
+        text=event_text.gap,
         is_offered=False,
     ),
     Channel(
@@ -105,6 +112,7 @@ CHANNELS: Final = (
         event=Ticker,
         topic="ticker.SYMBOL.",
         identity=Identity.SEQUENCE,
+        text=event_text.ticker,
         is_state=True,
         needs_book=True,
         lost="with the book",
@@ -115,6 +123,7 @@ CHANNELS: Final = (
         event=Orders,
         topic="orders.SYMBOL.",
         identity=Identity.HEIGHT,
+        text=event_text.orders,
         is_extra=True,
         items="orders",
         lost="replayed exactly; announced as missing if no node has the block any more",
@@ -125,6 +134,7 @@ CHANNELS: Final = (
         event=Oracle,
         topic="oracle.SYMBOL.",
         identity=Identity.HEIGHT,
+        text=event_text.oracle,
         is_state=True,
         is_extra=True,
         is_chain_wide=True,
@@ -136,6 +146,7 @@ CHANNELS: Final = (
         event=Funding,
         topic="funding.SYMBOL.",
         identity=Identity.HEIGHT,
+        text=event_text.funding,
         is_state=True,
         is_replayed=False,
         lost="not replayed: the next answer is complete",
@@ -146,6 +157,7 @@ CHANNELS: Final = (
         event=Metadata,
         topic="markets.SYMBOL.",
         identity=Identity.VALUE,
+        text=event_text.metadata,
         is_state=True,
         is_replayed=False,
         lost="not concerned",
@@ -156,6 +168,7 @@ CHANNELS: Final = (
         event=Pulse,
         topic="blocks.chain.",
         identity=Identity.HEIGHT,
+        text=event_text.block,
         is_state=True,
         is_chain_wide=True,
         lost="published when they are replayed, with source replay",
@@ -168,7 +181,7 @@ NAMES: Final = tuple(channel.name for channel in OFFERED)
 DEFAULT_CHANNELS: Final = tuple(channel.name for channel in CHANNELS if channel.is_default)
 BY_NAME: Final = {channel.name: channel for channel in CHANNELS}
 BY_KIND: Final = {channel.kind: channel for channel in CHANNELS}
-BY_EVENT: Final = {channel.event: channel for channel in CHANNELS}
+BY_EVENT: Final[dict[type, Channel]] = {channel.event: channel for channel in CHANNELS}
 
 BOOKS: Final = frozenset(channel.name for channel in CHANNELS if channel.needs_book)
 EXTRAS: Final = frozenset(channel.name for channel in CHANNELS if channel.is_extra)

@@ -12,12 +12,12 @@ import pytest
 from textual.pilot import Pilot
 
 from collector import Subscriber
-from collector.client.formatting import trim
 from collector.tui.app import Top
 from collector.tui.canvas import Canvas
 from collector.tui.market_screen import MarketPage
 from collector.tui.panels import Events, Grid
 from collector.tui.spans import plain
+from shards.protocol.event_text import trim
 from tests.simulator.client import simulator
 from tests.system.running import Running, collector, free_port_pair
 

@@ -11,8 +11,9 @@ from contextlib import contextmanager
 
 import pytest
 
-from collector.client.formatting import text_line, trim
+from collector.client.formatting import text_line
 from collector.client.received import Lost, Received
+from shards.protocol.event_text import trim
 from shards.protocol.events import (
     Event,
     Funding,

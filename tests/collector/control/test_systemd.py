@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from collector.client.summary import Markets, Summary
-from collector.control.service_manager import ServiceManager
+from collector.control.systemd import ServiceManager
 from collector.settings.parts import AWAY_S
 
 SUMMARY = Summary(markets=Markets(requested=280, live=279))
