@@ -74,23 +74,39 @@ class Handler(logging.StreamHandler[TextIO]):
         super().__init__(stream or sys.stderr)
         self._floods = floods or Floods()
         self._clock = clock
+        self._latest: dict[_Kind, logging.LogRecord] = {}
+        """The last suppressed line of each kind."""
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write a record, or only count it."""
         now = self._clock()
         self._tell(now)
-        if self._floods.admits((record.name, record.levelno, str(record.msg)), now):
+        kind = (record.name, record.levelno, str(record.msg))
+        if self._floods.admits(kind, now):
             super().emit(record)
+        else:
+            self._latest[kind] = record
 
     def _tell(self, now: float) -> None:
-        for (name, level, text), more in self._floods.over(now):
+        for kind, more in self._floods.over(now):
+            name, level, template = kind
+            latest = self._latest.pop(kind, None)
             said = "%d more lines like this one were suppressed: %s"
-            super().emit(logging.LogRecord(name, level, "", 0, said, (more, text), None))
+            arguments = (more, _message(latest) if latest else template)
+            super().emit(logging.LogRecord(name, level, "", 0, said, arguments, None))
 
     def close(self) -> None:
         """Write the counts not reported yet."""
         self._tell(float("inf"))
         super().close()
+
+
+def _message(record: logging.LogRecord) -> str:
+    try:
+        return record.getMessage()
+    except (TypeError, ValueError):
+        # Its arguments do not fit, and it was never written: no reason to fail here.
+        return str(record.msg)
 
 
 class JsonFormatter(logging.Formatter):

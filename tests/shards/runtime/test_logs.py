@@ -38,7 +38,7 @@ def test_a_flood_is_told_with_its_number_once_it_has_gone_by() -> None:
     assert stream.getvalue().splitlines() == [
         "attempt 0 failed",
         "attempt 1 failed",
-        "5 more lines like this one were suppressed: attempt %d failed",
+        "5 more lines like this one were suppressed: attempt 6 failed",
         "connected",
     ]
 
