@@ -223,6 +223,8 @@ class ParquetFile:
             write_page_checksum=True,
             store_decimal_as_integer=False,
         )
+        self._rows = ROW_GROUP if _has_levels(table) else ROW_GROUP // 2
+        """Of a row group, all of which is in memory: texts take more than amounts."""
         self._batches: list[pa.RecordBatch] = []
         self._waiting = 0
 
@@ -230,7 +232,7 @@ class ParquetFile:
         """Write a batch, with others in one row group."""
         self._batches.append(batch)
         self._waiting += batch.num_rows
-        while self._waiting >= ROW_GROUP:
+        while self._waiting >= self._rows:
             self._flush()
 
     def _flush(self) -> None:
@@ -238,8 +240,8 @@ class ParquetFile:
         if self._batches:
             table = pa.Table.from_batches(self._batches)
             # Not combined: that is a copy of the whole row group, and the file is the same.
-            self._writer.write_table(table.slice(0, ROW_GROUP), row_group_size=ROW_GROUP)
-            rest = table.slice(ROW_GROUP)
+            self._writer.write_table(table.slice(0, self._rows), row_group_size=self._rows)
+            rest = table.slice(self._rows)
             self._batches, self._waiting = rest.to_batches(), rest.num_rows
 
     def close(self) -> None:
@@ -255,8 +257,11 @@ def _dictionary_bytes(table: Table) -> int:
     Ids and hashes never repeat: the longer they are collected, the larger the file. Amounts of
     levels do repeat, however many there are.
     """
-    has_levels = any(column.type == "levels" for column in table.columns)
-    return 1 << 20 if has_levels else 64 << 10
+    return 1 << 20 if _has_levels(table) else 64 << 10
+
+
+def _has_levels(table: Table) -> bool:
+    return any(column.type == "levels" for column in table.columns)
 
 
 def _leaves(table: Table) -> list[str]:
