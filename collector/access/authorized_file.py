@@ -1,5 +1,5 @@
 """
-``authorized_keys.toml``: which keys are let in, and what each may do.
+``authorized_keys.toml``: the keys that may connect, and what each may do.
 
 ::
 
@@ -7,11 +7,11 @@
     name = 'bob'
     public = '…'             # 40 characters, the second word of bob.pub
     role = 'read'            # or 'operate': admin commands too
-    topics = ['trades.*']    # what he may read; all of it, unless told otherwise
+    topics = ['trades.*']    # what he may read; default: everything
     max_connections = 8
-    token = 'sha256:…'       # the third word of bob.pub: who he is for HTTP
+    token = 'sha256:…'       # the third word of bob.pub, for HTTP
 
-It is read again whenever it changes. Every mistake is one sentence with the file and the key.
+The file is read again whenever it changes. An error message names the file and the key.
 """
 
 import hashlib
@@ -35,7 +35,7 @@ _begins_key: Final = re.compile(r"^[ \t]*\[\[[ \t]*key[ \t]*\]\]", re.MULTILINE)
 
 
 class AuthorizedKey(msgspec.Struct, frozen=True, kw_only=True):
-    """One key that is let in."""
+    """One authorized key."""
 
     name: str
     public: str
@@ -46,7 +46,7 @@ class AuthorizedKey(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Authorized:
-    """The keys that are let in, with what each may read; it does not change."""
+    """The authorized keys with their rights; immutable."""
 
     def __init__(self, keys: Iterable[AuthorizedKey] = ()) -> None:
         self.keys = tuple(keys)
@@ -56,8 +56,8 @@ class Authorized:
         self._by_token = {key.token: key for key in self.keys if key.token}
 
     def of_token(self, token: str) -> AuthorizedKey | None:
-        """Find whose token it is; None if nobody's."""
-        # By its hash: how long the search takes says nothing of the token itself.
+        """Return the key that a token belongs to, or None."""
+        # Looked up by hash, so that the time of the search reveals nothing about the token.
         return self._by_token.get(f"sha256:{hashlib.sha256(token.encode()).hexdigest()}")
 
 
@@ -135,10 +135,10 @@ def _key(row: Any, place: str) -> AuthorizedKey:
 
 def add(path: Path, key: AuthorizedKey) -> None:
     """
-    Add a key; what else is in the file stays as it is, its comments too.
+    Add a key; the rest of the file, comments included, is unchanged.
 
     Raises:
-        ConfigError: If it is there already, or the file is wrong or cannot be written.
+        ConfigError: If the key is already there, or the file is invalid or cannot be written.
 
     """
     text = read_guarded(path, secret=False) if path.exists() else ""
@@ -147,10 +147,10 @@ def add(path: Path, key: AuthorizedKey) -> None:
 
 def remove(path: Path, name: str) -> None:
     """
-    Remove a key; what else is in the file stays as it is.
+    Remove a key; the rest of the file is unchanged.
 
     Raises:
-        ConfigError: If there is none of that name, or the file is wrong or cannot be written.
+        ConfigError: If no key has that name, or the file is invalid or cannot be written.
 
     """
     known = read(path)
@@ -184,7 +184,7 @@ def _quoted(text: str) -> str:
 
 
 def _replace(path: Path, text: str) -> None:
-    """Put a checked text in the file's place at once: a reader finds the old one or the new one."""
+    """Replace the file atomically with a checked text: readers see the old or the new one."""
     try:
         _keys(text)
     except ValueError as error:

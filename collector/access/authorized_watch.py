@@ -1,4 +1,4 @@
-"""Follow the file of authorized keys: what is in force, and when that changes."""
+"""Watch the file of authorized keys, and tell when other keys come into force."""
 
 import logging
 import os
@@ -14,15 +14,15 @@ log = logging.getLogger(__name__)
 
 NOBODY: Final = Authorized()
 _WHOLE_S: Final = 1.0
-"""Nobody writes so small a file for so long."""
+"""A version this old has been written completely."""
 
 
 class AuthorizedFile:
     """
-    The authorized keys of a file, read again whenever it changed and has stayed so for one look.
+    The authorized keys of a file. A changed file is read once it is the same at two looks in a row.
 
-    A file that has gone lets nobody in. One that cannot be read, or in which something is wrong,
-    changes nothing: who was let in before still is, and the log says what is wrong.
+    Without the file, no key may connect. If it cannot be read or is invalid, the keys from before
+    stay in force, and the log says what is wrong.
     """
 
     def __init__(self, path: Path) -> None:
@@ -30,28 +30,28 @@ class AuthorizedFile:
         Read the file for the first time.
 
         Raises:
-            ConfigError: If it cannot be read, or something in it is wrong.
+            ConfigError: If it cannot be read or is invalid.
 
         """
         self.path = path
         self.error = ""
         """Why the newest version of the file is not in force."""
         self._seen = self._newest = _version(path)
-        """Of the version that is in force or was refused, and of the one seen at the last look."""
+        """Versions of the file: the one that was read last, and the one at the last look."""
         self.current = authorized_file.read(path)
 
     def look(self, since_s: float = 0.0) -> bool:
         """
-        Read it again if it changed; say whether other keys are in force now.
+        Read the file again if it changed; return whether other keys are in force now.
 
         Args:
-            since_s: How long ago the look before was. After a second without one, a version of
-                that age counts at once: no second look may come for long.
+            since_s: Seconds since the previous look. After more than a second, a version of that
+                age is read at once, because the next look may be far away.
 
         """
         version = _version(self.path)
         last, self._newest = self._newest, version
-        # A version that has just come may still be being written: half a file would shut
+        # A new version may still be incomplete: half a file would lack keys, and shut
         # others out.
         is_whole = version == last or (since_s >= _WHOLE_S and _age_s(version) >= _WHOLE_S)
         if version == self._seen or not is_whole:
@@ -78,12 +78,12 @@ def _gone(before: Authorized, after: Authorized) -> str:
 
 
 def _age_s(version: tuple[int, ...] | None) -> float:
-    """Return how long ago a version came; a file that is gone, or cannot be seen, is old."""
+    """Return the age of a version in seconds; a missing or unreadable file is old."""
     return time.time() - version[3] / 1e9 if version and len(version) > 3 else float("inf")
 
 
 def _version(path: Path) -> tuple[int, ...] | None:
-    """Tell versions of a file apart; None if there is none."""
+    """Return a value that differs between versions of a file; None without the file."""
     try:
         found = os.stat(path)
     except FileNotFoundError:

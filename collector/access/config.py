@@ -1,4 +1,4 @@
-"""From what was asked for to what the parts are told: keys, TLS, and what is open to all."""
+"""Turn options into the access configuration of each process: keys, TLS, open addresses."""
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -11,7 +11,7 @@ from shards.protocol.errors import ConfigError
 
 
 def authorized_path(keys: str | None, given: str | None) -> str:
-    """Name the file of authorized keys: as given, or beside the key file; empty without keys."""
+    """Return the path of the authorized keys: as given, or beside the key file; empty without keys."""
     if given or not keys:
         return given or ""
     return str(Path(keys).parent / authorized_file.FILE)
@@ -26,7 +26,7 @@ def of_publisher(
     limits: AccessLimits = AccessLimits(),  # noqa: B008 - it does not change
     more: Iterable[str] = (),
 ) -> AccessConfig:
-    """Say who is let in where frames are published; ``more`` are other addresses open to all."""
+    """Return the access configuration of a publisher; ``more`` are other addresses open to all."""
     is_open = [one for one in publish if not keys and insecure and refusal.is_open(one)]
     return AccessConfig(
         keys=keys or "",
@@ -37,7 +37,7 @@ def of_publisher(
 
 
 def of_start(options: StartOptions, limits: AccessLimits) -> AccessConfig:
-    """Say who is let in at the endpoints of `collector start`."""
+    """Return the access configuration of `collector start`."""
     http = [options.http] if options.http and options.insecure else []
     if options.web and (options.insecure or options.web_allow_remote):
         http.append(options.web)
@@ -53,8 +53,8 @@ def of_start(options: StartOptions, limits: AccessLimits) -> AccessConfig:
 
 
 def tls_of(options: StartOptions) -> TlsConfig:
-    """Say how HTTP is served by `collector start`."""
-    # Tokens that everybody could overhear would protect nothing.
+    """Return the TLS configuration of `collector start`."""
+    # Tokens protect nothing if anyone can read them on the network.
     is_asked = options.keys and not (options.insecure and not options.tls_cert)
     return TlsConfig(
         certificate=options.tls_cert or "",
@@ -65,7 +65,7 @@ def tls_of(options: StartOptions) -> TlsConfig:
 
 def check_keys(keys: str | None, authorized_keys: str | None) -> None:
     """
-    Find out early whether a publisher's keys can be used.
+    Check a publisher's key files before anything starts.
 
     Raises:
         ConfigError: If one of the files cannot be used, or is missing.
@@ -87,10 +87,10 @@ def check_keys(keys: str | None, authorized_keys: str | None) -> None:
 
 def check_start(options: StartOptions, origin: Callable[[str], str]) -> None:
     """
-    Refuse what would be open to other machines without being meant so.
+    Refuse addresses that would be open to other machines by accident.
 
     Raises:
-        ConfigError: If an address would be, or keys or certificate cannot be used.
+        ConfigError: If there is such an address, or keys or certificate cannot be used.
 
     """
     check_keys(options.keys, options.authorized_keys)

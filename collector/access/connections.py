@@ -1,13 +1,13 @@
 """
-The connections at a publisher's doors: who each one is, and what it has used up.
+The connections to a publisher's sockets: the key of each, and how much of its limits it has used.
 
-libzmq names connections in two ways. Its monitor tells the descriptor of each one that is
-accepted or ends; the messages of a connection carry that descriptor and the user that our own
-ZAP handler named it by. We name each by its key and a number (``bob/17``), so what was let in
-and what is open are matched by the first message that comes.
+libzmq identifies a connection in two ways. Its monitor reports the descriptor of each connection
+that is accepted or ends. Messages carry that descriptor and the user id that our ZAP handler
+assigned. The id is the key's name and a number (``bob/17``), so the first message shows which
+open connection belongs to which key.
 
-A descriptor's number is used again at once. What is done to one is therefore done to a
-duplicate, after a look at the socket's inode: another connection is never hit.
+The system reuses descriptor numbers at once. Before we close a connection we duplicate its
+descriptor and compare the socket's inode, so that no other connection is closed.
 """
 
 import contextlib
@@ -26,19 +26,19 @@ from collector.settings.parts import AccessLimits
 _SUBSCRIBED_MOST: Final = 1 << 20
 """Bytes of prefixes that one connection may have subscribed to: libzmq keeps them as a tree."""
 _SUBSCRIPTION: Final = 64
-"""Bytes that a subscription counts for beside its prefix."""
+"""Bytes that a subscription counts for in addition to its prefix."""
 
 
 class Counts(msgspec.Struct):
-    """What the doors have seen, by reason; docs/security.md explains each."""
+    """Counters by reason; docs/security.md explains each."""
 
     let_in: int = 0
     refused: Counter[str] = msgspec.field(default_factory=Counter)
-    """Connections that did not get in."""
+    """Refused connections."""
     closed: Counter[str] = msgspec.field(default_factory=Counter)
-    """Connections that were in, and were closed by us."""
+    """Accepted connections that we closed later."""
     requests: Counter[str] = msgspec.field(default_factory=Counter)
-    """Requests that were refused."""
+    """Refused requests."""
 
 
 class Connection:
@@ -52,7 +52,7 @@ class Connection:
         self.door = door
         self.since = since
         self.grant: Grant | None = None
-        """Who it is; None until it has said something."""
+        """Its grant; None until its first message."""
         self.owed = 0
         """Bytes of replies since its queue was last seen empty."""
         self.clear_at = -1
@@ -60,7 +60,7 @@ class Connection:
 
 
 class Grant:
-    """One connection that the ZAP handler let in."""
+    """One connection that the ZAP handler accepted."""
 
     __slots__ = ("connection", "name", "prefixes", "since", "subscribed", "user")
 
@@ -70,11 +70,11 @@ class Grant:
         self.since = since
         self.connection: Connection | None = None
         self.prefixes: Counter[bytes] = Counter()
-        """What it is subscribed to, within its rights; only the publisher's loop looks at it."""
+        """Its subscriptions, within its rights; used by the publisher's loop only."""
         self.subscribed = 0
 
     def subscribes(self, prefix: bytes, granted: Iterable[bytes]) -> list[bytes]:
-        """Note a subscription; return what is newly to be sent, or raise if there are too many."""
+        """Note a subscription; return the prefixes to add, or raise if there are too many."""
         self.subscribed += len(prefix) + _SUBSCRIPTION
         if self.subscribed > _SUBSCRIBED_MOST:
             raise OverflowError
@@ -83,7 +83,7 @@ class Grant:
         return new
 
     def unsubscribes(self, prefix: bytes, granted: Iterable[bytes]) -> list[bytes]:
-        """Note the end of a subscription; return what is not to be sent any more."""
+        """Note the end of a subscription; return the prefixes to remove."""
         self.subscribed = max(0, self.subscribed - len(prefix) - _SUBSCRIPTION)
         gone = []
         for one in granted:
@@ -95,7 +95,7 @@ class Grant:
 
 
 class Connections:
-    """All of them, and what was counted; for the gate's thread and the publisher's loop."""
+    """All connections and counters; shared by the gate's thread and the publisher's loop."""
 
     def __init__(self, limits: AccessLimits, *, has_keys: bool) -> None:
         self.counts = Counts()
@@ -104,14 +104,14 @@ class Connections:
         self._open: dict[int, Connection] = {}
         self._of_door: Counter[str] = Counter()
         self._unknown: dict[str, dict[Connection, None]] = {}
-        """By door, oldest first: those that have said nothing yet."""
+        """Connections without a message so far, by socket, oldest first."""
         self._grants: dict[str, Grant] = {}
         self._held: Counter[str] = Counter()
         """Connections of each key."""
         self._number = 0
         self._lock = threading.Lock()
 
-    # -- what the monitor tells ----------------------------------------------------------
+    # -- from the monitor ----------------------------------------------------------------
 
     def accepted(self, descriptor: int, door: str, now: float) -> None:
         """Note a connection; close one, perhaps this, if there are too many."""
@@ -121,7 +121,7 @@ class Connections:
         with self._lock:
             known = self._open.get(descriptor)
             if known is not None and known.inode == inode:
-                # Its first message was faster.
+                # Its first message came before the monitor's event.
                 return
             if known is not None:
                 self._forget(known)
@@ -129,27 +129,27 @@ class Connections:
             if self._of_door[door] <= self._limits.max_connections:
                 return
             self.counts.refused["connections"] += 1
-            # With keys, whoever has said nothing makes room: a flood cannot keep others out.
+            # With keys, a connection without a message makes room: a flood cannot keep others out.
             surplus = next(iter(self._unknown[door])) if self._has_keys else new
             self._forget(surplus)
             _shut(surplus.descriptor, surplus.inode)
 
     def ended(self, descriptor: int) -> None:
-        """Note that a connection ended, unless its number is another's already."""
+        """Note that a connection ended, unless its descriptor belongs to another one already."""
         with self._lock:
             known = self._open.get(descriptor)
             if known is not None and inode_of(descriptor) != known.inode:
                 self._forget(known)
 
     def refuse(self, reason: str) -> None:
-        """Count a connection that did not get in."""
+        """Count a refused connection."""
         with self._lock:
             self.counts.refused[reason] += 1
 
-    # -- what the ZAP handler asks -------------------------------------------------------
+    # -- from the ZAP handler ------------------------------------------------------------
 
     def grant(self, name: str, most: int, now: float) -> str:
-        """Let a connection of a key in; return what it is called, nothing if it has too many."""
+        """Accept a connection of a key; return its user id, or "" if the key has too many."""
         with self._lock:
             if self._held[name] >= most:
                 self.counts.refused["key_connections"] += 1
@@ -161,10 +161,10 @@ class Connections:
             self.counts.let_in += 1
             return user
 
-    # -- what the publisher's loop tells -------------------------------------------------
+    # -- from the publisher's loop -------------------------------------------------------
 
     def heard(self, user: str, descriptor: int, door: str, now: float) -> Grant | None:
-        """Return whom a message comes from; None if that connection is let in no more."""
+        """Return the grant of a message's connection; None if it was revoked."""
         grant = self._grants.get(user)
         if grant is None or grant.connection is not None:
             return grant
@@ -180,7 +180,7 @@ class Connections:
         return grant
 
     def expel(self, descriptor: int, reason: str) -> None:
-        """Close a connection that has sent what it may not."""
+        """Close a connection that broke a rule."""
         with self._lock:
             self.counts.closed[reason] += 1
             known = self._open.get(descriptor)
@@ -190,7 +190,7 @@ class Connections:
             _shut(descriptor, inode)
 
     def owes(self, descriptor: int, size: int) -> None:
-        """Count a reply that is on its way; close a connection that has taken none for too long."""
+        """Count a reply's bytes; close a connection that has not read any for too long."""
         known = self._open.get(descriptor)
         if known is None:
             return
@@ -205,12 +205,12 @@ class Connections:
         self, door: str, published: int, queue: int, mean_bytes: Callable[[], float]
     ) -> None:
         """
-        Close readers whose queue may hold more than they may keep waiting.
+        Close readers whose queue may hold more bytes than allowed.
 
         Args:
             published: Frames published so far.
             queue: Frames that ZeroMQ queues for one of them, at most.
-            mean_bytes: Says how large frames are at present.
+            mean_bytes: Returns the present mean size of a frame.
 
         """
         with self._lock:
@@ -228,10 +228,10 @@ class Connections:
                     self.counts.closed["slow"] += 1
                     self._close(one)
 
-    # -- what time brings ----------------------------------------------------------------
+    # -- once a second -------------------------------------------------------------------
 
     def sweep(self, now: float) -> None:
-        """Forget what has ended; with keys, close what has been silent for too long."""
+        """Forget ended connections; with keys, close those that were silent for too long."""
         silent_s = self._limits.silent_s
         with self._lock:
             for one in list(self._open.values()):
@@ -241,7 +241,7 @@ class Connections:
                     self.counts.closed["silent"] += 1
                     self._close(one)
             for grant in list(self._grants.values()):
-                # Its connection, which has never said a word, was closed before.
+                # Its connection was closed before it sent a message.
                 if grant.connection is None and now - grant.since > silent_s + 2.0:
                     self._end_grant(grant)
 
@@ -262,7 +262,7 @@ class Connections:
             return {name: number for name, number in self._held.items() if number}
 
     def number(self) -> int:
-        """Count the connections, those among them that are not through their handshake."""
+        """Count the connections, including those in their handshake."""
         return len(self._open)
 
     def _add(self, one: Connection) -> Connection:
@@ -293,7 +293,7 @@ class Connections:
 
 
 def inode_of(descriptor: int) -> int:
-    """Tell sockets apart, also those that have the same number one after the other; 0: none."""
+    """Return the inode of a socket, which is unique even if the descriptor is reused; 0: none."""
     try:
         return os.fstat(descriptor).st_ino
     except OSError:
@@ -301,7 +301,7 @@ def inode_of(descriptor: int) -> int:
 
 
 def is_clear(descriptors: list[int]) -> set[int]:
-    """Return those that the kernel would take more for: then nothing waits in libzmq's queue."""
+    """Return the writable ones: nothing waits in libzmq's queue for them."""
     poll = select.poll()
     for descriptor in descriptors:
         poll.register(descriptor, select.POLLOUT)
@@ -309,7 +309,7 @@ def is_clear(descriptors: list[int]) -> set[int]:
 
 
 def _shut(descriptor: int, inode: int) -> None:
-    """Cut a connection, and no other one; libzmq sees it end."""
+    """Close exactly this connection; libzmq notices its end."""
     try:
         copy = os.dup(descriptor)
     except OSError:

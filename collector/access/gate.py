@@ -1,20 +1,20 @@
 """
-The gate: CURVE on a publisher's sockets, our own ZAP handler, and what follows from it.
+The gate: CURVE on a publisher's sockets, and our own ZAP handler.
 
-libzmq asks the handler about each connection whose handshake is sound, over a socket inside the
-process; without a handler it would let every key in. The handler has a thread of its own, beside
-the publisher's loop and never on a frame's way. The same thread follows the file of authorized
-keys and what libzmq's monitors tell of connections.
+libzmq asks the handler about each connection with a valid handshake, over a socket inside the
+process; without a handler it accepts every key. The handler has its own thread, away from the
+publisher's loop and its frames. The same thread watches the file of authorized keys and reads
+libzmq's monitors.
 
 ::
 
-    handshake ── unsound ──▶ ended by libzmq, counted by its monitor
-        │ sound
+    handshake ── invalid ──▶ ended by libzmq, counted by its monitor
+        │ valid
         ▼
-    ZAP: is the key listed, may it enter this door, has it connections left?
+    ZAP: is the key authorized for this socket, and does it have connections left?
         │ yes: named bob/17
         ▼
-    each message: still let in?  ── no ──▶ the connection is cut
+    each message: still authorized? ── no ──▶ the connection is closed
         │ yes
         ▼
     its rights: subscriptions by prefix, requests by topic
@@ -49,15 +49,15 @@ FRAMES: Final = "frames"
 REQUESTS: Final = "requests"
 ADMIN: Final = "admin"
 _OWN: Final = "own"
-"""The ZAP domain of endpoints that the file system protects: libzmq takes no empty one back."""
+"""The ZAP domain of endpoints that the file system protects; libzmq cannot reset it to empty."""
 
 _TURN_MS: Final = 200
-"""How often the file of authorized keys is looked at. Two looks decide, and a revoked key is to be
-out within a second."""
+"""Interval between looks at the file of authorized keys. Two equal looks are needed, and a revoked
+key must be out within a second."""
 _SWEEP_S: Final = 1.0
 _HOURLY_S: Final = 3_600.0
 _SPARE: Final = 256
-"""Descriptors that readers leave to the rest of the process."""
+"""Descriptors reserved for the rest of the process."""
 _ZAP: Final = "inproc://zeromq.zap.01"
 _EVENTS: Final = (
     zmq.EVENT_ACCEPTED
@@ -66,19 +66,19 @@ _EVENTS: Final = (
     | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
 )
 _REASONS: Final = {0x11000001: "cryptography", 0x11000002: "mechanism"}
-"""Of libzmq's errors of protocol; any other is "protocol"."""
+"""Reasons by libzmq's protocol error; any other error is "protocol"."""
 _LET_IN: Final = b"200"
 _REFUSED: Final = b"404"
 """No status of ZAP, on purpose: libzmq then closes the connection at once, and its client connects
 again. After 400 a client of libzmq never would, also when its key is authorized a moment later;
 after 300 libzmq keeps the connection until its handshake has taken too long."""
 _FROM_US: Final = 0x20000000
-"""From here on libzmq's errors of protocol are the handler's answer: it has counted them."""
+"""From here on, libzmq's protocol errors repeat the handler's answer, which is already counted."""
 _event: Final = struct.Struct("=hi")
 
 
 class Requester:
-    """Who sends a request: what it may read, and how often it may have frames again."""
+    """The sender of a request: its rights, and its limits."""
 
     __slots__ = ("_gate", "_who", "descriptor", "rights")
 
@@ -89,11 +89,11 @@ class Requester:
         self.descriptor = descriptor
 
     def may_replay(self) -> bool:
-        """Take a turn for a replay; say whether there was one."""
+        """Take a turn for a resend; return False if the limit is reached."""
         return self._gate.replays.take(self._who, time.monotonic())
 
     def owes(self, size: int) -> None:
-        """Count a reply of so many bytes, which may have to wait until it is read."""
+        """Count the bytes of a reply, which waits until it is read."""
         self._gate.connections.owes(self.descriptor, size)
 
     def refuse(self, reason: str) -> None:
@@ -102,7 +102,7 @@ class Requester:
 
 
 class Gate:
-    """What stands in front of one publisher's sockets. Stop it when done."""
+    """Access control for one publisher's sockets. Stop it when done."""
 
     def __init__(self, config: AccessConfig) -> None:
         """
@@ -127,14 +127,14 @@ class Gate:
         self.connections = Connections(_bounded(config, most).limits, has_keys=self.has_keys)
         self.replays = Rates(limits.replays_per_s, limits.replay_burst)
         self._monitors: dict[zmq.Socket[bytes], tuple[str, str]] = {}
-        """Of each door: its name, and the endpoint that is not counted."""
+        """For each socket: its name, and the endpoint whose connections are not counted."""
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
 
     # -- making the sockets --------------------------------------------------------------
 
     def prepare(self, door: str, socket: "zmq.Socket[bytes]", *, is_public: bool) -> None:
-        """Set what the next endpoint that is bound asks of those who connect."""
+        """Set what connections to the next bound endpoint must prove."""
         socket.setsockopt(zmq.HANDSHAKE_IVL, int(self._limits.handshake_s * 1000))
         if self._keys is None:
             return
@@ -147,18 +147,18 @@ class Gate:
         self, context: "zmq.Context[zmq.Socket[bytes]]", socket: "zmq.Socket[bytes]", door: str,
         own: str = "",
     ) -> None:  # fmt: skip
-        """Follow the connections of a socket that is about to be bound, but for its ``own`` ones."""
+        """Monitor the connections of a socket that is about to be bound, except to its ``own`` endpoint."""
         address = f"inproc://monitor-of-{door}-{id(socket)}"
         socket.monitor(address, _EVENTS)
         monitor = context.socket(zmq.PAIR)
-        # libzmq would stop sending frames until it can say what it has to say here.
+        # With a bounded queue, libzmq would stop sending frames until the monitor is read.
         monitor.setsockopt(zmq.RCVHWM, 0)
         monitor.setsockopt(zmq.LINGER, 0)
         monitor.connect(address)
         self._monitors[monitor] = (door, own)
 
     def start(self, context: "zmq.Context[zmq.Socket[bytes]]") -> None:
-        """Begin to let in; call it before anything is bound."""
+        """Start the handler; call it before anything is bound."""
         handler = context.socket(zmq.REP)
         handler.setsockopt(zmq.LINGER, 0)
         handler.bind(_ZAP)
@@ -166,7 +166,7 @@ class Gate:
         self._thread.start()
 
     def stop(self) -> None:
-        """Let nobody in any more; call it before the context is destroyed."""
+        """Stop the handler; call it before the context is destroyed."""
         self._stop.set()
         if self._thread is not None:
             self._thread.join(5.0)
@@ -205,7 +205,7 @@ class Gate:
             log.warning("insecure: whoever reaches %s reads everything there", address)
 
     def _handle(self, handler: "zmq.Socket[bytes]") -> None:
-        """Answer what libzmq asks of connections (RFC 27, ZAP)."""
+        """Answer libzmq's questions about connections (RFC 27, ZAP)."""
         with contextlib.suppress(zmq.Again):
             while True:
                 version, number, *asked = handler.recv_multipart(zmq.NOBLOCK)
@@ -214,9 +214,9 @@ class Gate:
                 handler.send_multipart([version, number, code, text, user.encode(), b""])
 
     def _judge(self, asked: list[bytes]) -> tuple[bytes, str]:
-        """Return ZAP's status, and what the connection is called."""
+        """Return the ZAP status and the connection's user id."""
         if asked[:1] == [_OWN.encode()] and asked[3:4] == [b"NULL"]:
-            # The file system has judged already.
+            # The file system has checked it already.
             return _LET_IN, ""
         if len(asked) < 5 or asked[3] != b"CURVE" or self._file is None:
             self.connections.refuse("mechanism")
@@ -252,7 +252,7 @@ class Gate:
                     self.connections.refuse("unfinished")
 
     def _follow(self) -> None:
-        """Take what changed in the authorized keys; cut those whose rights are others now."""
+        """Apply changed authorized keys; close connections whose rights have changed."""
         if self._file is None:
             return
         before = self._file.current
@@ -262,15 +262,15 @@ class Gate:
                 name for name, key in before.by_name.items() if after.get(name) != key
             )
 
-    # -- what the publisher's loop asks --------------------------------------------------
+    # -- for the publisher's loop --------------------------------------------------------
 
     def subscriber(self, frame: zmq.Frame) -> "tuple[Rights, Grant | None]":
-        """Return what a subscription's sender may read; cut it off if it is let in no more."""
+        """Return the rights of a subscription's sender; close the connection if it was revoked."""
         if not self.has_keys:
             return ALL_RIGHTS, None
         user, descriptor = user_of(frame), descriptor_of(frame)
         if user is None:
-            # Of the endpoint that the file system protects; otherwise, of one that has ended.
+            # Either from the endpoint that the file system protects, or the connection has ended.
             return (ALL_RIGHTS if is_local(descriptor) else NO_RIGHTS), None
         grant = self.connections.heard(user, descriptor, FRAMES, time.monotonic())
         if grant is None:
@@ -279,7 +279,7 @@ class Gate:
         return self.rights(grant.name), grant
 
     def asker(self, frame: zmq.Frame, door: str) -> Requester | None:
-        """Return who sends a request; None if that connection is let in no more, and is cut."""
+        """Return the sender of a request; None, after closing the connection, if it was revoked."""
         descriptor = descriptor_of(frame)
         if not self.has_keys:
             return Requester(self, frame.bytes, ALL_RIGHTS, descriptor)
@@ -293,12 +293,12 @@ class Gate:
         return Requester(self, grant.name, self.rights(grant.name), descriptor)
 
     def rights(self, name: str) -> Rights:
-        """Return what a key may read now."""
+        """Return a key's present rights."""
         current = NOBODY if self._file is None else self._file.current
         return current.rights.get(name, NO_RIGHTS)
 
     def report(self) -> AccessReport:
-        """Return what the summary says of access."""
+        """Return the summary's part about access."""
         counts = self.connections.counts
         return AccessReport(
             keys=self.has_keys,
@@ -325,16 +325,16 @@ def _z85(key: bytes) -> str:
 
 
 def user_of(frame: zmq.Frame) -> str | None:
-    """Return what the ZAP handler named a message's connection; None where it is not asked."""
+    """Return the user id of a message's connection; None where the ZAP handler is not asked."""
     try:
-        # Of our own endpoints it is empty.
+        # It is empty for our own endpoints.
         return str(frame.get("User-Id")) or None
     except zmq.ZMQError:
         return None
 
 
 def descriptor_of(frame: zmq.Frame) -> int:
-    """Return the descriptor that a message came by; -1 if it has none."""
+    """Return the descriptor of a message's connection; -1 without one."""
     try:
         return int(frame.get(zmq.SRCFD))
     except zmq.ZMQError:
@@ -342,7 +342,7 @@ def descriptor_of(frame: zmq.Frame) -> int:
 
 
 def is_local(descriptor: int) -> bool:
-    """Say whether a connection is one within this host's file system."""
+    """Return whether a connection uses a Unix socket."""
     try:
         with socket.socket(fileno=os.dup(descriptor)) as own:
             return own.family == socket.AF_UNIX

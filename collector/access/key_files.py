@@ -1,9 +1,9 @@
 """
-Key files: ``NAME.key``, which its owner alone may read, and ``NAME.pub``, which is for everybody.
+Key files: ``NAME.key``, readable by its owner only, and ``NAME.pub``, which is public.
 
-A key file holds a CURVE key pair in ZeroMQ's own spelling (Z85, 40 characters), and a token for
-HTTP. A reader's key file also names the server's public key: without it a reader could not tell
-the collector from somebody in between, so it is never taken from the connection itself.
+A key file holds a CURVE key pair in ZeroMQ's encoding (Z85, 40 characters), and a token for HTTP. A
+reader's key file also has the server's public key. It is never taken from the connection, because
+the reader could not distinguish the collector from an attacker in between.
 """
 
 import contextlib
@@ -20,7 +20,7 @@ import msgspec
 from shards.protocol.errors import UNREADABLE, ConfigError
 
 is_name: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@-]{0,63}").fullmatch
-"""What a key may be called: it becomes a file name, a label and a word in log lines."""
+"""Valid names of keys: a name becomes a file name, a metric label and a word in log lines."""
 is_public: Final = re.compile(r"[0-9a-zA-Z.:+=^!/*?&<>()\[\]{}@%$#-]{40}").fullmatch
 """Z85, 40 characters: 32 bytes."""
 is_token_hash: Final = re.compile(r"sha256:[0-9a-f]{64}").fullmatch
@@ -51,7 +51,7 @@ class Keys(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         Read a key file.
 
         Args:
-            server: The collector's public key, or a file that has it, where the key file names none.
+            server: The collector's public key, or a file with it, if the key file names none.
 
         Raises:
             ConfigError: If it cannot be read, others may read it, or it is no key file.
@@ -79,7 +79,7 @@ class Keys(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
 
 class Public(msgspec.Struct, frozen=True):
-    """What everybody may know of a key: the one line of ``NAME.pub``."""
+    """The public part of a key: the one line of ``NAME.pub``."""
 
     name: str
     public: str
@@ -93,7 +93,7 @@ class Public(msgspec.Struct, frozen=True):
 
 
 def token_hash(token: str) -> str:
-    """Return what is kept of a token: enough to know it by, too little to use it."""
+    """Return the hash that is stored for a token: it identifies the token and cannot replace it."""
     return f"sha256:{hashlib.sha256(token.encode()).hexdigest()}"
 
 
@@ -102,7 +102,7 @@ def make(name: str, *, server: str = "") -> Keys:
     Make a key pair and a token.
 
     Raises:
-        ConfigError: If that is no name for a key.
+        ConfigError: If the name is not valid.
 
     """
     if not is_name(name):

@@ -1,4 +1,4 @@
-"""Which addresses other machines reach, and the sentence that refuses them without keys."""
+"""Recognise addresses that other machines can reach, and refuse them without keys."""
 
 import ipaddress
 import socket
@@ -11,7 +11,7 @@ _EVERYWHERE: Final = frozenset(("*", "", "0.0.0.0", "::"))
 
 def is_open(endpoint: str) -> bool:
     """
-    Say whether other machines may reach an endpoint.
+    Return whether other machines may reach an endpoint.
 
     Args:
         endpoint: ``tcp://HOST:PORT``, ``ipc://PATH``, or ``HOST:PORT`` of an HTTP server, where
@@ -37,13 +37,13 @@ def _is_loopback(host: str) -> bool:
     try:
         found = {row[4][0] for row in socket.getaddrinfo(host, None)}
     except (OSError, UnicodeError):
-        # It is not known in advance.
+        # The address of an interface is not known in advance.
         return False
     return all(ipaddress.ip_address(str(one).partition("%")[0]).is_loopback for one in found)
 
 
 def of_publisher(endpoint: str, option: str, *, has_keys: bool) -> str:
-    """Say why frames cannot be published there as asked; nothing if they can."""
+    """Return why frames cannot be published there; empty if they can."""
     if has_keys or not is_open(endpoint):
         return ""
     return (
@@ -57,7 +57,7 @@ def of_http(
     address: str, option: str, *, has_keys: bool, has_tls: bool, allow: str = "--insecure"
 ) -> str:
     """
-    Say why HTTP cannot be served there as asked; nothing if it can.
+    Return why HTTP cannot be served there; empty if it can.
 
     Args:
         allow: The option that lifts the refusal.

@@ -1,10 +1,10 @@
-"""What the summary says of access. Pure."""
+"""The summary's part about access. Pure."""
 
 import msgspec
 
 
 class AccessReport(msgspec.Struct, frozen=True, kw_only=True):
-    """What the summary says of access (docs/operations.md)."""
+    """The summary's part about access (docs/operations.md)."""
 
     keys: bool = False
     """Whether readers need a key."""
@@ -17,8 +17,8 @@ class AccessReport(msgspec.Struct, frozen=True, kw_only=True):
     let_in: int = 0
     """Connections, since the start."""
     refused: dict[str, int] = {}
-    """Connections that did not get in, by reason."""
+    """Refused connections, by reason."""
     closed: dict[str, int] = {}
     """Connections that we closed, by reason."""
     requests_refused: dict[str, int] = {}
-    """Requests, by reason."""
+    """Refused requests, by reason."""

@@ -2,9 +2,9 @@
 What a key may read, as prefixes of topics. Pure.
 
 A right is a pattern of topics: ``*``, ``trades.*``, ``book.INJ-USDT``, ``book.INJ*`` or, for one
-market in every channel, ``*.INJ-USDT``. ZeroMQ subscribes by prefix, so a pattern may have its
-star at the end of the symbol only; then what a subscription and a right have in common is a
-prefix as well, and libzmq sends nothing else to that connection.
+market in every channel, ``*.INJ-USDT``. ZeroMQ subscribes by prefix, so the star may
+only be at the end of the symbol. The intersection of a subscription and a right is then a prefix
+too, and libzmq sends only that to the connection.
 """
 
 import re
@@ -22,7 +22,7 @@ class Rights:
     The topics that a key may read.
 
     Raises:
-        ValueError: If a pattern is none; the text says which, and what patterns look like.
+        ValueError: If a pattern is not valid; the text says which, and what patterns look like.
 
     """
 
@@ -35,17 +35,17 @@ class Rights:
         self._encoded = tuple(prefix.encode() for prefix in self.prefixes)
 
     def granted(self, wanted: bytes) -> tuple[bytes, ...]:
-        """Return the prefixes that a subscription to a prefix is worth; empty if it is nothing."""
+        """Return the prefixes that a subscription to a prefix may have; empty if none."""
         if wanted.startswith(self._encoded):
             return (wanted,)
         return tuple(prefix for prefix in self._encoded if prefix.startswith(wanted))
 
     def may_read(self, topic: str) -> bool:
-        """Say whether a topic may be read."""
+        """Return whether a topic may be read."""
         return topic.startswith(self.prefixes)
 
     def may_see(self, symbol: str) -> bool:
-        """Say whether any topic of a market may be read."""
+        """Return whether any topic of a market may be read."""
         return self.everything or any(self.may_read(f"{c}.{symbol}.") for c in KIND_BY_CHANNEL)
 
 
@@ -56,7 +56,7 @@ def _prefixes(pattern: str) -> list[str]:
     channel, symbol = found.groups() if found else ("", "")
     if not found or symbol is None or (channel != "*" and channel not in KIND_BY_CHANNEL):
         raise ValueError(_wrong(pattern))
-    # A single star stands for the whole symbol, which the topic's last dot ends.
+    # A star alone is the whole symbol, which ends with the topic's last dot.
     if symbol == "*":
         ending = ""
     elif symbol.endswith("*"):
@@ -68,7 +68,7 @@ def _prefixes(pattern: str) -> list[str]:
 
 
 def _spelled(symbol: str, pattern: str, *, whole: bool) -> str:
-    """Spell a symbol, or its beginning, as topics do."""
+    """Convert a symbol, or its beginning, to the spelling in topics."""
     if not symbol or set("*?[]") & set(symbol):
         raise ValueError(_wrong(pattern))
     if whole:

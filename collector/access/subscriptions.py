@@ -1,12 +1,12 @@
 """
-Subscriptions within rights: a manual XPUB, and what each connection is granted.
+Subscriptions limited to a connection's rights, by a manual XPUB.
 
-With ``XPUB_MANUAL`` nothing is sent to a connection before we say which prefixes it is
-subscribed to. libzmq applies that to the connection whose message was read last. It keeps two
-queues for it, messages and connections, and a message that is no subscription is in the first
-one only: from there until all is read they are out of step, and a grant could go to another
-connection. So whoever sends such a message is cut off, and so are those who subscribed in the
-same moment; they connect and subscribe again by themselves.
+With ``XPUB_MANUAL`` a connection receives nothing before we set its prefixes. libzmq applies them to
+the connection whose message was read last. It keeps two queues for that, messages and connections.
+A message that is not a subscription is only in the first queue, so from there until both are empty
+the queues do not match, and a grant could go to the wrong connection. The sender of such a message
+is disconnected, and so are connections that subscribed at the same moment; these reconnect and
+subscribe again by themselves.
 """
 
 import contextlib
@@ -23,22 +23,22 @@ _CANCEL: Final = b"\x00"
 
 
 class Subscriptions:
-    """What comes from the subscribers of one publishing socket."""
+    """The subscriptions of one publishing socket."""
 
     def __init__(self, socket: "zmq.Socket[bytes]", gate: Gate) -> None:
         self._socket = socket
         self._gate = gate
         self.has_any = False
-        """Whether anybody has ever subscribed."""
+        """Whether there was ever a subscription."""
         if gate.has_keys:
             socket.setsockopt(zmq.XPUB_MANUAL, 1)
 
     def drain(self) -> bool:
-        """Take all there is; say whether somebody subscribed."""
+        """Read all messages; return whether one was a subscription."""
         return self._drain_granting() if self._gate.has_keys else self._drain_plain()
 
     def _drain_plain(self) -> bool:
-        """Take what libzmq has acted on by itself."""
+        """Read messages that libzmq has already applied."""
         has_new = False
         with contextlib.suppress(zmq.Again):
             while True:
@@ -64,7 +64,7 @@ class Subscriptions:
     def _take(self, frame: zmq.Frame, kind: bytes, prefix: bytes) -> None:
         rights, grant = self._gate.subscriber(frame)
         if grant is None:
-            # Our own process, whose topics nobody counts; or one that is let in no more.
+            # Either our own process, which has no limits, or a revoked connection.
             changed, wanted = list(rights.granted(prefix)), kind
         else:
             changed, wanted = self._change(frame, grant, rights, kind, prefix), kind

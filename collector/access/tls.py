@@ -1,4 +1,4 @@
-"""TLS for HTTP: the certificate checked before anything starts, and followed while it runs."""
+"""TLS for HTTP: check the certificate before anything starts, and reload it when it is renewed."""
 
 import asyncio
 import logging
@@ -18,7 +18,7 @@ _LOOK_S: Final = 30.0
 
 def check(certificate: str, key: str) -> None:
     """
-    Find out early whether a certificate and its key can be used.
+    Check a certificate and its key before anything starts.
 
     Raises:
         ConfigError: If one cannot be read, others may read the key, or they do not fit.
@@ -47,14 +47,14 @@ def _load(context: ssl.SSLContext, certificate: str, key: str) -> None:
 
 
 def of_server(tls: TlsConfig) -> dict[str, Any]:
-    """Return what uvicorn is told of TLS; nothing without a certificate."""
+    """Return uvicorn's TLS settings; empty without a certificate."""
     if not tls.certificate:
         return {}
     return {"ssl_certfile": tls.certificate, "ssl_keyfile": tls.key}
 
 
 async def follow(tls: TlsConfig, context: ssl.SSLContext | None) -> None:
-    """Take a renewed certificate for the connections to come; never returns."""
+    """Use a renewed certificate for new connections; never returns."""
     seen = _version(tls)
     while True:
         await asyncio.sleep(_LOOK_S)

@@ -1,9 +1,9 @@
 """
-Who asks over HTTP: a bearer token, or the session that a browser was given for one.
+Tokens over HTTP: a bearer token, or a browser's session that began with one.
 
-ASGI middleware, so that no route can forget it. Tokens are the authorized keys' (`keys new`
-makes one with each key): the same names, roles and rights as over ZeroMQ, and the same end
-within a second of being revoked.
+The check is ASGI middleware, so no route can omit it. Each authorized key has a token (`keys new`
+makes both), with the same name, role and rights as over ZeroMQ. Revoking the key ends both within a
+second.
 """
 
 import secrets
@@ -29,28 +29,28 @@ _TOKEN_MOST: Final = 512
 
 
 class Tokens:
-    """The tokens that are let in now, and the sessions that browsers were given for them."""
+    """The tokens in force, and the browser sessions that began with them."""
 
     def __init__(self, path: Path) -> None:
         """
         Read the authorized keys.
 
         Raises:
-            ConfigError: If the file cannot be read, or something in it is wrong.
+            ConfigError: If the file cannot be read or is invalid.
 
         """
         self._file = AuthorizedFile(path)
         self._looked_at = time.monotonic()
         self._sessions: OrderedDict[str, tuple[str, float]] = OrderedDict()
-        """By identifier: the hash of the token, and when it ends."""
+        """By session id: the token's hash, and the end of the session."""
 
     def of_token(self, token: str) -> AuthorizedKey | None:
-        """Return whose token it is; None if nobody's."""
+        """Return the key of a token, or None."""
         self._look()
         return self._file.current.of_token(token) if 0 < len(token) <= _TOKEN_MOST else None
 
     def of_scope(self, scope: Scope) -> AuthorizedKey | None:
-        """Return who sends a request; None if nobody that is let in."""
+        """Return the key of a request's sender; None without a valid token or session."""
         header = _header(scope, b"authorization")
         kind, _, token = header.partition(" ")
         if kind.lower() == "bearer":
@@ -58,7 +58,7 @@ class Tokens:
         return self.of_session(session_of(scope))
 
     def begin(self, key: AuthorizedKey) -> str:
-        """Begin a session; return its identifier."""
+        """Begin a session and return its id."""
         identifier = secrets.token_urlsafe(32)
         self._sessions[identifier] = (key.token, time.monotonic() + SESSION_S)
         while len(self._sessions) > SESSIONS:
@@ -70,7 +70,7 @@ class Tokens:
         self._sessions.pop(identifier, None)
 
     def of_session(self, identifier: str) -> AuthorizedKey | None:
-        """Return whose session it is; None if it has ended, or its key is let in no more."""
+        """Return the key of a session; None if the session has ended or the key was revoked."""
         self._look()
         token, ends = self._sessions.get(identifier, ("", 0.0))
         if time.monotonic() >= ends:
@@ -79,7 +79,7 @@ class Tokens:
         return next((key for key in self._file.current.keys if key.token == token), None)
 
     def may_see_everything(self, key: AuthorizedKey) -> bool:
-        """Say whether a key may read every topic."""
+        """Return whether a key may read every topic."""
         rights = self._file.current.rights.get(key.name)
         return rights is not None and rights.everything
 
@@ -92,7 +92,7 @@ class Tokens:
 
 
 class Bearer:
-    """Lets requests through that bring a token, and those for paths that anybody may ask for."""
+    """Passes on requests with a valid token, and requests for paths that need none."""
 
     def __init__(self, app: App, *, tokens: Tokens, free: Container[str]) -> None:
         """
@@ -105,7 +105,7 @@ class Bearer:
         self._free = free
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Let a request through, or say what it lacks."""
+        """Pass a request on, or refuse it with a reason."""
         if scope["type"] != "http" or scope["path"] in self._free:
             await self._app(scope, receive, send)
             return
@@ -137,7 +137,7 @@ def _header(scope: Scope, name: bytes) -> str:
 
 
 def session_of(scope: Scope) -> str:
-    """Return the identifier of the session that a request's cookie names; empty without one."""
+    """Return the session id in a request's cookie; empty without one."""
     for part in _header(scope, b"cookie").split(";"):
         name, _, value = part.strip().partition("=")
         if name == COOKIE:

@@ -1,1 +1,1 @@
-"""`collector doctor`: is this machine, and is this network, fit to collect? Nothing is changed."""
+"""`collector doctor`: can this machine, with this network, collect? Nothing is changed."""

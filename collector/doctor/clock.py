@@ -1,4 +1,4 @@
-"""The clock of this machine: against the clocks of the nodes' hosts, and in the kernel's own view."""
+"""This machine's clock, compared with the clocks of the nodes' hosts, and the kernel's estimate."""
 
 import ctypes
 import statistics
@@ -11,34 +11,34 @@ import msgspec
 from collector.doctor.findings import Finding, bad, fine, note, span
 
 _OFF_S: Final = 2.0
-"""HTTP tells the time in whole seconds."""
+"""HTTP dates have whole seconds."""
 _UNSYNCHRONIZED: Final = 0x40
 """STA_UNSYNC of adjtimex(2)."""
 
 
 class Witness(msgspec.Struct, frozen=True):
-    """What another host's clock says."""
+    """Another host's clock."""
 
     host: str
     ahead_s: float
-    """How far it is ahead of ours."""
+    """Seconds that it is ahead of ours."""
 
 
 class Discipline(msgspec.Struct, frozen=True):
-    """How well the kernel thinks that its clock is kept."""
+    """The kernel's estimate of its clock's quality."""
 
     synchronized: bool
     error_s: float
-    """By how much it may be off at most."""
+    """Maximum error."""
     drift_ppm: float
-    """How fast it would run away if nobody held it, in microseconds a second."""
+    """Drift if it were not corrected, in microseconds per second."""
 
 
 def clock(witnesses: Sequence[Witness], kernel: Discipline | None) -> Finding:
     """Judge our clock."""
     kept = _kept(kernel)
     if not witnesses:
-        return note("clock", f"no node told its time, so nobody contradicts ours; {kept}")
+        return note("clock", f"no node sent its time, so ours could not be compared; {kept}")
     ahead = statistics.median(one.ahead_s for one in witnesses)
     hosts = ", ".join(one.host for one in witnesses)
     if abs(ahead) > _OFF_S:
@@ -54,7 +54,7 @@ def clock(witnesses: Sequence[Witness], kernel: Discipline | None) -> Finding:
 
 def _kept(kernel: Discipline | None) -> str:
     if kernel is None:
-        return "whether it is synchronised is not known here"
+        return "this system does not say whether it is synchronised"
     drift = f"drifts by {kernel.drift_ppm:+.1f} ppm"
     if kernel.synchronized:
         return f"synchronised to {span(kernel.error_s)}, {drift}"
@@ -76,7 +76,7 @@ class _Timex(ctypes.Structure):
 
 
 def discipline() -> Discipline | None:
-    """Ask the kernel, without setting anything; None where it cannot be asked."""
+    """Ask the kernel, without changing anything; None on other systems than Linux."""
     if sys.platform != "linux":
         return None
     told = _Timex()

@@ -1,8 +1,8 @@
 """
-The endpoints, one by one: does it answer, which version is it, is it behind, how fast is it?
+Check each endpoint: does it answer, which version does it run, is it behind, how fast is it?
 
-Each is asked in the way in which a collector would: the nodes' RPC for their state, what lists markets
-for the markets, what streams for the first block of one market.
+Each is used as a collector would use it: an RPC for the node's state, a listing for the markets, a
+stream for the first block of one market.
 """
 
 import asyncio
@@ -31,36 +31,36 @@ from shards.protocol.text import without_secrets
 _ANSWER_S: Final = 5.0
 _STREAM_S: Final = 15.0
 _BEHIND: Final = 10
-"""Blocks; heights are read some seconds apart."""
+"""Blocks; the heights are read a few seconds apart."""
 _OLD_S: Final = 30.0
 _BACK: Final = 20
-"""Blocks before the head that an event provider is asked for."""
+"""Distance from the head of the block requested from an event provider."""
 _CALLS: Final = 5
 _OUTDATED: Final = ("UNIMPLEMENTED", "unknown service", "unknown method", "Method not found")
 
 
 class Look(msgspec.Struct, kw_only=True):
-    """What one endpoint showed."""
+    """The results for one endpoint."""
 
     place: str
-    """The list that it is in."""
+    """The list that contains it."""
     endpoint: str
     error: str = ""
     outdated: bool = False
-    """It does not know what is asked: its software is of another age."""
+    """Whether it does not know the request: its software has another version."""
     said: tuple[str, ...] = ()
-    """What is worth knowing."""
+    """Facts to show."""
     doubts: tuple[str, ...] = ()
-    """What could be better."""
+    """What could be improved."""
     height: int = 0
     at: float = 0.0
-    """When it had that height, monotonic."""
+    """When it reported that height, monotonic."""
     made: float = 0.0
-    """When that block was made by its own time, seconds since 1970."""
+    """The block's own time, seconds since 1970."""
     network: str = ""
     catching_up: bool = False
     ahead_s: float | None = None
-    """How far its host's clock is ahead of ours."""
+    """Seconds that its host's clock is ahead of ours."""
 
 
 # ---- the nodes' RPC ---------------------------------------------------------------------
@@ -80,7 +80,7 @@ class _InfoAnswer(msgspec.Struct):
 
 
 async def look_at_rpc(endpoint: str, access: Access) -> Look:
-    """Ask a node how it is."""
+    """Ask a node for its state."""
     look = Look(place="rpc", endpoint=endpoint)
     rpc = Rpc(endpoint, access, timeout_s=_ANSWER_S)
     try:
@@ -134,7 +134,7 @@ async def _results_missing(rpc: Rpc, height: int) -> str:
 
 
 def _clock_of(endpoint: str, access: Access) -> float | None:
-    """Compare a host's clock, as its HTTP server tells it, with ours; None where it does not."""
+    """Compare a host's clock with ours by its HTTP date; None without one."""
     url = urlsplit(endpoint)
     connection: http.client.HTTPConnection
     if url.scheme == "https":
@@ -147,7 +147,7 @@ def _clock_of(endpoint: str, access: Access) -> float | None:
         connection.request("GET", f"{url.path.rstrip('/')}/health?{url.query}")
         told = connection.getresponse().headers.get("Date")
         after = time.time()
-        # Whole seconds, cut: on average half a second before.
+        # Truncated to whole seconds: half a second early on average.
         return (
             email.utils.parsedate_to_datetime(told or "").timestamp() + 0.5 - (before + after) / 2
         )
@@ -157,7 +157,7 @@ def _clock_of(endpoint: str, access: Access) -> float | None:
         connection.close()
 
 
-# ---- what lists markets -----------------------------------------------------------------
+# ---- listings ---------------------------------------------------------------------------
 
 
 async def look_at_listing(
@@ -176,7 +176,7 @@ async def look_at_listing(
     return look, with_symbols(found)
 
 
-# ---- what streams -----------------------------------------------------------------------
+# ---- streams ----------------------------------------------------------------------------
 
 
 class _FirstBlock:
@@ -196,7 +196,7 @@ class _FirstBlock:
     def receive(
         self, payload: bytes | memoryview, ts_recv: int, last: bool, subscription: int = 0
     ) -> None:
-        """Take the first block; where payloads are no blocks, the first payload."""
+        """Take the first block, or the first payload if payloads are not blocks."""
         if self.came.done():
             return
         if self.decode is not None:
@@ -263,7 +263,7 @@ def _failed(look: Look, error: SourceError) -> None:
     look.outdated = any(text in error.reason or text == error.status for text in _OUTDATED)
 
 
-# ---- who keeps past blocks --------------------------------------------------------------
+# ---- event providers --------------------------------------------------------------------
 
 
 async def look_at_events(adapter: Adapter, endpoint: str, height: int, access: Access) -> Look:
@@ -290,8 +290,8 @@ async def look_at_events(adapter: Adapter, endpoint: str, height: int, access: A
 
 
 async def look_at_all(adapter: Adapter, endpoints: Endpoints, access: Access) -> list[Look]:
-    """Ask every endpoint that this adapter may use; those of one kind at once."""
-    # What sources say of their failures is in what we find.
+    """Check every endpoint that this adapter may use; those of one kind at the same time."""
+    # The findings contain the sources' failures.
     logging.getLogger("shards").setLevel(logging.CRITICAL)
     looks = list(await asyncio.gather(*(look_at_rpc(one, access) for one in endpoints.rpc)))
     listed = await asyncio.gather(
@@ -314,12 +314,12 @@ async def look_at_all(adapter: Adapter, endpoints: Endpoints, access: Access) ->
 
 
 def witnesses(looks: Iterable[Look]) -> list[Witness]:
-    """Collect what the hosts' clocks say."""
+    """Collect the hosts' clocks."""
     return [Witness(host_of(one.endpoint), one.ahead_s) for one in looks if one.ahead_s is not None]
 
 
 def judge(looks: list[Look], paces: dict[str, float]) -> list[Finding]:
-    """Judge the endpoints, also one by the other; ``paces`` are the requests a second allowed."""
+    """Judge the endpoints, also by comparison; ``paces`` are the allowed requests per second."""
     head = max((one.height for one in looks), default=0)
     chains = [one.network for one in looks if one.network]
     ahead = next((one.ahead_s for one in looks if one.ahead_s is not None), 0.0)
@@ -346,7 +346,7 @@ def _judged(
         return bad(
             look.place, f"{name} is {behind:,} blocks behind{more}: wait, or name another; {said}"
         )
-    # By its own time, on a clock that its host told.
+    # By the block's time and the host's clock.
     age = time.time() + ahead_s - look.made - (time.monotonic() - look.at) if look.made else 0.0
     if look.catching_up or age > _OLD_S:
         return bad(

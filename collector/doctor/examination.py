@@ -1,4 +1,4 @@
-"""The whole examination, in the order in which its findings are printed."""
+"""All checks, in the order in which the findings are printed."""
 
 import asyncio
 import contextlib
@@ -21,7 +21,7 @@ from shards.protocol.settings import Endpoints
 
 def examine(options: StartOptions, file: File) -> Iterator[Finding]:
     """
-    Look at everything that `collector start` with these options would need; yield as it is found.
+    Check everything that `collector start` needs with these options; yield each finding at once.
 
     Raises:
         ConfigError: If the options cannot be understood.
@@ -89,8 +89,12 @@ def _devnet() -> Finding:
 
 
 def _left_out(found: Endpoints) -> Iterator[Finding]:
-    """Say what a second endpoint, or one of another kind, would make better."""
+    """Note what a second endpoint, or one of another kind, would improve."""
     if not found.rpc:
-        yield note("rpc", "none is configured: lost blocks cannot be fetched, nor heads compared")
+        yield note(
+            "rpc", "none is configured: lost blocks cannot be fetched, and heads cannot be compared"
+        )
     elif len(found.rpc) == 1:
-        yield note("rpc", "only one: a node that stands still is known by another that does not")
+        yield note(
+            "rpc", "only one: a stuck node can only be recognised by comparing it with another"
+        )

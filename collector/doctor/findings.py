@@ -1,35 +1,35 @@
-"""What an examination finds: one line for each thing that was looked at."""
+"""The findings of an examination: one line for each check."""
 
 from typing import Final, Literal
 
 import msgspec
 
 Verdict = Literal["fine", "note", "bad"]
-"""``note``: it works, and could be better; ``bad``: the collector would not do what it promises."""
+"""``note``: it works, but could be better; ``bad``: the collector would not keep its promises."""
 
 
 class Finding(msgspec.Struct, frozen=True):
-    """One thing that was looked at."""
+    """The result of one check."""
 
     what: str
-    """In one word: ``clock``, ``files``, or the list that an endpoint is in."""
+    """One word: ``clock``, ``files``, or the list that contains an endpoint."""
     verdict: Verdict
     text: str
-    """One sentence: how it is, and what to do if it is not fine."""
+    """One sentence: the result, and what to do if it is not fine."""
 
 
 def fine(what: str, text: str) -> Finding:
-    """Say that it is as it should be."""
+    """Return a finding without fault."""
     return Finding(what, "fine", text)
 
 
 def note(what: str, text: str) -> Finding:
-    """Say that it works, and what would be better."""
+    """Return a finding that could be improved."""
     return Finding(what, "note", text)
 
 
 def bad(what: str, text: str) -> Finding:
-    """Say what is wrong, and what to do."""
+    """Return a fault, with what to do."""
     return Finding(what, "bad", text)
 
 
@@ -37,7 +37,7 @@ _UNITS: Final = (("GB", 1e9), ("MB", 1e6), ("kB", 1e3))
 
 
 def size(count: float) -> str:
-    """Print a number of bytes for people."""
+    """Format a number of bytes for people."""
     for unit, factor in _UNITS:
         if count >= factor:
             return f"{count / factor:.1f} {unit}"
@@ -45,7 +45,7 @@ def size(count: float) -> str:
 
 
 def span(seconds: float) -> str:
-    """Print a duration for people."""
+    """Format a duration for people."""
     for unit, length in (("days", 86_400.0), ("hours", 3_600.0), ("minutes", 60.0)):
         if seconds >= 2 * length:
             return f"{seconds / length:.0f} {unit}"

@@ -1,4 +1,4 @@
-"""The key files, who is let in by them, and the certificate."""
+"""Check the key file, the authorized keys, and the certificate."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +11,7 @@ from shards.protocol.errors import ConfigError
 
 
 def keys(options: StartOptions) -> Iterator[Finding]:
-    """Look at the files that would be read, and at what would be open without them."""
+    """Check the files that would be read, and which addresses would be open without them."""
     for endpoint in options.publish:
         if said := refusal.of_publisher(endpoint, "--publish", has_keys=bool(options.keys)):
             yield bad("keys", said)

@@ -1,4 +1,4 @@
-"""The machine below: open files, memory, processors, and the disks that are written to."""
+"""Check the machine: open files, memory, processors, and the disks that are written to."""
 
 import contextlib
 import errno
@@ -18,9 +18,9 @@ from collector.settings.wording import plural
 from shards.runtime import descriptors
 
 _PROCESS_BYTES: Final = 90_000_000
-"""Of one process at rest, all kinds alike."""
+"""Memory of one idle process of any kind."""
 _MARKET_BYTES: Final = 250_000
-"""Books, and frames that are kept for late readers."""
+"""Books, and frames kept for late joiners."""
 _MARKETS: Final = 300
 _STATE_BYTES: Final = 100_000_000
 _ARCHIVE_BYTES: Final = 5_000_000_000
@@ -33,7 +33,7 @@ _CGROUP_LIMITS: Final = (
 
 
 def files(shards: int) -> Finding:
-    """Look at how many files a process may open."""
+    """Check the limit of open files."""
     limit, least = descriptors.raise_limit(), descriptors.needed(shards)
     said = f"{limit:,} open files allowed a process, {plural(shards, 'shard')} need {least}"
     if limit < least:
@@ -48,7 +48,7 @@ def files(shards: int) -> Finding:
 
 
 def memory(shards: int) -> Finding:
-    """Look at how much memory there is for us."""
+    """Check the available memory."""
     needed = (shards + 3) * _PROCESS_BYTES + _MARKETS * _MARKET_BYTES
     available = min(psutil.virtual_memory().available, *_cgroup_limits(), 1 << 62)
     said = f"{size(available)} available, {plural(shards, 'shard')} and {_MARKETS} markets need {size(needed)}"
@@ -58,14 +58,14 @@ def memory(shards: int) -> Finding:
 
 
 def _cgroup_limits() -> Iterator[int]:
-    """Yield what a container may have, where there is such a limit."""
+    """Yield the memory limits of the container, if there are any."""
     for path in _CGROUP_LIMITS:
         with contextlib.suppress(OSError, ValueError):
             yield int(Path(path).read_text())
 
 
 def processors(shards: int) -> Finding:
-    """Look at whether the processes get in each other's way."""
+    """Check whether there are enough processors."""
     try:
         count = len(os.sched_getaffinity(0))
     except AttributeError:
@@ -82,9 +82,9 @@ def processors(shards: int) -> Finding:
 
 def disk(what: str, folder: str) -> Finding:
     """
-    Look at a folder that is written to, ``state`` or ``archive``: room, rights, time to sync.
+    Check a folder that is written to, ``state`` or ``archive``: space, permissions, time to sync.
 
-    The folder need not exist: the nearest one above it that does is looked at.
+    If the folder does not exist, its nearest existing parent is checked.
     """
     place = _existing(Path(folder).absolute())
     least = _ARCHIVE_BYTES if what == "archive" else _STATE_BYTES
@@ -97,7 +97,7 @@ def disk(what: str, folder: str) -> Finding:
     if free < least:
         return bad(what, f"{said}: less than {size(least)} free: free some, or name another folder")
     if took > _SLOW_SYNC_S:
-        return note(what, f"{said}: a slow disk; what is kept lags by that much a block")
+        return note(what, f"{said}: a slow disk; each recorded block waits that long")
     return fine(what, said)
 
 

@@ -1,4 +1,4 @@
-"""The places where a collector would listen: free, taken by a collector, or taken by something else."""
+"""Check the addresses to listen on: free, used by a collector, or used by another program."""
 
 from collections.abc import Callable, Iterator
 
@@ -12,7 +12,7 @@ _ANSWER_S = 1.0
 
 
 def publish(endpoints: tuple[str, ...]) -> Iterator[Finding]:
-    """Look at where frames would be published and requests answered."""
+    """Check the publish endpoints and their request endpoints."""
     for endpoint in endpoints:
         try:
             check_free((endpoint,))
@@ -26,7 +26,7 @@ def publish(endpoints: tuple[str, ...]) -> Iterator[Finding]:
 
 
 def listener(address: str, check: Callable[[str], None]) -> Finding:
-    """Look at where HTTP would be served; ``check`` raises ConfigError if it cannot."""
+    """Check an HTTP address; ``check`` raises ConfigError if it cannot be used."""
     try:
         check(address)
     except ConfigError as error:
