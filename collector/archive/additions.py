@@ -193,9 +193,9 @@ def _plain(column: Any) -> list[Any]:
 
 def add(root: Path, part: Part, *, ts: int) -> manifest.Line | None:
     """
-    Add what the journal has of a sealed part and the part has not; the caller holds `sealing`.
+    Add the journal's facts that a sealed part lacks; the caller holds `sealing`.
 
-    A part that was pruned stays so: it is not begun again by what comes late.
+    A pruned part stays pruned, even if late facts of it arrive.
     """
     if part in manifest.pruned(manifest.read(root)):
         return None
@@ -218,7 +218,7 @@ def main(arguments: Sequence[str]) -> None:
         try:
             add(root, part, ts=time.time_ns())
         except ConfigError as error:
-            # A damaged file of the part: its late facts wait in the journal.
+            # A file of the part is damaged: its late facts stay in the journal.
             sys.exit(str(error))
 
 

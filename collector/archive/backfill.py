@@ -1,9 +1,9 @@
 """
-Record the past: what an archive lacks in a range, from the chain's record.
+Record the past: fill an archive's missing heights from the chain's record.
 
-Part by part, oldest first: the blocks that some market lacks are fetched into a separate journal
-(``_backfill/``), so that a kill costs nothing; then they are sealed like live ones, or added to a
-part that is already sealed.
+Part by part, oldest first, the blocks that some market lacks are fetched into a separate journal
+(``_backfill/``), so that nothing is lost if the process is killed. Then they are sealed like live
+blocks, or added to a part that is already sealed.
 """
 
 import asyncio
@@ -273,7 +273,7 @@ def sorted_levels(levels: Sequence[Any], highest_first: bool) -> list[Any]:
 
 async def heights_of(config: BackfillConfig) -> tuple[int, int]:
     """
-    Turn the ends of a range into heights.
+    Convert the ends of a range to heights.
 
     Raises:
         ConfigError: If no node answers, or the range is empty.
@@ -312,7 +312,7 @@ async def _height(value: int | str, rpc: Rpc, newest: int) -> int:
         try:
             is_before = await time_of(middle) < wanted
         except BlockGone:
-            # Pruned: what this node still has is newer.
+            # Pruned: this node only has later blocks.
             is_before = True
         low, high = (middle + 1, high) if is_before else (low, middle)
     return low
@@ -325,7 +325,7 @@ async def backfill(
     Fill an archive's range from the chain's record.
 
     Raises:
-        ConfigError: If it cannot be done as asked.
+        ConfigError: If the options cannot be carried out.
 
     """
     root = Path(config.to)

@@ -1,8 +1,8 @@
 """
-One market's book through one part: its keyframe, its changes in order, how it ends. Pure.
+One market's book through one part: its keyframe, its changes in order, its final state. Pure.
 
 Changes are applied by sequence. Where some are missing, the newest whole book before the
-next change takes their place, as a keyframe of its own, and the sequences are counted.
+next change replaces them as another keyframe, and the missing sequences are counted.
 """
 
 from collections.abc import Iterable, Iterator
@@ -41,7 +41,7 @@ class Track:
     """
     One market's book through one part.
 
-    After `walk` the attributes say what was seen.
+    After `walk` the attributes have the results.
     """
 
     def __init__(
@@ -177,7 +177,7 @@ def _each_once(told: list[Told]) -> dict[int, Told]:
     for one in told:
         event = one[0]
         known = found.get(event.sequence)
-        # What came live says more of the way it came than what was fetched.
+        # A live copy has timestamps that a fetched one lacks.
         if known is None or (known[0].source in REPLAYED and event.source not in REPLAYED):
             found[event.sequence] = one
     return found

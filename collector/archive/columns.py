@@ -1,8 +1,8 @@
 """
-Arrow columns as Python lists, by their buffers: a tenth of the time that ``to_pylist`` takes.
+Convert Arrow columns to Python lists from their buffers: ten times as fast as ``to_pylist``.
 
-Every text, and every amount, is made once for each different value. Amounts are spelled as
-the chain spells them, with eighteen decimals; an absent one is the empty text.
+Each distinct text or amount is converted once. Amounts have the chain's spelling, with eighteen
+decimals; a missing amount is an empty text.
 """
 
 from decimal import Decimal
@@ -19,8 +19,8 @@ def as_list(array: Any) -> list[Any]:
     """
     Return a column's values.
 
-    Amounts come as texts, instants as ns since 1970 (0 where there is none), levels as lists of
-    ``(price, quantity)``, an amount that is too long for the column as None inside a level.
+    Amounts are texts, instants are ns since 1970 (0 if missing), levels are lists of
+    ``(price, quantity)``. An amount too long for the column is None inside a level.
     """
     kind = array.type
     if pa.types.is_timestamp(kind):

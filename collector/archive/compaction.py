@@ -1,10 +1,10 @@
 """
-Compaction: one file of a part where there are several, as if nothing had come late.
+Compaction: merge the files of each part into one, as if nothing had come late.
 
-What came after a part was sealed is in files of its own. Here they are merged, in the order of
-the table's key, so the file and its ``facts_sha256`` are those of an archive that had it all at
-once. A date's folder is built beside the old one, named in the manifest, and takes its place in
-one step: what reads by a glob sees the old files or the new one, never both, never neither.
+Facts that came after their part was sealed are in separate files. Here they are merged in the order
+of the table's key, so the file and its ``facts_sha256`` equal those of an archive that had all facts
+at once. A date's folder is built beside the old one, named in the manifest, and replaces it
+atomically: a reader that uses a glob sees either the old files or the new one.
 
 It may run beside a recorder, be killed at any instant, and be run again.
 """
@@ -53,17 +53,17 @@ def compact(
     root: Path, *, ts: int, dry_run: bool = False, progress: Progress = lambda done, total: None
 ) -> Outcome:
     """
-    Merge what came late into its parts.
+    Merge late facts into their parts.
 
     Args:
         root: The archive's folder.
         ts: Now, ns since the epoch, for the manifest.
-        dry_run: Only say what would be merged; the bytes afterwards are not known then.
-        progress: Told how far it is.
+        dry_run: Only report what would be merged; the resulting bytes are not known then.
+        progress: Called with the progress.
 
     Raises:
         ConfigError: If there is no archive, or it cannot be written.
-        OSError: If the disk does not take it; the archive is as before.
+        OSError: If the disk is full or fails; the archive is unchanged.
 
     """
     open_archive(root)
@@ -74,11 +74,11 @@ def compact(
                 _count(outcome, files, None)
         return outcome
     with sealing(root):
-        # What a kill left half done is finished, even where nothing is left to merge.
+        # Finish an interrupted compaction, even if there is nothing else to merge.
         recover(root)
     folders = sorted(_several(root))
     for done, folder in enumerate(folders):
-        # Held for one folder at a time: a recorder that has a part to seal waits no longer.
+        # Held for one folder at a time, so that a recorder with a part to seal waits only that long.
         with sealing(root):
             recover(root)
             if (several := _several(root).get(folder)) is not None:

@@ -1,8 +1,8 @@
 """
-Named instants at which a writer can be killed, for the tests that prove that none of them hurts.
+Named points at which a writer can be killed, for tests which prove that nothing is lost there.
 
-``ARCHIVE_CRASH_AT=seal.renamed:3`` kills this process, as SIGKILL does, when it comes to
-that instant for the third time. Without the variable a call costs one comparison.
+``ARCHIVE_CRASH_AT=seal.renamed:3`` kills this process with SIGKILL when it reaches
+that point for the third time. Without the variable a call costs one comparison.
 """
 
 import os

@@ -1,8 +1,8 @@
 """
-A part's rows as the events that they were: block by block, in the order of their heights.
+Convert a part's rows back to events: block by block, in order of height.
 
-What is yielded are records, as a shard gives them to the aggregator; so what publishes an
-archive is what publishes a live collector.
+The results are records like a shard's, so an archive is published by the same code as a live
+collector.
 """
 
 import heapq

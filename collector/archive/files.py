@@ -72,7 +72,7 @@ class Info(msgspec.Struct, kw_only=True):
 
 def open_archive(root: Path, *, span: int = 0, create: bool = False, now: str = "") -> Info:
     """
-    Read what an archive is, and make it first where it is to be made.
+    Read an archive's description; with ``create``, make a missing archive first.
 
     Raises:
         ConfigError: If it is not there, not an archive, of a newer format, or cut differently.
@@ -119,10 +119,10 @@ def _make(root: Path, info: Info) -> Info:
 @contextlib.contextmanager
 def writing(root: Path) -> Iterator[None]:
     """
-    Be the one writer of an archive.
+    Hold an archive's writer lock.
 
     Raises:
-        ConfigError: If another process is; it is named.
+        ConfigError: If another process holds it; the text names that process.
 
     """
     with _locked(root, layout.LOCK, wait=False) as holder:
@@ -134,7 +134,7 @@ def writing(root: Path) -> Iterator[None]:
 @contextlib.contextmanager
 def sealing(root: Path, *, wait: bool = True) -> Iterator[bool]:
     """
-    Be the only process that makes or removes sealed files, and that appends to the manifest.
+    Hold the lock for creating and removing sealed files and for appending to the manifest.
 
     The recorder's children hold this while they seal a part, compaction and pruning while they
     work at one folder or part: neither stops the recorder itself. Yields whether it is held,
@@ -162,7 +162,7 @@ def _locked(root: Path, name: str, *, wait: bool) -> Iterator[str]:
             yield os.read(descriptor, 200).decode(errors="replace").strip() or "another process"
             return
         with contextlib.suppress(OSError):
-            # A full disk does not take it; the lock holds all the same.
+            # The disk may be full; the lock is held in any case.
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, f"process {os.getpid()}\n".encode(), 0)
         yield ""
@@ -181,9 +181,9 @@ def path_of(root: Path, relative: str) -> Path:
 
 def with_files(look: Callable[[], _T]) -> _T:
     """
-    Read what the manifest names, again if a file went while that was read.
+    Read the files that the manifest names; repeat if one was removed meanwhile.
 
-    What takes a file's place is named in the manifest first, so the next look finds it.
+    A replacement is named in the manifest first, so the next attempt finds it.
     """
     for _ in range(_LOOKS):
         try:

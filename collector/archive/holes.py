@@ -51,9 +51,9 @@ def matches(symbol: str, patterns: Iterable[str]) -> bool:
 
 def holes(parts: Iterable[Covered], first: int = 0, last: int = _EVERY) -> dict[str, Ranges]:
     """
-    Return the heights of a range that are not here, by market; only markets that lack some.
+    Return the missing heights of a range, by market; only markets that lack some.
 
-    Without a range it is that between the market's first and last height.
+    The default range is from the market's first to its last height.
     """
     spans: dict[str, Ranges] = {}
     had: dict[str, Ranges] = {}

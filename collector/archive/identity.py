@@ -1,8 +1,8 @@
 """
-Whose facts an archive holds: the chain's id, and hashes of some of its blocks.
+The identity of an archive's chain: its id, and hashes of some of its blocks.
 
-A node is asked before its blocks are put beside what is there. One of another network, or of a
-chain of the same id that was begun again, is refused by name.
+A node is checked before its blocks are added. A node of another network, or of a restarted chain
+with the same id, is refused by name.
 """
 
 import logging
@@ -28,9 +28,9 @@ _LOOKS: Final = 2
 
 async def meet(root: Path, info: Info, endpoints: Endpoints) -> Endpoints:
     """
-    Hold the nodes against an archive; return the endpoints without those that are of another chain.
+    Compare the nodes with an archive; return the endpoints without those of another chain.
 
-    What the others show is remembered in the archive.
+    The block hashes of the others are stored in the archive.
 
     Raises:
         ConfigError: If all nodes that answer have another chain than the archive.

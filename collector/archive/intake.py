@@ -1,9 +1,9 @@
 """
-What a recorder does with what it receives: entries, notes, and which parts are whole. Pure.
+Turn received events into journal entries and notes, and find the parts that are complete. Pure.
 
 A topic is *complete* through a height once everything published through it has been
 delivered (`Position.complete`). A part is sealed when every market is complete through its
-end; one that lags behind by a whole part is not waited for, what it brings later is added.
+end. A market that lags by a whole part is not waited for; its late facts are added afterwards.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -24,7 +24,7 @@ from shards.protocol.text import symbol_of
 _encode: Final = msgspec.msgpack.Encoder().encode
 _CHAIN: Final = "chain"
 _FETCHED: Final = frozenset({"", "replay", "indexer-replay", "query"})
-"""What an event says of its source where it was asked for."""
+"""The ``source`` of fetched events."""
 
 
 class Intake:
@@ -36,20 +36,20 @@ class Intake:
         self.head = 0
         """The newest height seen."""
         self.channels: set[str] = set()
-        """Those that have come; what is fetched is kept of these only."""
+        """Channels received so far; fetched blocks are recorded in these only."""
         self.facts = 0
         self._entries: list[Entry] = []
         self._notes: list[Note] = []
         self._lost: dict[str, Lost] = {}
         """Book topics whose next event says through which height changes are lost."""
         self._heights: dict[str, int] = {}
-        """Of each book topic, where its last event stood."""
+        """Height of the last event of each book topic."""
         self._started = False
         self._removed: set[str] = set()
         self._complete = 0
-        """Height through which all was taken that was published; never ahead of the truth."""
+        """Height through which everything published was received; never too high."""
 
-    # -- what comes --------------------------------------------------------------------
+    # -- received events ---------------------------------------------------------------
 
     def take(self, received: Received) -> None:
         """Take one event, in the order in which the subscriber hands them out."""
@@ -77,7 +77,7 @@ class Intake:
             self._reads(str(getattr(event, "source", "")))
         self._begin(received, height)
         if isinstance(event, Book) and event.is_snapshot:
-            # A book fetched as it stood before the first height kept begins the first part.
+            # The first part begins with a book that was fetched as of an earlier height.
             height = max(height, self.ledger.of(received.symbol).first)
         self._entries.append(_entry(received, height))
         self.facts += 1
@@ -95,7 +95,7 @@ class Intake:
         if received.channel == "oracle" or height <= 0:
             return
         if self._started and self.ledger.of(symbol).first < 0:
-            # A market that is listed later: all of it comes after its first event.
+            # A market that was listed later: it is complete after its first event.
             self._note(Note("start", symbol, height + 1, height + 1))
         self._removed.discard(symbol)
 
@@ -121,9 +121,9 @@ class Intake:
 
     def start(self, positions: Iterable[Position], head: int) -> None:
         """
-        Begin with the height after the newest one that anything published before we joined.
+        Begin after the newest height that was published before we joined.
 
-        Frames of it may have gone out before: only what is newer is known to be here whole.
+        Some of that height's frames may have been published before; only later heights are complete.
         """
         self._started = True
         first = max(head, self.head) + 1
@@ -140,11 +140,11 @@ class Intake:
                 self._note(Note("market", symbol, 0, 0, text))
 
     def _reads(self, source: str) -> None:
-        """Note what the collector reads: decides whether anything can be proved."""
+        """Note the collector's source, which decides whether completeness can be proved."""
         if source not in _FETCHED:
             self._note(Note("source", "", 0, 0, source))
 
-    # -- what was lost and fetched -----------------------------------------------------
+    # -- lost and fetched blocks -------------------------------------------------------
 
     def fetched(self, height: int, block: Block | None, ts: int) -> None:
         """Take a lost block, or None if no source has it any more."""
@@ -156,10 +156,10 @@ class Intake:
         self._entries += entries
         self._note(Note("filled", "", height, height))
 
-    # -- what goes out -----------------------------------------------------------------
+    # -- output ------------------------------------------------------------------------
 
     def take_chunk(self) -> Chunk | None:
-        """Return what the journal does not have yet; None where it has all."""
+        """Return the new entries and notes for the journal; None if there are none."""
         if not self._entries and not self._notes:
             return None
         chunk = Chunk(self._entries, self._notes)
@@ -172,7 +172,7 @@ class Intake:
         return self._complete
 
     def look(self, positions: Iterable[Position]) -> None:
-        """See how far every market is; call it when nothing handed out is left to be taken."""
+        """Update `complete` from the positions; call it when every delivered event was taken."""
         through: dict[str, int] = {}
         for position in positions:
             symbol = position.symbol
@@ -182,7 +182,7 @@ class Intake:
                 through[symbol] = min(through.get(symbol, position.complete), position.complete)
         if not through:
             return
-        # Who lags behind by a part is not waited for.
+        # Markets that lag by a part are not waited for.
         newest = max(through.values())
         complete = max(min(through.values()), part_of(newest, self.span).first - self.span - 1)
         if complete > self._complete:
@@ -211,7 +211,7 @@ class Intake:
     # -- resuming ----------------------------------------------------------------------
 
     def replay(self, chunks: Iterable[Chunk]) -> list[Position]:
-        """Take up from a journal; return where each of its topics stands."""
+        """Resume from a journal; return the position of each of its topics."""
         positions: dict[str, Position] = {}
         for chunk in chunks:
             for cursor in chunk.cursors:
@@ -234,7 +234,7 @@ class Intake:
         channel = entry.topic.partition(".")[0]
         self.channels.add(channel)
         if not entry.publisher_epoch:
-            # Fetched, so it moved no topic.
+            # It was fetched, so it does not change a topic's position.
             return
         if channel == "book":
             self._heights[entry.topic] = entry.height
@@ -314,7 +314,7 @@ def _entry(received: Received, height: int) -> Entry:
 
 
 def cursor_of(position: Position) -> Cursor:
-    """Return what of a position has to be kept."""
+    """Return the part of a position that the journal keeps."""
     return Cursor(
         position.topic,
         position.publisher_epoch,

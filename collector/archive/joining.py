@@ -1,19 +1,18 @@
-"""When the readers of a replay have joined, so that frames may go out as fast as they can. Pure."""
+"""Detect when the readers of a replay have joined, so that frames may go out at full speed. Pure."""
 
 from typing import Final
 
 _QUIET_S: Final = 0.7
-"""Nobody has begun or gone on to join for so long: all have joined."""
+"""If no reader joined within this time, all have joined."""
 _SILENT_S: Final = 5.0
-"""A reader that asks for nothing at all, such as a bare SUB socket, is given so long."""
+"""Time for a reader that sends no requests, for example a bare SUB socket."""
 
 
 class Joining:
     """
-    Readers that subscribe, ask what there is, and ask for what they lack.
+    The joining of readers: each subscribes, asks for the topics, and asks for missing frames.
 
-    A reader's later questions, once a second, are no part of that: with a few readers there
-    is one at every moment.
+    Later requests, one a second per reader, do not count: with a few readers they never pause.
     """
 
     def __init__(self) -> None:
@@ -33,7 +32,7 @@ class Joining:
             self._moved_at = now
 
     def is_over(self, now: float) -> bool:
-        """Say whether there are readers, and all of them have joined."""
+        """Return whether there are readers and all of them have joined."""
         if not self._subscribed_at:
             return False
         quiet_s = _QUIET_S if self._senders else _SILENT_S

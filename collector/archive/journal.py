@@ -1,5 +1,5 @@
 """
-The journal: what was received and is not sealed yet, safe against any kill.
+The journal: received facts that are not sealed yet, safe against any kill.
 
 A segment is a file of chunks, appended by one ``write`` each::
 
@@ -8,9 +8,9 @@ A segment is a file of chunks, appended by one ``write`` each::
          4  u32    CRC-32 of the payload
          8  …      zstd of a MessagePack `Chunk`
 
-A kill or a power cut can only cut the last chunk short; `read` stops there, and `Writer`
-cuts that tail off before it appends. Segments are numbered and never written again once
-a newer one is begun, so one whose every part is sealed can go.
+A kill or a power cut can only truncate the last chunk. `read` stops there, and `Writer` removes that
+tail before it appends. Segments are numbered, and only the newest is written to. A segment is
+removed once all its parts are sealed.
 """
 
 import os
@@ -99,7 +99,7 @@ def segment_path(folder: Path, number: int) -> Path:
 
 
 def read(path: Path) -> Iterator[Chunk]:
-    """Read a segment's whole chunks, in order; what a kill cut short is passed over."""
+    """Read a segment's whole chunks, in order; a truncated chunk is skipped."""
     with path.open("rb") as file:
         for chunk, _ in chunks_of(file):
             yield chunk
@@ -157,7 +157,7 @@ class Writer:
         return self._number
 
     def begin(self, chunk: Chunk) -> None:
-        """Begin a new segment with a chunk that says where everything stands."""
+        """Begin a new segment with a chunk that has every position."""
         self.sync()
         self.close()
         self._number += 1
@@ -171,7 +171,7 @@ class Writer:
         Append a chunk; `sync` makes sure of it.
 
         Raises:
-            OSError: If the disk does not take it; nothing of the chunk is left then.
+            OSError: If the disk is full or fails; nothing of the chunk remains then.
 
         """
         payload = self._pack.compress(_encode(chunk))
@@ -189,7 +189,7 @@ class Writer:
         self._unsynced = True
 
     def sync(self) -> None:
-        """Have the disk keep what was appended."""
+        """Write everything appended through to the disk."""
         if self._unsynced:
             os.fdatasync(self._file)
             self._unsynced = False

@@ -1,13 +1,13 @@
 """
-Where everything lies in an archive, and which range of heights a part covers. Pure.
+The layout of an archive, and the range of heights of each part. Pure.
 
 ::
 
     DIR/_archive.json                         what this folder is: format, heights a part, chain
     DIR/_lock                                 held by the one writer
-    DIR/_sealing                              held by whoever makes or removes sealed files
+    DIR/_sealing                              held while sealed files are created or removed
     DIR/_manifest.jsonl                       one line per sealed range, its files and digests
-    DIR/_journal/000000000001.jnl             what is not sealed yet
+    DIR/_journal/000000000001.jnl             facts that are not sealed yet
     DIR/_quarantine/                          files that no line of the manifest names
     DIR/channel=book/date=2026-11-28/part-000148210000-000148214999.parquet
     DIR/coverage/date=2026-11-28/part-000148210000-000148214999.parquet
@@ -82,8 +82,8 @@ def file_of(channel: str, date: str, part: Part, suffix: str = "") -> str:
     """
     Return a file's path relative to the archive.
 
-    The suffix ``.add1`` is what came for a part after it was sealed, ``.c2`` what compaction made
-    of all files of a part. Their numbers rise: no name is used twice.
+    The suffix ``.add1`` marks facts that came after their part was sealed, ``.c2`` a part's files merged
+    by compaction. The numbers grow, so no name is used twice.
     """
     return f"{folder_of(channel, date)}/{part.stem}{suffix}.parquet"
 
@@ -99,7 +99,7 @@ def range_of(path: str | Path) -> Part:
     Read a file's range of heights from its name.
 
     Raises:
-        ValueError: If it is no part's name.
+        ValueError: If the name is not a part's.
 
     """
     stem = Path(path).name.split(".")[0]

@@ -1,7 +1,7 @@
 """
 The recorder's ledger per market: first height, lost, filled and unavailable heights. Pure.
 
-It is folded from the journal's notes, so that a restarted recorder knows what the last one did.
+It is rebuilt from the journal's notes after a restart.
 """
 
 from collections.abc import Iterable
@@ -57,7 +57,7 @@ class Ledger:
             self.source = note.text
             return
         if not note.symbol:
-            # Of all markets that are recorded.
+            # For all recorded markets.
             for symbol in list(self.markets):
                 self._take(msgspec.structs.replace(note, symbol=symbol))
             return

@@ -73,7 +73,7 @@ def lines_of(content: bytes) -> Iterator[Line]:
         try:
             yield _decode(line)
         except UNREADABLE:
-            # Cut short by a kill, then continued by the next writer on a line of its own.
+            # Truncated by a kill; the next writer continued on a new line.
             continue
 
 

@@ -68,7 +68,7 @@ class Overview(msgspec.Struct, kw_only=True):
 
 def overview(root: Path, markets: Iterable[str] = ("*",)) -> Overview:
     """
-    Look at an archive.
+    Summarise an archive.
 
     Raises:
         ConfigError: If there is none.
@@ -103,7 +103,7 @@ def _days(parts: Iterable[Covered], gone: Ranges) -> Iterator[Day]:
     for (market, date), of_day in sorted(grouped.items()):
         rows = [part.row for part in of_day]
         missing = union(heights for part in of_day for heights in part.missing)
-        # What lies between two parts of one day, and is in neither, is missing as well.
+        # Heights between two parts of a day that are in neither are missing, too.
         covered = union((part.first, part.last) for part in of_day)
         between = minus([(covered[0][0], covered[-1][1])], [*covered, *gone])
         missing = union([*missing, *between])
@@ -175,7 +175,7 @@ def _mark(days: list[Day]) -> str:
 def _numbers(days: Iterable[Day]) -> str:
     due = sum(day.due for day in days)
     had = due - sum(day.missing for day in days)
-    # Cut, not rounded: what is not whole is never 100 %.
+    # Truncated, not rounded: only complete coverage shows 100 %.
     percent = had * 10_000 // due / 100 if due else 100.0
     changes, trades = (sum(getattr(day, n) for day in days) for n in ("book_updates", "trades"))
     return f"{percent:>6.2f} %  {changes:>11,}  {trades:>9,}"

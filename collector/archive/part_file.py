@@ -1,8 +1,8 @@
 """
-Read a sealed file: a table with its channel's columns, or a sentence that names the file.
+Read a sealed file: return a table with its channel's columns, or raise an error that names the file.
 
-A disk may have changed it, and somebody may have put another one in its place. Each page has a
-checksum, so that a flipped bit is an error and not another price.
+A disk may corrupt a file, and someone may replace it. Each page has a checksum, so that a flipped
+bit is an error instead of another price.
 """
 
 from collections.abc import Sequence
@@ -27,8 +27,8 @@ def read_file(root: Path, file: File, columns: Sequence[str] | None = None) -> p
     Return a file of the manifest, or some of its columns.
 
     Raises:
-        FileNotFoundError: If it is not there: something else may just have taken its place.
-        ConfigError: If it is damaged, or has other columns than its channel.
+        FileNotFoundError: If it is missing: it may have been replaced a moment ago.
+        ConfigError: If it is damaged, or does not have its channel's columns.
 
     """
     path = path_of(root, file.path)
@@ -49,8 +49,8 @@ def table_of(source: Any, channel: str, columns: Sequence[str] | None = None) ->
     Read a channel's Parquet file from a path or a buffer.
 
     Raises:
-        Exception: Any of those that Arrow raises on foreign bytes.
-        ValueError: If its columns are others than the channel's.
+        Exception: Whatever Arrow raises for invalid bytes.
+        ValueError: If it does not have the channel's columns.
 
     """
     with pq.ParquetFile(source, page_checksum_verification=True) as opened:

@@ -1,8 +1,8 @@
 """
-Pruning: the oldest parts go, by age or by the size of what is kept. Whole parts only.
+Pruning: remove the oldest parts, by age or by total size. Whole parts only.
 
-The manifest remembers what was pruned, so it is never taken for a hole. A kill leaves files that
-the manifest does not name any more: the next writer removes them.
+The manifest records what was pruned, so that it does not count as a hole. A kill may leave files
+that the manifest no longer names; the next writer removes them.
 """
 
 import contextlib
@@ -39,13 +39,13 @@ class Plan(msgspec.Struct, kw_only=True):
 
 def plan(root: Path, *, now_ns: int, keep_days: float = 0, max_bytes: int = 0) -> Plan:
     """
-    Work out what is to go, oldest first; nothing is changed.
+    Choose the parts to remove, oldest first; nothing is changed.
 
     Args:
         root: The archive's folder.
         now_ns: Now, ns since the epoch.
-        keep_days: Parts whose last day (UTC) ended longer ago go; 0 for any age.
-        max_bytes: The oldest go until the sealed files are no more than that; 0 for any size.
+        keep_days: Parts whose last day (UTC) ended earlier are removed; 0 for any age.
+        max_bytes: The oldest are removed until the sealed files fit; 0 for any size.
 
     Raises:
         ConfigError: If there is no archive.
@@ -118,6 +118,6 @@ def _remove(root: Path, part: Part, ts: int) -> int:
         (root / path).unlink(missing_ok=True)
         reach("prune.removed")
         with contextlib.suppress(OSError):
-            # Only if nothing else is in it.
+            # Only if it is empty.
             (root / path).parent.rmdir()
     return sum(file.bytes for file in files)

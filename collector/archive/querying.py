@@ -35,8 +35,8 @@ def connect(root: Path) -> duckdb.DuckDBPyConnection:
     """
     Open DuckDB in memory with a view over each channel of an archive.
 
-    The views have the columns of docs/archive.md, and ``date``. What is in the journal and not
-    sealed yet is not in them.
+    The views have the columns of docs/archive.md, and ``date``. Facts that are not sealed yet are not
+    in them.
 
     Raises:
         ConfigError: If there is no archive.
@@ -67,7 +67,7 @@ def rows(connection: duckdb.DuckDBPyConnection, query: str) -> tuple[list[str], 
     Run a query; return its columns and rows, amounts and instants as texts.
 
     Raises:
-        QueryError: If it cannot be run.
+        QueryError: If the query fails.
 
     """
     found = connection.execute(query)
@@ -89,18 +89,18 @@ def _plain(value: Any) -> Any:
 
 def show(connection: duckdb.DuckDBPyConnection, query: str, *, width: int) -> str:
     """
-    Run a query; return its rows in a box, or the empty text where it has none.
+    Run a query; return its rows drawn as a table, or an empty text without rows.
 
     Raises:
-        QueryError: If it cannot be run.
+        QueryError: If the query fails.
 
     """
-    # None for a statement without rows, whatever the stubs say.
+    # None for a statement without rows, although the stubs differ.
     relation: duckdb.DuckDBPyRelation | None = connection.sql(query)
     if relation is None:
         return ""
     printed = io.StringIO()
-    # DuckDB draws its boxes to stdout alone.
+    # DuckDB prints its tables only to stdout.
     with contextlib.redirect_stdout(printed):
         relation.show(max_width=width, max_rows=200)
     return printed.getvalue().rstrip()

@@ -1,8 +1,8 @@
 """
-Read an archive as tables: exact, by market and range, with its holes named.
+Read an archive as exact tables, by market and range; missing heights are reported.
 
-`read` is what `collector.read` is; its table speaks Arrow's PyCapsule interface, so polars,
-DuckDB, pandas and pyarrow take it as it is.
+`read` is the public `collector.read`. Its table has Arrow's PyCapsule interface, so polars, DuckDB,
+pandas and pyarrow accept it directly.
 """
 
 import datetime
@@ -44,7 +44,7 @@ class Table:
     Rows of one channel, in the order of (market, height), with the coverage beside them.
 
     It has ``__arrow_c_stream__``: ``polars.DataFrame(table)``, ``duckdb.from_arrow(table.arrow)``
-    and ``pyarrow.table(table)`` take it.
+    and ``pyarrow.table(table)`` accept it.
     """
 
     def __init__(
@@ -92,11 +92,11 @@ def read(
         markets: Symbols, tickers, or globs of them.
         start, end: Heights (both included), or instants (``end`` not included).
         decimals: Amounts as DECIMAL(38, 18), as float64, or as text.
-        holes: What to do where heights of the range are missing.
+        holes: What to do if heights of the range are missing.
 
     Raises:
         ConfigError: If there is no archive, or one of its files is damaged.
-        ValueError: If there is no such channel, or a bound cannot be read.
+        ValueError: If the channel is unknown, or a bound is not valid.
         HolesError: If heights are missing and `holes` is ``raise``.
 
     """
@@ -319,7 +319,7 @@ def _until(
     table: pa.Table, heights: tuple[int, int] | None, times: tuple[int, int] | None
 ) -> list[dict[str, Any]]:
     """Return the rows of a table up to a bound; a keyframe without an instant by its height."""
-    # Python's instants have no nanoseconds.
+    # Python's datetimes have no nanoseconds.
     rows: list[dict[str, Any]] = table.select(_OF_BOOKS).to_pylist()
     if heights is not None:
         return [row for row in rows if (row["height"] or 0) <= heights[1]]

@@ -1,8 +1,8 @@
 """
-The recorder's process: a subscriber, the journal, and what runs beside them.
+The recorder's process: a subscriber, the journal, and its background tasks.
 
-One loop takes events and writes them down; beside it lost blocks are fetched, complete parts are
-sealed by a child process, and once a second `_status.json` shows the state.
+One loop takes events and appends them to the journal. Tasks fetch lost blocks, have complete parts
+sealed in a child process, and write the state to `_status.json` once a second.
 """
 
 import asyncio
@@ -42,11 +42,11 @@ log = logging.getLogger(__name__)
 
 _LOOK_S: Final = 1.0
 _SETTLED_S: Final = 2.5
-"""After so long every shard has reported a head that is not older than our subscription."""
+"""After this time every shard has reported a head newer than our subscription."""
 _FULL_RETRY_S: Final = 2.0
 _SEAL_RETRY_S: Final = 15.0
 _HIDDEN: Final = "***"
-"""What stands for a secret in an endpoint that is shown."""
+"""Replaces a secret in an endpoint that is shown."""
 _EXTRAS: Final = frozenset({"orders", "oracle"})
 
 
@@ -59,7 +59,7 @@ class RecordConfig(msgspec.Struct, frozen=True, kw_only=True):
     channels: tuple[str, ...] = tuple(KIND_BY_CHANNEL)
     sync: Literal["block", "second"] = "block"
     endpoints: Endpoints | None = None
-    """Where lost blocks are fetched; by default what the collector reads from."""
+    """Where lost blocks are fetched; by default the collector's endpoints."""
     budget: str = ""
     """The folder of the hosts' token buckets."""
     per_s: float = 40.0
@@ -135,7 +135,7 @@ class Recorder:
         self._segments.begin(Chunk([], notes, cursors))
 
     async def _take(self, subscriber: Subscriber) -> None:
-        """Take what comes and write it down whenever nothing more waits."""
+        """Take events, and write them to the journal whenever no more are waiting."""
         stopped = asyncio.create_task(self.stop.wait())
         while not self.stop.is_set():
             coming = asyncio.ensure_future(subscriber.__anext__())
@@ -157,7 +157,7 @@ class Recorder:
         stopped.cancel()
 
     async def _write(self, *, final: bool = False) -> None:
-        """Append what was taken; a full disk is waited for, and nothing is taken meanwhile."""
+        """Append what was taken; while the disk is full, wait and take nothing."""
         chunk = self._intake.take_chunk()
         if chunk is None:
             return
@@ -195,7 +195,7 @@ class Recorder:
     # -- beside ------------------------------------------------------------------------
 
     async def _look(self, subscriber: Subscriber) -> None:
-        """Once a second: how far all is complete, how the markets are listed, what to say."""
+        """Once a second: update how far everything is complete, join, and write the status."""
         began, joined, met_at = time.monotonic(), False, 0.0
         while True:
             await asyncio.sleep(_LOOK_S)
@@ -208,7 +208,7 @@ class Recorder:
             if self._config.sync == "second":
                 self._segments.sync()
             if self.status.state == "full":
-                # Its reason is not known here.
+                # Keep the reason.
                 self._report("full", self.status.reason)
             else:
                 self._report(_state(joined))
@@ -216,7 +216,7 @@ class Recorder:
                 self.stop.set()
 
     async def _join(self, subscriber: Subscriber) -> bool:
-        """Learn what the collector reads, and how it lists its markets."""
+        """Ask the collector for its endpoints and its markets."""
         try:
             answer = await asyncio.to_thread(subscriber.status)
             status = read_summary({"status": answer})
@@ -238,7 +238,7 @@ class Recorder:
         return True
 
     def _meet(self, status: Summary) -> None:
-        """Remember whose facts these are; another chain's are not put beside them."""
+        """Store the chain's id; refuse to add another chain's facts."""
         chain_id = status.chain.id
         if not chain_id or chain_id == self._info.chain_id:
             return
@@ -251,7 +251,7 @@ class Recorder:
         write_info(self._root, self._info)
 
     async def _fill(self) -> None:
-        """Fetch what was lost."""
+        """Fetch lost blocks."""
         while True:
             await asyncio.sleep(_LOOK_S)
             ranges = self._intake.ledger.to_fetch()
@@ -280,7 +280,7 @@ class Recorder:
         self.status.gone += block is None
 
     async def _seal(self) -> None:
-        """Seal parts that are whole, one after the other."""
+        """Seal complete parts, one after the other."""
         add_at = 0.0
         while True:
             await asyncio.sleep(_LOOK_S)
@@ -321,7 +321,7 @@ def _heights(ranges: list[tuple[int, int]]) -> Iterator[int]:
 
 
 def _open_ones(endpoints: Endpoints) -> Endpoints:
-    """Return what the collector reads from; without those whose secrets it does not show."""
+    """Return the collector's endpoints, without those that contain hidden secrets."""
     open_ones = {
         kind: tuple(at for at in getattr(endpoints, kind) if _HIDDEN not in at)
         for kind in ("rpc", "events", "chain_grpc")
@@ -342,7 +342,7 @@ async def record(config: RecordConfig, stop: asyncio.Event | None = None) -> Non
     info = open_archive(root, span=config.part_heights, create=True, now=now)
     with writing(root):
         with sealing(root, wait=False) as is_held:
-            # Where it is not, its holder has cleared up what a kill left.
+            # Otherwise the holder of the lock has cleaned up after a kill.
             if is_held:
                 recover(root)
         recorder = Recorder(config, root, info)
@@ -362,6 +362,6 @@ def main(config: RecordConfig, heartbeat: Heartbeat) -> None:
         heartbeat,
         log_level=config.log_level,
         log_format=config.log_format,
-        # What is collected does not depend on it: it is tried again.
+        # Collecting does not depend on the recorder: the supervisor tries again.
         exit_config=EXIT_BUG,
     )

@@ -1,4 +1,4 @@
-"""Put right what a kill left of sealed files. Whoever holds `files.sealing` does it first."""
+"""Repair sealed files after a kill. Each holder of `files.sealing` does this first."""
 
 import ctypes
 import errno
@@ -21,10 +21,10 @@ _UNABLE: Final = frozenset({errno.EINVAL, errno.ENOSYS, errno.ENOTSUP})
 
 def recover(root: Path) -> None:
     """
-    Finish or undo what a kill interrupted; the caller holds `files.sealing`.
+    Finish or undo an interrupted operation; the caller holds `files.sealing`.
 
-    The manifest decides: a folder that it names and that was not put in its place is put there;
-    a file that a line removed goes; one that no line names is set aside.
+    The manifest decides: a folder that it names is moved to its place; a file that a line removed is
+    deleted; a file that no line names is moved to the quarantine.
     """
     lines = manifest.read(root)
     known = manifest.current(lines)
@@ -50,7 +50,7 @@ def _finish_swaps(root: Path, known: dict[str, manifest.File]) -> None:
         names = [Path(path).name for path in known if (root / path).parent == folder]
         is_here = all((folder / name).exists() for name in names)
         if not folder.exists() and names:
-            # Killed between the two steps of a file system that needs two.
+            # Killed between the two steps, on a file system without an atomic exchange.
             staged.rename(folder)
         elif not is_here and all((staged / name).exists() for name in names):
             exchange(staged, folder)
@@ -60,9 +60,9 @@ def _finish_swaps(root: Path, known: dict[str, manifest.File]) -> None:
 
 def exchange(staged: Path, folder: Path) -> None:
     """
-    Put a folder in another one's place in one step, so that nothing ever sees both or neither.
+    Replace a folder by another one atomically.
 
-    A file system that cannot (NFS) does it in two: in between the folder is not there.
+    A file system that cannot do that (NFS) needs two steps; in between the folder is missing.
     """
     libc = ctypes.CDLL(None, use_errno=True)
     renameat2 = getattr(libc, "renameat2", None)

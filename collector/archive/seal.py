@@ -1,5 +1,5 @@
 """
-Seal one part: its share of the journal becomes Parquet files and a line of the manifest.
+Seal one part: convert its journal entries to Parquet files and a line of the manifest.
 
 It runs in a separate process, ``python -m collector.archive.seal DIR FIRST``, so that the recorder
 does not keep the memory. Repeated, or killed at any moment and repeated, it produces the same
@@ -71,7 +71,7 @@ class Output:
         """Take many rows, which come next, as their columns; none of them is local."""
         self._flush()
         rows = list(zip(*[columns[i] for i in self._facts], strict=True))
-        # The digest is of one row after the other: of an array without its head.
+        # The digest covers the rows one after the other: an array without its header.
         encoded = memoryview(_encode(rows))
         self._digest.update(encoded[_array_head(len(rows)) :])
         self._count += len(rows)
@@ -329,7 +329,7 @@ def seal(root: Path, part: Part, *, ts: int) -> manifest.Line:
     Seal a part; the caller holds `files.sealing`.
 
     Raises:
-        OSError: If the disk does not take it; the journal has everything still.
+        OSError: If the disk is full or fails; the journal still has everything.
 
     """
     with _without_collector():
@@ -378,10 +378,10 @@ def _seal(root: Path, part: Part, ts: int) -> manifest.Line:
 
 def end_as_orphan(arguments: Sequence[str]) -> None:
     """
-    End here if the recorder that started this has died: the next one starts a child of its own.
+    Exit if the recorder that started this process has died: its successor starts another child.
 
-    Recorders that are killed one after the other would leave a row of children, each of which
-    keeps the next recorder from sealing for as long as it works.
+    Otherwise repeated kills would leave many children, and each would keep the next recorder from
+    sealing while it works.
     """
     if len(arguments) > 2 and os.getppid() != int(arguments[2]):
         sys.exit()

@@ -76,7 +76,7 @@ class SealedParts:
                 *command, stdin=asyncio.subprocess.DEVNULL, env={**_SPARING, **os.environ}
             )
         except OSError as error:
-            # No process or descriptor is left: the journal keeps the part until there is.
+            # The system has no process or descriptor left; the journal keeps the part until then.
             log.warning("part %s: %s cannot be started: %s; trying again", part, module, error)
             return EXIT_BUG
         with contextlib.suppress(OSError):

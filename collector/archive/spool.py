@@ -1,8 +1,8 @@
 """
-One part's share of the journal, sorted by topic.
+One part's journal entries, sorted by topic.
 
-Sealing a part of three hundred markets may take a million events. Some megabytes of them stay in
-memory, the others go to a temporary file, where each topic's are together in large pieces.
+Sealing a part of three hundred markets may take a million events. A few megabytes stay in
+memory; the others go to a temporary file, in large pieces of one topic each.
 """
 
 import os

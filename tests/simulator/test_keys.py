@@ -71,7 +71,7 @@ class World:
         return requests_endpoint(self.running.publish)
 
     def access(self) -> dict[str, Any]:
-        """Return what the summary says of access."""
+        """Return the summary's part about access."""
         access: dict[str, Any] = self.running.status()["access"]
         return access
 
