@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any, Final, TypeVar
@@ -70,6 +71,13 @@ def _bound(stack: contextlib.ExitStack, port: int) -> int:
     return int(sock.getsockname()[1])
 
 
+def _name_of(process: psutil.Process) -> str:
+    try:
+        return process.name()
+    except psutil.Error:
+        return ""
+
+
 class Devnet:
     """A running `collector devnet`."""
 
@@ -83,13 +91,24 @@ class Devnet:
         self.markets: list[dict[str, Any]] = info["markets"]
 
     def restart_node(self) -> None:
-        """Have the node stopped and started again, and wait until it answers."""
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
-        self.process.stdin.write(b"restart\n")
-        self.process.stdin.flush()
-        line = self.process.stdout.readline()
-        assert line, f"the devnet ended with {self.process.wait()}"
+        """Have the node stopped and started again, and wait until it makes blocks."""
+        former = self.node()
+        self.process.send_signal(signal.SIGUSR1)
+        eventually(lambda: self.node() not in (0, former), within_s=60, what="another node")
+        eventually(lambda: self._height() > 1, within_s=60, every_s=0.2, what="blocks again")
+
+    def node(self) -> int:
+        """Return the node's process id; 0 while there is none."""
+        family = psutil.Process(self.process.pid).children(recursive=True)
+        found = (child.pid for child in family if _name_of(child).startswith("injectived"))
+        return next(found, 0)
+
+    def _height(self) -> int:
+        try:
+            with urllib.request.urlopen(f"{self.rpc}/status", timeout=5) as answer:
+                return int(json.load(answer)["result"]["sync_info"]["latest_block_height"])
+        except (OSError, ValueError):
+            return 0
 
     def config(self, folder: Path, *, ws: str = "", extra: str = "") -> Path:
         """Write a configuration file that points at this node, its WebSocket perhaps elsewhere."""
