@@ -337,4 +337,5 @@ def main(config: ShardConfig, heartbeat: Heartbeat) -> None:
         heartbeat,
         log_level=config.log_level,
         log_format=config.log_format,
+        realtime=config.realtime,
     )

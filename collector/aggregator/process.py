@@ -255,6 +255,7 @@ def main(config: AggregatorConfig, heartbeat: Heartbeat) -> None:
             heartbeat,
             log_level=config.log_level,
             log_format=config.log_format,
+            realtime=config.realtime,
         )
     finally:
         if parent.is_gone():

@@ -228,6 +228,8 @@ class Process(_Part, frozen=True, kw_only=True):
     lag_us: Latency | UnsetType = UNSET
     """This and the next only of a process that measures them."""
     gc_pause_us: Latency | UnsetType = UNSET
+    scheduling: str | UnsetType = UNSET
+    """``realtime`` or ``normal``; left out where the system does not tell."""
 
 
 class BatchSizes(_Part, frozen=True, kw_only=True):

@@ -8,6 +8,7 @@ from collector.aggregator import process as aggregator_process
 from collector.client.summary import process_name
 from collector.control.desired_state import DesiredState
 from collector.control.epochs import Epochs
+from collector.control.scheduling import Scheduling
 from collector.control.supervisor import Child
 from collector.markets.activity import Assessment
 from collector.settings.config_file import File
@@ -30,6 +31,7 @@ class Children:
         endpoints: Endpoints,
         desired: DesiredState,
         epochs: Epochs,
+        scheduling: Scheduling,
     ) -> None:
         """``folder`` is where the sockets between them are."""
         self._options = options
@@ -39,6 +41,7 @@ class Children:
         self._endpoints = endpoints
         self._desired = desired
         self._epochs = epochs
+        self._scheduling = scheduling
 
     def aggregator(self, state: Path, assessed: Assessment, page: str) -> Child:
         """Return the aggregator, which keeps its ledger in ``state``; ``page`` is the web page."""
@@ -69,6 +72,7 @@ class Children:
                 channels=options.channels,
                 web=page,
                 source=self._source,
+                realtime=self._scheduling.aggregator,
                 log_level=options.log_level,
                 log_format=options.log_format,
             )
@@ -136,6 +140,7 @@ class Children:
                 link=f"ipc://{self._folder}/link",
                 budget=str(self._folder / BUDGET),
                 limits=self._file.limits,
+                realtime=self._scheduling.shard,
                 log_level=options.log_level,
                 log_format=options.log_format,
             )

@@ -35,6 +35,7 @@ from collector.control.placement import Assignment
 from collector.control.process_usage import Usage
 from collector.control.recorder_status import recorder_status
 from collector.control.runtime_folder import check_descriptors, runtime_folder
+from collector.control.scheduling import Scheduling
 from collector.control.signals import Interrupted, Interruptible, Signals
 from collector.control.state_folder import NONE, open_state
 from collector.control.supervisor import Child, Supervisor
@@ -122,6 +123,7 @@ class Coordinator:
             signals = stack.enter_context(Signals())
             try:
                 check_descriptors(self._options.shards)
+                scheduling = Scheduling(self._file.processes)
                 folder = stack.enter_context(runtime_folder())
                 # First: it waits for what a collector that was killed left running.
                 with signals.interruptible():
@@ -152,9 +154,10 @@ class Coordinator:
                     endpoints=endpoints,
                     desired=desired,
                     epochs=epochs,
+                    scheduling=scheduling,
                 )
                 aggregator = made.aggregator(state, assessed, self._page)
-                supervisor = self._compose(made, aggregator, desired.assignment.shards)
+                supervisor = self._compose(made, aggregator, desired.assignment.shards, scheduling)
                 every_s = self._file.supervision.listing_s
                 listing = Listing(endpoints, access, every_s=every_s)
                 controller = Controller(desired, listing, supervisor, made.shard)
@@ -164,7 +167,7 @@ class Coordinator:
                 log.info("stopped before anything ran")
                 return EXIT_OK, None
             try:
-                self._serve(supervisor, signals, f"ipc://{folder}/link", controller)
+                self._serve(supervisor, signals, f"ipc://{folder}/link", controller, scheduling)
             except Interrupted:
                 return EXIT_BUG, self._summary
         return self._exit_code(), self._summary
@@ -253,7 +256,13 @@ class Coordinator:
             )
         return chosen
 
-    def _compose(self, made: Children, aggregator: Child, shards: Collection[int]) -> Supervisor:
+    def _compose(
+        self,
+        made: Children,
+        aggregator: Child,
+        shards: Collection[int],
+        scheduling: Scheduling,
+    ) -> Supervisor:
         options = self._options
         children = [aggregator, *(made.shard(number) for number in sorted(shards))]
         if options.http:
@@ -261,29 +270,39 @@ class Coordinator:
         if options.record:
             children.append(made.recorder())
         children += [view(made.reads) for view in self._views]
-        return Supervisor(children, self._file.supervision, self._launch)
+        launch = scheduling.placing(self._launch)
+        return Supervisor(children, self._file.supervision, launch)
 
     # ---- run ------------------------------------------------------------------------
 
     def _serve(
-        self, supervisor: Supervisor, signals: Signals, link: str, controller: Controller
+        self,
+        supervisor: Supervisor,
+        signals: Signals,
+        link: str,
+        controller: Controller,
+        scheduling: Scheduling,
     ) -> None:
         options = self._options
         began = time.monotonic()
         # Not the public endpoint: if ours could not be bound, another collector answers there.
         client = RequestClient(link)
         try:
-            while not signals.stop:
+            if not signals.stop:
                 supervisor.reconcile()
+            while not signals.stop:
                 self._ask(client, supervisor, controller, within_s=0.2)
                 if self._summary is not None:
                     self._show(self._summary)
                 if options.duration is not None and time.monotonic() - began > options.duration:
                     break
-                multiprocessing.connection.wait(
-                    [*supervisor.sentinels(), signals.reader],
-                    timeout=_BUSY_S if controller.is_busy else _TURN_S,
-                )
+                with scheduling.urgent():
+                    multiprocessing.connection.wait(
+                        [*supervisor.sentinels(), signals.reader],
+                        timeout=_BUSY_S if controller.is_busy else _TURN_S,
+                    )
+                    if not signals.stop:
+                        supervisor.reconcile()
             # Request the final summary while everything still runs.
             self._ask(client, supervisor, controller, within_s=2.0)
         finally:

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 import psutil
 
 from collector.aggregator.telemetry.process_table import Use
+from shards.runtime import realtime
 
 _EVERY_S = 0.9
 
@@ -51,6 +52,7 @@ class Usage:
                     process.num_fds(),
                     switches.voluntary,
                     switches.involuntary,
+                    realtime.of(pid),
                 )
         except (psutil.NoSuchProcess, psutil.AccessDenied):
             # It has just ended; its successor has another id.

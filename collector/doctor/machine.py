@@ -13,7 +13,9 @@ from typing import Final
 
 import psutil
 
+from collector.control import scheduling
 from collector.doctor.findings import Finding, bad, fine, note, size, span
+from collector.settings.parts import ProcessSettings
 from collector.settings.wording import plural
 from shards.runtime import descriptors
 
@@ -78,6 +80,29 @@ def processors(shards: int) -> Finding:
     if shards > count:
         return note("processors", f"{said}: more shards than processors collect no more")
     return fine("processors", said)
+
+
+def priority(asked: ProcessSettings) -> Finding:
+    """Look at whether shards and aggregator may run in real time."""
+    if asked.priority == "normal":
+        return fine("priority", "normal for all processes, as the configuration says")
+    if refused := scheduling.refusal():
+        said = f"real time is refused ({refused}): frames wait for a busy core"
+        verdict = bad if asked.priority == "realtime" else note
+        return verdict("priority", f"{said}; {scheduling.HOW_TO}")
+    if _keeps_nothing():
+        return note(
+            "priority",
+            "real time is allowed, and the kernel keeps nothing back for other processes: "
+            "sysctl -w kernel.sched_rt_runtime_us=950000",
+        )
+    return fine("priority", "shards and aggregator run in real time, before all other processes")
+
+
+def _keeps_nothing() -> bool:
+    with contextlib.suppress(OSError, ValueError):
+        return int(Path("/proc/sys/kernel/sched_rt_runtime_us").read_text()) < 0
+    return False
 
 
 def disk(what: str, folder: str) -> Finding:

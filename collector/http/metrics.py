@@ -301,6 +301,17 @@ def _processes(measures: Measures) -> Iterator[Metric]:
         ["process"],
         [((process.name,), process.restarts) for process in processes],
     )
+    yield _labelled(
+        GaugeMetricFamily,
+        "process_realtime",
+        "1: scheduled in real time; 0: normally.",
+        ["process"],
+        [
+            ((process.name,), int(process.scheduling == "realtime"))
+            for process in processes
+            if process.scheduling
+        ],
+    )
     modes = (("user", "cpu_user_s"), ("system", "cpu_system_s"))
     yield _labelled(
         CounterMetricFamily,

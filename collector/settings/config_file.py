@@ -2,8 +2,8 @@
 The configuration file: all options of `collector start`, and settings without an option.
 
 The keys at its top are the fields of `StartOptions`. Tables describe networks (``[network]``,
-``[networks.NAME]``), the shards' ``[limits]``, how patient the ``[supervision]`` is, and what
-readers may use up (``[access]``).
+``[networks.NAME]``), the shards' ``[limits]``, how patient the ``[supervision]`` is, how
+``[processes]`` are scheduled, and what readers may use up (``[access]``).
 Every mistake is one sentence with the file and the key.
 """
 
@@ -14,7 +14,7 @@ from typing import Any, Final, TypeVar
 import msgspec
 
 from collector.settings.known_networks import BASES, NETWORKS
-from collector.settings.parts import AccessLimits, Supervision
+from collector.settings.parts import AccessLimits, Cpus, ProcessSettings, Supervision
 from collector.settings.start_options import ROWS
 from collector.settings.wording import converted, did_you_mean, shown
 from shards.protocol.errors import UNREADABLE, ConfigError
@@ -22,7 +22,7 @@ from shards.protocol.settings import Endpoints, Limits
 
 _S = TypeVar("_S", bound=msgspec.Struct)
 
-_TABLES: Final = ("network", "networks", "limits", "supervision", "access")
+_TABLES: Final = ("network", "networks", "limits", "supervision", "processes", "access")
 _PATHS: Final = ("ca", "certificate", "key")
 _OPTION_PATHS: Final = frozenset(("state", "keys", "authorized_keys", "tls_cert", "tls_key"))
 
@@ -36,6 +36,7 @@ class File(msgspec.Struct, frozen=True, kw_only=True):
     networks: Mapping[str, Endpoints] = {}
     limits: Limits = Limits()
     supervision: Supervision = Supervision()
+    processes: ProcessSettings = ProcessSettings()
     access: AccessLimits = AccessLimits()
     options: Mapping[str, Any] = {}
     """The fields of `StartOptions` that the file sets."""
@@ -90,9 +91,16 @@ def _file(path: str, document: dict[str, Any]) -> File:
         networks=networks,
         limits=_struct("limits", document.get("limits", {}), Limits),
         supervision=_struct("supervision", document.get("supervision", {}), Supervision),
+        processes=_processes(document.get("processes", {})),
         access=_struct("access", document.get("access", {}), AccessLimits),
         options=dict(_options(document, folder, is_table=is_table)),
     )
+
+
+def _processes(value: Any) -> ProcessSettings:
+    table = dict(_table("processes", value))
+    cpus = _struct("processes.cpus", table.pop("cpus", {}), Cpus)
+    return msgspec.structs.replace(_struct("processes", table, ProcessSettings), cpus=cpus)
 
 
 def _options(

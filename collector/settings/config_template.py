@@ -7,7 +7,7 @@ from typing import Any, Final
 import msgspec
 
 from collector.settings.known_networks import BASES, NETWORKS
-from collector.settings.parts import Supervision
+from collector.settings.parts import ProcessSettings, Supervision
 from collector.settings.start_options import ROWS, OptionRow
 from shards.protocol.errors import ConfigError
 from shards.protocol.settings import Limits
@@ -17,6 +17,7 @@ _LISTS: Final = ("chain_ws", "chain_stream", "chain_grpc", "rpc", "events", "ind
 _ABOUT: Final = {
     "limits": "Bounds and paces of the shards (docs/operations.md says what each is).",
     "supervision": "How patient the supervisor is, in seconds.",
+    "processes": "How shards and aggregator are scheduled, and which processors each kind may use.",
 }
 
 
@@ -39,6 +40,7 @@ def template(network: str) -> str:
         *_network(network),
         *_table("limits", Limits()),
         *_table("supervision", Supervision()),
+        *_table("processes", ProcessSettings()),
     ]
     return "\n".join(blocks)
 
@@ -95,6 +97,9 @@ def toml(value: Any) -> str:
         return "true" if value else "false"
     if isinstance(value, str):
         return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    if isinstance(value, msgspec.Struct):
+        fields = msgspec.structs.asdict(value).items()
+        return f"{{ {', '.join(f'{name} = {toml(one)}' for name, one in fields)} }}"
     if isinstance(value, tuple):
         return f"[{', '.join(map(toml, value))}]"
     return repr(value)

@@ -10,11 +10,13 @@ from shards.adapters.interface import Evidence
 from shards.protocol.channels import DEFAULT_CHANNELS
 from shards.protocol.settings import (
     Count,
+    CountOrZero,
     Endpoints,
     LogFormat,
     Market,
     Positive,
     PositiveOrZero,
+    Priority,
     SourceName,
 )
 
@@ -167,6 +169,8 @@ class AggregatorConfig(msgspec.Struct, frozen=True, kw_only=True):
     """The source; the indexer sends no blocks, so none are counted."""
     publish_hwm: int = 20_000
     """Frames that ZeroMQ queues per slow subscriber before it drops some."""
+    realtime: int = 0
+    """Its real-time priority; 0: scheduled like any other process."""
     log_level: str = "INFO"
     log_format: LogFormat = "text"
 
@@ -187,6 +191,23 @@ class ServingConfig(msgspec.Struct, frozen=True, kw_only=True):
     tls: TlsConfig = TlsConfig()
     log_level: str = "INFO"
     log_format: LogFormat = "text"
+
+
+class Cpus(msgspec.Struct, frozen=True):
+    """The processors that each kind of process may use; empty: all that the collector may."""
+
+    shards: tuple[CountOrZero, ...] = ()
+    aggregator: tuple[CountOrZero, ...] = ()
+    others: tuple[CountOrZero, ...] = ()
+    """The coordinator, HTTP, page and recorder, and a devnet of our own."""
+
+
+class ProcessSettings(msgspec.Struct, frozen=True):
+    """How the kernel schedules the processes."""
+
+    priority: Priority = "auto"
+    """Of shards and aggregator; all others are scheduled normally."""
+    cpus: Cpus = Cpus()
 
 
 class Supervision(msgspec.Struct, frozen=True):

@@ -70,10 +70,11 @@ def block_lines(summary: Summary, frames_per_s: float) -> list[str]:
         *([f"page      {summary.web}"] if summary.web else []),
         f"hops p99  {_hops(summary)}",
         "",
-        f"{'process':<14}{'pid':>8}{'CPU %':>8}{'MB':>8}{'restarts':>10}",
+        f"{'process':<14}{'pid':>8}{'CPU %':>8}{'MB':>8}{'restarts':>10}  priority",
     ]
     lines += [
         f"{p.name:<14}{p.pid:>8}{p.cpu_percent:>8.1f}{p.rss_mb:>8.1f}{p.restarts:>10}"
+        f"  {p.scheduling or '-'}"
         for p in summary.processes
     ]
     return lines + [printable(line) for line in trouble_lines(summary)]

@@ -142,6 +142,10 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """A market not confirmed as up to date for this long is stale."""
 
 
+Priority: TypeAlias = Literal["auto", "normal", "realtime"]
+"""How the kernel schedules the data path; ``auto`` is real time where the system allows it."""
+
+
 class ShardConfig(msgspec.Struct, frozen=True, kw_only=True):
     """Everything one shard process needs to know."""
 
@@ -161,5 +165,7 @@ class ShardConfig(msgspec.Struct, frozen=True, kw_only=True):
     budget: str = ""
     """Folder of the shared token buckets, one per host, used by all processes of a collector."""
     limits: Limits = Limits()
+    realtime: int = 0
+    """Its real-time priority; 0: scheduled like any other process."""
     log_level: str = "INFO"
     log_format: LogFormat = "text"

@@ -36,6 +36,7 @@ from shards.protocol.errors import EXIT_CONFIG, EXIT_OK, ConfigError, Fenced
 from shards.protocol.settings import LogFormat
 from shards.runtime import logs, parent
 from shards.runtime.loop_monitor import LoopMonitor
+from shards.runtime.realtime import Realtime
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +53,9 @@ class Heartbeat(Protocol):
 class ChildContext:
     """What a body is given: when to stop, and how well its loop runs."""
 
-    def __init__(self, heartbeat: Heartbeat | None = None) -> None:
+    def __init__(
+        self, heartbeat: Heartbeat | None = None, scheduling: Realtime | None = None
+    ) -> None:
         self.stop = asyncio.Event()
         """Set by SIGTERM and by the parent's death; without a parent by SIGINT and SIGHUP too."""
         self.watched = LoopMonitor()
@@ -60,6 +63,7 @@ class ChildContext:
         self.each_beat: list[Callable[[], None]] = []
         """Called ten times a second, from inside the loop."""
         self._heartbeat = heartbeat
+        self._scheduling = scheduling
 
     async def beat(self) -> None:
         """Show for ever that the loop turns, and notice when it does so late."""
@@ -67,6 +71,8 @@ class ChildContext:
             due = time.monotonic() + _BEAT_S
             if self._heartbeat is not None:
                 self._heartbeat.value = time.monotonic()
+            if self._scheduling is not None:
+                self._scheduling.beat()
             for call in self.each_beat:
                 call()
             await asyncio.sleep(_BEAT_S)
@@ -84,6 +90,7 @@ def run(
     log_level: str,
     log_format: LogFormat,
     exit_config: int = EXIT_CONFIG,
+    realtime: int = 0,
 ) -> None:
     """
     Be a supervised process from its first line to its exit code.
@@ -96,6 +103,7 @@ def run(
         log_format: How it logs.
         exit_config: The exit code for a configuration error; 1 where nothing depends on this
             process, so that it is tried again instead of ending everything.
+        realtime: Its real-time priority; 0: it is scheduled normally.
 
     Raises:
         SystemExit: With the exit code, unless that is 0.
@@ -107,7 +115,7 @@ def run(
         # The supervisor's SIGABRT makes a stuck process print where it is stuck.
         faulthandler.enable()
     try:
-        run_loop(body, heartbeat)
+        run_loop(body, heartbeat, realtime=realtime)
     except Exception as error:
         code = _judge(error, exit_config)
         if code is None:
@@ -116,14 +124,15 @@ def run(
             raise SystemExit(code) from None
 
 
-def run_loop(body: Body, heartbeat: Heartbeat | None = None) -> None:
+def run_loop(body: Body, heartbeat: Heartbeat | None = None, *, realtime: int = 0) -> None:
     """Run a body in a loop of its own, with this process's signals; for what no one supervises."""
+    scheduling = Realtime(realtime) if realtime else None
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_live(body, heartbeat))
+        runner.run(_live(body, heartbeat, scheduling))
 
 
-async def _live(body: Body, heartbeat: Heartbeat | None) -> None:
-    life = ChildContext(heartbeat)
+async def _live(body: Body, heartbeat: Heartbeat | None, scheduling: Realtime | None) -> None:
+    life = ChildContext(heartbeat, scheduling)
     _handle_signals(life.stop)
     with life.watched.gc_pauses():
         async with asyncio.TaskGroup() as tasks:

@@ -2,6 +2,7 @@
 
 from collections.abc import Container, Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import msgspec
 from msgspec import UNSET
@@ -11,7 +12,7 @@ from collector.aggregator.state.coverage import Glance, live_share
 from collector.aggregator.state.saved import Saving
 from collector.aggregator.state.shard_sessions import ShardSession
 from collector.aggregator.telemetry.latency_summary import latency_us
-from collector.aggregator.telemetry.process_table import ProcessRow
+from collector.aggregator.telemetry.process_table import ProcessRow, Use
 from collector.client.summary import (
     BatchSizes,
     Blocks,
@@ -177,12 +178,16 @@ def _processes(processes: Iterable[ProcessRow], measured: Mapping[str, Vitals]) 
                 name=process.name,
                 pid=process.pid,
                 restarts=process.restarts,
-                **msgspec.structs.asdict(process.use),
+                **_known(process.use),
                 lag_us=UNSET if found is None else latency_us(found.lag),
                 gc_pause_us=UNSET if found is None else latency_us(found.gc_pause),
             )
         )
     return rows
+
+
+def _known(use: Use) -> dict[str, Any]:
+    return msgspec.structs.asdict(use) | {"scheduling": use.scheduling or UNSET}
 
 
 def _shard(number: int, session: ShardSession, hops: Hops) -> Shard:

@@ -19,6 +19,8 @@ class Use(msgspec.Struct):
     fds: int = 0
     switches_voluntary: int = 0
     switches_involuntary: int = 0
+    scheduling: str = ""
+    """``realtime`` or ``normal``, as the kernel says; empty where it does not."""
 
 
 class ProcessRow(msgspec.Struct, kw_only=True):

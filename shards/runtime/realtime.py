@@ -1,0 +1,123 @@
+"""
+Real-time scheduling of a process of the data path, and its way out of an endless loop.
+
+A process in real time runs before all others, so its frames do not wait for a core. It must never
+keep the core: the kernel counts how long it runs without a pause (`RLIMIT_RTTIME`), and
+
+- after `PAUSE_S` sends SIGXCPU: the process schedules itself normally, and goes back to real time
+  when it has been well for `AGAIN_S`. So a stuck loop leaves the machine usable until the
+  supervisor replaces it, and an overloaded shard is a normal process;
+- after `KILL_S` kills it, if it is stuck in C and cannot do that.
+
+Round robin, because shards of equal priority on one core must take turns. Linux only; elsewhere
+processes are scheduled normally.
+"""
+
+import contextlib
+import logging
+import os
+import signal
+import sys
+import time
+from types import FrameType
+from typing import Final
+
+log = logging.getLogger(__name__)
+
+SHARD: Final = 1
+AGGREGATOR: Final = 2
+"""Above the shards: all of them wait for it."""
+SUPERVISOR: Final = 3
+"""Above what it may have to kill."""
+PAUSE_S: Final = 0.5
+"""The longest a process may run in real time without a pause."""
+KILL_S: Final = 15
+"""The kernel kills it then; later than the supervisor, which asks for the stack first."""
+AGAIN_S: Final = 10.0
+_RESET_ON_FORK: Final = 0x40000000
+
+
+def take(priority: int, thread: int = 0, *, inherited: bool = True) -> None:
+    """
+    Schedule a thread in real time, or normally if ``priority`` is 0.
+
+    Args:
+        priority: The real-time priority, from 1 (the lowest).
+        thread: Its kernel id; 0 is the calling one.
+        inherited: Whether threads and processes that it starts are scheduled alike.
+
+    Raises:
+        OSError: If the system does not allow it, or cannot do it.
+
+    """
+    if sys.platform != "linux":
+        raise OSError("this system is not Linux")
+    policy = os.SCHED_RR if priority else os.SCHED_OTHER
+    flags = 0 if inherited or not priority else _RESET_ON_FORK
+    os.sched_setscheduler(thread, policy | flags, os.sched_param(priority))
+
+
+def of(pid: int) -> str:
+    """Return how a process is scheduled: ``realtime``, ``normal``, or empty if it is unknown."""
+    if sys.platform != "linux":
+        return ""
+    try:
+        policy = os.sched_getscheduler(pid) & ~_RESET_ON_FORK
+    except OSError:
+        return ""
+    return "realtime" if policy in (os.SCHED_RR, os.SCHED_FIFO) else "normal"
+
+
+class Realtime:
+    """The real-time scheduling of this process, all its threads included."""
+
+    def __init__(self, priority: int) -> None:
+        """Take it now, before any thread is started: threads inherit it."""
+        self._priority = priority
+        self._left_at = 0.0
+        """When the kernel last had us leave it, monotonic; 0 while we have it."""
+        self._is_logged = False
+        try:
+            take(priority)
+        except OSError as error:
+            # It was allowed to the coordinator; a container may refuse it to its children.
+            log.warning("real time is refused: %s; scheduled normally", error.strerror or error)
+            self._priority = 0
+            return
+        signal.signal(signal.SIGXCPU, self._leave)
+        self._limit()
+
+    def beat(self) -> None:
+        """Go back to real time if it is time; call it from the loop, which turns then."""
+        if not self._left_at:
+            return
+        if not self._is_logged:
+            self._is_logged = True
+            log.warning(
+                "ran for %.1f s without a pause in real time: scheduled normally for %.0f s",
+                PAUSE_S,
+                AGAIN_S,
+            )
+        if time.monotonic() - self._left_at >= AGAIN_S:
+            self._left_at, self._is_logged = 0.0, False
+            self._schedule(self._priority)
+
+    def _leave(self, number: int, frame: FrameType | None) -> None:
+        """Schedule all threads normally; runs between two steps of whatever does not pause."""
+        self._left_at = time.monotonic()
+        self._schedule(0)
+        # The kernel has raised it by a second.
+        self._limit()
+
+    def _limit(self) -> None:
+        import resource  # not on every system
+
+        limits = (round(PAUSE_S * 1e6), KILL_S * 1_000_000)
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_RTTIME, limits)
+
+    def _schedule(self, priority: int) -> None:
+        for thread in os.listdir("/proc/self/task"):
+            # A thread may end meanwhile, or the right may have been taken away.
+            with contextlib.suppress(OSError):
+                take(priority, int(thread))

@@ -1,0 +1,122 @@
+"""How a collector's processes are scheduled: asked for in the file, got from the system, and shown."""
+
+import os
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from collector.control import scheduling
+from shards.protocol.errors import EXIT_CONFIG
+from tests.simulator.client import Simulator, simulator
+from tests.system.running import COLLECTOR, Running, collector, eventually, free_port_pair
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="scheduled normally elsewhere")
+_WITHOUT = (
+    *("prlimit", "--rtprio=0:0"),
+    *("setpriv", "--bounding-set=-sys_nice", "--inh-caps=-sys_nice"),
+)
+
+
+@pytest.fixture(scope="module")
+def venue() -> Iterator[Simulator]:
+    """A small exchange."""
+    with simulator("--markets", "4", "--block-time", "0.2") as running:
+        yield running
+
+
+def _scheduled(running: Running) -> dict[str, str]:
+    """Wait until the coordinator has named its processes; return how each is scheduled."""
+    rows = eventually(
+        lambda: running.status()["processes"], within_s=20, what="the list of processes"
+    )
+    return {row["name"]: row["scheduling"] for row in rows}
+
+
+def _metrics(http: str) -> str:
+    """Read the metrics; empty until they are served."""
+    try:
+        with urllib.request.urlopen(f"http://{http}/metrics", timeout=20) as answer:
+            return str(answer.read(), "utf-8")
+    except OSError:
+        return ""
+
+
+@pytest.mark.skipif(bool(scheduling.refusal()), reason="needs the right to run in real time")
+def test_shards_and_aggregator_run_in_real_time_and_no_other(
+    venue: Simulator, tmp_path: Path
+) -> None:
+    cpus = sorted(os.sched_getaffinity(0))
+    tables = f"[processes.cpus]\nshards = [{cpus[0]}]\nothers = [{cpus[-1]}]\n"
+    http = f"127.0.0.1:{free_port_pair()}"
+    options = ("--config", str(venue.config(tmp_path, extra=tables)), "--http", http)
+    with collector(tmp_path, *options) as running:
+        running.await_live()
+        assert _scheduled(running) == {
+            "coordinator": "normal",
+            "shard 0": "realtime",
+            "aggregator": "realtime",
+            "http": "normal",
+        }
+        placed = {
+            name: os.sched_getaffinity(running.pid(name))
+            for name in ("coordinator", "shard 0", "aggregator", "http")
+        }
+        metrics = eventually(lambda: _metrics(http), within_s=30, what="metrics")
+        assert "shards and aggregator run in real time" in running.log
+    assert placed == {
+        "coordinator": {cpus[-1]},
+        "shard 0": {cpus[0]},
+        "aggregator": set(cpus),
+        "http": {cpus[-1]},
+    }
+    assert 'collector_process_realtime{process="shard 0"} 1.0' in metrics
+    assert 'collector_process_realtime{process="http"} 0.0' in metrics
+
+
+def test_normal_is_normal(venue: Simulator, tmp_path: Path) -> None:
+    config = venue.config(tmp_path, extra='[processes]\npriority = "normal"\n')
+    with collector(tmp_path, "--config", str(config)) as running:
+        running.await_live()
+        assert set(_scheduled(running).values()) == {"normal"}
+        assert "shards and aggregator run at normal priority\n" in running.log
+
+
+def test_where_the_system_refuses_auto_is_normal_and_says_how_to_allow_it(
+    venue: Simulator, tmp_path: Path
+) -> None:
+    config = str(venue.config(tmp_path))
+    with collector(tmp_path, "--config", config, before=_WITHOUT) as running:
+        running.await_live()
+        assert set(_scheduled(running).values()) == {"normal"}
+        assert "real time is refused (Operation not permitted); allow it with" in running.log
+
+
+@pytest.mark.parametrize(
+    ("table", "sentence"),
+    [
+        (
+            '[processes]\npriority = "realtime"\n',
+            'processes.priority is "realtime", and the system refuses it: Operation not permitted',
+        ),
+        (
+            "[processes]\ncpus = { aggregator = [4095] }\n",
+            "processes.cpus.aggregator names 1 processor that the collector may not use: 4095",
+        ),
+    ],
+)
+def test_what_cannot_be_had_ends_it_with_a_sentence_and_3(
+    venue: Simulator, tmp_path: Path, table: str, sentence: str
+) -> None:
+    config = str(venue.config(tmp_path, extra=table))
+    done = subprocess.run(
+        [*_WITHOUT, *COLLECTOR, "start", "--config", config, "--publish", f"ipc://{tmp_path}/p"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, sentence in done.stderr) == (EXIT_CONFIG, True), done.stderr
