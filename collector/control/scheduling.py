@@ -12,7 +12,7 @@ import os
 from collections.abc import Collection, Iterator
 from typing import Any, Final
 
-from collector.control.launching import Launch, Process, Target
+from collector.control.launch import Launch, Process, Target
 from collector.settings.parts import Cpus, ProcessSettings
 from collector.settings.wording import plural
 from shards.protocol.errors import ConfigError
