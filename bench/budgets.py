@@ -11,11 +11,11 @@ from typing import Any
 import click
 import msgspec
 
-from bench import boot, results, rows_core, rows_devnet, rows_load
+from bench import boot, results, rows_core, rows_devnet, rows_load, rows_realtime
 from bench.budget import HEAD, ROWS, Line, Scale
 
-_ORDER = ("1", "2", "3", "4", "5a", "5b", "6", "7", "8", "9", "10", "11")
-_MODULES = (rows_core, rows_devnet, rows_load, boot)
+_ORDER = ("1", "2", "3", "4", "5a", "5b", "6", "7", "8", "9", "10", "11", "12")
+_MODULES = (rows_core, rows_devnet, rows_load, boot, rows_realtime)
 """Importing them registers their rows."""
 
 
