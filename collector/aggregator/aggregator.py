@@ -83,7 +83,10 @@ class Aggregator:
         self.coverage = Coverage(config.markets, saved.markets, provable=not unprovable)
         through = 0 if config.assignment else None
         self.proof = TradeProof(
-            every_market=config.every_market, listed_through=through, unprovable=unprovable
+            every_market=config.every_market,
+            listed_through=through,
+            unprovable=unprovable,
+            part=config.part,
         )
         self.telemetry = Telemetry(self.coverage, config.assessed, entries)
         self.sessions: dict[int, ShardSession] = {}

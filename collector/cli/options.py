@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import click
 from click.core import ParameterSource
 
+from collector.markets.parts import Part
 from collector.settings import start_options, wording
 from collector.settings.addresses import endpoints_of, host_port
 from collector.settings.parts import DEFAULT_PUBLISH, DEFAULT_WEB, requests_endpoint
@@ -217,6 +218,19 @@ class Endpoint(ParamType):
         return str(value)
 
 
+class PartOf(ParamType):
+    """One part of several: I/N."""
+
+    name = "part"
+
+    def convert(self, value: Any, param: Any, ctx: click.Context | None) -> str:
+        """Check its form."""
+        try:
+            return str(Part.parse(str(value)))
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
 class Endpoints(ParamType):
     """Publish endpoints of one or more cells, separated by commas."""
 
@@ -351,6 +365,7 @@ def of_start(names: Iterable[str] = start_options.ROWS) -> Callable[[_Decorated]
 
 _FORMS: Final[Mapping[str, ParamType]] = {
     "markets": Pattern(),
+    "part": PartOf(),
     "publish": Endpoint(),
     "admin": Endpoint(),
     "http": Address(least=1),

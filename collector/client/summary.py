@@ -150,6 +150,14 @@ class Proof(_Part, frozen=True, kw_only=True):
     holes: int | UnsetType = UNSET
     heights: list[int] | UnsetType = UNSET
     """The newest of those with holes."""
+    part: str | UnsetType = UNSET
+    """The part of the markets that was collected, ``1/3``; this and what follows only with one."""
+    since: int | UnsetType = UNSET
+    """The first of the heights whose trades are counted in `blocks`."""
+    through: int | UnsetType = UNSET
+    """And the last one."""
+    blocks: list[tuple[int, int, int]] | UnsetType = UNSET
+    """The newest blocks with trades: height, number of trades, the highest n among them."""
 
 
 class Events(_Part, frozen=True, kw_only=True):

@@ -69,6 +69,7 @@ class Children:
                 resume_within=self._file.limits.replay_blocks,
                 endpoints=self._endpoints,
                 every_market=desired.every_market,
+                part=options.part or "",
                 channels=options.channels,
                 web=page,
                 source=self._source,

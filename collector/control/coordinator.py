@@ -44,6 +44,7 @@ from collector.http import address as http_address
 from collector.markets import activity, assessment, discovery, networks, selection
 from collector.markets.activity import Assessment
 from collector.markets.listing import Listing
+from collector.markets.parts import Part
 from collector.settings.config_file import File
 from collector.settings.parts import (
     BUDGET,
@@ -97,6 +98,7 @@ class Coordinator:
         """
         self._options = options
         self._file = file
+        self._part = _part_of(options)
         self._source = options.source or networks.source(options.network, file)
         self._page = page
         self._views = views
@@ -239,6 +241,7 @@ class Coordinator:
                 options.types,
                 # A new market's activity is not known yet.
                 follows=not (options.min_activity or options.top),
+                part=self._part,
             ),
             self._file.supervision,
             weights=weights,
@@ -249,6 +252,11 @@ class Coordinator:
         patterns = options.markets
         chosen = selection.choose(found, patterns, options.types)
         chosen = activity.choose(chosen, assessed, least=options.min_activity, top=options.top)
+        whole, chosen = len(chosen), self._part.of(chosen)
+        if not chosen:
+            raise ConfigError(
+                f"--part {self._part}: none of the {plural(whole, 'market')} chosen is in this part"
+            )
         if options.shards > len(chosen):
             raise ConfigError(
                 f"--shards {options.shards} is more than the {plural(len(chosen), 'market')} chosen: "
@@ -372,6 +380,20 @@ class Coordinator:
             log.error("coverage %.4f is below --min-coverage %.4f", reached, wanted)
             return EXIT_BELOW
         return EXIT_OK
+
+
+def _part_of(options: StartOptions) -> Part:
+    """
+    Return the part of the markets to collect.
+
+    Raises:
+        ConfigError: If it is not one.
+
+    """
+    try:
+        return Part.parse(options.part) if options.part else Part()
+    except ValueError as error:
+        raise ConfigError(f"part: {error}") from None
 
 
 def _row(child: Child, use: Use) -> ProcessRow:

@@ -15,6 +15,7 @@ from collector.control import placement
 from collector.control.overload import Overload
 from collector.control.placement import SLACK, Assignment, Command
 from collector.markets import selection
+from collector.markets.parts import Part
 from collector.settings.parts import Supervision
 from collector.settings.wording import plural
 from shards.protocol.errors import ConfigError
@@ -28,6 +29,8 @@ class Selection(msgspec.Struct, frozen=True):
     types: tuple[str, ...] = ()
     follows: bool = True
     """Whether markets listed later are added."""
+    part: Part = Part()
+    """The share of the markets that this cell has."""
 
 
 class Commands:
@@ -116,8 +119,9 @@ class DesiredState:
 
     @property
     def every_market(self) -> bool:
-        """Whether these are all the markets of the network."""
-        active = {m.market_id for m in self._found.values() if m.status == "Active"}
+        """Whether these are all the markets of the network, or of our part of it."""
+        part = self._selected.part
+        active = {m.market_id for m in part.of(self._found.values()) if m.status == "Active"}
         return active <= self.assignment.wanted.keys()
 
     @property
@@ -184,7 +188,7 @@ class DesiredState:
             return
         candidates = [
             market
-            for market in self._found.values()
+            for market in self._selected.part.of(self._found.values())
             if market.status == "Active"
             and market.market_id not in self.assignment.wanted
             and market.market_id not in self._removed
@@ -235,7 +239,12 @@ class DesiredState:
     def _add(self, patterns: Sequence[str]) -> str:
         # The chain's own feed is assigned like a market, but is not one.
         markets = [market for market in self._found.values() if market.type != "chain"]
-        chosen = selection.choose(markets, patterns)
+        chosen, part = selection.choose(markets, patterns), self._selected.part
+        if others := [market for market in chosen if not part.has(market)]:
+            raise ConfigError(
+                f"{_names(others)} is not in part {part}, which is this cell's: ask the cell of "
+                "the other part"
+            )
         new = [m for m in chosen if m.market_id not in self.assignment.wanted]
         if not new:
             raise ConfigError(f"{_names(chosen)} is collected already")

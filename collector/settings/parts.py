@@ -158,7 +158,10 @@ class AggregatorConfig(msgspec.Struct, frozen=True, kw_only=True):
     resume_within: int = 5_000
     """Blocks after which a market that was removed and comes back starts over."""
     every_market: bool
-    """Whether these are all markets of the network, so that trades can be proved complete."""
+    """Whether these are all markets of the network, so that trades can be proved complete; with
+    a part, all of that part."""
+    part: str = ""
+    """Our part of the network's markets, ``1/3``; empty: all."""
     channels: tuple[str, ...] = DEFAULT_CHANNELS
     """The collected channels."""
     web: str = ""

@@ -86,6 +86,15 @@ class StartOptions(msgspec.Struct, frozen=True, kw_only=True):
         Count | None,
         _option("Only the N most active markets, by what is traded.", metavar="N", shown="all"),
     ] = None
+    part: Annotated[
+        str | None,
+        _option(
+            "Only part I of N of the chosen markets, later ones too: for N cells that share the "
+            "markets (docs/cells.md).",
+            metavar="I/N",
+            shown="all",
+        ),
+    ] = None
     shards: Annotated[
         Count, _option("How many worker processes share the markets.", metavar="N")
     ] = 1

@@ -3,8 +3,9 @@
 from collections.abc import Callable, Sequence
 from typing import Final
 
+from collector.client.added_proof import added_up
 from collector.client.summary import Proof, Summary
-from collector.tui.summary_text import completeness
+from collector.tui.summary_text import completeness, proof_text
 from shards.protocol.text import printable
 
 _ROWS: Final[tuple[tuple[str, Callable[[Summary], str]], ...]] = (
@@ -33,8 +34,10 @@ def cell_lines(cells: Sequence[tuple[str, Summary | str]]) -> list[str]:
         + "  ".join(f"{text:>{width}}" for text, width in zip(row, widths, strict=True))
         for name, *row in zip(names, *columns, strict=True)
     ]
+    together = added_up(found.trade_proof for _, found in cells if isinstance(found, Summary))
+    added = [] if together is None else ["", f"over parts    {proof_text(together)}"]
     silent = [f"{at}: {printable(why)}" for at, why in cells if isinstance(why, str)]
-    return [line.rstrip() for line in lines] + (["", *silent] if silent else [])
+    return [line.rstrip() for line in lines] + added + (["", *silent] if silent else [])
 
 
 def _column(found: Summary | str) -> list[str]:
@@ -44,6 +47,8 @@ def _column(found: Summary | str) -> list[str]:
 
 
 def _proved(proof: Proof) -> str:
+    if proof.part:
+        return f"part {proof.part}"
     if not proof.provable:
         return "not provable"
     return f"{proof.whole}, {proof.holes} with holes" if proof.holes else str(proof.whole)

@@ -62,7 +62,7 @@ def block_lines(summary: Summary, frames_per_s: float) -> list[str]:
         + f"   replayed {blocks.replayed}, missing {blocks.missing}",
         f"events    {events.trades} trades, {events.book_updates} book updates"
         f"   gaps {gaps.open} open, {gaps.closed} closed",
-        f"proof     {_proof(summary.trade_proof)}",
+        f"proof     {proof_text(summary.trade_proof)}",
         *([f"state     {taken_up}"] if (taken_up := _taken_up(summary.state.taken_up)) else []),
         f"frames    {frames_per_s:.0f}/s, {frames.published} published, {frames.dropped} dropped",
         f"latency   receive to aggregator p50 {latency.p50:.0f} µs, "
@@ -94,7 +94,7 @@ def _hops(summary: Summary) -> str:
     return f"received → {' → '.join(hops)} ms; a block {summary.hop('block_span').p99 / 1000:.1f}"
 
 
-def _proof(proof: Proof) -> str:
+def proof_text(proof: Proof) -> str:
     """Say what the trade ids prove."""
     if not proof.provable:
         return proof.reason or "not provable"

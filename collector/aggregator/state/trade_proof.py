@@ -6,7 +6,13 @@ trades once, so a block is complete exactly if the number of trades equals its h
 plus one. This works only if every market of the network is collected. Pure.
 """
 
+from collections import deque
+from typing import Final
+
 from collector.client.summary import Proof
+
+_COUNTED: Final = 256
+"""Blocks whose counts are kept for the proof over parts."""
 
 
 class TradeProof:
@@ -18,13 +24,19 @@ class TradeProof:
         every_market: bool,
         listed_through: int | None = None,
         unprovable: str = "",
+        part: str = "",
     ) -> None:
         """
         Args:
             listed_through: See `listed`; None: the network's markets never change.
             unprovable: Why this source proves nothing; empty if it does.
+            part: The part of the markets that is collected. Then blocks are only counted, for
+                the one that adds the parts up (collector/client/added_proof.py).
 
         """
+        self._part = part
+        self._counted: deque[tuple[int, int, int]] = deque()
+        self._counted_since = 0
         self.every_market = every_market
         self._listed_through = listed_through
         self._unprovable = unprovable
@@ -39,6 +51,8 @@ class TradeProof:
         self.whole = self._judged = 0
         self.holes = []
         self._open.clear()
+        self._counted.clear()
+        self._counted_since = 0
 
     def add(self, height: int, count: int, highest: int) -> None:
         """Add one market's trades of a block; ``highest`` is the highest n among them."""
@@ -68,19 +82,40 @@ class TradeProof:
         # The first call only sets the start: of earlier blocks some trades may be lost.
         since = max(since, height + 1) if not self._judged else since
         self._judged = height
-        for done in [h for h in self._open if h <= height]:
+        if not self.every_market:
+            # What was counted before was not all of the part's trades.
+            self._counted.clear()
+            self._counted_since = height + 1
+        self._counted_since = max(self._counted_since, since)
+        for done in sorted(h for h in self._open if h <= height):
             counted, top = self._open.pop(done)
             if done < since or not self.every_market:
                 continue
-            if counted == top + 1:
+            if self._part:
+                self._count(done, counted, top)
+            elif counted == top + 1:
                 self.whole += 1
             else:
                 self.holes = [*self.holes[-99:], done]
+
+    def _count(self, height: int, counted: int, top: int) -> None:
+        """Keep a block's count for the sum over the parts."""
+        self._counted.append((height, counted, top))
+        if len(self._counted) > _COUNTED:
+            self._counted_since = self._counted.popleft()[0] + 1
 
     def summary(self) -> Proof:
         """Return whether the proof is possible, and its result so far."""
         if self._unprovable:
             return Proof(reason=f"not provable: {self._unprovable}")
+        if self._part:
+            return Proof(
+                reason=f"not provable by part {self._part} alone",
+                part=self._part,
+                since=self._counted_since,
+                through=self._judged,
+                blocks=list(self._counted),
+            )
         if not self.every_market:
             return Proof(reason="not provable: subset of the network's markets")
         return Proof(

@@ -32,6 +32,7 @@ GIVEN: dict[str, tuple[list[str], str, str, Any]] = {
     ),
     "min_activity": (["--min-activity", "quiet"], "quiet", '"quiet"', "quiet"),
     "top": (["--top", "7"], "7", "7", 7),
+    "part": (["--part", "2/3"], "2/3", '"2/3"', "2/3"),
     "shards": (["--shards", "3"], "3", "3", 3),
     "source": (["--source", "chain-grpc"], "chain-grpc", '"chain-grpc"', "chain-grpc"),
     "per_market": (["--per-market"], "1", "true", True),

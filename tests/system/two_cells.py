@@ -1,0 +1,338 @@
+"""
+Two cells on one chain and one reader: whatever happens to either, the reader has every fact once.
+
+``python -m tests.system.two_cells --minutes 10 --seed 1``. A simulated exchange, two collectors with
+a proxy before each, a subscriber to both and one to the first alone. Faults come at random: a cell
+is killed, stopped, cut off, restarted; a shard or an aggregator is killed. What the reader has is
+held against the exchange's own record. Ends with 0 only if nothing is lost, doubled or altered.
+"""
+
+import contextlib
+import itertools
+import os
+import random
+import signal
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Final, Self
+
+import click
+import msgspec
+import psutil
+
+from collector.client.received import Lost, Received
+from collector.client.subscriber import Subscriber
+from collector.settings.parts import requests_endpoint
+from shards.protocol.events import Book, Trades
+from tests.proxy import FaultProxy
+from tests.simulator.client import Simulator, simulator
+from tests.system.running import Running, collector, eventually, free_port_pair
+
+BLOCK_S: Final = 0.3
+_HEALED_S: Final = 60.0
+
+
+class Cell:
+    """One collector, with its state kept over restarts, behind a proxy."""
+
+    def __init__(self, name: str, folder: Path, exchange: Simulator, stack: contextlib.ExitStack):
+        self.name = name
+        self.folder = folder / name
+        self.folder.mkdir()
+        self._config = str(exchange.config(self.folder))
+        self.publish = f"tcp://127.0.0.1:{free_port_pair()}"
+        self._context = contextlib.ExitStack()
+        stack.callback(lambda: self._context.close())
+        self.proxies = [
+            stack.enter_context(FaultProxy("127.0.0.1", int(at.rpartition(":")[2])))
+            for at in (self.publish, requests_endpoint(self.publish))
+        ]
+        self.running: Running = self.start()
+
+    @property
+    def connect(self) -> str:
+        """Where a reader finds its frames."""
+        return f"tcp://127.0.0.1:{self.proxies[0].port}"
+
+    @property
+    def requests(self) -> str:
+        """Where a reader asks."""
+        return f"tcp://127.0.0.1:{self.proxies[1].port}"
+
+    def start(self) -> Running:
+        """Start it, or start it again."""
+        options = ("--config", self._config, "--shards", "1", "--state", str(self.folder / "kept"))
+        self.running = self._context.enter_context(
+            collector(self.folder, *options, publish=self.publish)
+        )
+        return self.running
+
+    def end(self) -> None:
+        """Wait for what is left of it."""
+        self._context.close()
+        self._context = contextlib.ExitStack()
+
+    def family(self) -> list[psutil.Process]:
+        """Return all its processes."""
+        parent = psutil.Process(self.running.process.pid)
+        return [parent, *parent.children(recursive=True)]
+
+    def signal_all(self, number: int) -> None:
+        """Signal each of its processes."""
+        for process in self.family():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.send_signal(number)
+
+
+class Reader:
+    """A subscriber in a thread of its own, and when it heard of each height first."""
+
+    def __init__(self, cells: list[Cell]) -> None:
+        self.heard: list[Received] = []
+        self.heights: list[tuple[float, int]] = []
+        """When a new highest height was heard of, monotonic."""
+        self._subscriber = Subscriber(
+            [cell.connect for cell in cells],
+            requests=[cell.requests for cell in cells],
+            channels=["book", "trades"],
+        )
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._read)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _read(self) -> None:
+        highest = 0
+        with self._subscriber as subscriber:
+            while not self._stop.is_set():
+                received = subscriber.poll(0.2)
+                if received is None:
+                    continue
+                self.heard.append(received)
+                height = getattr(received.event, "height", 0)
+                if height > highest:
+                    highest = height
+                    self.heights.append((time.monotonic(), height))
+
+    @property
+    def highest(self) -> int:
+        """The highest height heard of."""
+        return self.heights[-1][1] if self.heights else 0
+
+    @property
+    def lost(self) -> list[Received]:
+        """What was not to be had any more."""
+        return [received for received in self.heard if isinstance(received.event, Lost)]
+
+    def longest_silence_s(self, since: float) -> float:
+        """Return the longest time between two new heights, from a monotonic instant on."""
+        times = [since, *(at for at, _ in self.heights if at > since)]
+        return max((b - a for a, b in itertools.pairwise(times)), default=0.0)
+
+
+class Result(msgspec.Struct):
+    """What a run found."""
+
+    faults: Counter[str]
+    blocks: int = 0
+    trades: int = 0
+    changes: int = 0
+    lost: int = 0
+    doubled: int = 0
+    altered: int = 0
+    missing: int = 0
+    silence_s: float = 0.0
+    lone_silence_s: float = 0.0
+
+    @property
+    def passed(self) -> bool:
+        """Whether the reader had every fact once, as it is."""
+        return not (self.lost or self.doubled or self.altered or self.missing)
+
+    def __str__(self) -> str:
+        faults = ", ".join(f"{name} {count}" for name, count in sorted(self.faults.items()))
+        return (
+            f"{sum(self.faults.values())} faults ({faults})\n"
+            f"{self.blocks} blocks, {self.trades} trades, {self.changes} book changes: "
+            f"{self.lost} lost, {self.missing} missing, {self.doubled} doubled, "
+            f"{self.altered} altered\n"
+            f"longest silence {self.silence_s:.2f} s, of the first cell alone "
+            f"{self.lone_silence_s:.2f} s; a block each {BLOCK_S} s"
+        )
+
+
+# -- faults --------------------------------------------------------------------------------
+
+
+def _kill(cell: Cell, rng: random.Random) -> None:
+    cell.signal_all(signal.SIGKILL)
+    cell.end()
+    time.sleep(rng.uniform(0.0, 2.0))
+    cell.start()
+
+
+def _stop(cell: Cell, rng: random.Random) -> None:
+    cell.signal_all(signal.SIGSTOP)
+    try:
+        time.sleep(rng.uniform(1.0, 6.0))
+    finally:
+        cell.signal_all(signal.SIGCONT)
+
+
+def _cut(cell: Cell, rng: random.Random) -> None:
+    for proxy in cell.proxies:
+        proxy.refuse()
+        proxy.cut()
+    time.sleep(rng.uniform(1.0, 6.0))
+    for proxy in cell.proxies:
+        proxy.heal()
+
+
+def _freeze(cell: Cell, rng: random.Random) -> None:
+    for proxy in cell.proxies:
+        proxy.freeze()
+    time.sleep(rng.uniform(1.0, 6.0))
+    for proxy in cell.proxies:
+        proxy.heal()
+
+
+def _restart(cell: Cell, rng: random.Random) -> None:
+    cell.running.stop()
+    cell.end()
+    cell.start()
+
+
+def _kill_child(name: str) -> Callable[[Cell, random.Random], None]:
+    def kill(cell: Cell, rng: random.Random) -> None:
+        os.kill(cell.running.pid(name), signal.SIGKILL)
+
+    return kill
+
+
+FAULTS: Final[dict[str, Callable[[Cell, random.Random], None]]] = {
+    "kill": _kill,
+    "stop": _stop,
+    "cut": _cut,
+    "freeze": _freeze,
+    "restart": _restart,
+    "kill shard": _kill_child("shard 0"),
+    "kill aggregator": _kill_child("aggregator"),
+}
+
+
+# -- the run -------------------------------------------------------------------------------
+
+
+def run(folder: Path, *, seconds: float, seed: int, most: int = 1_000) -> Result:
+    """Run faults for so long, or so many of them, and compare."""
+    rng = random.Random(seed)
+    result = Result(Counter())
+    with contextlib.ExitStack() as stack:
+        exchange = stack.enter_context(
+            simulator("--markets", "6", "--block-time", str(BLOCK_S), "--touched", "all")
+        )
+        cells = [Cell(name, folder, exchange, stack) for name in ("a", "b")]
+        for cell in cells:
+            cell.running.await_live(60)
+        reader = stack.enter_context(Reader(cells))
+        lone = stack.enter_context(Reader(cells[:1]))
+        first = _settled(exchange, [reader, lone])
+        began = time.monotonic()
+        for name in _faults(rng, most):
+            if time.monotonic() - began > seconds:
+                break
+            cell = rng.choice(cells)
+            result.faults[name] += 1
+            FAULTS[name](cell, rng)
+            cell.running.await_live(_HEALED_S)
+            _settled(exchange, [reader])
+        result.silence_s = reader.longest_silence_s(began)
+        result.lone_silence_s = lone.longest_silence_s(began)
+        last = _settled(exchange, [reader])
+        _compare(exchange, reader, first, last, result)
+    return result
+
+
+def _faults(rng: random.Random, most: int) -> Iterator[str]:
+    """Yield each fault in turn, again and again, each time in another order."""
+    while most > 0:
+        names = list(FAULTS)
+        rng.shuffle(names)
+        yield from names[:most]
+        most -= len(names)
+
+
+def _settled(exchange: Simulator, readers: list[Reader]) -> int:
+    """Wait until readers have heard of a height that is yet to come; return it."""
+    height = exchange.head() + 3
+    eventually(
+        lambda: all(reader.highest >= height + 2 for reader in readers),
+        within_s=_HEALED_S,
+        what=f"block {height} at the readers",
+    )
+    return height
+
+
+def _compare(exchange: Simulator, reader: Reader, first: int, last: int, result: Result) -> None:
+    """Hold what was heard against the exchange's record."""
+    trades: dict[tuple[str, int], Any] = {}
+    changes: dict[tuple[str, int], Any] = {}
+    for height in range(first, last + 1):
+        block = exchange.block(height)
+        for market_id, trade in block.trades:
+            trades.setdefault((market_id, height), []).append(trade)
+        for update in block.updates:
+            changes[update.market_id, update.sequence] = (update.bids, update.asks)
+    heard_trades, heard_changes, order = _heard(reader, first, last)
+    result.blocks = last - first + 1
+    result.trades = sum(map(len, trades.values()))
+    result.changes = len(changes)
+    result.lost = len(reader.lost)
+    for due, heard in ((trades, heard_trades), (changes, heard_changes)):
+        result.missing += len(due.keys() - heard.keys())
+        result.doubled += sum(len(copies) - 1 for copies in heard.values())
+        result.altered += sum(copies[0] != due.get(key) for key, copies in heard.items())
+    # What is out of order is not as it was either.
+    result.altered += sum(a >= b for ones in order.values() for a, b in itertools.pairwise(ones))
+
+
+def _heard(reader: Reader, first: int, last: int) -> tuple[Any, Any, dict[str, list[int]]]:
+    trades: dict[tuple[str, int], list[Any]] = {}
+    changes: dict[tuple[str, int], list[Any]] = {}
+    order: dict[str, list[int]] = {}
+    for received in reader.heard:
+        event = received.event
+        if isinstance(event, Trades) and first <= event.height <= last:
+            trades.setdefault((event.market_id, event.height), []).append(event.trades)
+            order.setdefault(received.topic, []).append(event.height)
+        elif isinstance(event, Book) and not event.is_snapshot and first <= event.height <= last:
+            key = (event.market_id, event.sequence)
+            changes.setdefault(key, []).append((event.bids, event.asks))
+            order.setdefault(received.topic, []).append(event.sequence)
+    return trades, changes, order
+
+
+@click.command()
+@click.option("--minutes", type=float, default=1.0, show_default=True)
+@click.option("--seed", type=int, default=1, show_default=True)
+def main(minutes: float, seed: int) -> None:
+    """Run it and say what was found."""
+    with tempfile.TemporaryDirectory() as folder:
+        result = run(Path(folder), seconds=minutes * 60, seed=seed)
+    click.echo(result)
+    sys.exit(0 if result.passed else 4)
+
+
+if __name__ == "__main__":
+    main()
