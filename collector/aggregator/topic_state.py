@@ -24,7 +24,9 @@ class TopicState:
     """The state of one published topic."""
 
     __slots__ = (
+        "at",
         "began_at",
+        "began_ts",
         "count",
         "head",
         "height",
@@ -52,8 +54,12 @@ class TopicState:
         self.height = 0
         self.sequence = 0
         """Of the book, or of the last gap."""
-        self.began_at = 0
-        """Height of the snapshot with which the book's sequence restarted; 0 if it never did."""
+        self.began_at = 1
+        """Height of the snapshot with which the book's sequence restarted; 1 if it never did."""
+        self.at = 0
+        """Block time of the newest change that names no height; 0 if all name theirs."""
+        self.began_ts = 0
+        """Changes without a height belong to an earlier sequence if they are no later than this."""
         self.count = 0
         """Events published."""
         self.known: KnownTrades | None = None
@@ -161,17 +167,40 @@ def is_new_book(topic: TopicState, record: Record) -> bool:
     """
     Return whether a book topic lacks this change or snapshot; likewise for a ticker.
 
-    The sequence decides. A later block's snapshot with a sequence not above ours shows that
-    the sequence restarted: from then on only later blocks are new.
+    The sequence decides. A later record with a sequence not above ours shows that the sequence
+    restarted: from then on only later records are new. What is later is told by heights, or, where
+    changes name none, by block times.
     """
+    if not record.height:
+        return _is_new_by_time(topic, record)
     if record.sequence > topic.sequence:
-        return record.height >= topic.began_at or not record.height
+        return record.height >= topic.began_at
     if not record.flags & SNAPSHOT:
         return False
-    if record.sequence < topic.sequence and record.height > topic.height > 0:
-        topic.began_at = record.height
+    if record.sequence < topic.sequence and _is_later(topic, record):
+        topic.began_at, topic.began_ts = record.height, topic.at
+        topic.at = max(topic.at, record.ts_event)
         return True
     return record.kind == KIND_BOOK and record.sequence == topic.sequence
+
+
+def _is_later(topic: TopicState, record: Record) -> bool:
+    return record.ts_event > topic.at if topic.at else record.height > topic.height > 0
+
+
+def _is_new_by_time(topic: TopicState, record: Record) -> bool:
+    """Do the same for a record that names no height."""
+    ts = record.ts_event
+    if 0 < ts <= topic.began_ts:
+        return False
+    if record.sequence == topic.sequence:
+        return record.kind == KIND_BOOK and bool(record.flags & SNAPSHOT)
+    if record.sequence < topic.sequence:
+        if not ts > topic.at > 0:
+            return False
+        topic.began_ts = topic.at
+    topic.at = max(topic.at, ts)
+    return True
 
 
 def unpublished(topic: TopicState, record: Record) -> Record | None:

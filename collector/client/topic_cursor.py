@@ -17,8 +17,9 @@ markets  it equals the last one except for its instant           heights out of 
 others   its height is not above ours                            heights out of reach
 =======  ======================================================  ====================
 
-(*) If a later block's book or ticker has a sequence below ours, the book's sequence restarted:
-from then on, facts of earlier blocks are known.
+(*) If a later book or ticker has a sequence below ours, the book's sequence restarted: from then on,
+facts of earlier blocks are known. What is later is told by heights; where changes name none
+(indexer-grpc), by block times.
 
 For book topics and conflated channels a late joiner receives the newest whole book, or event.
 """
@@ -47,6 +48,8 @@ class Position:
     """One topic's position; `admit` advances it by one event."""
 
     __slots__ = (
+        "_at",
+        "_began_ts",
         "_gaps",
         "_listed",
         "began_at",
@@ -82,9 +85,13 @@ class Position:
         self.fact = -1
         """Book sequence, or height of the trades, delivered last."""
         self.height = 0
-        """Height of the book or ticker delivered last."""
-        self.began_at = 0
-        """Height at which the book's sequence restarted; 0 if it never did."""
+        """Height of the book or ticker delivered last; 0 if it named none."""
+        self.began_at = 1
+        """Height at which the book's sequence restarted; 1 if it never did."""
+        self._at = 0
+        """Block time of the newest change that named no height; 0 if all name theirs."""
+        self._began_ts = 0
+        """Changes without a height belong to an earlier sequence if they are no later than this."""
         self.in_sync = False
         """Whether the delivered deltas continue a whole book."""
         self.overlaps = False
@@ -152,8 +159,7 @@ class Position:
         return self._admit_state(event.height)
 
     def _admit_book(self, event: Book) -> bool | Lost:
-        height = event.height
-        if 0 < height < self.began_at:
+        if self._is_before_restart(event):
             self.linked = True
             return False
         if self._began_again(event):
@@ -167,25 +173,38 @@ class Position:
         else:
             verdict = self._admit_delta(event.sequence)
         if verdict is not False:
-            self.height = height
+            self._delivered(event)
         return verdict
 
     def _admit_ticker(self, event: Ticker) -> bool:
-        if 0 < event.height < self.began_at:
+        if self._is_before_restart(event):
             return False
         if self._began_again(event):
             self.fact = -1
         if not self._admit_state(event.sequence):
             return False
-        self.height = event.height
+        self._delivered(event)
         return True
 
     def _began_again(self, event: Book | Ticker) -> bool:
-        """Return whether a book's sequence restarted: it is lower than ours in a later block."""
-        if not (event.sequence < self.fact and event.height > self.height > 0):
+        """Return whether the book's sequence restarted: it is below ours in a later event."""
+        if event.sequence >= self.fact:
             return False
-        self.began_at = event.height
-        return True
+        is_later = event.ts_event > self._at if self._at else event.height > self.height > 0
+        if is_later:
+            self.began_at = event.height or self.began_at
+            self._began_ts = self._at
+        return is_later
+
+    def _is_before_restart(self, event: Book | Ticker) -> bool:
+        if event.height:
+            return event.height < self.began_at
+        return 0 < event.ts_event <= self._began_ts
+
+    def _delivered(self, event: Book | Ticker) -> None:
+        self.height = event.height
+        if not event.height or self._at:
+            self._at = max(self._at, event.ts_event)
 
     def _admit_by_id(self, event: Trades) -> bool | Trades:
         if self.overlaps and event.height <= self.floor:

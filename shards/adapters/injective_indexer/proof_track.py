@@ -5,6 +5,9 @@ A silent stream proves nothing. Two comparisons are repeated instead: the book's
 one from the indexer's query (a *probe*), and the received trades with those that the indexer lists
 (an *audit*). A market is live while both agree.
 
+The stream tells no heights, so a restarted sequence shows by time: a later change with a sequence
+that is not above ours. On a quiet stream it shows by a query whose answers stay below ours.
+
 An audit also fills gaps: trades that the streams missed are taken from it, late, and deduplicated
 by id. Missed book changes are not available; a snapshot replaces them, and the gap names them.
 """
@@ -125,6 +128,10 @@ class ProofTrack(Track):
         self._proved_at: dict[Stream, int] = {}
         self._ahead: tuple[int, int] | None = None
         """A sequence shown by the indexer above ours, and when; None if there is none."""
+        self._newest = (0, 0)
+        """Sequence and block time of the newest change that was streamed."""
+        self._lower_since = 0
+        """Since when the indexer's whole books are below ours, in ns; 0 if they are not."""
         self._trades = _Trades()
         self._waiting = _Waiting(self._publish_live)
         self._skipped = ""
@@ -233,12 +240,24 @@ class ProofTrack(Track):
                 feed.sync.lose(observed_from=0)
             feed.lose_book("a message that is not a plain update", 0, ts_recv)
             return
+        sequence, ts_event = self._newest
+        if update.sequence <= sequence and told.ts_event > ts_event > 0:
+            self._restart(told.ts_event, ts_recv)
+        if told.ts_event >= ts_event:
+            self._newest = update.sequence, told.ts_event
         before = feed.stats.book_updates
         # No height: an update does not name its block.
         feed.publish(Block(0, told.ts_event, _NONE, [update]), ts_recv, feed.source)
         if feed.stats.book_updates > before and self._ahead is not None:
             # It is behind the query, but it sends, and skips nothing.
             self._ahead = self._ahead[0], ts_recv
+
+    def _restart(self, ts_event: int, ts_recv: int) -> None:
+        """The book's sequence restarted: no snapshot of the earlier count may join."""
+        feed = self._feed
+        before, self._newest, self._lower_since = feed.sync.book.sequence, (0, ts_event), 0
+        feed.sync.restart(ts_event)
+        feed.lose_book(f"the sequence restarted, after {before}", 0, ts_recv)
 
     def lost_book(self) -> None:
         """The book's earlier comparisons are void."""
@@ -248,7 +267,15 @@ class ProofTrack(Track):
         """Another backend of the indexer may be behind the one we read; 0 means unknown."""
         if snapshot.height > self._head.height:
             self._head.advance(snapshot.height, 0, ts)
-        return snapshot.sequence >= self._feed.sync.book.sequence
+        if snapshot.sequence >= self._feed.sync.book.sequence:
+            self._lower_since = 0
+            return True
+        self._lower_since = self._lower_since or ts
+        if not snapshot.sequence or ts - self._lower_since < self._bounds.fresh:
+            return False
+        # No backend is behind for so long. Nothing was streamed, so the instant is not known.
+        self._restart(self._newest[1] + 1, ts)
+        return True
 
     def not_joined(self, snapshot: Snapshot) -> None:
         """Explain why the market has to wait."""

@@ -147,6 +147,35 @@ def test_frames_go_out_under_their_topics_numbered_per_topic(bench: Bench) -> No
     assert bench.aggregator.topics.counts()[MARKET.market_id] == counts
 
 
+# ---- a sequence that restarts, told by time ---------------------------------------------
+
+
+def change(sequence: int, ts: int, flags: int = 0, height: int = 0) -> Record:
+    """A record of a book whose changes name no height."""
+    ids = (MARKET.market_id, height, sequence, ts, 1)
+    event = Book(*ids, "indexer-grpc", bool(flags & SNAPSHOT), [("9.5", str(sequence))], [])
+    packed = frames.encode(event)
+    return Record("book.INJ-USDT.", KIND_BOOK, flags, height, sequence, 1, ts, 1, packed)
+
+
+def test_where_changes_name_no_height_their_times_tell_that_a_sequence_restarted(
+    bench: Bench,
+) -> None:
+    bench.start_shard()
+    bench.batch(1, change(200, 0, SNAPSHOT, 90), change(201, 1_000), change(202, 1_100))
+    # Old ones, and a whole book of a backend that is behind.
+    bench.batch(4, change(201, 1_000), change(150, 0, SNAPSHOT, 95), change(151, 900))
+    assert bench.published_books() == [200, 201, 202]
+    bench.batch(7, change(3, 1_200, SNAPSHOT, 99), change(4, 1_200), change(5, 1_300))
+    # What is left of the earlier count comes late.
+    bench.batch(10, change(203, 1_100), change(202, 1_100), change(202, 0, SNAPSHOT, 91))
+    bench.batch(13, change(6, 1_400))
+    assert bench.published_books() == [3, 4, 5, 6]
+    # Nobody saw the whole book: its changes alone are later.
+    bench.batch(14, change(1, 1_500), change(2, 1_600))
+    assert bench.published_books() == [1, 2]
+
+
 # ---- fencing ----------------------------------------------------------------------------
 
 

@@ -39,7 +39,10 @@ class World:
         frames_per_topic: int = 8,
         markets: Iterable[str] = ("*",),
         with_tickers: bool = False,
+        by_time: bool = False,
     ) -> None:
+        """``by_time``: changes of books name no heights, as those of an indexer."""
+        self.by_time = by_time
         self.frames_per_topic = frames_per_topic
         self.with_tickers = with_tickers
         self.script = Script(history=ReplayBuffer(frames_per_topic))
@@ -106,7 +109,10 @@ class World:
         self.gaps += 1
         self.publish(symbol, gap(symbol, self.gaps, self.height, self.height))
         book.load(n % 3, *book.levels())
-        self.publish(symbol, snapshot(symbol, self.height, book))
+        whole = snapshot(symbol, self.height, book)
+        if self.by_time:
+            whole = msgspec.structs.replace(whole, ts_event=self.height * 10**9)
+        self.publish(symbol, whole)
         if self.with_tickers:
             self.publish(symbol, ticker(symbol, self.height, book.sequence))
         self.script.head = self.height
@@ -133,6 +139,9 @@ class World:
         script.head = self.height
 
     def publish(self, symbol: str, event: Event) -> None:
+        is_change = isinstance(event, Ticker) or (isinstance(event, Book) and not event.is_snapshot)
+        if self.by_time and is_change:
+            event = msgspec.structs.replace(event, height=0)
         self.facts.append((symbol, event))
         self.wire(*self.script.publish(symbol, event))
 
@@ -239,6 +248,11 @@ def heights_of(out: list[Received]) -> tuple[list[int], set[int]]:
     return got, lost
 
 
+def moment_of(event: Book) -> int:
+    """Return the height of a change, also where only its time is told."""
+    return event.height or event.ts_event // 10**9
+
+
 ACTIONS = (
     "block",
     "block",
@@ -310,11 +324,12 @@ def test_every_fact_comes_once_in_order_or_is_named_as_lost(
         st.tuples(st.sampled_from((*ACTIONS, "begin again")), st.integers(0, 63)), max_size=60
     ),
     frames_per_topic=st.sampled_from([3, 8, 64]),
+    by_time=st.booleans(),
 )
 def test_a_book_whose_sequence_begins_again_ends_as_it_is(
-    actions: list[tuple[str, int]], frames_per_topic: int
+    actions: list[tuple[str, int]], frames_per_topic: int, by_time: bool
 ) -> None:
-    world = World(frames_per_topic=frames_per_topic, with_tickers=True)
+    world = World(frames_per_topic=frames_per_topic, with_tickers=True, by_time=by_time)
     world.turn()
     for action, n in actions:
         act(world, action, n)
@@ -325,7 +340,7 @@ def test_a_book_whose_sequence_begins_again_ends_as_it_is(
             if isinstance(event, Lost):
                 in_sync = False
             elif isinstance(event, Book):
-                heights += [] if event.is_snapshot else [event.height]
+                heights += [] if event.is_snapshot else [moment_of(event)]
                 in_sync = in_sync or event.is_snapshot
                 if in_sync:
                     load_or_apply(book, event)
@@ -338,7 +353,7 @@ def test_a_book_whose_sequence_begins_again_ends_as_it_is(
         tickers = [r.event for r in out if r.topic == f"ticker.{symbol}."]
         told = [event for event in tickers if isinstance(event, Ticker)]
         true = [e for s, e in world.facts if s == symbol and isinstance(e, Ticker)]
-        assert [e.height for e in told] == sorted({e.height for e in told})
+        assert [e.ts_event for e in told] == sorted({e.ts_event for e in told})
         lost = [r for r in out if r.topic == f"ticker.{symbol}." and isinstance(r.event, Lost)]
         # What only an aggregator that died had heard is not known to anyone, not even by name.
         assert not told or lost or told[-1] == true[-1]

@@ -15,8 +15,8 @@ from collector.client.received import ChainReplaced, Joined, Lost, Received
 from collector.client.whole_book import load_or_apply
 from shards.protocol.events import Book, Gap, Trades
 from shards.protocol.order_book import OrderBook
-from tests.collector.client.scripted_publisher import height_of, snapshot
-from tests.collector.client.test_topic_sync import SYMBOLS, World
+from tests.collector.client.scripted_publisher import snapshot
+from tests.collector.client.test_topic_sync import SYMBOLS, World, moment_of
 from tests.searches import examples
 
 BITS = st.integers(0, 63)
@@ -25,8 +25,8 @@ BITS = st.integers(0, 63)
 class Chains(World):
     """The world of the other tests, whose chain may end and another begin in its place."""
 
-    def __init__(self, frames_per_topic: int) -> None:
-        super().__init__(frames_per_topic=frames_per_topic)
+    def __init__(self, frames_per_topic: int, by_time: bool) -> None:
+        super().__init__(frames_per_topic=frames_per_topic, by_time=by_time)
         self.chain = 0
         self.began_at = 0
         """Index in `ready` from which on only this chain's facts are due."""
@@ -51,9 +51,9 @@ class Chains(World):
 class Resets(RuleBasedStateMachine):
     """Steps of the chain, the wire and the aggregator; `teardown` compares."""
 
-    @initialize(frames=st.sampled_from([3, 8, 64]), before=st.integers(0, 4))
-    def begin(self, frames: int, before: int) -> None:
-        self.world = Chains(frames)
+    @initialize(frames=st.sampled_from([3, 8, 64]), before=st.integers(0, 4), by_time=st.booleans())
+    def begin(self, frames: int, before: int, by_time: bool) -> None:
+        self.world = Chains(frames, by_time)
         self.world.losing = True
         for _ in range(before):
             self.world.block(27)
@@ -129,12 +129,12 @@ def check_book(world: Chains, symbol: str, out: list[Received]) -> None:
         if isinstance(event, Lost):
             in_sync = False
         elif isinstance(event, Book):
-            heights += [] if event.is_snapshot else [event.height]
+            heights += [] if event.is_snapshot else [moment_of(event)]
             in_sync = in_sync or event.is_snapshot
             if in_sync:
                 load_or_apply(book, event)
     assert heights == sorted(set(heights))
-    true = {height_of(e) for s, e in world.facts if s == symbol and isinstance(e, Book)}
+    true = {moment_of(e) for s, e in world.facts if s == symbol and isinstance(e, Book)}
     assert set(heights) <= true
     assert in_sync
     mine, due = world.books[symbol], (book.sequence, book.levels())

@@ -22,5 +22,19 @@ def agrees(
     return True
 
 
+def agrees_now(
+    listener: Listener, exchange: Simulator, market: dict[str, Any], *, after: int
+) -> bool:
+    """Say whether a reader's book, whose height may be unknown, is one after `after`, and true."""
+    _, book = listener.drain().book(market["symbol"])
+    for height in range(exchange.head(), after, -1):
+        truth = exchange.book(market["ticker"], height)
+        if book is not None and truth.sequence == book.sequence:
+            assert book.bids == _numbers(truth.bids)
+            assert book.asks == _numbers(truth.asks)
+            return True
+    return False
+
+
 def _numbers(levels: list[Level]) -> dict[int, int]:
     return {scaled(price): scaled(quantity) for price, quantity in levels}

@@ -59,9 +59,11 @@ class One:
             self.pipeline.subscribed(self.ids * PARTS + part, (ONE,), self.ns)
             self.pipeline.confirmed(self.ids * PARTS + part, self.ns)
 
-    def update(self, sequence: int) -> None:
+    def update(self, sequence: int, at: int = 0) -> None:
         level = SPOT.PriceLevelUpdate(price="0.00000000001", quantity="1", is_active=True)
-        changes = SPOT.OrderbookLevelUpdates(market_id=ONE, sequence=sequence, buys=[level])
+        changes = SPOT.OrderbookLevelUpdates(
+            market_id=ONE, sequence=sequence, buys=[level], updated_at=(at or self.now) * 1_000
+        )
         message = SPOT.StreamOrderbookUpdateResponse(
             orderbook_level_updates=changes, operation_type="update", market_id=ONE
         )
@@ -179,6 +181,55 @@ def test_a_jump_of_the_sequence_costs_a_whole_book_and_is_announced() -> None:
     records = one.pipeline.take_records()
     assert [r.sequence for r in records if r.kind == KIND_BOOK] == [8, 9, 10]
     assert len([r for r in records if r.kind == KIND_GAP]) == 2
+
+
+def test_a_later_change_with_a_lower_sequence_means_that_it_restarted() -> None:
+    one = One().live()
+    one.update(8)
+    # Twice, and one of before: neither is later.
+    one.update(8)
+    one.update(5, at=one.now - 3)
+    one.expect(State.LIVE)
+    one.now += 1
+    one.update(1)
+    one.expect(State.SYNCING)
+    assert one.pipeline.take_requests() == [NeedSnapshot(ONE, 0)]
+    one.update(2, at=one.now + 1)
+    assert one.join(1)
+    one.expect(State.LIVE)
+    records = one.pipeline.take_records()
+    books = [r for r in records if r.kind == KIND_BOOK]
+    assert [r.sequence for r in books] == [8, 1, 2]
+    # Only by its time do readers know that the whole book is no old one.
+    assert [r.ts_event // SECOND for r in books] == [1_000, 1_001, 1_002]
+    opened = next(r for r in records if r.kind == KIND_GAP)
+    assert "restarted, after 8" in msgspec.msgpack.decode(opened.event, type=Gap).detail
+
+
+def test_a_restart_while_whole_books_are_awaited_lets_a_new_one_join() -> None:
+    one = One().live()
+    one.update(8)
+    one.update(10)
+    one.now += 1
+    one.update(1)
+    one.update(2, at=one.now + 1)
+    assert one.join(1)
+    assert [r.sequence for r in one.records(KIND_BOOK)] == [8, 1, 2]
+
+
+def test_whole_books_that_stay_below_ours_show_a_restart_that_nobody_streamed() -> None:
+    one = One().live()
+    one.update(8)
+    one.pipeline.lost(one.ids * PARTS + BOOK, "disconnect", one.ns, "cut")
+    one.subscribe()
+    for _ in range(5):
+        assert not one.join(3), "a backend may be behind for a while"
+        one.now += 3
+    assert one.join(3)
+    whole = one.records(KIND_BOOK)[-1]
+    assert (whole.sequence, whole.ts_event) == (3, 1_000 * SECOND + 1)
+    one.update(4)
+    assert [r.sequence for r in one.records(KIND_BOOK)] == [4]
 
 
 def test_a_book_of_a_backend_behind_is_not_taken() -> None:
