@@ -32,6 +32,7 @@ class BookSync:
         "_through",
         "_wanted",
         "book",
+        "changed_at",
         "in_sync",
         "market_id",
     )
@@ -46,6 +47,8 @@ class BookSync:
         self._observed_from = 0
         self._restarted_at = 0
         """Block time at which the sequence restarted; 0 if the next snapshot continues it."""
+        self.changed_at = 0
+        """Block time of the newest change, for a source that does not tell heights."""
         self._through = 0
         """Changes up to this block are in the book; 0 if the height is unknown."""
         self._at_most = 0
@@ -75,7 +78,7 @@ class BookSync:
         by time can readers tell a restart from an old snapshot.
         """
         self.lose(observed_from=0)
-        self._restarted_at = ts_event
+        self._restarted_at = self.changed_at = ts_event
         self.book.load(0, [], [])
 
     def receive(

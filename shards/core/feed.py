@@ -111,14 +111,17 @@ class Feed:
     def keyframe(self, ts: int) -> None:
         """Make a keyframe of the whole book for late joiners, if there is a book."""
         if self.sync.is_wanted and self.sync.in_sync:
-            self.builder.keyframe(self.sync.whole(self.ledger.last, 0, ts, self.source))
+            self.builder.keyframe(self._whole(ts))
 
     def _publish_keyframe(self, event: Book) -> None:
         # During a join the book is ahead of this delta; a keyframe would include
         # deltas that are not sent yet.
         if event.sequence == self.sync.book.sequence:
-            whole = self.sync.whole(self.ledger.last, 0, event.ts_recv, self.source)
-            self.builder.keyframe(whole, deltas=0)
+            self.builder.keyframe(self._whole(event.ts_recv), deltas=0)
+
+    def _whole(self, ts: int) -> Book:
+        sync = self.sync
+        return sync.whole(self.ledger.last, sync.changed_at, ts, self.source)
 
     def _publish_top(self, top: TopOfBook, book: Book, late: bool) -> None:
         sequence = self.sync.book.sequence

@@ -25,21 +25,30 @@ _HOST = "127.0.0.1"
 class FullNode:
     """It answers everything, and makes no blocks of its own."""
 
-    def __init__(self, ports: dict[str, int], link: FaultProxy) -> None:
+    def __init__(self, ports: dict[str, int], link: FaultProxy, child: Child) -> None:
         self.rpc = f"http://{_HOST}:{ports['rpc']}"
         self.ws = f"ws://{_HOST}:{ports['ws']}/injstream-ws"
         self.stream = f"{_HOST}:{ports['stream']}"
         self.grpc = f"{_HOST}:{ports['grpc']}"
         self._link = link
+        self._child = child
 
     def stand_still(self) -> None:
         """Cut the link to the validator: no block comes any more, and everything is answered."""
         self._link.refuse()
         self._link.cut()
 
-    def follow(self) -> None:
-        """Let the link be made again: it catches up."""
+    def follow(self, *, restart: bool) -> None:
+        """
+        Let the link be made again: it catches up.
+
+        A node that had no peer for minutes dials again after many more, so that an operator starts
+        it again (``restart``).
+        """
         self._link.heal()
+        if restart:
+            self._child.stop(grace_s=5.0)
+            self._child.start()
 
 
 @contextlib.contextmanager
@@ -61,7 +70,7 @@ def full_node(validator: Devnet) -> Iterator[FullNode]:
         child = Child([str(binary), "start", *flags], environment=environment, output=log)
         try:
             child.start()
-            node = FullNode(ports, link)
+            node = FullNode(ports, link, child)
             eventually(
                 lambda: _is_ready(ports, validator),
                 within_s=240,

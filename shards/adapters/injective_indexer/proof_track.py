@@ -245,6 +245,7 @@ class ProofTrack(Track):
             self._restart(told.ts_event, ts_recv)
         if told.ts_event >= ts_event:
             self._newest = update.sequence, told.ts_event
+            feed.sync.changed_at = told.ts_event
         before = feed.stats.book_updates
         # No height: an update does not name its block.
         feed.publish(Block(0, told.ts_event, _NONE, [update]), ts_recv, feed.source)

@@ -50,6 +50,7 @@ class World:
             Wanted(markets, ["book", "trades", "ticker", "gap"]), held_frames=6, replays=2
         )
         self.books = {symbol: OrderBook(symbol) for symbol in SYMBOLS}
+        self.changed_at = dict.fromkeys(SYMBOLS, 0)
         self.facts: list[tuple[str, Event]] = []
         self.height = 100
         self.gaps = 0
@@ -79,13 +80,14 @@ class World:
             if bits & 1:
                 change = delta(symbol, self.height, self.books[symbol].sequence + 1)
                 load_or_apply(self.books[symbol], change)
+                self.changed_at[symbol] = change.ts_event
                 self.publish(symbol, change)
                 if self.with_tickers:
                     self.publish(symbol, ticker(symbol, self.height, change.sequence))
             if bits & 2:
                 self.publish(symbol, trades(symbol, self.height))
             if n % 5 == 0:
-                self.script.keyframe(symbol, snapshot(symbol, self.height, self.books[symbol]))
+                self.script.keyframe(symbol, self.keyframe(symbol))
         self.script.head = self.height
 
     def resync(self, n: int) -> None:
@@ -111,7 +113,8 @@ class World:
         book.load(n % 3, *book.levels())
         whole = snapshot(symbol, self.height, book)
         if self.by_time:
-            whole = msgspec.structs.replace(whole, ts_event=self.height * 10**9)
+            self.changed_at[symbol] = self.height * 10**9
+            whole = self.keyframe(symbol)
         self.publish(symbol, whole)
         if self.with_tickers:
             self.publish(symbol, ticker(symbol, self.height, book.sequence))
@@ -134,9 +137,15 @@ class World:
         for symbol, event in backlog:
             self.wire(*script.publish(symbol, event))
         # Fresh keyframes follow, sooner or later: n decides whether a poll comes before them.
-        for symbol, book in self.books.items() if n % 2 else ():
-            script.keyframe(symbol, snapshot(symbol, self.height, book))
+        for symbol in self.books if n % 2 else ():
+            script.keyframe(symbol, self.keyframe(symbol))
         script.head = self.height
+
+    def keyframe(self, symbol: str) -> Book:
+        """Return the whole book; where changes name no heights, with the time of the newest."""
+        whole = snapshot(symbol, self.height, self.books[symbol])
+        ts = self.changed_at[symbol] if self.by_time else 0
+        return msgspec.structs.replace(whole, ts_event=ts)
 
     def publish(self, symbol: str, event: Event) -> None:
         is_change = isinstance(event, Ticker) or (isinstance(event, Book) and not event.is_snapshot)
@@ -162,8 +171,8 @@ class World:
     def settle(self) -> list[Received]:
         """End all faults, let everything be healed, and return all that was handed out."""
         self.losing = self.losing_replies = self.doubling = False
-        for symbol, book in self.books.items():
-            self.script.keyframe(symbol, snapshot(symbol, self.height, book))
+        for symbol in self.books:
+            self.script.keyframe(symbol, self.keyframe(symbol))
         for _ in range(12):
             self.turn()
         return list(self.inbox.ready)

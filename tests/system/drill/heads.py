@@ -128,8 +128,9 @@ def stands_still_on_nodes(stage: Stage) -> None:
                 within_s=30,
             )  # fmt: skip
             _query_alone_behind(stage, still, going)
-            _watch(stage, running, still, seconds=stage.watch_s(short=8, full=600))
-            still.follow()
+            watched_s = stage.watch_s(short=8, full=600)
+            _watch(stage, running, still, seconds=watched_s)
+            still.follow(restart=watched_s > 60)
             stage.note("done", "the link is there again, and node A catches up")
             # Peers give it a few blocks a second, fewer on a busy machine.
             stage.await_(
