@@ -28,7 +28,6 @@ class BookSync:
         "_at_most",
         "_buffer",
         "_observed_from",
-        "_restarted_at",
         "_through",
         "_wanted",
         "book",
@@ -45,10 +44,9 @@ class BookSync:
         self._wanted = wanted
         self._buffer: list[Book] = []
         self._observed_from = 0
-        self._restarted_at = 0
-        """Block time at which the sequence restarted; 0 if the next snapshot continues it."""
         self.changed_at = 0
-        """Block time of the newest change, for a source that does not tell heights."""
+        """Block time of the newest change, for a source that does not tell heights. Snapshots carry
+        it: only by time can readers tell a restarted sequence from an old snapshot."""
         self._through = 0
         """Changes up to this block are in the book; 0 if the height is unknown."""
         self._at_most = 0
@@ -71,14 +69,9 @@ class BookSync:
         self._observed_from = observed_from
 
     def restart(self, ts_event: int) -> None:
-        """
-        Take note that the sequence restarted, for a source that does not tell heights.
-
-        The next snapshot carries this block time, later than that of every change before: only
-        by time can readers tell a restart from an old snapshot.
-        """
+        """Take note that the sequence restarted, at a later time than that of any change before."""
         self.lose(observed_from=0)
-        self._restarted_at = self.changed_at = ts_event
+        self.changed_at = ts_event
         self.book.load(0, [], [])
 
     def receive(
@@ -141,8 +134,7 @@ class BookSync:
         self._through = snapshot.height
         self._at_most = snapshot.height or heard + _UNTOLD
         self.book.load(snapshot.sequence, snapshot.bids, snapshot.asks)
-        published = [self.whole(snapshot.height, self._restarted_at, ts_recv, source)]
-        self._restarted_at = 0
+        published = [self.whole(snapshot.height, self.changed_at, ts_recv, source)]
         self._buffer.clear()
         self.in_sync = True
         for delta in kept:

@@ -73,7 +73,7 @@ def full_node(validator: Devnet) -> Iterator[FullNode]:
             node = FullNode(ports, link, child)
             eventually(
                 lambda: _is_ready(ports, validator),
-                within_s=240,
+                within_s=600,
                 every_s=0.2,
                 what=lambda: (
                     f"a full node at the head: it is at {height(ports['rpc'])}, the validator at "

@@ -97,7 +97,7 @@ class World:
         self.gaps += 1
         self.publish(symbol, gap(symbol, self.gaps, self.height, self.height))
         book.load(book.sequence + n % 4, *book.levels())
-        self.publish(symbol, snapshot(symbol, self.height, book))
+        self.publish(symbol, self.keyframe(symbol))
         if self.with_tickers and n % 4:
             self.publish(symbol, ticker(symbol, self.height, book.sequence))
         self.script.head = self.height
@@ -142,7 +142,7 @@ class World:
         script.head = self.height
 
     def keyframe(self, symbol: str) -> Book:
-        """Return the whole book; where changes name no heights, with the time of the newest."""
+        """Return the whole book; where changes name no heights, with the time of the newest one."""
         whole = snapshot(symbol, self.height, self.books[symbol])
         ts = self.changed_at[symbol] if self.by_time else 0
         return msgspec.structs.replace(whole, ts_event=ts)
