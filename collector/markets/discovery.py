@@ -3,6 +3,7 @@
 import time
 from typing import TYPE_CHECKING, Final
 
+from collector.markets.identity import NetworkIdentity
 from collector.markets.selection import with_symbols
 from shards.adapters import registry
 from shards.protocol.errors import ConfigError, SourceError
@@ -19,7 +20,7 @@ def discover(
     endpoints: Endpoints, access: "Access | None" = None, *, patience_s: float = PATIENCE_S
 ) -> list[Market]:
     """
-    Return all markets of a network, with their symbols.
+    Return all markets of a network, with their symbols; an endpoint of another network is refused.
 
     Raises:
         ConfigError: If none of the endpoints answered within `patience_s`.
@@ -30,6 +31,7 @@ def discover(
 
         access = Access(endpoints)
     adapter = registry.lister(endpoints)
+    identity = NetworkIdentity(endpoints)
     asked = endpoints.of(adapter.listing)
     deadline = time.monotonic() + patience_s
     began = time.monotonic()
@@ -39,10 +41,12 @@ def discover(
         for endpoint in asked:
             tried += 1
             try:
+                identity.check(adapter, endpoint, access)
                 return with_symbols(list(adapter.list_markets(endpoint, access)))
             except SourceError as error:
                 reason = error.reason
-            if time.monotonic() > deadline:
+            # Each is asked once, however little patience there is.
+            if time.monotonic() > deadline and tried >= len(asked):
                 break
         if time.monotonic() > deadline:
             break

@@ -261,6 +261,10 @@ class Adapter:
 
     # ---- before anything is collected ------------------------------------------------
 
+    def network(self, endpoint: str, access: "Access") -> str:
+        """Ask an endpoint that lists markets for its network's id; empty if it cannot tell."""
+        return ""
+
     def list_markets(self, endpoint: str, access: "Access") -> Iterable[Market]:
         """
         Return all markets, without symbols.

@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 _WITHIN_S: Final = 5.0
 """Longest wait for one look; a turn at a refusing host may be half a minute away."""
-_CANNOT_TELL: Final = frozenset({"UNIMPLEMENTED", "UNAUTHENTICATED", "PERMISSION_DENIED"})
+CANNOT_TELL: Final = frozenset({"UNIMPLEMENTED", "UNAUTHENTICATED", "PERMISSION_DENIED"})
 """gRPC statuses of an endpoint that serves other questions, but not this one."""
 
 
@@ -140,7 +140,7 @@ class Nodes:
     def _note_silence(self, node: Node, error: SourceError | TimeoutError) -> None:
         reason = printable(str(error)) or "no answer"
         node.proven, node.untold = -1, ""
-        if isinstance(error, SourceError) and error.status in _CANNOT_TELL:
+        if isinstance(error, SourceError) and error.status in CANNOT_TELL:
             node.untold = f"it cannot be asked which chain it has ({error.status})"
             node.verdict = Verdict("untold", node.untold)
         else:

@@ -10,6 +10,7 @@ import grpc
 import grpc.aio
 import pytest
 
+from collector.markets import discovery
 from shards.adapters.injective_chain.lost_blocks import EventProviderReplay
 from shards.adapters.injective_chain.snapshots import Snapshots
 from shards.adapters.injective_chain.witnesses import EventWitness, QueryWitness
@@ -18,8 +19,8 @@ from shards.adapters.messages import INJECTIVE
 from shards.net.access import Access
 from shards.net.nodes import Nodes
 from shards.protocol.chain import Chain
-from shards.protocol.errors import SourceError
-from shards.protocol.settings import Market
+from shards.protocol.errors import ConfigError, SourceError
+from shards.protocol.settings import Endpoints, Market
 from tests.simulator import faults
 from tests.simulator.exchange import Exchange
 from tests.simulator.venue import Options, Venue, running
@@ -160,6 +161,32 @@ async def test_rubbish_for_a_height_is_a_failure_of_that_server(height: str) -> 
         with pytest.raises(SourceError):
             await books.fetch(market)
         await books.close()
+
+
+# ---- the listing of markets -------------------------------------------------------------
+
+
+async def listed(rpc: Venue, *queries: Venue) -> list[str]:
+    """List the markets as `collector start` does; return their ids."""
+    endpoints = Endpoints(rpc=(rpc.rpc.url,), chain_grpc=tuple(v.queries.endpoint for v in queries))
+    found = await asyncio.to_thread(discovery.discover, endpoints, patience_s=0.0)
+    return [market.market_id for market in found]
+
+
+async def test_markets_are_not_listed_by_another_network() -> None:
+    async with (
+        running(options(), paced=False) as ours,
+        running(
+            Options(markets=7, block_time_s=0.001, chain_id="injective-888"), paced=False
+        ) as other,
+    ):
+        due = {market.market_id for market in ours.exchange.markets}
+        assert set(await listed(ours, other, ours)) == due
+        with pytest.raises(ConfigError, match="of network injective-888, not injective-777 as"):
+            await listed(ours, other)
+        # Nobody says which network it should be: nothing contradicts it.
+        await ours.inject(faults.Stop(protocol="rpc"))
+        assert len(await listed(ours, other)) == 7
 
 
 # ---- event providers --------------------------------------------------------------------

@@ -11,7 +11,7 @@ from typing import Any
 import psutil
 import pytest
 
-from collector import Book, Lost, Subscriber, Trades
+from collector import Book, ChainReplaced, Lost, Subscriber, Trades
 from tests.simulator.client import Simulator, simulator
 from tests.system.running import Running, collector, eventually, free_port_pair, run
 
@@ -34,6 +34,7 @@ class Reading:
         self.books: dict[str, list[int]] = {}
         self.trades: dict[str, set[str]] = {}
         self.doubled = 0
+        self.replaced: list[ChainReplaced] = []
 
     def drain(self, for_s: float) -> None:
         """Read for so long."""
@@ -45,6 +46,8 @@ class Reading:
             event = received.event
             if isinstance(event, Lost):
                 self.lost.append(received)
+            elif isinstance(event, ChainReplaced):
+                self.replaced.append(event)
             elif isinstance(event, Book) and not event.is_snapshot:
                 self.books.setdefault(received.symbol, []).append(event.sequence)
             elif isinstance(event, Trades):
@@ -103,6 +106,46 @@ def test_a_run_takes_up_where_the_one_before_it_ended(
                 due = list(range(sequences[0], sequences[0] + len(sequences)))
                 assert sequences == due, symbol
             assert len(reader.books) >= 5, "one market of the six is quiet"
+
+
+def test_a_state_of_a_chain_that_was_replaced_meanwhile_is_closed(tmp_path: Path) -> None:
+    """A collector is away while its chain begins anew, and so is not told; its reader waits."""
+    publish = f"tcp://127.0.0.1:{free_port_pair()}"
+    with (
+        simulator("--markets", "6", "--block-time", "0.1", "--touched", "all") as venue,
+        reading(publish) as reader,
+    ):
+        options = ("--config", str(venue.config(tmp_path)), "--state", str(tmp_path / "kept"))
+        with collector(tmp_path, *options, publish=publish) as first:
+            before = first.await_live()
+            reader.drain(2.0)
+            assert first.stop() == 0
+        venue.begin_again(2)
+        old_head = before["blocks"]["last"]
+        with collector(tmp_path, *options, publish=publish) as second:
+            eventually(
+                lambda: (second.status().get("chain") or {}).get("former"),
+                within_s=30,
+                what=lambda: f"the former chain; log:\n{second.log}",
+            )
+            after = second.await_live(_WITHIN_S)
+            (former,) = after["chain"]["former"]
+            assert (former["last"] >= old_head, former["missing"]) == (True, 0), former
+            assert after["blocks"]["first"] < old_head
+            assert (after["completeness"], after["gaps"]["open"]) == (1.0, 0)
+            symbol = next(iter(reader.books))
+            reader.books.clear()
+            eventually(lambda: _heard(reader, symbol), within_s=10, what="new changes")
+            assert len(reader.replaced) == 1
+            # The new chain's count is its own: nothing of it was joined to the old one.
+            (market,) = [m for m in second.markets() if m["symbol"] == symbol]
+            truth = venue.book(market["ticker"], venue.head())
+            assert reader.books[symbol][-1] <= truth.sequence
+
+
+def _heard(reader: Reading, symbol: str) -> list[int] | None:
+    reader.drain(0.2)
+    return reader.books.get(symbol)
 
 
 def test_a_damaged_state_is_set_aside_with_a_warning(venue: Simulator, tmp_path: Path) -> None:

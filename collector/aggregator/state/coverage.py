@@ -53,6 +53,8 @@ class Coverage:
         self._weighted = 0.0
         self._weight_s = 0.0
         self._sampled_at: float | None = None
+        self._taken_up = self.blocks()
+        """The counts of the ledger that an earlier aggregator left."""
 
     def start_over(self) -> tuple[BlockCounts, Gaps]:
         """
@@ -62,7 +64,10 @@ class Coverage:
             The final counts of the old ledger.
 
         """
-        closed = self.blocks(), self.gaps()
+        # Shards count the last blocks before a restart again. If the chain ended before they could,
+        # the ledger is closed as it was taken up.
+        blocks = max(self.blocks(), self._taken_up, key=lambda counts: counts.last)
+        closed, self._taken_up = (blocks, self.gaps()), BlockCounts()
         for market_id, state in self.states.items():
             fresh = MarketState(market_id=market_id, shard=state.shard)
             fresh.state, fresh.reason = "pending", "the chain was replaced"

@@ -103,6 +103,12 @@ class InjectiveChain(Adapter):
             *(EventWitness(at, access) for at in endpoints.events),
         ]
 
+    def network(self, endpoint: str, access: "Access") -> str:
+        """Ask a server of queries."""
+        from shards.adapters.injective_chain import markets
+
+        return markets.network(endpoint, access)
+
     def list_markets(self, endpoint: str, access: "Access") -> Iterable[Market]:
         """List markets by the chain's v2 queries."""
         from shards.adapters.injective_chain import markets

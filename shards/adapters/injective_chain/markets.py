@@ -9,6 +9,8 @@ import msgspec
 from shards.adapters.injective_chain.amounts import amount_in
 from shards.adapters.injective_chain.grpc_decoder import decimal_text
 from shards.adapters.messages import INJECTIVE
+from shards.net.nodes import CANNOT_TELL
+from shards.protocol.errors import SourceError
 from shards.protocol.settings import Market, MarketType
 
 if TYPE_CHECKING:
@@ -17,6 +19,29 @@ if TYPE_CHECKING:
 _STATUSES: Final = ("Active", "Paused")
 """Capitalised: for any other spelling the chain returns an empty list, not an error."""
 _TIMEOUT_S: Final = 5.0
+
+
+def network(endpoint: str, access: "Access") -> str:
+    """
+    Return the id of a server's network; empty if the server does not know the question.
+
+    Raises:
+        SourceError: If it does not answer.
+
+    """
+    service = "cosmos.base.tendermint.v1beta1"
+    request = INJECTIVE.message(f"{service}.GetNodeInfoRequest")()
+    with access.open_blocking(endpoint) as channel:
+        stub = INJECTIVE.stub(f"{service}.Service", channel)
+        try:
+            answer, _ = access.blocking_query(
+                endpoint, stub.GetNodeInfo, request, timeout_s=_TIMEOUT_S
+            )
+        except SourceError as error:
+            if error.status in CANNOT_TELL:
+                return ""
+            raise
+    return str(answer.default_node_info.network)
 
 
 def list_markets(endpoint: str, access: "Access") -> Iterator[Market]:

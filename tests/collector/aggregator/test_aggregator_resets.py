@@ -348,6 +348,8 @@ class World:
         self.shards[number].report()
         if self.aggregator.run.config.epoch != before:
             self._begin_epoch()
+            state = self.aggregator.coverage.states[NAME]
+            assert (state.first, state.last) == (0, 0), "a new chain has a new ledger"
         self.drain()
 
     def kill_aggregator(self, epoch: int) -> None:

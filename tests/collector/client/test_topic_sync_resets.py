@@ -16,7 +16,7 @@ from collector.client.whole_book import load_or_apply
 from shards.protocol.events import Book, Gap, Trades
 from shards.protocol.order_book import OrderBook
 from tests.collector.client.scripted_publisher import snapshot
-from tests.collector.client.test_topic_sync import SYMBOLS, World, moment_of
+from tests.collector.client.test_topic_sync import COUNTS, SYMBOLS, World, moment_of
 from tests.searches import examples
 
 BITS = st.integers(0, 63)
@@ -26,7 +26,7 @@ class Chains(World):
     """The world of the other tests, whose chain may end and another begin in its place."""
 
     def __init__(self, frames_per_topic: int, by_time: bool) -> None:
-        super().__init__(frames_per_topic=frames_per_topic, by_time=by_time)
+        super().__init__(frames_per_topic=frames_per_topic, by_time=by_time, first_sequence=COUNTS)
         self.chain = 0
         self.began_at = 0
         """Index in `ready` from which on only this chain's facts are due."""
@@ -38,7 +38,8 @@ class Chains(World):
         self.forgotten = 0
         self.height = height
         for book in self.books.values():
-            book.load(sequence, [], [])
+            book.load(COUNTS - 50 + sequence, [], [])
+        self.restarts = 0
         self.restart(0)
         for symbol in SYMBOLS:
             self.publish(symbol, snapshot(symbol, self.height, self.books[symbol]))
@@ -87,7 +88,7 @@ class Resets(RuleBasedStateMachine):
         self.world.restart(kept)
 
     @precondition(lambda self: self.world.chain < 3)
-    @rule(height=st.integers(1, 120), sequence=st.integers(0, 12))
+    @rule(height=st.integers(1, 120), sequence=st.integers(0, 99))
     def chain_is_replaced(self, height: int, sequence: int) -> None:
         self.world.another_chain(height, sequence)
 
