@@ -33,6 +33,7 @@ from shards.protocol.frames import (
 )
 from shards.protocol.ledger import MarketLedger
 from shards.protocol.settings import Endpoints, Market
+from tests.searches import examples
 from tests.shards.reported import market_report, report
 
 MARKET: Final = Market("0x" + "a" * 64, "INJ/USDT", "INJ-USDT", "spot")
@@ -232,7 +233,7 @@ class Shard:
         """See that the chain was replaced, and say so in the next report."""
         world = self.world
         if self.blocks is not world.blocks and not self.is_fresh:
-            generation = world.generation_of(world.blocks)
+            generation = world.generation_of(world.blocks, after=self.generation)
             self.replacement = world.record(generation)
 
 
@@ -281,9 +282,9 @@ class World:
         number = self.blocks_of[generation].number
         return Chain("injective-777", generation, (Mark(1, f"{number}", number + 1),))
 
-    def generation_of(self, blocks: Blocks) -> int:
-        """Return a generation of this chain; each shard that notices makes its own."""
-        generation = self.clock()
+    def generation_of(self, blocks: Blocks, *, after: int) -> int:
+        """Return a generation of this chain; each shard that notices makes its own, by its clock."""
+        generation = max(self.clock(), after + 1)
         self.blocks_of[generation] = blocks
         return generation
 
@@ -495,7 +496,7 @@ class Resets(RuleBasedStateMachine):
 
 TestResets: Any = Resets.TestCase
 TestResets.settings = settings(
-    max_examples=120,
+    max_examples=examples(120),
     stateful_step_count=50,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
