@@ -23,7 +23,7 @@ def _changing(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options of every command that changes a running collector."""
     within = options.option(
         "--within", type=options.Number(float, above=0), metavar="SECONDS", default=60.0,
-        show_default=True, help="How long to wait until it is done.",
+        show_default=True, help="Time to wait until it is done.",
     )  # fmt: skip
     return options.connect()(within(command))
 

@@ -91,13 +91,13 @@ def coverage(*, directory: Path, markets: tuple[str, ...], as_json: bool) -> Non
 
 @click.command(cls=Command, name="archive_compact")
 @_folder
-@options.option("--dry-run", is_flag=True, help="Only say what would be merged.")
+@options.option("--dry-run", is_flag=True, help="Only list what would be merged.")
 @options.json("Print one JSON object.")
 def compact(*, directory: Path, dry_run: bool, as_json: bool) -> None:
     """
-    Merge what came late into the parts it belongs to.
+    Merge late facts into their parts.
 
-    A part that was added to has several files; afterwards it has one, with the digest of an
+    A part with late facts has several files; afterwards it has one, with the digest of an
     archive that had everything at once. It may run beside a recorder, be killed, and be run again.
     """
     need("pyarrow", "archive")
@@ -132,7 +132,7 @@ def compact(*, directory: Path, dry_run: bool, as_json: bool) -> None:
     "--max-size", type=options.Size(), metavar="SIZE",
     help="Remove the oldest parts until the sealed files are no larger: 500MB, 200GB, 1.5TB.",
 )  # fmt: skip
-@options.option("--dry-run", is_flag=True, help="Only say what would go.")
+@options.option("--dry-run", is_flag=True, help="Only list what would be removed.")
 @options.option("--yes", is_flag=True, help="Do not ask.")
 @options.json("Print one JSON object.")
 def prune(
@@ -142,8 +142,8 @@ def prune(
     """
     Remove the oldest parts of an archive, by age, by size, or by both.
 
-    What would go is said first, and then asked. It may run beside a recorder, be killed, and be
-    run again. What was pruned is remembered: coverage and reads call it pruned, not missing.
+    Lists the parts and asks first. It may run beside a recorder, be killed, and be
+    run again. Pruned parts are recorded: coverage and reads call them pruned, not missing.
     """
     if keep is None and max_size is None:
         raise click.UsageError("say what may stay: --keep AGE, --max-size SIZE, or both")

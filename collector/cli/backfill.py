@@ -22,7 +22,13 @@ _CHANNELS: Final = ("book", "trades", "orders", "oracle", "blocks")
 )  # fmt: skip
 @options.market("Symbol, ticker, market id, or a glob of the first two; may be repeated.")
 @options.channel("What to fetch; may be repeated.", _CHANNELS, "book and trades")
-@options.option("--network", default="local", show_default=True, metavar="NAME", help="Whose past.")
+@options.option(
+    "--network",
+    default="local",
+    show_default=True,
+    metavar="NAME",
+    help="The network to fetch from.",
+)
 @options.option("--config", metavar="FILE", help="TOML file that describes networks.")
 @options.option(
     "--per-s", type=options.Number(float, above=0), default=20.0, show_default=True, metavar="N",

@@ -295,7 +295,7 @@ def connect(
     endpoint = option("--connect", help=text, **settings)
     own_keys = option(
         "--keys", metavar="FILE", type=click.Path(), callback=_use_keys, expose_value=False,
-        help="Your key file, if the collector there asks for one ('collector keys new').  "
+        help="Your key file, if the collector requires keys ('collector keys new').  "
         "[default: none]",
     )  # fmt: skip
 

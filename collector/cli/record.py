@@ -18,7 +18,7 @@ _CHANNELS: Final = (*NAMES, "gap")
 @options.channel("What to keep; may be repeated.", _CHANNELS, "all that are collected")
 @options.option(
     "--sync", type=options.Value(str, ["block", "second"]), default="block", show_default=True,
-    help="Most data that a power cut can cost, until it is fetched again.",
+    help="Most data lost in a power cut, until it is fetched again.",
 )  # fmt: skip
 @options.option(
     "--duration", type=options.Number(float, least=0), default=0.0, metavar="SECONDS",

@@ -77,14 +77,14 @@ class StartOptions(msgspec.Struct, frozen=True, kw_only=True):
     min_activity: Annotated[
         Level | None,
         _option(
-            "Only markets that are at least so active: active ones change, quiet ones have a book "
-            "or were traded, dead ones have neither.",
+            "Only markets of at least this activity: active ones change, quiet ones have a book or "
+            "past trades, dead ones have neither.",
             shown="all",
         ),
     ] = None
     top: Annotated[
         Count | None,
-        _option("Only the N most active markets, by what is traded.", metavar="N", shown="all"),
+        _option("Only the N most active markets, by traded value.", metavar="N", shown="all"),
     ] = None
     part: Annotated[
         str | None,
@@ -96,7 +96,7 @@ class StartOptions(msgspec.Struct, frozen=True, kw_only=True):
         ),
     ] = None
     shards: Annotated[
-        Count, _option("How many worker processes share the markets.", metavar="N")
+        Count, _option("Number of worker processes that share the markets.", metavar="N")
     ] = 1
     source: Annotated[
         SourceName | None,
@@ -109,13 +109,15 @@ class StartOptions(msgspec.Struct, frozen=True, kw_only=True):
     ] = None
     per_market: Annotated[
         bool,
-        _option("On chain-grpc: one call per market instead of one per shard; dearer, more apart."),
+        _option(
+            "On chain-grpc: one call per market instead of one per shard; costs more, isolates failures."
+        ),
     ] = False
     channels: Annotated[
         tuple[str, ...],
         _option(
-            "What to collect; may be repeated ('collector capabilities' says what each is). Gaps "
-            "are always announced.",
+            "What to collect; may be repeated (see 'collector capabilities'). Gaps are always "
+            "announced.",
             flag="--channel",
             choices=NAMES,
         ),
@@ -138,16 +140,16 @@ class StartOptions(msgspec.Struct, frozen=True, kw_only=True):
         ),
     ] = None
     ready_coverage: Annotated[
-        Ratio, _option("Coverage from which /readyz says yes.", metavar="X")
+        Ratio, _option("Coverage from which /readyz succeeds.", metavar="X")
     ] = 0.99
     metrics_markets: Annotated[
         CountOrZero,
-        _option("How many markets get metrics of their own, a few series each.", metavar="N"),
+        _option("Number of markets with their own metrics, a few series each.", metavar="N"),
     ] = 300
     web: Annotated[
         str | None,
         _option(
-            "Serve a web page that shows all of this live; without an address at "
+            "Serve a web page that shows the collector live; without an address at "
             f"{DEFAULT_WEB}. Needs the extra web.",
             metavar="[HOST:PORT]",
             shown="off",
@@ -160,8 +162,8 @@ class StartOptions(msgspec.Struct, frozen=True, kw_only=True):
     keys: Annotated[
         str | None,
         _option(
-            "This collector's key file ('collector keys new'): frames and answers then go, "
-            "encrypted, to authorized keys only, and HTTP asks for their tokens.",
+            "This collector's key file ('collector keys new'): frames and answers are then "
+            "encrypted, for authorized keys only, and HTTP requires their tokens.",
             metavar="FILE",
             shown="none: loopback only",
         ),
@@ -169,7 +171,7 @@ class StartOptions(msgspec.Struct, frozen=True, kw_only=True):
     authorized_keys: Annotated[
         str | None,
         _option(
-            "Who is let in ('collector keys authorize'); followed while it runs.",
+            "The keys that may connect ('collector keys authorize'); changes apply while it runs.",
             metavar="FILE",
             shown="authorized_keys.toml beside the key file",
         ),
@@ -177,16 +179,16 @@ class StartOptions(msgspec.Struct, frozen=True, kw_only=True):
     admin: Annotated[
         str | None,
         _option(
-            "Take admin commands there as well, tcp://HOST:PORT, from keys with the role operate. "
+            "Accept admin commands at tcp://HOST:PORT, too, from keys with the role operate. "
             "Needs --keys.",
             metavar="ENDPOINT",
-            shown="only from its own user on this host",
+            shown="only from the same user on this host",
         ),
     ] = None
     tls_cert: Annotated[
         str | None,
         _option(
-            "Certificate chain, PEM, for --http and --web; followed while it runs.",
+            "Certificate chain, PEM, for --http and --web; reloaded when it changes.",
             metavar="FILE",
             shown="no TLS",
         ),
@@ -197,14 +199,14 @@ class StartOptions(msgspec.Struct, frozen=True, kw_only=True):
     insecure: Annotated[
         bool,
         _option(
-            "Allow addresses that other machines reach without keys, or without TLS: whoever "
-            "reaches them reads everything.",
+            "Allow addresses that other machines can reach without keys or TLS: anyone there can "
+            "read everything.",
         ),
     ] = False
     record: Annotated[
         str,
         _option(
-            "Record all that is collected into this archive, in a process of its own. Needs the "
+            "Record everything collected into this archive, in a separate process. Needs the "
             "extra archive.",
             metavar="DIR",
             shown="off",
@@ -226,7 +228,7 @@ class StartOptions(msgspec.Struct, frozen=True, kw_only=True):
     ] = ()
     duration: Annotated[
         Positive | None,
-        _option("Stop after so many seconds.", metavar="SECONDS", shown="run until stopped"),
+        _option("Stop after SECONDS.", metavar="SECONDS", shown="run until stopped"),
     ] = None
     min_coverage: Annotated[
         Ratio | None,
@@ -235,8 +237,8 @@ class StartOptions(msgspec.Struct, frozen=True, kw_only=True):
     state: Annotated[
         str | None,
         _option(
-            "Where to keep what outlives the run: how far each market's blocks are accounted for. "
-            "The next start takes up there. 'none' keeps nothing.",
+            "Folder for the state between runs: how far each market's blocks are accounted for. "
+            "The next start continues there. 'none' keeps nothing.",
             metavar="DIR",
             shown="a folder of the network and endpoint in $XDG_STATE_HOME/collector; of a devnet "
             "of its own none",
@@ -250,9 +252,9 @@ class StartOptions(msgspec.Struct, frozen=True, kw_only=True):
             shown="not written",
         ),
     ] = None
-    log_level: Annotated[LogLevel, _option("How much to log to stderr.")] = "INFO"
+    log_level: Annotated[LogLevel, _option("Least level of log lines on stderr.")] = "INFO"
     log_format: Annotated[
-        LogFormat, _option("How to log: for people, or one JSON object a line.")
+        LogFormat, _option("Format of log lines: text for people, or one JSON object per line.")
     ] = "text"
 
 
