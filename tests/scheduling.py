@@ -7,6 +7,7 @@ all that ask the one devnet (the fixture `node`), so that nothing is booted twic
 (the mark `alone`) is run when all others are done, by the one worker that is left.
 """
 
+import faulthandler
 import json
 import os
 import tempfile
@@ -21,6 +22,7 @@ from xdist.workermanage import WorkerController
 
 ALONE: Final = "alone"
 NODE: Final = "node"
+_IN_FULL_S: Final = 3 * 3_600.0
 _FIRST: Final = ("tests/system/", "tests/collector/devnet/", "tests/simulator/")
 """Where the long ones are: whoever begins them last would keep everyone waiting."""
 
@@ -129,6 +131,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_report_header(config: pytest.Config) -> str | None:
     """Say what is not run."""
     return None if config.option.nightly else "without the proofs in full: --nightly runs them too"
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Give a proof in full hours, where other tests are taken for stuck after some minutes."""
+    if item.get_closest_marker("nightly"):
+        faulthandler.cancel_dump_traceback_later()
+        faulthandler.dump_traceback_later(_IN_FULL_S, exit=True)
 
 
 @pytest.hookimpl(trylast=True)

@@ -99,3 +99,11 @@ def test_a_proof_in_full_is_run_when_it_is_asked_for(suite: Path) -> None:
     assert "--nightly runs them too" in printed
     printed, _ = run(suite, "-k", "test_one", "--nightly")
     assert "1 failed, 8 passed" in printed
+
+
+def test_a_proof_in_full_is_not_taken_for_stuck(suite: Path) -> None:
+    long = "import time, pytest\n@pytest.mark.nightly\ndef test_long():\n    time.sleep(1.5)\n"
+    (suite / "test_long.py").write_text(long)
+    bound = ("-o", "faulthandler_timeout=1", "-o", "faulthandler_exit_on_timeout=true")
+    printed, _ = run(suite, "-k", "test_long", "--nightly", *bound)
+    assert "1 passed" in printed, printed
