@@ -57,8 +57,9 @@ def publish(folder: str, frames: int) -> None:
     gate.prepare(FRAMES, socket, is_public=True)
     port = socket.bind_to_random_port("tcp://127.0.0.1")
     print(port, flush=True)
-    while not subscriptions.drain():
+    while not subscriptions.number:
         socket.poll(100)
+        subscriptions.drain()
     send = plain_send(socket)
     began = _cpu()
     for number in range(frames):

@@ -14,6 +14,8 @@ import contextlib
 import os
 import select
 import socket
+import struct
+import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -25,6 +27,13 @@ from collector.settings.parts import AccessLimits
 
 _SUBSCRIBED_MOST: Final = 1 << 20
 """Bytes of prefixes that one connection may have subscribed to: libzmq keeps them as a tree."""
+_CHANGES_PER_S: Final = 1_000
+"""Subscriptions and cancellations of a connection, over a longer time."""
+_CHANGES_BURST: Final = 30_000
+_ENDLESS: Final = 8 << 20
+"""Bytes that may come without a message: the parts of one that does not end."""
+_BYTES_RECEIVED: Final = 128
+"""Where Linux's ``struct tcp_info`` has the bytes that have come."""
 _SUBSCRIPTION: Final = 64
 """Bytes that a subscription counts for in addition to its prefix."""
 
@@ -44,7 +53,10 @@ class Counts(msgspec.Struct):
 class Connection:
     """One open connection."""
 
-    __slots__ = ("clear_at", "descriptor", "door", "grant", "inode", "owed", "since")
+    __slots__ = (
+        "calm", "came", "clear_at", "descriptor", "door", "grant", "inode", "looked_at", "messages", "owed",
+        "since", "since_message",
+    )  # fmt: skip
 
     def __init__(self, descriptor: int, inode: int, door: str, since: float) -> None:
         self.descriptor = descriptor
@@ -53,6 +65,13 @@ class Connection:
         self.since = since
         self.grant: Grant | None = None
         """Its grant; None until its first message."""
+        self.messages = self.looked_at = 0
+        """Messages that came, now and when `came` was taken."""
+        self.came = 0
+        """Bytes that had come by then."""
+        self.calm = float(_CHANGES_BURST)
+        """Messages that may still come at once, as of the last one."""
+        self.since_message = since
         self.owed = 0
         """Bytes of replies since its queue was last seen empty."""
         self.clear_at = -1
@@ -132,7 +151,7 @@ class Connections:
             # With keys, a connection without a message makes room: a flood cannot keep others out.
             surplus = next(iter(self._unknown[door])) if self._has_keys else new
             self._forget(surplus)
-            _shut(surplus.descriptor, surplus.inode)
+            shut(surplus.descriptor, surplus.inode)
 
     def ended(self, descriptor: int) -> None:
         """Note that a connection ended, unless its descriptor belongs to another one already."""
@@ -179,6 +198,18 @@ class Connections:
             self._unknown[door].pop(known, None)
         return grant
 
+    def said(self, descriptor: int, now: float) -> None:
+        """Count a message; close a subscriber that sends too many."""
+        known = self._open.get(descriptor)
+        if known is None:
+            return
+        known.messages += 1
+        known.calm = min(_CHANGES_BURST, known.calm + (now - known.since_message) * _CHANGES_PER_S)
+        known.since_message = now
+        known.calm -= 1.0
+        if known.calm < 0.0 and known.door == "frames":
+            self.expel(descriptor, "subscriptions")
+
     def expel(self, descriptor: int, reason: str) -> None:
         """Close a connection that broke a rule."""
         with self._lock:
@@ -187,7 +218,7 @@ class Connections:
             inode = known.inode if known is not None else inode_of(descriptor)
             if known is not None:
                 self._drop_grant(known)
-            _shut(descriptor, inode)
+            shut(descriptor, inode)
 
     def owes(self, descriptor: int, size: int) -> None:
         """Count a reply's bytes; close a connection that has not read any for too long."""
@@ -245,6 +276,23 @@ class Connections:
                 if grant.connection is None and now - grant.since > silent_s + 2.0:
                     self._end_grant(grant)
 
+    def look_for_endless(self) -> None:
+        """
+        Close connections that send and send, and never end a message.
+
+        libzmq bounds each part of a message, but not how many there are, and hands out whole
+        messages only: it would keep the parts of one that does not end in memory.
+        """
+        with self._lock:
+            for one in self._open.values():
+                came = bytes_received(one.descriptor)
+                if one.messages != one.looked_at or not came:
+                    one.looked_at, one.came = one.messages, came
+                elif came - one.came > _ENDLESS:
+                    self.counts.closed["size"] += 1
+                    self._close(one)
+                    one.came = came
+
     def revoke(self, names: Iterable[str]) -> None:
         """Close all connections of some keys."""
         gone = frozenset(names)
@@ -273,7 +321,7 @@ class Connections:
 
     def _close(self, one: Connection) -> None:
         self._drop_grant(one)
-        _shut(one.descriptor, one.inode)
+        shut(one.descriptor, one.inode)
 
     def _forget(self, one: Connection) -> None:
         self._drop_grant(one)
@@ -300,6 +348,19 @@ def inode_of(descriptor: int) -> int:
         return 0
 
 
+def bytes_received(descriptor: int) -> int:
+    """Return how many bytes have come by a TCP connection; 0 where the system does not tell."""
+    if sys.platform != "linux":
+        return 0
+    with contextlib.suppress(OSError, struct.error):
+        copy = os.dup(descriptor)
+        with socket.socket(fileno=copy) as own:
+            size = _BYTES_RECEIVED + 8
+            told = own.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, size)
+            return int(struct.unpack_from("=Q", told, _BYTES_RECEIVED)[0])
+    return 0
+
+
 def is_clear(descriptors: list[int]) -> set[int]:
     """Return the writable ones: nothing waits in libzmq's queue for them."""
     poll = select.poll()
@@ -308,15 +369,21 @@ def is_clear(descriptors: list[int]) -> set[int]:
     return {descriptor for descriptor, events in poll.poll(0) if events}
 
 
-def _shut(descriptor: int, inode: int) -> None:
-    """Close exactly this connection; libzmq notices its end."""
+def duplicate(descriptor: int, inode: int) -> int:
+    """Duplicate a socket's descriptor; -1 if its number is another's by now."""
     try:
         copy = os.dup(descriptor)
     except OSError:
-        return
-    try:
-        if inode_of(copy) == inode:
-            with contextlib.suppress(OSError), socket.socket(fileno=os.dup(copy)) as own:
-                own.shutdown(socket.SHUT_RDWR)
-    finally:
-        os.close(copy)
+        return -1
+    if inode_of(copy) == inode:
+        return copy
+    os.close(copy)
+    return -1
+
+
+def shut(descriptor: int, inode: int) -> None:
+    """Cut a connection, and no other one; libzmq sees it end."""
+    copy = duplicate(descriptor, inode)
+    if copy >= 0:
+        with contextlib.suppress(OSError), socket.socket(fileno=copy) as own:
+            own.shutdown(socket.SHUT_RDWR)

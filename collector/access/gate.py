@@ -27,6 +27,7 @@ import socket
 import struct
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -34,8 +35,10 @@ import msgspec
 import zmq
 from zmq.utils import z85
 
+from collector.access import accept_filter
+from collector.access.attempts import Attempts, Network, ShutOut, network_of
 from collector.access.authorized_watch import NOBODY, AuthorizedFile
-from collector.access.connections import Connections, Grant
+from collector.access.connections import Connections, Grant, duplicate, inode_of
 from collector.access.key_files import Keys
 from collector.access.rates import Rates
 from collector.access.report import AccessReport
@@ -51,16 +54,23 @@ ADMIN: Final = "admin"
 _OWN: Final = "own"
 """The ZAP domain of endpoints that the file system protects; libzmq cannot reset it to empty."""
 
+_THREADS: Final = ("", FRAMES, REQUESTS, ADMIN)
+"""The doors, in the order of libzmq's threads; the first one is for our own processes."""
+
 _TURN_MS: Final = 200
 """Interval between looks at the file of authorized keys. Two equal looks are needed, and a revoked
 key must be out within a second."""
 _SWEEP_S: Final = 1.0
+_ASKING_SHARE: Final = 0.1
+"""Of a core, for the requests of one key."""
+_ASKING_BURST_S: Final = 2.0
 _HOURLY_S: Final = 3_600.0
 _SPARE: Final = 256
 """Descriptors reserved for the rest of the process."""
 _ZAP: Final = "inproc://zeromq.zap.01"
 _EVENTS: Final = (
-    zmq.EVENT_ACCEPTED
+    zmq.EVENT_LISTENING
+    | zmq.EVENT_ACCEPTED
     | zmq.EVENT_DISCONNECTED
     | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
     | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
@@ -92,9 +102,35 @@ class Requester:
         """Take a turn for a resend; return False if the limit is reached."""
         return self._gate.replays.take(self._who, time.monotonic())
 
+    def may_ask(self) -> bool:
+        """Say whether any of the time for its requests is left."""
+        return not self._is_timed() or self._gate.asking.left(self._who, time.monotonic()) > 0.0
+
+    def took(self, seconds: float) -> None:
+        """Count the CPU of an answer, during which no frame was published."""
+        if self._is_timed():
+            self._gate.asking.charge(self._who, seconds, time.monotonic())
+
+    def _is_timed(self) -> bool:
+        """Whether it is a key that asks; without one, another connection is another asker."""
+        return self._gate.has_keys and self._who is not None
+
     def owes(self, size: int) -> None:
         """Count the bytes of a reply, which waits until it is read."""
         self._gate.connections.owes(self.descriptor, size)
+
+    def is_too_much(self, request: Sequence[zmq.Frame], most: int) -> bool:
+        """Say whether a request is too long, or one too many; then its connection is closed."""
+        now = time.monotonic()
+        if sum(map(len, request)) > most:
+            reason = "size"
+        elif self._is_timed() and self._gate.asking.left(self._who, now) < -_ASKING_BURST_S:
+            # It goes on although it has been refused for long.
+            reason = "requests"
+        else:
+            return False
+        self._gate.connections.expel(self.descriptor, reason)
+        return True
 
     def refuse(self, reason: str) -> None:
         """Count a refused request."""
@@ -126,12 +162,29 @@ class Gate:
         self._limits = limits
         self.connections = Connections(_bounded(config, most).limits, has_keys=self.has_keys)
         self.replays = Rates(limits.replays_per_s, limits.replay_burst)
+        self.asking = Rates(_ASKING_SHARE, _ASKING_BURST_S)
+        """Seconds of CPU that the requests of each key may take."""
+        self._attempts = Attempts(limits.failures_per_s, limits.all_failures_per_s)
+        self._shut_out = ShutOut()
+        """What the kernel was told last."""
+        self._listening: dict[int, int] = {}
+        """The inodes of the public listening sockets, by descriptor."""
         self._monitors: dict[zmq.Socket[bytes], tuple[str, str]] = {}
         """For each socket: its name, and the endpoint whose connections are not counted."""
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
 
     # -- making the sockets --------------------------------------------------------------
+
+    def new_context(self) -> "zmq.Context[zmq.Socket[bytes]]":
+        """Make a context; with keys, libzmq has a thread for each door, and one for the rest."""
+        # A handshake takes libzmq's thread: those at the request endpoint must not delay frames.
+        return zmq.Context(len(_THREADS) if self.has_keys else 1)
+
+    def assign(self, socket: "zmq.Socket[bytes]", door: str) -> None:
+        """Have a door's connections served by its own thread; call it before anything is bound."""
+        if self.has_keys:
+            socket.setsockopt(zmq.AFFINITY, 1 << _THREADS.index(door))
 
     def prepare(self, door: str, socket: "zmq.Socket[bytes]", *, is_public: bool) -> None:
         """Set what connections to the next bound endpoint must prove."""
@@ -190,6 +243,8 @@ class Gate:
             if now - followed >= _TURN_MS / 1000:
                 followed = now
                 self._follow()
+                self._tell_kernel(now)
+                self.connections.look_for_endless()
             if now - swept >= _SWEEP_S:
                 swept = now
                 self.connections.sweep(now)
@@ -209,6 +264,9 @@ class Gate:
         with contextlib.suppress(zmq.Again):
             while True:
                 version, number, *asked = handler.recv_multipart(zmq.NOBLOCK)
+                # Its connection is to be counted before it shows its key.
+                for monitor in self._monitors:
+                    self._read_events(monitor)
                 code, user = self._judge(asked)
                 text = b"" if code == _LET_IN else b"refused"
                 handler.send_multipart([version, number, code, text, user.encode(), b""])
@@ -230,8 +288,12 @@ class Gate:
         if domain == ADMIN and key.role != "operate":
             self.connections.refuse("role")
             return _REFUSED, ""
-        user = self.connections.grant(key.name, key.max_connections, time.monotonic())
-        return (_LET_IN, user) if user else (_REFUSED, "")
+        now = time.monotonic()
+        user = self.connections.grant(key.name, key.max_connections, now)
+        if not user:
+            return _REFUSED, ""
+        self._attempts.proved(network_of(asked[1].decode("latin-1")), now)
+        return _LET_IN, user
 
     def _read_events(self, monitor: "zmq.Socket[bytes]") -> None:
         door, own = self._monitors[monitor]
@@ -241,15 +303,55 @@ class Gate:
                 if own and endpoint.decode("latin-1") == own:
                     continue
                 event, value = _event.unpack(head)
-                if event & 0xFFFF == zmq.EVENT_ACCEPTED:
-                    self.connections.accepted(value, door, time.monotonic())
-                elif event & 0xFFFF == zmq.EVENT_DISCONNECTED:
-                    self.connections.ended(value)
-                elif event & 0xFFFF == zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL:
-                    if value < _FROM_US:
-                        self.connections.refuse(_REASONS.get(value, "protocol"))
-                else:
-                    self.connections.refuse("unfinished")
+                self._happened(event & 0xFFFF, value, door)
+
+    def _happened(self, event: int, value: int, door: str) -> None:
+        """Take one event of a monitor; the value is a descriptor or an error."""
+        if event == zmq.EVENT_LISTENING:
+            self._listening[value] = inode_of(value)
+        elif event == zmq.EVENT_ACCEPTED:
+            self._accepted(value, door)
+        elif event == zmq.EVENT_DISCONNECTED:
+            self.connections.ended(value)
+        elif event == zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL:
+            if value < _FROM_US:
+                self.connections.refuse(_REASONS.get(value, "protocol"))
+        else:
+            self.connections.refuse("unfinished")
+
+    def _accepted(self, descriptor: int, door: str) -> None:
+        now = time.monotonic()
+        if not self.has_keys:
+            self.connections.accepted(descriptor, door, now)
+            return
+        try:
+            # Its number may be another's at any moment; the duplicate stays the same connection.
+            copy = os.dup(descriptor)
+        except OSError:
+            # It has ended, and cost something all the same.
+            if reason := self._attempts.came(b"", now):
+                self.connections.refuse(reason)
+            return
+        with contextlib.suppress(OSError), socket.socket(fileno=copy) as own:
+            reason = self._attempts.came(_network_of(own), now)
+            if not reason:
+                self.connections.accepted(descriptor, door, now)
+                return
+            self.connections.refuse(reason)
+            own.shutdown(socket.SHUT_RDWR)
+            self._tell_kernel(now)
+
+    def _tell_kernel(self, now: float) -> None:
+        """Have the listening sockets refuse those who are shut out, if that has changed."""
+        shut_out = self._attempts.shut_out(now)
+        if shut_out.key() == self._shut_out.key():
+            return
+        self._shut_out = shut_out
+        for descriptor, inode in self._listening.items():
+            copy = duplicate(descriptor, inode)
+            if copy >= 0:
+                accept_filter.apply(copy, shut_out)
+                os.close(copy)
 
     def _follow(self) -> None:
         """Apply changed authorized keys; close connections whose rights have changed."""
@@ -281,6 +383,7 @@ class Gate:
     def asker(self, frame: zmq.Frame, door: str) -> Requester | None:
         """Return the sender of a request; None, after closing the connection, if it was revoked."""
         descriptor = descriptor_of(frame)
+        self.connections.said(descriptor, time.monotonic())
         if not self.has_keys:
             return Requester(self, frame.bytes, ALL_RIGHTS, descriptor)
         user = user_of(frame)
@@ -318,6 +421,13 @@ def _bounded(config: AccessConfig, most: int) -> AccessConfig:
     connections = min(limits.max_connections, most)
     limits = msgspec.structs.replace(limits, max_connections=connections)
     return msgspec.structs.replace(config, limits=limits)
+
+
+def _network_of(connection: socket.socket) -> Network:
+    """Return where a connection comes from; empty if it has gone."""
+    with contextlib.suppress(OSError, IndexError):
+        return network_of(str(connection.getpeername()[0]))
+    return b""
 
 
 def _z85(key: bytes) -> str:

@@ -10,6 +10,7 @@ subscribe again by themselves.
 """
 
 import contextlib
+import time
 from typing import Final
 
 import zmq
@@ -18,6 +19,10 @@ from collector.access.connections import Grant
 from collector.access.gate import Gate, descriptor_of
 from collector.access.rights import Rights
 
+MAX_SUBSCRIPTION: Final = 64 << 10
+"""Bytes of a subscription: topics are short, and ZeroMQ keeps what it is sent."""
+_TURN: Final = 256
+"""Messages taken at once, so that frames get their turn."""
 _SUBSCRIBE: Final = b"\x01"
 _CANCEL: Final = b"\x00"
 
@@ -28,40 +33,51 @@ class Subscriptions:
     def __init__(self, socket: "zmq.Socket[bytes]", gate: Gate) -> None:
         self._socket = socket
         self._gate = gate
-        self.has_any = False
-        """Whether there was ever a subscription."""
+        self.number = 0
+        """Subscriptions so far."""
         if gate.has_keys:
             socket.setsockopt(zmq.XPUB_MANUAL, 1)
 
     def drain(self) -> bool:
-        """Read all messages; return whether one was a subscription."""
-        return self._drain_granting() if self._gate.has_keys else self._drain_plain()
-
-    def _drain_plain(self) -> bool:
-        """Read messages that libzmq has already applied."""
-        has_new = False
+        """Take what there is, up to a bound; say whether there may be more."""
         with contextlib.suppress(zmq.Again):
-            while True:
-                has_new |= self._socket.recv(zmq.NOBLOCK)[:1] == _SUBSCRIBE
-        return has_new
+            if self._gate.has_keys:
+                self._drain_granting()
+            else:
+                self._drain_plain()
+            return True
+        return False
 
-    def _drain_granting(self) -> bool:
-        is_out_of_step = has_new = False
-        with contextlib.suppress(zmq.Again):
-            while True:
-                frame = self._socket.recv(zmq.NOBLOCK, copy=False)
-                kind, prefix = bytes(frame.buffer[:1]), bytes(frame.buffer[1:])
-                if kind not in (_SUBSCRIBE, _CANCEL):
-                    is_out_of_step = True
-                    self._gate.connections.expel(descriptor_of(frame), "nonsense")
-                elif not is_out_of_step:
-                    has_new |= kind == _SUBSCRIBE
-                    self._take(frame, kind, prefix)
-                elif kind == _SUBSCRIBE:
-                    self._gate.connections.expel(descriptor_of(frame), "out_of_step")
-        return has_new
+    def _drain_plain(self) -> None:
+        """Take what libzmq has acted on by itself."""
+        for _ in range(_TURN):
+            frame = self._socket.recv(zmq.NOBLOCK, copy=False)
+            self._gate.connections.said(descriptor_of(frame), time.monotonic())
+            self.number += bytes(frame.buffer[:1]) == _SUBSCRIBE
+
+    def _drain_granting(self) -> None:
+        """Take all there is if anything is out of step, or else a turn."""
+        is_out_of_step = False
+        taken = 0
+        while is_out_of_step or taken < _TURN:
+            taken += 1
+            frame = self._socket.recv(zmq.NOBLOCK, copy=False)
+            kind, prefix = bytes(frame.buffer[:1]), bytes(frame.buffer[1:])
+            if kind not in (_SUBSCRIBE, _CANCEL):
+                is_out_of_step = True
+                self._gate.connections.expel(descriptor_of(frame), "nonsense")
+            elif not is_out_of_step:
+                self.number += kind == _SUBSCRIBE
+                self._take(frame, kind, prefix)
+            elif kind == _SUBSCRIBE:
+                self._gate.connections.expel(descriptor_of(frame), "out_of_step")
 
     def _take(self, frame: zmq.Frame, kind: bytes, prefix: bytes) -> None:
+        descriptor = descriptor_of(frame)
+        self._gate.connections.said(descriptor, time.monotonic())
+        if len(prefix) > MAX_SUBSCRIPTION:
+            self._gate.connections.expel(descriptor, "size")
+            return
         rights, grant = self._gate.subscriber(frame)
         if grant is None:
             # Either our own process, which has no limits, or a revoked connection.

@@ -19,10 +19,8 @@ from shards.runtime import descriptors
 log = logging.getLogger(__name__)
 
 MAX_REQUEST: Final = 1 << 20
-"""Bytes of a request; ZeroMQ ends the connection that sends a longer one. The longest honest one
+"""Bytes of a request; the connection that sends a longer one is closed. The longest honest one
 names every topic of some thousand markets."""
-MAX_SUBSCRIPTION: Final = 64 << 10
-"""Bytes of a subscription: topics are short, and ZeroMQ keeps what it is sent."""
 _IPC: Final = "ipc://"
 _RESERVE: Final = 16
 _SPARE: Final = 24

@@ -13,10 +13,10 @@ from typing import Final
 import zmq
 
 from collector.access.gate import ADMIN, FRAMES, REQUESTS, Gate
-from collector.access.subscriptions import Subscriptions
+from collector.access.subscriptions import MAX_SUBSCRIPTION, Subscriptions
 from collector.aggregator import requests
 from collector.aggregator.aggregator import Aggregator
-from collector.aggregator.endpoints import MAX_REQUEST, MAX_SUBSCRIPTION, Endpoints
+from collector.aggregator.endpoints import MAX_REQUEST, Endpoints
 from collector.aggregator.forwarder import Publisher
 from collector.aggregator.state_saver import StateSaver
 from collector.aggregator.status.sampling import Sampler
@@ -31,6 +31,10 @@ from shards.runtime.child import ChildContext, Heartbeat
 log = logging.getLogger(__name__)
 
 _NO_OPTIONS: Final[Mapping[str, int]] = {}
+_ANSWERING_S: Final = 0.002
+"""Requests are answered so long at once, and then frames get their turn."""
+_WAITING: Final = 32
+"""Requests of a connection that wait here; further ones wait with the client."""
 _BATCHES: Final = 64
 """Batches taken at once, so that requests and timers get their turn."""
 
@@ -41,8 +45,8 @@ class Server:
     def __init__(self, config: AggregatorConfig, life: ChildContext) -> None:
         self._config = config
         self._life = life
-        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self._gate = Gate(config.access)
+        self._context = self._gate.new_context()
         self._endpoints = Endpoints()
         self._gate.start(self._context)
         try:
@@ -74,13 +78,14 @@ class Server:
         self._publisher = self._context.socket(zmq.XPUB)
         self._subscriptions = Subscriptions(self._publisher, self._gate)
         self._publisher.setsockopt(zmq.SNDHWM, config.publish_hwm)
-        self._publisher.setsockopt(zmq.MAXMSGSIZE, MAX_SUBSCRIPTION)
+        self._publisher.setsockopt(zmq.MAXMSGSIZE, 2 * MAX_SUBSCRIPTION)
         self._bind(self._publisher, config.publish, own, FRAMES)
         self._doors: dict[zmq.Socket[bytes], tuple[requests.Role, str]] = {}
         """What answers requests: what for, and the gate's name of it where there is one."""
         control = self._socket(zmq.ROUTER, own=(config.link,), options={"SNDHWM": 10_000})
         self._doors[control] = ("control", "")
-        bounded = {"SNDHWM": 10_000, "RCVHWM": 1_000, "MAXMSGSIZE": MAX_REQUEST}
+        # What is a little too long is refused by its reason; libzmq says nothing of the rest.
+        bounded = {"SNDHWM": 10_000, "RCVHWM": _WAITING, "MAXMSGSIZE": 2 * MAX_REQUEST}
         public = tuple(map(requests_endpoint, config.publish))
         read = self._socket(
             zmq.ROUTER,
@@ -123,6 +128,7 @@ class Server:
     ) -> None:
         """Bind a socket where readers come in, and where our own processes do."""
         socket.setsockopt(zmq.LINGER, 0)
+        self._gate.assign(socket, door)
         if door:
             self._gate.watch(self._context, socket, door, own="".join(own))
         for endpoint in own:
@@ -174,7 +180,8 @@ class Server:
         asyncio.get_running_loop().call_soon(self._drain_pull)
 
     def _drain_requests(self, door: "zmq.Socket[bytes]", role: requests.Role, name: str) -> None:
-        for _ in range(_BATCHES):
+        until = time.monotonic() + _ANSWERING_S
+        while time.monotonic() < until:
             try:
                 frames = door.recv_multipart(zmq.NOBLOCK, copy=False)
             except zmq.Again:
@@ -182,6 +189,9 @@ class Server:
             asker = self._gate.asker(frames[0], name) if name else None
             if len(frames) < 2 or (name and asker is None):
                 continue
+            if asker is not None and asker.is_too_much(frames, MAX_REQUEST):
+                continue
+            began = time.thread_time()
             sender, *parts = (frame.bytes for frame in frames)
             reply = requests.answer(
                 parts, role, self.aggregator, self.processes, self._life.watched, asker
@@ -196,10 +206,13 @@ class Server:
                 door.send_multipart([sender, *reply], zmq.NOBLOCK)
                 if asker is not None:
                     asker.owes(sum(map(len, reply)))
+            if asker is not None:
+                asker.took(time.thread_time() - began)
         asyncio.get_running_loop().call_soon(self._drain_requests, door, role, name)
 
     def _drain_publisher(self) -> None:
-        self._subscriptions.drain()
+        if self._subscriptions.drain():
+            asyncio.get_running_loop().call_soon(self._drain_publisher)
 
     async def _every_second(self) -> None:
         sampler = Sampler(self.aggregator, self.processes)

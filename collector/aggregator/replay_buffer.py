@@ -166,8 +166,14 @@ class ReplayBuffer:
 
     def topics(self, prefixes: Iterable[str]) -> dict[str, int]:
         """Last topic_sequence of each topic that begins with one of the prefixes."""
-        chosen = tuple(prefixes)
-        return {name: kept.last for name, kept in self._topics.items() if name.startswith(chosen)}
+        chosen = set(prefixes)
+        # By length: thousands of prefixes cost no more than one of each length.
+        lengths = sorted({len(prefix) for prefix in chosen})
+        return {
+            name: kept.last
+            for name, kept in self._topics.items()
+            if any(name[:length] in chosen for length in lengths if length <= len(name))
+        }
 
     def answer(
         self,

@@ -116,6 +116,9 @@ _OF_ALL_MARKETS: Final = frozenset(("grid", "events", "history", "metrics"))
 def _beyond(asked: dict[str, Any], asker: Requester) -> str:
     """Say why a request is more than its sender may have; nothing if it is not."""
     what = asked.get("ask")
+    if not asker.may_ask():
+        asker.refuse("requests")
+        return "its requests take too much of the collector's time: ask again in a second"
     if what == "replay":
         topic = asked.get("topic")
         if isinstance(topic, str) and not asker.rights.may_read(topic):

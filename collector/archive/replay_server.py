@@ -14,10 +14,10 @@ from typing import Final
 import zmq
 
 from collector.access.gate import FRAMES, REQUESTS, Gate
-from collector.access.subscriptions import Subscriptions
+from collector.access.subscriptions import MAX_SUBSCRIPTION, Subscriptions
 from collector.aggregator import requests
 from collector.aggregator.aggregator import Aggregator
-from collector.aggregator.endpoints import MAX_REQUEST, MAX_SUBSCRIPTION, bind
+from collector.aggregator.endpoints import MAX_REQUEST, bind
 from collector.aggregator.forwarder import Publisher, Send
 from collector.aggregator.status.sampling import Sampler
 from collector.aggregator.telemetry.process_table import Processes
@@ -91,11 +91,12 @@ class ReplayServer:
         publisher = self._publisher = context.socket(zmq.XPUB)
         publisher.setsockopt(zmq.SNDHWM, HWM)
         publisher.setsockopt(zmq.XPUB_NODROP, 1)
-        publisher.setsockopt(zmq.MAXMSGSIZE, MAX_SUBSCRIPTION)
+        publisher.setsockopt(zmq.MAXMSGSIZE, 2 * MAX_SUBSCRIPTION)
         router = self._router = context.socket(zmq.ROUTER)
-        router.setsockopt(zmq.MAXMSGSIZE, MAX_REQUEST)
+        router.setsockopt(zmq.MAXMSGSIZE, 2 * MAX_REQUEST)
         self._subscriptions = Subscriptions(publisher, gate)
         for socket, name in ((publisher, FRAMES), (router, REQUESTS)):
+            gate.assign(socket, name)
             gate.watch(context, socket, name)
             gate.prepare(name, socket, is_public=True)
         for endpoint in config.publish:
@@ -116,8 +117,8 @@ class ReplayServer:
         cls, config: AggregatorConfig, access: AccessConfig, stop: threading.Event
     ) -> Iterator["ReplayServer"]:
         """Open a server; at the end wait until the readers have all frames, unless stopped."""
-        context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         gate = Gate(access)
+        context = gate.new_context()
         try:
             gate.start(context)
             yield cls(config, gate, context, stop)
@@ -161,7 +162,10 @@ class ReplayServer:
         self.serve(2)
 
     def _take_subscriptions(self) -> None:
-        if self._subscriptions.drain():
+        before = self._subscriptions.number
+        while self._subscriptions.drain():
+            pass
+        if self._subscriptions.number > before:
             self._joining.subscribed(time.monotonic())
 
     def _answer(self) -> None:
@@ -169,8 +173,9 @@ class ReplayServer:
             while True:
                 came = self._router.recv_multipart(zmq.NOBLOCK, copy=False)
                 asker = self._gate.asker(came[0], REQUESTS)
-                if asker is None or len(came) < 2:
+                if asker is None or len(came) < 2 or asker.is_too_much(came, MAX_REQUEST):
                     continue
+                began = time.thread_time()
                 sender, *parts = (frame.bytes for frame in came)
                 self._joining.asked(sender, parts[-1], time.monotonic())
                 reply = requests.answer(
@@ -179,3 +184,4 @@ class ReplayServer:
                 with contextlib.suppress(zmq.ZMQError):
                     self._router.send_multipart([sender, *reply], zmq.NOBLOCK)
                     asker.owes(sum(map(len, reply)))
+                asker.took(time.thread_time() - began)

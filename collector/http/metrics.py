@@ -344,10 +344,10 @@ _OF_ACCESS: Final = (
 _REASONS: Final = {
     "refused": (
         "mechanism", "cryptography", "protocol", "unfinished", "unknown_key", "role",
-        "key_connections", "connections",
+        "key_connections", "connections", "address", "attempts",
     ),
-    "closed": ("revoked", "silent", "slow", "nonsense", "out_of_step", "subscriptions"),
-    "requests_refused": ("rights", "replays"),
+    "closed": ("revoked", "silent", "slow", "nonsense", "out_of_step", "subscriptions", "size", "requests"),
+    "requests_refused": ("rights", "replays", "requests"),
 }  # fmt: skip
 """Each has a series from the start, so that its first increase is one."""
 

@@ -98,6 +98,10 @@ class AccessLimits(msgspec.Struct, frozen=True, kw_only=True):
     """Replays of one key; without keys, of one connection."""
     replay_burst: Count = 5_000
     """Replays that may come at once after a rest: one for each topic of a reader that joins."""
+    failures_per_s: Positive = 20.0
+    """With keys, handshakes from one address that fail, over a longer time: more shut it out."""
+    all_failures_per_s: Positive = 100.0
+    """With keys, those of all addresses; more shut out every address that never had a key."""
     queued_bytes: Count = 64 << 20
     """A reader that has taken nothing while so much was sent to it is closed."""
 

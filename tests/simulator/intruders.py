@@ -47,13 +47,19 @@ def hello(random_: random.Random) -> bytes:
     return b"\x04" + bytes([len(content)]) + content
 
 
+def host(number: int) -> str:
+    """Return an address of loopback that nobody else uses: a host of its own to the collector."""
+    return f"127.66.{number // 250}.{1 + number % 250}"
+
+
 class Intruders:
     """Attempts at one endpoint."""
 
-    def __init__(self, endpoint: str, recorded: bytes, seed: int) -> None:
+    def __init__(self, endpoint: str, recorded: bytes, seed: int, hosts: int = 0) -> None:
         host, _, port = endpoint.removeprefix("tcp://").rpartition(":")
         self._address = host, int(port)
         self._random = random.Random(seed)
+        self._hosts = hosts
         self._recorded = recorded
         """What a listed client once sent."""
         self.made: Counter[str] = Counter()
@@ -78,15 +84,38 @@ class Intruders:
         whole = self._recorded or greeting(b"CURVE") + hello(self._random)
         return whole[: self._random.randrange(len(whole))]
 
-    async def run(self, attempts: int, at_once: int, until: float) -> None:
-        """Make so many attempts, so many at once, or as many as there is time for."""
+    def _source(self) -> str:
+        """Return the address that an attempt comes from, one of many on loopback."""
+        return host(self._random.randrange(self._hosts) if self._hosts else 0)
+
+    async def run(
+        self, attempts: int, at_once: int, until: float, per_s: float = 0.0, only: str = ""
+    ) -> None:
+        """
+        Make so many attempts, so many at once, or as many as there is time for.
+
+        Args:
+            attempts: How many.
+            at_once: How many connections are open at the same time.
+            until: When to stop, by the monotonic clock.
+            per_s: How many a second at most; 0: as many as can be.
+            only: The kind of attempt; empty: all of them in turn.
+
+        """
         left = iter(range(attempts))
-        kinds = itertools.cycle(self._kinds)
+        kinds = itertools.cycle([only] if only else self._kinds)
+        due = time.monotonic()
 
         async def one_after_the_other() -> None:
+            nonlocal due
             for _ in left:
                 if time.monotonic() > until:
                     return
+                if per_s:
+                    now = time.monotonic()
+                    # What was missed while the process was stopped is not made up for.
+                    due = max(due, now - 0.1) + 1.0 / per_s
+                    await asyncio.sleep(max(0.0, due - now))
                 await self._attempt(next(kinds))
 
         async with asyncio.TaskGroup() as tasks:
@@ -95,8 +124,11 @@ class Intruders:
 
     async def _attempt(self, kind: str) -> None:
         try:
-            reader, writer = await asyncio.open_connection(*self._address)
+            reader, writer = await asyncio.wait_for(
+                asyncio.open_connection(*self._address, local_addr=(self._source(), 0)), 0.5
+            )
         except OSError:
+            # Refused, or nobody answers: the kernel was told not to.
             await asyncio.sleep(0.01)
             return
         self.made[kind] += 1
@@ -122,7 +154,7 @@ class Intruders:
         held = []
         for index in range(number):
             with contextlib.suppress(OSError):
-                one = socket.create_connection(self._address, 5)
+                one = socket.create_connection(self._address, 5, (self._source(), 0))
                 one.sendall(greeting(b"CURVE")[: index % 64])
                 held.append(one)
         try:
@@ -133,18 +165,19 @@ class Intruders:
 
 
 @contextlib.contextmanager
-def unlisted(endpoint: str, server: str, number: int) -> Iterator[None]:
+def unlisted(endpoint: str, server: str, number: int, hosts: int = 0) -> Iterator[None]:
     """Real clients with real keys that nobody has listed, which try again and again."""
     with zmq.Context() as context:
         sockets = []
-        for _ in range(number):
+        for index in range(number):
             one = context.socket(zmq.SUB)
             one.setsockopt(zmq.LINGER, 0)
             one.setsockopt(zmq.RECONNECT_IVL, 5)
             one.curve_publickey, one.curve_secretkey = zmq.curve_keypair()
             one.curve_serverkey = server.encode()
             one.subscribe(b"")
-            one.connect(endpoint)
+            source = host(index % hosts if hosts else 0)
+            one.connect(endpoint.replace("tcp://", f"tcp://{source}:0;"))
             sockets.append(one)
         try:
             yield
@@ -196,6 +229,9 @@ def main() -> None:
     parser.add_argument("--half-open", type=int, default=100)
     parser.add_argument("--unlisted", type=int, default=4)
     parser.add_argument("--within", type=float, default=3_600.0)
+    parser.add_argument("--hosts", type=int, default=0)
+    parser.add_argument("--rate", type=float, default=0.0)
+    parser.add_argument("--only", default="")
     parser.add_argument("--recorded", default="")
     parser.add_argument("--seed", type=int, default=1)
     asked = parser.parse_args()
@@ -205,14 +241,14 @@ def main() -> None:
     most = 0
     began = time.monotonic()
     for number, endpoint in enumerate(asked.endpoints):
-        intruders = Intruders(endpoint, recorded, asked.seed + number)
+        intruders = Intruders(endpoint, recorded, asked.seed + number, asked.hosts)
         share = asked.attempts // len(asked.endpoints)
         until = began + asked.within * (number + 1) / len(asked.endpoints)
         with (
             intruders.half_open(asked.half_open),
-            unlisted(endpoint, asked.server_key, asked.unlisted),
+            unlisted(endpoint, asked.server_key, asked.unlisted, asked.hosts),
         ):
-            asyncio.run(intruders.run(share, asked.at_once, until))
+            asyncio.run(intruders.run(share, asked.at_once, until, asked.rate, asked.only))
         made += intruders.made
         most = max(most, intruders.most)
     seconds = time.monotonic() - began

@@ -119,7 +119,8 @@ def assault(
         with subprocess.Popen(
             [sys.executable, "-m", "tests.simulator.intruders", *endpoints,
              "--server-key", keys.server, "--attempts", str(attempts),
-             "--within", str(within_s), "--seed", str(seed), "--recorded", replay.hex()],
+             "--within", str(within_s), "--seed", str(seed), "--recorded", replay.hex(),
+             "--hosts", "5000"],
             stdout=subprocess.PIPE, text=True,
         ) as process:  # fmt: skip
             try:
