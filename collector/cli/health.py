@@ -10,7 +10,7 @@ import click
 from collector.cli import options
 from collector.cli.command import Command
 from collector.settings.addresses import host_port
-from shards.protocol.errors import EXIT_BELOW, EXIT_OK, ConfigError
+from shards.protocol.errors import EXIT_BELOW, EXIT_OK, UNREADABLE, ConfigError
 
 _DEFAULT: Final = "127.0.0.1:9464"
 _ANSWER_S: Final = 4.0
@@ -52,7 +52,7 @@ def _probe(where: str, path: str) -> tuple[bool, str]:
         reason = body.get("reason") if isinstance(body, dict) else None
     except (OSError, http.client.HTTPException) as error:
         return False, f"{where} does not answer: {str(error) or type(error).__name__}"
-    except ValueError:
+    except UNREADABLE:
         return False, f"{where}{path} does not answer with JSON: is it a collector?"
     finally:
         connection.close()

@@ -7,6 +7,7 @@ from typing import Final
 import msgspec
 
 from collector.client.summary import Recorder
+from shards.protocol.errors import UNREADABLE
 
 STATUS: Final = "_status.json"
 """Within the archive (collector/archive/layout.py, which needs no import for it)."""
@@ -20,7 +21,7 @@ def recorder_status(archive: str) -> Recorder | None:
     try:
         with (Path(archive) / STATUS).open("rb") as file:
             found = msgspec.json.decode(file.read(_MOST_BYTES), type=Recorder)
-    except (OSError, ValueError):
+        age_s = max(0.0, (time.time_ns() - (found.ts or 0)) / 1e9)
+    except (OSError, *UNREADABLE, OverflowError):
         return Recorder(archive=archive, state="starting")
-    age_s = max(0.0, (time.time_ns() - (found.ts or 0)) / 1e9)
     return msgspec.structs.replace(found, archive=archive, age_s=round(age_s, 3))

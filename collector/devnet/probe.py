@@ -6,6 +6,7 @@ import socket
 from collections.abc import Iterable
 
 from collector.devnet.ports import LOOPBACK
+from shards.protocol.errors import UNREADABLE
 
 _TIMEOUT_S = 1.0
 _ACTIVE = b"\x0a\x06Active"
@@ -20,7 +21,7 @@ def height(rpc_port: int) -> int:
         connection.request("GET", "/status")
         status = json.load(connection.getresponse())
         return int(status["result"]["sync_info"]["latest_block_height"])
-    except (OSError, http.client.HTTPException, ValueError, KeyError):
+    except (OSError, http.client.HTTPException, *UNREADABLE, KeyError, TypeError):
         return 0
     finally:
         connection.close()

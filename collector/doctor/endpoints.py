@@ -7,7 +7,6 @@ stream for the first block of one market.
 
 import asyncio
 import contextlib
-import email.utils
 import http.client
 import logging
 import time
@@ -22,6 +21,7 @@ from collector.doctor.findings import Finding, bad, fine, note, span
 from collector.markets.selection import with_symbols
 from shards.adapters.interface import Adapter, BlockGone, Unable
 from shards.net.access import Access, host_of
+from shards.net.http_dates import instant
 from shards.net.rpc import Rpc, view_of
 from shards.protocol.errors import UNREADABLE, DecodeError, SourceError
 from shards.protocol.events import Block, Cause
@@ -147,11 +147,10 @@ def _clock_of(endpoint: str, access: Access) -> float | None:
         connection.request("GET", f"{url.path.rstrip('/')}/health?{url.query}")
         told = connection.getresponse().headers.get("Date")
         after = time.time()
+        theirs = instant(told or "")
         # Truncated to whole seconds: half a second early on average.
-        return (
-            email.utils.parsedate_to_datetime(told or "").timestamp() + 0.5 - (before + after) / 2
-        )
-    except (OSError, ValueError, TypeError, http.client.HTTPException):
+        return None if theirs is None else theirs + 0.5 - (before + after) / 2
+    except (OSError, ValueError, http.client.HTTPException):
         return None
     finally:
         connection.close()

@@ -5,12 +5,13 @@ Each host has its own cookie. Until it has set one, it is sent the cookie of ano
 network, because both may be behind the same balancer. Time is passed as an argument.
 """
 
-import email.utils
 from collections.abc import Iterable
 from http.cookies import CookieError, Morsel, SimpleCookie
 from typing import Final
 
 import msgspec
+
+from shards.net.http_dates import instant
 
 _FAILURES: Final = 3
 """Consecutive failures after which the cookie's backend may be the cause."""
@@ -71,8 +72,6 @@ def _ends(morsel: "Morsel[str]", now: float) -> float:
     try:
         if morsel["max-age"]:
             return now + float(morsel["max-age"])
-        if morsel["expires"]:
-            return email.utils.parsedate_to_datetime(morsel["expires"]).timestamp()
     except ValueError:
-        pass
-    return 0.0
+        return 0.0
+    return instant(morsel["expires"]) or 0.0

@@ -2,7 +2,6 @@
 
 import asyncio
 import base64
-import email.utils
 import time
 from collections.abc import Callable, Mapping
 from time import time_ns
@@ -24,6 +23,7 @@ from picows import (
 )
 
 from shards.net.access import MESSAGE_BYTES, Access, Metadata, host_of
+from shards.net.http_dates import instant
 from shards.net.proxies import proxy_of
 from shards.protocol.errors import DecodeError, SourceError
 
@@ -186,9 +186,6 @@ def _refusal(error: WSHandshakeError) -> tuple[int, Mapping[str, str]]:
 def retry_after(headers: Mapping[str, str], now: float) -> float:
     """Return ``Retry-After`` (seconds or a date) as seconds from now; 0 if absent."""
     text = headers.get("Retry-After", "")
-    try:
-        if text.isdecimal():
-            return float(text)
-        return max(0.0, email.utils.parsedate_to_datetime(text).timestamp() - now) if text else 0.0
-    except ValueError:
-        return 0.0
+    if text.isdecimal():
+        return float(text)
+    return max(0.0, (instant(text) or now) - now)
