@@ -18,7 +18,7 @@ from collector.archive.files import open_archive, sealing
 from collector.archive.layout import Part
 from collector.archive.ledger import Ledger
 from collector.archive.part_file import read_file
-from collector.archive.ranges import Ranges, count, minus, union
+from collector.archive.ranges import Ranges, count, minus, within
 from collector.archive.recovery import recover
 from collector.archive.seal import UNPROVABLE, Output, end_as_orphan
 from collector.archive.spool import Spool, gather
@@ -50,7 +50,8 @@ class Adder:
                 if self._key(channel, row) not in known:
                     self._put(channel, row)
                     self._count(channel, row)
-        if not self._outputs and not any(m.filled for m in self._ledger.markets.values()):
+        filled = (within(m.filled, *self._part) for m in self._ledger.markets.values())
+        if not self._outputs and not any(filled):
             return None
         replaced = self._cover()
         files = [output.close() for output in self._outputs.values()]
@@ -149,10 +150,13 @@ class Adder:
             had: Ranges = []
         else:
             had = minus([(row["first_height"], row["last_height"])], row["missing_ranges"])
-        had = union([*had, *minus([*due, *market.filled], lacking)])
+        # What was fetched may lie in other parts.
+        had = within([*had, *minus([*due, *market.filled], lacking)], part.first, part.last)
+        if not had and not due:
+            return
         row["first_height"], row["last_height"] = (
             had[0][0] if had else due[0][0],
-            max(had[-1][1] if had else 0, row["last_height"] or 0),
+            max(had[-1][1] if had else 0, min(row["last_height"] or 0, part.last)),
         )
         whole = [(row["first_height"], row["last_height"])]
         row["missing_ranges"] = minus(whole, had)

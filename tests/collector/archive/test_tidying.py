@@ -16,6 +16,7 @@ from collector.archive.additions import add
 from collector.archive.files import sealing
 from collector.archive.journal import Chunk, Note, Writer
 from collector.archive.layout import Part, part_of
+from collector.archive.part_file import read_file
 from collector.archive.reading import HolesError, HolesWarning, book_at, read
 from collector.verify.archive_check import Check
 from collector.verify.archived import facts_digest
@@ -90,6 +91,20 @@ def check(root: Path) -> None:
     assert not found.wrong, found.examples
 
 
+# -- additions -------------------------------------------------------------------------
+
+
+def test_what_was_fetched_for_other_parts_is_not_in_the_coverage_of_this_one(
+    tmp_path: Path,
+) -> None:
+    added_to(tmp_path)
+    for file in manifest.current(manifest.read(tmp_path)).values():
+        if file.channel == layout.COVERAGE:
+            rows = read_file(tmp_path, file).to_pylist()
+            found = [(row["first_height"], row["last_height"], row["missing"]) for row in rows]
+            assert found == [(max(file.first, _FIRST), file.last, 0)]
+
+
 # -- compaction ------------------------------------------------------------------------
 
 
@@ -147,7 +162,7 @@ def test_a_compacted_part_can_be_added_to_again(tmp_path: Path) -> None:
     files = [f for f in manifest.current(manifest.read(root)).values() if f.channel == "book"]
     of_part = [f.path for f in files if (f.first, f.last) == part]
     assert len(of_part) == 1
-    assert ".c5." in of_part[0]
+    assert ".c4." in of_part[0]
     assert set(read(root, "book").arrow["sequence"].to_pylist()) >= {1_000, 1_001}
 
 
