@@ -60,7 +60,7 @@ def write_whole(path: Path, content: bytes) -> None:
 class Info(msgspec.Struct, kw_only=True):
     """What an archive is; written once, then only completed."""
 
-    format: int = layout.FORMAT
+    format: int
     span: int = layout.SPAN
     """Heights a part."""
     chain_id: str = ""
@@ -84,7 +84,9 @@ def open_archive(root: Path, *, span: int = 0, create: bool = False, now: str = 
     except FileNotFoundError:
         if not create:
             raise ConfigError(f"{root}: no archive is here (there is no {layout.INFO})") from None
-        info = _make(root, Info(span=span or layout.SPAN, created=now))
+        info = _make(root, Info(format=layout.FORMAT, span=span or layout.SPAN, created=now))
+    except NotADirectoryError:
+        raise ConfigError(f"{root}: is not a folder; an archive is one") from None
     except (OSError, *UNREADABLE) as error:
         raise ConfigError(f"{path}: cannot be read: {error}") from None
     if info.format > layout.FORMAT:
@@ -184,10 +186,19 @@ def with_files(look: Callable[[], _T]) -> _T:
     Read the files that the manifest names; repeat if one was removed meanwhile.
 
     A replacement is named in the manifest first, so the next attempt finds it.
+
+    Raises:
+        ConfigError: If a file is not there at all.
+
     """
+    missing = FileNotFoundError()
     for _ in range(_LOOKS):
         try:
             return look()
-        except FileNotFoundError:
-            continue
-    return look()
+        except FileNotFoundError as error:
+            missing = error
+    text = str(missing.filename or missing)
+    raise ConfigError(
+        f"a file that the manifest names is missing: {text}. Put it back from a copy: "
+        "`collector verify --archive` names all that are"
+    )

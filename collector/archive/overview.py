@@ -158,7 +158,8 @@ def picture(found: Overview, width: int = 80) -> list[str]:
 
 def _head(found: Overview) -> list[str]:
     chain = f"{found.chain_id}, " if found.chain_id else ""
-    heights = f"heights {found.first} to {found.last}" if found.days else "nothing sealed yet"
+    nothing = "nothing sealed of these markets" if found.files else "nothing sealed yet"
+    heights = f"heights {found.first} to {found.last}" if found.days else nothing
     waits = f", {size(found.journal_bytes)} not sealed yet" if found.journal_bytes else ""
     return [found.path, f"{chain}{heights}; {found.files} files, {size(found.bytes)}{waits}"]
 
@@ -188,7 +189,8 @@ def _missing(found: Overview, width: int) -> list[str]:
     if found.holes:
         lines += ["", f"missing: {holes.heights_lacking(found.holes):,} heights, over all markets"]
         lines += [
-            f"  {market}: {holes.spell(ranges)}"[:width] for market, ranges in found.holes.items()
+            _within(f"  {market}: {holes.spell(ranges)}", width)
+            for market, ranges in found.holes.items()
         ]
     unproved = {day.market for day in found.days if not day.provable}
     if unproved:
@@ -199,6 +201,15 @@ def _missing(found: Overview, width: int) -> list[str]:
         lines += ["", "missing changes of books:"]
         lines += [f"  {market}: {number:,}" for market, number in lacking.items()]
     return lines
+
+
+def _within(text: str, width: int) -> str:
+    """Cut a list of heights to a width, between two of them; the end says that there are more."""
+    if len(text) <= width:
+        return text
+    end = "… (all with --json)"
+    cut = text[: width - len(end)].rpartition(", ")[0]
+    return f"{cut}, {end}" if cut else text
 
 
 def size(number: int) -> str:

@@ -21,8 +21,9 @@ SELECT date_trunc('minute', ts_event) AS minute, arg_min(price, (height, n)) AS 
   max(price) AS high, min(price) AS low, arg_max(price, (height, n)) AS close,
   sum(quantity) AS volume
 FROM trades WHERE market = 'INJ-USDT' AND side = 'buy' GROUP BY minute ORDER BY minute""",
-    "What was traded in each market, exactly": """\
-SELECT market, count(*) AS trades, sum(notional) AS turnover
+    "What was traded in each market": """\
+SELECT market, count(*) AS trades, sum(coalesce(notional,
+  (price::DOUBLE * quantity::DOUBLE)::DECIMAL(38, 18))) AS turnover
 FROM trades WHERE side = 'buy' GROUP BY market ORDER BY turnover DESC""",
     "Is every change of every book here?": """\
 SELECT market, count(*) = max(sequence) - min(sequence) + 1 AS whole

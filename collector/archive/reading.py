@@ -10,7 +10,7 @@ import decimal
 import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Final, Literal, NamedTuple, TypeAlias
+from typing import Any, Final, Literal, NamedTuple, TypeAlias, get_args
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -24,10 +24,14 @@ from collector.archive.ranges import Ranges, minus, union, within
 from collector.tables.arrow import Decimals, batch_of, converted, schema_of
 from collector.tables.rows import TABLES, Row, dedupe, rows_of
 from shards.protocol.frames import EVENTS
+from shards.protocol.settings import CHAIN
 
 Bound: TypeAlias = int | str | datetime.datetime | datetime.date | None
 """A height, or an instant: a datetime, a date, or either as ISO 8601 text, UTC unless it says so."""
 Holes = Literal["warn", "raise", "allow"]
+_GLOB: Final = frozenset("*?[")
+_NAMED: Final = 5
+_EVER: Final = 1 << 62
 _OF_BOOKS: Final = ["market_id", "height", "sequence", "bids", "asks"]
 
 
@@ -56,6 +60,8 @@ class Table:
         """Heights that are missing in the range asked for, by market; empty where none is."""
         self.pruned: Ranges = pruned or []
         """Heights of the range that were here and were removed to make room, of all markets."""
+        self.outside = ""
+        """What the archive has, where that is nothing of the range asked for; else empty."""
 
     def __arrow_c_stream__(self, requested_schema: object = None) -> object:
         return self.arrow.__arrow_c_stream__(requested_schema)
@@ -96,7 +102,7 @@ def read(
 
     Raises:
         ConfigError: If there is no archive, or one of its files is damaged.
-        ValueError: If the channel is unknown, or a bound is not valid.
+        ValueError: If the channel or a market is unknown, or a bound is not valid.
         HolesError: If heights are missing and `holes` is ``raise``.
 
     """
@@ -104,6 +110,9 @@ def read(
     patterns = (markets,) if isinstance(markets, str) else tuple(markets)
     if channel not in TABLES:
         raise ValueError(f"no channel {channel!r}: choose from {', '.join(TABLES)}")
+    for name, value, known in (("decimals", decimals, Decimals), ("holes", holes, Holes)):
+        if value not in get_args(known):
+            raise ValueError(f"{name}={value!r}: choose from {', '.join(get_args(known))}")
     heights, times = _bounds(start, end)
     found = with_files(lambda: _read(root, channel, patterns, heights, times))
     _object(found, holes)
@@ -129,11 +138,55 @@ def _read(
     if tail is not None:
         tables.append(_filtered(tail, patterns, heights, times))
     table = pa.concat_tables(tables) if tables else schema_of(TABLES[channel]).empty_table()
-    lacking = _holes(root, files, patterns, heights, times, table)
+    known = gaps.covered(root, files, ("*",))
+    _check_markets(patterns, known, table)
+    parts = [part for part in known if gaps.matches(part.market, patterns)]
+    lacking = _holes(parts, heights, times, table)
     removed = manifest.pruned(lines)
     gone = union(removed)
     holes = {market: left for market, ranges in lacking.items() if (left := minus(ranges, gone))}
-    return Table(table, holes, _pruned(removed, heights, times))
+    found = Table(table, holes, _pruned(removed, heights, times))
+    found.outside = "" if table.num_rows else _outside(known, heights, times)
+    return found
+
+
+def _check_markets(patterns: tuple[str, ...], known: list[gaps.Covered], table: pa.Table) -> None:
+    """
+    Refuse a market's name that is not in the archive, for a misspelled one looks like silence.
+
+    Raises:
+        ValueError: If there is one.
+
+    """
+    names = {part.market for part in known}
+    for column in {"market", "symbol"} & set(table.column_names):
+        names |= set(pc.unique(table[column]).to_pylist())
+    exact = [pattern for pattern in patterns if not _GLOB.intersection(pattern)]
+    for pattern in exact if names else ():
+        if pattern != CHAIN.symbol and not any(gaps.matches(name, (pattern,)) for name in names):
+            some = ", ".join(sorted(names)[:_NAMED])
+            more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+            raise ValueError(f"no market {pattern!r} is in this archive: it has {some}{more}")
+
+
+def _outside(
+    known: list[gaps.Covered],
+    heights: tuple[int, int] | None,
+    times: tuple[int, int] | None,
+) -> str:
+    """Say so where a range has nothing in common with the archive."""
+    if not known:
+        return ""
+    first, last = min(part.first for part in known), max(part.last for part in known)
+    if heights is not None and (heights[0] > last or heights[1] < first):
+        return f"this archive has heights {first} to {last}, and nothing of what is asked for"
+    oldest, newest = min(part.date for part in known), max(part.date for part in known)
+    if times is not None and (
+        layout.date_of(times[0]) > newest
+        or (times[1] < _EVER and layout.date_of(times[1]) < oldest)
+    ):
+        return f"this archive has the days {oldest} to {newest}, and nothing of what is asked for"
+    return ""
 
 
 def _pruned(
@@ -162,11 +215,12 @@ def _bounds(start: Bound, end: Bound) -> tuple[tuple[int, int] | None, tuple[int
     kinds = {kind for kind, _ in (first, last) if kind}
     if len(kinds) > 1:
         raise ValueError(f"start={start!r} and end={end!r}: give two heights or two instants")
+    bounds = (first[1], last[1] if last[0] else _EVER)
+    if bounds[0] > bounds[1]:
+        raise ValueError(f"start={start!r} is after end={end!r}")
     if kinds == {"height"}:
-        return (first[1], last[1] if last[0] else 1 << 62), None
-    if kinds == {"time"}:
-        return None, (first[1], last[1] if last[0] else 1 << 62)
-    return None, None
+        return bounds, None
+    return None, bounds if kinds else None
 
 
 def _bound(value: Bound) -> tuple[str, int]:
@@ -174,6 +228,8 @@ def _bound(value: Bound) -> tuple[str, int]:
         return "", 0
     if isinstance(value, int):
         return "height", value
+    if not isinstance(value, str | datetime.date):
+        raise ValueError(f"{value!r} is neither a height nor an instant: give an int or a datetime")
     if isinstance(value, str):
         try:
             value = datetime.datetime.fromisoformat(value)
@@ -246,15 +302,12 @@ def _rows(entry: Entry, symbol: str) -> list[Row]:
 
 
 def _holes(
-    root: Path,
-    files: Mapping[str, manifest.File],
-    patterns: tuple[str, ...],
+    parts: list[gaps.Covered],
     heights: tuple[int, int] | None,
     times: tuple[int, int] | None,
     table: pa.Table,
 ) -> dict[str, Ranges]:
     """Find what is missing: of heights what was asked for, of instants what lies between rows."""
-    parts = gaps.covered(root, files, patterns)
     if heights is not None:
         newest = max((part.last for part in parts), default=0)
         return gaps.holes(parts, heights[0], min(heights[1], newest))
@@ -275,6 +328,8 @@ def _object(found: Table, holes: Holes) -> None:
         )
     if found.pruned:
         texts.append(f"heights {gaps.spell(found.pruned)} were pruned from this archive")
+    if found.outside:
+        texts.append(found.outside)
     if not texts or holes == "allow":
         return
     text = "; ".join(texts)
@@ -300,9 +355,12 @@ def book_at(root: str | Path, market: str, at: Bound) -> BookAt:
 
     Raises:
         ConfigError: If there is no archive.
+        ValueError: If the archive has no such market.
         HolesError: If changes before it are missing, or there was no book yet.
 
     """
+    if _GLOB.intersection(market):
+        raise ValueError(f"{market!r}: a book is of one market, so no glob is taken")
     root = Path(root)
     (heights, times) = _bounds(None, at)
     span = open_archive(root).span

@@ -137,7 +137,10 @@ class Replay:
         shard.report(fresh=True)
         first = self._skip(shard, stream)
         if first is None:
-            raise ConfigError(f"{config.root}: nothing of the selection is in this archive")
+            raise ConfigError(
+                f"{config.root}: nothing of the selection is in this archive, which has heights "
+                f"{min(part.first for part in self._covered)} to {newest(config.root)}"
+            )
         outcome.first = first.height
         shard.begin(first.height)
         if not config.speed:

@@ -324,6 +324,14 @@ def _books_before(entries: Spool, before: Part, ledger: Ledger) -> list[Carried]
     return found
 
 
+def _keep_markets(earlier: Spool, entries: Spool, root: Path) -> None:
+    """Put how the markets were listed while the recorder joined into its first part."""
+    if not manifest.sealed(manifest.read(root)):
+        for topic in earlier.topics():
+            if topic.startswith("markets."):
+                entries.add(earlier.entries(topic))
+
+
 def seal(root: Path, part: Part, *, ts: int) -> manifest.Line:
     """
     Seal a part; the caller holds `files.sealing`.
@@ -357,6 +365,7 @@ def _seal(root: Path, part: Part, ts: int) -> manifest.Line:
         ledger.fold(notes)
         if earlier:
             carried = _books_before(earlier[0], before, ledger)
+            _keep_markets(earlier[0], entries, root)
         sealer = Sealer(root, part, entries, ledger, carried=carried, ts=ts)
         files = sealer.run()
         save_books(root, Part(part.last + 1, 0), sealer.next)

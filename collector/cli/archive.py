@@ -22,8 +22,9 @@ if TYPE_CHECKING:
 _folder: Final = click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))
 _EXAMPLES: Final = """\b
 Three questions:
-  # What was traded in each market, exactly
-  SELECT market, count(*) AS trades, sum(notional) AS turnover
+  # What was traded in each market
+  SELECT market, count(*) AS trades, sum(coalesce(notional,
+    (price::DOUBLE * quantity::DOUBLE)::DECIMAL(38, 18))) AS turnover
   FROM trades WHERE side = 'buy' GROUP BY market ORDER BY turnover DESC
   # Candles of one minute
   SELECT date_trunc('minute', ts_event) AS minute,
@@ -250,4 +251,4 @@ def _answer(connection: "duckdb.DuckDBPyConnection", query: str, *, as_json: boo
         if text := querying.show(connection, query, width=width):
             click.echo(text)
     except querying.QueryError as error:
-        raise click.UsageError(f"QUERY cannot be answered: {error}") from None
+        raise click.UsageError(f"the query cannot be answered: {error}") from None

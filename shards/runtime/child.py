@@ -125,10 +125,19 @@ def run(
 
 
 def run_loop(body: Body, heartbeat: Heartbeat | None = None, *, realtime: int = 0) -> None:
-    """Run a body in a loop of its own, with this process's signals; for what no one supervises."""
+    """
+    Run a body in a loop of its own, with this process's signals; for what no one supervises.
+
+    Raises:
+        ConfigError: If the body does; not in a group, so that a command ends with its sentence.
+
+    """
     scheduling = Realtime(realtime) if realtime else None
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_live(body, heartbeat, scheduling))
+        try:
+            runner.run(_live(body, heartbeat, scheduling))
+        except* ConfigError as group:
+            raise group.exceptions[0] from None
 
 
 async def _live(body: Body, heartbeat: Heartbeat | None, scheduling: Realtime | None) -> None:

@@ -87,6 +87,10 @@ class Simulator:
         """Return what the servers counted."""
         return dict(self._ask("stats"))
 
+    def asked(self) -> dict[int, int]:
+        """Return how often the results of each block were asked for, by height."""
+        return {int(height): times for height, times in self._ask("asked").items()}
+
     def protocol_of(self, source: str) -> faults.Protocol:
         """Name the server that a source of the collector reads."""
         protocols: dict[str, faults.Protocol] = {

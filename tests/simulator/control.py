@@ -12,6 +12,7 @@ A fault is injected as it is (`faults`); everything else is a question:
     {"ask": "delist", "market": "INJ0000/USDT"}                 {"ok": {…}}    "resume" undoes it
     {"ask": "count again", "market": "INJ0000/USDT"}            {"ok": {…}}    its book's sequence
     {"ask": "begin again", "seed": 2}                           {"ok": 1}      another chain
+    {"ask": "asked"}                                            {"ok": {…}}    block results, by height
     {"ask": "stats"}                                            {"ok": {…}}
     {"ask": "heal"}                                             {"ok": 1021}   ends all faults
 """
@@ -66,6 +67,8 @@ async def _execute(venue: Venue, line: bytes) -> Any:
             return exchange.height
         case "stats":
             return stats(venue)
+        case "asked":
+            return {str(height): times for height, times in venue.rpc.asked.items()}
         case "heal":
             venue.heal()
             return exchange.height

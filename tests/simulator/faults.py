@@ -194,6 +194,8 @@ class NoResults(Base, frozen=True, kw_only=True, tag="no-results"):
     """The node keeps no block results; `text` is which of its three ways to say so."""
 
     text: Literal["not available", "not persisting", "not found"] = "not persisting"
+    through: int = 0
+    """It keeps those after this height; 0 for none at all."""
 
 
 class HugeResults(Base, frozen=True, kw_only=True, tag="huge-results"):

@@ -6,6 +6,7 @@ One port serves both, as the node's does: ``GET /status`` and ``ws://…/websock
 
 import asyncio
 import urllib.parse
+from collections import Counter
 from typing import Any, Final
 
 import msgspec
@@ -67,6 +68,11 @@ class RpcServer:
     def url(self) -> str:
         """Where it listens."""
         return f"http://127.0.0.1:{self._port}"
+
+    @property
+    def asked(self) -> Counter[int]:
+        """How often the results of each block were asked for."""
+        return self._calls.asked
 
     async def start(self) -> None:
         """Listen, on the port it had before if it had one."""

@@ -331,7 +331,7 @@ def _finish(archive: Path, running: Running, through: int) -> None:
             lambda: sealed_through(archive) >= through,
             within_s=240,
             every_s=0.5,
-            what=lambda: f"sealed through {through}: {_status(archive)}",
+            what=lambda: f"sealed through {through}: {status_of(archive)}",
         )
     finally:
         recorder.send_signal(signal.SIGTERM)
@@ -379,7 +379,8 @@ def _latest(node: Devnet) -> int:
         return int(json.load(answer)["result"]["sync_info"]["latest_block_height"])
 
 
-def _status(archive: Path) -> dict[str, Any]:
+def status_of(archive: Path) -> dict[str, Any]:
+    """Return what the recorder says of itself; empty while it says nothing."""
     try:
         found: dict[str, Any] = msgspec.json.decode((archive / layout.STATUS).read_bytes())
     except (OSError, msgspec.MsgspecError):
@@ -389,7 +390,7 @@ def _status(archive: Path) -> dict[str, Any]:
 
 def sealed_through(archive: Path) -> int:
     """Return the height through which an archive is sealed, by its recorder's word."""
-    return int(_status(archive).get("sealed", 0))
+    return int(status_of(archive).get("sealed", 0))
 
 
 def _count(node: Devnet, gate: Gate, chain: dict[int, chain_record.Recorded]) -> Verdict:
