@@ -137,7 +137,7 @@ def run_loop(body: Body, heartbeat: Heartbeat | None = None, *, realtime: int = 
         try:
             runner.run(_live(body, heartbeat, scheduling))
         except* ConfigError as group:
-            raise group.exceptions[0] from None
+            raise next(_leaves(group)) from None
 
 
 async def _live(body: Body, heartbeat: Heartbeat | None, scheduling: Realtime | None) -> None:
