@@ -58,17 +58,17 @@ class AuthorizedFile:
             return False
         self._seen = version
         if version is None:
-            log.warning("%s is gone: nobody is let in any more", self.path)
+            log.warning("%s is missing: no key may connect any more", self.path)
             self.current, self.error = NOBODY, ""
             return True
         try:
             found = authorized_file.read(self.path)
         except ConfigError as error:
             self.error = str(error)
-            log.error("%s; the keys that were let in before still are", error)
+            log.error("%s; the keys from before stay in force", error)
             return False
         before, self.current, self.error = self.current, found, ""
-        log.info("%s: %d keys are let in%s", self.path, len(found.keys), _gone(before, found))
+        log.info("%s: %d keys may connect%s", self.path, len(found.keys), _gone(before, found))
         return True
 
 

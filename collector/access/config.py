@@ -73,13 +73,13 @@ def check_keys(keys: str | None, authorized_keys: str | None) -> None:
     """
     if not keys:
         if authorized_keys:
-            raise ConfigError("--authorized-keys needs --keys: without, everybody is let in")
+            raise ConfigError("--authorized-keys needs --keys: without --keys anyone may connect")
         return
     Keys.read(keys)
     path = Path(authorized_path(keys, authorized_keys))
     if not path.exists():
         raise ConfigError(
-            f"{path} is not there, so nobody would be let in: 'collector keys authorize "
+            f"{path} is missing, so no key could connect: 'collector keys authorize "
             f"--file {path} …' makes it"
         )
     authorized_file.read(path)
@@ -112,7 +112,9 @@ def check_start(options: StartOptions, origin: Callable[[str], str]) -> None:
 
 def _check_admin(endpoint: str, origin: str, *, has_keys: bool) -> None:
     if not has_keys:
-        raise ConfigError(f"{origin} {endpoint} needs --keys: whoever reached it could steer")
+        raise ConfigError(
+            f"{origin} {endpoint} needs --keys: anyone who reached it could send admin commands"
+        )
     if not endpoint.startswith("tcp://"):
         raise ConfigError(
             f"{origin} {endpoint} must be tcp://HOST:PORT: on this host there is one already"

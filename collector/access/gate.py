@@ -157,7 +157,7 @@ class Gate:
         if limits.max_connections > most:
             log.warning(
                 "%d connections need more open files than the %d that are allowed (ulimit -n): "
-                "%d at most are let in", limits.max_connections, descriptors.limit(), most,
+                "at most %d may connect", limits.max_connections, descriptors.limit(), most,
             )  # fmt: skip
         self._limits = limits
         self.connections = Connections(_bounded(config, most).limits, has_keys=self.has_keys)
@@ -257,7 +257,7 @@ class Gate:
 
     def _warn(self) -> None:
         for address in self.config.insecure:
-            log.warning("insecure: whoever reaches %s reads everything there", address)
+            log.warning("insecure: anyone who reaches %s can read everything there", address)
 
     def _handle(self, handler: "zmq.Socket[bytes]") -> None:
         """Answer libzmq's questions about connections (RFC 27, ZAP)."""

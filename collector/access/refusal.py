@@ -47,7 +47,7 @@ def of_publisher(endpoint: str, option: str, *, has_keys: bool) -> str:
     if has_keys or not is_open(endpoint):
         return ""
     return (
-        f"{option} {endpoint} can be reached from other machines, and whoever reaches it reads "
+        f"{option} {endpoint} can be reached from other machines, and anyone there could read "
         "everything: give --keys FILE ('collector keys new server' makes one), or --insecure if "
         "that is meant"
     )

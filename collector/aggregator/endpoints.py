@@ -181,7 +181,7 @@ class Endpoints:
             self._is_full = True
             _give_back(self._reserve)
             log.warning(
-                "%d of %d descriptors are in use: no more subscribers are let in; "
+                "%d of %d descriptors are in use: no more subscribers may connect; "
                 "raise the limit of open files (ulimit -n)", used, limit,
             )  # fmt: skip
             for bound in [b for b in self._bound if b.is_public]:

@@ -170,7 +170,7 @@ class Recorder:
                     raise
                 await self._full(error, final=final)
         if self.status.state == "full":
-            log.info("the disk takes data again: recording goes on")
+            log.info("the disk has space again: recording continues")
             self._report("recording")
         self._sealed.note_late([entry.height for entry in chunk.entries])
         if final:
@@ -266,7 +266,7 @@ class Recorder:
             await self._filler.fetch(_heights(ranges), self._fetched)
 
     async def _add(self) -> bool:
-        """Add to sealed parts what came after they were sealed; return False if one refused."""
+        """Add late facts to their sealed parts; return False if one failed."""
         is_done = True
         for part in sorted(self._sealed.late):
             await self._write()

@@ -43,7 +43,7 @@ Three questions:
     lazy={
         "coverage": ("archive", "Show what is there and whole, by market and day."),
         "sql": ("archive", "Ask it in SQL."),
-        "compact": ("archive", "Merge what came late into its parts."),
+        "compact": ("archive", "Merge late facts into their parts."),
         "prune": ("archive", "Remove the oldest parts, by age or size."),
     },
 )

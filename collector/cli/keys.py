@@ -1,4 +1,4 @@
-"""`collector keys`: make keys, and say which of them are let in."""
+"""`collector keys`: make key files, and authorize or revoke keys."""
 
 from pathlib import Path
 from typing import Any, Final
@@ -16,7 +16,7 @@ from collector.cli.command import Command
         "new": ("keys", "Make a key pair."),
         "authorize": ("keys", "Let a key in."),
         "revoke": ("keys", "Let a key in no more."),
-        "list": ("keys", "Show the keys that are let in."),
+        "list": ("keys", "Show the authorized keys."),
     },
 )
 def keys() -> None:
@@ -118,14 +118,14 @@ def revoke(*, name: str, file: Path | None) -> None:
 
     path = _authorized(file)
     authorized_file.remove(path, name)
-    click.echo(f"{path}: {name} is let in no more")
+    click.echo(f"{path}: {name} was revoked")
 
 
 @click.command("keys_list", cls=Command)
 @_file
 @options.json("Print one JSON array.")
 def list(*, file: Path | None, as_json: bool) -> None:
-    """Show the keys that are let in, and what each may do."""
+    """Show the authorized keys, and what each may do."""
     from collector.access import authorized_file
 
     found = authorized_file.read(_authorized(file)).keys

@@ -337,7 +337,7 @@ def json(text: str) -> Callable[[_Decorated], _Decorated]:
 
 
 def door(command: _Decorated) -> _Decorated:
-    """Add the options of what publishes: its keys, who is let in, or that all are."""
+    """Add the options of a publisher: its keys, the authorized keys, --insecure."""
     return of_start(["keys", "authorized_keys", "insecure"])(command)
 
 

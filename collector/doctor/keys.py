@@ -34,15 +34,15 @@ def _own(path: str) -> Finding:
 
 def _authorized(path: Path) -> Finding:
     if not path.exists():
-        return note("keys", f"{path} is not there, so nobody is let in: 'collector keys authorize'")
+        return note("keys", f"{path} is missing, so no key may connect: 'collector keys authorize'")
     try:
         found = authorized_file.read(path)
     except ConfigError as error:
         return bad("keys", str(error))
     count = len(found.keys)
     if not count:
-        return note("keys", f"{path} lets nobody in: 'collector keys authorize' does")
-    return fine("keys", f"{path} lets {count} key{'s' * (count != 1)} in")
+        return note("keys", f"{path} has no keys: add some with 'collector keys authorize'")
+    return fine("keys", f"{path} authorizes {count} key{'s' * (count != 1)}")
 
 
 def _certificate(certificate: str, key: str) -> Finding:

@@ -353,7 +353,7 @@ _REASONS: Final = {
 
 
 def _access(access: AccessReport) -> Iterator[Metric]:
-    """Who is let in, and what was refused."""
+    """Connections and refusals."""
     yield _gauge("insecure_addresses", "Addresses open to all.", len(access.insecure))
     yield _gauge("keys_required", "Whether readers need a key.", int(access.keys))
     yield _gauge("reader_connections", "Connections of readers.", access.connections)

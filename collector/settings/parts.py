@@ -107,10 +107,10 @@ class AccessLimits(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AccessConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """Who is let in at the endpoints of a publisher."""
+    """Access control of a publisher's endpoints."""
 
     keys: str = ""
-    """Its key file; empty: whoever reaches it reads, and nothing is encrypted."""
+    """Its key file; empty: no encryption, and anyone who reaches it can read."""
     authorized: str = ""
     """The file of authorized keys."""
     insecure: tuple[str, ...] = ()
@@ -145,7 +145,7 @@ class AggregatorConfig(msgspec.Struct, frozen=True, kw_only=True):
     own: str = ""
     """Where our own processes read frames, ipc, without keys; empty: where all do."""
     access: AccessConfig = AccessConfig()
-    """Who is let in."""
+    """Access control."""
     folder: str
     """The collector's temporary folder: sockets, token buckets."""
     state: str = ""

@@ -400,7 +400,7 @@ def _sampled_row(event: Funding | Metadata | Gap, symbol: str, arrival: Arrival)
 
 
 def dedupe(table: Table, rows: Sequence[Row]) -> list[Row]:
-    """Keep one row for each key, what came live before what was replayed, in the key's order."""
+    """Keep one row for each key, a live row rather than a replayed one, in the key's order."""
     key = [table.place(name) for name in table.key]
     names = [column.name for column in table.columns]
     source = names.index("source") if "source" in names else -1

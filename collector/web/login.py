@@ -76,7 +76,7 @@ def routes(tokens: Tokens) -> list[Route]:
         token = parse_qs(body.decode("latin-1")).get("token", [""])[0]
         key = tokens.of_token(token.strip())
         if key is None:
-            return _form("No key that is let in has this token.", 403)
+            return _form("No authorized key has this token.", 403)
         if not tokens.may_see_everything(key):
             said = (
                 f"The key of {key.name} may read some topics only, and the page shows all markets."

@@ -86,11 +86,11 @@ class Page:
                 self._looked_at.clear()
 
     async def _watch(self, websocket: WebSocket) -> None:
-        """Close a live connection once its key is let in no more."""
+        """Close a live connection once its key is revoked."""
         while self.tokens is not None:
             await asyncio.sleep(_WATCH_S)
             if self.tokens.of_scope(websocket.scope) is None:
-                await websocket.close(_POLICY_VIOLATION, "this key is let in no more")
+                await websocket.close(_POLICY_VIOLATION, "this key was revoked")
                 return
 
     async def history(self, request: Request) -> Response:

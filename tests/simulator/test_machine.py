@@ -194,7 +194,7 @@ def test_more_subscribers_than_descriptors_end_nothing(
                 with contextlib.suppress(OSError):
                     connection.connect(address)
             eventually(
-                lambda: "no more subscribers are let in" in running.log,
+                lambda: "no more subscribers may connect" in running.log,
                 within_s=15,
                 what=lambda: running.log,
             )

@@ -65,7 +65,7 @@ class Coverage:
 
         """
         # Shards count the last blocks before a restart again. If the chain ended before they could,
-        # the ledger is closed as it was taken up.
+        # the ledger is closed as it was loaded.
         blocks = max(self.blocks(), self._taken_up, key=lambda counts: counts.last)
         closed, self._taken_up = (blocks, self.gaps()), BlockCounts()
         for market_id, state in self.states.items():

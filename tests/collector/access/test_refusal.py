@@ -42,8 +42,8 @@ def test_which_addresses_other_machines_reach(endpoint: str, is_open: bool) -> N
     [
         (
             ["--publish", "tcp://0.0.0.0:5590"],
-            "--publish tcp://0.0.0.0:5590 can be reached from other machines, and whoever reaches "
-            "it reads everything: give --keys FILE ('collector keys new server' makes one), or "
+            "--publish tcp://0.0.0.0:5590 can be reached from other machines, and anyone there "
+            "could read everything: give --keys FILE ('collector keys new server' makes one), or "
             "--insecure if that is meant",
         ),
         (
@@ -60,14 +60,17 @@ def test_which_addresses_other_machines_reach(endpoint: str, is_open: bool) -> N
             ["--web", "0.0.0.0:9464", "--keys", "server.key"],
             "would send tokens unencrypted: give --tls-cert with --tls-key, or add --web-allow",
         ),
-        (["--admin", "tcp://127.0.0.1:7"], "needs --keys: whoever reached it could steer"),
+        (
+            ["--admin", "tcp://127.0.0.1:7"],
+            "needs --keys: anyone who reached it could send admin commands",
+        ),
         (["--admin", "ipc:///x", "--keys", "server.key"], "must be tcp://HOST:PORT"),
         (["--authorized-keys", "a.toml"], "--authorized-keys needs --keys"),
         (["--keys", "none.key"], "cannot read none.key: No such file or directory"),
         (["--keys", "open.key"], "others may read open.key (mode 0644): type chmod 600 open.key"),
         (
             ["--keys", "server.key", "--authorized-keys", "none.toml"],
-            "none.toml is not there, so nobody would be let in",
+            "none.toml is missing, so no key could connect",
         ),
         (["--tls-cert", "c.pem"], "--tls-key is missing"),
         (["--tls-cert", "none.pem", "--tls-key", "k.pem"], "--tls-cert none.pem is no file"),

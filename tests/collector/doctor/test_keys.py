@@ -30,7 +30,7 @@ def test_an_open_address_needs_keys_and_those_need_readers(tmp_path: Path):
         ("fine", f"{server} is the key of server"),
         (
             "note",
-            f"{tmp_path}/authorized_keys.toml is not there, so nobody is let in: "
+            f"{tmp_path}/authorized_keys.toml is missing, so no key may connect: "
             "'collector keys authorize'",
         ),
     ]
@@ -39,7 +39,7 @@ def test_an_open_address_needs_keys_and_those_need_readers(tmp_path: Path):
     file = tmp_path / "authorized_keys.toml"
     done = CliRunner().invoke(cli, [*told, "--file", str(file)])
     assert done.exit_code == 0, done.output
-    assert said(publish=OPEN, keys=str(server))[1] == ("fine", f"{file} lets 1 key in")
+    assert said(publish=OPEN, keys=str(server))[1] == ("fine", f"{file} authorizes 1 key")
 
 
 def test_files_that_would_be_refused(tmp_path: Path):

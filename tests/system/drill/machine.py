@@ -122,7 +122,10 @@ def few_descriptors(stage: Stage) -> None:
                     connection.connect(address)
             stage.broke("300 connections; the limit is 128 descriptors")
             stage.await_(
-                "said", "a warning", _logged(running, "no more subscribers are let in"), within_s=15
+                "said",
+                "a warning",
+                _logged(running, "no more subscribers may connect"),
+                within_s=15,
             )
         stage.note("done", "they leave")
         stage.await_("healed", "readers are let in again", running.live, within_s=30)
