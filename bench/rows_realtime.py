@@ -5,22 +5,25 @@ import statistics
 import tempfile
 import time
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
 from bench.budget import Line, Scale, budget, lines_of
+from bench.rig import Listener
 from bench.rows_devnet import node
+from bench.rows_load import latency_ms
 from tests.system.running import Devnet, collector
 
 _WHAT: Final = "receive to aggregator, devnet of 280 markets, 2 shards, real time"
-_QUANTILES: Final = ("p50", "p99", "p999")
+_QUANTILES: Final = {0.5: "p50", 0.99: "p99", 0.999: "p999"}
 
 
 class Found(msgspec.Struct):
-    """One collector's figures."""
+    """One collector's figures, without its start."""
 
-    latency_us: dict[str, float]
+    latency_ms: dict[float, float]
+    """By quantile."""
     span_ms: float
     """The longest time from a block's first receipt to its last frame."""
     block_s: float
@@ -33,16 +36,22 @@ def measure(found: Devnet, priority: str, seconds: float) -> Found:
         folder = Path(name)
         tables = f'[processes]\npriority = "{priority}"\n'
         config = str(found.config(folder, extra=tables))
-        with collector(folder, "--config", config, "--shards", "2") as running:
-            before = running.await_live(90.0)
-            began = time.monotonic()
+        with (
+            collector(folder, "--config", config, "--shards", "2") as running,
+            Listener(running.publish, times="times") as listener,
+        ):
+            running.await_live(90.0)
+            # Snapshots and first blocks are its start.
+            time.sleep(seconds / 5)
+            listener.mark()
+            first, began = running.status()["blocks"]["head"], time.monotonic()
             time.sleep(seconds)
-            after: dict[str, Any] = running.status()
-            took_s = time.monotonic() - began
-    blocks = after["blocks"]["head"] - before["blocks"]["head"]
-    hops = after["latency_us"]
+            last, took_s = running.status()["blocks"]["head"], time.monotonic() - began
+            heard = listener.mark()
+    at = latency_ms(heard["latency"])
+    spans = [newest - oldest for _, oldest, newest, _ in heard["blocks"]]
     return Found(
-        hops["recv_to_aggregator"], hops["block_span"]["max"] / 1e3, took_s / max(1, blocks)
+        {q: at(q) for q in _QUANTILES}, max(spans, default=0) / 1e6, took_s / max(1, last - first)
     )
 
 
@@ -64,12 +73,12 @@ def realtime(scale: Scale) -> list[Line]:
             normal = measure(found, "normal", scale.seconds * scale.size(10, 1))
             ours = measure(found, "realtime", scale.seconds * scale.size(10, 1))
             beside.append(normal)
-            for name in _QUANTILES:
-                lines[name].values.append(ours.latency_us[name] / 1e3)
+            for q, name in _QUANTILES.items():
+                lines[name].values.append(ours.latency_ms[q])
             lines["pace"].values.append(ours.block_s / normal.block_s)
             lines["pace"].note = f"longest block span {ours.span_ms:.0f} / {normal.span_ms:.0f} ms"
-    for name in _QUANTILES:
-        middle = statistics.median(one.latency_us[name] for one in beside) / 1e3
+    for q, name in _QUANTILES.items():
+        middle = statistics.median(one.latency_ms[q] for one in beside)
         lines[name].note = f"at normal priority {middle:.2f}"
     lines["p50"].note += f"; load {os.getloadavg()[0]:.0f}"
     return list(lines.values())

@@ -1,6 +1,7 @@
 """`collector start`: from options, environment and file to a running collector."""
 
 import contextlib
+import os
 import signal
 import sys
 from collections.abc import Callable, Mapping
@@ -38,8 +39,9 @@ def start(*, config: str | None, **_: Any) -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) == signal.SIG_IGN:
             continue
-        # Until the coordinator takes over there is nothing to stop.
-        signal.signal(number, lambda *_: sys.exit(EXIT_OK))
+        # Nothing runs yet. No exception: Python drops one that is raised in the callbacks of its
+        # import locks, and then the signal is lost.
+        signal.signal(number, lambda *_: os._exit(EXIT_OK))
     ctx = click.get_current_context()
     file = read(config) if config else File()
     given = {name: value for name, value in options.given(ctx).items() if name in ROWS}
@@ -86,6 +88,10 @@ def run(asked: Asked) -> int:
     from shards.adapters import registry
 
     views, url = _web(asked)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) != signal.SIG_IGN:
+            # All is imported, and from here on there is something to tidy up.
+            signal.signal(number, lambda *_: sys.exit(EXIT_OK))
     # Log lines for programs are not mixed with a picture for people.
     with (
         contextlib.closing(Template(registry.preload)) as template,
