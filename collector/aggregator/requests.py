@@ -93,8 +93,8 @@ def answer(
         return [*envelope, _refusal(None, str(error))]
     id_ = asked.get("id")
     try:
-        if asker is not None and (beyond := _beyond(asked, asker)):
-            return [*envelope, _encode({"id": id_, "error": beyond})]
+        if asker is not None and (refused := beyond(asked, asker)):
+            return [*envelope, _encode({"id": id_, "error": refused})]
         rights = ALL_RIGHTS if asker is None else asker.rights
         reply = _answer(asked, request[0], role, aggregator, processes, watched, rights)
     except msgspec.ValidationError as error:
@@ -113,7 +113,7 @@ def answer(
 _OF_ALL_MARKETS: Final = frozenset(("grid", "events", "history", "metrics"))
 
 
-def _beyond(asked: dict[str, Any], asker: Requester) -> str:
+def beyond(asked: dict[str, Any], asker: Requester) -> str:
     """Say why a request is more than its sender may have; nothing if it is not."""
     what = asked.get("ask")
     if not asker.may_ask():
@@ -133,7 +133,7 @@ def _beyond(asked: dict[str, Any], asker: Requester) -> str:
     return ""
 
 
-def _narrowed(asked: dict[str, Any], rights: Rights) -> dict[str, Any]:
+def narrowed(asked: dict[str, Any], rights: Rights) -> dict[str, Any]:
     """Ask for the topics that the sender may read, and no others."""
     prefixes = asked.get("prefixes")
     if rights.everything or asked.get("ask") != "topics" or not isinstance(prefixes, list):
@@ -193,7 +193,7 @@ def _answer(
             coverage = aggregator.coverage
             ahead = {s: height for s, height in coverage.ahead().items() if rights.may_see(s)}
             return aggregator.publisher.replay.answer(
-                _narrowed(asked, rights), aggregator.run.config.epoch, coverage.accounted(), ahead
+                narrowed(asked, rights), aggregator.run.config.epoch, coverage.accounted(), ahead
             )
     return [_encode({"id": asked.get("id"), **found})]
 

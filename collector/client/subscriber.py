@@ -73,6 +73,7 @@ class Subscriber:
         requests: str | Iterable[str] | None = None,
         hwm: int = 50_000,
         keep_books: bool = False,
+        history: bool = False,
         silent_s: float = 3.0,
         keys: KeysOrPath | Sequence[KeysOrPath] = None,
         context: zmq.Context[zmq.Socket[bytes]] | None = None,
@@ -86,6 +87,8 @@ class Subscriber:
             requests: Where requests go; by default it follows from `connect`. One for each.
             hwm: Frames that ZeroMQ may queue here; dropped ones are requested again.
             keep_books: Whether to maintain the books that `book` returns.
+            history: Whether to begin with the frames that the aggregator has kept of each topic
+                (the newest hundred or so), instead of with new ones.
             silent_s: Silence after which an `Unanswered` is delivered.
             keys: Your key file, which also names the collector's public key; or `Keys`. Of several
                 cells with keys of their own: one for each.
@@ -107,7 +110,9 @@ class Subscriber:
             Link(
                 endpoint,
                 at,
-                Inbox(_followed(wanted, markets, len(endpoints)), silent_s=silent_s),
+                Inbox(
+                    _followed(wanted, markets, len(endpoints)), silent_s=silent_s, history=history
+                ),
                 hwm=hwm,
                 keys=key if isinstance(key, Keys | None) else Keys.read(key),
                 latency=self.latency,
@@ -157,6 +162,11 @@ class Subscriber:
     def is_joined(self) -> bool:
         """Whether it has been answered, by one cell at least."""
         return any(link.inbox.publisher.epoch for link in self._links)
+
+    def awaits_history(self) -> bool:
+        """Whether it is not joined, or what was kept before is still on its way."""
+        joined = [link.inbox for link in self._links if link.inbox.publisher.epoch]
+        return not joined or any(inbox.awaits_history() for inbox in joined)
 
     def resume(self, positions: Iterable[Position], head: int) -> None:
         """Go on from where another subscriber stood; call it before its ``with`` block."""

@@ -6,11 +6,13 @@ asks for a replay; few replays are pending at once, and one without an answer is
 """
 
 from collections import deque
+from collections.abc import Sequence
 from typing import Any, Final
 
 import msgspec
 
 from collector.client.topic_cursor import UNKNOWN, Position
+from collector.client.whole_book import first_trades
 
 
 class TopicsReply(msgspec.Struct):
@@ -49,7 +51,7 @@ read_replay: Final = msgspec.msgpack.Decoder(ReplayReply).decode
 class FollowedTopic:
     """A topic's position, its held frames, and its pending request."""
 
-    __slots__ = ("asked", "behind", "held", "position", "stuck")
+    __slots__ = ("asked", "behind", "from_history", "held", "position", "stuck")
 
     def __init__(self, position: Position) -> None:
         self.position = position
@@ -60,6 +62,8 @@ class FollowedTopic:
         """The last replay brought nothing new: wait for the next poll before asking again."""
         self.behind = 0
         """The last topic_sequence named by the previous poll, if above ours."""
+        self.from_history = False
+        """Everything that the publisher has kept is wanted, and not asked for yet."""
 
     def replay_request(self, publisher_epoch: int) -> tuple[dict[str, Any], bool]:
         """Return a request for what is missing, and whether only the whole book is."""
@@ -69,12 +73,18 @@ class FollowedTopic:
         # Frames of a publisher that ended before it was asked stay held, and follow nothing.
         follows = not own or min(own) == sequence + 1
         is_current = epoch == publisher_epoch and self.behind <= sequence
-        whole = position.lacks_book and follows and is_current
-        fresh = position.starts_whole and position.fact < 0
+        whole = position.lacks_book and follows and is_current and not self.from_history
+        fresh = position.starts_whole and position.fact < 0 and not self.from_history
         if whole or fresh:
             epoch = sequence = 0
         request = {"topic": position.topic, "publisher_epoch": epoch, "after": sequence}
         return request, whole and not fresh
+
+    def begin_history(self, reply: ReplayReply, bodies: Sequence[bytes]) -> None:
+        """Begin with everything that the publisher has kept; what is older is not wanted."""
+        position, self.from_history = self.position, False
+        position.publisher_epoch, position.sequence = reply.publisher_epoch, 0
+        position.floor = max(0, min(reply.from_height, first_trades(bodies, reply.from_height)) - 1)
 
     def begin_chain(self, reply: ReplayReply) -> None:
         """Discard what belongs to a replaced chain, and begin with the chain of this reply."""

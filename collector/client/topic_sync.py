@@ -58,11 +58,13 @@ class Inbox:
         replays: int = 32,
         poll_s: float = 1.0,
         silent_s: float = 3.0,
+        history: bool = False,
     ) -> None:
         """
         Args:
             held_frames: Frames held per topic; beyond, the oldest are dropped and requested.
             replays: Replay requests that may be pending at once.
+            history: Whether to begin with what the aggregator has kept, instead of with new frames.
 
         """
         self.ready: deque[Received] = deque()
@@ -73,6 +75,7 @@ class Inbox:
         self.publisher = KnownPublisher()
         self._wanted = wanted
         self._held_frames = held_frames
+        self._with_history = history
         self._topics: dict[bytes, FollowedTopic | None] = {}
         """None for a topic that was received but is not wanted."""
         self._asking = Requests(poll_s=poll_s, silent_s=silent_s, replays=replays)
@@ -103,6 +106,10 @@ class Inbox:
         """Return where a topic stands; None if it is not followed."""
         followed = self._topics.get(topic.encode())
         return None if followed is None else followed.position
+
+    def awaits_history(self) -> bool:
+        """Whether what the aggregator has kept of a topic is still on its way."""
+        return any(f is not None and f.from_history for f in self._topics.values())
 
     def offers(self, topic: str) -> bool:
         """Whether the aggregator had this topic when it last answered."""
@@ -318,6 +325,10 @@ class Inbox:
             position.publisher_epoch = reply.publisher_epoch
             position.chain = reply.chain
             position.complete = position.floor = reply.ahead.get(position.symbol, reply.head)
+            if self._with_history:
+                followed.from_history = True
+                self._ask(followed)
+                continue
             position.sequence = wanted.get(position.topic, 0)
             if position.starts_whole:
                 self._ask(followed)
@@ -361,6 +372,10 @@ class Inbox:
             followed.begin_chain(reply)
             self._replay(followed, bodies, ts_sub)
             followed.position.sequence = max(followed.position.sequence, reply.last)
+        elif followed.from_history:
+            followed.begin_history(reply, bodies)
+            self._replay(followed, bodies, ts_sub)
+            position.sequence = max(position.sequence, reply.last)
         elif only_book:
             if reply.publisher_epoch == position.publisher_epoch:
                 self._restore(position, bodies, ts_sub)

@@ -1,0 +1,250 @@
+"""
+A relay's sockets: a subscriber to its cells, an XPUB and a ROUTER for its readers.
+
+Frames and replays are its own. Whatever else is asked (``status``, ``markets``, what views ask) goes
+on to the first cell that answers.
+"""
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Sequence
+from typing import Any, Final
+
+import msgspec
+import zmq
+
+from collector.access.gate import FRAMES, REQUESTS, Gate, Requester
+from collector.access.key_files import Keys
+from collector.access.subscriptions import Subscriptions
+from collector.aggregator.endpoints import MAX_REQUEST, MAX_SUBSCRIPTION, bind
+from collector.aggregator.requests import beyond, narrowed
+from collector.client.requests import AsyncRequestClient, Refused
+from collector.client.subscriber import Subscriber
+from collector.relay.rebroadcast import Rebroadcast
+from collector.settings.addresses import endpoints_of
+from collector.settings.parts import AccessConfig, requests_endpoint
+from shards.protocol.errors import UNREADABLE
+
+log = logging.getLogger(__name__)
+
+_HWM: Final = 20_000
+_BATCH: Final = 256
+_ASKED: Final = 256
+"""Requests that may be on their way to a cell at once."""
+_ANSWER_S: Final = 5.0
+_SECOND: Final = 1.0
+_READ: Final = frozenset(("status", "markets", "grid", "events", "history", "metrics"))
+_decode: Final = msgspec.msgpack.Decoder(dict[str, Any]).decode
+_encode: Final = msgspec.msgpack.Encoder().encode
+
+
+class RelayConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """All settings of a relay."""
+
+    connect: str
+    publish: tuple[str, ...]
+    access: AccessConfig = AccessConfig()
+    """Keys and bounds for its readers."""
+    keys: Keys | None = None
+    """Its own key at the cells."""
+
+
+class Relay:
+    """One relay."""
+
+    def __init__(self, config: RelayConfig, gate: Gate) -> None:
+        self._config = config
+        self._gate = gate
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self._subscriber = Subscriber(config.connect, keys=config.keys, history=True)
+        self._rebroadcast = Rebroadcast(time.time_ns())
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._upstream: list[AsyncRequestClient] = []
+
+    def open(self) -> None:
+        """
+        Bind the sockets.
+
+        Raises:
+            ConfigError: If an endpoint cannot be bound.
+
+        """
+        context, gate = self._context, self._gate
+        self._publisher = context.socket(zmq.XPUB)
+        self._publisher.setsockopt(zmq.SNDHWM, _HWM)
+        self._publisher.setsockopt(zmq.MAXMSGSIZE, MAX_SUBSCRIPTION)
+        self._router = context.socket(zmq.ROUTER)
+        self._router.setsockopt(zmq.SNDHWM, 10_000)
+        self._router.setsockopt(zmq.MAXMSGSIZE, MAX_REQUEST)
+        gate.start(context)
+        self._subscriptions = Subscriptions(self._publisher, gate)
+        for socket, name in ((self._publisher, FRAMES), (self._router, REQUESTS)):
+            socket.setsockopt(zmq.LINGER, 0)
+            gate.watch(context, socket, name)
+            gate.prepare(name, socket, is_public=True)
+        for endpoint in self._config.publish:
+            bind(self._publisher, endpoint)
+            bind(self._router, requests_endpoint(endpoint))
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Relay until `stop`."""
+        loop = asyncio.get_running_loop()
+        readers = (
+            (self._publisher, self._drain_subscriptions),
+            (self._router, self._drain_requests),
+        )
+        for endpoint in endpoints_of(self._config.connect):
+            at = requests_endpoint(endpoint)
+            self._upstream.append(AsyncRequestClient(at, self._config.keys))
+        for socket, drain in readers:
+            loop.add_reader(socket.FD, drain)
+        try:
+            async with self._subscriber, asyncio.TaskGroup() as tasks:
+                beside = [
+                    tasks.create_task(self._read()),
+                    tasks.create_task(self._look([drain for _, drain in readers])),
+                ]
+                await stop.wait()
+                for task in beside:
+                    task.cancel()
+        finally:
+            for socket, _ in readers:
+                loop.remove_reader(socket.FD)
+            for client in self._upstream:
+                client.close()
+
+    def close(self) -> None:
+        """Close the sockets."""
+        self._gate.stop()
+        self._context.destroy(linger=500)
+
+    # -- frames ------------------------------------------------------------------------
+
+    async def _read(self) -> None:
+        """Publish what comes, and stand where it ends."""
+        subscriber, take = self._subscriber, self._rebroadcast.take
+        async for received in subscriber:
+            frames = take(received, time.time_ns())
+            while subscriber.pending:
+                more = subscriber.poll(0)
+                if more is None:
+                    break
+                frames += take(more, time.time_ns())
+            self._send(frames)
+
+    def _send(self, frames: Sequence[tuple[bytes, bytes]]) -> None:
+        for frame in frames:
+            # A reader whose queue is full loses it, and asks for it again.
+            self._publisher.send_multipart(frame, zmq.NOBLOCK)
+        if frames:
+            # Sending may have consumed the edge of a subscription.
+            self._drain_subscriptions()
+
+    async def _look(self, drains: Sequence[Any]) -> None:
+        """Now and then: how far everything is, and what an edge did not announce."""
+        while True:
+            subscriber = self._subscriber
+            if not subscriber.pending and not subscriber.awaits_history():
+                self._rebroadcast.stand(subscriber.positions())
+            for drain in drains:
+                drain()
+            await asyncio.sleep(_SECOND / 4)
+
+    def _drain_subscriptions(self) -> None:
+        self._subscriptions.drain()
+
+    # -- requests ----------------------------------------------------------------------
+
+    def _drain_requests(self) -> None:
+        for _ in range(_BATCH):
+            try:
+                came = self._router.recv_multipart(zmq.NOBLOCK, copy=False)
+            except zmq.Again:
+                return
+            asker = self._gate.asker(came[0], REQUESTS)
+            if asker is None or len(came) < 2:
+                continue
+            sender, *parts = (frame.bytes for frame in came)
+            envelope = [b""] if parts[0] == b"" else []
+            self._answer([sender, *envelope], parts[-1], asker)
+        asyncio.get_running_loop().call_soon(self._drain_requests)
+
+    def _answer(self, to: list[bytes], request: bytes, asker: Requester) -> None:
+        """Answer a request, or pass it on; before we know where we stand, no reader may join."""
+        try:
+            asked = _decode(request)
+        except UNREADABLE as error:
+            self._reply(to, asker, [_encode({"id": None, "error": f"not understood: {error}"})])
+            return
+        what, rights = asked.get("ask"), asker.rights
+        if refused := beyond(asked, asker):
+            self._reply(to, asker, [_encode({"id": asked.get("id"), "error": refused})])
+        elif what in _READ:
+            self._pass_on(to, asked, asker)
+        elif self._rebroadcast.head:
+            own = self._rebroadcast
+            ahead = {s: h for s, h in own.ahead.items() if rights.may_see(s)}
+            narrow = narrowed(asked, rights)
+            self._reply(to, asker, own.buffer.answer(narrow, own.epoch, own.head, ahead))
+
+    def _reply(self, to: list[bytes], asker: Requester, reply: list[bytes]) -> None:
+        with contextlib.suppress(zmq.ZMQError):
+            self._router.send_multipart([*to, *reply], zmq.NOBLOCK)
+            asker.owes(sum(map(len, reply)))
+
+    def _pass_on(self, to: list[bytes], asked: dict[str, Any], asker: Requester) -> None:
+        """Ask the first cell that answers; refuse if too many questions are under way."""
+        if len(self._tasks) >= _ASKED:
+            busy = {"id": asked.get("id"), "error": "too many requests at once: ask again"}
+            self._reply(to, asker, [_encode(busy)])
+            return
+        task = asyncio.get_running_loop().create_task(self._ask_cell(to, asked, asker))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _ask_cell(self, to: list[bytes], asked: dict[str, Any], asker: Requester) -> None:
+        fields = {name: value for name, value in asked.items() if name not in ("ask", "id")}
+        try:
+            answer = await self._cell().ask(str(asked["ask"]), within_s=_ANSWER_S, **fields)
+        except (TimeoutError, Refused, TypeError) as error:
+            answer = {"error": str(error)}
+        self._reply(to, asker, [_encode(self._own(answer, asker) | {"id": asked.get("id")})])
+
+    def _cell(self) -> AsyncRequestClient:
+        answering = (i for i, cell in enumerate(self._subscriber.cells) if cell.answers)
+        return self._upstream[next(answering, 0)]
+
+    def _own(self, answer: dict[str, Any], asker: Requester) -> dict[str, Any]:
+        """Put in what is this relay's, and leave out what the reader may not see."""
+        status, rights = answer.get("status"), asker.rights
+        if isinstance(status, dict):
+            status["publisher_epoch"] = self._rebroadcast.epoch
+            status["relay"] = {
+                "connect": self._config.connect,
+                "published": self._rebroadcast.published,
+                "head": self._rebroadcast.head,
+            }
+        markets = answer.get("markets")
+        if isinstance(markets, list):
+            seen = [row for row in markets if rights.may_see(str(row.get("symbol")))]
+            answer["markets"] = seen
+        return answer
+
+
+async def relay(config: RelayConfig, stop: asyncio.Event) -> None:
+    """
+    Relay until asked to stop.
+
+    Raises:
+        ConfigError: If an endpoint cannot be bound, or a key file cannot be used.
+
+    """
+    one = Relay(config, Gate(config.access))
+    try:
+        one.open()
+        log.info("relaying %s at %s", config.connect, " ".join(config.publish))
+        await one.run(stop)
+    finally:
+        one.close()
