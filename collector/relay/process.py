@@ -17,8 +17,8 @@ import zmq
 
 from collector.access.gate import FRAMES, REQUESTS, Gate, Requester
 from collector.access.key_files import Keys
-from collector.access.subscriptions import Subscriptions
-from collector.aggregator.endpoints import MAX_REQUEST, MAX_SUBSCRIPTION, bind
+from collector.access.subscriptions import MAX_SUBSCRIPTION, Subscriptions
+from collector.aggregator.endpoints import MAX_REQUEST, bind
 from collector.aggregator.requests import beyond, narrowed
 from collector.client.requests import AsyncRequestClient, Refused
 from collector.client.subscriber import Subscriber
@@ -74,14 +74,15 @@ class Relay:
         context, gate = self._context, self._gate
         self._publisher = context.socket(zmq.XPUB)
         self._publisher.setsockopt(zmq.SNDHWM, _HWM)
-        self._publisher.setsockopt(zmq.MAXMSGSIZE, MAX_SUBSCRIPTION)
+        self._publisher.setsockopt(zmq.MAXMSGSIZE, 2 * MAX_SUBSCRIPTION)
         self._router = context.socket(zmq.ROUTER)
         self._router.setsockopt(zmq.SNDHWM, 10_000)
-        self._router.setsockopt(zmq.MAXMSGSIZE, MAX_REQUEST)
+        self._router.setsockopt(zmq.MAXMSGSIZE, 2 * MAX_REQUEST)
         gate.start(context)
         self._subscriptions = Subscriptions(self._publisher, gate)
         for socket, name in ((self._publisher, FRAMES), (self._router, REQUESTS)):
             socket.setsockopt(zmq.LINGER, 0)
+            gate.assign(socket, name)
             gate.watch(context, socket, name)
             gate.prepare(name, socket, is_public=True)
         for endpoint in self._config.publish:
@@ -164,7 +165,7 @@ class Relay:
             except zmq.Again:
                 return
             asker = self._gate.asker(came[0], REQUESTS)
-            if asker is None or len(came) < 2:
+            if asker is None or len(came) < 2 or asker.is_too_much(came, MAX_REQUEST):
                 continue
             sender, *parts = (frame.bytes for frame in came)
             envelope = [b""] if parts[0] == b"" else []
@@ -183,7 +184,7 @@ class Relay:
             self._reply(to, asker, [_encode({"id": asked.get("id"), "error": refused})])
         elif what in _READ:
             self._pass_on(to, asked, asker)
-        elif self._rebroadcast.head:
+        elif self._rebroadcast.head or what not in ("topics", "replay"):
             own = self._rebroadcast
             ahead = {s: h for s, h in own.ahead.items() if rights.may_see(s)}
             narrow = narrowed(asked, rights)

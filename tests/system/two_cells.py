@@ -247,7 +247,7 @@ def run(folder: Path, *, seconds: float, seed: int, most: int = 1_000) -> Result
             cell.running.await_live(60)
         reader = stack.enter_context(Reader(cells))
         lone = stack.enter_context(Reader(cells[:1]))
-        first = _settled(exchange, [reader, lone])
+        record = Record(_settled(exchange, [reader, lone]))
         began = time.monotonic()
         for name in _faults(rng, most):
             if time.monotonic() - began > seconds:
@@ -256,11 +256,12 @@ def run(folder: Path, *, seconds: float, seed: int, most: int = 1_000) -> Result
             result.faults[name] += 1
             FAULTS[name](cell, rng)
             cell.running.await_live(_HEALED_S)
-            _settled(exchange, [reader])
+            record.take(exchange, _settled(exchange, [reader]))
         result.silence_s = reader.longest_silence_s(began)
         result.lone_silence_s = lone.longest_silence_s(began)
         last = _settled(exchange, [reader])
-        _compare(exchange, reader, first, last, result)
+        record.take(exchange, last)
+        _compare(record, reader, last, result)
     return result
 
 
@@ -284,16 +285,28 @@ def _settled(exchange: Simulator, readers: list[Reader]) -> int:
     return height
 
 
-def _compare(exchange: Simulator, reader: Reader, first: int, last: int, result: Result) -> None:
+class Record:
+    """What the exchange says of its blocks; it forgets old ones, so they are taken in time."""
+
+    def __init__(self, first: int) -> None:
+        self.first = self.next = first
+        self.trades: dict[tuple[str, int], Any] = {}
+        self.changes: dict[tuple[str, int], Any] = {}
+
+    def take(self, exchange: Simulator, last: int) -> None:
+        """Take the blocks up to a height."""
+        for height in range(self.next, last + 1):
+            block = exchange.block(height)
+            for market_id, trade in block.trades:
+                self.trades.setdefault((market_id, height), []).append(trade)
+            for update in block.updates:
+                self.changes[update.market_id, update.sequence] = (update.bids, update.asks)
+        self.next = last + 1
+
+
+def _compare(record: Record, reader: Reader, last: int, result: Result) -> None:
     """Hold what was heard against the exchange's record."""
-    trades: dict[tuple[str, int], Any] = {}
-    changes: dict[tuple[str, int], Any] = {}
-    for height in range(first, last + 1):
-        block = exchange.block(height)
-        for market_id, trade in block.trades:
-            trades.setdefault((market_id, height), []).append(trade)
-        for update in block.updates:
-            changes[update.market_id, update.sequence] = (update.bids, update.asks)
+    first, trades, changes = record.first, record.trades, record.changes
     heard_trades, heard_changes, order = _heard(reader, first, last)
     result.blocks = last - first + 1
     result.trades = sum(map(len, trades.values()))
