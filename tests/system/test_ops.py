@@ -71,6 +71,16 @@ def test_systemd_understands_a_unit(unit: Path, tmp_path: Path):
     assert ours == []
 
 
+@pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.name)
+def test_a_unit_leaves_libzmq_what_it_needs(unit: Path):
+    """Without either of them it aborts the process at its first socket, as seen under systemd 257."""
+    lines = unit.read_text().splitlines()
+    families = next(line for line in lines if line.startswith("RestrictAddressFamilies="))
+    assert "AF_NETLINK" in families
+    calls = [line for line in lines if line.startswith("SystemCallFilter=")]
+    assert calls[-1].startswith("SystemCallFilter=sched_setscheduler ")
+
+
 def test_the_documents_make_a_site(tmp_path: Path):
     command = (sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet")
     done = subprocess.run(

@@ -11,9 +11,13 @@ from typing import Any
 
 import pytest
 
+from collector.access import authorized_file, key_files
+from collector.access.key_files import Keys
 from collector.archive.replay import Replay, ReplayConfig
 from collector.client.received import Received
+from collector.client.requests import Refused, RequestClient
 from collector.client.subscriber import Subscriber
+from collector.settings.parts import AccessConfig, requests_endpoint
 from shards.protocol.events import Book, Trades
 from tests.collector.archive import written
 from tests.collector.archive.written import SYMBOL, change, sealed, trades
@@ -171,3 +175,56 @@ def test_the_commands_of_a_live_collector_work_on_it(root: Path) -> None:
         _, said = replay.communicate(timeout=20)
     assert replay.returncode == 0, said
     assert "replayed" in said
+
+
+def let_in(folder: Path, server: Keys, name: str, **fields: Any) -> Keys:
+    """Make a key and let it in."""
+    keys = key_files.make(name, server=server.public)
+    entry = authorized_file.of_public(key_files.public_part(keys), **fields)
+    authorized_file.add(folder / authorized_file.FILE, entry)
+    return keys
+
+
+def test_a_replay_with_keys_gives_each_its_own(root: Path, tmp_path: Path) -> None:
+    """Bob, who may read trades, gets trades; revoked he is out within a second, alice goes on."""
+    key_files.write(key_files.make("server"), tmp_path)
+    server = Keys.read(tmp_path / "server.key")
+    alice = let_in(tmp_path, server, "alice")
+    bob = let_in(tmp_path, server, "bob", topics=("trades.*",))
+    eve = key_files.make("eve", server=server.public)
+    file = tmp_path / authorized_file.FILE
+    access = AccessConfig(keys=str(tmp_path / "server.key"), authorized=str(file))
+    with (
+        Replayed(root, speed=20.0, access=access) as replayed,
+        Subscriber(replayed.publish, keys=alice) as hers,
+        Subscriber(replayed.publish, keys=bob) as his,
+        RequestClient(requests_endpoint(replayed.publish), bob) as asking,
+        RequestClient(requests_endpoint(replayed.publish), eve) as stranger,
+    ):
+        with pytest.raises(TimeoutError, match="does not let in the key of eve"):
+            stranger.ask("status", within_s=2.0)
+        book = {"topic": f"book.{SYMBOL}.", "publisher_epoch": 0, "after": 0}
+        with pytest.raises(Refused, match="not among those that this key may read"):
+            asking.ask("replay", within_s=5.0, **book)
+        got: list[Received] = []
+        while len(got) < 10:
+            received = his.poll(10.0)
+            assert received is not None
+            if received.channel:
+                got.append(received)
+        assert {r.channel for r in got} == {"trades"}
+        authorized_file.remove(file, "bob")
+        revoked = time.time_ns()
+        newest = 0
+        numbers: dict[str, list[int]] = {}
+        seen = 0
+        for received in events(hers, _LAST):
+            numbers.setdefault(received.topic, []).append(received.topic_sequence)
+            seen += 1
+            while (late := his.poll(0.0)) is not None:
+                if late.channel:
+                    newest = max(newest, late.ts_pub)
+        assert seen > 300
+        assert newest - revoked < 1e9
+        for found in numbers.values():
+            assert found == list(range(found[0], found[0] + len(found)))
