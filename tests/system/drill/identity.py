@@ -120,6 +120,16 @@ def _assert_new(status: dict[str, Any], old_head: int) -> None:
 @drill("A1N", "endpoints of another network among ours")
 def another_network(stage: Stage) -> None:
     """Each is refused by name, also where it is the only one that is left."""
+    _another_network(stage, "chain-ws", "ws")
+
+
+@drill("A1G", "the same over gRPC: the chain stream of another network")
+def another_networks_grpc_stream(stage: Stage) -> None:
+    """It is refused by name, and ours is read again as soon as it is there."""
+    _another_network(stage, "chain-grpc", "stream")
+
+
+def _another_network(stage: Stage, source: str, protocol: faults.Protocol) -> None:
     with (
         simulator("--markets", "6", "--block-time", "0.3", "--touched", "all") as ours,
         simulator(
@@ -130,16 +140,17 @@ def another_network(stage: Stage) -> None:
         path = stage.folder / "collector.toml"
         path.write_text(
             f'[network]\nchain_ws = ["{ours.ws}", "{other.ws}"]\nchain_grpc = ["{ours.grpc}"]\n'
+            f'chain_stream = ["{ours.stream}", "{other.stream}"]\n'
             f'rpc = ["{ours.rpc}", "{other.rpc}"]\n'
         )
-        with _collecting(stage, path) as (running, listener):
+        with _collecting(stage, path, "--source", source) as (running, listener):
             stage.await_(
                 "said",
                 "the status names the network of the other RPC endpoint",
                 lambda: "network injective-888" in _reason(running, other.rpc),
                 within_s=20,
             )
-            ours.inject(faults.Stop(protocol="ws", for_s=6.0))
+            ours.inject(faults.Stop(protocol=protocol, for_s=6.0))
             stage.broke(
                 "our stream is away; only that of the other network, as far as ours, answers"
             )
