@@ -1,17 +1,20 @@
 """B11: the clock is set by an hour, back and forward, while processes die."""
 
 import contextlib
+import json
 import os
 import signal
-from collections.abc import Iterator
+import subprocess
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from shards.protocol.events import Trades
 from tests.needs import FAKETIME
 from tests.simulator import faults
 from tests.simulator.client import Simulator, simulator
 from tests.system.drill.registry import Stage, drill
 from tests.system.listening import Listener
-from tests.system.running import Running, collector, eventually, free_port_pair
+from tests.system.running import COLLECTOR, Running, collector, eventually, free_port_pair
 
 
 class Clock:
@@ -58,6 +61,7 @@ def _set_and_kill(stage: Stage, offset: str) -> None:
         running = first.enter_context(_collector(stage, exchange, clock, publish))
         with first:
             listener = stack.enter_context(Listener(running))
+            reader = stack.enter_context(_tail(stage, clock, publish))
             connects = _connects(running)
             clock.set(offset)
             stage.broke(f"the clock of every process of the collector is set by {offset}")
@@ -75,6 +79,50 @@ def _set_and_kill(stage: Stage, offset: str) -> None:
         exchange.await_height(exchange.head() + 6)
         _assert_nothing_lost(running, listener)
         stage.note("healed", "the subscriber that stayed has every fact")
+        eventually(
+            lambda: _has_all(reader(), _trade_ids(listener)),
+            within_s=20,
+            what="a reader whose own clock was set has every trade",
+        )
+        stage.note("healed", "so has the one whose own clock was set")
+
+
+@contextlib.contextmanager
+def _tail(stage: Stage, clock: Clock, publish: str) -> Iterator[Callable[[], set[str]]]:
+    """Run `collector tail` by that clock; what is yielded returns the trades that it printed."""
+    out = stage.folder / "tail.jsonl"
+    command = [*COLLECTOR, "tail", "--connect", publish, "--channel", "trades", "--json"]
+    with (
+        out.open("wb") as stdout,
+        subprocess.Popen(
+            command, stdout=stdout, stderr=stdout, env={**os.environ, **clock.environment}
+        ) as reading,
+    ):
+
+        def ids() -> set[str]:
+            lines = out.read_text().splitlines(keepends=True)
+            rows = [json.loads(line) for line in lines if line[:1] == "{" and line[-1:] == "\n"]
+            found = [trade["trade_id"] for row in rows for trade in row["event"].get("trades", ())]
+            assert len(found) == len(set(found)), "a trade came twice"
+            return set(found)
+
+        try:
+            eventually(ids, within_s=30, what=lambda: f"trades in {out.read_text()[-500:]}")
+            yield ids
+        finally:
+            reading.terminate()
+            reading.wait(10)
+
+
+def _has_all(found: set[str], heard: list[str]) -> bool:
+    """Say whether a reader has all that another heard, from a little after its own beginning."""
+    begun = next(n for n, name in enumerate(heard) if name in found)
+    return found >= set(heard[begun + 20 :])
+
+
+def _trade_ids(listener: Listener) -> list[str]:
+    heard = [r.event for r in listener.drain().heard if isinstance(r.event, Trades)]
+    return [trade.trade_id for event in heard for trade in event.trades]
 
 
 def _assert_nothing_lost(running: Running, listener: Listener) -> None:
