@@ -55,7 +55,7 @@ class ShutOut:
     ) -> None:
         self.refused = refused
         self.known = known
-        """Who is let in although strangers are not."""
+        """Addresses that may connect even while strangers are refused."""
         self.strangers = strangers
 
     def key(self) -> tuple[object, ...]:

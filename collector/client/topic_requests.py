@@ -65,6 +65,28 @@ class FollowedTopic:
         self.from_history = False
         """Everything that the publisher has kept is wanted, and not asked for yet."""
 
+    def join(self, reply: TopicsReply) -> None:
+        """Begin with the frames after an answer to a poll."""
+        position = self.position
+        position.publisher_epoch = reply.publisher_epoch
+        position.chain = reply.chain
+        position.complete = position.floor = reply.ahead.get(position.symbol, reply.head)
+
+    def is_behind(self, last: int, publisher: "KnownPublisher") -> bool:
+        """Compare the position with the last published frame; return whether a replay is needed."""
+        position = self.position
+        if last <= position.sequence:
+            self.behind = 0
+            # Use the head of the previous poll: up to this one's, frames may still be on their
+            # way to the aggregator.
+            head = publisher.ahead.get(position.symbol, publisher.head)
+            position.complete = max(position.complete, head)
+            return position.lacks_book
+        # It may be in flight: it counts as missing only if it has not arrived by the next poll.
+        is_missing = self.behind > position.sequence or bool(self.held) or position.lacks_book
+        self.behind = last
+        return is_missing
+
     def replay_request(self, publisher_epoch: int) -> tuple[dict[str, Any], bool]:
         """Return a request for what is missing, and whether only the whole book is."""
         position = self.position

@@ -321,14 +321,12 @@ class Inbox:
         for followed in self._topics.values():
             if followed is None:
                 continue
-            position = followed.position
-            position.publisher_epoch = reply.publisher_epoch
-            position.chain = reply.chain
-            position.complete = position.floor = reply.ahead.get(position.symbol, reply.head)
+            followed.join(reply)
             if self._with_history:
                 followed.from_history = True
                 self._ask(followed)
                 continue
+            position = followed.position
             position.sequence = wanted.get(position.topic, 0)
             if position.starts_whole:
                 self._ask(followed)
@@ -336,24 +334,10 @@ class Inbox:
 
     def _compare(self, followed: FollowedTopic, reply: TopicsReply, last: int) -> None:
         """Compare a topic with the aggregator's last frame; request what is missing."""
-        position = followed.position
         followed.stuck = False
-        if position.publisher_epoch != reply.publisher_epoch:
+        is_other = followed.position.publisher_epoch != reply.publisher_epoch
+        if is_other or followed.is_behind(last, self.publisher):
             self._ask(followed)
-        elif last <= position.sequence:
-            followed.behind = 0
-            # Use the head of the previous poll: up to this one's, frames may still be on their
-            # way to the aggregator.
-            publisher = self.publisher
-            head = publisher.ahead.get(position.symbol, publisher.head)
-            position.complete = max(position.complete, head)
-            if position.lacks_book:
-                self._ask(followed)
-        else:
-            # It may be in flight: it counts as missing only if it has not arrived by the next poll.
-            if followed.behind > position.sequence or followed.held or position.lacks_book:
-                self._ask(followed)
-            followed.behind = last
 
     def _replayed(
         self,
