@@ -10,6 +10,7 @@ import functools
 import logging
 import time
 from collections.abc import Iterable, Mapping
+from typing import Final
 
 from shards.adapters import registry
 from shards.adapters.injective_chain.funding import FundingPoll
@@ -20,7 +21,7 @@ from shards.adapters.injective_chain.lost_blocks import (
     RpcReplay,
     times_by,
 )
-from shards.adapters.injective_chain.snapshots import Snapshots
+from shards.adapters.injective_chain.snapshots import Snapshots, is_answer
 from shards.adapters.interface import RecoveryContext, ReplaySource
 from shards.adapters.reconnecting import Reconnecting
 from shards.core.blocks import Blocks
@@ -37,6 +38,9 @@ from shards.protocol.events import Funding
 from shards.protocol.settings import Market, ShardConfig
 
 log = logging.getLogger(__name__)
+
+_ANSWERS: Final = 3
+"""After so many a pinned height is given up."""
 
 
 class Fetcher:
@@ -81,6 +85,7 @@ class Fetcher:
         height = request.height
         generation = self._pipeline.generation
         backoff = Backoff(base_s=0.1, cap_s=5.0)
+        answers = 0
         try:
             while self._pipeline.wants_snapshot(market_id):
                 market = self._pipeline.markets[market_id]
@@ -90,18 +95,21 @@ class Fetcher:
                         snapshot = await self._snapshots.fetch(
                             market, height, self._pipeline.snapshot_from(market_id)
                         )
+                    answers += 1
                     if self._pipeline.generation == generation:
                         self._pipeline.join(snapshot, time.time_ns())
                         self._push_new()
                 except SourceError as error:
+                    answers += is_answer(error)
                     log.info("%s; trying again", error)
                 if not self._pipeline.wants_snapshot(market_id):
                     break
                 if self._pipeline.generation != generation:
                     # The request belongs to a chain that was replaced.
                     generation, height = self._pipeline.generation, 0
-                if backoff.attempt > 2:
-                    # The node has pruned that height, or it does not join: try the newest.
+                if answers >= _ANSWERS:
+                    # The node has pruned that height, or it does not join: try the newest. Not
+                    # while no node answers: the newest book would hide the changes before it.
                     height = 0
                 await asyncio.sleep(0.05 + backoff.next_s())
         finally:

@@ -21,6 +21,16 @@ _LIMIT: Final = 1_000_000
 _TIMEOUT_S: Final = 5.0
 
 
+_UNANSWERED: Final = frozenset(
+    ("", "UNAVAILABLE", "DEADLINE_EXCEEDED", "CANCELLED", "RESOURCE_EXHAUSTED")
+)
+
+
+def is_answer(error: SourceError) -> bool:
+    """Whether a server has said that it has no such book; else it may have it, and did not say."""
+    return error.status not in _UNANSWERED
+
+
 class _Server:
     """One endpoint, its channel, and its breaker."""
 
@@ -86,14 +96,17 @@ class Snapshots:
             try:
                 found = await self._ask(server, market, height)
             except SourceError as error:
-                failed = error
+                if failed is None or not is_answer(failed):
+                    failed = error
                 continue
             if not 0 < found.height < since:
                 server.breaker.succeeded()
                 return found
             reason = f"its book of block {found.height} is behind the stream, at {since}"
             server.breaker.failed(time.monotonic(), reason)
-            failed = SourceError(server.endpoint, f"order book of {market.symbol}: {reason}")
+            failed = SourceError(
+                server.endpoint, f"order book of {market.symbol}: {reason}", status="OUT_OF_RANGE"
+            )
         assert failed is not None
         raise failed
 
@@ -104,7 +117,9 @@ class Snapshots:
         except SourceError as error:
             server.breaker.failed(time.monotonic(), error.reason)
             raise SourceError(
-                server.endpoint, f"order book of {market.symbol}: {error.reason}"
+                server.endpoint,
+                f"order book of {market.symbol}: {error.reason}",
+                status=error.status,
             ) from None
 
     async def _vet(self, endpoint: str) -> None:
