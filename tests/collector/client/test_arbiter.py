@@ -352,3 +352,20 @@ TestFirstCopyWins.settings = settings(
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
 )
+
+
+def test_a_cell_that_lags_is_waited_for_where_the_other_left_something_out() -> None:
+    cells = Cells(2, 64)
+    slow, quick = cells.worlds
+    for world in cells.worlds:
+        world.keep_books()
+    cells.turn(1.0)
+    for bits in (27, 27, 27, 27, 27, 27):
+        cells.block(bits)
+    quick.collect(1)
+    quick.miss(3, filled=False, named_late=True)
+    quick.collect(9)
+    cells.take()
+    cells.turn(0.4)
+    slow.collect(9)
+    check(cells, is_sound=True)
