@@ -7,8 +7,7 @@ collector with keys on the simulated exchange, a reader that has one, and intrud
 interval under attack is compared with the two beside it.
 
 What is measured is what the *collector* does for intruders, not the CPU that they use up beside it:
-as root the honest side runs before everything else (SCHED_RR), so the intruders and whatever else
-the machine does get the rest. With ``--hosts 0`` they come from one address, otherwise from many.
+as root the honest side runs before the intruders, and they before everything else (SCHED_RR). With ``--hosts 0`` they come from one address, otherwise from many.
 """
 
 import contextlib
@@ -105,7 +104,7 @@ def intruders(running: Running, server: str, rate: float, hosts: int) -> Iterato
         command += ["--rate", str(rate / 2), "--hosts", str(hosts), "--unlisted", "8"]
         one = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         with contextlib.suppress(OSError):
-            os.sched_setscheduler(one.pid, os.SCHED_OTHER, os.sched_param(0))
+            os.sched_setscheduler(one.pid, os.SCHED_RR, os.sched_param(1))
         processes.append(one)
     try:
         yield processes
@@ -148,7 +147,7 @@ def refused(running: Running) -> int:
 def main(rounds: int, seconds: float, rate: float, markets: int, hosts: int) -> None:
     """Print quantiles, their ratios, and the CPU of each of the aggregator's threads as JSON."""
     with contextlib.suppress(OSError):
-        os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))
+        os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(5))
     sides: dict[bool, list[list[float]]] = {False: [], True: []}
     cpu: dict[bool, Counter[str]] = {False: Counter(), True: Counter()}
     turned_away = 0

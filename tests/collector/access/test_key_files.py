@@ -1,6 +1,7 @@
 """Key files and the authorized keys: made, read, changed; what is wrong is one sentence."""
 
 import os
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -179,3 +180,35 @@ def test_the_commands_from_a_new_key_to_its_end(tmp_path: Path) -> None:
         f"collector status: others may read {tmp_path}/bob.key (mode 0644): "
         f"type chmod 600 {tmp_path}/bob.key\n"
     )
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, as the kubelet is")
+def test_a_secret_as_kubernetes_mounts_it() -> None:
+    """Files of root behind links, readable for the group of the pod (fsGroup)."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as name:
+        folder = Path(name)
+        made = folder / "..2026_11_28"
+        keys = key_files.make("collector")
+        key_files.write(keys, made)
+        entry = authorized_file.of_public(key_files.public_part(key_files.make("bob")))
+        authorized_file.add(made / authorized_file.FILE, entry)
+        (folder / "..data").symlink_to(made.name)
+        for one in list(made.iterdir()):
+            os.chown(one, 0, 65_532)
+            one.chmod(0o440)
+            (folder / one.name).symlink_to(f"..data/{one.name}")
+        for one in (folder, made):
+            one.chmod(0o755)
+        pid = os.fork()
+        if pid == 0:
+            code = 1
+            try:
+                os.setgroups([])
+                os.setgid(65_532)
+                os.setuid(65_532)
+                same = Keys.read(folder / "collector.key").public == keys.public
+                listed = authorized_file.read(folder / authorized_file.FILE).by_name
+                code = int(not (same and "bob" in listed))
+            finally:
+                os._exit(code)
+        assert os.waitpid(pid, 0)[1] == 0
