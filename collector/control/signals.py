@@ -7,9 +7,11 @@ import socket
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from types import FrameType
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 log = logging.getLogger(__name__)
+
+_AGAIN_S: Final = 0.5
 
 Interruptible: TypeAlias = Callable[[], AbstractContextManager[None]]
 """Makes a block that a signal may interrupt: `Signals.interruptible`."""
@@ -35,6 +37,7 @@ class Signals:
             # Under nohup SIGHUP is ignored, and stays so.
             if signal.getsignal(number) != signal.SIG_IGN:
                 self._before[number] = signal.signal(number, self._received)
+        self._before[signal.SIGALRM] = signal.signal(signal.SIGALRM, self._interrupt)
         return self
 
     @contextlib.contextmanager
@@ -56,6 +59,7 @@ class Signals:
             yield
         finally:
             self._may_interrupt = False
+            signal.setitimer(signal.ITIMER_REAL, 0.0)
 
     def _received(self, number: int, frame: FrameType | None) -> None:
         if self.forced:
@@ -68,7 +72,13 @@ class Signals:
         self.stop = True
         with contextlib.suppress(BlockingIOError):
             self._writer.send(b"!")
+        self._interrupt()
+
+    def _interrupt(self, *_: object) -> None:
+        """Interrupt the block; again a moment later, should it still run then."""
         if self._may_interrupt:
+            # Python drops an exception that is raised in a finalizer or in a callback from C.
+            signal.setitimer(signal.ITIMER_REAL, _AGAIN_S)
             raise Interrupted
 
     def __exit__(self, *_: object) -> None:

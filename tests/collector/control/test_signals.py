@@ -1,0 +1,39 @@
+"""What a signal interrupts before everything runs, also where Python would drop an exception."""
+
+import os
+import signal
+import time
+
+import pytest
+
+from collector.control.signals import Interrupted, Signals
+
+
+class _Finalized:
+    def __del__(self) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        # The handler runs in here, and what it raises is dropped.
+        time.sleep(0.01)
+
+
+def _wait(signals: Signals) -> None:
+    with signals.interruptible():
+        _Finalized()
+        time.sleep(20)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_an_interruption_that_python_drops_comes_again() -> None:
+    with Signals() as signals:
+        with pytest.raises(Interrupted):
+            _wait(signals)
+        time.sleep(0.7)  # longer than an interruption takes to come again
+    assert signals.stop
+
+
+def test_outside_a_wait_a_signal_only_asks_to_stop() -> None:
+    with Signals() as signals:
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert signals.stop
+        with pytest.raises(Interrupted), signals.interruptible():
+            pytest.fail("it came before")
