@@ -11,7 +11,7 @@ import msgspec
 
 from collector.client.received import Received
 from shards.protocol.events import Gap
-from shards.protocol.ledger import Ranges
+from shards.protocol.ranges import Ranges
 
 _FOREVER: Final = 1 << 62
 _STALE: Final = 20_000

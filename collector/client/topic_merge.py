@@ -28,8 +28,8 @@ from shards.adapters import registry
 from shards.protocol.channels import BY_NAME, CHAIN_WIDE, Channel, Identity
 from shards.protocol.events import Book, Funding, Ticker, Trades
 from shards.protocol.frames import topic as topic_name
-from shards.protocol.ledger import Ranges
 from shards.protocol.order_book import OrderBook
+from shards.protocol.ranges import Ranges
 from shards.protocol.settings import CHAIN
 from shards.protocol.trade_ids import KnownTrades
 

@@ -18,7 +18,8 @@ from shards.core.liveness import Liveness
 from shards.core.pipeline import Decoder, Pipeline
 from shards.protocol.channels import DEFAULT_CHANNELS
 from shards.protocol.events import Block, Source
-from shards.protocol.ledger import MarketLedger, Ranges
+from shards.protocol.ledger import MarketLedger
+from shards.protocol.ranges import Ranges
 from shards.protocol.settings import Limits, Market
 from shards.protocol.trade_ids import TradeIdentity
 

@@ -11,7 +11,8 @@ from shards.core.record_builder import NeedReplay, NeedSnapshot, NeedSubscriptio
 from shards.core.states import State
 from shards.protocol.events import Block
 from shards.protocol.frames import Record
-from shards.protocol.ledger import MarketLedger, Ranges
+from shards.protocol.ledger import MarketLedger
+from shards.protocol.ranges import Ranges
 from shards.protocol.settings import Limits
 from tests.shards.chain import FIRST, IDS, MARKETS, Chain
 from tests.shards.reader import Reader

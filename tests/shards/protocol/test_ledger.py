@@ -3,7 +3,8 @@
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from shards.protocol.ledger import MarketLedger, Ranges
+from shards.protocol.ledger import MarketLedger
+from shards.protocol.ranges import Ranges
 from tests.searches import examples
 
 HEIGHTS = st.integers(1, 60)
