@@ -43,6 +43,9 @@ class ReplayShard:
         self.batch: list[Record] = []
         """Records that have not been sent."""
         self._reported_at = 0.0
+        self._reported_block = (0, 0)
+        """Height and time (ns) of the newest block of the last report."""
+        self._block_time_s = 0.0
 
     def skip(self, record: Record, event: Book | None) -> None:
         """Take a record from before the start: only its effect on books and states counts."""
@@ -99,12 +102,21 @@ class ReplayShard:
         self._aggregator.report(
             Report(
                 shard=0, epoch=self._aggregator.run.config.epoch, pid=0, ts=time.time_ns(),
-                fresh=fresh, head=through, head_ts_event=self.ts, block_time_s=0.0, halted=False, markets=rows, endpoints=[],
+                fresh=fresh, head=through, head_ts_event=self.ts, block_time_s=self._block_time(), halted=False, markets=rows, endpoints=[],
                 connects=0, payloads=0, frames=self._sequence, kept=0, kept_from=0, dropped=0,
                 backlog_bytes=0, lag_us=0.0,
             ),
             time.monotonic(),
         )  # fmt: skip
+
+    def _block_time(self) -> float:
+        """Return the seconds between two blocks, by the chain's clock, over those since the last report."""
+        height, ts = self._reported_block
+        if self.ts and self.height > height:
+            if ts:
+                self._block_time_s = (self.ts - ts) / (self.height - height) / 1e9
+            self._reported_block = self.height, self.ts
+        return self._block_time_s
 
     def _follow(self, record: Record, event: Book | None) -> bool:
         """Bring a market's book up to date; return True if late joiners need a whole one."""

@@ -38,6 +38,8 @@ from shards.protocol.frames import EVENTS
 _BATCH: Final = 4_096
 _encode: Final = msgspec.msgpack.Encoder().encode
 _books: Final = msgspec.msgpack.Decoder(list[Carried]).decode
+PLAIN: Final = ("trades", "orders", "ticker", "oracle", "funding", "markets", "blocks", "gap")
+"""The channels whose events become rows one by one, in the order of their files; books are columns."""
 UNPROVABLE: Final = registry.unprovable()
 """Sources that cannot prove their completeness."""
 
@@ -140,16 +142,7 @@ class Sealer:
         with_ticker = any(topic.startswith("ticker.") for topic in topics)
         for symbol in self._by_market({*self._symbols("book", topics), *self._carried}):
             self._book(symbol, with_ticker=with_ticker)
-        for channel in (
-            "trades",
-            "orders",
-            "ticker",
-            "oracle",
-            "funding",
-            "markets",
-            "blocks",
-            "gap",
-        ):
+        for channel in PLAIN:
             for symbol in self._by_market(self._symbols(channel, topics)):
                 self._plain(channel, symbol)
         for row in self._keyframes:

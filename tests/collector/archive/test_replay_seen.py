@@ -33,6 +33,7 @@ async def test_top_shows_its_market_its_trades_and_its_book(replayed: Replayed) 
         await top.eventually(lambda: [row.symbol for row in top.grid.rows] == [SYMBOL])
         await top.eventually(lambda: {row.state for row in top.grid.rows} == {"live"})
         assert "1 of 1 live" in top.text
+        await top.eventually(lambda: "every 0.50 s" in top.text)
         trades = top.grid.rows[0].trades
         await top.eventually(lambda: top.grid.rows[0].trades > trades)
         await top.press("enter")

@@ -5,7 +5,9 @@ from decimal import Decimal, localcontext
 from hypothesis import given, strategies as st
 
 from collector.archive.layout import Part, date_of, file_of, part_of, range_of
-from collector.tables.rows import canonical, notional_of
+from collector.archive.seal import PLAIN
+from collector.tables.rows import TABLES, canonical, notional_of
+from shards.protocol.channels import CHANNELS
 
 amounts = st.integers(-(10**30), 10**30)
 
@@ -44,3 +46,9 @@ def test_parts_are_cut_by_height_alone() -> None:
     assert path == "channel=book/date=2026-11-28/part-000000005000-000000009999.parquet"
     assert range_of(path) == Part(5_000, 9_999)
     assert date_of(1_795_823_999_999_999_999) == "2026-11-27"
+
+
+def test_every_channel_has_a_table_and_is_sealed() -> None:
+    """A channel that is collected but not sealed would be lost in silence."""
+    assert {channel.name for channel in CHANNELS} == {"book", *PLAIN}
+    assert {channel.name for channel in CHANNELS} <= TABLES.keys()
