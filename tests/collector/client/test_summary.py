@@ -18,6 +18,7 @@ from collector.client.summary import MarketStatus, Summary, read_markets, read_s
 ADDED = ("admin_remote", "access")
 """Fields that came after those runs."""
 ADDED_TO_NODES = ("role", "cause")
+ADDED_TO_PROCESSES = ("scheduling",)
 
 
 def without_added(summary: dict[str, Any]) -> dict[str, Any]:
@@ -29,8 +30,13 @@ def without_added(summary: dict[str, Any]) -> dict[str, Any]:
             for node in chain["nodes"]
         ]
         chain = chain | {"nodes": nodes}
+    processes = [
+        {name: value for name, value in process.items() if name not in ADDED_TO_PROCESSES}
+        for process in summary["processes"]
+    ]
     kept = {name: value for name, value in summary.items() if name not in ADDED}
-    return {name: chain if name == "chain" else value for name, value in kept.items()}
+    changed = {"chain": chain, "processes": processes}
+    return {name: changed.get(name, value) for name, value in kept.items()}
 
 
 _GOLDEN = Path(__file__).parents[2] / "golden"
