@@ -1,1 +1,1 @@
-"""Benches: what the collector costs, beside what its peers cost, on the same payloads."""
+"""Benches: the cost of the collector and of its peers, on the same payloads."""

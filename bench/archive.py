@@ -1,10 +1,10 @@
 """
-The archive beside what its peers write: ``python -m bench.archive --peers PYTHON [--runs 5]``.
+The archive beside the files of its peers: ``python -m bench.archive --peers PYTHON [--runs 5]``.
 
 PYTHON is an interpreter that has nautilus_trader and databento-dbn (``uv venv -p 3.12 peers`` and
 ``uv pip install nautilus_trader databento-dbn``). Each run makes one sample of about 35,000 book
-updates of 20 markets and gives the same one to all. CPU is that of the whole process, its threads
-among it; starting Python and importing are left out on both sides.
+updates of 20 markets and gives it to all writers. CPU is that of the whole process with its
+threads, without the start of Python and imports, on both sides.
 """
 
 import argparse
@@ -38,7 +38,7 @@ _PEERS: Final = Path(__file__).with_name("archive_peers.py")
 
 
 class Budget(NamedTuple):
-    """A line of the table: ours divided by a peer's, and what is demanded of it."""
+    """A line of the table: our figure divided by a peer's, and the required limit."""
 
     name: str
     ours: str
@@ -62,7 +62,7 @@ BUDGETS: Final = (
 
 def sample(seed: int) -> list[tuple[str, list[Book]]]:
     """
-    Make changes as a busy exchange's: prices on a grid that wander, some seven levels a change.
+    Make changes like a busy exchange's: prices that wander on a grid, about seven levels a change.
 
     Return, by market, its symbol, its whole book first and then each change.
     """
@@ -102,14 +102,14 @@ def _amount(units: int, decimals: int) -> str:
 
 
 def cpu_us(work: Callable[[], Any], updates: int) -> float:
-    """Return the CPU that this takes, µs an update."""
+    """Return the CPU that this takes, µs per update."""
     began = time.process_time_ns()
     work()
     return (time.process_time_ns() - began) / 1000 / updates
 
 
 def blocks(markets: list[tuple[str, list[Book]]]) -> list[list[Received]]:
-    """Return what a subscriber would hand out, block by block."""
+    """Return the events that a subscriber would deliver, block by block."""
     by_height: dict[int, list[Received]] = {}
     for symbol, events in markets:
         for number, event in enumerate(events, 1):
@@ -123,7 +123,7 @@ def record(
     root: Path, markets: list[tuple[str, list[Book]]], came: list[list[Received]]
 ) -> dict[str, int]:
     """
-    Do what the recorder does: take, journal each block with a sync, seal.
+    Do the recorder's work: receive, journal each block with a sync, seal.
 
     Return the CPU of the syncs and of sealing, in ns. A sync costs the same for a block of seven
     updates, as here, as for one of a hundred.
@@ -168,7 +168,7 @@ def ours(folder: Path, markets: list[tuple[str, list[Book]]], updates: int) -> d
     sizes = {f.channel: f.bytes for f in manifest.current(manifest.read(root)).values()}
     events_us = cpu_us(lambda: events_of(root), updates)
     for segment in journal.segments(root):
-        segment.unlink()  # as a recorder does once all of it is sealed
+        segment.unlink()  # as a recorder does once everything is sealed
     arrow_us = cpu_us(lambda: read(root, "book", holes="allow").arrow.num_rows, updates)
     return {
         "bytes": sizes["book"] / updates,
@@ -183,7 +183,7 @@ def ours(folder: Path, markets: list[tuple[str, list[Book]]], updates: int) -> d
 
 
 def _ours_alone(root: Path) -> int:
-    """Return the bytes of the columns for which the peers' files have no place."""
+    """Return the bytes of the columns that the peers' files do not have."""
     size = 0
     for path in root.glob("channel=book/*/*.parquet"):
         with pq.ParquetFile(path) as opened:
@@ -196,7 +196,7 @@ def _ours_alone(root: Path) -> int:
 
 
 def run(seed: int, peers: str) -> dict[str, float]:
-    """Measure all once, on one sample."""
+    """Measure all writers once, on one sample."""
     with tempfile.TemporaryDirectory() as name:
         folder, markets = Path(name), sample(seed)
         updates = sum(len(events) - 1 for _, events in markets)
@@ -210,7 +210,7 @@ def run(seed: int, peers: str) -> dict[str, float]:
 
 
 def ratio(budget: Budget, found: dict[str, float]) -> float:
-    """Return ours divided by the peer's."""
+    """Return our figure divided by the peer's."""
     return found[budget.ours] / found[budget.peer]
 
 

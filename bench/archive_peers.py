@@ -1,5 +1,5 @@
 """
-What other writers make of the sample of ``bench.archive``; run by an interpreter that has them.
+Other writers with the sample of ``bench.archive``; run by an interpreter that has them.
 
 nautilus_trader: its catalog's ``write_data`` of order book deltas, and ``query``, which reads them
 back. tardis: ``incremental_book_L2`` as its documentation lays it out, a gzip file a market. DBN:
@@ -31,7 +31,7 @@ _LAST = 128
 
 
 def cpu_us(work: Callable[[], Any], updates: int) -> float:
-    """Return the CPU that this takes, µs an update."""
+    """Return the CPU that this takes, µs per update."""
     began = time.process_time_ns()
     work()
     return (time.process_time_ns() - began) / 1000 / updates
@@ -52,7 +52,7 @@ def deltas(symbol: str, books: list[Any]) -> list[OrderBookDelta]:
             side = OrderSide.BUY if is_bid else OrderSide.SELL
             gone = not float(quantity)
             action = BookAction.DELETE if gone else BookAction.UPDATE
-            # Sixteen decimals are all that it has.
+            # It supports at most sixteen decimals.
             order = BookOrder(
                 side, Price.from_str(price[:-15]), Quantity.from_str(quantity[:-17]), 0
             )

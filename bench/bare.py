@@ -1,4 +1,4 @@
-"""The floor of decoding: msgspec and the node's fields, nothing made of them."""
+"""The floor of decoding: msgspec decodes the node's fields, and nothing is done with them."""
 
 from typing import Final
 
@@ -54,6 +54,6 @@ decode: Final = msgspec.json.Decoder(_Message, strict=False).decode
 
 
 def updates_in(message: _Message) -> int:
-    """Say how many book updates a message carries; 0 for an answer to a request."""
+    """Return the number of book updates in a message; 0 for an answer to a request."""
     result = message.result
     return result.updates if isinstance(result, _Block) else 0

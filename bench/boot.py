@@ -1,8 +1,9 @@
 """
 What a shard process costs before its first heartbeat: ``python -m bench.boot``.
 
-Forked from the template, beside one that is a new interpreter, in turn. To the first heartbeat, so nothing of a
-node's is in it. A process of its own measures: only one with a single thread has a template.
+Forked from the template, beside one that is a new interpreter, in turn. The measurement ends at the
+first heartbeat, so no node is involved. It runs in its own process, because a template needs a
+process with a single thread.
 """
 
 import contextlib
@@ -29,18 +30,18 @@ _PATIENCE_S: Final = 30.0
 
 
 class Cost(msgspec.Struct):
-    """Of one process, until its first heartbeat."""
+    """The cost of one process, until its first heartbeat."""
 
     cpu_ms: float
     rss: float
-    """MiB, as the others."""
+    """MiB, like the others."""
     pss: float
     uss: float
     seconds: float
 
 
 def _config() -> ShardConfig:
-    # Nobody answers there: the shard waits for the aggregator, its modules loaded and its loop turning.
+    # No aggregator answers there: the shard waits, with its modules loaded and its loop turning.
     nobody = "ipc:///tmp/bench-boot-nobody"
     at = ("127.0.0.1:1",)
     found = Endpoints(
@@ -52,7 +53,7 @@ def _config() -> ShardConfig:
 
 
 def cost(launch: Launch) -> Cost:
-    """Start a shard, and say what it has cost when it first beats."""
+    """Start a shard, and return its cost at the first heartbeat."""
     began = time.monotonic()
     process, beat = launch("shard 0", worker.main, _config())
     while not beat.value:
@@ -71,11 +72,11 @@ def cost(launch: Launch) -> Cost:
 
 
 def compare(runs: int) -> list[tuple[Cost, Cost]]:
-    """Take both in turn: forked, spawned."""
+    """Measure both in turn: forked, spawned."""
     with contextlib.closing(Template(registry.preload)) as template:
         if not template.pid:
             raise RuntimeError("this system forks no template")
-        # The first waits until the template has imported.
+        # The first one waits until the template has finished importing.
         cost(template.launch)
         return [(cost(template.launch), cost(spawn)) for _ in range(runs)]
 

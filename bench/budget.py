@@ -1,4 +1,4 @@
-"""One line of the table of budgets: what is promised, what was reached."""
+"""One line of the table of budgets: the promise and the result."""
 
 import statistics
 from collections.abc import Callable
@@ -11,12 +11,12 @@ ROWS: Final[dict[str, Registered]] = {}
 
 
 class Scale(msgspec.Struct, frozen=True):
-    """How long and how often things are measured."""
+    """How long and how often to measure."""
 
     runs: int = 5
     seconds: float = 4.0
     tiny: bool = False
-    """Only to see that the bench works."""
+    """Only to check that the bench works."""
 
     def size(self, real: int, tiny: int) -> int:
         """Choose a size."""

@@ -20,7 +20,7 @@ _MODULES = (rows_core, rows_devnet, rows_load, boot, rows_realtime)
 
 
 def reach(numbers: list[str], scale: Scale) -> list[Line]:
-    """Measure some rows; one that fails is shown as such, and the others go on."""
+    """Measure some rows; a row that fails is shown as failed, and the others continue."""
     lines: list[Line] = []
     for number in numbers:
         began = time.monotonic()
@@ -53,7 +53,7 @@ def main(runs: int, seconds: float, only: str) -> None:
             msgspec.to_builtins(line) | {"reached": line.reached, "met": line.met} for line in lines
         ]
     }
-    # A part of the table does not take the place of the whole.
+    # A part of the table must not replace the whole one.
     suffix = "-" + only.replace(",", "-") if only else ""
     print(f"written to {results.save(f'budgets{suffix}', content).name}")
 

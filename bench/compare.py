@@ -1,8 +1,8 @@
 """
 Compare two runs of the parts: ``python -m bench.compare OLD.json NEW.json``.
 
-Each part's median is divided by the yardstick's (bare msgspec) of its own session; what is
-compared is that ratio.
+Each part's median is divided by that of the yardstick (bare msgspec) in the same session; these
+ratios are compared.
 """
 
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""How the benches are timed: so many updates a round, and a yardstick beside them."""
+"""How the benches are timed: many updates per round, and a yardstick beside them."""
 
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -12,7 +12,7 @@ ROUNDS = 15
 
 
 class PerUpdate(Protocol):
-    """Time a function that handles so many updates at once."""
+    """Time a function that handles a number of updates at once."""
 
     def __call__(
         self, run: Callable[..., Any], *, updates: int, setup: Callable[[], tuple[Any, ...]] = ...
@@ -41,5 +41,5 @@ def per_update(benchmark: BenchmarkFixture) -> PerUpdate:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """End with what this machine could not prove, and how it could."""
+    """At the end, list what this machine could not prove, and what it would need."""
     needs.summarize(terminalreporter)

@@ -1,4 +1,4 @@
-"""The payloads of the benches: the tests' exchange, said as the node says it, and the recording."""
+"""The payloads of the benches: the tests' exchange in the node's format, and the recording."""
 
 import functools
 from collections.abc import Sequence
@@ -61,7 +61,7 @@ class Content:
 
     @property
     def payloads(self) -> list[bytes]:
-        """All payloads in the order in which one connection hears them."""
+        """All payloads in the order in which one connection receives them."""
         return [payload for block in self.blocks for payload in block]
 
     def pipeline(self) -> Pipeline[Blocks]:
@@ -84,7 +84,7 @@ class Content:
 
     @functools.cached_property
     def records(self) -> list[list[Record]]:
-        """The records of the opening, and then of each block, as the pipeline makes them."""
+        """The pipeline's records of the opening, and then of each block."""
         pipeline, opening = self._opened()
         made = [opening]
         for n, block in enumerate(self.blocks):
@@ -107,7 +107,7 @@ def asked(markets: Sequence[Market]) -> Filter:
 
 @functools.cache
 def content(markets: int = 20, blocks: int = 64, touched: float = 1.0) -> Content:
-    """Return shared content; nobody alters it."""
+    """Return shared content; do not change it."""
     return Content(markets=markets, blocks=blocks, touched=touched)
 
 

@@ -2,10 +2,10 @@
 What keys cost: CPU of publisher and reader per delivered frame, with CURVE and without.
 
 ``python -m bench.curve [--frames 200000]`` publishes frames of the usual size over loopback from
-one process to another, through the gate that `collector start --keys` puts there. Nothing else is
-done with a frame on either side, so the ratio is the worst there can be: all that a real
-publisher and reader do besides costs the same with keys and without. CPU is the two processes'
-own, so a busy machine changes it little.
+one process to another, through the gate that `collector start --keys` puts there. Neither side does
+anything else with a frame, so the ratio is the worst case: the other work of a real publisher and
+reader costs the same with and without keys. CPU is the two processes' own, so a busy machine
+changes it little.
 """
 
 import json
@@ -66,7 +66,8 @@ def publish(folder: str, frames: int) -> None:
         send(b"book.INJ-USDT.", _SNDMORE)
         send(_BODY)
         if number % _BURST == 0:
-            # As much as an aggregator does in between, so that libzmq's thread keeps up.
+            # About the time that an aggregator spends between sends, so that libzmq's thread keeps
+            # up.
             time.sleep(0)
     socket.close(linger=60_000)
     gate.stop()

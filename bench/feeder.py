@@ -8,8 +8,8 @@ lines, each answered by one:
     {"do": "flood", "blocks": 200}                     so many, made in advance, at once
     {"do": "marks"}                                    when each block was sent; forgets them
 
-Blocks are put together before they are due, so that making them delays nobody, and a
-flood's before the first is sent, so that its sender costs next to nothing.
+Blocks are assembled before they are due, so that this work delays no block. A flood's blocks are
+all assembled before the first is sent, so that sending costs almost nothing.
 """
 
 import asyncio
@@ -33,7 +33,7 @@ _BEHIND_S: Final = 0.5
 
 
 class Load:
-    """A venue, and who decides when its blocks come."""
+    """A simulated exchange, and the pace of its blocks."""
 
     def __init__(self, venue: Venue) -> None:
         self._venue = venue
@@ -54,7 +54,7 @@ class Load:
         """Make blocks at the pace that was last asked for."""
         due = time.monotonic()
         while True:
-            # What is later than this is not made up for.
+            # If a block is later than this, the pace does not catch up.
             due = max(due + self._block_s, time.monotonic() - _BEHIND_S)
             async with self._gate:
                 await self._one(due)
@@ -149,7 +149,7 @@ async def _serve(options: dict[str, Any]) -> None:
     made = Options(activity=activity, **given)
     async with running(made, paced=False) as venue:
         if "history" in options:
-            # Asked for by blocks: then updates shall not bound it.
+            # The size is given in blocks, so updates must not limit it.
             venue.exchange._history_updates = 1 << 40
         load = Load(venue)
         running_load = asyncio.create_task(load.run())

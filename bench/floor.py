@@ -1,10 +1,10 @@
 """
 The floor: picows receives, bare msgspec decodes, one ZeroMQ hop, nothing else.
 
-``python -m bench.floor receive OPTIONS`` and ``python -m bench.floor sink ENDPOINT``. No
-sequence is checked, no book kept, nothing survives anything: what is above it is the price
-of doing so. ``batched`` sends one ZeroMQ message per read of the socket instead of one per
-update, as the collector does.
+``python -m bench.floor receive OPTIONS`` and ``python -m bench.floor sink ENDPOINT``. It checks no
+sequence, keeps no book and survives no fault: the collector's cost above this floor is the price of
+those. ``batched`` sends one ZeroMQ message per read of the socket instead of one per update, as the
+collector does.
 """
 
 import asyncio
@@ -26,11 +26,11 @@ from shards.protocol.settings import Market
 
 _HEAD: Final = struct.Struct(">QQ")
 Consumer = Callable[[memoryview, Any, bool], None]
-"""Gets a payload, what it says, and whether it is the last of one read."""
+"""Gets a payload, its decoded content, and whether it is the last of one read."""
 
 
 class Listener(WSListener):
-    """Decodes what comes and hands it on."""
+    """Decodes messages and passes them on."""
 
     def __init__(self, consume: Consumer) -> None:
         self._consume = consume
@@ -56,7 +56,7 @@ async def listen(options: dict[str, Any], consume: Consumer) -> None:
 
 
 def forwarder(socket: "zmq.Socket[bytes]", *, batched: bool) -> Consumer:
-    """Return a consumer that sends updates on."""
+    """Return a consumer that forwards updates."""
     waiting: list[bytes] = []
     head = [0, 0]
 
@@ -79,7 +79,7 @@ def forwarder(socket: "zmq.Socket[bytes]", *, batched: bool) -> Consumer:
 
 
 async def receive(options: dict[str, Any]) -> None:
-    """Be the receiving process."""
+    """Run as the receiving process."""
     with zmq.Context() as context, context.socket(zmq.PUSH) as socket:
         socket.setsockopt(zmq.LINGER, 0)
         socket.connect(options["push"])
@@ -89,7 +89,7 @@ async def receive(options: dict[str, Any]) -> None:
 
 
 def drain(socket: "zmq.Socket[bytes]", tally: Tally) -> None:
-    """Take what is there, a bounded part of it."""
+    """Receive a bounded part of the waiting messages."""
     for _ in range(512):
         try:
             message = socket.recv(zmq.NOBLOCK)
@@ -99,7 +99,7 @@ def drain(socket: "zmq.Socket[bytes]", tally: Tally) -> None:
 
 
 def count(socket: "zmq.Socket[bytes]", tally: Tally) -> None:
-    """Take what is there, where messages are not ours: each is one update."""
+    """Receive waiting messages in a foreign format: each is one update."""
     for _ in range(512):
         try:
             socket.recv(zmq.NOBLOCK)
@@ -109,7 +109,7 @@ def count(socket: "zmq.Socket[bytes]", tally: Tally) -> None:
 
 
 def sink(endpoint: str, *, times: bool, subscribes: bool) -> None:
-    """Be the process at the other end of the hop."""
+    """Run as the process at the other end of the hop."""
     tally = Tally(times=times)
     take = count if subscribes else drain
     with zmq.Context() as context, context.socket(zmq.SUB if subscribes else zmq.PULL) as socket:
@@ -131,7 +131,7 @@ def sink(endpoint: str, *, times: bool, subscribes: bool) -> None:
 
 
 def main() -> None:
-    """Be one of the two processes."""
+    """Run as one of the two processes."""
     if sys.argv[1] == "sink":
         sink(sys.argv[2], times="times" in sys.argv, subscribes="sub" in sys.argv)
         return

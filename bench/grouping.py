@@ -1,9 +1,9 @@
 """
-What it would gain to carry several markets in one subscription: ``python -m bench.grouping``.
+The gain of several markets in one subscription: ``python -m bench.grouping``.
 
-The default and the contract on chain-ws is a subscription for each market, so that one
-market's trouble is its own. Here the same blocks are said to the same pipeline in larger
-groups: in the core alone, without the socket, each message of which costs as much again.
+The default and the contract on chain-ws is one subscription per market, so that one market's
+trouble does not affect others. Here the same pipeline receives the same blocks in larger groups.
+Only the core is measured, without the socket, where each message costs as much again.
 """
 
 import statistics

@@ -1,9 +1,9 @@
 """
 Memory over a long time at a steady rate: ``python -m bench.growth --minutes 60 --rate 10000``.
 
-Each minute one row per process; at the end the growth after the first ten minutes: the
-median of the last five readings less the median of the first five after them. It is that of
-the memory that is a process's own: PSS also moves when other programs come and go.
+Each minute one row per process; at the end the growth after the first ten minutes: the median of
+the last five readings less the median of the first five after them. Growth is that of a process's
+private memory: PSS also changes when other programs start or end.
 """
 
 import statistics
@@ -66,7 +66,7 @@ def growth(readings: list[Reading], settled: float = SETTLED) -> dict[str, float
 
 
 def watch(minutes: float, rate: float, markets: int, shards: int, every_s: float) -> list[Reading]:
-    """Load for so long, and write down a row each interval."""
+    """Load for a given time, and write a row per interval."""
     readings: list[Reading] = []
     with bench(markets=markets, shards=shards, times="times") as b:
         b.feeder.steady(rate)

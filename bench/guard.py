@@ -49,7 +49,7 @@ def instructions() -> Counts:
 
 
 def between_cuts(module: str, number: int) -> list[int]:
-    """Run a program that cuts at its calls of getloadavg; count so many works between two."""
+    """Run a program under callgrind, cut at its calls of getloadavg; count the works in between."""
     with tempfile.TemporaryDirectory() as folder:
         subprocess.run(
             [
@@ -72,7 +72,7 @@ def between_cuts(module: str, number: int) -> list[int]:
 
 
 def has_callgrind() -> bool:
-    """Say whether `instructions` can be counted here."""
+    """Return whether `instructions` can be counted here."""
     return shutil.which("valgrind") is not None
 
 
@@ -135,7 +135,7 @@ def budgets() -> dict[str, dict[str, Counts]]:
 
 
 def exceeded(count: str, counted: Counts) -> list[str]:
-    """Say what costs more than its budget allows; nothing where this Python has none."""
+    """Return the parts that exceed their budget; none if there is no budget for this Python."""
     allowed = budgets().get(PYTHON, {}).get(count, {})
     return [
         f"{part}: {cost:g} {count} per update, budget {allowed[part]:g} (+{cost / allowed[part] - 1:.0%})"

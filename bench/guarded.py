@@ -1,5 +1,5 @@
 """
-The parts that the guard counts, each as work on fixed payloads that always runs alike.
+The parts that the guard counts, each as repeatable work on fixed payloads.
 
 Run as a program it does them one after the other, with a call of `os.getloadavg` before
 each and after the last: that is where callgrind cuts its counts.
@@ -23,7 +23,7 @@ class Part(NamedTuple):
 
     name: str
     fresh: Callable[[], Callable[[], object]]
-    """Makes the work, anew for each time that it is done."""
+    """Makes the work; called again for each run of it."""
     per: int
     """Updates or messages in it."""
 

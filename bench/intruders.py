@@ -1,13 +1,14 @@
 """
-What strangers cost honest readers: how late frames come while intruders knock, and while they do not.
+What intruders cost honest readers: the latency of frames with intruders and without them.
 
 ``python -m bench.intruders [--rounds 30] [--seconds 2] [--rate 1000] [--hosts 5000]`` starts a
 collector with keys on the simulated exchange, a reader that has one, and intruders who are stopped
 (SIGSTOP) in every other interval. Both sides are the same processes in the same minutes, and each
 interval under attack is compared with the two beside it.
 
-What is measured is what the *collector* does for intruders, not the CPU that they use up beside it:
-as root the honest side runs before the intruders, and they before everything else (SCHED_RR). With ``--hosts 0`` they come from one address, otherwise from many.
+This measures the *collector's* work for intruders, not the CPU that they use themselves: as root,
+the honest side has priority over the intruders, and they over everything else (SCHED_RR). With
+``--hosts 0`` they come from one address, otherwise from many.
 """
 
 import contextlib
@@ -96,7 +97,7 @@ def world(folder: Path, markets: int) -> Iterator[tuple[Running, Keys]]:
 
 @contextlib.contextmanager
 def intruders(running: Running, server: str, rate: float, hosts: int) -> Iterator[list[Any]]:
-    """Let intruders loose on both endpoints, behind everything else; end them."""
+    """Run intruders against both endpoints, then end them."""
     processes = []
     for endpoint in (running.publish, requests_endpoint(running.publish)):
         command = [sys.executable, "-m", "tests.simulator.intruders", endpoint]

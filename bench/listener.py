@@ -1,8 +1,8 @@
 """
-A subscriber that only counts and takes times: what it costs is not the collector's.
+A subscriber that only counts and notes times; its cost does not count as the collector's.
 
-``python -m bench.listener ENDPOINT [times | each]``: ``mark`` on stdin is answered with what
-came since the last one, which is forgotten; the end of stdin ends it.
+``python -m bench.listener ENDPOINT [times | each]``: ``mark`` on stdin prints the counts since the
+last mark and resets them; the end of stdin ends it.
 """
 
 import sys
@@ -41,7 +41,7 @@ class Counter:
         self.clear()
 
     def clear(self) -> None:
-        """Begin anew."""
+        """Reset the counts."""
         self.books = 0
         self.others = 0
         self.lost = 0

@@ -1,9 +1,9 @@
 """
 What measuring costs the hot path: ``python -m bench.telemetry`` counts this, on against off.
 
-A shard's own code from payload to push and the aggregator's from batch to publication, over
-real sockets in one process. Off is the same without a record of latency or size anywhere.
-On, once in each series the report and the timeline take what was recorded, as they do every second.
+A shard's own code from payload to push and the aggregator's from batch to publication, over real
+sockets in one process. "Off" is the same without any record of latency or size. With "on", the
+report and the timeline collect the records once in each series, as they do every second.
 """
 
 import gc
@@ -24,7 +24,7 @@ _SIZE: Final = {"markets": 20, "blocks": 25}
 WARM: Final = 10
 """Blocks before it counts."""
 BLOCKS: Final = 5
-"""So many in each series."""
+"""Number of blocks in each series."""
 
 
 class Series(NamedTuple):
@@ -42,7 +42,7 @@ SERIES: Final = (
     Series("one frame, 100 a second", alone=True, every=32),
     Series("one frame, 6 a second and fewer", alone=True, every=1),
 )
-"""Each is taken twice: measured and not."""
+"""Each runs twice: measured and not measured."""
 CUTS: Final = 2 * len(SERIES)
 
 
@@ -51,7 +51,7 @@ class _Unmeasured(Shard):
 
     def __init__(self, config: ShardConfig, context: "zmq.Context[zmq.Socket[bytes]]") -> None:
         super().__init__(config, context)
-        # What is sent again is not measured by the aggregator.
+        # The aggregator does not measure resent frames.
         self._pusher._resent_below = 1 << 62
 
     def _push_new(self) -> None:
@@ -111,7 +111,7 @@ class Way:
         self.block([])
 
     def pace(self, every: int) -> None:
-        """Let so many frames pass until a batch is timed: by this clock the pace would say nothing."""
+        """Time a batch after this many frames: with this clock the pace would be meaningless."""
         for sampler in (
             self.shard._batches.sampler,
             *(h.sampler for h in self.aggregator.telemetry.latencies.shards.values()),
@@ -128,7 +128,7 @@ class Way:
         """Take one block's payloads all the way: in one batch, or each alone."""
         shard, now = self.shard, time.time_ns()
         for payload in payloads:
-            # By this clock no batch grows old, however slowly instructions are counted.
+            # With this clock no batch becomes old, however slowly callgrind runs.
             shard.receive(payload, time.time_ns() if alone else now, alone)
         shard._push_new()
         while self.pull.poll(0):

@@ -1,9 +1,9 @@
 """
-Twice what saturates, for minutes, and what is left of it afterwards.
+Twice the saturating load, for minutes, and the recovery afterwards.
 
-The shards are given a fraction of their core, so that the rest of the machine suffices for
-twice what they can take. Then the node's queue fills, it drops the subscriptions without a
-word, and blocks are lost: all of them must be counted, announced, and come back in the end.
+The shards get a fraction of a core, so that the rest of the machine can produce twice what they can
+process. Then the node's queue fills, it silently drops the subscriptions, and blocks are lost. All
+lost blocks must be counted, announced, and finally replayed.
 """
 
 import time
@@ -17,17 +17,17 @@ from bench.throttle import throttled
 from bench.use import memory
 
 SHARE: Final = 0.2
-"""With less the supervisor takes a shard for stuck: a second's work would take half a minute."""
+"""With less the supervisor takes a shard for stuck: a second's work takes half a minute."""
 _HEAL_S: Final = 900.0
 _SLACK_MB: Final = 8.0
 
 
 class Overload(msgspec.Struct):
-    """What was seen."""
+    """The result of one overload."""
 
     saturated_at: float
     asked: float
-    """Twice that; what the feeder had the time to make is `offered`."""
+    """Twice that; `offered` is what the feeder managed to produce."""
     offered: float = 0.0
     taken: float = 0.0
     pss_mb: dict[str, list[float]] = {}
@@ -52,7 +52,7 @@ class Overload(msgspec.Struct):
         }
 
     def failures(self) -> list[str]:
-        """Say what did not go as designed."""
+        """Return what did not go as designed."""
         found = [
             f"memory of {name} grew by {mb} MB"
             for name, mb in self.growth_mb().items()
@@ -92,8 +92,8 @@ def overload(
     every_s: float = 5.0,
     flood: int = 12,
 ) -> Overload:
-    """Throttle, find out what saturates, offer twice that, and watch."""
-    # All blocks of the overload must be there to be had again.
+    """Throttle the shards, find the saturating load, offer twice that, and watch."""
+    # The simulator must keep all blocks of the overload for the replay.
     with Feeder(markets=markets, history=20_000) as feeder:
         with rig.live(feeder, shards=shards) as b, throttled(named(b, process), share):
             saturated = sides.Side(feeder, b.pids, b.listener.mark).flood(flood)
@@ -133,7 +133,7 @@ def _press(b: Bench, result: Overload, minutes: float, every_s: float) -> None:
 
 
 def _heal(b: Bench, result: Overload) -> None:
-    """Wait until everything is whole; note how it stands then, or at the end of patience."""
+    """Wait until everything is whole, or time is up; note the final state."""
     began = time.monotonic()
     while time.monotonic() - began < _HEAL_S:
         status: dict[str, Any] = b.collector.status()

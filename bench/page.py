@@ -1,7 +1,7 @@
 """
-What the web page costs the data path: the same load with nobody looking and with five browsers.
+What the web page costs the data path: the same load without browsers and with five.
 
-Both are measured in turns within one run, so that what else the machine does hits both.
+Both are measured in turns within one run, so that other work on the machine affects both.
 """
 
 import contextlib

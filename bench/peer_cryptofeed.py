@@ -17,7 +17,7 @@ import msgspec
 from bench.floor import Consumer, listen
 from bench.tally import Tally, say, until_told
 
-# By name: it has no types, and need not be installed for the rest to be checked.
+# Imported by name: it has no types, and type checks must work without it.
 _backend: Any = import_module("cryptofeed.backends.zmq")
 _types: Any = import_module("cryptofeed.types")
 BID, ASK = "bid", "ask"
@@ -47,7 +47,7 @@ def _decimals(levels: Any) -> list[tuple[Decimal, Decimal]]:
 
 
 def _finish(call: Any) -> None:
-    """Run a coroutine that waits for nothing: it only fills an unbounded queue."""
+    """Run a coroutine that never waits: it only fills an unbounded queue."""
     try:
         call.send(None)
     except StopIteration:

@@ -23,7 +23,7 @@ RATES: Final = (500.0, 4_000.0)
 
 
 class Peer(msgspec.Struct):
-    """One of the compared, and what it reached in each run."""
+    """One peer, and its results in each run."""
 
     name: str
     blocks: int
@@ -52,7 +52,7 @@ class Peer(msgspec.Struct):
 
 def peers(feeder: Feeder) -> list[Peer]:
     """Return all that can run here, ours first and the floor last."""
-    # Asked for twenty updates a message the stream is at its best; both are documented.
+    # With twenty updates a message the stream is at its best; both ways are documented.
     grouped, single = (
         "injective-py, chain stream, one call",
         "injective-py, chain stream, a call per market",
@@ -99,7 +99,7 @@ def measure(peer: Peer, feeder: Feeder, *, seconds: float, scale: float = 1.0) -
 
 
 def compare(runs: int, seconds: float, scale: float = 1.0, only: str = "") -> list[Peer]:
-    """Run all of them in turn, so often."""
+    """Run all of them in turn, a number of times."""
     with Feeder(markets=MARKETS) as feeder:
         found = [peer for peer in peers(feeder) if only in peer.name]
         for run in range(runs):

@@ -14,7 +14,7 @@ FOLDER: Final = Path(__file__).parent / "results"
 
 
 def machine() -> dict[str, Any]:
-    """Say what a result was reached on, and when."""
+    """Return the machine and the time of a result."""
     model = next(
         (
             line.partition(":")[2].strip()
@@ -48,7 +48,7 @@ def _commit() -> str:
 
 
 def save(name: str, content: dict[str, Any]) -> Path:
-    """Write one result with the machine it was reached on; the newest of a name stands."""
+    """Write one result with its machine; it replaces an older one of the same name."""
     FOLDER.mkdir(exist_ok=True)
     path = FOLDER / f"{name}.json"
     written = msgspec.json.encode({"machine": machine()} | content)

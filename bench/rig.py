@@ -15,7 +15,7 @@ from tests.system.running import Running, collector, eventually
 
 _ROOT: Final = Path(__file__).parents[1]
 PATIENT: Final = "[limits]\nmute_floor_s = 30.0\n"
-"""While a flood is being made the feeder is silent; that is not what is measured."""
+"""The feeder is silent while it prepares a flood; that time must not count."""
 
 
 class Child:

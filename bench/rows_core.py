@@ -13,15 +13,15 @@ _ROUNDS = 9
 Receive: TypeAlias = Callable[[list[bytes]], None]
 """Takes the payloads of one block."""
 Side: TypeAlias = tuple[Content, Callable[[], Receive]]
-"""What it is given, and how to start anew."""
+"""Its input, and how to reset it."""
 
 
 def race(sides: Mapping[str, Side], rounds: int) -> dict[str, list[float]]:
     """
     Time the sides block by block, one right after the other: seconds of each block.
 
-    A machine that is slower for a while is so for all of them; whole rounds one after the
-    other are not comparable on a shared one.
+    If the machine is slower for a while, all sides are slower; on a shared machine whole rounds one
+    after the other are not comparable.
     """
     times: dict[str, list[float]] = {name: [] for name in sides}
     for _ in range(rounds):
@@ -41,7 +41,7 @@ def ratio(times: dict[str, list[float]], ours: str, theirs: str) -> float:
 
 
 def received(made: Content) -> Side:
-    """Return the side that does all that a shard's core does."""
+    """Return the side with the complete work of a shard's core."""
 
     def start() -> Receive:
         pipeline = made.pipeline()

@@ -22,8 +22,8 @@ def _pair(
     """
     CPU of our whole shard over CPU of their process, per update of equal blocks.
 
-    Both are given as many as they can take: at lower rates both pay for waking up, which
-    says more about the machine than about them.
+    Both get as many as they can process: at lower rates both pay for wake-ups, which depend more on
+    the machine than on the program.
     """
     whole = []
     blocks = [scale.size(size, 4) for size in sizes]
@@ -164,7 +164,7 @@ def _growth() -> list[Line]:
 
 @budget("9")
 def many_markets(scale: Scale) -> list[Line]:
-    """What a market costs by being there: the same updates, spread over a hundred times as many."""
+    """The cost of more markets: the same updates, spread over a hundred times as many."""
     line = Line("9", "CPU per update, 3,000 markets / 30 markets", [], 1.15)
     few, many = scale.size(30, 5), scale.size(3_000, 50)
     for _ in range(scale.runs):

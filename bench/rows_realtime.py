@@ -1,4 +1,4 @@
-"""What real time buys and takes, on the real node of 280 markets: row 12, both priorities in turn."""
+"""Gain and cost of real time, on the real node of 280 markets: row 12, both in turn."""
 
 import os
 import statistics

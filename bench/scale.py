@@ -1,10 +1,10 @@
 """
 How many markets a shard should carry: ``python -m bench.scale [--seconds 5]``.
 
-One shard, 1 to 3,000 markets, every one of which changes in every block (0.65 s), 16 levels
-an update: the worst block there can be. The table and the plot go to results/. What is
-recommended is the largest number of markets whose worst block still reaches the aggregator
-in time, p99, on this machine as it was during the run.
+One shard, 1 to 3,000 markets. Every market changes in every block (0.65 s), with 16 levels an
+update: the worst possible block. The table and the plot go to results/. The recommended number is
+the largest whose worst block still reaches the aggregator in time, p99, on this machine as it was
+during the run.
 """
 
 import time
@@ -84,7 +84,7 @@ def size(markets: int, *, seconds: float) -> Scaled:
 
 
 def market_kb(found: Sequence[Scaled]) -> tuple[float, float]:
-    """Return what a further market takes in a shard and in the aggregator, from both ends."""
+    """Return KiB per market in a shard and in the aggregator, from smallest and largest run."""
     few, many = found[0], found[-1]
     more = max(1, many.markets - few.markets)
     grown = (many.shard_mb - few.shard_mb, many.aggregator_mb - few.aggregator_mb)
@@ -107,7 +107,7 @@ def recommended(found: Sequence[Scaled], within_ms: float = IN_TIME_MS) -> int:
 
 
 def said(found: Sequence[Scaled]) -> str:
-    """Say what follows from the table."""
+    """Return the conclusion from the table."""
     shard, aggregator = market_kb(found)
     return (
         f"a market takes {shard:.0f} kB in a shard and {aggregator:.0f} kB in the aggregator; "

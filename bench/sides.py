@@ -1,4 +1,4 @@
-"""The sides of a comparison, all asked alike: us, the peers, the floor."""
+"""The sides of a comparison, with one interface: us, the peers, the floor."""
 
 import contextlib
 import statistics
@@ -17,11 +17,11 @@ from tests.system.running import free_port_pair
 LIBRARIES = ("coordinator", "resource")
 _PATIENCE_S = 3.0
 SETTLE_S = 1.0
-"""Of a steady load, before it is measured."""
+"""Duration of a steady load before the measurement."""
 
 
 class Stretch(msgspec.Struct):
-    """What a while of steady load came to."""
+    """The result of a period of steady load."""
 
     updates: int
     seconds: float
@@ -43,7 +43,7 @@ class Stretch(msgspec.Struct):
 
 
 class Side:
-    """One of those that are compared, running."""
+    """One side of a comparison, running."""
 
     def __init__(
         self, feeder: Feeder, pids: Callable[[], dict[str, int]], mark: Callable[[], Any]
@@ -54,7 +54,7 @@ class Side:
         """Say what came since the last mark: at least ``updates`` and ``last``."""
 
     def steady(self, rate: float, seconds: float, settle_s: float = 0.0) -> Stretch:
-        """Load for a while and measure it, without its beginning."""
+        """Load for a while and measure it, without the first part."""
         self.feeder.steady(rate)
         time.sleep(settle_s or SETTLE_S)
         self.feeder.do("marks")
@@ -76,7 +76,7 @@ class Side:
         return Stretch(report["updates"], elapsed, cpu, latency, report, marks)
 
     def flood(self, blocks: int) -> float:
-        """Send so many blocks at once; return the updates per second that came out."""
+        """Send a number of blocks at once; return the output in updates per second."""
         return self.flooded(blocks)[0]
 
     def flooded(self, blocks: int) -> tuple[float, dict[str, float]]:

@@ -1,10 +1,10 @@
 """
-Load until something gives way, and how: ``python -m bench.stress [--minutes 5]``.
+Load until something gives way, and see how: ``python -m bench.stress [--minutes 5]``.
 
-First the table: bursts (every market touched at once, each 0.65 s) and floods, from 10 to
-3,000 markets and from 1 to 4 shards. Then twice what saturates for some minutes. It passes
-if nothing ended, memory stayed flat, every lost frame was counted and announced, and all is
-whole again, without a restart, after the load has gone.
+First the table: bursts (every market touched at once, each 0.65 s) and floods, from 10 to 3,000
+markets and from 1 to 4 shards. Then twice the saturating load for some minutes. It passes if no
+process ended, memory stayed flat, every lost frame was counted and announced, and after the load
+everything is whole again without a restart.
 """
 
 from typing import Any, Final

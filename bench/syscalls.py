@@ -1,9 +1,9 @@
 """
-How often each process asks the kernel for something: ``python -m bench.syscalls``.
+The system calls of each process: ``python -m bench.syscalls``.
 
-Counts by ``strace -c`` over a flood: they say how well reads, wake-ups and sends are shared
-among updates, and do not depend on how fast the machine is today. strace slows the process
-that it follows; the rates of such a run say nothing.
+Counts by ``strace -c`` over a flood: they say how well reads, wake-ups and sends are shared among
+updates, and do not depend on how fast the machine is today. strace slows the process that it
+follows, so the rates of this run are meaningless.
 """
 
 import contextlib
@@ -23,7 +23,7 @@ from bench.rig import Feeder
 FOLLOWED: Final = ("shard 0", "aggregator", "listener")
 _ATTACH_S: Final = 10.0
 _SELDOM: Final = 0.005
-"""Calls an update that are not worth a word."""
+"""Calls per update that are too few to be shown."""
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""What a client counts, and how it is asked: ``mark`` on stdin, one line of JSON back."""
+"""A client's counts, and how to query them: ``mark`` on stdin prints one line of JSON."""
 
 import asyncio
 import os
@@ -19,7 +19,7 @@ class Tally:
         self.clear()
 
     def clear(self) -> None:
-        """Begin anew."""
+        """Reset the counts."""
         self.updates = 0
         self.first = 0
         self.last = 0
@@ -36,7 +36,7 @@ class Tally:
             self.seen.append((height, updates, self.last))
 
     def report(self) -> dict[str, Any]:
-        """Return everything and forget it; times in ns."""
+        """Return the counts and reset them; times in ns."""
         report = {
             "updates": self.updates,
             "first": self.first,
@@ -54,7 +54,7 @@ def say(answer: Any) -> None:
 
 
 def obey(line: bytes, tally: Tally) -> bool:
-    """Do what a line says; False at the end of stdin."""
+    """Carry out a line; False at the end of stdin."""
     if not line:
         return False
     say(tally.report())

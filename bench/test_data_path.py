@@ -1,5 +1,5 @@
 """
-The modules that one has to open to follow a book update from the socket to the subscriber.
+The modules to read for following a book update from the socket to the subscriber.
 
 A market's next change is traced through a pipeline, a pusher, an aggregator and a subscriber's
 inbox. The four modules around them, which have the sockets, are counted without being traced.

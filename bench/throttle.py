@@ -1,4 +1,4 @@
-"""Give a process a fraction of a core: stop it and let it go, again and again."""
+"""Give a process a fraction of a core: stop and continue it periodically."""
 
 import contextlib
 import os
@@ -11,7 +11,7 @@ PERIOD_S = 0.2
 
 @contextlib.contextmanager
 def throttled(pids: list[int], share: float) -> Iterator[None]:
-    """Let some processes run only this share of the time; 1.0 leaves them alone."""
+    """Let some processes run only this share of the time; 1.0 changes nothing."""
     stop = threading.Event()
 
     def signal_all(number: int) -> None:

@@ -1,4 +1,4 @@
-"""What processes use, by the kernel's own books: CPU time, RSS, PSS."""
+"""The resource usage of processes, as the kernel counts it: CPU time, RSS, PSS."""
 
 import os
 from pathlib import Path
@@ -16,9 +16,9 @@ class Memory(msgspec.Struct, frozen=True):
 
     rss: float
     pss: float
-    """What several processes map is shared out among them: it falls when others come."""
+    """Shared pages count in part, divided by the processes that map them: PSS falls if more do."""
     uss: float
-    """What is this process's alone."""
+    """The memory that no other process shares."""
 
 
 def cpu_s(pid: int) -> float:
@@ -27,13 +27,13 @@ def cpu_s(pid: int) -> float:
         stat = Path(f"/proc/{pid}/stat").read_text()
     except (FileNotFoundError, ProcessLookupError):
         return 0.0
-    # The name may hold spaces and brackets; the fields after it do not.
+    # The name may contain spaces and brackets; the fields after it do not.
     fields = stat.rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / _TICKS
 
 
 def memory(pid: int) -> Memory:
-    """Return what a process holds."""
+    """Return a process's memory."""
     sizes = dict.fromkeys(("Rss:", "Pss:", "Private_Clean:", "Private_Dirty:"), 0.0)
     for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]:
         name, size, *_ = line.split()

@@ -1,10 +1,10 @@
 """
 The trade proof over parts: a block is whole when the parts' counts add up.
 
-The chain numbers a block's trades over all markets, from 0. A cell that has a part of the markets
-counts the trades of each block and says the highest number among them. Over all parts the counts
-add up to that number plus one, or a trade is missing. Of several replicas of one part the one that
-counted most is right: none can count too many. Pure.
+The chain numbers a block's trades over all markets, from 0. A cell with a part of the markets
+reports, for each block, how many trades it has and the highest number among them. Over all parts
+the counts must add up to the highest number plus one; otherwise a trade is missing. Among replicas
+of one part the highest count is right, because no replica can count too many. Pure.
 """
 
 from collections.abc import Iterable, Sequence
@@ -13,7 +13,7 @@ from collector.client.summary import Proof
 
 
 def added_up(proofs: Iterable[Proof]) -> Proof | None:
-    """Return the proof that these cells give together; None if none of them has only a part."""
+    """Return the combined proof of these cells; None if none of them has only a part."""
     parts: dict[str, list[Proof]] = {}
     for proof in proofs:
         if proof.part:
@@ -30,7 +30,7 @@ def added_up(proofs: Iterable[Proof]) -> Proof | None:
 
 
 class _PartCounts:
-    """What the replicas of one part know together, over the heights of the longest one."""
+    """The combined counts of one part's replicas, over the heights of the longest."""
 
     def __init__(self, replicas: Sequence[Proof]) -> None:
         spans = [(one.since or 0, one.through or 0) for one in replicas]

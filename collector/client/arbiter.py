@@ -1,13 +1,13 @@
 """
-First copy wins: what several cells publish, as one stream.
+First copy wins: merge what several cells publish into one stream.
 
-A *cell* is one `collector start`. Each has an `Inbox` of its own, which follows that cell alone:
-its holes, its restarts, its clock. The arbiter merges what the inboxes hand out. Each fact is
-delivered once, in order per topic, from the cell that has it first (`topic_merge.py`), and a gap
-is open only while it is open in all cells (`gap_merge.py`). A cell that dies, is cut off or
-restarts is not seen in the stream; `Cell` says how each one does.
+A *cell* is one `collector start`. Each has its own `Inbox`, which follows only that cell: its
+holes, its restarts, its clock. The arbiter merges the events of the inboxes. Each fact is delivered
+once, in order per topic, from the cell that has it first (`topic_merge.py`), and a gap is open only
+while it is open in all cells (`gap_merge.py`). The stream does not show that a cell died, restarted
+or lost its network; `Cell` has the state of each.
 
-Pure: no I/O; the time comes in.
+Pure: no I/O; the time is an argument.
 """
 
 import logging
@@ -34,17 +34,17 @@ NEEDS_GAPS: Final = frozenset(
     for name, row in BY_NAME.items()
     if row.identity in (Identity.HEIGHT, Identity.TRADES) and row.is_replayed
 )
-"""Channels whose events do not show by themselves that blocks were left out."""
+"""Channels whose events alone do not show that blocks are missing."""
 
 
 class Arbiter:
-    """Merges what the inboxes of several cells hand out."""
+    """Merges the events from the inboxes of several cells."""
 
     def __init__(self, cells: Sequence[tuple[str, Inbox]], channels: Iterable[str]) -> None:
         """
         Args:
             cells: Name and inbox of each.
-            channels: The channels to deliver; the inboxes may follow gaps beside them.
+            channels: The channels to deliver; the inboxes may follow gaps as well.
 
         """
         self.cells: Sequence[Cell] = [
@@ -62,7 +62,7 @@ class Arbiter:
     # -- resuming ----------------------------------------------------------------------
 
     def resume(self, positions: Iterable[Position], head: int) -> None:
-        """Go on from where another reader stood; call it before anything was received."""
+        """Continue from another reader's positions; call it before anything is received."""
         positions = list(positions)
         for cell in self.cells:
             cell.inbox.resume([position.copy() for position in positions], head)
@@ -77,14 +77,15 @@ class Arbiter:
             yield merge.position()
         for topic in {topic for cell in self.cells for topic in cell.inbox.offered()}:
             if topic not in self._merges:
-                # Nothing of it was delivered yet; or it has gaps, which have no place.
+                # Nothing of this topic was delivered yet; or its events are gaps, which have no
+                # position.
                 found = [cell.inbox.position(topic) for cell in self.cells]
                 yield max((one for one in found if one is not None), key=lambda one: one.complete)
 
     # -- what comes --------------------------------------------------------------------
 
     def turn(self, now: float) -> None:
-        """Take what the inboxes have; call it after frames, replies and ticks."""
+        """Merge what the inboxes have received; call it after frames, replies and ticks."""
         for cell in self.cells:
             ready = cell.inbox.ready
             while ready:
@@ -96,7 +97,7 @@ class Arbiter:
                 self._waiting.pop(merge.topic, None)
 
     def refuse(self, cell: Cell, reason: str) -> None:
-        """Do without a cell, for good."""
+        """Stop using a cell, for good."""
         log.warning("%s: %s; nothing of it is read any more", cell.name, reason)
         cell.refused = reason
         self._judge_gaps()
@@ -149,7 +150,7 @@ class Arbiter:
             self.deliver(cell, told)
 
     def _own(self, cell: Cell, received: Received) -> None:
-        """Take what an inbox says of its own cell."""
+        """Handle what an inbox reports about its own cell."""
         event = received.event
         if isinstance(event, Joined):
             self._join(cell, received, event)
@@ -174,14 +175,14 @@ class Arbiter:
 
     def _join(self, cell: Cell, received: Received, joined: Joined) -> None:
         if cell.joined is None:
-            # It begins now: with the chain that is.
+            # This cell answers for the first time: its chain is the current one.
             cell.chains, cell.is_behind = self._chains, False
         if cell.is_silent:
             log.info("%s answers again", cell.name)
         cell.joined, cell.is_silent = joined, False
         self._judge_gaps()
         told, self._is_joined = self._is_joined, True
-        # A name that one cell does not have may be in another's part.
+        # A name that one cell does not have may belong to another cell's part.
         unmatched = self._unmatched()
         if not told or unmatched != self._told_unmatched:
             self._told_unmatched = unmatched
@@ -190,7 +191,7 @@ class Arbiter:
             self.ready.append(Received("", "", "", event, *_header_of(received)))
 
     def _unmatched(self) -> tuple[str, ...]:
-        """Return the names that no cell has; none before all have answered."""
+        """Return the names that no cell has; empty until all cells have answered."""
         if not all(cell.joined or cell.is_silent or cell.refused for cell in self.cells):
             return ()
         each = [cell.joined.unmatched for cell in self.cells if cell.joined is not None]
@@ -199,22 +200,22 @@ class Arbiter:
     # -- for the merges ----------------------------------------------------------------
 
     def deliver(self, cell: Cell, received: Received) -> None:
-        """Hand out a cell's event."""
-        # Handed out now, and by nobody else: it may still be completed.
+        """Deliver a cell's event."""
+        # No other code has this event yet, so it may still be changed.
         force_setattr(received, "publisher", cell.name)
         cell.first_copies += 1
         self.ready.append(received)
 
     def await_more(self, topic: str) -> None:
-        """Look at a topic again after each turn, until nothing of it waits."""
+        """Check a topic again after each turn, until none of its events waits."""
         self._waiting[topic] = self._merges[topic]
 
     def gaps_of(self, topic: str) -> MarketGaps | None:
-        """Return the gaps that may leave out blocks of a topic; None if there never was one."""
+        """Return the gaps that may concern blocks of a topic; None if there never was one."""
         return self._gaps.get(gap_symbol(topic))
 
     def differ(self, cell: Cell, topic: str, where: str) -> None:
-        """Note that a cell says something else than the one whose copy was first."""
+        """Note that a cell's copy differs from the first one."""
         cell.differences += 1
         if cell.differences & (cell.differences - 1) == 0:
             log.warning(

@@ -19,7 +19,7 @@ from shards.protocol.events import Book
 
 _KEYFRAME: Final = "keyframe"
 _REASON: Final = ("joined",)
-"""Why a whole book came: the stream of changes begins with it."""
+"""Reason of a whole book with which the stream of changes begins."""
 
 
 class Source(Protocol):
@@ -27,10 +27,10 @@ class Source(Protocol):
 
     @property
     def is_open(self) -> bool:
-        """Whether more may come."""
+        """Whether more events may come."""
 
     def poll(self, timeout_s: float | None = None) -> Received | None:
-        """Return the next event, or None if none comes in time or it is closed."""
+        """Return the next event, or None if none arrives in time or it is closed."""
 
     async def __anext__(self) -> Received:
         """Return the next event."""
@@ -50,8 +50,8 @@ class Batch:
         self.arrow = table
         """A `pyarrow.Table` of one record batch, n rows by the columns of docs/archive.md."""
         self.notices = notices
-        """What was told before these rows and is no row: `Joined`, `Lost`, `Unanswered`,
-        `ChainReplaced`. Everything that came before it is in earlier batches."""
+        """Notices before these rows: `Joined`, `Lost`, `Unanswered`, `ChainReplaced`. All rows that
+        came before a notice are in earlier batches."""
 
     def __len__(self) -> int:
         return int(self.arrow.num_rows)
@@ -106,7 +106,7 @@ class Batches:
             yield self._ready.popleft()
 
     def _take(self, received: Received | None) -> None:
-        """Take an event, or that none came in time; what is full or due becomes ready."""
+        """Add an event, or None if none came in time; batches that are full or due become ready."""
         if received is not None:
             if isinstance(received.event, Joined | Lost | Unanswered | ChainReplaced):
                 self._ready.extend(self._collected.flush())
@@ -121,7 +121,7 @@ class Batches:
 
 
 class _Collected:
-    """Rows that are in no batch yet, by channel, and the notices that came before them."""
+    """Rows that are not in a batch yet, by channel, and the notices before them."""
 
     def __init__(self, decimals: Decimals) -> None:
         self._decimals: Decimals = decimals
@@ -129,7 +129,7 @@ class _Collected:
         self.notices: list[Received] = []
 
     def take(self, received: Received) -> str:
-        """Add the rows of an event; return the table they are in."""
+        """Add the rows of an event; return their table."""
         event, channel = received.event, received.channel
         assert not isinstance(event, Joined | Lost | Unanswered | ChainReplaced)
         rows = rows_of(event, received.symbol, received)
@@ -139,18 +139,18 @@ class _Collected:
         return channel
 
     def waiting(self, channel: str) -> int:
-        """Return how many rows of a table are in no batch yet."""
+        """Return how many rows of a table are not in a batch yet."""
         return len(self._rows[channel])
 
     def batch(self, channel: str) -> Batch:
-        """Make a batch of all rows of a table, and of what was told before them."""
+        """Make a batch of all rows of a table, with the notices before them."""
         rows, notices = self._rows.pop(channel, []), tuple(self.notices)
         self.notices = []
         made, _ = batch_of(TABLES[channel], rows)
         return Batch(channel, converted(pa.Table.from_batches([made]), self._decimals), notices)
 
     def flush(self) -> Iterator[Batch]:
-        """Make batches of all that is here; one without rows where only notices are."""
+        """Make batches of all rows; one without rows if there are only notices."""
         for channel in [name for name, rows in self._rows.items() if rows]:
             yield self.batch(channel)
         if self.notices:

@@ -1,4 +1,4 @@
-"""One cell of several, as a reader knows it, and what the merges of its topics lean on. Pure."""
+"""One cell of several, as a reader sees it, and what the merges of topics need. Pure."""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -9,7 +9,7 @@ from collector.client.topic_sync import Inbox
 
 
 class Cell:
-    """One cell of several, and how it does."""
+    """One cell of several, and its state."""
 
     def __init__(self, index: int, name: str, inbox: Inbox) -> None:
         self.index = index
@@ -19,13 +19,13 @@ class Cell:
         self.joined: Joined | None = None
         self.is_silent = False
         self.refused = ""
-        """Why nothing of it is read; empty if it is."""
+        """Why this cell is not read; empty if it is."""
         self.first_copies = 0
-        """Events that it had first."""
+        """Number of events that it sent first."""
         self.differences = 0
-        """Events that said something else than the first copy."""
+        """Number of its events that differed from the first copy."""
         self.chains = 0
-        """Chains that it went through."""
+        """Number of chains that it has had."""
         self.is_behind = False
         """Whether another cell has learned of a new chain, and this one has not."""
 
@@ -45,20 +45,20 @@ class Cell:
 
 
 class Cells(Protocol):
-    """The cells, where events go, and what is known beside a topic's own events."""
+    """The cells, the delivery of events, and what is known beside a topic's own events."""
 
     @property
     def cells(self) -> Sequence[Cell]:
         """The cells, in the order in which they were named."""
 
     def deliver(self, cell: Cell, received: Received) -> None:
-        """Hand out a cell's event."""
+        """Deliver a cell's event."""
 
     def await_more(self, topic: str) -> None:
-        """Look at a topic again after each turn, until nothing of it waits."""
+        """Check a topic again after each turn, until none of its events waits."""
 
     def gaps_of(self, topic: str) -> MarketGaps | None:
-        """Return the gaps that may leave out blocks of a topic; None if there never was one."""
+        """Return the gaps that may concern blocks of a topic; None if there never was one."""
 
     def differ(self, cell: Cell, topic: str, where: str) -> None:
-        """Note that a cell says something else than the one whose copy was first."""
+        """Note that a cell's copy differs from the first one."""

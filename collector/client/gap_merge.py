@@ -15,7 +15,7 @@ from shards.protocol.ranges import Ranges
 
 _FOREVER: Final = 1 << 62
 _STALE: Final = 20_000
-"""A gap whose end was never announced leaves out this many blocks at most."""
+"""A gap whose end was never announced covers at most this many blocks."""
 _RANGES: Final = 64
 
 
@@ -26,9 +26,9 @@ class _CellGaps:
 
     def __init__(self) -> None:
         self.opened: Gap | None = None
-        """The gap whose end is not known yet."""
+        """The gap whose end is still unknown."""
         self.missing = Ranges()
-        """Heights that the cell could not get."""
+        """Heights that the cell could not recover."""
 
     def take(self, gap: Gap) -> None:
         opened = self.opened
@@ -43,7 +43,7 @@ class _CellGaps:
             self.missing.discard(0, newest[0][0] - 1)
 
     def within(self, first: int, last: int) -> list[tuple[int, int]]:
-        """Return the heights between two that are missing, or may be."""
+        """Return the heights in a range that are missing, or may be."""
         missing = self.missing
         if self.opened is not None:
             missing = Ranges(missing)
@@ -59,11 +59,11 @@ class View(NamedTuple):
     floor: int
     """Height at which it was joined."""
     complete: int
-    """Height through which it has said all that it has."""
+    """Height through which it has sent everything that it has."""
 
 
 class MarketGaps:
-    """One market's gaps: those of each cell, and the one that the reader knows of."""
+    """One market's gaps: those of each cell, and the one delivered to the reader."""
 
     def __init__(self, cells: int) -> None:
         self._cells = [_CellGaps() for _ in range(cells)]
@@ -74,18 +74,18 @@ class MarketGaps:
         """Heights that were delivered as missing in every cell."""
 
     def missing(self, cell: int, first: int, last: int) -> list[tuple[int, int]]:
-        """Return the heights between two that a cell lacks, or may lack."""
+        """Return the heights in a range that a cell lacks, or may lack."""
         return self._cells[cell].within(first, last)
 
     def take(self, cell: int, received: Received, views: Sequence[View]) -> Received | None:
-        """Take a cell's gap event; return what the reader has to know, if anything."""
+        """Take a cell's gap event; return the event to deliver, if any."""
         assert isinstance(received.event, Gap)
         self._newest = received
         self._cells[cell].take(received.event)
         return self.judge(views)
 
     def judge(self, views: Sequence[View]) -> Received | None:
-        """Judge again, by the cells that answer; return what to deliver if anything has changed."""
+        """Evaluate again with the cells that answer; return the event to deliver, if any."""
         newest = self._newest
         answering = [cell for cell, view in zip(self._cells, views, strict=True) if view.answers]
         if newest is None or not answering:
@@ -101,7 +101,7 @@ class MarketGaps:
         if len(opened) == len(answering):
             if self._told is not None:
                 return None
-            # The gap that began last is open everywhere.
+            # The latest of the gaps: from its start on, the gap is open in all cells.
             gap = max(opened, key=lambda one: one.first)
             self._told = msgspec.structs.replace(gap, state="open", last=0)
             return self._told
@@ -116,7 +116,7 @@ class MarketGaps:
         return None
 
     def _lost(self, answering: list[_CellGaps], views: Sequence[View]) -> list[tuple[int, int]]:
-        """Return the heights that all cells lack for good, and that were not named yet."""
+        """Return the heights that all cells lack for good, and that were not announced yet."""
         lost = [(0, _FOREVER)]
         for cell in answering:
             lost = [part for a, b in lost for part in cell.missing.within(a, b)]
@@ -126,7 +126,7 @@ class MarketGaps:
         for a, b in self._named:
             fresh.discard(a, b)
         for cell, view in zip(self._cells, views, strict=True):
-            # It gave them before it fell silent.
+            # The cell delivered them before it fell silent.
             given = Ranges([(view.floor + 1, view.complete)])
             for a, b in cell.within(0, _FOREVER):
                 given.discard(a, b)

@@ -1,4 +1,4 @@
-"""Why a server does not let a client in: libzmq tells its monitor, and nobody else."""
+"""Why a server refused a client: libzmq reports it only through a socket's monitor."""
 
 from typing import Final
 
@@ -11,7 +11,7 @@ _FAILED: Final = zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL | zmq.EVENT_HANDSHAKE_FAILE
 
 
 class Handshakes:
-    """How the handshakes of one connecting socket end."""
+    """The results of one connecting socket's handshakes."""
 
     def __init__(self, socket: "zmq.Socket[bytes]", endpoint: str, keys: Keys) -> None:
         self._socket = socket
@@ -21,7 +21,7 @@ class Handshakes:
         self._failed = 0
 
     def trouble(self) -> str:
-        """Say in one sentence why the last handshake failed; nothing if it did not."""
+        """Return one sentence about why the last handshake failed; empty if it did not."""
         while self._monitor.poll(0):
             event = int(recv_monitor_message(self._monitor)["event"])
             self._failed = 0 if event == zmq.EVENT_HANDSHAKE_SUCCEEDED else event
@@ -31,13 +31,13 @@ class Handshakes:
             return f"the collector at {self._endpoint} asks for a key: give yours with --keys"
         if self._failed == zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL:
             return f"what listens at {self._endpoint} takes no keys: leave out --keys"
-        # It is not told more: neither to those who guess.
+        # The server gives no reason, so that it does not help intruders who guess keys.
         return (
             f"what listens at {self._endpoint} does not let in the key of {self._keys.name}: it is "
             "not authorized there, has too many connections, or names another server key"
         )
 
     def close(self) -> None:
-        """Look no more."""
+        """Stop monitoring."""
         self._socket.disable_monitor()
         self._monitor.close(linger=0)

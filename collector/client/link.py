@@ -93,7 +93,7 @@ class Link:
         return self._send(dealer)
 
     def _drain_frames(self, frames: "zmq.Socket[bytes]") -> bool:
-        """Read up to a batch of frames; return whether those were all."""
+        """Read up to a batch of frames; return whether the socket is now empty."""
         receive, recv = self.inbox.receive, frames.recv
         ts_sub = time.time_ns()
         for taken in range(_BATCH):
@@ -116,7 +116,7 @@ class Link:
         while requests and dealer.send(encode(requests[0])):
             requests.popleft()
             sent = True
-        # Not connected. Every request is repeated in time, so old ones can be dropped.
+        # Not connected. Every request is repeated later, so old ones can be dropped.
         while len(requests) > _UNSENT:
             requests.popleft()
         return sent

@@ -144,7 +144,7 @@ class RequestClient:
                 if answer is not None and answer.get("id") == number:
                     return _accepted(answer)
         if not sent:
-            # Nothing is connected: libzmq may know why.
+            # There is no connection: libzmq may know the reason.
             self._socket.send(request)
         raise no_answer(self.endpoint, within_s, self._socket.trouble)
 

@@ -12,12 +12,12 @@ MAX_MESSAGE: Final = 64 << 20
 """Largest message part accepted from an aggregator; a larger one ends the connection."""
 
 PLAIN: Final = Keys(public="", secret="")
-"""No keys, whatever `use` says: for endpoints that the file system protects."""
+"""No keys, even after `use`: for endpoints that the file system protects."""
 _own = PLAIN
 
 
 def use(keys: Keys) -> None:
-    """Take these keys from now on wherever none are given: a command is one process, one client."""
+    """From now on use these keys if none are given: a command is one process, one client."""
     global _own
     _own = keys
 

@@ -1,9 +1,9 @@
 """
 The sockets around an `Inbox`: a SUB for the frames, a DEALER for the requests.
 
-Both iterators deliver the same events. The inbox is ticked only while no frame waits in the
-socket, so that frames in flight do not count as lost. Of several cells each has its own sockets and
-its own inbox, and an `Arbiter` merges what they hand out.
+Both iterators deliver the same events. The inbox is ticked only while no frame waits in the socket,
+so that frames in flight do not count as lost. With several cells, each has its own sockets and
+inbox, and an `Arbiter` merges their events.
 """
 
 import asyncio
@@ -54,12 +54,12 @@ class Subscriber:
 
     Several endpoints are several cells: collectors of one chain that know nothing of each other.
     Each fact is delivered once, from the cell that has it first, and a `Lost` only if no cell has
-    it any more. A cell that dies, is cut off or restarts is seen in `cells` alone. `Unanswered`
-    means that none answers. Cells may have the same markets, or each its part of them.
+    it any more. Only `cells` shows that a cell died, restarted or lost its network. `Unanswered`
+    means that no cell answers. Cells may have the same markets, or each a part of them.
 
     Raises:
-        ValueError: If a channel is unknown, nothing is requested, or an endpoint is neither tcp
-            nor ipc; while iterating, if the publisher's version is newer.
+        ValueError: If a channel is unknown, nothing is requested, or an endpoint is neither tcp nor
+            ipc; while iterating, if the publisher's version is newer.
         RuntimeError: While iterating, if it was never entered.
 
     """
@@ -82,21 +82,22 @@ class Subscriber:
         Args:
             connect: The aggregator's publish endpoint, or several: a list, or separated by commas.
             markets: Symbols (``INJ-USDT``), tickers (``INJ/USDT``), or globs of them; one or more.
-            channels: Any of ``book``, ``trades``, ``ticker``, ``orders``, ``oracle``,
-                ``funding``, ``markets``, ``blocks``, ``gap``; channels not collected stay silent.
-            requests: Where requests go; by default it follows from `connect`. One for each.
+            channels: Any of ``book``, ``trades``, ``ticker``, ``orders``, ``oracle``, ``funding``,
+                ``markets``, ``blocks``, ``gap``; channels not collected stay silent.
+            requests: Where requests go; by default derived from `connect`. With several cells, one
+                for each.
             hwm: Frames that ZeroMQ may queue here; dropped ones are requested again.
             keep_books: Whether to maintain the books that `book` returns.
             history: Whether to begin with the frames that the aggregator has kept of each topic
                 (the newest hundred or so), instead of with new ones.
             silent_s: Silence after which an `Unanswered` is delivered.
-            keys: Your key file, which also names the collector's public key; or `Keys`. Of several
-                cells with keys of their own: one for each.
+            keys: Your key file, which also names the collector's public key; or `Keys`. If several
+                cells have different keys: one for each.
 
         Raises:
-            ValueError: If a channel is unknown, a market is named by its id, nothing is asked for,
-                or the lists do not fit together.
-            ConfigError: If the key file cannot be used; the text says the cure.
+            ValueError: If a channel is unknown, a market is named by its id, nothing is requested,
+                or the lists have different lengths.
+            ConfigError: If the key file cannot be used; the text says what to do.
 
         """
         self.latency = Histogram()
@@ -120,9 +121,9 @@ class Subscriber:
             for endpoint, at, key in zip(endpoints, asked, held, strict=True)
         ]
         self.requests = self._links[0].requests
-        """Where requests go; of several cells, to the first."""
+        """Where requests go; with several cells, to the first."""
         self.inbox = self._links[0].inbox
-        """Of several cells, the first one's."""
+        """With several cells, that of the first one."""
         self._arbiter: Arbiter | None = None
         if len(endpoints) > 1:
             named = [(link.connect, link.inbox) for link in self._links]
@@ -155,21 +156,21 @@ class Subscriber:
 
     @property
     def cells(self) -> Sequence[Cell]:
-        """How each of several cells does; empty with one."""
+        """The state of each of several cells; empty with one."""
         return [] if self._arbiter is None else self._arbiter.cells
 
     @property
     def is_joined(self) -> bool:
-        """Whether it has been answered, by one cell at least."""
+        """Whether at least one cell has answered."""
         return any(link.inbox.publisher.epoch for link in self._links)
 
     def awaits_history(self) -> bool:
-        """Whether it is not joined, or what was kept before is still on its way."""
+        """Whether it has not joined yet, or kept frames are still on their way."""
         joined = [link.inbox for link in self._links if link.inbox.publisher.epoch]
         return not joined or any(inbox.awaits_history() for inbox in joined)
 
     def resume(self, positions: Iterable[Position], head: int) -> None:
-        """Go on from where another subscriber stood; call it before its ``with`` block."""
+        """Continue from another subscriber's positions; call it before the ``with`` block."""
         (self._arbiter or self.inbox).resume(positions, head)
 
     def positions(self) -> Iterator[Position]:
@@ -204,17 +205,17 @@ class Subscriber:
         self, *, rows: int = 1_000, every: float = 1.0, decimals: "Decimals" = "exact"
     ) -> "Batches":
         """
-        Return what comes as Arrow batches, to be iterated with ``for`` or ``async for``.
+        Return incoming events as Arrow batches, to be iterated with ``for`` or ``async for``.
 
-        Each `Batch` has rows of one channel, with the columns, types and units that the archive
-        has for it (docs/archive.md): one query runs on both. Amounts are the chain's, exact;
-        instants are naive UTC in nanoseconds. Whole books are the channel ``keyframe``. What is
-        lost is never passed over: it stands in `Batch.notices`.
+        Each `Batch` has rows of one channel, with the archive's columns, types and units
+        (docs/archive.md), so the same query runs on both. Amounts are the chain's, exact; instants
+        are naive UTC in nanoseconds. Whole books are the channel ``keyframe``. A loss is never
+        silent: it is in `Batch.notices`.
 
         Args:
-            rows: A channel with so many rows is handed out at once. An event of several rows
-                (a block's trades) is not split, so a batch may have a few more.
-            every: Seconds after which the rows that are there are handed out, however few.
+            rows: A channel's batch is delivered as soon as it has so many rows. An event of several
+                rows (a block's trades) is not split, so a batch may have a few more.
+            every: Seconds after which the available rows are delivered, however few.
             decimals: Amounts as DECIMAL(38, 18), as float64, or as text.
 
         Raises:
@@ -325,7 +326,7 @@ class Subscriber:
             try:
                 has_more = link.turn() or has_more
             except ValueError as error:
-                # Its version is newer than ours. The others need not suffer.
+                # Its version is newer than ours. Continue with the other cells.
                 link.close()
                 arbiter.refuse(cell, str(error))
                 if not self.is_open:
@@ -377,7 +378,7 @@ class Subscriber:
 
 
 def _followed(wanted: Wanted, markets: str | Iterable[str], cells: int) -> Wanted:
-    """Return what an inbox follows: of several cells the gaps too, which show what one lacks."""
+    """Return the channels of an inbox; with several cells, gaps show what each lacks."""
     if cells == 1 or NEEDS_GAPS.isdisjoint(wanted.channels) or "gap" in wanted.channels:
         return wanted
     return Wanted(symbols_only(markets), (*wanted.channels, "gap"))
@@ -385,7 +386,7 @@ def _followed(wanted: Wanted, markets: str | Iterable[str], cells: int) -> Wante
 
 def _each(endpoints: Sequence[str], given: Any, name: str) -> list[Any]:
     """
-    Return what was given for each endpoint; empty if it is one for all, or none.
+    Return the value for each endpoint; empty if there is one for all, or none.
 
     Raises:
         ValueError: If the numbers differ.

@@ -28,23 +28,23 @@ class _Part(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Markets(_Part, frozen=True, kw_only=True):
-    """How many markets there are, by state; the chain's own feed is none."""
+    """Numbers of markets, by state; the chain's own feed does not count as one."""
 
     requested: int = 0
     inactive: int = 0
     live: int = 0
     states: dict[str, int] = {}
     moving: int = 0
-    """On their way to another shard, or not live there yet."""
+    """Moving to another shard, or not live there yet."""
 
     @property
     def wanted(self) -> int:
-        """Markets that are to be live."""
+        """Markets that should be live."""
         return self.requested - self.inactive
 
 
 class ChainFeed(_Part, frozen=True, kw_only=True):
-    """The feed of what belongs to no market."""
+    """The feed of blocks and oracle prices, which belong to no market."""
 
     state: str = ""
     shard: int = -1
@@ -76,11 +76,11 @@ class BlockCounts(_Part, frozen=True, kw_only=True):
 
 
 class Blocks(BlockCounts, frozen=True, kw_only=True):
-    """The same, and where the chain is."""
+    """The same, with the chain's head."""
 
     head: int = 0
     provable: bool = True
-    """Whether the source shows every block; without that there are no counts."""
+    """Whether the source sends every block; otherwise there are no counts."""
 
 
 class Gaps(_Part, frozen=True, kw_only=True):
@@ -126,36 +126,36 @@ class ChainIdentity(_Part, frozen=True, kw_only=True):
     id: str = ""
     generation: int = 0
     height: int = 0
-    """Of the newest block that is remembered with its hash."""
+    """Height of the newest block whose hash is remembered."""
     hash: str = ""
     former: list[FormerChain] = []
     nodes: list[Node] = []
 
 
 class Hole(_Part, frozen=True, kw_only=True):
-    """What is missing of one market."""
+    """One market's missing heights."""
 
     symbol: str
     heights: Heights
 
 
 class Proof(_Part, frozen=True, kw_only=True):
-    """What the trades' ids prove."""
+    """The proof by trade ids."""
 
     provable: bool = False
     reason: str | UnsetType = UNSET
-    """Why nothing is provable; only then."""
+    """Why nothing is provable; only in that case."""
     whole: int | UnsetType = UNSET
-    """Blocks all of whose trades came; this and what follows only where it is provable."""
+    """Blocks whose trades all came; this and the following fields only if it is provable."""
     holes: int | UnsetType = UNSET
     heights: list[int] | UnsetType = UNSET
-    """The newest of those with holes."""
+    """The newest block with missing trades."""
     part: str | UnsetType = UNSET
-    """The part of the markets that was collected, ``1/3``; this and what follows only with one."""
+    """The collected part of the markets, ``1/3``; this and the next fields only with a part."""
     since: int | UnsetType = UNSET
-    """The first of the heights whose trades are counted in `blocks`."""
+    """The lowest height whose trades are counted in `blocks`."""
     through: int | UnsetType = UNSET
-    """And the last one."""
+    """The highest of them."""
     blocks: list[tuple[int, int, int]] | UnsetType = UNSET
     """The newest blocks with trades: height, number of trades, the highest n among them."""
 
@@ -168,7 +168,7 @@ class Events(_Part, frozen=True, kw_only=True):
 
 
 class Frames(_Part, frozen=True, kw_only=True):
-    """Frames by what became of them."""
+    """Frames by their fate."""
 
     published: int = 0
     dropped: int = 0
@@ -189,10 +189,10 @@ class Latency(_Part, frozen=True, kw_only=True):
 
 
 NO_LATENCY: Final = Latency()
-"""Of a hop that no frame has passed."""
+"""The latency of a hop that no frame has passed."""
 
 Hops: TypeAlias = dict[str, Latency]
-"""By the name of the hop, in the order of a frame's way."""
+"""By the name of the hop, in the order in which a frame passes them."""
 
 
 class ChannelLatency(_Part, frozen=True, kw_only=True):
@@ -219,7 +219,7 @@ class ClockCheck(_Part, frozen=True, kw_only=True):
 
 
 class Process(_Part, frozen=True, kw_only=True):
-    """One process and what it uses; times and switches since it began."""
+    """One process and its resource usage; times and switches since its start."""
 
     name: str
     pid: int = 0
@@ -234,10 +234,10 @@ class Process(_Part, frozen=True, kw_only=True):
     switches_voluntary: int = 0
     switches_involuntary: int = 0
     lag_us: Latency | UnsetType = UNSET
-    """This and the next only of a process that measures them."""
+    """This and the next only for a process that measures them."""
     gc_pause_us: Latency | UnsetType = UNSET
     scheduling: str | UnsetType = UNSET
-    """``realtime`` or ``normal``; left out where the system does not tell."""
+    """``realtime`` or ``normal``; left out if the system does not report it."""
 
 
 class BatchSizes(_Part, frozen=True, kw_only=True):
@@ -291,12 +291,12 @@ def process_name(shard: int) -> str:
 
 
 class TakenUp(_Part, frozen=True, kw_only=True):
-    """What a run found of the run before it."""
+    """The state that a run found from an earlier run."""
 
     markets: int
-    """How many had blocks accounted for."""
+    """Number of markets with accounted blocks."""
     lowest: int
-    """The lowest of the heights through which they were."""
+    """The lowest height through which one of them was accounted for."""
     highest: int
     """The highest of them."""
     saved_at: int
@@ -304,18 +304,18 @@ class TakenUp(_Part, frozen=True, kw_only=True):
 
 
 class SavedState(_Part, frozen=True, kw_only=True):
-    """How it stands with the ledger that outlives the process."""
+    """The state of the saved ledger, which survives the process."""
 
     folder: str | None = None
     saved_s: float = 0.0
     """How long ago it was saved."""
     error: str | None = None
-    """Why it cannot be saved at present."""
+    """Why it cannot be saved now."""
     taken_up: TakenUp | None = None
 
 
 class Recorder(_Part, frozen=True, kw_only=True):
-    """How the recorder of `start --record` stands; what it has not said yet is left out."""
+    """The state of the recorder of `start --record`; values not reported yet are left out."""
 
     archive: str = ""
     state: str = ""
@@ -331,11 +331,11 @@ class Recorder(_Part, frozen=True, kw_only=True):
     gone: int | UnsetType = UNSET
     journal_bytes: int | UnsetType = UNSET
     age_s: float | UnsetType = UNSET
-    """How long ago it said so."""
+    """The age of this report."""
 
 
 class Summary(_Part, frozen=True, kw_only=True):
-    """Everything that an aggregator knows, in figures."""
+    """The state of a whole collector, in figures."""
 
     markets: Markets = Markets()
     chain_feed: ChainFeed | None = None
@@ -369,7 +369,7 @@ class Summary(_Part, frozen=True, kw_only=True):
     access: AccessReport = AccessReport()
     version: str = ""
     stale_s: float | UnsetType = UNSET
-    """How old it is, in the summary that `collector start` writes; else left out."""
+    """Its age, in the summary that `collector start` writes; otherwise left out."""
 
     def hop(self, name: str) -> Latency:
         """Return the latency of a hop, over all shards."""
@@ -377,7 +377,7 @@ class Summary(_Part, frozen=True, kw_only=True):
 
     @property
     def away_s(self) -> float:
-        """For how long the aggregator has not answered, as far as that is known."""
+        """Seconds for which the aggregator has not answered, if known."""
         return self.stale_s or 0.0
 
 
@@ -394,24 +394,24 @@ class MarketStatus(_Part, frozen=True, kw_only=True):
     reason: str = ""
     height: int = 0
     trades: int | UnsetType = UNSET
-    """This and the next two only once something of the market was published."""
+    """This and the next two only after a first event of the market was published."""
     book_updates: int | UnsetType = UNSET
     sequence: int | UnsetType = UNSET
     """Of its book."""
     activity: str = ""
     changes_per_s: float = 0.0
     weight: float = 0.0
-    """What it counts in a split over shards."""
+    """Its weight when markets are split over shards."""
     volume: float | None = None
     volume_blocks: int = 0
 
 
 def read(answer: Mapping[str, Any], name: str, kind: type[_Read]) -> _Read:
     """
-    Read one part of an aggregator's answer.
+    Decode one part of an aggregator's answer.
 
     Raises:
-        ValueError: If it is of another form: a collector of another version answers there.
+        ValueError: If it has another form: a collector of another version answered.
 
     """
     try:

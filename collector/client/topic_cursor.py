@@ -17,9 +17,9 @@ markets  it equals the last one except for its instant           heights out of 
 others   its height is not above ours                            heights out of reach
 =======  ======================================================  ====================
 
-(*) If a later book or ticker has a sequence below ours, the book's sequence restarted: from then on,
-facts of earlier blocks are known. What is later is told by heights; where changes name none
-(indexer-grpc), by block times.
+(*) If a later book or ticker has a sequence below ours, the book's sequence restarted: from then
+on, facts of earlier blocks are known. Heights decide what is later; if changes carry none
+(indexer-grpc), block times do.
 
 For book topics and conflated channels a late joiner receives the newest whole book, or event.
 """
@@ -38,7 +38,7 @@ from shards.protocol.frames import STATES, Header
 from shards.protocol.trade_ids import KnownTrades
 
 UNKNOWN: Final = -1
-"""Generation of a chain that nobody has told: the next answer does."""
+"""Generation of a chain that is not known yet: the next answer names it."""
 _GAPS_KNOWN: Final = 256
 _BY_HEIGHT: Final = registry.trades_by_height()
 """Sources that send a block's trades in one frame, in order. Others may send trades late."""
@@ -81,7 +81,7 @@ class Position:
         self.complete = complete
         """Height through which nothing is missing; not used for book topics."""
         self.floor = complete
-        """Height through which nothing is wanted: where the subscriber joined."""
+        """Height at which the subscriber joined: facts up to it are not wanted."""
         self.fact = -1
         """Book sequence, or height of the trades, delivered last."""
         self.height = 0
@@ -140,7 +140,7 @@ class Position:
         return self._admit_other(event)
 
     def _admit_other(self, event: Event) -> bool | Lost | Trades:
-        """Take what is no book, as its channel tells facts apart."""
+        """Take an event that is not a book's; its channel determines which facts are known."""
         row = BY_EVENT[type(event)]
         match event:
             case Trades() if event.source not in _BY_HEIGHT:
@@ -150,7 +150,7 @@ class Position:
             case Metadata():
                 return self._admit_metadata(event)
         if not row.is_state:
-            # Each block's event is wanted, and not the newest alone.
+            # Each block's event is wanted, not only the newest.
             return self._admit_block(event.height)
         # Its topic is in order: nothing is missing before it.
         self.complete = max(self.complete, event.height)

@@ -1,10 +1,11 @@
 """
-One topic of several cells: which event is delivered, which is a copy, and which has to wait.
+One topic of several cells: which event is delivered, which is a copy, and which must wait.
 
 An event that continues what was delivered passes at once, whichever cell has it first; the second
-copy is dropped. An event that leaves facts out (its cell lost them) waits until no other cell can
-still have them: each has said all of its own up to there, or is silent. What all cells lost
-becomes a `Lost`. How facts are told apart is the channel's row (shards/protocol/channels.py)::
+copy is dropped. If facts are missing before an event (its cell lost them), the event waits until no
+other cell can still deliver them: each has sent everything up to there, or is silent. Facts that
+all cells lost become a `Lost`. How facts are told apart is the channel's row
+(shards/protocol/channels.py)::
 
     SEQUENCE, a book    BookMerge     a jump in the sequence leaves changes out
     HEIGHT, TRADES      BlockMerge    a `Lost`, or a gap of the market, leaves blocks out
@@ -34,9 +35,9 @@ from shards.protocol.settings import CHAIN
 from shards.protocol.trade_ids import KnownTrades
 
 PATIENCE_S: Final = 10.0
-"""A cell that answers, but stays behind on a topic, is not waited for any longer than this."""
+"""The longest wait for a cell that answers, but stays behind on a topic."""
 _QUEUED: Final = 4_096
-"""Events of one cell that may wait on one topic; beyond it nothing is waited for."""
+"""Limit of one cell's waiting events on one topic; beyond it the topic stops waiting."""
 _AFTER: Final = 4_096
 """Changes remembered while no whole book is at hand."""
 _VALUES: Final = 64
@@ -47,7 +48,7 @@ _LOST_BY_ALL: Final = "no cell has it any more"
 
 
 class Side:
-    """What one cell has said of one topic."""
+    """One cell's events on one topic."""
 
     __slots__ = ("cell", "is_met", "lost", "queue", "reach")
 
@@ -56,14 +57,14 @@ class Side:
         self.queue: deque[Received] = deque()
         """Events that wait, and those behind them."""
         self.reach = -1
-        """Through this sequence, or height, the cell has said all that it has."""
+        """Sequence, or height, through which the cell has sent everything that it has."""
         self.lost = Ranges()
-        """What the cell has lost: it said so."""
+        """What the cell has reported as lost."""
         self.is_met = False
 
 
 class Merge:
-    """What all topics have in common: one side for each cell, and where it delivers."""
+    """The common part of all merges: one side for each cell, and the position of the delivery."""
 
     def __init__(self, topic: str, cells: Cells) -> None:
         self.topic = topic
@@ -73,14 +74,14 @@ class Merge:
         self.fact = -1
         """The sequence, or the height, delivered last."""
         self.waits_since = -1.0
-        """Since when an event waits, monotonic; below 0 if none does."""
+        """The time since which an event waits, monotonic; below 0 if none does."""
 
     def take(self, side: Side, received: Received) -> None:
         """Take a cell's next event."""
         raise NotImplementedError
 
     def settle(self, now: float) -> None:
-        """Look again at what waits; called after each turn, while something does."""
+        """Check the waiting events again; called after each turn, while there are any."""
 
     def resume(self, position: Position) -> None:
         """Go on behind what was delivered before, as the inboxes do."""
@@ -119,7 +120,7 @@ class Merge:
         self.deliver(side, Received(self.topic, self.channel, self.symbol, lost))
 
     def patience_is_over(self, now: float) -> bool:
-        """Whether something waits for too long, or too much does."""
+        """Whether an event has waited for too long, or too many events wait."""
         if self.waits_since < 0:
             self.waits_since = now
         return now - self.waits_since >= PATIENCE_S or any(
@@ -137,7 +138,7 @@ class BookMerge(Merge):
         """Height at which the sequence restarted; 0 if it never did."""
         self._in_sync = False
         self._after: list[Book] = []
-        """The changes delivered since the last loss, to complete an older whole book with."""
+        """The changes delivered since the last loss; they can complete an older whole book."""
         self._newest: Book | None = None
         self._asked_at = -1.0
 
@@ -162,11 +163,11 @@ class BookMerge(Merge):
 
     @property
     def is_waiting(self) -> bool:
-        """Whether something waits: an event, or the reader for a whole book."""
+        """Whether an event waits, or the reader waits for a whole book."""
         return (self.fact >= 0 and not self._in_sync) or super().is_waiting
 
     def settle(self, now: float) -> None:
-        """Skip what no cell has any more; ask for a whole book after it."""
+        """Skip facts that no cell has any more; request a whole book after them."""
         self._advance()
         while heads := [side for side in self.sides if side.queue]:
             side = min(heads, key=_place)
@@ -199,7 +200,7 @@ class BookMerge(Merge):
         return position
 
     def _advance(self) -> None:
-        """Let pass what follows, and drop what is known, until nothing moves."""
+        """Deliver events that follow, and drop known ones, until none is left that can move."""
         moved = True
         while moved:
             moved = False
@@ -214,7 +215,7 @@ class BookMerge(Merge):
     def _passes(self, side: Side, received: Received) -> bool:
         event = received.event
         if isinstance(event, Lost):
-            # Its next event jumps: that waits.
+            # Drop it: the cell's next event does not follow, and waits.
             return True
         assert isinstance(event, Book)
         if 0 < event.height < self._began_at:
@@ -262,7 +263,7 @@ class BookMerge(Merge):
         self.deliver(side, received)
 
     def _complete(self, side: Side, received: Received, event: Book) -> None:
-        """Bring a whole book up to the changes that were delivered meanwhile."""
+        """Apply to a whole book the changes that were delivered since."""
         book = OrderBook(event.market_id)
         load_or_apply(book, event)
         for change in self._after:
@@ -287,7 +288,7 @@ class BookMerge(Merge):
             self._continue(side, received, event)
 
     def _begin_again(self, side: Side, received: Received, event: Book) -> None:
-        """Follow the book's sequence, which restarted."""
+        """Continue with the book's restarted sequence."""
         self._began_at = event.height
         for other in self.sides:
             other.reach = -1
@@ -308,22 +309,22 @@ class BookMerge(Merge):
 
 
 def _place(side: Side) -> tuple[int, bool]:
-    """Order events that wait: a change before a whole book that includes it."""
+    """Order waiting events: a change before a whole book that includes it."""
     event = side.queue[0].event
     assert isinstance(event, Book)
     return event.sequence, event.is_snapshot
 
 
 class BlockMerge(Merge):
-    """Facts by height, of which each block's are wanted: trades, orders, blocks, oracle prices."""
+    """Facts by height, wanted for every block: trades, orders, blocks, oracle prices."""
 
     def __init__(self, topic: str, cells: Cells) -> None:
         super().__init__(topic, cells)
         self._gap_topic = topic_name("gap", gap_symbol(topic))
         self._floor = -1
-        """Where the first cell joined: what is older is not wanted."""
+        """Height at which the first cell joined: older facts are not wanted."""
         self._known: KnownTrades | None = None
-        """Used from the first event on whose trades are told apart by id."""
+        """Used from the first event whose trades are identified by id."""
         self._whole_to = -1
         self._heights: dict[int, None] = {}
         """The heights delivered or named as lost, the newest of them."""
@@ -352,7 +353,7 @@ class BlockMerge(Merge):
         self._advance()
 
     def settle(self, now: float) -> None:
-        """Skip what no cell has any more."""
+        """Skip facts that no cell has any more."""
         self._advance()
         while heads := [side for side in self.sides if side.queue]:
             side = min(heads, key=lambda one: _due(one.queue[0]))
@@ -379,7 +380,7 @@ class BlockMerge(Merge):
         return position
 
     def _complete_to(self, found: list[Position]) -> int:
-        """All cells are so far, or one is that has left nothing out since."""
+        """Return the height that all cells have reached, or that one has reached without a gap."""
         complete = min(one.complete for one in found)
         if self.is_waiting:
             return complete
@@ -395,7 +396,7 @@ class BlockMerge(Merge):
         return complete
 
     def _meet(self, side: Side) -> None:
-        """Note that a cell which joined later does not have what is between."""
+        """Note that a cell which joined later lacks the facts in between."""
         side.is_met = True
         position = side.cell.inbox.position(self.topic)
         floor = -1 if position is None else position.floor
@@ -459,7 +460,7 @@ class BlockMerge(Merge):
         return height > next(iter(heights))
 
     def _leaves_out(self, side: Side, received: Received, height: int) -> bool:
-        """Whether a cell lacks blocks between the last one delivered and this one, or may do so."""
+        """Whether a cell lacks, or may lack, blocks between the last delivered one and this one."""
         first, last = self.fact + 1, height - 1
         if self.fact < 0:
             first = self._floor + 1
@@ -474,7 +475,7 @@ class BlockMerge(Merge):
         return gaps is not None and bool(gaps.missing(side.cell.index, first, last))
 
     def _watermark(self, side: Side) -> int:
-        """Return the height through which a cell has said all that it has."""
+        """Return the height through which a cell has sent everything that it has."""
         position = side.cell.inbox.position(self.topic)
         return max(side.reach, -1 if position is None else position.complete)
 
@@ -493,7 +494,7 @@ class BlockMerge(Merge):
             self._pass(side, received, event)
 
     def _lost_by_all(self, first: int, last: int) -> list[tuple[int, int]]:
-        """Return the heights that a cell said to be lost, and that no other gave, or will give."""
+        """Return the heights that a cell reported lost, and that no other cell can deliver."""
         gaps = self.cells.gaps_of(self.topic)
         told = Ranges(part for side in self.sides for part in side.lost.within(first, last))
         lost = list(told)
@@ -522,7 +523,7 @@ class BlockMerge(Merge):
 
 
 def gap_symbol(topic: str) -> str:
-    """Return the market whose gaps leave out blocks of a topic."""
+    """Return the market whose gaps concern blocks of a topic."""
     channel, symbol = split(topic)
     return CHAIN.symbol if channel in CHAIN_WIDE else symbol
 
@@ -534,12 +535,12 @@ def _due(received: Received) -> int:
 
 
 def _differ(one: Any, other: Any) -> bool:
-    """Whether two copies of a block's trades say different things."""
+    """Whether two copies of a block's trades differ."""
     return isinstance(one, Trades) and isinstance(other, Trades) and one.trades != other.trades
 
 
 class StateMerge(Merge):
-    """A state, of which only the newest is wanted: tickers by sequence, others by height."""
+    """A state, whose newest event suffices: tickers by sequence, others by height."""
 
     def __init__(self, topic: str, cells: Cells) -> None:
         super().__init__(topic, cells)
@@ -567,7 +568,7 @@ class StateMerge(Merge):
         self.deliver(side, received)
 
     def _is_told(self, event: Any) -> bool:
-        """Whether this is what another cell has said, as of an earlier block."""
+        """Whether another cell has sent the same state, as of an earlier block."""
         if not isinstance(event, Funding):
             return False
         bare = msgspec.structs.replace(event, height=0, ts_event=0, ts_recv=0, source="")
@@ -576,14 +577,14 @@ class StateMerge(Merge):
 
 
 class ValueMerge(Merge):
-    """Values that each cell goes through in the same order: how the chain lists a market."""
+    """Values that all cells send in the same order: how the chain lists a market."""
 
     def __init__(self, topic: str, cells: Cells) -> None:
         super().__init__(topic, cells)
         self._values: list[Any] = []
         """The values delivered, oldest first, without their instants."""
         self._gone = 0
-        """Number of older values, which are forgotten."""
+        """Number of older values, which are no longer kept."""
 
     def take(self, side: Side, received: Received) -> None:
         """Take a cell's next event."""

@@ -1,8 +1,9 @@
 """
-What a subscriber asks its aggregator, and what it knows of it: no I/O, no clock.
+A subscriber's requests to its aggregator, and what it knows about it: no I/O, no clock.
 
 Once a second it polls the last sequence of every topic. A topic that lacks frames, or a whole book,
-asks for a replay; few replays are pending at once, and one without an answer is asked for again.
+requests a replay. Only a few replays are pending at once, and one without an answer is requested
+again.
 """
 
 from collections import deque
@@ -22,7 +23,7 @@ class TopicsReply(msgspec.Struct):
     head: int
     topics: dict[str, int]
     ahead: dict[str, int] = {}
-    """By symbol, for markets that are further than the head, which another market holds back."""
+    """By symbol, for markets that are ahead of the head, which another market holds back."""
     chain: int = 0
 
 
@@ -37,7 +38,7 @@ class ReplayReply(msgspec.Struct):
 
 
 class Answered(msgspec.Struct):
-    """What every answer has."""
+    """The fields of every answer."""
 
     id: int
     error: str = ""
@@ -63,7 +64,7 @@ class FollowedTopic:
         self.behind = 0
         """The last topic_sequence named by the previous poll, if above ours."""
         self.from_history = False
-        """Everything that the publisher has kept is wanted, and not asked for yet."""
+        """Whether everything that the publisher has kept is wanted, and not requested yet."""
 
     def join(self, reply: TopicsReply) -> None:
         """Begin with the frames after an answer to a poll."""
@@ -92,7 +93,7 @@ class FollowedTopic:
         position = self.position
         epoch, sequence = position.publisher_epoch, position.sequence
         own = [held for of_epoch, held in self.held if of_epoch == epoch]
-        # Frames of a publisher that ended before it was asked stay held, and follow nothing.
+        # Frames of a publisher that ended before it was asked stay held, but do not count here.
         follows = not own or min(own) == sequence + 1
         is_current = epoch == publisher_epoch and self.behind <= sequence
         whole = position.lacks_book and follows and is_current and not self.from_history
@@ -103,7 +104,7 @@ class FollowedTopic:
         return request, whole and not fresh
 
     def begin_history(self, reply: ReplayReply, bodies: Sequence[bytes]) -> None:
-        """Begin with everything that the publisher has kept; what is older is not wanted."""
+        """Begin with everything that the publisher has kept; older facts are not wanted."""
         position, self.from_history = self.position, False
         position.publisher_epoch, position.sequence = reply.publisher_epoch, 0
         position.floor = max(0, min(reply.from_height, first_trades(bodies, reply.from_height)) - 1)

@@ -103,12 +103,12 @@ class Inbox:
         publisher.head = head
 
     def position(self, topic: str) -> Position | None:
-        """Return where a topic stands; None if it is not followed."""
+        """Return a topic's position; None if it is not followed."""
         followed = self._topics.get(topic.encode())
         return None if followed is None else followed.position
 
     def awaits_history(self) -> bool:
-        """Whether what the aggregator has kept of a topic is still on its way."""
+        """Whether the frames that the aggregator has kept of a topic are still on their way."""
         return any(f is not None and f.from_history for f in self._topics.values())
 
     def offers(self, topic: str) -> bool:

@@ -1,4 +1,4 @@
-"""What `collector start` says once: whom it asks, what it collects, how to look at it. Pure."""
+"""One-time messages of `collector start`: servers asked, what is collected, how to watch. Pure."""
 
 from collections.abc import Sequence
 
@@ -13,7 +13,7 @@ from shards.protocol.settings import CHAIN, Endpoints, Market
 
 
 def asking(network: str, endpoints: Endpoints) -> str:
-    """Say which servers are asked for the markets, and for how long."""
+    """Name the servers that are asked for the markets, and for how long they are asked."""
     where = ", ".join(endpoints.of(registry.lister(endpoints).listing)) or "nowhere"
     return (
         f"asking {where} for the markets of {network}; "

@@ -1,4 +1,4 @@
-"""The child processes of one run: what each is told when it starts."""
+"""The child processes of one run, and the configuration that each gets when it starts."""
 
 import itertools
 from pathlib import Path
@@ -19,7 +19,7 @@ from shards.protocol.settings import Endpoints, ShardConfig, SourceName
 
 
 class Children:
-    """Makes the processes of one run."""
+    """Creates the processes of one run."""
 
     def __init__(
         self,
@@ -33,7 +33,7 @@ class Children:
         epochs: Epochs,
         scheduling: Scheduling,
     ) -> None:
-        """``folder`` is where the sockets between them are."""
+        """``folder`` has the sockets between them."""
         self._options = options
         self._file = file
         self._source = source
@@ -82,7 +82,7 @@ class Children:
 
     @property
     def _own(self) -> str:
-        """The endpoint where our own processes read frames, if the public ones want keys."""
+        """The endpoint where our own processes read frames, if the public ones require keys."""
         return f"ipc://{self._folder}/frames" if self._options.keys else ""
 
     @property
@@ -125,7 +125,7 @@ class Children:
         return Child("record", recorder.main, lambda: config)
 
     def shard(self, number: int) -> Child:
-        """Return a shard; at each start it has the markets that are wanted of it then."""
+        """Return a shard; at each start it gets the markets assigned to it at that time."""
         options = self._options
 
         def config() -> ShardConfig:

@@ -68,7 +68,7 @@ class Controller:
 
     def take(self, standing: Standing, cpu: Mapping[int, float], client: RequestClient) -> None:
         """
-        Take the aggregator's answer; plan, start and stop accordingly.
+        Process the aggregator's answer; plan, start and stop accordingly.
 
         ``cpu`` is each shard's usage, in percent of a core.
         """

@@ -90,10 +90,10 @@ class Coordinator:
             file: The endpoints, limits and patience of the configuration file.
             show: Called with each summary.
             announce: Called with each one-time message.
-            views: Processes that only look on, supervised with the rest; each is made of where
-                it reads frames.
-            page: Where the web page of one of them is.
-            launch: How a process begins.
+            views: Processes that only read, supervised like the rest; each is created with the
+                endpoint where it reads frames.
+            page: The address of the web page that one of them serves.
+            launch: How a process is started.
 
         """
         self._options = options
@@ -127,7 +127,7 @@ class Coordinator:
                 check_descriptors(self._options.shards)
                 scheduling = Scheduling(self._file.processes)
                 folder = stack.enter_context(runtime_folder())
-                # First: it waits for what a collector that was killed left running.
+                # First, because it waits for the processes that a killed collector left running.
                 with signals.interruptible():
                     state = stack.enter_context(self._state(folder))
                 check_free(self._options.publish)
@@ -346,7 +346,7 @@ class Coordinator:
             answer = client.ask("processes", within_s=within_s, **msgspec.structs.asdict(direction))
         except TimeoutError:
             self._manager.waiting()
-            # What we have is getting older and must not pass for current.
+            # The last summary is getting older and must not be shown as current.
             if self._summary is not None:
                 stale_s = round(time.monotonic() - self._answered_at, 3)
                 self._summary = msgspec.structs.replace(self._summary, stale_s=stale_s)
@@ -359,7 +359,7 @@ class Coordinator:
         controller.take(standing, cpu, client)
 
     def _shutdown(self, supervisor: Supervisor) -> None:
-        """Stop the shards first, so that the aggregator still takes their frames."""
+        """Stop the shards first, so that the aggregator still receives their frames."""
         self._manager.stopping()
         shards = [name for name in supervisor.children if name != "aggregator"]
         supervisor.stop(shards, within_s=_DRAIN_S)

@@ -30,7 +30,7 @@ class Selection(msgspec.Struct, frozen=True):
     follows: bool = True
     """Whether markets listed later are added."""
     part: Part = Part()
-    """The share of the markets that this cell has."""
+    """This cell's share of the markets."""
 
 
 class Commands:
@@ -48,7 +48,7 @@ class Commands:
         """Token of the command that requested it."""
 
     def begin(self, order: Command, text: str) -> None:
-        """A command is being carried out; ``text`` is its answer."""
+        """Note that a command is being carried out; ``text`` is its answer."""
         self.current, self.text = order, text
         self._answer("moving")
 
@@ -145,7 +145,7 @@ class DesiredState:
         New markets go to the shard with the least load. A market missing twice is retired.
         """
         if not found:
-            # A node without any market is not credible.
+            # A listing without any market is not credible.
             return
         named = self._named(found)
         missing = {

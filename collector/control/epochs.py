@@ -41,6 +41,7 @@ class Epochs:
         try:
             self._file.save(_encode(self.last))
         except OSError as error:
-            # Readers accept any epoch that they have not seen: growing ones are only tidier.
+            # Readers accept any epoch that they have not seen, so an epoch that does not grow does
+            # no harm.
             log.warning("cannot remember the epoch %d: %s", self.last, error)
         return self.last

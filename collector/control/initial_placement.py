@@ -71,7 +71,7 @@ def _by_load(weights: Mapping[str, float], shards: int) -> list[set[str]]:
     """
     owned: list[set[str]] = [set() for _ in range(shards)]
     loads = [0.0] * shards
-    # Heaviest first: those that find no room are then light.
+    # Heaviest first, so that the markets that find no room are light.
     order = sorted(weights, key=lambda market_id: (-weights[market_id], market_id))
     share = _share([weights[market_id] for market_id in order], shards) * (1.0 + _ROUNDING)
     for placed, market_id in enumerate(order):

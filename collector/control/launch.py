@@ -1,7 +1,7 @@
 """
-How a child's process begins: what the supervisor asks for, and the way that works everywhere.
+How to start a child process: the interface for the supervisor, and the way that works everywhere.
 
-`template.Template` is the quick way.
+`template.Template` is the fast way.
 """
 
 import logging
@@ -37,19 +37,19 @@ class Process(Protocol):
         """The exit code, or the negative number of the signal that ended it; None until then."""
 
     def join(self, timeout: float | None = None) -> None:
-        """Wait for its end, at most ``timeout`` seconds."""
+        """Wait until it has ended, at most ``timeout`` seconds."""
 
     def close(self) -> None:
-        """Free what is held for it. It must have ended."""
+        """Free its resources; it must have ended."""
 
 
 Launch: TypeAlias = Callable[[str, Target, Any], tuple[Process, Heartbeat]]
-"""Starts a process of this name; raises `OSError` if the system refuses."""
+"""Starts a process with this name; raises `OSError` if the system refuses."""
 
 
 def spawn(name: str, target: Target, config: Any) -> tuple[Process, Heartbeat]:
     """
-    Start a process of a new interpreter, which imports all its modules.
+    Start a process as a new interpreter, which imports all its modules.
 
     Raises:
         OSError: If the system refuses.
@@ -62,11 +62,11 @@ def spawn(name: str, target: Target, config: Any) -> tuple[Process, Heartbeat]:
 
 
 def _shared_double() -> Any:
-    """Make a double that a child can share; it is 0."""
+    """Create a double that can be shared with a child; it is 0 at first."""
     try:
         return _spawn.RawValue("d", 0.0)
     except OSError:
-        # No /dev/shm, or none that we may write to: a file among the temporary ones does as well.
+        # /dev/shm is absent or read-only: a file in the temporary folder works as well.
         heap.Arena._dir_candidates = []  # type: ignore[attr-defined]
         return _spawn.RawValue("d", 0.0)
 

@@ -40,5 +40,5 @@ class Overload:
         return max(late, key=lambda s: use[s], default=None)
 
     def relieve(self, now: float) -> None:
-        """Markets are being moved away from a shard: wait for the effect."""
+        """Note that markets are being moved away from a shard: wait for the effect."""
         self._rests_until = now + self._limits.rebalance_rest_s

@@ -1,4 +1,4 @@
-"""What a run needs of the system before anything else: open files, and a folder for its sockets."""
+"""What a run needs from the system first: enough open files, and a folder for its sockets."""
 
 import contextlib
 import fcntl
@@ -14,7 +14,7 @@ from shards.runtime import descriptors
 
 def check_descriptors(shards: int) -> None:
     """
-    Raise our limit of open files as far as we may.
+    Raise our limit of open files as far as allowed.
 
     Raises:
         ConfigError: If that is not enough to run at all.
@@ -30,7 +30,7 @@ def check_descriptors(shards: int) -> None:
 
 @contextlib.contextmanager
 def runtime_folder() -> Iterator[Path]:
-    """A folder that only we can enter, for the sockets between our processes."""
+    """Create a folder that only our user can enter, for the sockets between our processes."""
     # A socket's path may have 107 bytes; a long TMPDIR leaves no room for its name.
     try:
         where = None if len(tempfile.gettempdir()) < 80 else "/tmp"
@@ -40,7 +40,7 @@ def runtime_folder() -> Iterator[Path]:
             f"no folder for the sockets between our processes: {error.strerror or error}; "
             "name one that can be written to with TMPDIR"
         ) from None
-    # Those who clean folders for temporary files leave alone what is locked.
+    # Programs that clean up temporary files skip locked folders.
     lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)

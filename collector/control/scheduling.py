@@ -1,9 +1,9 @@
 """
 How the processes of a run are scheduled: what was asked for, and what the system allows.
 
-Only shards and aggregator, the data path, run in real time. The coordinator takes it for the moments
-in which it looks at its children, so that it can end one that keeps a core; its other work would
-delay frames, and is done at normal priority.
+Only shards and aggregator, the data path, run in real time. The coordinator is in real time only
+while it checks its children, so that it can end one that keeps a core. Its other work would delay
+frames, so it runs at normal priority.
 """
 
 import contextlib
@@ -31,10 +31,10 @@ class Scheduling:
 
     def __init__(self, asked: ProcessSettings) -> None:
         """
-        Find out what the system allows, and log it.
+        Determine what the system allows, and log it.
 
         Raises:
-            ConfigError: If it is asked for and not allowed, or a processor is not ours.
+            ConfigError: If real time is required but not allowed, or a processor is not available.
 
         """
         self._cpus = asked.cpus
@@ -70,7 +70,7 @@ class Scheduling:
         return realtime.AGGREGATOR if self.is_realtime else 0
 
     def placing(self, launch: Launch) -> Launch:
-        """Return a launch that gives each process its processors before it has a thread."""
+        """Return a launch that sets each process's processors before it has any other thread."""
 
         def placed(name: str, target: Target, config: Any) -> tuple[Process, Heartbeat]:
             process, beat = launch(name, target, config)
@@ -82,19 +82,19 @@ class Scheduling:
         return placed
 
     def _cpus_of(self, name: str) -> Collection[int]:
-        """Return where a process is to run; empty where it may run anywhere."""
+        """Return the processors for a process; empty if it may run on any."""
         if name == "aggregator":
             given = self._cpus.aggregator
         elif name.startswith("shard "):
             given = self._cpus.shards
         else:
             return self._cpus.others
-        # A new interpreter would inherit those of the coordinator.
+        # A new interpreter would inherit the coordinator's processors.
         return given or (self._all if self._cpus.others else ())
 
     @contextlib.contextmanager
     def urgent(self) -> Iterator[None]:
-        """Run the block before all children; for waiting and looking at them, which takes no time."""
+        """Run the block at a priority above all children: to wait for them and check them."""
         if not self.is_realtime:
             yield
             return
@@ -106,13 +106,13 @@ class Scheduling:
 
 
 def _take(priority: int) -> None:
-    # The right may be taken away while we run: then the children are looked at as ever.
+    # The right may be revoked while we run: then the children are checked at normal priority.
     with contextlib.suppress(OSError):
         realtime.take(priority, inherited=False)
 
 
 def refusal() -> str:
-    """Return why the system does not allow real time to us; empty if it does."""
+    """Return why the system does not allow us real time; empty if it does."""
     try:
         realtime.take(realtime.SUPERVISOR, inherited=False)
         realtime.take(0)

@@ -1,4 +1,4 @@
-"""What SIGINT, SIGTERM and SIGHUP ask of a run."""
+"""How a run handles SIGINT, SIGTERM and SIGHUP."""
 
 import contextlib
 import logging
@@ -14,11 +14,11 @@ log = logging.getLogger(__name__)
 _AGAIN_S: Final = 0.5
 
 Interruptible: TypeAlias = Callable[[], AbstractContextManager[None]]
-"""Makes a block that a signal may interrupt: `Signals.interruptible`."""
+"""Creates a block that a signal may interrupt: `Signals.interruptible`."""
 
 
 class Interrupted(BaseException):
-    """A signal ends what we are doing: it came before everything was running, or is the second."""
+    """A signal interrupted the run: it came before all was running, or was the second one."""
 
 
 class Signals:
@@ -43,13 +43,13 @@ class Signals:
     @contextlib.contextmanager
     def interruptible(self) -> Iterator[None]:
         """
-        Let the first signal interrupt the block: for waits, before everything runs.
+        Let the first signal interrupt the block; for waits before everything is running.
 
         Outside such blocks the first signal only sets `stop`. An exception between a folder's
         creation and the line that remembers it would leave the folder behind.
 
         Raises:
-            Interrupted: At the signal; also at once, if it came before the block.
+            Interrupted: When the signal arrives; at once if it came before the block.
 
         """
         self._may_interrupt = True
@@ -63,7 +63,7 @@ class Signals:
 
     def _received(self, number: int, frame: FrameType | None) -> None:
         if self.forced:
-            # It is being done.
+            # The second signal has already been handled.
             return
         if self.stop:
             log.warning("forced to stop: what the shards still have is not handed over")
@@ -75,7 +75,7 @@ class Signals:
         self._interrupt()
 
     def _interrupt(self, *_: object) -> None:
-        """Interrupt the block; again a moment later, should it still run then."""
+        """Interrupt the block; repeat it a moment later if the block still runs."""
         if self._may_interrupt:
             # Python drops an exception that is raised in a finalizer or in a callback from C.
             signal.setitimer(signal.ITIMER_REAL, _AGAIN_S)

@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 NONE: Final = "none"
 """The value of `--state` that keeps nothing."""
 _ORPHANS_S: Final = 15.0
-"""How long the aggregator of a killed coordinator may take to end."""
+"""How long we wait for the aggregator of a killed coordinator to end."""
 
 
 class Identity(msgspec.Struct, frozen=True):

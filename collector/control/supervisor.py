@@ -23,7 +23,7 @@ from shards.runtime.child import Heartbeat
 log = logging.getLogger(__name__)
 
 _LATE_S: Final = 3.0
-"""We check twice a second; after this long it was us who were late."""
+"""We check twice a second; if this much time has passed, we were late ourselves."""
 
 
 class ChildState(msgspec.Struct, frozen=True):
@@ -39,7 +39,7 @@ class ChildState(msgspec.Struct, frozen=True):
     """0 before the first."""
     aborted_at: float = 0.0
     retired_at: float = 0.0
-    """When it was asked to end for good; 0 if it was not."""
+    """When it was asked to end for good; 0 if never."""
 
 
 class Start(msgspec.Struct, frozen=True):
@@ -173,7 +173,7 @@ class Child:
             self._process = None
             if is_first:
                 raise ConfigError(f"cannot start {self.name}: {_system_says(error)}") from None
-            # It worked before and will work again: memory, a full disk, a limit.
+            # A start succeeded before, so the cause is temporary: memory, a full disk, a limit.
             log.warning("cannot start %s: %s; trying again", self.name, _system_says(error))
             self._end = EXIT_BUG, now
             self.ended = "could not be started"
@@ -247,7 +247,7 @@ class Supervisor:
         limits: Supervision | None = None,
         launch: Launch = spawn,
     ) -> None:
-        """``launch`` is how a process begins."""
+        """``launch`` starts a process."""
         self._launch = launch
         self.children = {child.name: child for child in children}
         self._limits = limits or Supervision()
@@ -268,7 +268,7 @@ class Supervisor:
         """
         now = time.monotonic()
         if now - self._looked_at > _LATE_S:
-            # We were stopped, or the machine was asleep, and so may the children have been.
+            # We were stopped, or the machine was asleep: the children may have been stopped too.
             self._awake_since = now
         self._looked_at = now
         states = [child.state(now) for child in self.children.values()]
@@ -314,7 +314,7 @@ class Supervisor:
         now = time.monotonic()
         for child in children:
             child.signal(signal.SIGTERM, now)
-            # A process stopped by SIGSTOP cannot end otherwise.
+            # A process stopped by SIGSTOP ends only after SIGCONT.
             child.signal(signal.SIGCONT, now)
         for child in children:
             if not child.join(now + within_s):

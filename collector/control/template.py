@@ -11,9 +11,9 @@ has a thread, a socket of ZeroMQ, a channel of gRPC or a loop: none of these sur
          ▲                                      └─ ends at once
          └──────────── adopts the orphan: it is the parent of every child
 
-So the coordinator learns each exit code from the kernel, and the template may be killed: what
-runs goes on, and later children are spawned by new interpreters, which is slower and no different.
-The template ends when the coordinator does, because the other end of its socket closes.
+So the coordinator gets each exit code from the kernel, and the template may be killed: running
+children continue, and later ones are new interpreters, which start more slowly but behave the same.
+The template ends with the coordinator, because the other end of its socket closes.
 """
 
 import contextlib
@@ -42,7 +42,7 @@ from shards.runtime.child import Heartbeat
 log = logging.getLogger(__name__)
 
 ANSWER_S: Final = 15.0
-"""How long the template may take to fork: at first it still imports."""
+"""How long the template may take to fork; the first time it is still importing."""
 _FROM_TERMINAL: Final = frozenset((signal.SIGINT, signal.SIGHUP))
 _NUMBER: Final = struct.Struct("=q")
 _PR_SET_CHILD_SUBREAPER: Final = 36
@@ -81,14 +81,14 @@ class Forked:
             try:
                 ended, status = os.waitpid(self.pid, os.WNOHANG)
             except ChildProcessError:
-                # Where SIGCHLD is ignored the system tells no exit codes.
+                # If SIGCHLD is ignored, the system reports no exit codes.
                 self._exit_code = EXIT_BUG if self._has_ended(0) else None
             else:
                 self._exit_code = os.waitstatus_to_exitcode(status) if ended else None
         return self._exit_code
 
     def join(self, timeout: float | None = None) -> None:
-        """Wait for its end, at most ``timeout`` seconds."""
+        """Wait until it has ended, at most ``timeout`` seconds."""
         self._has_ended(timeout)
 
     def _has_ended(self, within_s: float | None) -> bool:
@@ -97,35 +97,37 @@ class Forked:
         return bool(poll.poll(None if within_s is None else within_s * 1e3))
 
     def close(self) -> None:
-        """Free what is held for it."""
+        """Free its resources."""
         os.close(self.sentinel)
         os.close(self._lifeline)
 
 
 class Template:
-    """The template process, as the coordinator sees it; close it when no child is left."""
+    """The template process, for the coordinator; close it when no child is left."""
 
     def __init__(self, preload: Callable[[], None], answer_s: float = ANSWER_S) -> None:
         """
-        Fork it now, if this system and this process allow that; else children are spawned.
+        Fork it now, if this system and this process allow it; otherwise children are spawned.
 
         Args:
-            preload: Imports, in the template, what is not imported yet.
+            preload: Imports the missing modules; called in the template.
             answer_s: How long it may take to fork.
 
         """
         self._socket: socket.socket | None = None
         self._answer_s = answer_s
         self.pid = 0
-        """Its process id; 0 where it could not be forked."""
+        """Its process id; 0 if it could not be forked."""
         if _can_fork():
             self._fork(preload)
 
     def _fork(self, preload: Callable[[], None]) -> None:
         ours, theirs = socket.socketpair()
-        # Most of what exists now stays: no collection is to touch it, which would copy its pages.
+        # Most of the existing objects are permanent. A garbage collection must not touch them: that
+        # would copy their pages.
         gc.freeze()
-        # A Ctrl-C reaches the template too. It is never to see it, nor is a child that begins.
+        # Ctrl-C reaches the template too. Neither it nor a child that is starting must receive the
+        # signal.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, _FROM_TERMINAL)
         try:
             self.pid = os.fork()
@@ -140,7 +142,7 @@ class Template:
 
     def launch(self, name: str, target: Target, config: Any) -> tuple[Process, Heartbeat]:
         """
-        Start a process by a fork of the template, or as a new interpreter if that is gone.
+        Start a process by forking the template, or as a new interpreter if the template is gone.
 
         Raises:
             OSError: If the system refuses.
@@ -170,7 +172,7 @@ class Template:
 
 
 def _can_fork() -> bool:
-    """Say whether this is Linux as we need it, and no thread but this one runs."""
+    """Return whether this is Linux as we need it, and no other thread runs."""
     if sys.platform != "linux":
         return False
     try:
@@ -184,7 +186,7 @@ def _can_fork() -> bool:
 
 
 def _ask(template: socket.socket, job: bytes) -> tuple[Process, Heartbeat]:
-    """Have a job done by a fork of the template."""
+    """Run a job in a fork of the template."""
     memory = os.memfd_create("heartbeat")
     theirs, ours = os.pipe()
     try:
@@ -198,7 +200,7 @@ def _ask(template: socket.socket, job: bytes) -> tuple[Process, Heartbeat]:
             raise OSError(-pid, os.strerror(-pid))
         return Forked(pid, ours), beat
     except BaseException:
-        # Should it have been forked all the same, it stops.
+        # If it was forked all the same, this stops it.
         os.close(ours)
         raise
     finally:
@@ -208,7 +210,7 @@ def _ask(template: socket.socket, job: bytes) -> tuple[Process, Heartbeat]:
 
 @contextlib.contextmanager
 def _adopting() -> Iterator[None]:
-    """Become the parent of those below us whose parent ends, for the length of the block."""
+    """Adopt descendants whose parent ends, for the duration of the block."""
     prctl = ctypes.CDLL(None, use_errno=True).prctl
     if prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0):
         raise OSError(ctypes.get_errno(), "cannot adopt processes")
@@ -232,10 +234,10 @@ def _receive(source: socket.socket, size: int) -> bytes:
 
 
 def _serve(coordinator: socket.socket, preload: Callable[[], None]) -> NoReturn:
-    """Be the template until the coordinator ends."""
+    """Run as the template until the coordinator ends."""
     try:
         setproctitle.setproctitle("collector: template")
-        # The coordinator raises its own later: children inherit ours.
+        # The coordinator raises its own limit later; children inherit ours.
         descriptors.raise_limit()
         preload()
         gc.collect()
@@ -256,7 +258,7 @@ def _serve(coordinator: socket.socket, preload: Callable[[], None]) -> NoReturn:
 
 
 def _fork_twice(coordinator: socket.socket, job: bytes, files: list[int]) -> int:
-    """Fork a child whose parent has ended by now: its process id, or a negative error number."""
+    """Fork a child whose parent ends at once; return its process id, or a negative error number."""
     said, saying = os.pipe()
     try:
         middle = os.fork()
@@ -282,11 +284,11 @@ def _fork_twice(coordinator: socket.socket, job: bytes, files: list[int]) -> int
 
 
 def _become(job: bytes, memory: int, lifeline: int) -> NoReturn:
-    """Be the child, from its first line to its exit code."""
+    """Run as the child, from its first line to its exit code."""
     try:
         stand_somewhere()
         parent.is_at(lifeline)
-        # The coordinator's; this process logs under its own name.
+        # These handlers are the coordinator's; this process logs under its own name.
         logging.getLogger().handlers.clear()
         target, config = pickle.loads(job)
         beat = Beat(memory)
@@ -297,14 +299,14 @@ def _become(job: bytes, memory: int, lifeline: int) -> NoReturn:
 
 
 def _leave(error: BaseException | None) -> NoReturn:
-    """End as an interpreter does, but for what the coordinator registered for its own end."""
+    """End as an interpreter does, except for the coordinator's own exit handlers."""
     code = EXIT_OK
     if isinstance(error, SystemExit):
         code = error.code if isinstance(error.code, int) else EXIT_BUG
     elif error is not None:
         sys.excepthook(type(error), error, error.__traceback__)
         code = EXIT_BUG
-    # As `multiprocessing` does: idle workers of executors end, all other threads are waited for.
+    # As `multiprocessing` does: end idle workers of executors, and wait for all other threads.
     threading._shutdown()  # type: ignore[attr-defined]
     logging.shutdown()
     for stream in (sys.stdout, sys.stderr):

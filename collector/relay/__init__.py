@@ -1,1 +1,1 @@
-"""A relay: what cells publish, published once more, for readers that they need not know of."""
+"""A relay republishes the events of cells, for readers that the cells need not know."""

@@ -1,8 +1,8 @@
 """
 A relay's sockets: a subscriber to its cells, an XPUB and a ROUTER for its readers.
 
-Frames and replays are its own. Whatever else is asked (``status``, ``markets``, what views ask) goes
-on to the first cell that answers.
+It serves frames and replays itself. All other requests (``status``, ``markets``, those of views)
+are forwarded to the first cell that answers.
 """
 
 import asyncio
@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 _HWM: Final = 20_000
 _BATCH: Final = 256
 _ASKED: Final = 256
-"""Requests that may be on their way to a cell at once."""
+"""Limit of requests forwarded to a cell and not answered yet."""
 _ANSWER_S: Final = 5.0
 _SECOND: Final = 1.0
 _READ: Final = frozenset(("status", "markets", "grid", "events", "history", "metrics"))
@@ -48,7 +48,7 @@ class RelayConfig(msgspec.Struct, frozen=True, kw_only=True):
     access: AccessConfig = AccessConfig()
     """Keys and bounds for its readers."""
     keys: Keys | None = None
-    """Its own key at the cells."""
+    """The key with which it connects to the cells."""
 
 
 class Relay:
@@ -124,7 +124,7 @@ class Relay:
     # -- frames ------------------------------------------------------------------------
 
     async def _read(self) -> None:
-        """Publish what comes, and stand where it ends."""
+        """Publish incoming events, and keep the position after them."""
         subscriber, take = self._subscriber, self._rebroadcast.take
         async for received in subscriber:
             frames = take(received, time.time_ns())
@@ -137,14 +137,14 @@ class Relay:
 
     def _send(self, frames: Sequence[tuple[bytes, bytes]]) -> None:
         for frame in frames:
-            # A reader whose queue is full loses it, and asks for it again.
+            # A reader whose queue is full loses the frame, and requests it again.
             self._publisher.send_multipart(frame, zmq.NOBLOCK)
         if frames:
             # Sending may have consumed the edge of a subscription.
             self._drain_subscriptions()
 
     async def _look(self, drains: Sequence[Any]) -> None:
-        """Now and then: how far everything is, and what an edge did not announce."""
+        """Periodically note how far everything is complete, and handle missed edges."""
         while True:
             subscriber = self._subscriber
             if not subscriber.pending and not subscriber.awaits_history():
@@ -173,7 +173,7 @@ class Relay:
         asyncio.get_running_loop().call_soon(self._drain_requests)
 
     def _answer(self, to: list[bytes], request: bytes, asker: Requester) -> None:
-        """Answer a request, or pass it on; before we know where we stand, no reader may join."""
+        """Answer or forward a request; readers may join only once our position is known."""
         try:
             asked = _decode(request)
         except UNREADABLE as error:
@@ -196,7 +196,7 @@ class Relay:
             asker.owes(sum(map(len, reply)))
 
     def _pass_on(self, to: list[bytes], asked: dict[str, Any], asker: Requester) -> None:
-        """Ask the first cell that answers; refuse if too many questions are under way."""
+        """Ask the first cell that answers; refuse if too many questions are pending."""
         if len(self._tasks) >= _ASKED:
             busy = {"id": asked.get("id"), "error": "too many requests at once: ask again"}
             self._reply(to, asker, [_encode(busy)])
@@ -218,7 +218,7 @@ class Relay:
         return self._upstream[next(answering, 0)]
 
     def _own(self, answer: dict[str, Any], asker: Requester) -> dict[str, Any]:
-        """Put in what is this relay's, and leave out what the reader may not see."""
+        """Insert this relay's own values, and remove what the reader may not see."""
         status, rights = answer.get("status"), asker.rights
         if isinstance(status, dict):
             status["publisher_epoch"] = self._rebroadcast.epoch

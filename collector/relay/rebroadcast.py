@@ -1,11 +1,12 @@
 """
-What a relay publishes: the events of its upstream under numbers of its own, and their history.
+The core of a relay: it numbers the events of its upstream, and keeps their history.
 
-A relay is a publisher like an aggregator. It has a publisher epoch, numbers each topic from 1, keeps
-the newest frames of each, and a whole book now and then for late joiners. What it lost on its own
-way becomes a gap with the cause ``slow-subscriber``, so that no reader misses it in silence.
+A relay is a publisher like an aggregator. It has a publisher epoch, numbers each topic from 1, and
+keeps the newest frames of each topic. For late joiners it also keeps a whole book from time to
+time. If the relay itself loses events, it publishes a gap with the cause ``slow-subscriber``, so
+that readers know.
 
-Pure: no I/O; instants come in.
+Pure: no I/O; instants are arguments.
 """
 
 from collections.abc import Iterable
@@ -28,7 +29,7 @@ _WHOLE_EVERY: Final = 64
 
 
 class _FollowedBook:
-    """A market's book, and how many changes ago a whole one was kept."""
+    """A market's book, and the number of changes since a whole one was kept."""
 
     def __init__(self, market_id: str) -> None:
         self.book = OrderBook(market_id)
@@ -36,26 +37,26 @@ class _FollowedBook:
 
 
 class Rebroadcast:
-    """Numbers events, keeps their history, and answers for it."""
+    """Numbers events, keeps their history, and answers requests for it."""
 
     def __init__(self, epoch: int) -> None:
         self.epoch = epoch
-        """The publisher epoch; another one for each relay, and for each chain."""
+        """The publisher epoch; each relay, and each chain, has another one."""
         self.published = 0
         self.head = 0
         """Height through which all markets are complete."""
         self.ahead: dict[str, int] = {}
-        """By symbol, for markets that are further."""
+        """The same by symbol, for markets that are further."""
         self.buffer = ReplayBuffer(_FRAMES, _BYTES)
         self._sequences: dict[str, int] = {}
         self._books: dict[str, _FollowedBook] = {}
         self._market_ids: dict[str, str] = {}
         self._gap_id = 0
         self._begun: set[str] = set()
-        """Topics of which it is known from where on they are complete."""
+        """Topics whose first complete height is known."""
 
     def take(self, received: Received, now: int) -> list[tuple[bytes, bytes]]:
-        """Take what the subscriber delivered; return the frames to send. ``now`` is in ns."""
+        """Process the delivered events; return the frames to send. ``now`` is in ns."""
         event: Any = received.event
         if isinstance(event, Lost):
             return self._lose(received, event, now)
@@ -86,7 +87,7 @@ class Rebroadcast:
         return topic.encode(), body
 
     def _follow(self, received: Received, event: Book, header: Any) -> None:
-        """Bring a market's book up to date; keep a whole one now and then."""
+        """Update a market's book; keep a whole one from time to time."""
         followed = self._books.get(received.symbol)
         if followed is None:
             if not event.is_snapshot:
@@ -111,7 +112,7 @@ class Rebroadcast:
         self.buffer.add(received.topic, number, event.height, body, published=False, whole=True)
 
     def _lose(self, received: Received, lost: Lost, now: int) -> list[tuple[bytes, bytes]]:
-        """Announce what was lost before it came here."""
+        """Announce facts that were lost before they reached this relay."""
         if lost.unit == "sequence":
             self._books.pop(received.symbol, None)
             first = last = self.head + 1
@@ -125,7 +126,7 @@ class Rebroadcast:
         return [self._publish(topic, KIND_GAP, first, (now, now, 0, 0, 0), gap, False)]
 
     def _start_over(self, now: int) -> None:
-        """Begin with another chain, as another publisher."""
+        """Switch to another chain, as another publisher."""
         self.epoch = max(now, self.epoch + 1)
         self.buffer = ReplayBuffer(_FRAMES, _BYTES)
         self.buffer.chain = self.epoch
@@ -135,7 +136,7 @@ class Rebroadcast:
         self.head, self.ahead = 0, {}
 
     def stand(self, positions: Iterable[Position]) -> None:
-        """Note how far everything published is complete; call it when nothing waits to be taken."""
+        """Note how far everything published is complete; call it when no event is waiting."""
         heights: dict[str, int] = {}
         for position in positions:
             if not position.publisher_epoch:

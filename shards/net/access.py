@@ -44,7 +44,7 @@ _PUBLIC: Final = "injective.network"
 _PUBLIC_PER_S: Final = {"chain": 20.0, "indexer": 50.0}
 _BUSY_S: Final = 0.001
 _BUSY_TURNS: Final = 50
-"""Tries after which the bucket's holder must be a stopped process; then ask without a turn."""
+"""Tries after which the bucket's holder must be a stopped process; then query without a turn."""
 _TRIES: Final = 4
 """Tries of a blocking query that the host refuses; async callers have their own retry loops."""
 _UNREACHABLE: Final = frozenset(

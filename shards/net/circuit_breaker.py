@@ -8,7 +8,7 @@ A circuit breaker per endpoint, which lets one probe through when half open.
       └────────── success ────────────┼────────────────────────────┤
                                       └── failure: twice as long ──┘
 
-It first opens for two seconds, so that a server that merely restarts costs no more. Each failed
+It first opens for only two seconds, because a server may merely be restarting. Each failed
 probe doubles the delay, up to ten times. An unreachable host is retried every 1.5 s instead: such
 a probe costs no server anything, and soon finds one that is back.
 """
@@ -43,7 +43,7 @@ class CircuitBreaker:
         self.failures = 0
         """Consecutive failures."""
         self._answered = 0
-        """Those failures for which a server answered."""
+        """Those of them in which a server answered."""
         self._open_until = 0.0
         self._probing = False
         self.reason = ""

@@ -6,9 +6,9 @@ failures whose breaker allows it; if none does, wait for the breaker that opens 
 applies between attempts and is reset by data, not by a connection. For unreachable hosts it is
 short and constant: only a server can be overloaded.
 
-An endpoint is *unfit* if it is mute or steadily behind while the chain goes on. It counts as if it
-had failed once more, until it is seen at the head again. A stream that lags still brings blocks,
-so it is left only for an endpoint that was tried out and is at the head: nothing flaps.
+An endpoint is *unfit* if it is mute or steadily behind while the chain advances. It counts as if it
+had failed once more, until it is seen at the head again. A stream that lags still brings blocks, so
+it is left only for an endpoint whose trial showed it at the head: nothing flaps.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ from shards.protocol.control import EndpointReport
 from shards.protocol.text import without_secrets
 
 _UNFIT: Final = 1
-"""Failures that being unfit counts for, beside the one with which the endpoint was left."""
+"""Additional failures for being unfit, beside the one with which the endpoint was left."""
 
 
 class EndpointState(msgspec.Struct, frozen=True):
@@ -57,7 +57,7 @@ class EndpointPool:
         self._is_leaving = False
         self._clock = clock
         self._unfit: dict[str, str] = {}
-        """Why an endpoint is not fit, by endpoint."""
+        """The reason why an endpoint is unfit, by endpoint."""
         self._lag = Lag()
         self._news = asyncio.Event()
         """The current endpoint turned out unfit."""
@@ -76,8 +76,8 @@ class EndpointPool:
             self._backoff.next_s()
         while True:
             now = self._clock()
-            # Fewest failures first, then preference: an endpoint that is down is not tried
-            # four times while another would answer.
+            # Fewest failures first, then preference: otherwise an endpoint that is down would be
+            # tried four times while another could answer.
             for endpoint in sorted(self._breakers, key=self._rank):
                 if self._breakers[endpoint].allows(now):
                     self.current = endpoint
@@ -92,8 +92,8 @@ class EndpointPool:
         """
         Sort the endpoints: the fewest failures first.
 
-        Where a breaker has opened, their number says nothing any more: one that was down for an hour
-        has hundreds. Among those, the one that was not tried for longest is next.
+        Once a breaker has opened, the number means nothing: an endpoint that was down for an hour
+        has hundreds. Of those endpoints, the one whose last attempt is the oldest comes next.
         """
         breaker = self._breakers[endpoint]
         if breaker.state(self._clock()) == "closed":
@@ -103,7 +103,7 @@ class EndpointPool:
     # ---- whether the current one keeps up ---------------------------------------------
 
     def unfit(self, reason: str) -> None:
-        """Hold something against the current endpoint until it is seen at the head again."""
+        """Mark the current endpoint unfit until it is seen at the head again."""
         if self.current:
             self._unfit[self.current] = reason
 
@@ -117,7 +117,7 @@ class EndpointPool:
             self.unfit(reason)
 
     def cannot_compare(self) -> None:
-        """Start over with comparing: nothing was heard of the head, or we were late ourselves."""
+        """Restart the comparison: there is no news of the head, or we were late ourselves."""
         self._lag.reset()
 
     @property
@@ -128,7 +128,7 @@ class EndpointPool:
     # ---- whether another one is better -------------------------------------------------
 
     async def pause(self, seconds: float) -> None:
-        """Wait so long before others are tried out, or until the current one turns out unfit."""
+        """Wait this long before trials of others, or until the current one turns out unfit."""
         self._news.clear()
         try:
             async with asyncio.timeout(seconds):
@@ -137,7 +137,7 @@ class EndpointPool:
             return
 
     def alternatives(self) -> list[str]:
-        """Return what may be tried out now: the preferred ones; if the current is unfit, any."""
+        """Return the endpoints to try out: preferred ones, or any if the current one is unfit."""
         now = self._clock()
         names = list(self._breakers)
         if self.current not in self._unfit:

@@ -1,10 +1,10 @@
 """
-Whether a node, or a stream, is fit to be asked for what is new, and why not. Pure.
+Whether a node, or a stream, is fit to provide new data, and if not, why. Pure.
 
-Three things speak against one: it has another chain, it is behind the highest head of all, or it
-does not follow its chain: it says so itself, or it shows no new block. Our clock alone decides
-nothing, since it may be wrong: an old block counts against a node only until one is seen to come
-at its own pace.
+A node is unfit in three cases: it has another chain, it is behind the highest head of all, or it
+does not follow its chain (it says so itself, or it shows no new block). Our clock alone decides
+nothing, since it may be wrong: an old block counts against a node only until its blocks are seen to
+arrive at their own pace.
 """
 
 from typing import Final, Literal, NamedTuple, TypeAlias
@@ -17,29 +17,29 @@ AT_HEAD: Final = 1
 """Blocks behind the newest block received up to which a stream counts as being at the head. The
 difference to `BEHIND` keeps a stream from being left and returned to again and again."""
 STEADY_S: Final = 10.0
-"""A stream has to be behind at every look for so long: a single late block says nothing."""
+"""A stream must be behind at every check for this long: a single late block means nothing."""
 _STILL_S: Final = 40.0
-"""Without a new block for so long, a node stands still; they are looked at every 15 seconds."""
+"""Without a new block for this long, a node stands still; nodes are checked every 15 seconds."""
 _OLD_S: Final = 60.0
 """A newest block older than this is old, if our clock is right."""
 _PACE_S: Final = 5.0
-"""Over so long at least is a pace measured."""
+"""A pace is measured over at least this time."""
 _FASTER: Final = 2.0
-"""Blocks that come at more than this times the pace of their own times are those of the past."""
+"""Blocks that arrive faster than their own times by more than this factor are past blocks."""
 _S: Final = 1_000_000_000
 
 Cause: TypeAlias = Literal["silent", "foreign", "untold", "behind", "catching_up", "still", "old"]
 
 
 class Verdict(NamedTuple):
-    """What is held against a node, and in words for people."""
+    """The reason why a node is unfit, also in words for people."""
 
     cause: Cause | None
     reason: str
 
     @property
     def is_fit(self) -> bool:
-        """Whether it may be asked for what is new; one that cannot tell its chain may be."""
+        """Whether it may be asked for new data; this includes one that cannot tell its chain."""
         return self.cause in (None, "untold")
 
 
@@ -50,9 +50,9 @@ class Progress:
         self._height = 0
         self._moved_at = 0.0
         self._since: tuple[float, int] | None = None
-        """When a pace began to be measured, and the time of the newest block then."""
+        """When the measurement of the pace began, and the time of the newest block then."""
         self.pace = 0.0
-        """Of the newest blocks' times, over our own time; 0 before two were seen."""
+        """Progress of block times divided by that of our time; 0 before two blocks were seen."""
 
     def saw(self, latest: Mark, now: float) -> None:
         """Take the newest block that the node shows, at an instant of the monotonic clock."""
@@ -71,7 +71,7 @@ class Progress:
             self._since = (now, latest.time)
 
     def still_s(self, now: float) -> float:
-        """Return for how long no new block has come; 0 where none was ever shown."""
+        """Return for how long no new block has come; 0 if none was ever shown."""
         return now - self._moved_at if self._height else 0.0
 
 
@@ -83,7 +83,7 @@ class Lag:
 
     @property
     def is_watched(self) -> bool:
-        """Whether the stream was behind at the last look."""
+        """Whether the stream was behind at the last check."""
         return self._since is not None
 
     def reset(self) -> None:
@@ -91,7 +91,7 @@ class Lag:
         self._since = None
 
     def saw(self, height: int, head: int, now: float) -> str:
-        """Compare the newest block of the stream with the head; return why it should be left."""
+        """Compare the newest block of the stream with the head; return a reason to leave it."""
         behind = head - height
         if behind < BEHIND:
             self._since = None

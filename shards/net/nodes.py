@@ -1,11 +1,11 @@
 """
 The RPC nodes: which chain each has, where the head is, and which nodes are fit to use.
 
-All endpoints that can be asked are queried at once: RPC, query servers, event providers. One
-that contradicts our record of the chain (chain.py) is refused, and named in the log. The head is the
-highest block of all that are left, and one that is behind it is not fit to be asked for what is
-new; nor is one that is still catching up, or stands still (fitness.py). When a node that had our
-chain shows another one, and none shows ours any more, then the chain itself was replaced.
+All endpoints that can be asked are queried at once: RPC, query servers, event providers. An
+endpoint that contradicts our record of the chain (chain.py) is refused, and named in the log. The
+head is the highest block of the others. A node is unfit for new data if it is behind the head, is
+still catching up, or stands still (fitness.py). If a node that had our chain shows another one, and
+no node shows ours any more, the chain itself was replaced.
 """
 
 import asyncio
@@ -26,13 +26,13 @@ from shards.protocol.text import printable, without_secrets
 log = logging.getLogger(__name__)
 
 _WITHIN_S: Final = 5.0
-"""Longest wait for one look; a turn at a refusing host may be half a minute away."""
+"""Longest wait for one round of queries; a turn at a refusing host may be half a minute away."""
 CANNOT_TELL: Final = frozenset({"UNIMPLEMENTED", "UNAUTHENTICATED", "PERMISSION_DENIED"})
 """gRPC statuses of an endpoint that serves other questions, but not this one."""
 
 
 class Node:
-    """One endpoint, and what is known of who answers there."""
+    """One endpoint, and what is known about the node behind it."""
 
     def __init__(self, witness: Witness) -> None:
         self.witness = witness
@@ -47,16 +47,16 @@ class Node:
         self.untold = ""
         """Why its chain cannot be verified; it is then trusted."""
         self.proven = -1
-        """Generation of the chain that a block of it was held against; -1 for none."""
+        """Generation of the chain with which one of its blocks was compared; -1 for none."""
         self.asked_at = float("-inf")
 
     @property
     def reason(self) -> str:
-        """Why it is not fit, for people; of one that cannot be asked, why not."""
+        """Why it is unfit, for people; if it cannot be asked, the reason for that."""
         return self.verdict.reason
 
     def is_due(self, now: float) -> bool:
-        """Say whether its last answer is too old to stand in for another one."""
+        """Return whether its last answer is too old to be used again."""
         return self.view is None or now - self.asked_at >= self.witness.every_s
 
 
@@ -66,7 +66,7 @@ class Nodes:
     def __init__(
         self, endpoints: Sequence[str], access: Access, also: Iterable[Witness] = ()
     ) -> None:
-        """``endpoints`` are the RPCs, ``also`` is what other endpoints are asked with."""
+        """``endpoints`` are the RPCs, ``also`` are the witnesses of the other endpoints."""
         witnesses: list[Witness] = [RpcWitness(endpoint, access) for endpoint in endpoints]
         self.nodes = [Node(witness) for witness in (*witnesses, *also)]
         self.chain = Chain()
@@ -77,7 +77,7 @@ class Nodes:
         self.head = 0
         """The highest block of all nodes with our chain."""
         self.head_time = 0
-        """Its time, ns since the epoch; 0 where only those know it that tell no times."""
+        """Its time, ns since the epoch; 0 if only endpoints that report no times know it."""
         self._refused: dict[str, str] = {}
         """Endpoints of streams whose blocks are of another chain, and how that was seen."""
 
@@ -89,7 +89,7 @@ class Nodes:
         due = [node for node in self.nodes if node.is_due(now)]
         await asyncio.gather(*(self._ask(node) for node in due))
         if any(node.foreign and node.was_ours for node in due):
-            # Who is asked less often may still vouch for a chain that is no more.
+            # An endpoint that is asked less often may still have an answer from the former chain.
             await asyncio.gather(*(self._ask(node) for node in self.nodes if node not in due))
         self._learn()
         self._find_replacement()
@@ -148,10 +148,10 @@ class Nodes:
 
     async def _known_block(self, node: Node, view: NodeView) -> Mark | None:
         """
-        Ask for a block that tells the chain; None where nothing can be told by one.
+        Ask for a block that identifies the chain; None if no block can.
 
-        That is the newest remembered block that the node should have. Where it has none as high, it
-        is its own newest, for its time.
+        That is the newest remembered block that the node should have. If all remembered blocks are
+        higher than the node's head, it is the node's own newest block, for its time.
         """
         marks, latest = self.chain.marks, view.latest
         if not marks or (node.witness.is_costly and self._is_proven(node)):
@@ -164,10 +164,10 @@ class Nodes:
 
     async def vet(self, endpoint: str, role: Role) -> str:
         """
-        Make sure that an endpoint was asked which chain it has; return why it is refused.
+        Ensure that an endpoint was asked which chain it has; return why it is refused.
 
         Raises:
-            SourceError: If it should be able to tell, and does not.
+            SourceError: If it should be able to answer, and does not.
 
         """
         node = self._node(endpoint, role)
@@ -189,9 +189,10 @@ class Nodes:
 
     def _is_known(self, node: Node) -> bool:
         """
-        Say whether it is known which chain a node has, or that it cannot tell.
+        Return whether a node's chain is known, or cannot be asked for.
 
-        It has named its network, or shown a block that we know, as far as we know any.
+        It is known if the node has named its network, or has shown a block that we know. If we
+        know no block yet, any answer is enough.
         """
         if node.foreign or node.untold:
             return True
@@ -213,19 +214,19 @@ class Nodes:
             node.was_ours = True
 
     def _judge(self, head: int) -> None:
-        """Say of each node whether it is fit to be asked for what is new."""
+        """Determine for each node whether it is fit to provide new data."""
         now, ts = time.monotonic(), time.time_ns()
         for node in self.nodes:
             if node.view is not None:
                 node.verdict = verdict(node.view, node.foreign, node.progress, head, now, ts)
 
     def _find_replacement(self) -> None:
-        """Find that the chain was replaced: who had ours shows another one, and nobody ours."""
+        """Detect a replaced chain: a node that had ours shows another one, and none shows ours."""
         if self._ours() or self.replacement is not None:
             return
         for node in self.nodes:
             view = node.view
-            # Only an RPC shows enough to begin with.
+            # Only an RPC shows enough for a new record of the chain.
             if view is None or node.witness.role != "rpc":
                 continue
             if node.was_ours and view.network == self.chain.id:
@@ -247,7 +248,7 @@ class Nodes:
             for node in self.nodes:
                 node.foreign, node.verdict, node.progress = "", Verdict(None, ""), Progress()
                 if node.witness.every_s:
-                    # Its last answer was held against the chain before.
+                    # Its last answer was compared with the former chain.
                     node.view = None
         elif chain.generation == self.chain.generation and chain.marks and not self.chain.marks:
             self.chain = chain
@@ -282,12 +283,12 @@ class Nodes:
         return node.foreign if node is not None else ""
 
     def is_fit(self, endpoint: str, role: Role) -> bool:
-        """Say whether an endpoint is as good as any; one that nothing is known of is."""
+        """Return whether nothing speaks against an endpoint; nothing does if it is unknown."""
         node = self._node(endpoint, role)
         return node is None or node.verdict.is_fit
 
     def refused(self, endpoint: str, reason: str) -> None:
-        """A stream's blocks were held against the chain: are they of another one? Empty: ours."""
+        """Note the result of a stream's trial: why its blocks are of another chain; empty: ours."""
         if reason:
             self._refused[endpoint] = reason
         else:

@@ -1,4 +1,4 @@
-"""Who can say which chain an endpoint has, and how far: one way for each kind of endpoint."""
+"""How to ask an endpoint for its chain and head: one way for each kind of endpoint."""
 
 from typing import Final, Literal, Protocol, TypeAlias
 
@@ -7,7 +7,7 @@ from shards.net.rpc import Rpc, block_hash, view_of
 from shards.protocol.chain import Mark, NodeView
 
 Role: TypeAlias = Literal["rpc", "queries", "events", "stream"]
-"""What an endpoint is asked for: blocks' records, books and markets, events, or the stream."""
+"""What an endpoint serves: records of blocks, books and markets, events, or the stream."""
 
 _ASK_S: Final = 2.0
 
@@ -18,15 +18,15 @@ class Witness(Protocol):
     endpoint: str
     role: Role
     every_s: float
-    """How long its last answer stands in for another one; 0 where it is asked each time."""
+    """How long its last answer may be used again; 0 if it is asked each time."""
     is_costly: bool
-    """Whether an answer with a block is so large that one block has to do."""
+    """Whether an answer with a block is so large that one block must suffice."""
 
     async def view(self) -> NodeView:
-        """Ask for the network and the newest block; raise SourceError where it does not say."""
+        """Ask for the network and the newest block; raise SourceError if there is no answer."""
 
     async def block(self, height: int) -> Mark | None:
-        """Ask for a block's hash, its time or both; None where it does not have the block."""
+        """Ask for a block's hash, its time or both; None if it does not have the block."""
 
     async def close(self) -> None:
         """Drop the connection."""
@@ -48,7 +48,7 @@ class RpcWitness:
         return await view_of(self.rpc)
 
     async def block(self, height: int) -> Mark | None:
-        """Ask for a block's hash; the newest block's is not known yet."""
+        """Ask for a block's hash; the hash of the newest block is not known yet."""
         found = await block_hash(self.rpc, height)
         return Mark(height, found, 0) if found else None
 

@@ -7,7 +7,7 @@ One way to be a process of the collector: a loop, a heartbeat, signals, exit cod
       └─ run("shard 0", body, …)       names the process, its logs, its stack traces
            └─ body(life)               what this process does, until `life.stop` is set
 
-A body returns when it has drained. How it ends decides what the supervisor does:
+A body returns after it has drained. How it ends determines what the supervisor does:
 
 ====================  =========  =====================================================
 the body              exit code  the supervisor
@@ -51,7 +51,7 @@ class Heartbeat(Protocol):
 
 
 class ChildContext:
-    """What a body is given: when to stop, and how well its loop runs."""
+    """The context of a body: when to stop, and how well its loop runs."""
 
     def __init__(
         self, heartbeat: Heartbeat | None = None, scheduling: Realtime | None = None
@@ -66,7 +66,7 @@ class ChildContext:
         self._scheduling = scheduling
 
     async def beat(self) -> None:
-        """Show for ever that the loop turns, and notice when it does so late."""
+        """Beat forever while the loop turns, and record how late each beat is."""
         while True:
             due = time.monotonic() + _BEAT_S
             if self._heartbeat is not None:
@@ -93,20 +93,20 @@ def run(
     realtime: int = 0,
 ) -> None:
     """
-    Be a supervised process from its first line to its exit code.
+    Run a supervised process, from its first line to its exit code.
 
     Args:
-        name: As the process list and the log show it.
-        body: What it does, until `ChildContext.stop` is set.
-        heartbeat: Where the supervisor looks for signs of life.
-        log_level: From which level on it logs.
-        log_format: How it logs.
-        exit_config: The exit code for a configuration error; 1 where nothing depends on this
-            process, so that it is tried again instead of ending everything.
+        name: Its name in the process list and the log.
+        body: The work of the process; it returns after `ChildContext.stop` is set.
+        heartbeat: The shared double that the supervisor checks.
+        log_level: The lowest level that it logs.
+        log_format: The format of its log lines.
+        exit_config: The exit code for a configuration error; 1 if nothing depends on this process,
+            so that it is restarted instead of ending everything.
         realtime: Its real-time priority; 0: it is scheduled normally.
 
     Raises:
-        SystemExit: With the exit code, unless that is 0.
+        SystemExit: With the exit code, if that is not 0.
 
     """
     setproctitle.setproctitle(f"collector: {name}")
@@ -126,10 +126,10 @@ def run(
 
 def run_loop(body: Body, heartbeat: Heartbeat | None = None, *, realtime: int = 0) -> None:
     """
-    Run a body in a loop of its own, with this process's signals; for what no one supervises.
+    Run a body in its own loop, with this process's signals; for unsupervised processes.
 
     Raises:
-        ConfigError: If the body does; not in a group, so that a command ends with its sentence.
+        ConfigError: If the body raises it; not in a group, so that a command ends with its text.
 
     """
     scheduling = Realtime(realtime) if realtime else None
@@ -156,7 +156,7 @@ def _handle_signals(stop: asyncio.Event) -> None:
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGTERM, stop.set)
     sentinel = parent.sentinel()
-    # A terminal's Ctrl-C, or its end, reaches the whole group; the coordinator drains its
+    # Ctrl-C in a terminal, or closing it, signals the whole group; the coordinator drains its
     # children in its own order.
     from_terminal = stop.set if sentinel is None else _ignore
     for number in (signal.SIGINT, signal.SIGHUP):
@@ -164,9 +164,9 @@ def _handle_signals(stop: asyncio.Event) -> None:
         if signal.getsignal(number) != signal.SIG_IGN:
             loop.add_signal_handler(number, from_terminal)
     if sentinel is not None:
-        # Orphans stop: the other end of this pipe closes however the parent died.
+        # Orphans stop: the other end of this pipe closes, whatever ends the parent.
         loop.add_reader(sentinel, stop.set)
-    # The template that we were forked from blocks them until a child heeds them.
+    # The template that we were forked from blocks these signals until a child handles them.
     signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT, signal.SIGHUP))
 
 
@@ -176,10 +176,10 @@ def _ignore() -> None:
 
 def freeze_heap() -> None:
     """
-    Keep what exists now, for good, out of the garbage collector's way; rarely look at the rest.
+    Exempt all existing objects from garbage collection, and collect the others rarely.
 
-    Call it when everything is set up. Frames are freed by their reference counts: looking for
-    cycles after every 700 of them, as is the default, finds none.
+    Call it when everything is set up. Frames are freed by their reference counts: the default, a
+    search for cycles after every 700 new objects, finds none.
     """
     gc.collect()
     gc.freeze()
@@ -187,7 +187,7 @@ def freeze_heap() -> None:
 
 
 def _judge(error: Exception, exit_config: int) -> int | None:
-    """Say in one line what ended the process and return the exit code; None for a bug."""
+    """Log in one line what ended the process and return the exit code; None for a bug."""
     leaves = list(_leaves(error))
     if all(isinstance(leaf, ConfigError) for leaf in leaves):
         log.error("%s", leaves[0])
@@ -199,7 +199,7 @@ def _judge(error: Exception, exit_config: int) -> int | None:
 
 
 def _leaves(error: BaseException) -> Iterator[BaseException]:
-    """Yield what a tree of exception groups is made of."""
+    """Yield the exceptions in a tree of exception groups."""
     if isinstance(error, BaseExceptionGroup):
         for part in error.exceptions:
             yield from _leaves(part)

@@ -9,7 +9,7 @@ import time
 from typing import Final
 
 _STEP_NS: Final = 100_000_000
-"""More than an adjusted (not set) clock drifts between two checks."""
+"""More than a clock that is adjusted, not set, can drift between two checks."""
 
 
 class SetClock:

@@ -21,7 +21,7 @@ def raise_limit() -> int:
 
 
 def needed(shards: int) -> int:
-    """Return how many the busiest process of a collector needs at least."""
+    """Return the minimum that the busiest process of a collector needs."""
     return _LEAST + 4 * shards
 
 
@@ -38,6 +38,6 @@ def used() -> int:
             return len(os.listdir(folder))
         except OSError as error:
             if error.errno == errno.EMFILE:
-                # Not even one descriptor is left to list them with.
+                # Listing them needs a descriptor, and none is left.
                 return limit()
     return 0

@@ -105,7 +105,7 @@ def _message(record: logging.LogRecord) -> str:
     try:
         return record.getMessage()
     except (TypeError, ValueError):
-        # Its arguments do not fit, and it was never written: no reason to fail here.
+        # Its arguments do not fit its format. It was never written, so do not fail here either.
         return str(record.msg)
 
 

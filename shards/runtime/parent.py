@@ -1,4 +1,4 @@
-"""The process that started this one, and supervises it: where its end is seen."""
+"""The parent process, which supervises this one: how to see that it has ended."""
 
 import multiprocessing
 import select
@@ -13,7 +13,7 @@ def is_at(lifeline: int) -> None:
 
 
 def sentinel() -> int | None:
-    """Return what becomes readable when the parent ends; None where nothing supervises us."""
+    """Return a descriptor that becomes readable when the parent ends; None without a supervisor."""
     if _lifeline is not None:
         return _lifeline
     parent = multiprocessing.parent_process()
@@ -21,7 +21,7 @@ def sentinel() -> int | None:
 
 
 def is_gone() -> bool:
-    """Say whether there was a parent, and it has ended."""
+    """Return whether there was a parent that has ended."""
     watched = sentinel()
     if watched is None:
         return False

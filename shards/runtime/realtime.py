@@ -4,9 +4,9 @@ Real-time scheduling of a process of the data path, and its way out of an endles
 A process in real time runs before all others, so its frames do not wait for a core. It must never
 keep the core: the kernel counts how long it runs without a pause (`RLIMIT_RTTIME`), and
 
-- after `PAUSE_S` sends SIGXCPU: the process schedules itself normally, and goes back to real time
-  when it has been well for `AGAIN_S`. So a stuck loop leaves the machine usable until the
-  supervisor replaces it, and an overloaded shard is a normal process;
+- after `PAUSE_S` sends SIGXCPU: the process schedules itself normally, and returns to real time
+  after `AGAIN_S` without another signal. So a stuck loop leaves the machine usable until the
+  supervisor replaces it, and an overloaded shard runs as a normal process;
 - after `KILL_S` kills it, if it is stuck in C and cannot do that.
 
 Round robin, because shards of equal priority on one core must take turns. Linux only; elsewhere
@@ -28,11 +28,11 @@ SHARD: Final = 1
 AGGREGATOR: Final = 2
 """Above the shards: all of them wait for it."""
 SUPERVISOR: Final = 3
-"""Above what it may have to kill."""
+"""Above the processes that it may have to kill."""
 PAUSE_S: Final = 0.5
 """The longest a process may run in real time without a pause."""
 KILL_S: Final = 15
-"""The kernel kills it then; later than the supervisor, which asks for the stack first."""
+"""After this the kernel kills it. The supervisor acts earlier, and asks for the stack first."""
 AGAIN_S: Final = 10.0
 _RESET_ON_FORK: Final = 0x40000000
 
@@ -44,7 +44,7 @@ def take(priority: int, thread: int = 0, *, inherited: bool = True) -> None:
     Args:
         priority: The real-time priority, from 1 (the lowest).
         thread: Its kernel id; 0 is the calling one.
-        inherited: Whether threads and processes that it starts are scheduled alike.
+        inherited: Whether threads and processes that it starts inherit the scheduling.
 
     Raises:
         OSError: If the system does not allow it, or cannot do it.
@@ -69,18 +69,18 @@ def of(pid: int) -> str:
 
 
 class Realtime:
-    """The real-time scheduling of this process, all its threads included."""
+    """The real-time scheduling of this process and all its threads."""
 
     def __init__(self, priority: int) -> None:
         """Take it now, before any thread is started: threads inherit it."""
         self._priority = priority
         self._left_at = 0.0
-        """When the kernel last had us leave it, monotonic; 0 while we have it."""
+        """When the kernel last made us leave real time, monotonic; 0 while we are in it."""
         self._is_logged = False
         try:
             take(priority)
         except OSError as error:
-            # It was allowed to the coordinator; a container may refuse it to its children.
+            # The coordinator was allowed it, but a container may refuse it to child processes.
             log.warning("real time is refused: %s; scheduled normally", error.strerror or error)
             self._priority = 0
             return
@@ -88,7 +88,7 @@ class Realtime:
         self._limit()
 
     def beat(self) -> None:
-        """Go back to real time if it is time; call it from the loop, which turns then."""
+        """Return to real time if it is due; called from the loop, so the loop turns again."""
         if not self._left_at:
             return
         if not self._is_logged:
@@ -103,7 +103,7 @@ class Realtime:
             self._schedule(self._priority)
 
     def _leave(self, number: int, frame: FrameType | None) -> None:
-        """Schedule all threads normally; runs between two steps of whatever does not pause."""
+        """Schedule all threads normally; runs between two steps of the code that does not pause."""
         self._left_at = time.monotonic()
         self._schedule(0)
         # The kernel has raised it by a second.

@@ -16,7 +16,7 @@ def prepare() -> None:
         try:
             os.fstat(number)
         except OSError:
-            # The lowest free number: this one.
+            # `open` takes the lowest free number, which is this one.
             os.open(os.devnull, os.O_RDWR)
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
