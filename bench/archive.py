@@ -1,5 +1,5 @@
 """
-The archive beside the files of its peers: ``python -m bench.archive --peers PYTHON [--runs 5]``.
+The archive beside what its peers write: ``python -m bench.archive --peers PYTHON [--runs 5]``.
 
 PYTHON is an interpreter that has nautilus_trader and databento-dbn (``uv venv -p 3.12 peers`` and
 ``uv pip install nautilus_trader databento-dbn``). Each run makes one sample of about 35,000 book
