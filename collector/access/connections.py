@@ -132,32 +132,35 @@ class Connections:
 
     # -- from the monitor ----------------------------------------------------------------
 
-    def accepted(self, descriptor: int, door: str, now: float) -> None:
-        """Note a connection; close one, perhaps this, if there are too many."""
+    def accepted(self, descriptor: int, door: str, now: float) -> bool:
+        """Note a connection; close one, perhaps this, and return False if there are too many."""
         inode = inode_of(descriptor)
         if not inode:
-            return
+            return True
         with self._lock:
             known = self._open.get(descriptor)
             if known is not None and known.inode == inode:
                 # Its first message came before the monitor's event.
-                return
+                return True
             if known is not None:
                 self._forget(known)
             new = self._add(Connection(descriptor, inode, door, now))
             if self._of_door[door] <= self._limits.max_connections:
-                return
-            self.counts.refused["connections"] += 1
+                return True
             # With keys, a connection without a message makes room: a flood cannot keep others out.
             surplus = next(iter(self._unknown[door])) if self._has_keys else new
+            if not shut(surplus.descriptor, surplus.inode) and _is_open(surplus):
+                # No descriptor is left to close it with: it stays, and is counted.
+                return True
             self._forget(surplus)
-            shut(surplus.descriptor, surplus.inode)
+            self.counts.refused["connections"] += 1
+            return False
 
     def ended(self, descriptor: int) -> None:
         """Note that a connection ended, unless its descriptor belongs to another one already."""
         with self._lock:
             known = self._open.get(descriptor)
-            if known is not None and inode_of(descriptor) != known.inode:
+            if known is not None and not _is_open(known):
                 self._forget(known)
 
     def refuse(self, reason: str) -> None:
@@ -266,7 +269,7 @@ class Connections:
         silent_s = self._limits.silent_s
         with self._lock:
             for one in list(self._open.values()):
-                if inode_of(one.descriptor) != one.inode:
+                if not _is_open(one):
                     self._forget(one)
                 elif self._has_keys and one.grant is None and now - one.since > silent_s:
                     self.counts.closed["silent"] += 1
@@ -309,6 +312,11 @@ class Connections:
         with self._lock:
             return {name: number for name, number in self._held.items() if number}
 
+    def by_door(self) -> dict[str, int]:
+        """Count the connections of each door."""
+        with self._lock:
+            return dict(self._of_door)
+
     def number(self) -> int:
         """Count the connections, including those in their handshake."""
         return len(self._open)
@@ -348,6 +356,10 @@ def inode_of(descriptor: int) -> int:
         return 0
 
 
+def _is_open(one: Connection) -> bool:
+    return inode_of(one.descriptor) == one.inode
+
+
 def bytes_received(descriptor: int) -> int:
     """Return how many bytes have come by a TCP connection; 0 where the system does not tell."""
     if sys.platform != "linux":
@@ -381,9 +393,11 @@ def duplicate(descriptor: int, inode: int) -> int:
     return -1
 
 
-def shut(descriptor: int, inode: int) -> None:
-    """Cut a connection, and no other one; libzmq sees it end."""
+def shut(descriptor: int, inode: int) -> bool:
+    """Cut a connection, and no other one; libzmq sees it end. Return False if it cannot be."""
     copy = duplicate(descriptor, inode)
-    if copy >= 0:
-        with contextlib.suppress(OSError), socket.socket(fileno=copy) as own:
-            own.shutdown(socket.SHUT_RDWR)
+    if copy < 0:
+        return False
+    with contextlib.suppress(OSError), socket.socket(fileno=copy) as own:
+        own.shutdown(socket.SHUT_RDWR)
+    return True

@@ -38,6 +38,7 @@ from zmq.utils import z85
 from collector.access import accept_filter
 from collector.access.attempts import Attempts, Network, ShutOut, network_of
 from collector.access.authorized_watch import NOBODY, AuthorizedFile
+from collector.access.capacity import Capacity
 from collector.access.connections import Connections, Grant, duplicate, inode_of
 from collector.access.key_files import Keys
 from collector.access.rates import Rates
@@ -161,6 +162,10 @@ class Gate:
             )  # fmt: skip
         self._limits = limits
         self.connections = Connections(_bounded(config, most).limits, has_keys=self.has_keys)
+        self._capacity = Capacity(
+            min(limits.max_connections, most), has_keys=self.has_keys,
+            by_descriptors=limits.max_connections > most,
+        )  # fmt: skip
         self.replays = Rates(limits.replays_per_s, limits.replay_burst)
         self.asking = Rates(_ASKING_SHARE, _ASKING_BURST_S)
         """Seconds of CPU that the requests of each key may take."""
@@ -248,6 +253,7 @@ class Gate:
             if now - swept >= _SWEEP_S:
                 swept = now
                 self.connections.sweep(now)
+                self._capacity.look(self.connections.by_door(), now)
             if now - warned >= _HOURLY_S:
                 warned = now
                 self._warn()
@@ -322,7 +328,7 @@ class Gate:
     def _accepted(self, descriptor: int, door: str) -> None:
         now = time.monotonic()
         if not self.has_keys:
-            self.connections.accepted(descriptor, door, now)
+            self._admit(descriptor, door, now)
             return
         try:
             # Its number may be another's at any moment; the duplicate stays the same connection.
@@ -335,11 +341,16 @@ class Gate:
         with contextlib.suppress(OSError), socket.socket(fileno=copy) as own:
             reason = self._attempts.came(_network_of(own), now)
             if not reason:
-                self.connections.accepted(descriptor, door, now)
+                self._admit(descriptor, door, now)
                 return
             self.connections.refuse(reason)
             own.shutdown(socket.SHUT_RDWR)
             self._tell_kernel(now)
+
+    def _admit(self, descriptor: int, door: str, now: float) -> None:
+        """Add a connection to its door, if it has room."""
+        if not self.connections.accepted(descriptor, door, now):
+            self._capacity.refused(door, now)
 
     def _tell_kernel(self, now: float) -> None:
         """Have the listening sockets refuse those who are shut out, if that has changed."""

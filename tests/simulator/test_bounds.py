@@ -204,9 +204,14 @@ def test_silence_behind_a_handshake_is_ended(bounded: Bounded) -> None:
 
 
 def test_connections_in_all(bounded: Bounded) -> None:
-    """With keys who has said nothing makes room; without, the newcomer is refused."""
+    """With keys who has said nothing makes room; without, the newcomer is refused until some leave."""
     host, _, port = bounded.frames.removeprefix("tcp://").rpartition(":")
     honest = bounded.reader()
+    log_before = len(bounded.running.log)
+
+    def logged(text: str) -> bool:
+        return text in bounded.running.log[log_before:]
+
     with bounded.socket(zmq.SUB, bounded.frames, honest) as reader:
         reader.subscribe(b"")
         assert reader.poll(10_000)
@@ -224,9 +229,25 @@ def test_connections_in_all(bounded: Bounded) -> None:
                 with bounded.socket(zmq.SUB, bounded.frames, bounded.reader()) as late:
                     late.subscribe(b"")
                     assert late.poll(10_000)
+        eventually(
+            lambda: logged("all 40 connections for frames are in use: no more subscribers may"),
+            within_s=10.0, what=lambda: bounded.running.log,
+        )  # fmt: skip
+        trying = {"RECONNECT_IVL": 100}
+        with bounded.socket(zmq.SUB, bounded.frames, bounded.reader(), **trying) as late:
+            late.subscribe(b"")
+            assert late.poll(10_000)
+        eventually(
+            lambda: logged("there is room for subscribers again"),
+            within_s=15.0, what=lambda: bounded.running.log,
+        )  # fmt: skip
+        last: dict[bytes, int] = {}
         while reader.poll(0):
-            reader.recv_multipart()
-        assert reader.poll(10_000)
+            topic, body = reader.recv_multipart()
+            number = frames.decode(body)[0].topic_sequence
+            assert number == last.get(topic, number - 1) + 1
+            last[topic] = number
+        assert last
 
 
 def test_replays_of_a_key(bounded: Bounded) -> None:
