@@ -50,16 +50,23 @@ class Podman:
 
     def run(self, *command: str, within_s: float = 120.0, check: bool = True) -> str:
         """Run a program that uses this storage; return what it printed, errors too."""
-        done = subprocess.run(
-            command,
-            env=self.environment,
-            cwd=PROJECT,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=within_s,
-            check=False,
-        )
+        try:
+            done = subprocess.run(
+                command,
+                env=self.environment,
+                cwd=PROJECT,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                timeout=within_s,
+                check=False,
+            )
+        except subprocess.TimeoutExpired as late:
+            # podman-compose waits forever for a container that podman refused to start.
+            said = (late.stdout or b"").decode(errors="replace")
+            raise AssertionError(
+                f"{' '.join(command)}: not done after {within_s:.0f} s\n{said}"
+            ) from None
         if check and done.returncode:
             raise AssertionError(f"{' '.join(command)}: exit {done.returncode}\n{done.stdout}")
         return done.stdout

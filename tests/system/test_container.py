@@ -92,6 +92,24 @@ def test_its_health_turns_red_when_the_node_dies(pod: Podman):
     pod("rm", "--force", "--time", "0", "ill")
 
 
+def composed(*files: Path) -> tuple[str, ...]:
+    """The command that runs our services, changed by further files."""
+    named = (str(word) for file in (FILES / "compose.yaml", *files) for word in ("-f", file))
+    return (sys.executable, "-m", "podman_compose", *named)
+
+
+def test_compose_asks_for_real_time_only_where_it_is_wanted():
+    """An engine that may not raise limits starts no container that asks for one."""
+
+    def config(*files: Path) -> str:
+        return subprocess.run(
+            (*composed(*files), "config"), capture_output=True, text=True, check=True
+        ).stdout
+
+    assert "ulimits" not in config()
+    assert "rtprio: 3" in config(FILES / "realtime.yaml")
+
+
 def test_compose_records_and_is_scraped(pod: Podman, tmp_path: Path):
     PROMTOOL.require()
     prometheus = tmp_path / "Containerfile"
@@ -108,15 +126,7 @@ def test_compose_records_and_is_scraped(pod: Podman, tmp_path: Path):
         "COLLECTOR_NETWORK": "devnet",
         "PROMETHEUS_IMAGE": "localhost/prometheus",
     }
-    compose = (
-        sys.executable,
-        "-m",
-        "podman_compose",
-        "-f",
-        str(FILES / "compose.yaml"),
-        "-f",
-        str(alone),
-    )
+    compose = composed(alone)
     try:
         pod.run(*compose, "up", "--detach", "collector", "recorder", "prometheus")
         collector, recorder = (
