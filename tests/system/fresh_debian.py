@@ -10,6 +10,7 @@ is what is tried. A command that fails ends its release, and this script with 1.
 """
 
 import argparse
+import fcntl
 import os
 import re
 import shlex
@@ -20,6 +21,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -63,6 +65,8 @@ class Step(NamedTuple):
     name: str
     command: str
     timeout_s: float = _TIMEOUT_S
+    is_alone: bool = False
+    """Whether it listens on the default ports, which are the host's: one release at a time."""
 
 
 class Done(NamedTuple):
@@ -188,7 +192,8 @@ def _try(
     what = f"{release:9} {python.output.read_text().strip():14}"
     _say(f"{what} {seconds:6.0f} s  debootstrap with {PACKAGES}")
     for step in _steps(tox):
-        done = _run(folder, step, environment)
+        with _alone() if step.is_alone else nullcontext():
+            done = _run(folder, step, environment)
         said = _said(step.name, done.output)
         _say(f"{what} {done.seconds:6.0f} s  {step.name}{said}")
         if done.code:
@@ -215,7 +220,7 @@ def _clone(root: Path) -> None:
 
 def _steps(tox: bool) -> Iterator[Step]:
     first, second = _typed("README.md", "python3 -m venv")
-    yield Step("README's first command", first)
+    yield Step("README's first command", first, is_alone=True)
     yield Step("pip list", f"set -e{_COUNT}")
     yield Step("what the tests need", f"set -e{_TEST_PACKAGES}")
     yield Step("pytest tests/shards", ".venv/bin/pytest -q tests/shards")
@@ -230,6 +235,17 @@ def _typed(page: str, start: str) -> list[str]:
         r"^```sh\n(.*?)^```$", (PROJECT / page).read_text(), re.MULTILINE | re.DOTALL
     )
     return [block for block in blocks if block.startswith(start)]
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """Wait until no other run of this script, on this clone, is in such a step."""
+    project = os.open(PROJECT, os.O_RDONLY)
+    try:
+        fcntl.flock(project, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(project)
 
 
 def _run(root: Path, step: Step, environment: dict[str, str]) -> Done:
