@@ -73,14 +73,15 @@ class FollowedTopic:
         position.chain = reply.chain
         position.complete = position.floor = reply.ahead.get(position.symbol, reply.head)
 
-    def is_behind(self, last: int, publisher: "KnownPublisher") -> bool:
+    def is_behind(self, last: int, reply: TopicsReply, publisher: "KnownPublisher") -> bool:
         """Compare the position with the last published frame; return whether a replay is needed."""
         position = self.position
         if last <= position.sequence:
             self.behind = 0
-            # Use the head of the previous poll: up to this one's, frames may still be on their
-            # way to the aggregator.
-            head = publisher.ahead.get(position.symbol, publisher.head)
+            # A publisher's first answer may name a head that it took over from another: shards
+            # may still send it frames below that head.
+            known = reply if reply.publisher_epoch == publisher.epoch else publisher
+            head = known.ahead.get(position.symbol, known.head)
             position.complete = max(position.complete, head)
             return position.lacks_book
         # It may be in flight: it counts as missing only if it has not arrived by the next poll.

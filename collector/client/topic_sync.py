@@ -336,7 +336,7 @@ class Inbox:
         """Compare a topic with the aggregator's last frame; request what is missing."""
         followed.stuck = False
         is_other = followed.position.publisher_epoch != reply.publisher_epoch
-        if is_other or followed.is_behind(last, self.publisher):
+        if is_other or followed.is_behind(last, reply, self.publisher):
             self._ask(followed)
 
     def _replayed(

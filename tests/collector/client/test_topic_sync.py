@@ -9,7 +9,9 @@ from hypothesis import example, given, settings, strategies as st
 
 from collector.aggregator.replay_buffer import ReplayBuffer
 from collector.client.received import Joined, Lost, Received, Unanswered
+from collector.client.topic_cursor import Position
 from collector.client.topic_filter import Wanted
+from collector.client.topic_requests import FollowedTopic, KnownPublisher, TopicsReply
 from collector.client.topic_sync import Inbox
 from collector.client.whole_book import load_or_apply
 from shards.protocol.errors import SequenceGap
@@ -598,6 +600,31 @@ def test_a_restart_that_forgot_quiet_blocks_says_which_heights_are_uncertain() -
     assert [(r.symbol, r.event.first, r.event.last) for r in lost if isinstance(r.event, Lost)] == [
         *[("INJ-USDT", 101, 103), ("BTC-USDT-PERP", 101, 103)]
     ]
+
+
+def test_heights_that_the_last_answer_covered_are_not_uncertain_after_a_restart() -> None:
+    world = joined_world()
+    world.block(0b010010)
+    world.turn()
+    for _ in range(4):
+        world.block(0b010)
+    world.turn()
+    world.restart(0)
+    world.turn()
+    assert not [event for event in events(world) if isinstance(event, Lost)]
+
+
+def test_a_new_publishers_first_answer_proves_no_heights() -> None:
+    """Its head is that of the ledger: shards may still send it frames below."""
+    publisher = KnownPublisher()
+    publisher.remember(TopicsReply(1, 100, {}))
+    followed = FollowedTopic(Position("trades.INJ-USDT.", 2, 0, 100))
+    answer = TopicsReply(2, 104, {}, {"INJ-USDT": 105})
+    assert not followed.is_behind(0, answer, publisher)
+    assert followed.position.complete == 100
+    publisher.remember(answer)
+    assert not followed.is_behind(0, answer, publisher)
+    assert followed.position.complete == 105
 
 
 def test_a_silent_aggregator_is_reported_once_and_its_return_too() -> None:
