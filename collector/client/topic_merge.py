@@ -106,6 +106,23 @@ class Merge:
         """Whether something waits."""
         return any(side.queue for side in self.sides)
 
+    def _advance(self) -> None:
+        """Deliver events that follow, and drop known ones, until none is left that can move."""
+        moved = True
+        while moved:
+            moved = False
+            for side in self.sides:
+                while side.queue and self._passes(side, side.queue[0]):
+                    side.queue.popleft()
+                    moved = True
+                    self.waits_since = -1.0
+        if self.is_waiting:
+            self.cells.await_more(self.topic)
+
+    def _passes(self, side: Side, received: Received) -> bool:
+        """Whether a cell's first waiting event leaves the queue: delivered, or known already."""
+        raise NotImplementedError
+
     def others(self, side: Side) -> list[Side]:
         """Return the other cells' sides."""
         return [other for other in self.sides if other is not side]
@@ -198,19 +215,6 @@ class BookMerge(Merge):
         position = super().position()
         position.in_sync = self._in_sync
         return position
-
-    def _advance(self) -> None:
-        """Deliver events that follow, and drop known ones, until none is left that can move."""
-        moved = True
-        while moved:
-            moved = False
-            for side in self.sides:
-                while side.queue and self._passes(side, side.queue[0]):
-                    side.queue.popleft()
-                    moved = True
-                    self.waits_since = -1.0
-        if self.is_waiting:
-            self.cells.await_more(self.topic)
 
     def _passes(self, side: Side, received: Received) -> bool:
         event = received.event
@@ -403,18 +407,6 @@ class BlockMerge(Merge):
         if all(not other.is_met for other in self.others(side)):
             self._floor = floor
         side.lost.add(self._floor + 1, floor)
-
-    def _advance(self) -> None:
-        moved = True
-        while moved:
-            moved = False
-            for side in self.sides:
-                while side.queue and self._passes(side, side.queue[0]):
-                    side.queue.popleft()
-                    moved = True
-                    self.waits_since = -1.0
-        if self.is_waiting:
-            self.cells.await_more(self.topic)
 
     def _passes(self, side: Side, received: Received) -> bool:
         event: Any = received.event
