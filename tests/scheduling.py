@@ -2,7 +2,7 @@
 Which tests are run, and how several workers share them (`pytest -n auto`).
 
 Proofs in full (the mark `nightly`) are left out without `--nightly`; each has a short form.
-Two workers a core, since most tests wait for something. A module's tests stay together, and so do
+Two or three workers a core, since most tests wait for something. A module's tests stay together, and so do
 all that ask the one devnet (the fixture `node`), so that nothing is booted twice. What measures
 (the mark `alone`) is run when all others are done, by the one worker that is left.
 """
@@ -23,13 +23,20 @@ from xdist.workermanage import WorkerController
 ALONE: Final = "alone"
 NODE: Final = "node"
 _IN_FULL_S: Final = 3 * 3_600.0
-_FIRST: Final = ("tests/system/", "tests/collector/devnet/", "tests/simulator/")
-"""Where the long ones are: whoever begins them last would keep everyone waiting."""
+_FIRST: Final = (
+    "tests/system/",
+    "tests/collector/devnet/",
+    "tests/simulator/",
+    "tests/collector/web/",
+    "tests/collector/cli/",
+    "tests/collector/",
+)
+"""Where the long modules are: one that began last would keep all workers waiting. The rest is short."""
 
 
 def workers() -> int:
-    """Return how many workers `-n auto` is."""
-    return 2 * (os.cpu_count() or 1)
+    """Return how many workers `-n auto` is: the quick tests wait more than the others."""
+    return (3 if "SHORT_SEARCHES" in os.environ else 2) * (os.cpu_count() or 1)
 
 
 def group(item: pytest.Item) -> str:

@@ -33,7 +33,7 @@ def read_file(root: Path, file: File, columns: Sequence[str] | None = None) -> p
     """
     path = path_of(root, file.path)
     try:
-        return table_of(path, file.channel, columns)
+        return table_of(path, file.channel, columns, file.rows)
     except FileNotFoundError:
         raise
     except FAULTS as error:
@@ -44,17 +44,26 @@ def read_file(root: Path, file: File, columns: Sequence[str] | None = None) -> p
         ) from error
 
 
-def table_of(source: Any, channel: str, columns: Sequence[str] | None = None) -> pa.Table:
+def table_of(
+    source: Any, channel: str, columns: Sequence[str] | None = None, rows: int | None = None
+) -> pa.Table:
     """
     Read a channel's Parquet file from a path or a buffer.
 
+    Args:
+        source: The path or the buffer.
+        channel: Which channel it should be.
+        columns: Which to read; by default all.
+        rows: How many it should have, if that is known.
+
     Raises:
         Exception: Whatever Arrow raises for invalid bytes.
-        ValueError: If it does not have the channel's columns.
+        ValueError: If it does not have the channel's columns, or has another number of rows.
 
     """
     with pq.ParquetFile(source, page_checksum_verification=True) as opened:
         _check(opened.schema_arrow, schema_of(TABLES[channel]))
+        _check_rows(opened.metadata, rows)
         table = opened.read(columns=None if columns is None else list(columns))
     table.validate(full=True)
     return table
@@ -71,3 +80,12 @@ def _check(found: pa.Schema, due: pa.Schema) -> None:
     raise ValueError(
         f"columns that the channel has not: {', '.join({*found.names} - {*due.names})}"
     )
+
+
+def _check_rows(footer: pq.FileMetaData, due: int | None) -> None:
+    """Compare all numbers of rows: Arrow reserves memory for any that a damaged footer claims."""
+    if due is not None and footer.num_rows != due:
+        raise ValueError(f"{footer.num_rows} rows, where the manifest has {due}")
+    groups = [footer.row_group(n) for n in range(footer.num_row_groups)]
+    if sum(group.num_rows for group in groups) != footer.num_rows:
+        raise ValueError("its parts do not have the number of rows that the whole has")

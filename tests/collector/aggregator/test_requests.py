@@ -136,8 +136,8 @@ def test_random_fields_get_a_reply_that_repeats_the_id(
     reply = answer(bench, role, msgspec.msgpack.encode({"ask": what, **fields}))
     found = msgspec.msgpack.decode(reply[0])
     assert "failed to answer" not in found.get("error", "")
-    if not isinstance(fields.get("id"), float):
-        assert found["id"] == fields.get("id")
+    # As bytes: a number that is none does not equal itself.
+    assert msgspec.msgpack.encode(found["id"]) == msgspec.msgpack.encode(fields.get("id"))
 
 
 @pytest.mark.parametrize("parts", [(b"",), (b"", b"", b""), (b"a", b"b"), (b"", b"a", b"b")])

@@ -61,6 +61,13 @@ def test_a_file_cut_off_anywhere_is_refused_by_name(root: Path) -> None:
             read_file(root, file)
 
 
+def test_a_file_with_another_number_of_rows_than_the_manifest_says_is_refused(root: Path) -> None:
+    file = next(f for f in _files(root) if f.channel == "trades")
+    pq.write_table(read_file(root, file).slice(1), root / file.path)
+    with pytest.raises(ConfigError, match=rf"{file.rows - 1} rows, where the manifest has"):
+        read_file(root, file)
+
+
 @pytest.mark.parametrize(
     ("columns", "said"),
     [
