@@ -22,10 +22,12 @@ from typing import Any, Final, NamedTuple
 import msgspec
 import pyarrow.parquet as pq
 
-from collector.archive import files, journal, layout, manifest, seal
-from collector.archive.intake import Intake
-from collector.archive.journal import Chunk, Note, Writer
-from collector.archive.reading import read
+from collector.archive.journal import segment_file
+from collector.archive.journal.segment_file import Chunk, Note, Writer
+from collector.archive.reading.tables import read
+from collector.archive.recording.intake import Intake
+from collector.archive.sealing import seal
+from collector.archive.storage import files, layout, manifest
 from collector.client.received import Received
 from shards.protocol.events import Book, Level
 from shards.protocol.frames import EVENTS
@@ -150,8 +152,8 @@ def record(
 def events_of(root: Path) -> int:
     """Read the journal back as typed events."""
     count = 0
-    for segment in journal.segments(root):
-        for chunk in journal.read(segment):
+    for segment in segment_file.segments(root):
+        for chunk in segment_file.read(segment):
             for entry in chunk.entries:
                 EVENTS[entry.kind].decode(entry.event)
                 count += 1
@@ -167,7 +169,7 @@ def ours(folder: Path, markets: list[tuple[str, list[Book]]], updates: int) -> d
     cpu = cpu_us(lambda: spent.update(record(root, markets, came)), updates)
     sizes = {f.channel: f.bytes for f in manifest.current(manifest.read(root)).values()}
     events_us = cpu_us(lambda: events_of(root), updates)
-    for segment in journal.segments(root):
+    for segment in segment_file.segments(root):
         segment.unlink()  # as a recorder does once everything is sealed
     arrow_us = cpu_us(lambda: read(root, "book", holes="allow").arrow.num_rows, updates)
     return {

@@ -19,7 +19,7 @@ import click
 import msgspec
 import psutil
 
-from collector.archive.status_file import Status
+from collector.archive.recording.status_file import Status
 from tests.simulator.client import simulator
 from tests.system.running import COLLECTOR, collector
 

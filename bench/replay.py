@@ -15,8 +15,9 @@ from typing import Final
 
 import msgspec
 
-from collector.archive import files, layout, manifest, seal
-from collector.archive.journal import Chunk, Entry, Note, Writer
+from collector.archive.journal.segment_file import Chunk, Entry, Note, Writer
+from collector.archive.sealing import seal
+from collector.archive.storage import files, layout, manifest
 from shards.protocol.events import Book, Trade, Trades
 from shards.protocol.frames import KIND_BY_CHANNEL
 

@@ -20,7 +20,7 @@ from collector.settings.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from collector.access.key_files import Keys as Keys
-    from collector.archive.reading import book_at as book_at, read as read
+    from collector.archive.reading.tables import book_at as book_at, read as read
     from collector.client.received import (
         ChainReplaced as ChainReplaced,
         Event as Event,
@@ -68,8 +68,8 @@ _HOMES = {
     "Trade": "shards.protocol.events",
     "Trades": "shards.protocol.events",
     "Unanswered": "collector.client.received",
-    "book_at": "collector.archive.reading",
-    "read": "collector.archive.reading",
+    "book_at": "collector.archive.reading.tables",
+    "read": "collector.archive.reading.tables",
 }
 
 __all__ = [  # noqa: RUF022 - the same names as in _HOMES

@@ -17,7 +17,7 @@ from shards.protocol.errors import ConfigError
 if TYPE_CHECKING:
     import duckdb
 
-    from collector.archive.pruning import Plan
+    from collector.archive.maintenance.pruning import Plan
 
 _folder: Final = click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))
 _EXAMPLES: Final = """\b
@@ -80,7 +80,7 @@ def coverage(*, directory: Path, markets: tuple[str, ...], as_json: bool) -> Non
 
     import msgspec
 
-    from collector.archive import overview
+    from collector.archive.reading import overview
 
     found = overview.overview(directory, markets or ("*",))
     if as_json:
@@ -106,7 +106,8 @@ def compact(*, directory: Path, dry_run: bool, as_json: bool) -> None:
 
     import msgspec
 
-    from collector.archive import compaction, overview
+    from collector.archive.maintenance import compaction
+    from collector.archive.reading import overview
 
     with _refused():
         done = compaction.compact(directory, ts=time.time_ns(), dry_run=dry_run)
@@ -153,7 +154,7 @@ def prune(
 
     import msgspec
 
-    from collector.archive import pruning
+    from collector.archive.maintenance import pruning
 
     now = time.time_ns()
     plan = pruning.plan(directory, now_ns=now, keep_days=keep or 0, max_bytes=max_size or 0)
@@ -177,7 +178,7 @@ def prune(
 
 
 def _said(plan: "Plan") -> str:
-    from collector.archive.overview import size
+    from collector.archive.reading.overview import size
 
     left = f"{plan.kept_parts} parts stay, {size(plan.kept_bytes)}"
     if not plan.parts:
@@ -209,14 +210,14 @@ def sql(*, directory: Path, query: str | None, as_json: bool) -> None:
     Without QUERY, statements are read from a prompt or from stdin; each ends with a semicolon.
     """
     need("duckdb", "query")
-    from collector.archive import querying
+    from collector.archive.reading import sql
 
-    connection = querying.connect(directory)
+    connection = sql.connect(directory)
     if query is not None:
         _answer(connection, query, as_json=as_json)
         return
     asked = _typed() if sys.stdin.isatty() else (line.rstrip("\n") for line in sys.stdin)
-    for statement in querying.statements(asked):
+    for statement in sql.statements(asked):
         try:
             _answer(connection, statement, as_json=as_json)
         except click.UsageError as error:
@@ -240,15 +241,15 @@ def _answer(connection: "duckdb.DuckDBPyConnection", query: str, *, as_json: boo
     import json
     import shutil
 
-    from collector.archive import querying
+    from collector.archive.reading import sql
 
     try:
         if as_json:
-            names, rows = querying.rows(connection, query)
+            names, rows = sql.rows(connection, query)
             click.echo(json.dumps([dict(zip(names, row, strict=True)) for row in rows]))
             return
         width = shutil.get_terminal_size((80, 24)).columns
-        if text := querying.show(connection, query, width=width):
+        if text := sql.show(connection, query, width=width):
             click.echo(text)
-    except querying.QueryError as error:
+    except sql.QueryError as error:
         raise click.UsageError(f"the query cannot be answered: {error}") from None

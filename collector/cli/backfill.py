@@ -44,7 +44,7 @@ def backfill(**asked: Any) -> None:
     """
     import asyncio
 
-    from collector.archive.backfill import BackfillConfig, backfill as run
+    from collector.archive.recording.backfill import BackfillConfig, backfill as run
     from collector.markets import networks, selection
     from collector.markets.discovery import discover
     from collector.settings import config_file

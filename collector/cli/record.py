@@ -40,7 +40,7 @@ def record(
     Nothing received is lost to a kill or a power cut; what was missed in the meantime is
     backfilled from the chain's record. Ctrl-C stops it cleanly.
     """
-    from collector.archive.recorder import RecordConfig, record as run
+    from collector.archive.recording.recorder import RecordConfig, record as run
     from shards.runtime import child, logs
 
     logs.configure("record", level="INFO", form="text")

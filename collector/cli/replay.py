@@ -103,8 +103,8 @@ def replay(
     """
     need("pyarrow", "archive")
     from collector.access import config as access_config, refusal
-    from collector.archive.events_of import CHANNELS
-    from collector.archive.replay import Replay, ReplayConfig
+    from collector.archive.replay.events_of import CHANNELS
+    from collector.archive.replay.replay import Replay, ReplayConfig
 
     access_config.check_keys(keys, authorized_keys)
     for endpoint in () if insecure else publish:

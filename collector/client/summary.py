@@ -15,10 +15,8 @@ from msgspec import UNSET, UnsetType
 
 from collector.access.report import AccessReport
 from shards.net.token_bucket import Usage
+from shards.protocol.ranges import RangeList
 from shards.protocol.settings import Endpoints
-
-Heights: TypeAlias = list[tuple[int, int]]
-"""Ranges of heights, first to last."""
 
 _Read = TypeVar("_Read")
 
@@ -136,7 +134,7 @@ class Hole(_Part, frozen=True, kw_only=True):
     """One market's missing heights."""
 
     symbol: str
-    heights: Heights
+    heights: RangeList
 
 
 class Proof(_Part, frozen=True, kw_only=True):

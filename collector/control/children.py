@@ -111,7 +111,7 @@ class Children:
     def recorder(self) -> Child:
         """Return the recorder of `start --record`."""
         # Only here: it needs the extra.
-        from collector.archive import recorder
+        from collector.archive.recording import recorder
 
         options = self._options
         config = recorder.RecordConfig(

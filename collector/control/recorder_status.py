@@ -10,7 +10,7 @@ from collector.client.summary import Recorder
 from shards.protocol.errors import UNREADABLE
 
 STATUS: Final = "_status.json"
-"""Within the archive (collector/archive/layout.py, which needs no import for it)."""
+"""Within the archive (collector/archive/storage/layout.py, which needs no import for it)."""
 _MOST_BYTES: Final = 65_536
 
 

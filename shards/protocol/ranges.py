@@ -1,18 +1,67 @@
-"""Sets of heights as ranges: their size depends on the number of holes, not on time. Pure."""
+"""
+Sets of heights as ranges, both ends included. Pure.
+
+Their size depends on the number of holes, not on time. A `RangeList` is how they are stored and
+sent; `Ranges` is a set that changes.
+"""
 
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator
+from typing import TypeAlias
+
+RangeList: TypeAlias = list[tuple[int, int]]
+"""Ranges in ascending order, without overlap."""
+
+
+def union(ranges: Iterable[tuple[int, int]]) -> RangeList:
+    """Return ranges in order; those that touch or overlap become one, empty ones are dropped."""
+    found: RangeList = []
+    for first, last in sorted(ranges):
+        if last < first:
+            continue
+        if found and first <= found[-1][1] + 1:
+            found[-1] = (found[-1][0], max(found[-1][1], last))
+        else:
+            found.append((first, last))
+    return found
+
+
+def minus(ranges: Iterable[tuple[int, int]], taken: Iterable[tuple[int, int]]) -> RangeList:
+    """Return the heights that are in `ranges` and not in `taken`."""
+    cuts = union(taken)
+    found: RangeList = []
+    start = 0
+    for first, last in union(ranges):
+        while start < len(cuts) and cuts[start][1] < first:
+            start += 1
+        at = start
+        while at < len(cuts) and cuts[at][0] <= last:
+            if first < cuts[at][0]:
+                found.append((first, cuts[at][0] - 1))
+            first = cuts[at][1] + 1
+            at += 1
+        if first <= last:
+            found.append((first, last))
+    return found
+
+
+def within(ranges: Iterable[tuple[int, int]], first: int, last: int) -> RangeList:
+    """Return the heights of `ranges` that lie between two heights, inclusive."""
+    return union((max(low, first), min(high, last)) for low, high in ranges)
+
+
+def count(ranges: Iterable[tuple[int, int]]) -> int:
+    """Return the number of heights in ranges that do not overlap."""
+    return sum(last - first + 1 for first, last in ranges)
 
 
 class Ranges:
-    """A set of heights, kept as disjoint inclusive ranges in ascending order."""
+    """A set of heights that changes; adding to it takes one search."""
 
     __slots__ = ("_ranges",)
 
     def __init__(self, ranges: Iterable[tuple[int, int]] = ()) -> None:
-        self._ranges: list[tuple[int, int]] = []
-        for first, last in ranges:
-            self.add(first, last)
+        self._ranges = union(ranges)
 
     def add(self, first: int, last: int | None = None) -> None:
         """Add the heights from ``first`` to ``last``, or ``first`` alone."""
@@ -31,29 +80,18 @@ class Ranges:
 
     def discard(self, first: int, last: int) -> None:
         """Remove the heights from ``first`` to ``last``; absent heights are ignored."""
-        if last < first:
-            return
-        kept: list[tuple[int, int]] = []
-        for a, b in self._ranges:
-            if b < first or a > last:
-                kept.append((a, b))
-                continue
-            if a < first:
-                kept.append((a, first - 1))
-            if b > last:
-                kept.append((last + 1, b))
-        self._ranges = kept
+        self._ranges = minus(self._ranges, [(first, last)])
 
-    def within(self, first: int, last: int) -> list[tuple[int, int]]:
+    def within(self, first: int, last: int) -> RangeList:
         """Return the parts of the set between ``first`` and ``last``, inclusive."""
-        return [(max(a, first), min(b, last)) for a, b in self._ranges if a <= last and b >= first]
+        return within(self._ranges, first, last)
 
     def __contains__(self, height: int) -> bool:
         at = bisect_left(self._ranges, height, key=lambda r: r[1])
         return at < len(self._ranges) and self._ranges[at][0] <= height
 
     def __len__(self) -> int:
-        return sum(last - first + 1 for first, last in self._ranges)
+        return count(self._ranges)
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
         return iter(self._ranges)

@@ -11,7 +11,8 @@ import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from collector.archive import journal, manifest
+from collector.archive.journal import segment_file
+from collector.archive.storage import manifest
 from collector.tables.arrow import ParquetFile, batch_of
 from collector.tables.rows import TABLES
 from shards.adapters.messages import INJECTIVE
@@ -90,10 +91,10 @@ def _of_indexer() -> Iterable[bytes]:
 
 
 def _archived() -> Iterable[bytes]:
-    entry = journal.Entry("book.INJ-USDT.", 1, 7, b"\x91\x01", 1, 1, 1, 1, 0)
-    cursor = journal.Cursor("book.INJ-USDT.", 1, 1, 1, 1, 1, in_sync=True)
-    note = journal.Note("lost", "INJ-USDT", 3, 4)
-    yield _encode(journal.Chunk([entry], [note], [cursor]))
+    entry = segment_file.Entry("book.INJ-USDT.", 1, 7, b"\x91\x01", 1, 1, 1, 1, 0)
+    cursor = segment_file.Cursor("book.INJ-USDT.", 1, 1, 1, 1, 1, in_sync=True)
+    note = segment_file.Note("lost", "INJ-USDT", 3, 4)
+    yield _encode(segment_file.Chunk([entry], [note], [cursor]))
 
 
 def _manifest() -> bytes:

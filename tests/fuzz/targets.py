@@ -18,7 +18,8 @@ from collector.aggregator import requests
 from collector.aggregator.aggregator import Aggregator
 from collector.aggregator.forwarder import Publisher
 from collector.aggregator.telemetry.process_table import Processes
-from collector.archive import journal, manifest, part_file
+from collector.archive.journal import segment_file
+from collector.archive.storage import manifest, part_file
 from collector.cli import environment
 from collector.client.formatting import json_line, text_line
 from collector.client.requests import read_reply
@@ -177,10 +178,10 @@ _pack: Final = zstandard.ZstdCompressor(level=1).compress
 
 def archive_journal(data: bytes) -> None:
     """A segment of an archive's journal: as it is, and as the whole chunk that it could be."""
-    list(journal.chunks_of(io.BytesIO(data)))
+    list(segment_file.chunks_of(io.BytesIO(data)))
     payload = _pack(data)
     whole = _HEAD.pack(len(payload), zlib.crc32(payload)) + payload
-    list(journal.chunks_of(io.BytesIO(whole + whole[:-1])))
+    list(segment_file.chunks_of(io.BytesIO(whole + whole[:-1])))
 
 
 def archive_manifest(data: bytes) -> None:

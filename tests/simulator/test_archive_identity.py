@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from collector.archive.files import open_archive
-from collector.archive.identity import meet
+from collector.archive.recording.identity import meet
+from collector.archive.storage.files import open_archive
 from shards.protocol.errors import ConfigError
 from shards.protocol.settings import Endpoints
 from tests.simulator.client import simulator

@@ -34,9 +34,10 @@ from typing import Any, Final, NamedTuple
 import msgspec
 import pyarrow as pa
 
-from collector.archive import journal, layout, manifest
-from collector.archive.overview import overview
-from collector.archive.reading import read
+from collector.archive.journal import segment_file
+from collector.archive.reading.overview import overview
+from collector.archive.reading.tables import read
+from collector.archive.storage import layout, manifest
 from collector.verify.archive_check import Check
 from collector.verify.chain import Chain
 from tests.system import chain_record
@@ -272,10 +273,10 @@ def cut_tail(archive: Path, rng: random.Random) -> int:
     A power cut takes what was not synced, at most the last chunk. This takes up to three. The
     first chunk of a segment was synced if the segment before it is gone.
     """
-    found = journal.segments(archive)
+    found = segment_file.segments(archive)
     if not found:
         return 0
-    ends = [0, *journal.ends(found[-1])]
+    ends = [0, *segment_file.ends(found[-1])]
     least = ends[1] if len(found) == 1 and len(ends) > 1 else 0
     low = max(least, ends[max(0, len(ends) - 1 - rng.randint(1, 3))])
     content, began = found[-1].read_bytes(), overview(archive).first

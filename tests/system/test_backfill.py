@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from collector.archive import manifest
-from collector.archive.reading import read
+from collector.archive.reading.tables import read
+from collector.archive.storage import manifest
 from tests.system.kill_gate import record
 from tests.system.running import Devnet, collector, eventually, run
 

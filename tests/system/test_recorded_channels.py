@@ -15,8 +15,8 @@ import duckdb
 import polars
 import pytest
 
-from collector.archive.overview import overview
-from collector.archive.reading import read
+from collector.archive.reading.overview import overview
+from collector.archive.reading.tables import read
 from shards.protocol.channels import CHANNELS, OFFERED
 from tests.simulator.client import simulator
 from tests.system import chain_record

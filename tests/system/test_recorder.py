@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from collector.archive.reading import read
+from collector.archive.reading.tables import read
 from tests.make_reference import documented
 from tests.system.running import Devnet, Running, collector, eventually, free_port_pair
 

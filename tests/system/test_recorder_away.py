@@ -10,11 +10,11 @@ from typing import Any, Final
 
 import pytest
 
-from collector.archive import manifest
-from collector.archive.holes import spell
-from collector.archive.layout import Part
-from collector.archive.overview import overview
-from collector.archive.reading import HolesError, HolesWarning, read
+from collector.archive.reading.holes import spell
+from collector.archive.reading.overview import overview
+from collector.archive.reading.tables import HolesError, HolesWarning, read
+from collector.archive.storage import manifest
+from collector.archive.storage.layout import Part
 from collector.client.requests import RequestClient
 from collector.settings.parts import requests_endpoint
 from tests.simulator import faults

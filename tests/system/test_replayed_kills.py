@@ -11,7 +11,7 @@ from typing import NamedTuple
 import msgspec
 import pytest
 
-from collector.archive.overview import overview
+from collector.archive.reading.overview import overview
 from collector.client.received import Joined, Lost, Received
 from collector.client.subscriber import Subscriber
 from shards.protocol.events import Book, Level, Trades

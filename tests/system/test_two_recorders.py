@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from collector.archive import manifest
-from collector.archive.layout import Part
+from collector.archive.storage import manifest
+from collector.archive.storage.layout import Part
 from tests.system.kill_gate import record
 from tests.system.running import Devnet, collector, eventually
 

@@ -4,8 +4,8 @@ from decimal import Decimal, localcontext
 
 from hypothesis import given, strategies as st
 
-from collector.archive.layout import Part, date_of, file_of, part_of, range_of
-from collector.archive.seal import PLAIN
+from collector.archive.sealing.seal import PLAIN
+from collector.archive.storage.layout import Part, date_of, file_of, part_of, range_of
 from collector.tables.rows import TABLES, canonical, notional_of
 from shards.protocol.channels import CHANNELS
 

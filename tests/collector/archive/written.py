@@ -6,8 +6,10 @@ from typing import Any
 
 import msgspec
 
-from collector.archive import files, journal, layout, seal
-from collector.archive.journal import Chunk, Entry, Note, Writer
+from collector.archive.journal import segment_file
+from collector.archive.journal.segment_file import Chunk, Entry, Note, Writer
+from collector.archive.sealing import seal
+from collector.archive.storage import files, layout
 from shards.protocol.events import Book, Level, Trade, Trades
 from shards.protocol.frames import KIND_BY_CHANNEL
 
@@ -94,4 +96,4 @@ def sealed(root: Path, first: int, last: int, **given: Any) -> None:
     for start in range(first // SPAN * SPAN, last + 1, SPAN):
         if start + SPAN - 1 <= last:
             seal.seal(root, layout.part_of(start, SPAN), ts=DAY)
-    assert journal.segments(root)
+    assert segment_file.segments(root)

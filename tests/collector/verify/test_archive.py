@@ -13,8 +13,9 @@ import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 
-from collector.archive import layout, seal
-from collector.archive.journal import Note
+from collector.archive.journal.segment_file import Note
+from collector.archive.sealing import seal
+from collector.archive.storage import layout
 from collector.cli.main import cli
 from collector.verify.archive_check import Check
 from collector.verify.archived import file_digest

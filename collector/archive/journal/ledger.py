@@ -1,0 +1,145 @@
+"""
+The recorder's ledger per market: first height, lost, filled and unavailable heights. Pure.
+
+It is rebuilt from the journal's notes after a restart.
+"""
+
+from collections.abc import Iterable
+
+import msgspec
+
+from collector.archive.journal.segment_file import Note
+from shards.protocol.ranges import RangeList, count, minus, union, within
+
+
+class MarketLedger(msgspec.Struct):
+    """One market's heights."""
+
+    market_id: str = ""
+    type: str = ""
+    first: int = -1
+    """The first height recorded; -1 before there is any."""
+    last: int = -1
+    """The last height that is due; -1 while there is no end."""
+    lost: RangeList = []
+    """Not received and not fetched yet."""
+    filled: RangeList = []
+    """Fetched, whether they were lost or never wanted before."""
+    gone: RangeList = []
+    """Requested, but no source has them any more."""
+    open_gaps: dict[int, tuple[int, int]] = {}
+    """What the collector itself lacks: gap_id to heights; 0 where an end is not known yet."""
+    gaps: int = 0
+
+
+class Ledger:
+    """All markets' heights, by symbol."""
+
+    def __init__(self) -> None:
+        self.markets: dict[str, MarketLedger] = {}
+        self.source = ""
+        """What the collector read when this was recorded."""
+
+    def of(self, symbol: str) -> MarketLedger:
+        """Return a market's, made where it is new."""
+        found = self.markets.get(symbol)
+        if found is None:
+            found = self.markets[symbol] = MarketLedger()
+        return found
+
+    def fold(self, notes: Iterable[Note]) -> None:
+        """Take what was noted."""
+        for note in notes:
+            self._take(note)
+
+    def _take(self, note: Note) -> None:
+        if note.kind == "source":
+            self.source = note.text
+            return
+        if not note.symbol:
+            # For all recorded markets.
+            for symbol in list(self.markets):
+                self._take(msgspec.structs.replace(note, symbol=symbol))
+            return
+        market, heights = self.of(note.symbol), (note.first, note.last)
+        match note.kind:
+            case "market":
+                market.market_id, _, market.type = note.text.partition(" ")
+            case "start":
+                market.first = note.first if market.first < 0 else market.first
+            case "end":
+                market.last = note.last
+            case "lost":
+                market.lost = union([*market.lost, heights])
+            case "filled":
+                market.filled = union([*market.filled, heights])
+                market.lost = minus(market.lost, [heights])
+                market.gone = minus(market.gone, [heights])
+            case "gone":
+                market.lost = minus(market.lost, [heights])
+                market.gone = union([*market.gone, heights])
+            case "gap-open":
+                market.gaps += int(note.text) not in market.open_gaps
+                market.open_gaps[int(note.text)] = heights
+            case "gap-closed":
+                market.open_gaps.pop(int(note.text), None)
+
+    def to_fetch(self) -> RangeList:
+        """Return the lost heights of any market that may still be available."""
+        return union(
+            heights
+            for market in self.markets.values()
+            for heights in minus(market.lost, market.gone)
+        )
+
+    def lacking(self, height: int) -> dict[str, str]:
+        """Return the markets that lost a height, their symbols by id; the chain is ``chain``."""
+        return {
+            market.market_id or symbol: symbol
+            for symbol, market in self.markets.items()
+            if any(first <= height <= last for first, last in market.lost)
+        }
+
+    def missing(self, symbol: str, first: int, last: int) -> RangeList:
+        """Return the heights of a range that a market lacks."""
+        market = self.of(symbol)
+        gaps = [(low, high) for low, high in market.open_gaps.values() if low and high]
+        return within([*market.lost, *market.gone, *gaps], first, last)
+
+    def due(self, symbol: str, first: int, last: int) -> RangeList:
+        """Return the heights of a range that a market should have."""
+        market = self.of(symbol)
+        end = market.last if market.last >= 0 else last
+        return within([(first, last)], market.first, end) if market.first >= 0 else []
+
+    def forget(self, through: int) -> None:
+        """Forget what is sealed."""
+        for market in self.markets.values():
+            market.lost = within(market.lost, through + 1, 1 << 62)
+            market.gone = within(market.gone, through + 1, 1 << 62)
+            market.filled = within(market.filled, through + 1, 1 << 62)
+            market.open_gaps = {
+                gap: (low, high)
+                for gap, (low, high) in market.open_gaps.items()
+                if not high or high > through
+            }
+
+    def notes(self) -> list[Note]:
+        """Return notes from which all of this can be folded again."""
+        found: list[Note] = [Note("source", "", 0, 0, self.source)]
+        for symbol, market in self.markets.items():
+            found.append(Note("market", symbol, 0, 0, f"{market.market_id} {market.type}"))
+            if market.first >= 0:
+                found.append(Note("start", symbol, market.first, market.first))
+            found += [Note("lost", symbol, *heights) for heights in market.lost]
+            found += [Note("gone", symbol, *heights) for heights in market.gone]
+            found += [
+                Note("gap-open", symbol, *heights, str(gap))
+                for gap, heights in market.open_gaps.items()
+            ]
+        return found
+
+    @property
+    def missing_heights(self) -> int:
+        """How many heights are missing now, over all markets."""
+        return sum(count(union([*m.lost, *m.gone])) for m in self.markets.values())

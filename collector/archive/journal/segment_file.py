@@ -1,0 +1,205 @@
+"""
+The journal: received facts that are not sealed yet, safe against any kill.
+
+A segment is a file of chunks, appended by one ``write`` each::
+
+    offset  bytes
+         0  u32    length of the payload, big endian
+         4  u32    CRC-32 of the payload
+         8  …      zstd of a MessagePack `Chunk`
+
+A kill or a power cut can only truncate the last chunk. `read` stops there, and `Writer` removes that
+tail before it appends. Segments are numbered, and only the newest is written to. A segment is
+removed once all its parts are sealed.
+"""
+
+import os
+import struct
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO, Final
+
+import msgspec
+import zstandard
+
+from collector.archive.storage import layout
+from collector.archive.storage.crash_points import reach, torn
+from collector.archive.storage.files import make_folder, sync_folder
+from shards.protocol.errors import UNREADABLE
+
+_HEAD: Final = struct.Struct(">II")
+_MOST: Final = 1 << 30
+_SUFFIX: Final = ".jnl"
+
+
+class Entry(msgspec.Struct, array_like=True, gc=False):
+    """One published event, encoded as it was on the wire, and the header of its frame."""
+
+    topic: str
+    kind: int
+    height: int
+    """Which part it belongs to; of a fact without one, the height known when it came."""
+    event: bytes
+    publisher_epoch: int = 0
+    topic_sequence: int = 0
+    ts_pub: int = 0
+    ts_push: int = 0
+    shard: int = 0
+
+
+class Cursor(msgspec.Struct, array_like=True, gc=False):
+    """Where one topic stands: what a subscriber needs to go on from there."""
+
+    topic: str
+    publisher_epoch: int
+    sequence: int
+    """topic_sequence."""
+    complete: int
+    floor: int
+    fact: int
+    in_sync: bool
+    chain: int = -1
+    """Generation of the chain that it is of; -1 where it was not known."""
+
+
+class Note(msgspec.Struct, array_like=True, gc=False):
+    """What is known of the coverage of one market, or of all where `symbol` is empty."""
+
+    kind: str
+    """``start``, ``lost``, ``filled``, ``gone``, ``gap-open``, ``gap-closed``, ``market``,
+    ``source``, ``complete``, ``removed``, ``end``, ``sealed``."""
+    symbol: str
+    first: int
+    last: int
+    text: str = ""
+
+
+class Chunk(msgspec.Struct, array_like=True, gc=False):
+    """What one write holds."""
+
+    entries: list[Entry] = []
+    notes: list[Note] = []
+    cursors: list[Cursor] = []
+    """Of all topics at the start of a segment; else of those that moved without an entry."""
+
+
+_encode: Final = msgspec.msgpack.Encoder().encode
+_decode: Final = msgspec.msgpack.Decoder(Chunk).decode
+
+
+def segments(root: Path) -> list[Path]:
+    """Return the journal's segments, oldest first."""
+    return sorted((root / layout.JOURNAL).glob(f"*{_SUFFIX}"))
+
+
+def segment_path(folder: Path, number: int) -> Path:
+    """Return where the segment of this number is."""
+    return folder / f"{number:012}{_SUFFIX}"
+
+
+def read(path: Path) -> Iterator[Chunk]:
+    """Read a segment's whole chunks, in order; a truncated chunk is skipped."""
+    with path.open("rb") as file:
+        for chunk, _ in chunks_of(file):
+            yield chunk
+
+
+def whole_bytes(path: Path) -> int:
+    """Return how many bytes of a segment are whole chunks."""
+    return max(ends(path), default=0)
+
+
+def ends(path: Path) -> list[int]:
+    """Return the offsets at which a segment's whole chunks end."""
+    with path.open("rb") as file:
+        return [end for _, end in chunks_of(file)]
+
+
+def chunks_of(file: BinaryIO) -> Iterator[tuple[Chunk, int]]:
+    """Read the whole chunks of an open segment, each with the number of bytes up to its end."""
+    unpack = zstandard.ZstdDecompressor().decompress
+    end = 0
+    while len(head := file.read(_HEAD.size)) == _HEAD.size:
+        length, crc = _HEAD.unpack(head)
+        payload = file.read(length) if length < _MOST else b""
+        if len(payload) < length or zlib.crc32(payload) != crc:
+            return
+        try:
+            chunk = _decode(unpack(payload))
+        except (zstandard.ZstdError, *UNREADABLE):
+            return
+        end += _HEAD.size + length
+        yield chunk, end
+
+
+class Writer:
+    """Appends to the newest segment. Not for more than one thread or process."""
+
+    def __init__(self, root: Path) -> None:
+        self._folder = root / layout.JOURNAL
+        make_folder(self._folder)
+        found = segments(root)
+        self._number = int(found[-1].stem) if found else 0
+        self._file = -1
+        self._pack = zstandard.ZstdCompressor(level=1)
+        self._unsynced = False
+        self.bytes = 0
+        """Of the open segment."""
+        if found:
+            self._open(found[-1])
+            self.bytes = whole_bytes(found[-1])
+            os.ftruncate(self._file, self.bytes)
+
+    @property
+    def number(self) -> int:
+        """The open segment's; 0 before the first."""
+        return self._number
+
+    def begin(self, chunk: Chunk) -> None:
+        """Begin a new segment with a chunk that has every position."""
+        self.sync()
+        self.close()
+        self._number += 1
+        self._open(segment_path(self._folder, self._number))
+        sync_folder(self._folder)
+        self.bytes = 0
+        self.append(chunk)
+
+    def append(self, chunk: Chunk) -> None:
+        """
+        Append a chunk; `sync` makes sure of it.
+
+        Raises:
+            OSError: If the disk is full or fails; nothing of the chunk remains then.
+
+        """
+        payload = self._pack.compress(_encode(chunk))
+        data = _HEAD.pack(len(payload), zlib.crc32(payload)) + payload
+        try:
+            written = os.write(self._file, torn("journal.torn", data))
+            if written < len(data):
+                reach("journal.torn")
+                os.write(self._file, data[written:])
+        except OSError:
+            os.ftruncate(self._file, self.bytes)
+            raise
+        reach("journal.appended")
+        self.bytes += len(data)
+        self._unsynced = True
+
+    def sync(self) -> None:
+        """Write everything appended through to the disk."""
+        if self._unsynced:
+            os.fdatasync(self._file)
+            self._unsynced = False
+            reach("journal.synced")
+
+    def close(self) -> None:
+        """Close the open segment."""
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
+
+    def _open(self, path: Path) -> None:
+        self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)

@@ -1,0 +1,1 @@
+"""What tidies a sealed archive: compaction and pruning."""

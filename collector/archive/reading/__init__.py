@@ -1,0 +1,1 @@
+"""What people read from an archive: tables, SQL, its holes, an overview."""

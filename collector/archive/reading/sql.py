@@ -1,0 +1,119 @@
+"""SQL over an archive: DuckDB with a view for each channel, over the files that count now."""
+
+import contextlib
+import io
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import duckdb
+
+from collector.archive.storage import layout, manifest
+from collector.archive.storage.files import open_archive
+from collector.tables.arrow import schema_of
+from collector.tables.rows import TABLES
+
+QueryError = duckdb.Error
+
+EXAMPLES: Final = {
+    "Candles of one minute": """\
+SELECT date_trunc('minute', ts_event) AS minute, arg_min(price, (height, n)) AS open,
+  max(price) AS high, min(price) AS low, arg_max(price, (height, n)) AS close,
+  sum(quantity) AS volume
+FROM trades WHERE market = 'INJ-USDT' AND side = 'buy' GROUP BY minute ORDER BY minute""",
+    "What was traded in each market": """\
+SELECT market, count(*) AS trades, sum(coalesce(notional,
+  (price::DOUBLE * quantity::DOUBLE)::DECIMAL(38, 18))) AS turnover
+FROM trades WHERE side = 'buy' GROUP BY market ORDER BY turnover DESC""",
+    "Is every change of every book here?": """\
+SELECT market, count(*) = max(sequence) - min(sequence) + 1 AS whole
+FROM book GROUP BY market ORDER BY market""",
+}
+"""Queries that ``collector archive sql --help`` and docs/archive.md show."""
+
+
+def connect(root: Path) -> duckdb.DuckDBPyConnection:
+    """
+    Open DuckDB in memory with a view over each channel of an archive.
+
+    The views have the columns of docs/archive.md, and ``date``. Facts that are not sealed yet are not
+    in them.
+
+    Raises:
+        ConfigError: If there is no archive.
+
+    """
+    open_archive(root)
+    files = manifest.current(manifest.read(root)).values()
+    connection = duckdb.connect()
+    for channel, table in TABLES.items():
+        paths = [str(root / file.path) for file in files if file.channel == channel]
+        if not paths:
+            connection.register(f"_no_{channel}", schema_of(table).empty_table())
+            connection.execute(
+                f"CREATE VIEW {channel} AS SELECT *, NULL::DATE AS date FROM _no_{channel}"
+            )
+            continue
+        names = ", ".join("'" + path.replace("'", "''") + "'" for path in paths)
+        without = "" if channel == layout.COVERAGE else " EXCLUDE (channel)"
+        connection.execute(
+            f"CREATE VIEW {channel} AS SELECT *{without} FROM "
+            f"read_parquet([{names}], hive_partitioning = true)"
+        )
+    return connection
+
+
+def rows(connection: duckdb.DuckDBPyConnection, query: str) -> tuple[list[str], list[list[Any]]]:
+    """
+    Run a query; return its columns and rows, amounts and instants as texts.
+
+    Raises:
+        QueryError: If the query fails.
+
+    """
+    found = connection.execute(query)
+    names = [column[0] for column in found.description or ()]
+    return names, [[_plain(value) for value in row] for row in found.fetchall()]
+
+
+def _plain(value: Any) -> Any:
+    match value:
+        case dict():
+            return {name: _plain(each) for name, each in value.items()}
+        case list():
+            return [_plain(each) for each in value]
+        case None | bool() | int() | float() | str():
+            return value
+        case _:
+            return f"{value:f}" if hasattr(value, "as_tuple") else str(value)
+
+
+def show(connection: duckdb.DuckDBPyConnection, query: str, *, width: int) -> str:
+    """
+    Run a query; return its rows drawn as a table, or an empty text without rows.
+
+    Raises:
+        QueryError: If the query fails.
+
+    """
+    # None for a statement without rows, although the stubs differ.
+    relation: duckdb.DuckDBPyRelation | None = connection.sql(query)
+    if relation is None:
+        return ""
+    printed = io.StringIO()
+    # DuckDB prints its tables only to stdout.
+    with contextlib.redirect_stdout(printed):
+        relation.show(max_width=width, max_rows=200)
+    return printed.getvalue().rstrip()
+
+
+def statements(lines: Iterable[str]) -> Iterator[str]:
+    """Put lines together until each statement is whole: it ends with a semicolon."""
+    waiting = ""
+    for line in lines:
+        waiting += line + "\n"
+        if line.rstrip().endswith(";"):
+            yield waiting
+            waiting = ""
+    if waiting.strip():
+        yield waiting

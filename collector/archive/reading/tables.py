@@ -1,0 +1,410 @@
+"""
+Read an archive as exact tables, by market and range; missing heights are reported.
+
+`read` is the public `collector.read`. Its table has Arrow's PyCapsule interface, so polars, DuckDB,
+pandas and pyarrow accept it directly.
+"""
+
+import datetime
+import decimal
+import warnings
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Final, Literal, NamedTuple, TypeAlias, get_args
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from collector.archive.journal import segment_file
+from collector.archive.journal.segment_file import Entry
+from collector.archive.reading import holes as gaps
+from collector.archive.storage import layout, manifest
+from collector.archive.storage.files import open_archive, with_files
+from collector.archive.storage.layout import part_of
+from collector.archive.storage.part_file import read_file
+from collector.tables.arrow import Decimals, batch_of, converted, schema_of
+from collector.tables.rows import TABLES, Row, dedupe, rows_of
+from shards.protocol.frames import EVENTS
+from shards.protocol.ranges import RangeList, minus, union, within
+from shards.protocol.settings import CHAIN
+
+Bound: TypeAlias = int | str | datetime.datetime | datetime.date | None
+"""A height, or an instant: a datetime, a date, or either as ISO 8601 text, UTC unless it says so."""
+Holes = Literal["warn", "raise", "allow"]
+_GLOB: Final = frozenset("*?[")
+_NAMED: Final = 5
+_EVER: Final = 1 << 62
+_OF_BOOKS: Final = ["market_id", "height", "sequence", "bids", "asks"]
+
+
+class HolesWarning(UserWarning):
+    """What was read is not whole; the message names what is missing."""
+
+
+class HolesError(LookupError):
+    """What was asked for is not whole; the message names what is missing."""
+
+
+class Table:
+    """
+    Rows of one channel, in the order of (market, height), with the coverage beside them.
+
+    It has ``__arrow_c_stream__``: ``polars.DataFrame(table)``, ``duckdb.from_arrow(table.arrow)``
+    and ``pyarrow.table(table)`` accept it.
+    """
+
+    def __init__(
+        self, table: pa.Table, holes: Mapping[str, RangeList], pruned: RangeList | None = None
+    ) -> None:
+        self.arrow = table
+        """A `pyarrow.Table`."""
+        self.holes = dict(holes)
+        """Heights that are missing in the range asked for, by market; empty where none is."""
+        self.pruned: RangeList = pruned or []
+        """Heights of the range that were here and were removed to make room, of all markets."""
+        self.outside = ""
+        """What the archive has, where that is nothing of the range asked for; else empty."""
+
+    def __arrow_c_stream__(self, requested_schema: object = None) -> object:
+        return self.arrow.__arrow_c_stream__(requested_schema)
+
+    def __len__(self) -> int:
+        return int(self.arrow.num_rows)
+
+    def to_pandas(self) -> Any:
+        """Return a DataFrame; exact amounts are `decimal.Decimal`. Needs pandas."""
+        return self.arrow.to_pandas()
+
+    def __repr__(self) -> str:
+        lacking = gaps.heights_lacking(self.holes)
+        return f"<Table of {len(self)} rows, {lacking} heights missing>"
+
+
+def read(
+    root: str | Path,
+    channel: str,
+    *,
+    markets: Iterable[str] | str = ("*",),
+    start: Bound = None,
+    end: Bound = None,
+    decimals: Decimals = "exact",
+    holes: Holes = "warn",
+) -> Table:
+    """
+    Read one channel of an archive.
+
+    Args:
+        root: The archive's folder.
+        channel: ``book``, ``trades``, ``keyframe``, ``orders``, ``ticker``, ``oracle``, ``funding``,
+            ``markets``, ``blocks``, ``gap`` or ``coverage``.
+        markets: Symbols, tickers, or globs of them.
+        start, end: Heights (both included), or instants (``end`` not included).
+        decimals: Amounts as DECIMAL(38, 18), as float64, or as text.
+        holes: What to do if heights of the range are missing.
+
+    Raises:
+        ConfigError: If there is no archive, or one of its files is damaged.
+        ValueError: If the channel or a market is unknown, or a bound is not valid.
+        HolesError: If heights are missing and `holes` is ``raise``.
+
+    """
+    root = Path(root)
+    patterns = (markets,) if isinstance(markets, str) else tuple(markets)
+    if channel not in TABLES:
+        raise ValueError(f"no channel {channel!r}: choose from {', '.join(TABLES)}")
+    for name, value, known in (("decimals", decimals, Decimals), ("holes", holes, Holes)):
+        if value not in get_args(known):
+            raise ValueError(f"{name}={value!r}: choose from {', '.join(get_args(known))}")
+    heights, times = _bounds(start, end)
+    found = with_files(lambda: _read(root, channel, patterns, heights, times))
+    _object(found, holes)
+    found.arrow = converted(found.arrow, decimals)
+    return found
+
+
+def _read(
+    root: Path,
+    channel: str,
+    patterns: tuple[str, ...],
+    heights: tuple[int, int] | None,
+    times: tuple[int, int] | None,
+) -> Table:
+    span = open_archive(root).span
+    lines = manifest.read(root)
+    files = manifest.current(lines)
+    chosen = [f for f in files.values() if f.channel == channel and _overlaps(f, heights, times)]
+    tables = [
+        _filtered(read_file(root, f), patterns, heights, times) for f in sorted(chosen, key=_order)
+    ]
+    tail = _tail(root, channel, span, manifest.sealed(lines))
+    if tail is not None:
+        tables.append(_filtered(tail, patterns, heights, times))
+    table = pa.concat_tables(tables) if tables else schema_of(TABLES[channel]).empty_table()
+    known = gaps.covered(root, files, ("*",))
+    _check_markets(patterns, known, table)
+    parts = [part for part in known if gaps.matches(part.market, patterns)]
+    lacking = _holes(parts, heights, times, table)
+    removed = manifest.pruned(lines)
+    gone = union(removed)
+    holes = {market: left for market, ranges in lacking.items() if (left := minus(ranges, gone))}
+    found = Table(table, holes, _pruned(removed, heights, times))
+    found.outside = "" if table.num_rows else _outside(known, heights, times)
+    return found
+
+
+def _check_markets(patterns: tuple[str, ...], known: list[gaps.Covered], table: pa.Table) -> None:
+    """
+    Refuse a market's name that is not in the archive, for a misspelled one looks like silence.
+
+    Raises:
+        ValueError: If there is one.
+
+    """
+    names = {part.market for part in known}
+    for column in {"market", "symbol"} & set(table.column_names):
+        names |= set(pc.unique(table[column]).to_pylist())
+    exact = [pattern for pattern in patterns if not _GLOB.intersection(pattern)]
+    for pattern in exact if names else ():
+        if pattern != CHAIN.symbol and not any(gaps.matches(name, (pattern,)) for name in names):
+            some = ", ".join(sorted(names)[:_NAMED])
+            more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+            raise ValueError(f"no market {pattern!r} is in this archive: it has {some}{more}")
+
+
+def _outside(
+    known: list[gaps.Covered],
+    heights: tuple[int, int] | None,
+    times: tuple[int, int] | None,
+) -> str:
+    """Say so where a range has nothing in common with the archive."""
+    if not known:
+        return ""
+    first, last = min(part.first for part in known), max(part.last for part in known)
+    if heights is not None and (heights[0] > last or heights[1] < first):
+        return f"this archive has heights {first} to {last}, and nothing of what is asked for"
+    oldest, newest = min(part.date for part in known), max(part.date for part in known)
+    if times is not None and (
+        layout.date_of(times[0]) > newest
+        or (times[1] < _EVER and layout.date_of(times[1]) < oldest)
+    ):
+        return f"this archive has the days {oldest} to {newest}, and nothing of what is asked for"
+    return ""
+
+
+def _pruned(
+    removed: Mapping[layout.Part, set[str]],
+    heights: tuple[int, int] | None,
+    times: tuple[int, int] | None,
+) -> RangeList:
+    """Return the pruned heights of what is asked for; of instants whole days count."""
+    if heights is not None:
+        return within(removed, *heights)
+    if times is None:
+        return []
+    first, last = map(layout.date_of, times)
+    return union(
+        part for part, dates in removed.items() if min(dates) <= last and first <= max(dates)
+    )
+
+
+def _order(file: manifest.File) -> tuple[int, str]:
+    return file.first, file.path
+
+
+def _bounds(start: Bound, end: Bound) -> tuple[tuple[int, int] | None, tuple[int, int] | None]:
+    """Return the heights, or else the instants in ns, that are asked for; None where any."""
+    first, last = _bound(start), _bound(end)
+    kinds = {kind for kind, _ in (first, last) if kind}
+    if len(kinds) > 1:
+        raise ValueError(f"start={start!r} and end={end!r}: give two heights or two instants")
+    bounds = (first[1], last[1] if last[0] else _EVER)
+    if bounds[0] > bounds[1]:
+        raise ValueError(f"start={start!r} is after end={end!r}")
+    if kinds == {"height"}:
+        return bounds, None
+    return None, bounds if kinds else None
+
+
+def _bound(value: Bound) -> tuple[str, int]:
+    if value is None:
+        return "", 0
+    if isinstance(value, int):
+        return "height", value
+    if not isinstance(value, str | datetime.date):
+        raise ValueError(f"{value!r} is neither a height nor an instant: give an int or a datetime")
+    if isinstance(value, str):
+        try:
+            value = datetime.datetime.fromisoformat(value)
+        except ValueError:
+            raise ValueError(f"{value!r} is neither a height nor an instant (ISO 8601)") from None
+    if not isinstance(value, datetime.datetime):
+        value = datetime.datetime.combine(value, datetime.time())
+    if value.tzinfo is None:
+        value = value.replace(tzinfo=datetime.UTC)
+    since = value - datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
+    return "time", (since.days * 86_400 + since.seconds) * 10**9 + since.microseconds * 1_000
+
+
+def _overlaps(
+    file: manifest.File, heights: tuple[int, int] | None, times: tuple[int, int] | None
+) -> bool:
+    if heights is not None:
+        return file.first <= heights[1] and file.last >= heights[0]
+    if times is not None and times[1] < 1 << 62:
+        return layout.date_of(times[0]) <= file.date <= layout.date_of(times[1])
+    return times is None or layout.date_of(times[0]) <= file.date
+
+
+def _filtered(
+    table: pa.Table,
+    patterns: tuple[str, ...],
+    heights: tuple[int, int] | None,
+    times: tuple[int, int] | None,
+) -> pa.Table:
+    name = "market" if "market" in table.column_names else "symbol"
+    if "*" not in patterns and name in table.column_names:
+        symbols = pc.unique(table[name]).to_pylist()
+        wanted = [symbol for symbol in symbols if gaps.matches(symbol, patterns)]
+        table = table.filter(pc.is_in(table[name], pa.array(wanted, pa.string())))
+    if heights is not None and "height" in table.column_names:
+        column = table["height"]
+        table = table.filter(
+            pc.and_(pc.greater_equal(column, heights[0]), pc.less_equal(column, heights[1]))
+        )
+    if times is not None and (when := _when(table)) is not None:
+        column = table[when].cast(pa.int64())
+        table = table.filter(pc.and_(pc.greater_equal(column, times[0]), pc.less(column, times[1])))
+    return table
+
+
+def _when(table: pa.Table) -> str | None:
+    return next((c for c in ("ts_event", "ts", "ts_recv") if c in table.column_names), None)
+
+
+def _tail(root: Path, channel: str, span: int, sealed: set[layout.Part]) -> pa.Table | None:
+    """Make a table of what is in the journal and not sealed yet."""
+    if channel not in TABLES or channel in (layout.COVERAGE, layout.KEYFRAME):
+        return None
+    rows: list[Row] = []
+    for path in segment_file.segments(root):
+        for chunk in segment_file.read(path):
+            for entry in chunk.entries:
+                name, _, rest = entry.topic.partition(".")
+                if name == channel and part_of(entry.height, span) not in sealed:
+                    rows += _rows(entry, rest[:-1])
+    if not rows:
+        return None
+    batch, _ = batch_of(TABLES[channel], dedupe(TABLES[channel], rows))
+    return pa.Table.from_batches([batch])
+
+
+def _rows(entry: Entry, symbol: str) -> list[Row]:
+    event = EVENTS[entry.kind].decode(entry.event)
+    return [] if getattr(event, "is_snapshot", False) else rows_of(event, symbol, entry)
+
+
+def _holes(
+    parts: list[gaps.Covered],
+    heights: tuple[int, int] | None,
+    times: tuple[int, int] | None,
+    table: pa.Table,
+) -> dict[str, RangeList]:
+    """Find what is missing: of heights what was asked for, of instants what lies between rows."""
+    if heights is not None:
+        newest = max((part.last for part in parts), default=0)
+        return gaps.holes(parts, heights[0], min(heights[1], newest))
+    if times is not None and "height" in table.column_names and table.num_rows:
+        ends = pc.min_max(table["height"]).as_py()
+        newest = max((part.last for part in parts), default=0)
+        return gaps.holes(parts, ends["min"], min(ends["max"], newest)) if parts else {}
+    return gaps.holes(parts)
+
+
+def _object(found: Table, holes: Holes) -> None:
+    texts = []
+    if found.holes:
+        market, ranges = next(iter(found.holes.items()))
+        others = f" (and of {len(found.holes) - 1} other markets)" if len(found.holes) > 1 else ""
+        texts.append(
+            f"heights {gaps.spell(ranges)} of {market}{others} are missing in this archive"
+        )
+    if found.pruned:
+        texts.append(f"heights {gaps.spell(found.pruned)} were pruned from this archive")
+    if found.outside:
+        texts.append(found.outside)
+    if not texts or holes == "allow":
+        return
+    text = "; ".join(texts)
+    if holes == "raise":
+        raise HolesError(text)
+    warnings.warn(text, HolesWarning, stacklevel=3)
+
+
+class BookAt(NamedTuple):
+    """A market's whole book after a block; best levels first, ``(price, quantity)``."""
+
+    market: str
+    height: int
+    """The block of its last change, or of the whole book that it began with."""
+    sequence: int
+    bids: list[tuple[decimal.Decimal, decimal.Decimal]]
+    asks: list[tuple[decimal.Decimal, decimal.Decimal]]
+
+
+def book_at(root: str | Path, market: str, at: Bound) -> BookAt:
+    """
+    Return a market's whole book as it was after a height, or at an instant.
+
+    Raises:
+        ConfigError: If there is no archive.
+        ValueError: If the archive has no such market.
+        HolesError: If changes before it are missing, or there was no book yet.
+
+    """
+    if _GLOB.intersection(market):
+        raise ValueError(f"{market!r}: a book is of one market, so no glob is taken")
+    root = Path(root)
+    (heights, times) = _bounds(None, at)
+    span = open_archive(root).span
+    wholes = _until(read(root, "keyframe", markets=market, holes="allow").arrow, heights, times)
+    if not wholes:
+        raise HolesError(f"no whole book of {market} is in this archive before {at}")
+    whole = max(wholes, key=lambda row: (row["height"] or 0, row["sequence"]))
+    first = part_of(whole["height"] or 0, span).first
+    changes = read(root, "book", markets=market, start=first, holes="allow").arrow
+    return _applied(market, whole, _until(changes, heights, times))
+
+
+def _until(
+    table: pa.Table, heights: tuple[int, int] | None, times: tuple[int, int] | None
+) -> list[dict[str, Any]]:
+    """Return the rows of a table up to a bound; a keyframe without an instant by its height."""
+    # Python's datetimes have no nanoseconds.
+    rows: list[dict[str, Any]] = table.select(_OF_BOOKS).to_pylist()
+    if heights is not None:
+        return [row for row in rows if (row["height"] or 0) <= heights[1]]
+    if times is not None:
+        instants = table["ts_event"].cast(pa.int64()).to_pylist()
+        return [row for row, ts in zip(rows, instants, strict=True) if ts is None or ts <= times[1]]
+    return rows
+
+
+def _applied(market: str, whole: dict[str, Any], changes: list[dict[str, Any]]) -> BookAt:
+    sides: dict[str, dict[Any, Any]] = {"bids": {}, "asks": {}}
+    for side, found in sides.items():
+        found.update((level["price"], level["quantity"]) for level in whole[side])
+    height, sequence = whole["height"] or 0, whole["sequence"]
+    for row in sorted(changes, key=lambda row: int(row["sequence"])):
+        if row["sequence"] <= sequence:
+            continue
+        if row["sequence"] != sequence + 1:
+            text = f"changes {sequence + 1} to {row['sequence'] - 1} of {market}'s book are missing"
+            raise HolesError(text)
+        height, sequence = row["height"] or height, row["sequence"]
+        for side, found in sides.items():
+            found.update((level["price"], level["quantity"]) for level in row[side])
+    bids, asks = (
+        sorted((level for level in found.items() if level[1]), reverse=side == "bids")
+        for side, found in sides.items()
+    )
+    return BookAt(market, height, sequence, bids, asks)

@@ -1,0 +1,1 @@
+"""What fills an archive: the recorder, the blocks that it fetches, and backfill."""

@@ -1,0 +1,342 @@
+"""
+Record the past: fill an archive's missing heights from the chain's record.
+
+Part by part, oldest first, the blocks that some market lacks are fetched into a separate journal
+(``_backfill/``), so that nothing is lost if the process is killed. Then they are sealed like live
+blocks, or added to a part that is already sealed.
+"""
+
+import asyncio
+import datetime
+import logging
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from collector.archive.journal import segment_file, spool as spooling
+from collector.archive.journal.ledger import Ledger
+from collector.archive.journal.segment_file import Chunk, Note, Writer
+from collector.archive.reading import holes
+from collector.archive.recording.filler import Filler, sources_of
+from collector.archive.recording.identity import meet
+from collector.archive.recording.intake import entries_of
+from collector.archive.sealing.additions import Adder
+from collector.archive.sealing.book_track import Carried
+from collector.archive.sealing.seal import Sealer, load_books, save_books
+from collector.archive.storage import manifest
+from collector.archive.storage.crash_points import reach
+from collector.archive.storage.files import make_folder, open_archive, sealing, writing
+from collector.archive.storage.layout import Part, part_of
+from collector.archive.storage.recovery import recover
+from shards.adapters.injective_chain.lost_blocks import times_by
+from shards.adapters.injective_chain.snapshots import Snapshots
+from shards.adapters.interface import BlockGone
+from shards.net.access import Access
+from shards.net.rpc import Rpc, latest_height
+from shards.protocol.errors import ConfigError, SourceError
+from shards.protocol.events import Block
+from shards.protocol.ranges import RangeList, count, minus, union, within
+from shards.protocol.settings import CHAIN, Endpoints, Market
+
+log = logging.getLogger(__name__)
+
+_FOLDER: Final = "_backfill"
+_EXTRAS: Final = frozenset({"orders", "oracle"})
+FILLABLE: Final = ("book", "trades", "orders", "oracle", "blocks")
+"""Channels that the chain's record contains."""
+_BOOKS_AT_ONCE: Final = 8
+
+
+class BackfillConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """What to fetch."""
+
+    to: str
+    first: int | str
+    """A height, or an instant as ISO 8601 text."""
+    last: int | str = ""
+    """The same; empty for the newest block."""
+    markets: tuple[Market, ...]
+    channels: tuple[str, ...] = ("book", "trades")
+    endpoints: Endpoints
+    per_s: float = 20.0
+    """Blocks fetched a second, at most."""
+    part_heights: int = 0
+
+
+class Outcome(msgspec.Struct, kw_only=True):
+    """What was fetched."""
+
+    first: int = 0
+    last: int = 0
+    asked: int = 0
+    """Blocks requested from the node."""
+    gone: int = 0
+    """Blocks that the node no longer has."""
+    parts: int = 0
+    skipped: list[str] = []
+    """Parts that are still being recorded."""
+
+
+Progress = Callable[[int, int], None]
+"""Called with the number of blocks fetched, and in total."""
+
+
+class Backfill:
+    """Fills one archive, whose lock the caller holds."""
+
+    def __init__(self, config: BackfillConfig, root: Path, span: int, progress: Progress) -> None:
+        self._config = config
+        self._root, self._span = root, span
+        self._progress = progress
+        self._access = Access(config.endpoints)
+        extras = not _EXTRAS.isdisjoint(config.channels)
+        self._filler = Filler(
+            sources_of(config.endpoints, self._access, with_extras=extras), per_s=config.per_s
+        )
+        self._symbols = {market.market_id: market.symbol for market in config.markets}
+        if {"blocks", "oracle"} & set(config.channels):
+            self._symbols[CHAIN.market_id] = CHAIN.symbol
+        self._done = self._total = 0
+
+    async def run(self, first: int, last: int) -> Outcome:
+        """Fetch and seal what is missing between two heights."""
+        outcome = Outcome(first=first, last=last)
+        lacking = self._lacking(first, last)
+        self._total = count(union(r for ranges in lacking.values() for r in ranges))
+        recorded = self._recorded()
+        part = part_of(first, self._span)
+        while part.first <= last:
+            of_part = {s: within(r, part.first, part.last) for s, r in lacking.items()}
+            of_part = {symbol: ranges for symbol, ranges in of_part.items() if ranges}
+            if of_part and part in recorded:
+                outcome.skipped.append(str(part))
+            elif of_part:
+                outcome.gone += await self._part(part, of_part)
+                outcome.parts += 1
+            part = part_of(part.last + 1, self._span)
+        outcome.asked = self._filler.asked
+        await self._filler.aclose()
+        return outcome
+
+    def _lacking(self, first: int, last: int) -> dict[str, RangeList]:
+        """Return the heights that the archive lacks of each market."""
+        files = manifest.current(manifest.read(self._root))
+        found: dict[str, RangeList] = {}
+        had: dict[str, RangeList] = {}
+        for row in holes.covered(self._root, files, self._symbols.values()):
+            whole = minus([(row.first, row.last)], row.missing)
+            had.setdefault(row.market, []).extend(whole)
+        for symbol in self._symbols.values():
+            if ranges := minus([(first, last)], had.get(symbol, [])):
+                found[symbol] = ranges
+        return found
+
+    def _recorded(self) -> set[Part]:
+        """Return the parts that a recorder has begun and not sealed."""
+        sealed = manifest.sealed(manifest.read(self._root))
+        return {
+            part
+            for path in segment_file.segments(self._root)
+            for chunk in segment_file.read(path)
+            for entry in chunk.entries
+            if (part := part_of(entry.height, self._span)) not in sealed
+        }
+
+    # -- one part ----------------------------------------------------------------------
+
+    async def _part(self, part: Part, lacking: dict[str, RangeList]) -> int:
+        """Fetch a part's blocks into a journal of their own, then seal or add them."""
+        folder = self._root / _FOLDER / part.stem
+        make_folder(folder)
+        done, gone = self._resumed(folder)
+        writer = Writer(folder)
+        if not writer.number:
+            writer.begin(Chunk([], self._notes(part, lacking)))
+        wanted = minus(union(r for ranges in lacking.values() for r in ranges), done)
+        self._done += count(done)
+
+        def take(height: int, block: Block | None) -> None:
+            nonlocal gone
+            gone += block is None
+            writer.append(self._chunk(height, block, lacking))
+            reach("backfill.fetched")
+            self._done += 1
+            self._progress(self._done, self._total)
+
+        await self._filler.fetch((h for a, b in wanted for h in range(a, b + 1)), take)
+        writer.sync()
+        writer.close()
+        lines = manifest.read(self._root)
+        is_sealed = part in manifest.sealed(lines) and part not in manifest.pruned(lines)
+        if not is_sealed:
+            await self._fetch_books(folder, part, lacking)
+        await asyncio.to_thread(self._keep, folder, part, is_sealed=is_sealed)
+        reach("backfill.kept")
+        shutil.rmtree(folder)
+        return gone
+
+    def _resumed(self, folder: Path) -> tuple[RangeList, int]:
+        """Return the heights that an earlier run fetched, and how many of them are gone."""
+        notes = [
+            n for p in segment_file.segments(folder) for c in segment_file.read(p) for n in c.notes
+        ]
+        done = union((n.first, n.last) for n in notes if n.kind in ("filled", "gone"))
+        return done, len({n.first for n in notes if n.kind == "gone"})
+
+    def _notes(self, part: Part, lacking: dict[str, RangeList]) -> list[Note]:
+        types = {market.symbol: market.type for market in self._config.markets}
+        found = [Note("source", "", 0, 0, "replay")]
+        for market_id, symbol in self._symbols.items():
+            if ranges := lacking.get(symbol):
+                found.append(Note("market", symbol, 0, 0, f"{market_id} {types.get(symbol, '')}"))
+                found.append(Note("start", symbol, ranges[0][0], 0))
+                found.append(Note("end", symbol, 0, ranges[-1][1]))
+        return found
+
+    def _chunk(self, height: int, block: Block | None, lacking: dict[str, RangeList]) -> Chunk:
+        """Make the journal's chunk of one block: its facts of the markets that lack it."""
+        symbols = {
+            market_id: symbol
+            for market_id, symbol in self._symbols.items()
+            if any(a <= height <= b for a, b in lacking.get(symbol, ()))
+        }
+        kind = "gone" if block is None else "filled"
+        notes = [Note(kind, symbol, height, height) for symbol in symbols.values()]
+        if block is None:
+            return Chunk([], notes)
+        channels = set(self._config.channels)
+        return Chunk(list(entries_of(block, symbols, channels, time.time_ns())), notes)
+
+    async def _fetch_books(self, folder: Path, part: Part, lacking: dict[str, RangeList]) -> None:
+        """Fetch each market's book before the part, if a node still has it."""
+        if "book" not in self._config.channels:
+            return
+        had = {book.symbol: book for book in load_books(self._root, part)}
+        snapshots = Snapshots(self._config.endpoints.chain_grpc, self._access)
+        slots = asyncio.Semaphore(_BOOKS_AT_ONCE)
+
+        async def fetch(market: Market) -> None:
+            ranges = lacking.get(market.symbol)
+            if market.symbol in had or not ranges:
+                return
+            before = ranges[0][0] - 1
+            async with slots:
+                try:
+                    book = await snapshots.fetch(market, before)
+                except SourceError as error:
+                    log.info("no book of %s at height %d: %s", market.symbol, before, error.reason)
+                    return
+            levels = (sorted_levels(book.bids, True), sorted_levels(book.asks, False))
+            where = (market.market_id, market.symbol, before, book.sequence)
+            had[market.symbol] = Carried(*where, *levels)
+
+        if self._config.endpoints.chain_grpc:
+            await asyncio.gather(*map(fetch, self._config.markets))
+            await snapshots.close()
+        save_books(folder, part, [had[symbol] for symbol in sorted(had) if symbol in lacking])
+
+    def _keep(self, folder: Path, part: Part, *, is_sealed: bool) -> None:
+        """Make files of what was fetched."""
+        with sealing(self._root):
+            recover(self._root)
+            self._seal_or_add(folder, part, is_sealed=is_sealed)
+
+    def _seal_or_add(self, folder: Path, part: Part, *, is_sealed: bool) -> None:
+        entries, notes = spooling.gather(folder, part, folder)
+        try:
+            ledger = Ledger()
+            ledger.fold(notes)
+            if is_sealed:
+                Adder(self._root, part, entries, ledger).run(ts=time.time_ns())
+                return
+            carried = load_books(folder, part)
+            sealer = Sealer(self._root, part, entries, ledger, carried=carried, ts=time.time_ns())
+            files = sealer.run()
+            missing = {
+                symbol: ranges
+                for symbol in ledger.markets
+                if (ranges := ledger.missing(symbol, part.first, part.last))
+            }
+        finally:
+            entries.close()
+        line = manifest.Line(
+            act="seal", first=part.first, last=part.last, files=files, missing=missing,
+            writer="backfill", ts=time.time_ns(),
+        )  # fmt: skip
+        manifest.append(self._root, line)
+
+
+def sorted_levels(levels: Sequence[Any], highest_first: bool) -> list[Any]:
+    """Order a whole book's levels, best first."""
+    return sorted(levels, key=lambda level: (len(level[0]), level[0]), reverse=highest_first)
+
+
+async def heights_of(config: BackfillConfig) -> tuple[int, int]:
+    """
+    Convert the ends of a range to heights.
+
+    Raises:
+        ConfigError: If no node answers, or the range is empty.
+
+    """
+    if not config.endpoints.rpc:
+        raise ConfigError("no RPC endpoint is known, and past blocks are asked of it: name one")
+    rpc = Rpc(config.endpoints.rpc[0], Access(config.endpoints))
+    try:
+        newest = await latest_height(rpc)
+        first = await _height(config.first, rpc, newest)
+        last = newest if config.last == "" else min(newest, await _height(config.last, rpc, newest))
+    except SourceError as error:
+        raise ConfigError(f"{error}") from None
+    finally:
+        rpc.close()
+    if first > last:
+        raise ConfigError(f"nothing lies between {first} and {last}; the newest block is {newest}")
+    return first, last
+
+
+async def _height(value: int | str, rpc: Rpc, newest: int) -> int:
+    """Return a height, or the first block at or after an instant, by bisection."""
+    if isinstance(value, int) or value.isdecimal():
+        return int(value)
+    try:
+        instant = datetime.datetime.fromisoformat(value)
+    except ValueError:
+        raise ConfigError(f"{value!r} is neither a height nor an instant (ISO 8601)") from None
+    if instant.tzinfo is None:
+        instant = instant.replace(tzinfo=datetime.UTC)
+    wanted, time_of = int(instant.timestamp() * 1e9), times_by(rpc)
+    low, high = 1, newest + 1
+    while low < high:
+        middle = (low + high) // 2
+        try:
+            is_before = await time_of(middle) < wanted
+        except BlockGone:
+            # Pruned: this node only has later blocks.
+            is_before = True
+        low, high = (middle + 1, high) if is_before else (low, middle)
+    return low
+
+
+async def backfill(
+    config: BackfillConfig, progress: Progress = lambda done, total: None
+) -> Outcome:
+    """
+    Fill an archive's range from the chain's record.
+
+    Raises:
+        ConfigError: If the options cannot be carried out.
+
+    """
+    root = Path(config.to)
+    first, last = await heights_of(config)
+    now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    info = open_archive(root, span=config.part_heights, create=True, now=now)
+    with writing(root):
+        endpoints = await meet(root, info, config.endpoints)
+        config = msgspec.structs.replace(config, endpoints=endpoints)
+        return await Backfill(config, root, info.span, progress).run(first, last)

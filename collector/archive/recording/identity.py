@@ -1,0 +1,66 @@
+"""
+The identity of an archive's chain: its id, and hashes of some of its blocks.
+
+A node is checked before its blocks are added. A node of another network, or of a restarted chain
+with the same id, is refused by name.
+"""
+
+import logging
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from collector.archive.storage.files import Info, write_info
+from shards.adapters import registry
+from shards.net.access import Access
+from shards.net.nodes import Nodes
+from shards.protocol.chain import Chain
+from shards.protocol.errors import ConfigError
+from shards.protocol.settings import Endpoints
+from shards.protocol.text import without_secrets
+
+log = logging.getLogger(__name__)
+
+_LOOKS: Final = 2
+"""The first one may only learn which chain it is; then event providers can be judged too."""
+
+
+async def meet(root: Path, info: Info, endpoints: Endpoints) -> Endpoints:
+    """
+    Compare the nodes with an archive; return the endpoints without those of another chain.
+
+    The block hashes of the others are stored in the archive.
+
+    Raises:
+        ConfigError: If all nodes that answer have another chain than the archive.
+
+    """
+    access = Access(endpoints)
+    nodes = Nodes(endpoints.rpc, access, registry.witnesses(endpoints, access))
+    nodes.chain = Chain(info.chain_id, 0, tuple(info.marks))
+    try:
+        for _ in range(_LOOKS):
+            await nodes.look()
+        if (foreign := nodes.foreign()) and info.chain_id:
+            raise ConfigError(
+                f"{root}: holds the chain {info.chain_id}, and that is another one: {foreign}; "
+                "use a folder of its own"
+            )
+        refused = {(r.role, r.endpoint) for r in nodes.reports() if r.cause == "foreign"}
+    finally:
+        await nodes.aclose()
+        access.close()
+    if nodes.chain.id and nodes.chain.marks != tuple(info.marks):
+        info.chain_id, info.marks = nodes.chain.id, list(nodes.chain.marks)
+        write_info(root, info)
+    return msgspec.structs.replace(
+        endpoints,
+        rpc=tuple(at for at in endpoints.rpc if ("rpc", without_secrets(at)) not in refused),
+        events=tuple(
+            at for at in endpoints.events if ("events", without_secrets(at)) not in refused
+        ),
+        chain_grpc=tuple(
+            at for at in endpoints.chain_grpc if ("queries", without_secrets(at)) not in refused
+        ),
+    )

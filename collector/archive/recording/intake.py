@@ -1,0 +1,334 @@
+"""
+Turn received events into journal entries and notes, and find the parts that are complete. Pure.
+
+A topic is *complete* through a height once everything published through it has been
+delivered (`Position.complete`). A part is sealed when every market is complete through its
+end. A market that lags by a whole part is not waited for; its late facts are added afterwards.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Final
+
+import msgspec
+
+from collector.archive.journal.ledger import Ledger
+from collector.archive.journal.segment_file import Chunk, Cursor, Entry, Note
+from collector.archive.storage.layout import Part, part_of
+from collector.client.received import ChainReplaced, Joined, Lost, Received, Unanswered
+from collector.client.topic_cursor import Position
+from shards.protocol.errors import ConfigError
+from shards.protocol.events import Block, Book, Gap, Oracle, Orders, Pulse, Trades
+from shards.protocol.frames import EVENTS, KIND_BY_CHANNEL, topic as topic_name
+from shards.protocol.text import symbol_of
+
+_encode: Final = msgspec.msgpack.Encoder().encode
+_CHAIN: Final = "chain"
+_FETCHED: Final = frozenset({"", "replay", "indexer-replay", "query"})
+"""The ``source`` of fetched events."""
+
+
+class Intake:
+    """Turns what one subscriber receives into what the journal keeps."""
+
+    def __init__(self, span: int) -> None:
+        self.ledger = Ledger()
+        self.span = span
+        self.head = 0
+        """The newest height seen."""
+        self.channels: set[str] = set()
+        """Channels received so far; fetched blocks are recorded in these only."""
+        self.facts = 0
+        self._entries: list[Entry] = []
+        self._notes: list[Note] = []
+        self._lost: dict[str, Lost] = {}
+        """Book topics whose next event says through which height changes are lost."""
+        self._heights: dict[str, int] = {}
+        """Height of the last event of each book topic."""
+        self._started = False
+        self._removed: set[str] = set()
+        self._complete = 0
+        """Height through which everything published was received; never too high."""
+
+    # -- received events ---------------------------------------------------------------
+
+    def take(self, received: Received) -> None:
+        """Take one event, in the order in which the subscriber hands them out."""
+        event = received.event
+        if isinstance(event, Joined | Unanswered):
+            return
+        if isinstance(event, ChainReplaced):
+            raise ConfigError(
+                "another chain took the place of the one that this archive holds: "
+                "record it into a folder of its own"
+            )
+        if isinstance(event, Lost):
+            self._lose(received, event)
+            return
+        height = self._height_of(event)
+        if (lost := self._lost.pop(received.topic, None)) is not None:
+            last = height if isinstance(event, Book) and event.is_snapshot else height - 1
+            first = max(self._complete, self._heights.get(received.topic, 0)) + 1
+            self._note(Note("lost", received.symbol, first, last, lost.reason))
+        if received.channel == "book":
+            self._heights[received.topic] = height
+        if isinstance(event, Gap):
+            self._gap(received.symbol, event)
+        elif not self.ledger.source:
+            self._reads(str(getattr(event, "source", "")))
+        self._begin(received, height)
+        if isinstance(event, Book) and event.is_snapshot:
+            # The first part begins with a book that was fetched as of an earlier height.
+            height = max(height, self.ledger.of(received.symbol).first)
+        self._entries.append(_entry(received, height))
+        self.facts += 1
+
+    def _height_of(self, event: Any) -> int:
+        """Return the height that decides an event's part."""
+        height = 0 if isinstance(event, Gap) else getattr(event, "height", 0)
+        self.head = max(self.head, height)
+        return height or self.head
+
+    def _begin(self, received: Received, height: int) -> None:
+        if received.channel not in self.channels:
+            self.channels.add(received.channel)
+        symbol = received.symbol
+        if received.channel == "oracle" or height <= 0:
+            return
+        if self._started and self.ledger.of(symbol).first < 0:
+            # A market that was listed later: it is complete after its first event.
+            self._note(Note("start", symbol, height + 1, height + 1))
+        self._removed.discard(symbol)
+
+    def _lose(self, received: Received, lost: Lost) -> None:
+        if lost.unit == "sequence":
+            self._lost[received.topic] = lost
+            return
+        # Oracle prices are in the chain's own blocks.
+        symbol = _CHAIN if received.channel == "oracle" else received.symbol
+        self._note(Note("lost", symbol, lost.first, lost.last, lost.reason))
+
+    def _gap(self, symbol: str, gap: Gap) -> None:
+        if gap.cause == "removed" and gap.state == "open":
+            self._removed.add(symbol)
+            self._note(Note("removed", symbol, gap.first, gap.last))
+            return
+        kind = "gap-closed" if gap.state == "closed" else "gap-open"
+        self._note(Note(kind, symbol, gap.first, gap.last, str(gap.gap_id)))
+
+    def _note(self, note: Note) -> None:
+        self._notes.append(note)
+        self.ledger.fold((note,))
+
+    def start(self, positions: Iterable[Position], head: int) -> None:
+        """
+        Begin after the newest height that was published before we joined.
+
+        Some of that height's frames may have been published before; only later heights are complete.
+        """
+        self._started = True
+        first = max(head, self.head) + 1
+        for symbol in {p.symbol for p in positions if p.channel != "oracle"}:
+            if self.ledger.of(symbol).first < 0:
+                self._note(Note("start", symbol, first, first))
+
+    def listed(self, markets: Iterable[Mapping[str, Any]]) -> None:
+        """Take how the collector lists its markets: ``symbol``, ``market_id`` and ``type``."""
+        for market in markets:
+            symbol, text = str(market["symbol"]), f"{market['market_id']} {market.get('type', '')}"
+            known = self.ledger.of(symbol)
+            if f"{known.market_id} {known.type}" != text:
+                self._note(Note("market", symbol, 0, 0, text))
+
+    def _reads(self, source: str) -> None:
+        """Note the collector's source, which decides whether completeness can be proved."""
+        if source not in _FETCHED:
+            self._note(Note("source", "", 0, 0, source))
+
+    # -- lost and fetched blocks -------------------------------------------------------
+
+    def fetched(self, height: int, block: Block | None, ts: int) -> None:
+        """Take a lost block, or None if no source has it any more."""
+        if block is None:
+            self._note(Note("gone", "", height, height))
+            return
+        entries = list(entries_of(block, self.ledger.lacking(height), self.channels, ts))
+        self.facts += len(entries)
+        self._entries += entries
+        self._note(Note("filled", "", height, height))
+
+    # -- output ------------------------------------------------------------------------
+
+    def take_chunk(self) -> Chunk | None:
+        """Return the new entries and notes for the journal; None if there are none."""
+        if not self._entries and not self._notes:
+            return None
+        chunk = Chunk(self._entries, self._notes)
+        self._entries, self._notes = [], []
+        return chunk
+
+    @property
+    def complete(self) -> int:
+        """Height through which every market is complete, or was given up."""
+        return self._complete
+
+    def look(self, positions: Iterable[Position]) -> None:
+        """Update `complete` from the positions; call it when every delivered event was taken."""
+        through: dict[str, int] = {}
+        for position in positions:
+            symbol = position.symbol
+            if position.channel == "oracle" or symbol in self._removed:
+                continue
+            if self.ledger.of(symbol).first >= 0:
+                through[symbol] = min(through.get(symbol, position.complete), position.complete)
+        if not through:
+            return
+        # Markets that lag by a part are not waited for.
+        newest = max(through.values())
+        complete = max(min(through.values()), part_of(newest, self.span).first - self.span - 1)
+        if complete > self._complete:
+            self._complete = complete
+            self._note(Note("complete", "", complete, complete))
+
+    def sealed(self, part: Part) -> None:
+        """Forget a part that is now sealed."""
+        self.ledger.forget(part.last)
+
+    def due_parts(self, sealed: set[Part]) -> list[Part]:
+        """Return the parts that are whole and not sealed, oldest first."""
+        first = min((m.first for m in self.ledger.markets.values() if m.first >= 0), default=-1)
+        if first < 0:
+            return []
+        found, part = [], part_of(first, self.span)
+        fetching = self.ledger.to_fetch()
+        while part.last <= self._complete and not any(
+            low <= part.last and high >= part.first for low, high in fetching
+        ):
+            if part not in sealed:
+                found.append(part)
+            part = part_of(part.last + 1, self.span)
+        return found
+
+    # -- resuming ----------------------------------------------------------------------
+
+    def replay(self, chunks: Iterable[Chunk]) -> list[Position]:
+        """Resume from a journal; return the position of each of its topics."""
+        positions: dict[str, Position] = {}
+        for chunk in chunks:
+            for cursor in chunk.cursors:
+                positions[cursor.topic] = position_of(cursor)
+            for entry in chunk.entries:
+                self._resume(positions, entry)
+            for note in chunk.notes:
+                self.ledger.fold((note,))
+                if note.kind == "complete":
+                    self._complete = max(self._complete, note.first)
+                elif note.kind == "removed":
+                    self._removed.add(note.symbol)
+        for position in positions.values():
+            position.complete = max(position.complete, self._complete)
+        self.head = max(self.head, self._complete)
+        return list(positions.values())
+
+    def _resume(self, positions: dict[str, Position], entry: Entry) -> None:
+        self.head = max(self.head, entry.height)
+        channel = entry.topic.partition(".")[0]
+        self.channels.add(channel)
+        if not entry.publisher_epoch:
+            # It was fetched, so it does not change a topic's position.
+            return
+        if channel == "book":
+            self._heights[entry.topic] = entry.height
+        position = positions.get(entry.topic)
+        if position is None:
+            position = Position(entry.topic, entry.publisher_epoch, 0, 0)
+            positions[entry.topic] = position
+        position.admit(EVENTS[entry.kind].decode(entry.event))
+        position.in_sync = position.linked = True
+        position.publisher_epoch = entry.publisher_epoch
+        position.sequence = entry.topic_sequence
+
+
+def entries_of(
+    block: Block, symbols: Mapping[str, str], channels: set[str], ts: int
+) -> Iterator[Entry]:
+    """Make the entries of a block from the chain's record, for some markets, by id, and channels."""
+    height, when = block.height, block.ts_event
+    if "trades" in channels:
+        trades: dict[str, list[Any]] = {}
+        for market_id, trade in block.trades:
+            trades.setdefault(market_id, []).append(trade)
+        for market_id, of_market in trades.items():
+            if market_id in symbols:
+                event = Trades(market_id, height, when, ts, "replay", of_market)
+                yield _fetched("trades", symbols[market_id], height, event)
+    if "book" in channels and block.has_books:
+        for update in block.updates:
+            if update.market_id in symbols:
+                what = (update.market_id, height, update.sequence, when, ts, "replay", False)
+                book = Book(*what, update.bids, update.asks)
+                yield _fetched("book", symbols[update.market_id], height, book)
+    if "blocks" in channels and _CHAIN in symbols:
+        yield _fetched("blocks", _CHAIN, height, Pulse(height, when, ts, "replay"))
+    yield from _extras(block, symbols, channels, ts)
+
+
+def _extras(
+    block: Block, symbols: Mapping[str, str], channels: set[str], ts: int
+) -> Iterator[Entry]:
+    if block.extras is None:
+        return
+    orders: dict[str, list[Any]] = {}
+    for market_id, order in block.extras.orders:
+        orders.setdefault(market_id, []).append(order)
+    prices: dict[str, list[Any]] = {}
+    for symbol, price in block.extras.prices:
+        prices.setdefault(symbol, []).append(price)
+    where = (block.height, block.ts_event, ts, "replay")
+    if "orders" in channels:
+        for market_id, of_market in orders.items():
+            if market_id in symbols:
+                updates = Orders(market_id, *where, of_market)
+                yield _fetched("orders", symbols[market_id], block.height, updates)
+    if "oracle" in channels and _CHAIN in symbols:
+        for symbol, told in prices.items():
+            event = Oracle(symbol, *where, told)
+            yield _fetched("oracle", symbol_of(symbol), block.height, event)
+
+
+def _fetched(channel: str, symbol: str, height: int, event: Any) -> Entry:
+    return Entry(topic_name(channel, symbol), KIND_BY_CHANNEL[channel], height, _encode(event))
+
+
+def _entry(received: Received, height: int) -> Entry:
+    return Entry(
+        received.topic,
+        KIND_BY_CHANNEL[received.channel],
+        height,
+        _encode(received.event),
+        received.publisher_epoch,
+        received.topic_sequence,
+        received.ts_pub,
+        received.ts_push,
+        received.shard,
+    )
+
+
+def cursor_of(position: Position) -> Cursor:
+    """Return the part of a position that the journal keeps."""
+    return Cursor(
+        position.topic,
+        position.publisher_epoch,
+        position.sequence,
+        position.complete,
+        position.floor,
+        position.fact,
+        position.in_sync and position.linked,
+        position.chain,
+    )
+
+
+def position_of(cursor: Cursor) -> Position:
+    position = Position(cursor.topic, cursor.publisher_epoch, cursor.sequence, cursor.complete)
+    position.floor, position.fact = cursor.floor, cursor.fact
+    position.in_sync, position.chain = cursor.in_sync, cursor.chain
+    return position

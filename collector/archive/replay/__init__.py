@@ -1,0 +1,1 @@
+"""Publish an archive again, as a live collector would."""

@@ -1,0 +1,1 @@
+"""Turn a part of the journal into Parquet files, and add late facts to them."""

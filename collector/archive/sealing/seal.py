@@ -1,0 +1,406 @@
+"""
+Seal one part: convert its journal entries to Parquet files and a line of the manifest.
+
+It runs in a separate process, ``python -m collector.archive.sealing.seal DIR FIRST``, so that the
+recorder does not keep the memory. Repeated, or killed at any moment and repeated, it produces the
+same files.
+"""
+
+import contextlib
+import gc
+import hashlib
+import os
+import sys
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from collector.archive.journal import spool as spooling
+from collector.archive.journal.ledger import Ledger
+from collector.archive.journal.segment_file import Entry
+from collector.archive.journal.spool import Spool
+from collector.archive.sealing.book_track import Carried, Track
+from collector.archive.sealing.exit_codes import ALREADY
+from collector.archive.storage import layout, manifest
+from collector.archive.storage.crash_points import reach
+from collector.archive.storage.files import make_folder, open_archive, publish, sealing, write_whole
+from collector.archive.storage.layout import Part
+from collector.archive.storage.recovery import recover
+from collector.tables.arrow import ParquetFile, batch_of, batch_of_columns
+from collector.tables.rows import REPLAYED, TABLES, Row, Table, book_columns, dedupe, rows_of
+from shards.adapters import registry
+from shards.protocol.events import Book
+from shards.protocol.frames import EVENTS
+from shards.protocol.ranges import count
+
+_BATCH: Final = 4_096
+_encode: Final = msgspec.msgpack.Encoder().encode
+_books: Final = msgspec.msgpack.Decoder(list[Carried]).decode
+PLAIN: Final = ("trades", "orders", "ticker", "oracle", "funding", "markets", "blocks", "gap")
+"""The channels whose events become rows one by one, in the order of their files; books are columns."""
+UNPROVABLE: Final = registry.unprovable()
+"""Sources that cannot prove their completeness."""
+
+
+class Output:
+    """One file on its way: rows in, digests and counts out."""
+
+    def __init__(self, root: Path, channel: str, date: str, part: Part, suffix: str = "") -> None:
+        self.path = layout.file_of(channel, date, part, suffix)
+        self._final = root / self.path
+        self._partial = self._final.with_name(self._final.name + layout.PARTIAL)
+        self._table = TABLES[channel]
+        self._channel, self._date, self._part = channel, date, part
+        make_folder(self._final.parent)
+        self._file = ParquetFile(self._partial, self._table)
+        self._facts = [i for i, column in enumerate(self._table.columns) if column.is_fact]
+        self._digest = hashlib.sha256()
+        self._rows: list[Row] = []
+        self._count = self._overflows = 0
+
+    def add(self, row: Row, *, is_local: bool = False) -> None:
+        """Take the next row, in the order of the table's key; local ones have no digest."""
+        if not is_local:
+            self._digest.update(_encode([row[i] for i in self._facts]))
+        self._rows.append(row)
+        self._count += 1
+        if len(self._rows) >= _BATCH:
+            self._flush()
+
+    def add_columns(self, columns: Sequence[Sequence[Any]]) -> None:
+        """Take many rows, which come next, as their columns; none of them is local."""
+        self._flush()
+        rows = list(zip(*[columns[i] for i in self._facts], strict=True))
+        # The digest covers the rows one after the other: an array without its header.
+        encoded = memoryview(_encode(rows))
+        self._digest.update(encoded[_array_head(len(rows)) :])
+        self._count += len(rows)
+        self._write(batch_of_columns(self._table, columns))
+
+    def _flush(self) -> None:
+        if self._rows:
+            self._write(batch_of(self._table, self._rows))
+            self._rows = []
+
+    def _write(self, made: tuple[Any, int]) -> None:
+        batch, overflows = made
+        self._overflows += overflows
+        self._file.add(batch)
+
+    def close(self) -> manifest.File:
+        """Give the file its name; return the manifest's entry for it."""
+        self._flush()
+        self._file.close()
+        publish(self._partial, self._final)
+        with self._final.open("rb") as written:
+            digest = hashlib.file_digest(written, "sha256").hexdigest()
+        return manifest.File(
+            path=self.path,
+            channel=self._channel,
+            date=self._date,
+            first=self._part.first,
+            last=self._part.last,
+            rows=self._count,
+            bytes=self._final.stat().st_size,
+            file_sha256=digest,
+            facts_sha256="" if self._table.is_sampled else self._digest.hexdigest(),
+            overflows=self._overflows,
+        )
+
+
+class Sealer:
+    """Seals one part of one archive."""
+
+    def __init__(
+        self,
+        root: Path,
+        part: Part,
+        entries: Spool,
+        ledger: Ledger,
+        *,
+        carried: Sequence[Carried],
+        ts: int,
+    ) -> None:
+        self._root, self._part = root, part
+        self._entries, self._ledger = entries, ledger
+        self._outputs: dict[tuple[str, str], Output] = {}
+        self._keyframes: list[Row] = []
+        self._coverage: dict[str, dict[str, Any]] = {}
+        self._carried = {book.symbol: book for book in carried}
+        self.next: list[Carried] = []
+        """Every market's book as this part leaves it, where that is known."""
+        self._tops: dict[str, list[Row]] = {}
+        self._ts = ts
+        self._day = 0
+        """The earliest block time seen; what has none of its own belongs to its date."""
+
+    def run(self) -> list[manifest.File]:
+        """Write every file of the part."""
+        topics = self._entries.topics()
+        with_ticker = any(topic.startswith("ticker.") for topic in topics)
+        for symbol in self._by_market({*self._symbols("book", topics), *self._carried}):
+            self._book(symbol, with_ticker=with_ticker)
+        for channel in PLAIN:
+            for symbol in self._by_market(self._symbols(channel, topics)):
+                self._plain(channel, symbol)
+        for row in self._keyframes:
+            self._put("keyframe", row, is_local=row[-1] != "part")
+        self._cover()
+        reach("seal.half")
+        return [output.close() for output in self._outputs.values()]
+
+    def _symbols(self, channel: str, topics: Iterable[str]) -> set[str]:
+        start = f"{channel}."
+        return {topic[len(start) : -1] for topic in topics if topic.startswith(start)}
+
+    def _by_market(self, symbols: Iterable[str]) -> list[str]:
+        """Order symbols by what tells markets apart everywhere: their ids."""
+        return sorted(symbols, key=lambda symbol: (self._ledger.of(symbol).market_id, symbol))
+
+    def _book(self, symbol: str, *, with_ticker: bool) -> None:
+        track = Track(symbol, self._part, self._carried.get(symbol), with_tops=with_ticker)
+        track.walk(self._entries.entries(f"book.{symbol}."))
+        changes = track.changes
+        self._put_books(symbol, changes)
+        self._keyframes += track.keyframes
+        self._coverage[symbol] = {
+            "first_sequence": changes[0][0].sequence if changes else None,
+            "last_sequence": changes[-1][0].sequence if changes else None,
+            "book_updates": len(changes),
+            "sequences_missing": track.sequences_missing,
+            "replayed_updates": track.replayed,
+        }
+        market_id = changes[0][0].market_id if changes else self._market_id(symbol)
+        if (end := track.end(market_id)) is not None:
+            self.next.append(end)
+        if with_ticker:
+            self._tops[symbol] = [
+                row for event, entry in track.tops for row in rows_of(event, symbol, entry)
+            ]
+
+    def _put_books(self, symbol: str, changes: list[tuple[Book, Entry]]) -> None:
+        """Write the changes of a market: at once, unless they are of more than one day."""
+        if not changes:
+            return
+        columns = book_columns(changes, symbol)
+        times = [event.ts_event or event.ts_recv for event, _ in changes]
+        first = min(times)
+        if not first or layout.date_of(first) != layout.date_of(max(times)):
+            for row in zip(*columns, strict=True):
+                self._put("book", row)
+            return
+        self._day = min(first, self._day or first)
+        self._output("book", layout.date_of(first)).add_columns(columns)
+
+    def _market_id(self, symbol: str) -> str:
+        carried = self._carried.get(symbol)
+        return carried.market_id if carried else self._ledger.of(symbol).market_id
+
+    def _plain(self, channel: str, symbol: str) -> None:
+        """Write one topic of a channel whose rows stand by themselves."""
+        table = TABLES[channel]
+        rows = dedupe(table, self._rows(channel, symbol))
+        if channel == "ticker":
+            rows = dedupe(table, [*rows, *self._tops.get(symbol, ())])
+        for row in rows:
+            self._put(channel, row)
+        if channel == "trades":
+            source = table.place("source")
+            found = self._coverage.setdefault(symbol, {})
+            found["trades"] = len(rows)
+            found["replayed_trades"] = sum(row[source] in REPLAYED for row in rows)
+
+    def _rows(self, channel: str, symbol: str) -> list[Row]:
+        rows: list[Row] = []
+        for entry in self._entries.entries(f"{channel}.{symbol}."):
+            rows += rows_of(EVENTS[entry.kind].decode(entry.event), symbol, entry)
+        return rows
+
+    def _put(self, channel: str, row: Row, *, is_local: bool = False) -> None:
+        table = TABLES[channel]
+        when = next((row[i] for i in _time_places(table) if row[i]), 0)
+        if channel not in _DATED_BY_PART and when and (not self._day or when < self._day):
+            self._day = when
+        date = layout.date_of((channel not in _DATED_BY_PART and when) or self._day or self._ts)
+        self._output(channel, date).add(row, is_local=is_local)
+
+    def _output(self, channel: str, date: str) -> Output:
+        output = self._outputs.get((channel, date))
+        if output is None:
+            output = Output(self._root, channel, date, self._part)
+            self._outputs[channel, date] = output
+        return output
+
+    def _cover(self) -> None:
+        """Write each market's coverage of this part: what is present and what is missing."""
+        part = self._part
+        for symbol in self._by_market(self._ledger.markets):
+            market = self._ledger.of(symbol)
+            due = self._ledger.due(symbol, part.first, part.last)
+            if not due:
+                continue
+            missing = self._ledger.missing(symbol, part.first, part.last)
+            known = self._coverage.get(symbol, {})
+            self._put("coverage", self._coverage_row(symbol, market.market_id, due, missing, known))
+
+    def _coverage_row(
+        self, symbol: str, market_id: str, due: list[Any], missing: list[Any], known: dict[str, Any]
+    ) -> Row:
+        source = self._ledger.source
+        values = {
+            "market_id": market_id,
+            "market": symbol,
+            "first_height": due[0][0],
+            "last_height": due[-1][1],
+            "due": count(due),
+            "missing": count(missing),
+            "missing_ranges": missing,
+            "gaps": self._ledger.of(symbol).gaps,
+            "provable": source not in UNPROVABLE,
+            "source": source,
+        }
+        counted = (
+            "book_updates",
+            "sequences_missing",
+            "trades",
+            "replayed_updates",
+            "replayed_trades",
+        )
+        values |= dict.fromkeys(counted, 0) | known
+        return tuple(values.get(column.name) for column in TABLES["coverage"].columns)
+
+
+def _array_head(count: int) -> int:
+    """Return how many bytes MessagePack takes for an array's head."""
+    return 1 if count < 16 else 3 if count < 65_536 else 5
+
+
+_DATED_BY_PART: Final = frozenset({"keyframe", "coverage"})
+
+
+def _time_places(table: Table) -> list[int]:
+    """Return the indices of the instants that date a row: the block's, else its own."""
+    names = [column.name for column in table.columns]
+    return [names.index(name) for name in ("ts_event", "ts", "ts_recv") if name in names]
+
+
+def books_path(root: Path, first: int) -> Path:
+    """Return where the books at the start of a part are kept until it is sealed."""
+    return root / layout.JOURNAL / f"books-{first:012}.msgpack"
+
+
+def load_books(root: Path, part: Part) -> list[Carried]:
+    """Return every market's book as the part before this one left it."""
+    try:
+        return _books(books_path(root, part.first).read_bytes())
+    except FileNotFoundError:
+        return []
+
+
+def save_books(root: Path, part: Part, books: list[Carried]) -> None:
+    """Keep every market's book for the part that begins here."""
+    write_whole(books_path(root, part.first), _encode(books))
+
+
+def _books_before(entries: Spool, before: Part, ledger: Ledger) -> list[Carried]:
+    """Derive the books at a recorder's first part from what it received while joining."""
+    found = []
+    for topic in entries.topics():
+        channel, _, rest = topic.partition(".")
+        if channel == "book":
+            track = Track(rest[:-1], before, None)
+            track.walk(entries.entries(topic))
+            if (end := track.end(ledger.of(rest[:-1]).market_id)) is not None:
+                found.append(end)
+    return found
+
+
+def _keep_markets(earlier: Spool, entries: Spool, root: Path) -> None:
+    """Put how the markets were listed while the recorder joined into its first part."""
+    if not manifest.sealed(manifest.read(root)):
+        for topic in earlier.topics():
+            if topic.startswith("markets."):
+                entries.add(earlier.entries(topic))
+
+
+def seal(root: Path, part: Part, *, ts: int) -> manifest.Line:
+    """
+    Seal a part; the caller holds `files.sealing`.
+
+    Raises:
+        OSError: If the disk is full or fails; the journal still has everything.
+
+    """
+    with _without_collector():
+        return _seal(root, part, ts)
+
+
+@contextlib.contextmanager
+def _without_collector() -> Iterator[None]:
+    """Pause Python's cycle collector: rows form no cycles, and it would visit each many times."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+def _seal(root: Path, part: Part, ts: int) -> manifest.Line:
+    carried, before = load_books(root, part), Part(0, part.first - 1)
+    parts = (part,) if carried else (part, before)
+    (entries, *earlier), notes = spooling.gather_each(root, parts, root / layout.JOURNAL)
+    try:
+        ledger = Ledger()
+        ledger.fold(notes)
+        if earlier:
+            carried = _books_before(earlier[0], before, ledger)
+            _keep_markets(earlier[0], entries, root)
+        sealer = Sealer(root, part, entries, ledger, carried=carried, ts=ts)
+        files = sealer.run()
+        save_books(root, Part(part.last + 1, 0), sealer.next)
+        missing = {
+            symbol: ranges
+            for symbol in ledger.markets
+            if (ranges := ledger.missing(symbol, part.first, part.last))
+        }
+    finally:
+        for spool in (entries, *earlier):
+            spool.close()
+    line = manifest.Line(
+        act="seal", first=part.first, last=part.last, files=files, missing=missing,
+        writer=f"process {os.getpid()}", ts=ts,
+    )  # fmt: skip
+    manifest.append(root, line)
+    return line
+
+
+def end_as_orphan(arguments: Sequence[str]) -> None:
+    """
+    Exit if the recorder that started this process has died: its successor starts another child.
+
+    Otherwise repeated kills would leave many children, and each would keep the next recorder from
+    sealing while it works.
+    """
+    if len(arguments) > 2 and os.getppid() != int(arguments[2]):
+        sys.exit()
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Seal ``DIR FIRST [RECORDER]``; the recorder that holds the lock starts this."""
+    root = Path(arguments[0])
+    part = layout.part_of(int(arguments[1]), open_archive(root).span)
+    with sealing(root):
+        end_as_orphan(arguments)
+        recover(root)
+        if part in manifest.sealed(manifest.read(root)):
+            sys.exit(ALREADY)
+        seal(root, part, ts=time.time_ns())
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,91 @@
+"""
+Read a sealed file: return a table with its channel's columns, or raise an error that names the file.
+
+A disk may corrupt a file, and someone may replace it. Each page has a checksum, so that a flipped
+bit is an error instead of another price.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from collector.archive.storage.files import path_of
+from collector.archive.storage.manifest import File
+from collector.tables.arrow import schema_of
+from collector.tables.rows import TABLES
+from shards.protocol.errors import UNREADABLE, ConfigError
+
+FAULTS: Final = (pa.ArrowException, OSError, MemoryError, *UNREADABLE)
+"""What Arrow raises on foreign bytes."""
+
+
+def read_file(root: Path, file: File, columns: Sequence[str] | None = None) -> pa.Table:
+    """
+    Return a file of the manifest, or some of its columns.
+
+    Raises:
+        FileNotFoundError: If it is missing: it may have been replaced a moment ago.
+        ConfigError: If it is damaged, or does not have its channel's columns.
+
+    """
+    path = path_of(root, file.path)
+    try:
+        return table_of(path, file.channel, columns, file.rows)
+    except FileNotFoundError:
+        raise
+    except FAULTS as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ConfigError(
+            f"{path}: cannot be read: {reason}. Put it back from a copy: "
+            "`collector verify --archive` names all that are damaged"
+        ) from error
+
+
+def table_of(
+    source: Any, channel: str, columns: Sequence[str] | None = None, rows: int | None = None
+) -> pa.Table:
+    """
+    Read a channel's Parquet file from a path or a buffer.
+
+    Args:
+        source: The path or the buffer.
+        channel: Which channel it should be.
+        columns: Which to read; by default all.
+        rows: How many it should have, if that is known.
+
+    Raises:
+        Exception: Whatever Arrow raises for invalid bytes.
+        ValueError: If it does not have the channel's columns, or has another number of rows.
+
+    """
+    with pq.ParquetFile(source, page_checksum_verification=True) as opened:
+        _check(opened.schema_arrow, schema_of(TABLES[channel]))
+        _check_rows(opened.metadata, rows)
+        table = opened.read(columns=None if columns is None else list(columns))
+    table.validate(full=True)
+    return table
+
+
+def _check(found: pa.Schema, due: pa.Schema) -> None:
+    if found.equals(due):
+        return
+    for field in due:
+        at = found.get_field_index(field.name)
+        if at < 0 or found.field(at).type != field.type:
+            kind = "none" if at < 0 else f"one of {found.field(at).type}"
+            raise ValueError(f"no column {field.name} of {field.type}: there is {kind}")
+    raise ValueError(
+        f"columns that the channel has not: {', '.join({*found.names} - {*due.names})}"
+    )
+
+
+def _check_rows(footer: pq.FileMetaData, due: int | None) -> None:
+    """Compare all numbers of rows: Arrow reserves memory for any that a damaged footer claims."""
+    if due is not None and footer.num_rows != due:
+        raise ValueError(f"{footer.num_rows} rows, where the manifest has {due}")
+    groups = [footer.row_group(n) for n in range(footer.num_row_groups)]
+    if sum(group.num_rows for group in groups) != footer.num_rows:
+        raise ValueError("its parts do not have the number of rows that the whole has")

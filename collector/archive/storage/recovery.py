@@ -1,0 +1,83 @@
+"""Repair sealed files after a kill. Each holder of `files.sealing` does this first."""
+
+import ctypes
+import errno
+import logging
+import os
+import shutil
+from pathlib import Path
+from typing import Final
+
+from collector.archive.storage import layout, manifest
+from collector.archive.storage.crash_points import reach
+from collector.archive.storage.files import sync_folder
+
+log = logging.getLogger(__name__)
+
+_AT_FDCWD: Final = -100
+_EXCHANGE: Final = 2
+_UNABLE: Final = frozenset({errno.EINVAL, errno.ENOSYS, errno.ENOTSUP})
+
+
+def recover(root: Path) -> None:
+    """
+    Finish or undo an interrupted operation; the caller holds `files.sealing`.
+
+    The manifest decides: a folder that it names is moved to its place; a file that a line removed is
+    deleted; a file that no line names is moved to the quarantine.
+    """
+    lines = manifest.read(root)
+    known = manifest.current(lines)
+    _finish_swaps(root, known)
+    removed = {path for line in lines for path in line.removed}
+    for path in (*root.glob("*/date=*/*.parquet"), *root.glob(f"*/date=*/*{layout.PARTIAL}")):
+        name = str(path.relative_to(root))
+        if name in known:
+            continue
+        if name in removed:
+            path.unlink()
+            continue
+        aside = root / layout.QUARANTINE / "__".join(path.relative_to(root).parts)
+        aside.parent.mkdir(exist_ok=True)
+        path.rename(aside)
+        log.info("set aside %s: no line of the manifest names it", path.name)
+
+
+def _finish_swaps(root: Path, known: dict[str, manifest.File]) -> None:
+    staging = root / layout.COMPACTING
+    for staged in sorted(staging.glob("*/date=*")):
+        folder = root / staged.relative_to(staging)
+        names = [Path(path).name for path in known if (root / path).parent == folder]
+        is_here = all((folder / name).exists() for name in names)
+        if not folder.exists() and names:
+            # Killed between the two steps, on a file system without an atomic exchange.
+            staged.rename(folder)
+        elif not is_here and all((staged / name).exists() for name in names):
+            exchange(staged, folder)
+    if staging.exists():
+        shutil.rmtree(staging)
+
+
+def exchange(staged: Path, folder: Path) -> None:
+    """
+    Replace a folder by another one atomically.
+
+    A file system that cannot do that (NFS) needs two steps; in between the folder is missing.
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    renameat2 = getattr(libc, "renameat2", None)
+    failed = errno.ENOSYS
+    if renameat2 is not None:
+        names = (os.fsencode(staged), os.fsencode(folder))
+        done = renameat2(_AT_FDCWD, names[0], _AT_FDCWD, names[1], ctypes.c_uint(_EXCHANGE))
+        failed = ctypes.get_errno() if done else 0
+    if failed in _UNABLE:
+        aside = staged.with_name(staged.name + ".old")
+        folder.rename(aside)
+        staged.rename(folder)
+        aside.rename(staged)
+    elif failed:
+        raise OSError(failed, os.strerror(failed), str(folder))
+    reach("compact.swapped")
+    sync_folder(folder.parent)
+    sync_folder(staged.parent)

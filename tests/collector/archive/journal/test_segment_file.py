@@ -1,0 +1,118 @@
+"""The journal: whatever a kill leaves of its last write, all before it is there."""
+
+import errno
+import os
+import random
+import resource
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings, strategies as st
+
+from collector.archive.journal import segment_file
+from collector.archive.journal.segment_file import Chunk, Cursor, Entry, Note, Writer
+
+
+def _chunk(number: int) -> Chunk:
+    entries = [Entry("book.INJ-USDT.", 1, number, bytes([number % 256]) * 30, 7, number)]
+    notes = [Note("lost", "INJ-USDT", number, number, "cut")] if number % 3 == 0 else []
+    cursors = [Cursor("trades.INJ-USDT.", 7, number, number, 0, number, True)]
+    return Chunk(entries, notes, cursors if number % 2 else [])
+
+
+def _written(root: Path, chunks: int) -> Path:
+    writer = Writer(root)
+    writer.begin(_chunk(0))
+    for number in range(1, chunks):
+        writer.append(_chunk(number))
+    writer.sync()
+    writer.close()
+    return segment_file.segments(root)[-1]
+
+
+def test_what_was_appended_is_read_again(tmp_path: Path) -> None:
+    path = _written(tmp_path, 20)
+    assert list(segment_file.read(path)) == [_chunk(number) for number in range(20)]
+
+
+def test_cut_off_anywhere_only_the_last_chunk_is_lost_and_writing_goes_on(tmp_path: Path) -> None:
+    path = _written(tmp_path, 6)
+    content = path.read_bytes()
+    with path.open("rb") as file:
+        ends = [end for _, end in segment_file.chunks_of(file)]
+    for cut in range(len(content)):
+        path.write_bytes(content[:cut])
+        whole = sum(end <= cut for end in ends)
+        assert len(list(segment_file.read(path))) == whole
+        writer = Writer(tmp_path)
+        writer.append(_chunk(99))
+        writer.close()
+        assert list(segment_file.read(path)) == [*(_chunk(n) for n in range(whole)), _chunk(99)]
+
+
+@settings(deadline=None)
+@given(st.integers(0, 10_000), st.integers(1, 255))
+def test_a_flipped_byte_ends_what_is_read(
+    tmp_path_factory: pytest.TempPathFactory, at: int, flip: int
+) -> None:
+    path = _written(tmp_path_factory.mktemp("journal"), 6)
+    content = bytearray(path.read_bytes())
+    content[at % len(content)] ^= flip
+    path.write_bytes(content)
+    found = list(segment_file.read(path))
+    assert found == [_chunk(number) for number in range(len(found))]
+    assert len(found) < 6
+
+
+def test_killed_inside_its_third_append_a_writer_leaves_two_chunks(tmp_path: Path) -> None:
+    script = (
+        "import sys; from pathlib import Path; from collector.archive.journal.segment_file import *\n"
+        "writer = Writer(Path(sys.argv[1])); writer.begin(Chunk([], []))\n"
+        "for number in range(9): writer.append(Chunk([], [Note('gone', '', number, number)]))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path)],
+        env={**os.environ, "ARCHIVE_CRASH_AT": "journal.torn:3"}, check=False, timeout=30,
+    )  # fmt: skip
+    assert done.returncode == -signal.SIGKILL
+    (path,) = segment_file.segments(tmp_path)
+    assert len(list(segment_file.read(path))) == 2
+    assert path.stat().st_size > segment_file.whole_bytes(path)
+
+
+def test_segments_are_numbered_and_the_newest_is_written(tmp_path: Path) -> None:
+    _written(tmp_path, 3)
+    writer = Writer(tmp_path)
+    assert writer.number == 1
+    writer.begin(_chunk(50))
+    writer.append(_chunk(51))
+    writer.close()
+    assert [path.stem for path in segment_file.segments(tmp_path)] == [
+        "000000000001",
+        "000000000002",
+    ]
+    assert len(list(segment_file.read(segment_file.segments(tmp_path)[0]))) == 3
+
+
+def test_a_write_that_the_disk_refuses_leaves_nothing_behind(tmp_path: Path) -> None:
+    """The kernel's limit on a file's size refuses as a full disk does: after a part of it."""
+    writer = Writer(tmp_path)
+    writer.begin(_chunk(0))
+    size, limits = writer.bytes, resource.getrlimit(resource.RLIMIT_FSIZE)
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    large = Chunk([Entry("book.INJ-USDT.", 1, 1, random.Random(1).randbytes(5_000))])
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size + 1_000, limits[1]))
+        with pytest.raises(OSError) as caught:  # noqa: PT011
+            writer.append(large)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, before)
+    assert caught.value.errno == errno.EFBIG
+    assert os.path.getsize(segment_file.segments(tmp_path)[0]) == size
+    writer.append(large)
+    writer.close()
+    assert list(segment_file.read(segment_file.segments(tmp_path)[0])) == [_chunk(0), large]

@@ -1,0 +1,50 @@
+"""The manifest: a line is there whole or not at all."""
+
+from pathlib import Path
+
+from collector.archive.storage import layout, manifest
+from collector.archive.storage.manifest import File, Line
+
+
+def _line(
+    first: int, *, act: str = "seal", paths: tuple[str, ...] = (), removed: tuple[str, ...] = ()
+) -> Line:
+    files = [
+        File(
+            path=path,
+            channel="book",
+            date="2026-11-28",
+            first=first,
+            last=first + 9,
+            rows=1,
+            bytes=1,
+            file_sha256="0",
+        )
+        for path in paths
+    ]
+    return Line(act=act, first=first, last=first + 9, files=files, removed=list(removed))
+
+
+def test_a_line_cut_short_is_none_and_the_next_writer_goes_on(tmp_path: Path) -> None:
+    manifest.append(tmp_path, _line(0, paths=("a",)))
+    path = tmp_path / layout.MANIFEST
+    whole = path.read_bytes()
+    manifest.append(tmp_path, _line(10, paths=("b",)))
+    both = path.read_bytes()
+    for cut in range(len(whole), len(both) - 1):
+        path.write_bytes(both[:cut])
+        assert [line.first for line in manifest.read(tmp_path)] == [0]
+        manifest.append(tmp_path, _line(20))
+        assert [line.first for line in manifest.read(tmp_path)] == [0, 20]
+
+
+def test_the_files_of_an_archive_are_those_that_no_later_line_removed(tmp_path: Path) -> None:
+    lines = [
+        _line(0, paths=("a", "b")),
+        _line(10, paths=("c",)),
+        _line(0, act="compact", paths=("d",), removed=("a", "b")),
+    ]
+    for line in lines:
+        manifest.append(tmp_path, line)
+    assert set(manifest.current(manifest.read(tmp_path))) == {"c", "d"}
+    assert manifest.sealed(manifest.read(tmp_path)) == {layout.Part(0, 9), layout.Part(10, 19)}
