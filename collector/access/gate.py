@@ -91,30 +91,31 @@ _event: Final = struct.Struct("=hi")
 class Requester:
     """The sender of a request: its rights, and its limits."""
 
-    __slots__ = ("_gate", "_who", "descriptor", "rights")
+    __slots__ = ("_gate", "descriptor", "rights", "who")
 
     def __init__(self, gate: "Gate", who: object, rights: Rights, descriptor: int) -> None:
         self._gate = gate
-        self._who = who
+        self.who = who
+        """The key's name; without keys, the connection's identity. None: our own process."""
         self.rights = rights
         self.descriptor = descriptor
 
     def may_replay(self) -> bool:
         """Take a turn for a resend; return False if the limit is reached."""
-        return self._gate.replays.take(self._who, time.monotonic())
+        return self._gate.replays.take(self.who, time.monotonic())
 
     def may_ask(self) -> bool:
         """Say whether any of the time for its requests is left."""
-        return not self._is_timed() or self._gate.asking.left(self._who, time.monotonic()) > 0.0
+        return not self._is_timed() or self._gate.asking.left(self.who, time.monotonic()) > 0.0
 
     def took(self, seconds: float) -> None:
         """Count the CPU of an answer, during which no frame was published."""
         if self._is_timed():
-            self._gate.asking.charge(self._who, seconds, time.monotonic())
+            self._gate.asking.charge(self.who, seconds, time.monotonic())
 
     def _is_timed(self) -> bool:
         """Whether it is a key that asks; without one, another connection is another asker."""
-        return self._gate.has_keys and self._who is not None
+        return self._gate.has_keys and self.who is not None
 
     def owes(self, size: int) -> None:
         """Count the bytes of a reply, which waits until it is read."""
@@ -125,7 +126,7 @@ class Requester:
         now = time.monotonic()
         if sum(map(len, request)) > most:
             reason = "size"
-        elif self._is_timed() and self._gate.asking.left(self._who, now) < -_ASKING_BURST_S:
+        elif self._is_timed() and self._gate.asking.left(self.who, now) < -_ASKING_BURST_S:
             # It goes on although it has been refused for long.
             reason = "requests"
         else:

@@ -17,6 +17,7 @@ import zmq
 
 from collector.access.gate import FRAMES, REQUESTS, Gate, Requester
 from collector.access.key_files import Keys
+from collector.access.rates import Rates
 from collector.access.subscriptions import MAX_SUBSCRIPTION, Subscriptions
 from collector.aggregator.endpoints import MAX_REQUEST, bind
 from collector.aggregator.requests import beyond, narrowed
@@ -30,9 +31,13 @@ from shards.protocol.errors import UNREADABLE
 log = logging.getLogger(__name__)
 
 _HWM: Final = 20_000
-_BATCH: Final = 256
+_ANSWERING_S: Final = 0.002
+"""Requests are answered so long at once, and then frames get their turn."""
 _ASKED: Final = 256
 """Limit of requests forwarded to a cell and not answered yet."""
+_FORWARDED_PER_S: Final = 20.0
+_FORWARDED_BURST: Final = 100.0
+"""Forwarded requests of one reader: the cell counts them all as the relay's own."""
 _ANSWER_S: Final = 5.0
 _SECOND: Final = 1.0
 _READ: Final = frozenset(("status", "markets", "grid", "events", "history", "metrics"))
@@ -57,11 +62,12 @@ class Relay:
     def __init__(self, config: RelayConfig, gate: Gate) -> None:
         self._config = config
         self._gate = gate
-        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self._context = gate.new_context()
         self._subscriber = Subscriber(config.connect, keys=config.keys, history=True)
         self._rebroadcast = Rebroadcast(time.time_ns())
         self._tasks: set[asyncio.Task[None]] = set()
         self._upstream: list[AsyncRequestClient] = []
+        self._forwarded = Rates(_FORWARDED_PER_S, _FORWARDED_BURST)
 
     def open(self) -> None:
         """
@@ -106,6 +112,7 @@ class Relay:
                 beside = [
                     tasks.create_task(self._read()),
                     tasks.create_task(self._look([drain for _, drain in readers])),
+                    tasks.create_task(self._look_at_readers()),
                 ]
                 await stop.wait()
                 for task in beside:
@@ -153,13 +160,21 @@ class Relay:
                 drain()
             await asyncio.sleep(_SECOND / 4)
 
+    async def _look_at_readers(self) -> None:
+        """Once a second, close the connections of readers that do not read."""
+        own, connections = self._rebroadcast, self._gate.connections
+        while True:
+            await asyncio.sleep(_SECOND)
+            connections.look_for_slow(FRAMES, own.published, _HWM, own.buffer.mean_bytes)
+
     def _drain_subscriptions(self) -> None:
         self._subscriptions.drain()
 
     # -- requests ----------------------------------------------------------------------
 
     def _drain_requests(self) -> None:
-        for _ in range(_BATCH):
+        until = time.monotonic() + _ANSWERING_S
+        while time.monotonic() < until:
             try:
                 came = self._router.recv_multipart(zmq.NOBLOCK, copy=False)
             except zmq.Again:
@@ -167,22 +182,36 @@ class Relay:
             asker = self._gate.asker(came[0], REQUESTS)
             if asker is None or len(came) < 2 or asker.is_too_much(came, MAX_REQUEST):
                 continue
+            began = time.thread_time()
             sender, *parts = (frame.bytes for frame in came)
-            envelope = [b""] if parts[0] == b"" else []
-            self._answer([sender, *envelope], parts[-1], asker)
+            envelope, parts = ([b""], parts[1:]) if parts[0] == b"" else ([], parts)
+            self._answer([sender, *envelope], parts, asker)
+            asker.took(time.thread_time() - began)
         asyncio.get_running_loop().call_soon(self._drain_requests)
 
-    def _answer(self, to: list[bytes], request: bytes, asker: Requester) -> None:
-        """Answer or forward a request; readers may join only once our position is known."""
-        try:
-            asked = _decode(request)
-        except UNREADABLE as error:
-            self._reply(to, asker, [_encode({"id": None, "error": f"not understood: {error}"})])
+    def _answer(self, to: list[bytes], parts: list[bytes], asker: Requester) -> None:
+        """Answer or forward a request; whatever arrives, the relay continues."""
+        if len(parts) != 1:
+            self._refuse(to, asker, None, f"request not understood: not one part but {len(parts)}")
             return
+        try:
+            asked = _decode(parts[0])
+        except UNREADABLE as error:
+            self._refuse(to, asker, None, f"request not understood: {error}")
+            return
+        try:
+            self._answer_map(to, asked, asker)
+        except Exception:
+            # Our bug, but triggered by one reader: it must not end the relay for all others.
+            log.exception("a request could not be answered: %.200r", parts[0])
+            self._refuse(to, asker, None, "the relay failed to answer it; its log says why")
+
+    def _answer_map(self, to: list[bytes], asked: dict[str, Any], asker: Requester) -> None:
+        """Answer or forward a request; readers may join only once our position is known."""
         what, rights = asked.get("ask"), asker.rights
         if refused := beyond(asked, asker):
-            self._reply(to, asker, [_encode({"id": asked.get("id"), "error": refused})])
-        elif what in _READ:
+            self._refuse(to, asker, asked.get("id"), refused)
+        elif isinstance(what, str) and what in _READ:
             self._pass_on(to, asked, asker)
         elif self._rebroadcast.head or what not in ("topics", "replay"):
             own = self._rebroadcast
@@ -190,16 +219,19 @@ class Relay:
             narrow = narrowed(asked, rights)
             self._reply(to, asker, own.buffer.answer(narrow, own.epoch, own.head, ahead))
 
+    def _refuse(self, to: list[bytes], asker: Requester, id_: object, why: str) -> None:
+        self._reply(to, asker, [_encode({"id": id_, "error": why})])
+
     def _reply(self, to: list[bytes], asker: Requester, reply: list[bytes]) -> None:
         with contextlib.suppress(zmq.ZMQError):
             self._router.send_multipart([*to, *reply], zmq.NOBLOCK)
             asker.owes(sum(map(len, reply)))
 
     def _pass_on(self, to: list[bytes], asked: dict[str, Any], asker: Requester) -> None:
-        """Ask the first cell that answers; refuse if too many questions are pending."""
-        if len(self._tasks) >= _ASKED:
-            busy = {"id": asked.get("id"), "error": "too many requests at once: ask again"}
-            self._reply(to, asker, [_encode(busy)])
+        """Ask the first cell that answers; refuse if too many requests are pending."""
+        if len(self._tasks) >= _ASKED or not self._forwarded.take(asker.who, time.monotonic()):
+            asker.refuse("requests")
+            self._refuse(to, asker, asked.get("id"), "too many requests at once: ask again")
             return
         task = asyncio.get_running_loop().create_task(self._ask_cell(to, asked, asker))
         self._tasks.add(task)
@@ -210,7 +242,8 @@ class Relay:
         try:
             answer = await self._cell().ask(str(asked["ask"]), within_s=_ANSWER_S, **fields)
         except (TimeoutError, Refused, TypeError) as error:
-            answer = {"error": str(error)}
+            self._refuse(to, asker, asked.get("id"), str(error))
+            return
         self._reply(to, asker, [_encode(self._own(answer, asker) | {"id": asked.get("id")})])
 
     def _cell(self) -> AsyncRequestClient:
@@ -226,6 +259,7 @@ class Relay:
                 "connect": self._config.connect,
                 "published": self._rebroadcast.published,
                 "head": self._rebroadcast.head,
+                "access": self._gate.report(),
             }
         markets = answer.get("markets")
         if isinstance(markets, list):
