@@ -6,6 +6,7 @@ back. tardis: ``incremental_book_L2`` as its documentation lays it out, a gzip f
 one MBO record a level, zstd level 3; a record's size holds 32 bits, so quantities are cut to fit.
 """
 
+import gc
 import gzip
 import io
 import json
@@ -66,6 +67,8 @@ def nautilus(folder: Path, markets: Markets, updates: int) -> dict[str, float]:
     """Write with its catalog, and read back."""
     catalog = ParquetDataCatalog(str(folder / "nautilus"))
     objects = [delta for symbol, books in markets for delta in deltas(symbol, books)]
+    gc.collect()
+    gc.freeze()
     write_us = cpu_us(lambda: catalog.write_data(objects), updates)
     size = sum(path.stat().st_size for path in (folder / "nautilus").rglob("*.parquet"))
     back: list[int] = []

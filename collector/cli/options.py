@@ -164,6 +164,27 @@ class Number(Value):
         return f"{what} {' and '.join(said)}".rstrip()
 
 
+class SyncAge(Number):
+    """How many seconds data may wait until it is on the disk; ``block`` is 0, ``second`` 1."""
+
+    _WORDS: Final = {"block": 0.0, "second": 1.0}
+
+    def __init__(self) -> None:
+        super().__init__(float, above=0, most=60)
+
+    def convert(self, value: Any, param: Any, ctx: click.Context | None) -> float:
+        """Return the seconds."""
+        word = self._WORDS.get(str(value).casefold())
+        return float(super().convert(value, param, ctx)) if word is None else word
+
+    def get_metavar(self, param: click.Parameter, *_: Any, **__: Any) -> str:
+        """Show the words and the number."""
+        return "[block|second|SECONDS]"
+
+    def _expected(self) -> str:
+        return "'block', 'second', or seconds: " + super()._expected()
+
+
 class Days(ParamType):
     """An age in whole days or weeks: 30d, 12w."""
 

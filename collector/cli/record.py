@@ -17,8 +17,9 @@ _CHANNELS: Final = (*NAMES, "gap")
 @options.market("Symbol, ticker, or a glob of either; may be repeated.")
 @options.channel("What to keep; may be repeated.", _CHANNELS, "all that are collected")
 @options.option(
-    "--sync", type=options.Value(str, ["block", "second"]), default="block", show_default=True,
-    help="Most data lost in a power cut, until it is fetched again.",
+    "--sync", type=options.SyncAge(), default="5", show_default=True,
+    help="How much of the newest data a power cut takes, until it is fetched again: a block, a "
+    "second, or SECONDS.",
 )  # fmt: skip
 @options.option(
     "--duration", type=options.Number(float, least=0), default=0.0, metavar="SECONDS",
@@ -30,7 +31,7 @@ def record(
     connect: str,
     markets: tuple[str, ...],
     channels: tuple[str, ...],
-    sync: str,
+    sync: float,
     duration: float,
     part_heights: int,
 ) -> None:
@@ -48,7 +49,7 @@ def record(
         to=to,
         connect=connect,
         markets=markets or ("*",),
-        sync="second" if sync == "second" else "block",
+        sync_s=sync,
         duration_s=duration,
         part_heights=part_heights,
     )

@@ -47,7 +47,7 @@ ANY: Final = "any instant"
 POINTS: Final = {
     "journal.torn": 6,
     "journal.appended": 6,
-    "journal.synced": 6,
+    "journal.synced": 3,
     "seal.half": 1,
     "seal.written": 4,
     "seal.renamed": 4,
@@ -72,6 +72,8 @@ _FIRES_WITHIN_S: Final = 30.0
 """After so long a recorder that has not come to its instant is killed wherever it is."""
 _OLDEST: Final = 5
 """Markets are made in the blocks before it."""
+_UNSYNCED: Final = 12
+"""Chunks that are cut off at most: one a block, and some for blocks that are fetched."""
 _OLDER: Final = 150
 """Blocks that the chain has at most when recording begins: they are added one by one."""
 
@@ -270,15 +272,15 @@ def cut_tail(archive: Path, rng: random.Random) -> int:
     """
     Cut off the end of the journal at any byte of its last chunks; say whether there was one.
 
-    A power cut takes what was not synced, at most the last chunk. This takes up to three. The
-    first chunk of a segment was synced if the segment before it is gone.
+    A power cut takes what was not synced, at most the chunks of five seconds. The first
+    chunk of a segment was synced if the segment before it is gone.
     """
     found = segment_file.segments(archive)
     if not found:
         return 0
     ends = [0, *segment_file.ends(found[-1])]
     least = ends[1] if len(found) == 1 and len(ends) > 1 else 0
-    low = max(least, ends[max(0, len(ends) - 1 - rng.randint(1, 3))])
+    low = max(least, ends[max(0, len(ends) - 1 - rng.randint(1, _UNSYNCED))])
     content, began = found[-1].read_bytes(), overview(archive).first
     if len(content) <= low:
         return 0

@@ -61,6 +61,11 @@ class Segments:
         """Write through to the disk."""
         self._writer.sync()
 
+    def sync_older(self, age_s: float) -> None:
+        """Write through to the disk if something was appended so many seconds ago, or earlier."""
+        if self._writer.unsynced_s() >= age_s:
+            self._writer.sync()
+
     def sync_block(self) -> None:
         """Write through to the disk if a new height has begun since the last time."""
         if self._height > self._synced_height:

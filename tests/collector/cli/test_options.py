@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 from click.testing import CliRunner
 
@@ -212,6 +213,19 @@ def test_what_is_no_number_is_refused(option: tuple[str, str], number: str) -> N
     result = CliRunner().invoke(cli, [*option, number], prog_name="collector")
     assert result.exit_code == EXIT_USAGE
     assert result.stderr.startswith(f"collector {option[0]}: {option[1]} must be a number")
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("block", 0.0), ("Second", 1.0), ("2.5", 2.5), ("60", 60.0)]
+)
+def test_how_long_data_may_wait_for_the_disk(text: str, seconds: float) -> None:
+    assert options.SyncAge().convert(text, None, None) == seconds
+
+
+@pytest.mark.parametrize("text", ["0", "61", "-1", "nan", "week", "blocks", ""])
+def test_it_may_not_wait_for_ever_nor_for_nothing(text: str) -> None:
+    with pytest.raises(click.UsageError, match="must be 'block', 'second', or seconds: a number"):
+        options.SyncAge().convert(text, None, None)
 
 
 @pytest.mark.parametrize("text", ["duration = nan", "min_coverage = nan", "ready_coverage = -inf"])

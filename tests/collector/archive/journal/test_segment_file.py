@@ -53,6 +53,17 @@ def test_cut_off_anywhere_only_the_last_chunk_is_lost_and_writing_goes_on(tmp_pa
         assert list(segment_file.read(path)) == [*(_chunk(n) for n in range(whole)), _chunk(99)]
 
 
+def test_what_a_killed_writer_left_is_synced_before_the_next_segment(tmp_path: Path) -> None:
+    _written(tmp_path, 3)
+    writer = Writer(tmp_path)
+    assert writer.unsynced_s() >= 0
+    writer.begin(_chunk(0))
+    # The chunk that begins the new segment waits for its turn.
+    assert 0 <= writer.unsynced_s() < 60
+    writer.sync()
+    assert writer.unsynced_s() < 0
+
+
 @settings(deadline=None)
 @given(st.integers(0, 10_000), st.integers(1, 255))
 def test_a_flipped_byte_ends_what_is_read(
