@@ -19,7 +19,7 @@ from shards.protocol import frames
 from shards.protocol.frames import BatchHeader, Record
 from shards.protocol.settings import Endpoints
 from shards.push import plain_send
-from tests.shards.reported import report
+from tests.shards.reported import market_report, report
 
 EPOCH: Final = 1_000
 _encode: Final = msgspec.msgpack.encode
@@ -56,7 +56,10 @@ def aggregator(content: Content, socket: "zmq.Socket[bytes]") -> Aggregator:
         every_market=True,
     )
     made = Aggregator(config, Publisher(plain_send(socket)), clock=time.time_ns)
+    # Every market has its owner, as always but in a run's first second.
     made.report(report(shard=0, epoch=1, fresh=True), 0.0)
+    owned = (market_report(market.market_id, 1, 1) for market in content.markets)
+    made.report(report(*owned, shard=0, epoch=1), 0.0)
     return made
 
 

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
 from collector.aggregator.admin_commands import AdminCommands
-from collector.aggregator.forwarder import Forwarder, Publisher
+from collector.aggregator.forwarder import Forwarder, Publisher, middle_of
 from collector.aggregator.handover import Handover
 from collector.aggregator.ownership import Ownership
 from collector.aggregator.state.coverage import Coverage
@@ -30,14 +30,14 @@ from collector.aggregator.state.shard_sessions import ShardSession
 from collector.aggregator.state.trade_proof import TradeProof
 from collector.aggregator.telemetry.instruments import Telemetry
 from collector.aggregator.telemetry.journal import Entry
-from collector.aggregator.topic_state import Topics
+from collector.aggregator.topic_state import Topics, TopicState
 from collector.settings.parts import AggregatorConfig, Steering
 from shards.adapters import registry
 from shards.protocol import frames
 from shards.protocol.chain import Chain
 from shards.protocol.channels import OFFERED
 from shards.protocol.control import Answer, Report
-from shards.protocol.frames import KIND_MARKETS, SNAPSHOT, Record
+from shards.protocol.frames import KIND_MARKETS, SNAPSHOT, BatchHeader, Record
 from shards.protocol.settings import CHAIN, Market
 
 OWN_SHARD: Final = 0xFFFF
@@ -258,16 +258,23 @@ class Aggregator:
         if "markets" not in self.run.config.channels:
             return
         now, publisher = self._clock(), self.publisher
-        middle = frames.middle(now, now, OWN_SHARD, self.run.config.epoch)
+        header = BatchHeader(frames.VERSION, OWN_SHARD, self.run.config.epoch, 0, 0, now, False)
+        middle = middle_of(header, now)
         for number, event in self._listings.changed(markets, now):
             name = frames.topic("markets", event.symbol)
             # It has no height, so nothing of the topic is ever missing.
             record = Record(name, KIND_MARKETS, SNAPSHOT, 0, 0, 1, 0, now, frames.encode(event))
-            publisher.add(self.topics.open(name), record, middle, number)
-        publisher.flush()
+            publisher.publish([record], header, number, middle, self.topics, _as_it_is)
 
     # ---- what is to outlive it ------------------------------------------------------
 
     def ledger(self) -> Saved:
         """Return the state to be saved."""
         return self.run.saved(self.coverage.ledgers(), self._clock())
+
+
+def _as_it_is(
+    topic: TopicState, record: Record, header: BatchHeader, sequence: int, middle: bytes
+) -> Record:
+    """Judge a record of our own: it is always new."""
+    return record

@@ -17,7 +17,7 @@ Pure: the socket's ``send`` and the clock are passed as arguments.
 """
 
 from collections.abc import Callable, Mapping
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeAlias
 
 from collector.aggregator.handover import Handover
 from collector.aggregator.replay_buffer import ReplayBuffer
@@ -33,7 +33,6 @@ from shards.protocol.control import Report
 from shards.protocol.frames import (
     BY_ID,
     KEYFRAME,
-    KIND_BOOK,
     KIND_GAP,
     KIND_TRADES,
     SNAPSHOT,
@@ -43,8 +42,9 @@ from shards.protocol.frames import (
 
 SNDMORE: Final = 2
 """The value of zmq.SNDMORE: another message part follows."""
-_BURST: Final = 16
+BURST: Final = 16
 """Frames per burst: the first waits for the last about 0.1 ms."""
+_assemble: Final = frames.assemble
 
 
 class Send(Protocol):
@@ -53,6 +53,11 @@ class Send(Protocol):
     def __call__(self, part: bytes, flags: int = 0, /) -> object:
         """Send one part of a message."""
         ...
+
+
+Judge: TypeAlias = Callable[[TopicState, Record, BatchHeader, int, bytes], Record | None]
+"""Takes a record with its topic, its batch's header, its frame sequence and the bytes that the
+frames of its batch share. Returns the record to publish, or None."""
 
 
 class Publisher:
@@ -64,44 +69,90 @@ class Publisher:
         self._send = send
         self.replay = _replay_buffer(0)
         """The newest frames, for late joiners."""
-        self._ready: list[tuple[bytes, bytes]] = []
+        self._burst: list[tuple[bytes, bytes]] = []
         """Topics and bodies of the current burst."""
 
     def start_over(self, generation: int) -> None:
         """Discard all kept frames: another chain begins."""
         self.replay = _replay_buffer(generation)
 
-    def add(self, topic: TopicState, record: Record, middle: bytes, sequence: int) -> None:
-        """Publish a record as its topic's next frame, with the burst that it belongs to."""
-        topic.height = height = record.height
-        topic.topic_sequence = number = topic.topic_sequence + 1
-        topic.count += record.count
-        body = frames.assemble(topic.head, number, middle, sequence) + record.event
-        ready = self._ready
-        ready.append((topic.name, body))
-        kept = topic.kept
-        if kept is None:
-            kept = topic.kept = self.replay.begin(record.topic, height)
-        self.replay.remember(kept, number, height, body, True, record.flags & SNAPSHOT != 0)
-        if len(ready) >= _BURST:
-            self.flush()
+    def publish(
+        self,
+        records: list[Record],
+        header: BatchHeader,
+        first: int,
+        middle: bytes,
+        topics: Topics,
+        judge: Judge,
+    ) -> None:
+        """
+        Publish what is new in some records of a batch, as one burst.
 
-    def flush(self) -> None:
-        """Send the burst."""
+        This loop is most of what a frame costs. So it calls nothing of ours in the common case, a
+        book's next change; `ReplayBuffer.add` is written out in it. ``judge`` decides on the rest.
+
+        Args:
+            records: At most `BURST`, from the batch with this header.
+            header: Of their batch.
+            first: The frame sequence of the first record.
+            middle: The part that the frames of the batch share.
+            topics: The topics of all records.
+            judge: Returns what to publish of any other record.
+
+        """
+        by_name, burst, replay, shard = topics.by_name, self._burst, self.replay, header.shard
+        most, added = replay.frames_per_topic, 0
+        for sequence, record in enumerate(records, first):
+            try:
+                topic = by_name[record.topic]
+            except KeyError:
+                topic = topics.open(record.topic)
+            whole = False
+            if (
+                topic.shard != shard
+                or record.flags
+                or record.sequence <= topic.sequence
+                or record.height < topic.began_at
+            ):
+                new = judge(topic, record, header, sequence, middle)
+                if new is None:
+                    continue
+                record, whole = new, bool(new.flags & SNAPSHOT)
+                topic.more += new.count - 1
+            topic.sequence = record.sequence
+            topic.height = height = record.height
+            topic.topic_sequence = number = topic.topic_sequence + 1
+            body = _assemble(topic.head, number, middle, sequence) + record.event
+            burst.append((topic.name, body))
+            kept = topic.kept
+            if kept is None:
+                kept = topic.kept = replay.begin(record.topic, height)
+            size = len(body)
+            added += size
+            kept.bytes += size
+            kept.last = number
+            if whole:
+                kept.whole = number
+            kept.frames.append((number, height, body, True, whole))
+            if len(kept.frames) > most:
+                replay.bytes -= kept.drop_oldest()
+        self._send_burst()
+        self.published += len(burst)
+        replay.grow(added)
+        burst.clear()
+
+    def _send_burst(self) -> None:
         send = self._send
-        ready = self._ready
-        for topic, body in ready:
+        for topic, body in self._burst:
             # XPUB never blocks: only a subscriber whose queue is full loses this frame,
             # and detects that by the topic sequence.
             send(topic, SNDMORE)
             send(body)
-        self.published += len(ready)
-        ready.clear()
 
     def keep(self, topic: TopicState, record: Record, middle: bytes, sequence: int) -> None:
         """Keep a record for late joiners without publishing it: a keyframe."""
         number = topic.topic_sequence
-        body = frames.assemble(topic.head, number, middle, sequence) + record.event
+        body = _assemble(topic.head, number, middle, sequence) + record.event
         self.replay.add(record.topic, number, record.height, body, published=False, whole=True)
 
 
@@ -162,67 +213,42 @@ class Forwarder:
         ):
             self.fenced += len(records)
             return
-        first = header.frame_sequence
+        first, publish = header.frame_sequence, self.publisher.publish
         session.count(first, len(records))
         timed = not header.resent and self._latencies.receive(records, header, first, now)
-        self._forward_all(records, header, middle_of(header, now))
-        self.publisher.flush()
+        middle = middle_of(header, now)
+        for start in range(0, len(records), BURST):
+            burst = records[start : start + BURST]
+            publish(burst, header, first + start, middle, self._topics, self._judge)
         session.frame_sequence = first + len(records) - 1
         if timed:
             self._latencies.published(header.shard, now, self._clock())
         if session.unaccounted is not None:
             self.account(session)
 
-    def _forward_all(self, records: list[Record], header: BatchHeader, middle: bytes) -> None:
-        topics, add = self._topics.by_name, self.publisher.add
-        shard, sequence = header.shard, header.frame_sequence
-        for record in records:
-            topic = topics.get(record.topic)
-            if topic is None:
-                topic = self._topics.open(record.topic)
-            owner = topic.shard
-            if owner != shard and owner != UNOWNED:
-                self._hold_back(topic, record, header, sequence)
-            elif (
-                # The common case: a book's next change.
-                record.kind == KIND_BOOK
-                and record.sequence > topic.sequence
-                and record.height >= topic.began_at
-                and not record.flags & KEYFRAME
-            ):
-                topic.sequence = record.sequence
-                add(topic, record, middle, sequence)
-            else:
-                self._forward(topic, record, shard, sequence, middle)
-            sequence += 1
-
-    def _forward(
-        self, topic: TopicState, record: Record, shard: int, sequence: int, middle: bytes
-    ) -> None:
-        """Publish a frame from the shard that owns its market, unless it was published before."""
+    def _judge(
+        self, topic: TopicState, record: Record, header: BatchHeader, sequence: int, middle: bytes
+    ) -> Record | None:
+        """Return what is to be published of a record: what its market's owner has, and is new."""
+        if topic.shard not in (header.shard, UNOWNED):
+            if not self._handover.hold_back(topic.market_id, record, header, sequence):
+                self.duplicates += 1
+            return None
         if record.flags & KEYFRAME:
             # For late joiners; it includes everything published up to now.
             if stands_for(topic, record):
                 self.publisher.keep(topic, record, middle, sequence)
-            return
+            return None
         new = unpublished(topic, record)
         if new is None:
             self.duplicates += 1
-            return
-        if new.kind == KIND_TRADES and not new.flags & BY_ID:
+        elif new.kind == KIND_TRADES and not new.flags & BY_ID:
             self._proof.add(new.height, new.count, new.sequence)
         elif new.kind == KIND_GAP:
             event = frames.decode_gap(new.event)
             self._coverage.gap(event)
-            self._changes.gap(event, shard)
-        self.publisher.add(topic, new, middle, sequence)
-
-    def _hold_back(
-        self, topic: TopicState, record: Record, header: BatchHeader, sequence: int
-    ) -> None:
-        """Take a frame from a shard that does not own its market."""
-        if not self._handover.hold_back(topic.market_id, record, header, sequence):
-            self.duplicates += 1
+            self._changes.gap(event, header.shard)
+        return new
 
     def account(self, session: ShardSession) -> None:
         """Apply a shard's ledgers once all frames made before its report have arrived."""
@@ -235,10 +261,5 @@ class Forwarder:
         """Publish the frames released by handovers and by markets that are no longer collected."""
         now = self._clock()
         for record, header, sequence in self._handover.change_hands(report, now):
-            topic = self._topics.open(record.topic)
             middle = middle_of(header, now)
-            if topic.shard in (header.shard, UNOWNED):
-                self._forward(topic, record, header.shard, sequence, middle)
-            else:
-                self._hold_back(topic, record, header, sequence)
-        self.publisher.flush()
+            self.publisher.publish([record], header, sequence, middle, self._topics, self._judge)

@@ -19,7 +19,7 @@ import msgspec
 _encode = msgspec.msgpack.Encoder().encode
 
 
-_Kept: TypeAlias = tuple[int, int, bytes, bool, bool]
+Kept: TypeAlias = tuple[int, int, bytes, bool, bool]
 """topic_sequence, height, body, published, whole (a book can start from it)."""
 
 
@@ -29,8 +29,8 @@ class KeptTopic:
     __slots__ = ("base", "bytes", "frames", "from_height", "last", "whole")
 
     def __init__(self, from_height: int) -> None:
-        self.frames: deque[_Kept] = deque()
-        self.base: _Kept | None = None
+        self.frames: deque[Kept] = deque()
+        self.base: Kept | None = None
         self.bytes = 0
         self.last = 0
         self.from_height = from_height
@@ -57,7 +57,7 @@ class KeptTopic:
                 self.drop_base(self.base)
         return before - self.bytes
 
-    def drop_base(self, base: _Kept) -> None:
+    def drop_base(self, base: Kept) -> None:
         """Drop the base: its next delta is gone, so that no book can be built from it."""
         self.bytes -= len(base[2])
         if self.whole == base[0]:
@@ -96,7 +96,7 @@ class ReplayBuffer:
     """The newest frames of every topic, bounded in number and bytes."""
 
     def __init__(self, frames_per_topic: int = 256, total_bytes: int = 64 << 20) -> None:
-        self._frames_per_topic = frames_per_topic
+        self.frames_per_topic = frames_per_topic
         self._total_bytes = total_bytes
         self._evict_beyond = total_bytes
         self._topics: dict[str, KeptTopic] = {}
@@ -133,29 +133,19 @@ class ReplayBuffer:
             whole: The event is a whole book, a keyframe's or a published snapshot.
 
         """
-        self.remember(self.begin(topic, height), topic_sequence, height, body, published, whole)
-
-    def remember(
-        self,
-        kept: KeptTopic,
-        topic_sequence: int,
-        height: int,
-        body: bytes,
-        published: bool,
-        whole: bool,
-    ) -> None:
-        """Like `add`, for a topic already looked up: called once per frame, on the data path."""
-        frames = kept.frames
-        frames.append((topic_sequence, height, body, published, whole))
-        size = len(body)
-        kept.bytes += size
-        self.bytes += size
-        if published:
-            kept.last = topic_sequence
+        kept = self.begin(topic, height)
+        kept.frames.append((topic_sequence, height, body, published, whole))
+        kept.bytes += len(body)
+        kept.last = topic_sequence
         if whole:
             kept.whole = topic_sequence
-        if len(frames) > self._frames_per_topic:
+        if len(kept.frames) > self.frames_per_topic:
             self.bytes -= kept.drop_oldest()
+        self.grow(len(body))
+
+    def grow(self, size: int) -> None:
+        """Count the bytes of frames that were kept; if they are too many, drop old ones."""
+        self.bytes += size
         if self.bytes > self._evict_beyond:
             self._evict()
 

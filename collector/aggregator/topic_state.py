@@ -6,6 +6,7 @@ carries the frames of the shard that owns it. Pure: no I/O, no clock.
 """
 
 from collections.abc import Iterable, Mapping
+from typing import Final
 
 import msgspec
 
@@ -19,6 +20,9 @@ from shards.protocol.frames import BY_ID, KIND_BOOK, SNAPSHOT, Record
 from shards.protocol.settings import CHAIN, Market
 from shards.protocol.trade_ids import KnownTrades
 
+_NEVER: Final = 1 << 63
+"""A height beyond all blocks."""
+
 
 class TopicState:
     """The state of one published topic."""
@@ -27,13 +31,13 @@ class TopicState:
         "at",
         "began_at",
         "began_ts",
-        "count",
         "head",
         "height",
         "identity",
         "kept",
         "known",
         "market_id",
+        "more",
         "name",
         "sequence",
         "shard",
@@ -54,16 +58,21 @@ class TopicState:
         self.height = 0
         self.sequence = 0
         """Of the book, or of the last gap."""
-        self.began_at = 1
+        self.began_at = 1 if channel.identity is Identity.SEQUENCE else 1 << 63
         """Height of the snapshot with which the book's sequence restarted; 1 if it never did."""
         self.at = 0
         """Block time of the newest change that names no height; 0 if all name theirs."""
         self.began_ts = 0
         """Changes without a height belong to an earlier sequence if they are no later than this."""
-        self.count = 0
-        """Events published."""
+        self.more = 0
+        """Events published, beyond one per frame."""
         self.known: KnownTrades | None = None
         """Used only if trades are identified by id."""
+
+    @property
+    def count(self) -> int:
+        """Events published."""
+        return self.topic_sequence + self.more
 
 
 class Topics:

@@ -46,10 +46,9 @@ class _WaitingPublisher(Publisher):
         super().__init__(send)
         self._wait = wait
 
-    def flush(self) -> None:
-        """Send the burst."""
+    def _send_burst(self) -> None:
         send = self._send
-        for name, body in self._ready:
+        for name, body in self._burst:
             try:
                 send(name, _SNDMORE)
             except zmq.Again:
@@ -58,8 +57,6 @@ class _WaitingPublisher(Publisher):
                 send(body, _NOBLOCK)
             except zmq.Again:
                 self._retry(body, _NOBLOCK)
-        self.published += len(self._ready)
-        self._ready.clear()
 
     def _retry(self, part: bytes, flags: int) -> None:
         while True:

@@ -118,7 +118,7 @@ def test_what_both_lost_is_named_and_the_book_is_whole_again() -> None:
         publishing(Script(9)) as two,
     ):
         for cell in (one, two):
-            cell.script.history._frames_per_topic = 2
+            cell.script.history.frames_per_topic = 2
             beginning(cell)
         both = [one.endpoint, two.endpoint]
         with Subscriber(both, markets=[INJ], channels=["book", "trades"]) as subscriber:

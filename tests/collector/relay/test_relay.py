@@ -115,7 +115,7 @@ def test_readers_have_everything_also_over_a_relay_that_is_killed() -> None:
 
 def test_what_a_relay_lost_is_a_gap_for_its_readers() -> None:
     with publishing(Script(markets=MARKETS)) as publisher:
-        publisher.script.history._frames_per_topic = 2
+        publisher.script.history.frames_per_topic = 2
         beginning(publisher)
         with (
             relaying(publisher.endpoint) as relay,
