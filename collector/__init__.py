@@ -20,7 +20,8 @@ from collector.settings.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from collector.access.key_files import Keys as Keys
-    from collector.archive.reading.tables import book_at as book_at, read as read
+    from collector.archive.reading.book_at import book_at as book_at
+    from collector.archive.reading.tables import read as read
     from collector.client.received import (
         ChainReplaced as ChainReplaced,
         Event as Event,
@@ -68,7 +69,7 @@ _HOMES = {
     "Trade": "shards.protocol.events",
     "Trades": "shards.protocol.events",
     "Unanswered": "collector.client.received",
-    "book_at": "collector.archive.reading.tables",
+    "book_at": "collector.archive.reading.book_at",
     "read": "collector.archive.reading.tables",
 }
 

@@ -5,17 +5,8 @@ libzmq identifies a connection in two ways. Its monitor reports the descriptor o
 that is accepted or ends. Messages carry that descriptor and the user id that our ZAP handler
 assigned. The id is the key's name and a number (``bob/17``), so the first message shows which
 open connection belongs to which key.
-
-The system reuses descriptor numbers at once. Before we close a connection we duplicate its
-descriptor and compare the socket's inode, so that no other connection is closed.
 """
 
-import contextlib
-import os
-import select
-import socket
-import struct
-import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -23,6 +14,7 @@ from typing import Final
 
 import msgspec
 
+from collector.access.descriptors import bytes_received, inode_of, is_clear, shut
 from collector.settings.parts import AccessLimits
 
 _SUBSCRIBED_MOST: Final = 1 << 20
@@ -32,8 +24,6 @@ _CHANGES_PER_S: Final = 1_000
 _CHANGES_BURST: Final = 30_000
 _ENDLESS: Final = 8 << 20
 """Bytes that may come without a message: the parts of one that does not end."""
-_BYTES_RECEIVED: Final = 128
-"""Where Linux's ``struct tcp_info`` has the bytes that have come."""
 _SUBSCRIPTION: Final = 64
 """Bytes that a subscription counts for in addition to its prefix."""
 
@@ -348,56 +338,5 @@ class Connections:
             self._held[grant.name] -= 1
 
 
-def inode_of(descriptor: int) -> int:
-    """Return the inode of a socket, which is unique even if the descriptor is reused; 0: none."""
-    try:
-        return os.fstat(descriptor).st_ino
-    except OSError:
-        return 0
-
-
 def _is_open(one: Connection) -> bool:
     return inode_of(one.descriptor) == one.inode
-
-
-def bytes_received(descriptor: int) -> int:
-    """Return how many bytes have come by a TCP connection; 0 where the system does not tell."""
-    if sys.platform != "linux":
-        return 0
-    with contextlib.suppress(OSError, struct.error):
-        copy = os.dup(descriptor)
-        with socket.socket(fileno=copy) as own:
-            size = _BYTES_RECEIVED + 8
-            told = own.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, size)
-            return int(struct.unpack_from("=Q", told, _BYTES_RECEIVED)[0])
-    return 0
-
-
-def is_clear(descriptors: list[int]) -> set[int]:
-    """Return the writable ones: nothing waits in libzmq's queue for them."""
-    poll = select.poll()
-    for descriptor in descriptors:
-        poll.register(descriptor, select.POLLOUT)
-    return {descriptor for descriptor, events in poll.poll(0) if events}
-
-
-def duplicate(descriptor: int, inode: int) -> int:
-    """Duplicate a socket's descriptor; -1 if its number is another's by now."""
-    try:
-        copy = os.dup(descriptor)
-    except OSError:
-        return -1
-    if inode_of(copy) == inode:
-        return copy
-    os.close(copy)
-    return -1
-
-
-def shut(descriptor: int, inode: int) -> bool:
-    """Cut a connection, and no other one; libzmq sees it end. Return False if it cannot be."""
-    copy = duplicate(descriptor, inode)
-    if copy < 0:
-        return False
-    with contextlib.suppress(OSError), socket.socket(fileno=copy) as own:
-        own.shutdown(socket.SHUT_RDWR)
-    return True

@@ -32,7 +32,7 @@ from typing import Any, Final, Literal, TypeAlias
 
 import msgspec
 
-from collector.access.gate import Requester
+from collector.access.requester import Requester
 from collector.access.rights import ALL_RIGHTS, Rights
 from collector.aggregator.aggregator import Aggregator
 from collector.aggregator.coordination import Direction, Standing

@@ -15,7 +15,7 @@ from shards.protocol.errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from collector.client.summary import MarketStatus
+    from collector.client.market_status import MarketStatus
     from shards.adapters.interface import Evidence
     from shards.protocol.settings import Endpoints, Market
 

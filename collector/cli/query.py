@@ -7,8 +7,9 @@ from shards.protocol.errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from collector.client.market_status import MarketStatus
     from collector.client.requests import RequestClient
-    from collector.client.summary import MarketStatus, Summary
+    from collector.client.summary import Summary
 
 _Read = TypeVar("_Read")
 
@@ -47,13 +48,13 @@ def ask_summary(client: "RequestClient") -> "Summary":
 
 def ask_markets(client: "RequestClient") -> "list[MarketStatus]":
     """Request the markets; errors as in `ask_summary`."""
-    from collector.client.summary import MarketStatus
+    from collector.client.market_status import MarketStatus
 
     return _read(ask(client, "markets"), list[MarketStatus])
 
 
 def _read(found: Any, kind: type[_Read]) -> _Read:
-    from collector.client.summary import read
+    from collector.client.answers import read
 
     try:
         return read({"answer": found}, "answer", kind)

@@ -16,9 +16,9 @@ from shards.protocol.errors import ConfigError
 from shards.protocol.frames import KIND_BY_CHANNEL
 
 if TYPE_CHECKING:
+    from collector.client.market_status import MarketStatus
     from collector.client.received import Received
     from collector.client.subscriber import Subscriber
-    from collector.client.summary import MarketStatus
 
 _QUIET_S: Final = 0.3
 """Silence after which the existing frames have all arrived."""

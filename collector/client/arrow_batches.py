@@ -14,7 +14,8 @@ import pyarrow as pa
 
 from collector.client.received import ChainReplaced, Joined, Lost, Received, Unanswered
 from collector.tables.arrow import Decimals, batch_of, converted
-from collector.tables.rows import TABLES, Row, rows_of
+from collector.tables.rows import rows_of
+from collector.tables.schema import TABLES, Row
 from shards.protocol.events import Book
 
 _KEYFRAME: Final = "keyframe"

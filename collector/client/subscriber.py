@@ -18,20 +18,19 @@ from typing import TYPE_CHECKING, Any, Self, TypeAlias
 import zmq
 
 from collector.access.key_files import Keys
-from collector.client.arbiter import NEEDS_GAPS, Arbiter
-from collector.client.cell import Cell
+from collector.client.cells.arbiter import NEEDS_GAPS, Arbiter
+from collector.client.cells.cell import Cell
+from collector.client.kept_books import KeptBooks
 from collector.client.link import Link
-from collector.client.received import ChainReplaced, Received
+from collector.client.received import Received
 from collector.client.requests import RequestClient
 from collector.client.topic_cursor import Position
 from collector.client.topic_filter import Wanted, one_or_more, symbol_pattern, symbols_only
 from collector.client.topic_sync import Inbox
-from collector.client.whole_book import load_or_apply
+from collector.client.waiting import Awaited, wait, wait_blocking
 from collector.settings import installed
 from collector.settings.addresses import endpoints_of
 from collector.settings.parts import DEFAULT_PUBLISH, requests_endpoint
-from shards.protocol.errors import SequenceGap
-from shards.protocol.events import Book
 from shards.protocol.frames import KIND_BY_CHANNEL
 from shards.protocol.histograms import Histogram
 from shards.protocol.order_book import OrderBook
@@ -130,7 +129,7 @@ class Subscriber:
             self._arbiter = Arbiter(named, wanted.channels)
         self._is_used = False
         self._context = context
-        self._books: dict[str, OrderBook] | None = {} if keep_books else None
+        self._books = KeptBooks() if keep_books else None
         self._ready: deque[Received] = (self._arbiter or self.inbox).ready
 
     def __enter__(self) -> Self:
@@ -250,10 +249,7 @@ class Subscriber:
                 if now >= deadline:
                     return None
                 wait_s = min(wait_s, deadline - now)
-            poller = zmq.Poller()
-            for socket, events in self._awaited():
-                poller.register(socket, events)
-            poller.poll(math.ceil(wait_s * 1000))
+            wait_blocking(self._awaited(), wait_s)
         return self._next()
 
     def __iter__(self) -> Iterator[Received]:
@@ -274,31 +270,8 @@ class Subscriber:
                 # Yield to the loop after each batch: a busy stream must not starve other tasks.
                 await asyncio.sleep(0)
             else:
-                await self._wait(self._due_s(time.monotonic()))
+                await wait(self._awaited(), self._due_s(time.monotonic()))
         return self._next()
-
-    async def _wait(self, timeout_s: float) -> None:
-        """Wait for any socket; a ZeroMQ descriptor only signals that one should check."""
-        loop = asyncio.get_running_loop()
-        woken: asyncio.Future[None] = loop.create_future()
-
-        def wake() -> None:
-            if not woken.done():
-                woken.set_result(None)
-
-        awaited = self._awaited()
-        descriptors = [int(socket.getsockopt(zmq.FD)) for socket, _ in awaited]
-        timer = loop.call_later(timeout_s, wake)
-        for descriptor in descriptors:
-            loop.add_reader(descriptor, wake)
-        try:
-            # The edge may already have passed, because sending and receiving consume it.
-            if not any(int(s.getsockopt(zmq.EVENTS)) & events for s, events in awaited):
-                await woken
-        finally:
-            timer.cancel()
-            for descriptor in descriptors:
-                loop.remove_reader(descriptor)
 
     # -- both --------------------------------------------------------------------------
 
@@ -310,7 +283,7 @@ class Subscriber:
                 "or `async with`"
             )
 
-    def _awaited(self) -> "list[tuple[zmq.Socket[bytes], int]]":
+    def _awaited(self) -> Awaited:
         return [awaited for link in self._links for awaited in link.awaited()]
 
     def _due_s(self, now: float) -> float:
@@ -336,10 +309,8 @@ class Subscriber:
 
     def _next(self) -> Received:
         received = self._ready.popleft()
-        if self._books is not None and received.channel == "book":
-            _keep(self._books, received)
-        elif self._books and type(received.event) is ChainReplaced:
-            self._books.clear()
+        if self._books is not None:
+            self._books.take(received)
         return received
 
     # -- requests ----------------------------------------------------------------------
@@ -400,21 +371,3 @@ def _each(endpoints: Sequence[str], given: Any, name: str) -> list[Any]:
             f"{len(endpoints)} endpoints to connect to, but {len(values)} {name}: give one for each"
         )
     return values
-
-
-def _keep(books: dict[str, OrderBook], received: Received) -> None:
-    """Apply an event to its market's book; discard a book that is out of sync."""
-    event, symbol = received.event, received.symbol
-    if not isinstance(event, Book):
-        books.pop(symbol, None)
-        return
-    if event.is_snapshot:
-        # A new object: references to the old one stay consistent, though outdated.
-        books[symbol] = OrderBook(event.market_id)
-    book = books.get(symbol)
-    if book is None:
-        return
-    try:
-        load_or_apply(book, event)
-    except SequenceGap:
-        del books[symbol]

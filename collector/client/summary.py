@@ -1,5 +1,5 @@
 """
-What an aggregator answers to ``status`` and ``markets``, typed.
+What an aggregator answers to ``status``, typed.
 
 The fields, their names, their order and their types are a contract (docs/operations.md): add,
 never change. The aggregator builds a `Summary`, and every part of the collector reads it as one.
@@ -8,17 +8,16 @@ are `UNSET` are left out of the JSON. Pure.
 """
 
 from collections.abc import Mapping
-from typing import Any, Final, TypeAlias, TypeVar
+from typing import Any, Final, TypeAlias
 
 import msgspec
 from msgspec import UNSET, UnsetType
 
 from collector.access.report import AccessReport
+from collector.client.answers import read
 from shards.net.token_bucket import Usage
 from shards.protocol.ranges import RangeList
 from shards.protocol.settings import Endpoints
-
-_Read = TypeVar("_Read")
 
 
 class _Part(msgspec.Struct, frozen=True, kw_only=True):
@@ -379,52 +378,6 @@ class Summary(_Part, frozen=True, kw_only=True):
         return self.stale_s or 0.0
 
 
-class MarketStatus(_Part, frozen=True, kw_only=True):
-    """One market of a running collector."""
-
-    market_id: str
-    ticker: str = ""
-    symbol: str = ""
-    type: str = ""
-    status: str = ""
-    shard: int = -1
-    state: str = ""
-    reason: str = ""
-    height: int = 0
-    trades: int | UnsetType = UNSET
-    """This and the next two only after a first event of the market was published."""
-    book_updates: int | UnsetType = UNSET
-    sequence: int | UnsetType = UNSET
-    """Of its book."""
-    activity: str = ""
-    changes_per_s: float = 0.0
-    weight: float = 0.0
-    """Its weight when markets are split over shards."""
-    volume: float | None = None
-    volume_blocks: int = 0
-
-
-def read(answer: Mapping[str, Any], name: str, kind: type[_Read]) -> _Read:
-    """
-    Decode one part of an aggregator's answer.
-
-    Raises:
-        ValueError: If it has another form: a collector of another version answered.
-
-    """
-    try:
-        return msgspec.convert(answer.get(name), kind)
-    except msgspec.ValidationError as error:
-        raise ValueError(
-            f"the collector's answer to {name!r} cannot be read, it is of another version: {error}"
-        ) from None
-
-
 def read_summary(answer: Mapping[str, Any]) -> Summary:
     """Read the answer to ``status``; errors as in `read`."""
     return read(answer, "status", Summary)
-
-
-def read_markets(answer: Mapping[str, Any]) -> list[MarketStatus]:
-    """Read the answer to ``markets``; errors as in `read`."""
-    return read(answer, "markets", list[MarketStatus])

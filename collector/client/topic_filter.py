@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
 
-from collector.client.summary import MarketStatus
+from collector.client.market_status import MarketStatus
 from shards.protocol.channels import CHAIN_WIDE
 from shards.protocol.frames import KIND_BY_CHANNEL, topic as topic_name
 from shards.protocol.settings import CHAIN

@@ -14,8 +14,9 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from collector.aggregator.coordination import Standing
+from collector.client.market_status import read_markets
 from collector.client.requests import RequestClient
-from collector.client.summary import Summary, process_name, read_markets
+from collector.client.summary import Summary, process_name
 from collector.control.desired_state import DesiredState
 from collector.control.supervisor import Child, Supervisor
 from collector.markets.listing import Listing

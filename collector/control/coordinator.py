@@ -11,20 +11,16 @@ The coordinator: discover, assign, supervise. It composes everything and has no 
 import contextlib
 import logging
 import multiprocessing.connection
-import os
 import time
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Final
 
-import msgspec
-
-from collector.aggregator.coordination import Direction, Standing
 from collector.aggregator.endpoints import check_free, check_one_free
-from collector.aggregator.telemetry.process_table import ProcessRow, Use
 from collector.client.requests import RequestClient
 from collector.client.summary import Summary
 from collector.control import announcements, initial_placement
+from collector.control.aggregator_view import AggregatorView
 from collector.control.children import Children
 from collector.control.controller import Controller
 from collector.control.desired_state import DesiredState, Selection
@@ -32,8 +28,6 @@ from collector.control.embedded_node import EmbeddedDevnet
 from collector.control.epochs import Epochs
 from collector.control.launch import Launch, spawn
 from collector.control.placement import Assignment
-from collector.control.process_usage import Usage
-from collector.control.recorder_status import recorder_status
 from collector.control.runtime_folder import check_descriptors, runtime_folder
 from collector.control.scheduling import Scheduling
 from collector.control.signals import Interrupted, Interruptible, Signals
@@ -105,11 +99,8 @@ class Coordinator:
         self._launch = launch
         self._show = show
         self._announce = announce
-        self._summary: Summary | None = None
-        self._answered_at = 0.0
-        """When the aggregator returned that summary, monotonic."""
-        self._usage = Usage()
         self._manager = ServiceManager()
+        self._aggregator = AggregatorView(options.record, self._manager)
 
     def run(self) -> tuple[int, Summary | None]:
         """
@@ -171,8 +162,8 @@ class Coordinator:
             try:
                 self._serve(supervisor, signals, f"ipc://{folder}/link", controller, scheduling)
             except Interrupted:
-                return EXIT_BUG, self._summary
-        return self._exit_code(), self._summary
+                return EXIT_BUG, self._aggregator.summary
+        return self._exit_code(), self._aggregator.summary
 
     @property
     def _has_own_devnet(self) -> bool:
@@ -299,9 +290,9 @@ class Coordinator:
             if not signals.stop:
                 supervisor.reconcile()
             while not signals.stop:
-                self._ask(client, supervisor, controller, within_s=0.2)
-                if self._summary is not None:
-                    self._show(self._summary)
+                self._aggregator.ask(client, supervisor, controller, within_s=0.2)
+                if self._aggregator.summary is not None:
+                    self._show(self._aggregator.summary)
                 if options.duration is not None and time.monotonic() - began > options.duration:
                     break
                 with scheduling.urgent():
@@ -312,7 +303,7 @@ class Coordinator:
                     if not signals.stop:
                         supervisor.reconcile()
             # Request the final summary while everything still runs.
-            self._ask(client, supervisor, controller, within_s=2.0)
+            self._aggregator.ask(client, supervisor, controller, within_s=2.0)
         finally:
             try:
                 if not signals.forced:
@@ -321,42 +312,6 @@ class Coordinator:
                 if signals.forced:
                     supervisor.kill()
                 client.close()
-
-    def _ask(
-        self,
-        client: RequestClient,
-        supervisor: Supervisor,
-        controller: Controller,
-        *,
-        within_s: float,
-    ) -> None:
-        """Send the aggregator the desired state, and receive the current one."""
-        children = supervisor.children.values()
-        pids = {"coordinator": os.getpid()} | {child.name: child.pid for child in children}
-        uses = self._usage.read(pids, time.monotonic())
-        ours = ProcessRow(name="coordinator", pid=os.getpid(), use=uses.get("coordinator", Use()))
-        rows = [ours, *(_row(child, uses.get(child.name, Use())) for child in children)]
-        direction = Direction(
-            processes=rows,
-            recorder=recorder_status(self._options.record),
-            statuses=controller.statuses(),
-            steering=controller.steering(),
-        )
-        try:
-            answer = client.ask("processes", within_s=within_s, **msgspec.structs.asdict(direction))
-        except TimeoutError:
-            self._manager.waiting()
-            # The last summary is getting older and must not be shown as current.
-            if self._summary is not None:
-                stale_s = round(time.monotonic() - self._answered_at, 3)
-                self._summary = msgspec.structs.replace(self._summary, stale_s=stale_s)
-            return
-        standing = msgspec.convert(answer, Standing)
-        self._answered_at = time.monotonic()
-        self._summary = msgspec.structs.replace(standing.status, stale_s=0.0)
-        self._manager.answered(self._summary)
-        cpu = {row.shard: row.use.cpu_percent for row in rows if row.shard is not None}
-        controller.take(standing, cpu, client)
 
     def _shutdown(self, supervisor: Supervisor) -> None:
         """Stop the shards first, so that the aggregator still receives their frames."""
@@ -369,13 +324,14 @@ class Coordinator:
         wanted = self._options.min_coverage
         if wanted is None:
             return EXIT_OK
-        if self._summary is not None and (stale_s := self._summary.away_s):
+        summary = self._aggregator.summary
+        if summary is not None and (stale_s := summary.away_s):
             log.error(
                 "coverage is unknown: the aggregator has not answered for %.1f s; "
                 "--min-coverage %.4f cannot be confirmed", stale_s, wanted,
             )  # fmt: skip
             return EXIT_BELOW
-        reached = self._summary.coverage.now if self._summary is not None else 0.0
+        reached = summary.coverage.now if summary is not None else 0.0
         if reached < wanted:
             log.error("coverage %.4f is below --min-coverage %.4f", reached, wanted)
             return EXIT_BELOW
@@ -394,14 +350,3 @@ def _part_of(options: StartOptions) -> Part:
         return Part.parse(options.part) if options.part else Part()
     except ValueError as error:
         raise ConfigError(f"part: {error}") from None
-
-
-def _row(child: Child, use: Use) -> ProcessRow:
-    return ProcessRow(
-        name=child.name,
-        pid=child.pid,
-        shard=child.shard,
-        restarts=child.restarts,
-        ended=child.ended,
-        use=use,
-    )

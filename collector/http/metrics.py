@@ -6,7 +6,7 @@ drifts. docs/reference/metrics.md lists them all. Pure.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 from prometheus_client.core import (
@@ -20,16 +20,19 @@ from prometheus_client.core import (
 from collector.access.report import AccessReport
 from collector.aggregator.status.metrics_snapshot import MarketMeasures, Measures, ShardMeasures
 from collector.client.summary import Node, Recorder, Shard, Summary
+from collector.http.metric_families import (
+    SIZES,
+    SIZES_LE,
+    buckets,
+    gauge,
+    histograms,
+    labelled,
+    seconds,
+)
 from shards.net.token_bucket import Usage
-from shards.protocol.histograms import Histogram
 
 _STATES: Final = ("pending", "syncing", "live", "stale", "failed", "inactive")
 _KINDS: Final = ("state", "gap", "restart", "breaker", "halt", "connect", "move", "listing")
-_SECONDS: Final = [1 << bits for bits in range(10, 36)]
-"""Bucket limits in ns, from 1 µs to 34 s: powers of two, at which our histograms are exact."""
-_SECONDS_LE: Final = [f"{limit / 1e9:.12g}" for limit in _SECONDS]
-_SIZES: Final = [1 << bits for bits in range(1, 10)]
-_SIZES_LE: Final = [str(limit - 1) for limit in _SIZES]
 
 
 def up(answered: bool) -> Metric:
@@ -52,10 +55,6 @@ def families(measures: Measures) -> Iterator[Metric]:
     yield from _markets(measures.markets)
 
 
-def _gauge(name: str, text: str, value: float) -> Metric:
-    return GaugeMetricFamily(f"collector_{name}", text, value)
-
-
 _RECORDED: Final = {
     "sealed_height": ("sealed", "Height through which everything is in Parquet files."),
     "complete_height": ("complete", "Height through which everything is in the journal or sealed."),
@@ -70,22 +69,9 @@ def _recorder(recorder: Recorder | None) -> Iterable[Metric]:
     if recorder is None:
         return
     is_up = recorder.state == "recording"
-    yield _gauge("recorder_up", "Whether everything collected is being recorded.", int(is_up))
+    yield gauge("recorder_up", "Whether everything collected is being recorded.", int(is_up))
     for name, (field, text) in _RECORDED.items():
-        yield _gauge(f"recorder_{name}", text, float(getattr(recorder, field) or 0))
-
-
-def _labelled(
-    family: type[GaugeMetricFamily] | type[CounterMetricFamily],
-    name: str,
-    text: str,
-    labels: Sequence[str],
-    rows: Iterable[tuple[Sequence[Any], float]],
-) -> Metric:
-    made = family(f"collector_{name}", text, labels=labels)
-    for values, value in rows:
-        made.add_metric([str(label) for label in values], value)
-    return made
+        yield gauge(f"recorder_{name}", text, float(getattr(recorder, field) or 0))
 
 
 def _whole(summary: Summary) -> Iterator[Metric]:
@@ -93,18 +79,18 @@ def _whole(summary: Summary) -> Iterator[Metric]:
     info = {"version": summary.version}
     yield InfoMetricFamily("collector", "The program.", value=info)
     coverage, clock = summary.coverage, summary.clock
-    yield _gauge("coverage_ratio", "Share of the collected markets that are live.", coverage.now)
-    yield _gauge(
+    yield gauge("coverage_ratio", "Share of the collected markets that are live.", coverage.now)
+    yield gauge(
         "coverage_mean_ratio", "The same, averaged over the time since the start.", coverage.mean
     )
     if summary.blocks.provable:
-        yield _gauge(
+        yield gauge(
             "completeness_ratio",
             "Share of the due blocks that were received or replayed, over all markets.",
             summary.completeness,
         )
     states = summary.markets.states
-    yield _labelled(
+    yield labelled(
         GaugeMetricFamily,
         "markets",
         "Markets by state.",
@@ -112,11 +98,11 @@ def _whole(summary: Summary) -> Iterator[Metric]:
         [((state,), states.get(state, 0)) for state in _STATES],
     )
     blocks = summary.blocks
-    yield _gauge("head_height", "Newest height of the chain.", blocks.head)
-    yield _gauge("block_time_seconds", "Observed time between blocks.", summary.block_time_s)
-    yield _gauge("chain_halted", "Whether the chain makes no blocks.", int(summary.halted))
+    yield gauge("head_height", "Newest height of the chain.", blocks.head)
+    yield gauge("block_time_seconds", "Observed time between blocks.", summary.block_time_s)
+    yield gauge("chain_halted", "Whether the chain makes no blocks.", int(summary.halted))
     yield from _recorder(summary.recorder)
-    yield _labelled(
+    yield labelled(
         GaugeMetricFamily,
         "ledger_blocks",
         "Blocks due, counted per market, by how they were received. Missing ones may still "
@@ -125,12 +111,10 @@ def _whole(summary: Summary) -> Iterator[Metric]:
         [((status,), getattr(blocks, status)) for status in ("received", "replayed", "missing")],
     )
     state = summary.state
-    yield _gauge(
-        "ledger_saved", "Whether the collector's state can be saved.", int(not state.error)
-    )
-    yield _gauge("ledger_saved_age_seconds", "Age of the saved state.", state.saved_s)
-    yield _gauge("clock_trusted", "Whether block times and our clock agree.", int(clock.trusted))
-    yield _labelled(
+    yield gauge("ledger_saved", "Whether the collector's state can be saved.", int(not state.error))
+    yield gauge("ledger_saved_age_seconds", "Age of the saved state.", state.saved_s)
+    yield gauge("clock_trusted", "Whether block times and our clock agree.", int(clock.trusted))
+    yield labelled(
         GaugeMetricFamily,
         "clock_offset_seconds",
         "Latency from block time to our socket, over the last blocks.",
@@ -145,7 +129,7 @@ def _whole(summary: Summary) -> Iterator[Metric]:
 def _trouble(measures: Measures) -> Iterator[Metric]:
     """Yield the metrics of published events and of faults."""
     summary = measures.summary
-    yield _labelled(
+    yield labelled(
         CounterMetricFamily,
         "events",
         "Published events by kind; both sides of a match count as trades.",
@@ -153,7 +137,7 @@ def _trouble(measures: Measures) -> Iterator[Metric]:
         [((name,), value) for name, value in msgspec.structs.asdict(summary.events).items()],
     )
     frames = summary.frames
-    yield _labelled(
+    yield labelled(
         CounterMetricFamily,
         "frames",
         "Frames by what happened to them.",
@@ -161,22 +145,22 @@ def _trouble(measures: Measures) -> Iterator[Metric]:
         [((name,), getattr(frames, name)) for name in ("published", "duplicates", "fenced")],
     )
     gaps, proof = summary.gaps, summary.trade_proof
-    yield _labelled(
+    yield labelled(
         CounterMetricFamily,
         "gaps",
         "Gaps announced as open or closed.",
         ["state"],
         [((state,), getattr(gaps, state)) for state in ("opened", "closed")],
     )
-    yield _gauge("gaps_open", "Gaps that are open now.", gaps.open)
-    yield _labelled(
+    yield gauge("gaps_open", "Gaps that are open now.", gaps.open)
+    yield labelled(
         CounterMetricFamily,
         "proved_blocks",
         "Blocks whose trade ids were complete or not; not counted if this cannot be proved.",
         ["verdict"],
         [((verdict,), getattr(proof, verdict) or 0) for verdict in ("whole", "holes")],
     )
-    yield _labelled(
+    yield labelled(
         CounterMetricFamily,
         "journal_entries",
         "State changes by kind.",
@@ -207,8 +191,8 @@ _OF_SHARDS: Final = (
 def _shards(shards: Sequence[Shard]) -> Iterator[Metric]:
     for family, name, text, field in _OF_SHARDS:
         rows = [((shard.shard,), getattr(shard, field)) for shard in shards]
-        yield _labelled(family, name, text, ["shard"], rows)
-    yield _labelled(
+        yield labelled(family, name, text, ["shard"], rows)
+    yield labelled(
         GaugeMetricFamily,
         "endpoint_breaker_open",
         "Whether the endpoint's circuit breaker is open or half open.",
@@ -222,7 +206,7 @@ def _shards(shards: Sequence[Shard]) -> Iterator[Metric]:
 
 
 def _nodes(nodes: Sequence[Node]) -> Metric:
-    return _labelled(
+    return labelled(
         GaugeMetricFamily,
         "node_fit",
         "Whether an endpoint has our chain, at its head; if not, the cause in a word.",
@@ -232,17 +216,17 @@ def _nodes(nodes: Sequence[Node]) -> Metric:
 
 
 def _latencies(measures: Measures) -> Iterator[Metric]:
-    hops = _histograms("hop_latency_seconds", "Latency of each hop.", ["hop", "shard"])
-    frames = _histograms(
+    hops = histograms("hop_latency_seconds", "Latency of each hop.", ["hop", "shard"])
+    frames = histograms(
         "frame_latency_seconds", "From receipt of the payload to publishing.", ["shard", "channel"]
     )
-    sizes = _histograms("batch_frames", "Frames per batch.", ["shard"])
+    sizes = histograms("batch_frames", "Frames per batch.", ["shard"])
     for number, shard in measures.shards.items():
         _add_shard(hops, frames, sizes, str(number), shard)
-    span = _histograms(
+    span = histograms(
         "block_span_seconds", "From a block's first receipt to its last frame published.", []
     )
-    _seconds(span, [], measures.block_span)
+    seconds(span, [], measures.block_span)
     yield from (hops, frames, sizes, span)
 
 
@@ -254,25 +238,12 @@ def _add_shard(
     shard: ShardMeasures,
 ) -> None:
     for hop, histogram in shard.hops.items():
-        _seconds(hops, [hop, number], histogram)
+        seconds(hops, [hop, number], histogram)
     for channel, histogram in shard.channels.items():
-        _seconds(frames, [number, channel], histogram)
+        seconds(frames, [number, channel], histogram)
     batches = shard.batch_frames
-    buckets = _buckets(_SIZES_LE, batches.below(_SIZES), batches.number)
-    sizes.add_metric([number], buckets, batches.total)
-
-
-def _histograms(name: str, text: str, labels: Sequence[str]) -> HistogramMetricFamily:
-    return HistogramMetricFamily(f"collector_{name}", text, labels=labels)
-
-
-def _seconds(family: HistogramMetricFamily, labels: Sequence[str], found: Histogram) -> None:
-    buckets = _buckets(_SECONDS_LE, found.below(_SECONDS), found.number)
-    family.add_metric(labels, buckets, found.total / 1e9)
-
-
-def _buckets(limits: Sequence[str], below: Sequence[int], number: int) -> Any:
-    return [*zip(limits, map(float, below), strict=True), ("+Inf", float(number))]
+    counts = buckets(SIZES_LE, batches.below(SIZES), batches.number)
+    sizes.add_metric([number], counts, batches.total)
 
 
 _MIB: Final = 2**20
@@ -293,15 +264,15 @@ def _processes(measures: Measures) -> Iterator[Metric]:
     processes = measures.summary.processes
     for name, text, field, unit in _OF_PROCESSES:
         rows = [((process.name,), getattr(process, field) * unit) for process in processes]
-        yield _labelled(GaugeMetricFamily, name, text, ["process"], rows)
-    yield _labelled(
+        yield labelled(GaugeMetricFamily, name, text, ["process"], rows)
+    yield labelled(
         CounterMetricFamily,
         "process_restarts",
         "Restarts of the process.",
         ["process"],
         [((process.name,), process.restarts) for process in processes],
     )
-    yield _labelled(
+    yield labelled(
         GaugeMetricFamily,
         "process_realtime",
         "1: scheduled in real time; 0: normally.",
@@ -313,7 +284,7 @@ def _processes(measures: Measures) -> Iterator[Metric]:
         ],
     )
     modes = (("user", "cpu_user_s"), ("system", "cpu_system_s"))
-    yield _labelled(
+    yield labelled(
         CounterMetricFamily,
         "process_cpu_seconds",
         "Processor time.",
@@ -321,18 +292,18 @@ def _processes(measures: Measures) -> Iterator[Metric]:
         [((p.name, mode), getattr(p, field)) for p in processes for mode, field in modes],
     )
     kinds = (("voluntary", "switches_voluntary"), ("involuntary", "switches_involuntary"))
-    yield _labelled(
+    yield labelled(
         CounterMetricFamily,
         "process_context_switches",
         "Context switches.",
         ["process", "kind"],
         [((p.name, kind), getattr(p, field)) for p in processes for kind, field in kinds],
     )
-    lag = _histograms("event_loop_lag_seconds", "Lag of the event loop.", ["process"])
-    pause = _histograms("gc_pause_seconds", "Garbage collector pauses.", ["process"])
+    lag = histograms("event_loop_lag_seconds", "Lag of the event loop.", ["process"])
+    pause = histograms("gc_pause_seconds", "Garbage collector pauses.", ["process"])
     for name, vitals in measures.vitals.items():
-        _seconds(lag, [name], vitals.lag)
-        _seconds(pause, [name], vitals.gc_pause)
+        seconds(lag, [name], vitals.lag)
+        seconds(pause, [name], vitals.gc_pause)
     yield from (lag, pause)
 
 
@@ -354,22 +325,22 @@ _REASONS: Final = {
 
 def _access(access: AccessReport) -> Iterator[Metric]:
     """Connections and refusals."""
-    yield _gauge("insecure_addresses", "Addresses open to all.", len(access.insecure))
-    yield _gauge("keys_required", "Whether readers need a key.", int(access.keys))
-    yield _gauge("reader_connections", "Connections of readers.", access.connections)
-    yield _gauge(
+    yield gauge("insecure_addresses", "Addresses open to all.", len(access.insecure))
+    yield gauge("keys_required", "Whether readers need a key.", int(access.keys))
+    yield gauge("reader_connections", "Connections of readers.", access.connections)
+    yield gauge(
         "authorized_keys_read", "Whether the newest authorized keys are in force.",
         int(not access.error),
     )  # fmt: skip
     rows = [((name,), number) for name, number in access.by_key.items()]
-    yield _labelled(GaugeMetricFamily, "key_connections", "Connections of each key.", ["key"], rows)
+    yield labelled(GaugeMetricFamily, "key_connections", "Connections of each key.", ["key"], rows)
     let_in = CounterMetricFamily("collector_accepted_connections", "Connections with a listed key.")
     let_in.add_metric([], access.let_in)
     yield let_in
     for name, text, field in _OF_ACCESS:
         counts: dict[str, int] = getattr(access, field)
         reasons = dict.fromkeys((*_REASONS[field], *counts))
-        yield _labelled(
+        yield labelled(
             CounterMetricFamily, name, text, ["reason"],
             [((reason,), counts.get(reason, 0)) for reason in reasons],
         )  # fmt: skip
@@ -378,21 +349,21 @@ def _access(access: AccessReport) -> Iterator[Metric]:
 def _requests(rows: Iterable[Usage]) -> Iterator[Metric]:
     labels = ["group", "host"]
     found = [((row.group, row.host), row) for row in rows]
-    yield _labelled(
+    yield labelled(
         CounterMetricFamily,
         "requests",
         "Queries sent, over all shards.",
         labels,
         [(values, row.made) for values, row in found],
     )
-    yield _labelled(
+    yield labelled(
         CounterMetricFamily,
         "requests_refused",
         "Queries answered with HTTP 429.",
         labels,
         [(values, row.refused) for values, row in found],
     )
-    yield _labelled(
+    yield labelled(
         GaugeMetricFamily,
         "requests_wait_seconds",
         "How long the next query would wait for the rate limit.",
@@ -413,7 +384,7 @@ _OF_MARKETS: Final = (
 
 def _markets(markets: Sequence[MarketMeasures]) -> Iterator[Metric]:
     live = [((market.symbol,), int(market.state == "live")) for market in markets]
-    yield _labelled(GaugeMetricFamily, "market_live", "Whether it is live.", ["market"], live)
+    yield labelled(GaugeMetricFamily, "market_live", "Whether it is live.", ["market"], live)
     for family, name, text, field in _OF_MARKETS:
         rows = [((market.symbol,), getattr(market, field)) for market in markets]
-        yield _labelled(family, name, text, ["market"], rows)
+        yield labelled(family, name, text, ["market"], rows)

@@ -9,8 +9,9 @@ import asyncio
 import time
 from typing import Any, Final, TypeAlias
 
+from collector.client.market_status import MarketStatus, read_markets
 from collector.client.requests import AsyncRequestClient
-from collector.client.summary import MarketStatus, Summary, read_markets, read_summary
+from collector.client.summary import Summary, read_summary
 
 _WITHIN_S: Final = 2.0
 _FRESH_S: Final = 0.2

@@ -15,9 +15,10 @@ from typing import Any, Final
 import msgspec
 import zmq
 
-from collector.access.gate import FRAMES, REQUESTS, Gate, Requester
+from collector.access.gate import FRAMES, REQUESTS, Gate
 from collector.access.key_files import Keys
 from collector.access.rates import Rates
+from collector.access.requester import Requester
 from collector.access.subscriptions import MAX_SUBSCRIPTION, Subscriptions
 from collector.aggregator.endpoints import MAX_REQUEST, bind
 from collector.aggregator.requests import beyond, narrowed

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from collector.tables.rows import Column, Row, Table
+from collector.tables.schema import Column, Row, Table
 
 Decimals: TypeAlias = Literal["exact", "float", "text"]
 """Amounts as DECIMAL(38, 18), as float64, or as the chain's texts with 18 decimals."""

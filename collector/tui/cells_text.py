@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from collector.client.added_proof import added_up
+from collector.client.cells.added_proof import added_up
 from collector.client.summary import Proof, Summary
 from collector.tui.summary_text import completeness, proof_text
 from shards.protocol.text import printable

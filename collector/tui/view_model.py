@@ -13,7 +13,8 @@ import msgspec
 
 from collector.aggregator.telemetry.journal import Entry
 from collector.aggregator.telemetry.time_series import Point
-from collector.client.summary import MarketStatus, Summary
+from collector.client.market_status import MarketStatus
+from collector.client.summary import Summary
 from collector.tui.rows import MarketRow
 
 _SMOOTH_S: Final = 10.0

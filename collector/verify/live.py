@@ -6,10 +6,11 @@ from typing import BinaryIO, Final
 
 import msgspec
 
+from collector.client.market_status import MarketStatus, read_markets
 from collector.client.received import Joined
 from collector.client.requests import RequestClient
 from collector.client.subscriber import Subscriber
-from collector.client.summary import MarketStatus, Summary, read_markets, read_summary
+from collector.client.summary import Summary, read_summary
 from collector.client.topic_filter import Wanted, known_symbols
 from collector.verify import capture
 from collector.verify.capture import Begin, End, Market

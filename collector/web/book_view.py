@@ -4,7 +4,7 @@ from typing import Any, Final
 
 import msgspec
 
-from collector.client.summary import MarketStatus
+from collector.client.market_status import MarketStatus
 from shards.protocol.events import Book, Trades
 from shards.protocol.order_book import OrderBook
 

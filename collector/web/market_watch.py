@@ -6,10 +6,10 @@ import logging
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
+from collector.client.market_status import MarketStatus
 from collector.client.received import ChainReplaced, Joined, Lost, Received, Unanswered
 from collector.client.requests import AsyncRequestClient
 from collector.client.subscriber import Subscriber
-from collector.client.summary import MarketStatus
 from collector.web.book_view import BookView
 from shards.protocol.events import Book, Trades
 from shards.protocol.frames import decode_event, is_readable, topic

@@ -8,8 +8,10 @@ from typing import Any, Final
 
 from collector.aggregator.telemetry.journal import Entry
 from collector.aggregator.telemetry.time_series import Point
+from collector.client.answers import read
+from collector.client.market_status import read_markets
 from collector.client.requests import AsyncRequestClient
-from collector.client.summary import read, read_markets, read_summary
+from collector.client.summary import read_summary
 from collector.web.market_watch import Watching
 from collector.web.view_model import POINTS, ViewModel
 

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from collector.archive.journal import segment_file
 from collector.archive.storage import manifest
 from collector.tables.arrow import ParquetFile, batch_of
-from collector.tables.rows import TABLES
+from collector.tables.schema import TABLES
 from shards.adapters.messages import INJECTIVE
 from shards.protocol.order_book import OrderBook
 from tests.collector.client.scripted_publisher import Script, delta, gap, snapshot, ticker, trades

@@ -31,7 +31,7 @@ class TradeProof:
             listed_through: See `listed`; None: the network's markets never change.
             unprovable: Why this source proves nothing; empty if it does.
             part: The part of the markets that is collected. Then blocks are only counted, for
-                the one that adds the parts up (collector/client/added_proof.py).
+                the one that adds the parts up (collector/client/cells/added_proof.py).
 
         """
         self._part = part

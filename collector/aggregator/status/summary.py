@@ -13,6 +13,7 @@ from collector.aggregator.state.saved import Saving
 from collector.aggregator.state.shard_sessions import ShardSession
 from collector.aggregator.telemetry.latency_summary import latency_us
 from collector.aggregator.telemetry.process_table import ProcessRow, Use
+from collector.client.market_status import MarketStatus
 from collector.client.summary import (
     BatchSizes,
     Blocks,
@@ -23,7 +24,6 @@ from collector.client.summary import (
     Frames,
     Hops,
     Markets,
-    MarketStatus,
     Node,
     Process,
     SavedState,

@@ -18,7 +18,7 @@ from typing import Any, Final, TypeAlias
 import msgspec
 import pyarrow as pa
 
-from collector.archive.sealing.seal import Output
+from collector.archive.sealing.output import Output
 from collector.archive.storage import layout, manifest
 from collector.archive.storage.crash_points import reach
 from collector.archive.storage.files import make_folder, open_archive, sealing, sync_folder
@@ -27,7 +27,7 @@ from collector.archive.storage.manifest import File
 from collector.archive.storage.part_file import read_file
 from collector.archive.storage.recovery import exchange, recover
 from collector.tables.arrow import rows_from
-from collector.tables.rows import TABLES
+from collector.tables.schema import TABLES
 from shards.protocol.text import symbol_of
 
 _ROWS: Final = 8_192

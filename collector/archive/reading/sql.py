@@ -11,7 +11,7 @@ import duckdb
 from collector.archive.storage import layout, manifest
 from collector.archive.storage.files import open_archive
 from collector.tables.arrow import schema_of
-from collector.tables.rows import TABLES
+from collector.tables.schema import TABLES
 
 QueryError = duckdb.Error
 

@@ -5,12 +5,10 @@ Read an archive as exact tables, by market and range; missing heights are report
 pandas and pyarrow accept it directly.
 """
 
-import datetime
-import decimal
 import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Final, Literal, NamedTuple, TypeAlias, get_args
+from typing import Any, Final, Literal, get_args
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -18,23 +16,21 @@ import pyarrow.compute as pc
 from collector.archive.journal import segment_file
 from collector.archive.journal.segment_file import Entry
 from collector.archive.reading import holes as gaps
+from collector.archive.reading.bounds import EVER, Bound, bounds
 from collector.archive.storage import layout, manifest
 from collector.archive.storage.files import open_archive, with_files
 from collector.archive.storage.layout import part_of
 from collector.archive.storage.part_file import read_file
 from collector.tables.arrow import Decimals, batch_of, converted, schema_of
-from collector.tables.rows import TABLES, Row, dedupe, rows_of
+from collector.tables.rows import dedupe, rows_of
+from collector.tables.schema import TABLES, Row
 from shards.protocol.frames import EVENTS
 from shards.protocol.ranges import RangeList, minus, union, within
 from shards.protocol.settings import CHAIN
 
-Bound: TypeAlias = int | str | datetime.datetime | datetime.date | None
-"""A height, or an instant: a datetime, a date, or either as ISO 8601 text, UTC unless it says so."""
 Holes = Literal["warn", "raise", "allow"]
-_GLOB: Final = frozenset("*?[")
+GLOB: Final = frozenset("*?[")
 _NAMED: Final = 5
-_EVER: Final = 1 << 62
-_OF_BOOKS: Final = ["market_id", "height", "sequence", "bids", "asks"]
 
 
 class HolesWarning(UserWarning):
@@ -115,7 +111,7 @@ def read(
     for name, value, known in (("decimals", decimals, Decimals), ("holes", holes, Holes)):
         if value not in get_args(known):
             raise ValueError(f"{name}={value!r}: choose from {', '.join(get_args(known))}")
-    heights, times = _bounds(start, end)
+    heights, times = bounds(start, end)
     found = with_files(lambda: _read(root, channel, patterns, heights, times))
     _object(found, holes)
     found.arrow = converted(found.arrow, decimals)
@@ -163,7 +159,7 @@ def _check_markets(patterns: tuple[str, ...], known: list[gaps.Covered], table: 
     names = {part.market for part in known}
     for column in {"market", "symbol"} & set(table.column_names):
         names |= set(pc.unique(table[column]).to_pylist())
-    exact = [pattern for pattern in patterns if not _GLOB.intersection(pattern)]
+    exact = [pattern for pattern in patterns if not GLOB.intersection(pattern)]
     for pattern in exact if names else ():
         if pattern != CHAIN.symbol and not any(gaps.matches(name, (pattern,)) for name in names):
             some = ", ".join(sorted(names)[:_NAMED])
@@ -184,8 +180,7 @@ def _outside(
         return f"this archive has heights {first} to {last}, and nothing of what is asked for"
     oldest, newest = min(part.date for part in known), max(part.date for part in known)
     if times is not None and (
-        layout.date_of(times[0]) > newest
-        or (times[1] < _EVER and layout.date_of(times[1]) < oldest)
+        layout.date_of(times[0]) > newest or (times[1] < EVER and layout.date_of(times[1]) < oldest)
     ):
         return f"this archive has the days {oldest} to {newest}, and nothing of what is asked for"
     return ""
@@ -209,40 +204,6 @@ def _pruned(
 
 def _order(file: manifest.File) -> tuple[int, str]:
     return file.first, file.path
-
-
-def _bounds(start: Bound, end: Bound) -> tuple[tuple[int, int] | None, tuple[int, int] | None]:
-    """Return the heights, or else the instants in ns, that are asked for; None where any."""
-    first, last = _bound(start), _bound(end)
-    kinds = {kind for kind, _ in (first, last) if kind}
-    if len(kinds) > 1:
-        raise ValueError(f"start={start!r} and end={end!r}: give two heights or two instants")
-    bounds = (first[1], last[1] if last[0] else _EVER)
-    if bounds[0] > bounds[1]:
-        raise ValueError(f"start={start!r} is after end={end!r}")
-    if kinds == {"height"}:
-        return bounds, None
-    return None, bounds if kinds else None
-
-
-def _bound(value: Bound) -> tuple[str, int]:
-    if value is None:
-        return "", 0
-    if isinstance(value, int):
-        return "height", value
-    if not isinstance(value, str | datetime.date):
-        raise ValueError(f"{value!r} is neither a height nor an instant: give an int or a datetime")
-    if isinstance(value, str):
-        try:
-            value = datetime.datetime.fromisoformat(value)
-        except ValueError:
-            raise ValueError(f"{value!r} is neither a height nor an instant (ISO 8601)") from None
-    if not isinstance(value, datetime.datetime):
-        value = datetime.datetime.combine(value, datetime.time())
-    if value.tzinfo is None:
-        value = value.replace(tzinfo=datetime.UTC)
-    since = value - datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
-    return "time", (since.days * 86_400 + since.seconds) * 10**9 + since.microseconds * 1_000
 
 
 def _overlaps(
@@ -338,73 +299,3 @@ def _object(found: Table, holes: Holes) -> None:
     if holes == "raise":
         raise HolesError(text)
     warnings.warn(text, HolesWarning, stacklevel=3)
-
-
-class BookAt(NamedTuple):
-    """A market's whole book after a block; best levels first, ``(price, quantity)``."""
-
-    market: str
-    height: int
-    """The block of its last change, or of the whole book that it began with."""
-    sequence: int
-    bids: list[tuple[decimal.Decimal, decimal.Decimal]]
-    asks: list[tuple[decimal.Decimal, decimal.Decimal]]
-
-
-def book_at(root: str | Path, market: str, at: Bound) -> BookAt:
-    """
-    Return a market's whole book as it was after a height, or at an instant.
-
-    Raises:
-        ConfigError: If there is no archive.
-        ValueError: If the archive has no such market.
-        HolesError: If changes before it are missing, or there was no book yet.
-
-    """
-    if _GLOB.intersection(market):
-        raise ValueError(f"{market!r}: a book is of one market, so no glob is taken")
-    root = Path(root)
-    (heights, times) = _bounds(None, at)
-    span = open_archive(root).span
-    wholes = _until(read(root, "keyframe", markets=market, holes="allow").arrow, heights, times)
-    if not wholes:
-        raise HolesError(f"no whole book of {market} is in this archive before {at}")
-    whole = max(wholes, key=lambda row: (row["height"] or 0, row["sequence"]))
-    first = part_of(whole["height"] or 0, span).first
-    changes = read(root, "book", markets=market, start=first, holes="allow").arrow
-    return _applied(market, whole, _until(changes, heights, times))
-
-
-def _until(
-    table: pa.Table, heights: tuple[int, int] | None, times: tuple[int, int] | None
-) -> list[dict[str, Any]]:
-    """Return the rows of a table up to a bound; a keyframe without an instant by its height."""
-    # Python's datetimes have no nanoseconds.
-    rows: list[dict[str, Any]] = table.select(_OF_BOOKS).to_pylist()
-    if heights is not None:
-        return [row for row in rows if (row["height"] or 0) <= heights[1]]
-    if times is not None:
-        instants = table["ts_event"].cast(pa.int64()).to_pylist()
-        return [row for row, ts in zip(rows, instants, strict=True) if ts is None or ts <= times[1]]
-    return rows
-
-
-def _applied(market: str, whole: dict[str, Any], changes: list[dict[str, Any]]) -> BookAt:
-    sides: dict[str, dict[Any, Any]] = {"bids": {}, "asks": {}}
-    for side, found in sides.items():
-        found.update((level["price"], level["quantity"]) for level in whole[side])
-    height, sequence = whole["height"] or 0, whole["sequence"]
-    for row in sorted(changes, key=lambda row: int(row["sequence"])):
-        if row["sequence"] <= sequence:
-            continue
-        if row["sequence"] != sequence + 1:
-            text = f"changes {sequence + 1} to {row['sequence'] - 1} of {market}'s book are missing"
-            raise HolesError(text)
-        height, sequence = row["height"] or height, row["sequence"]
-        for side, found in sides.items():
-            found.update((level["price"], level["quantity"]) for level in row[side])
-    bids, asks = (
-        sorted((level for level in found.items() if level[1]), reverse=side == "bids")
-        for side, found in sides.items()
-    )
-    return BookAt(market, height, sequence, bids, asks)

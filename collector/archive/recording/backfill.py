@@ -26,7 +26,8 @@ from collector.archive.recording.identity import meet
 from collector.archive.recording.intake import entries_of
 from collector.archive.sealing.additions import Adder
 from collector.archive.sealing.book_track import Carried
-from collector.archive.sealing.seal import Sealer, load_books, save_books
+from collector.archive.sealing.carried_books import load_books, save_books
+from collector.archive.sealing.seal import Sealer
 from collector.archive.storage import manifest
 from collector.archive.storage.crash_points import reach
 from collector.archive.storage.files import make_folder, open_archive, sealing, writing

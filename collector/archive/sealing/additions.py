@@ -14,14 +14,16 @@ from typing import Any, Final
 
 from collector.archive.journal.ledger import Ledger
 from collector.archive.journal.spool import Spool, gather
-from collector.archive.sealing.seal import UNPROVABLE, Output, end_as_orphan
+from collector.archive.sealing.output import Output
+from collector.archive.sealing.seal import UNPROVABLE, end_as_orphan
 from collector.archive.storage import layout, manifest
 from collector.archive.storage.crash_points import reach
 from collector.archive.storage.files import open_archive, sealing
 from collector.archive.storage.layout import Part
 from collector.archive.storage.part_file import read_file
 from collector.archive.storage.recovery import recover
-from collector.tables.rows import REPLAYED, TABLES, Row, dedupe, rows_of
+from collector.tables.rows import dedupe, rows_of
+from collector.tables.schema import REPLAYED, TABLES, Row
 from shards.protocol.errors import ConfigError
 from shards.protocol.frames import EVENTS
 from shards.protocol.ranges import RangeList, count, minus, within

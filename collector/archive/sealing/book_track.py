@@ -13,7 +13,8 @@ import msgspec
 
 from collector.archive.journal.segment_file import Entry
 from collector.archive.storage.layout import Part
-from collector.tables.rows import REPLAYED, Row, book_row
+from collector.tables.rows import book_row
+from collector.tables.schema import REPLAYED, Row
 from shards.core.top_of_book import TopOfBook
 from shards.protocol.events import Book, Level, Ticker
 from shards.protocol.order_book import OrderBook

@@ -8,7 +8,6 @@ same files.
 
 import contextlib
 import gc
-import hashlib
 import os
 import sys
 import time
@@ -16,99 +15,30 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-import msgspec
-
 from collector.archive.journal import spool as spooling
 from collector.archive.journal.ledger import Ledger
 from collector.archive.journal.segment_file import Entry
 from collector.archive.journal.spool import Spool
 from collector.archive.sealing.book_track import Carried, Track
+from collector.archive.sealing.carried_books import load_books, save_books
 from collector.archive.sealing.exit_codes import ALREADY
+from collector.archive.sealing.output import Output
 from collector.archive.storage import layout, manifest
 from collector.archive.storage.crash_points import reach
-from collector.archive.storage.files import make_folder, open_archive, publish, sealing, write_whole
+from collector.archive.storage.files import open_archive, sealing
 from collector.archive.storage.layout import Part
 from collector.archive.storage.recovery import recover
-from collector.tables.arrow import ParquetFile, batch_of, batch_of_columns
-from collector.tables.rows import REPLAYED, TABLES, Row, Table, book_columns, dedupe, rows_of
+from collector.tables.rows import book_columns, dedupe, rows_of
+from collector.tables.schema import REPLAYED, TABLES, Row, Table
 from shards.adapters import registry
 from shards.protocol.events import Book
 from shards.protocol.frames import EVENTS
 from shards.protocol.ranges import count
 
-_BATCH: Final = 4_096
-_encode: Final = msgspec.msgpack.Encoder().encode
-_books: Final = msgspec.msgpack.Decoder(list[Carried]).decode
 PLAIN: Final = ("trades", "orders", "ticker", "oracle", "funding", "markets", "blocks", "gap")
 """The channels whose events become rows one by one, in the order of their files; books are columns."""
 UNPROVABLE: Final = registry.unprovable()
 """Sources that cannot prove their completeness."""
-
-
-class Output:
-    """One file on its way: rows in, digests and counts out."""
-
-    def __init__(self, root: Path, channel: str, date: str, part: Part, suffix: str = "") -> None:
-        self.path = layout.file_of(channel, date, part, suffix)
-        self._final = root / self.path
-        self._partial = self._final.with_name(self._final.name + layout.PARTIAL)
-        self._table = TABLES[channel]
-        self._channel, self._date, self._part = channel, date, part
-        make_folder(self._final.parent)
-        self._file = ParquetFile(self._partial, self._table)
-        self._facts = [i for i, column in enumerate(self._table.columns) if column.is_fact]
-        self._digest = hashlib.sha256()
-        self._rows: list[Row] = []
-        self._count = self._overflows = 0
-
-    def add(self, row: Row, *, is_local: bool = False) -> None:
-        """Take the next row, in the order of the table's key; local ones have no digest."""
-        if not is_local:
-            self._digest.update(_encode([row[i] for i in self._facts]))
-        self._rows.append(row)
-        self._count += 1
-        if len(self._rows) >= _BATCH:
-            self._flush()
-
-    def add_columns(self, columns: Sequence[Sequence[Any]]) -> None:
-        """Take many rows, which come next, as their columns; none of them is local."""
-        self._flush()
-        rows = list(zip(*[columns[i] for i in self._facts], strict=True))
-        # The digest covers the rows one after the other: an array without its header.
-        encoded = memoryview(_encode(rows))
-        self._digest.update(encoded[_array_head(len(rows)) :])
-        self._count += len(rows)
-        self._write(batch_of_columns(self._table, columns))
-
-    def _flush(self) -> None:
-        if self._rows:
-            self._write(batch_of(self._table, self._rows))
-            self._rows = []
-
-    def _write(self, made: tuple[Any, int]) -> None:
-        batch, overflows = made
-        self._overflows += overflows
-        self._file.add(batch)
-
-    def close(self) -> manifest.File:
-        """Give the file its name; return the manifest's entry for it."""
-        self._flush()
-        self._file.close()
-        publish(self._partial, self._final)
-        with self._final.open("rb") as written:
-            digest = hashlib.file_digest(written, "sha256").hexdigest()
-        return manifest.File(
-            path=self.path,
-            channel=self._channel,
-            date=self._date,
-            first=self._part.first,
-            last=self._part.last,
-            rows=self._count,
-            bytes=self._final.stat().st_size,
-            file_sha256=digest,
-            facts_sha256="" if self._table.is_sampled else self._digest.hexdigest(),
-            overflows=self._overflows,
-        )
 
 
 class Sealer:
@@ -273,11 +203,6 @@ class Sealer:
         return tuple(values.get(column.name) for column in TABLES["coverage"].columns)
 
 
-def _array_head(count: int) -> int:
-    """Return how many bytes MessagePack takes for an array's head."""
-    return 1 if count < 16 else 3 if count < 65_536 else 5
-
-
 _DATED_BY_PART: Final = frozenset({"keyframe", "coverage"})
 
 
@@ -285,24 +210,6 @@ def _time_places(table: Table) -> list[int]:
     """Return the indices of the instants that date a row: the block's, else its own."""
     names = [column.name for column in table.columns]
     return [names.index(name) for name in ("ts_event", "ts", "ts_recv") if name in names]
-
-
-def books_path(root: Path, first: int) -> Path:
-    """Return where the books at the start of a part are kept until it is sealed."""
-    return root / layout.JOURNAL / f"books-{first:012}.msgpack"
-
-
-def load_books(root: Path, part: Part) -> list[Carried]:
-    """Return every market's book as the part before this one left it."""
-    try:
-        return _books(books_path(root, part.first).read_bytes())
-    except FileNotFoundError:
-        return []
-
-
-def save_books(root: Path, part: Part, books: list[Carried]) -> None:
-    """Keep every market's book for the part that begins here."""
-    write_whole(books_path(root, part.first), _encode(books))
 
 
 def _books_before(entries: Spool, before: Part, ledger: Ledger) -> list[Carried]:

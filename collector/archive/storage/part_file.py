@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from collector.archive.storage.files import path_of
 from collector.archive.storage.manifest import File
 from collector.tables.arrow import schema_of
-from collector.tables.rows import TABLES
+from collector.tables.schema import TABLES
 from shards.protocol.errors import UNREADABLE, ConfigError
 
 FAULTS: Final = (pa.ArrowException, OSError, MemoryError, *UNREADABLE)

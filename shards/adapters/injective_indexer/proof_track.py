@@ -12,12 +12,13 @@ An audit also fills gaps: trades that the streams missed are taken from it, late
 by id. Missed book changes are not available; a snapshot replaces them, and the gap names them.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 import msgspec
 
 from shards.adapters.injective_indexer.decoder import PARTS, STREAMS, Stream, StreamMessage
+from shards.adapters.injective_indexer.pending_trades import ListedTrades, WaitingTrades
 from shards.adapters.injective_indexer.reader import Reader
 from shards.core.feed import Feed
 from shards.core.liveness import Head
@@ -26,7 +27,7 @@ from shards.core.track import Track
 from shards.protocol.events import Block, BookUpdate, Cause, Gap, Snapshot, Trade
 from shards.protocol.frames import KIND_TRADES, Record, decode_trades
 from shards.protocol.settings import Market
-from shards.protocol.trade_ids import KnownTrades, place_of
+from shards.protocol.trade_ids import place_of
 
 _NONE: Final[list[tuple[str, Trade]]] = []
 
@@ -42,70 +43,6 @@ class Bounds(msgspec.Struct, frozen=True):
     """How long a successful comparison is valid."""
     back: int
     """How far before the newest listed trade an audit begins."""
-
-
-class _Waiting:
-    """Trades waiting for others of their block, so that they are published in order."""
-
-    __slots__ = ("_at", "_of", "_publish", "_trades")
-
-    def __init__(self, publish: Callable[[int, int, int, list[Trade]], None]) -> None:
-        self._publish = publish
-        self._trades: list[Trade] = []
-        self._of = (0, 0, 0)
-        """Height, ``ts_event`` and ``ts_recv`` of the waiting trades."""
-        self._at = 0
-
-    def add(self, told: StreamMessage, trade: Trade, ts_recv: int) -> None:
-        """Add a trade; waiting trades of another block are published."""
-        if self._trades and told.height != self._of[0]:
-            self.flush()
-        if not self._trades:
-            self._of = told.height, told.ts_event, ts_recv
-        self._trades.append(trade)
-        self._at = ts_recv
-
-    def clock_set(self, now: int) -> None:
-        """The wall clock was set: measure the wait from now on."""
-        self._at = min(self._at, now)
-
-    def flush(self, before: int | None = None) -> None:
-        """Publish the waiting trades, unless some arrived after this instant."""
-        if self._trades and (before is None or self._at <= before):
-            trades, self._trades = self._trades, []
-            self._publish(*self._of, trades)
-
-
-class _Trades:
-    """Which trades of one market are known, expected, or listed but never streamed."""
-
-    __slots__ = ("known", "since", "unseen")
-
-    def __init__(self) -> None:
-        self.known = KnownTrades()
-        self.since = 0
-        """Trades executed earlier are not expected: they precede our baseline."""
-        self.unseen: dict[str, int] = {}
-        """Ids found by an audit that no stream has sent, and when."""
-
-    def fresh(self, listed: Iterable[StreamMessage]) -> list[StreamMessage]:
-        """Return the listed trades that are expected and not yet published."""
-        return [
-            told
-            for told in listed
-            if told.trade is not None
-            and told.ts_event >= self.since
-            and told.trade not in self.known
-        ]
-
-    def are_missing(self, fresh: Iterable[StreamMessage], begun: int, grace: int) -> bool:
-        """Return whether a listed trade is overdue on the stream."""
-        before, self.unseen = self.unseen, {}
-        for told in fresh:
-            assert told.trade is not None
-            name = told.trade.trade_id
-            self.unseen[name] = before.get(name, begun)
-        return any(begun - since >= grace for since in self.unseen.values())
 
 
 class ProofTrack(Track):
@@ -132,8 +69,8 @@ class ProofTrack(Track):
         """Sequence and block time of the newest change that was streamed."""
         self._lower_since = 0
         """Since when the indexer's whole books are below ours, in ns; 0 if they are not."""
-        self._trades = _Trades()
-        self._waiting = _Waiting(self._publish_live)
+        self._trades = ListedTrades()
+        self._waiting = WaitingTrades(self._publish_live)
         self._skipped = ""
         """Which book changes a snapshot replaced since the gap opened."""
         self.lives = 0

@@ -10,7 +10,7 @@ import duckdb
 import polars
 import pytest
 
-from collector.tables.rows import TABLES
+from collector.tables.schema import TABLES
 from tests.collector.archive.written import SYMBOL, sealed
 
 _ROOT: Final = Path(__file__).parents[3]

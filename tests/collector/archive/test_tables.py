@@ -6,7 +6,8 @@ from hypothesis import given, strategies as st
 
 from collector.archive.sealing.seal import PLAIN
 from collector.archive.storage.layout import Part, date_of, file_of, part_of, range_of
-from collector.tables.rows import TABLES, canonical, notional_of
+from collector.tables.rows import canonical, notional_of
+from collector.tables.schema import TABLES
 from shards.protocol.channels import CHANNELS
 
 amounts = st.integers(-(10**30), 10**30)

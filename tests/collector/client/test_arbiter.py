@@ -15,7 +15,7 @@ import msgspec
 from hypothesis import HealthCheck, settings, strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
-from collector.client.arbiter import Arbiter
+from collector.client.cells.arbiter import Arbiter
 from collector.client.received import Joined, Lost, Received, Unanswered
 from collector.client.whole_book import load_or_apply
 from shards.protocol.events import Book, Gap, Ticker, Trades

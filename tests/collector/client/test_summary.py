@@ -13,7 +13,8 @@ import msgspec
 import pytest
 from msgspec import UNSET
 
-from collector.client.summary import MarketStatus, Summary, read_markets, read_summary
+from collector.client.market_status import MarketStatus, read_markets
+from collector.client.summary import Summary, read_summary
 
 ADDED = ("admin_remote", "access")
 """Fields that came after those runs."""

@@ -4,8 +4,8 @@ from collections import deque
 
 import pytest
 
+from collector.client.market_status import MarketStatus
 from collector.client.subscriber import Subscriber
-from collector.client.summary import MarketStatus
 from collector.client.topic_filter import Wanted, known_symbols
 from shards.protocol.frames import topic
 from shards.protocol.text import symbol_of

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from collector.aggregator.state.trade_proof import TradeProof
-from collector.client.added_proof import added_up
+from collector.client.cells.added_proof import added_up
 from collector.client.summary import Proof
 from collector.markets.parts import Part
 from shards.protocol.settings import CHAIN, Market

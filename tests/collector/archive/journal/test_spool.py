@@ -12,7 +12,8 @@ from collector.archive.sealing import seal
 from collector.archive.storage import manifest
 from collector.archive.storage.layout import part_of
 from collector.tables.arrow import batch_of, batch_of_columns
-from collector.tables.rows import TABLES, book_columns, book_row
+from collector.tables.rows import book_columns, book_row
+from collector.tables.schema import TABLES
 from shards.protocol.events import Book
 from tests.collector.archive.written import DAY, SPAN, change, entry, trades, whole, write
 

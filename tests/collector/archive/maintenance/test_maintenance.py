@@ -15,7 +15,8 @@ from collector.archive.journal import segment_file
 from collector.archive.journal.segment_file import Chunk, Note, Writer
 from collector.archive.maintenance import compaction, pruning
 from collector.archive.reading import overview
-from collector.archive.reading.tables import HolesError, HolesWarning, book_at, read
+from collector.archive.reading.book_at import book_at
+from collector.archive.reading.tables import HolesError, HolesWarning, read
 from collector.archive.sealing import seal
 from collector.archive.sealing.additions import add
 from collector.archive.storage import layout, manifest

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
+from collector.archive.reading.book_at import book_at
 from collector.archive.reading.overview import overview, picture
-from collector.archive.reading.tables import HolesWarning, book_at, read
+from collector.archive.reading.tables import HolesWarning, read
 from shards.protocol.errors import ConfigError
 from tests.collector.archive.written import SYMBOL, sealed
 from tests.system.running import run

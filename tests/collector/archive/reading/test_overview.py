@@ -84,7 +84,7 @@ def test_every_channel_is_a_view_whether_it_has_files_or_not(root: Path) -> None
 
 
 def layout_channels() -> list[str]:
-    from collector.tables.rows import TABLES
+    from collector.tables.schema import TABLES
 
     return list(TABLES)
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from collector.archive.journal.segment_file import Note
-from collector.archive.reading.tables import HolesError, HolesWarning, book_at, read
+from collector.archive.reading.book_at import book_at
+from collector.archive.reading.tables import HolesError, HolesWarning, read
 from collector.archive.sealing import seal
 from collector.archive.storage import layout, manifest
 from tests.collector.archive import written

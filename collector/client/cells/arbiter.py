@@ -17,11 +17,13 @@ from typing import Final
 
 from msgspec.structs import force_setattr
 
-from collector.client.cell import Cell
-from collector.client.gap_merge import MarketGaps, View
+from collector.client.cells.block_merge import gap_symbol
+from collector.client.cells.cell import Cell
+from collector.client.cells.gap_merge import MarketGaps, View
+from collector.client.cells.merge import Merge
+from collector.client.cells.topic_merge import merge_of
 from collector.client.received import ChainReplaced, Joined, Lost, Received, Unanswered
 from collector.client.topic_cursor import Position
-from collector.client.topic_merge import Merge, gap_symbol, merge_of
 from collector.client.topic_sync import Inbox
 from shards.protocol.channels import BY_NAME, Identity
 from shards.protocol.frames import topic as topic_name

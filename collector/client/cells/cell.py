@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Protocol
 
-from collector.client.gap_merge import MarketGaps
+from collector.client.cells.gap_merge import MarketGaps
 from collector.client.received import Joined, Received
 from collector.client.topic_sync import Inbox
 

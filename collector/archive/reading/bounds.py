@@ -1,0 +1,43 @@
+"""The range that a reader asks for: heights, or instants in ns. Pure."""
+
+import datetime
+from typing import Final, TypeAlias
+
+Bound: TypeAlias = int | str | datetime.datetime | datetime.date | None
+"""A height, or an instant: a datetime, a date, or either as ISO 8601 text, UTC unless it says so."""
+
+EVER: Final = 1 << 62
+
+
+def bounds(start: Bound, end: Bound) -> tuple[tuple[int, int] | None, tuple[int, int] | None]:
+    """Return the heights, or else the instants in ns, that are asked for; None where any."""
+    first, last = _bound(start), _bound(end)
+    kinds = {kind for kind, _ in (first, last) if kind}
+    if len(kinds) > 1:
+        raise ValueError(f"start={start!r} and end={end!r}: give two heights or two instants")
+    bounds = (first[1], last[1] if last[0] else EVER)
+    if bounds[0] > bounds[1]:
+        raise ValueError(f"start={start!r} is after end={end!r}")
+    if kinds == {"height"}:
+        return bounds, None
+    return None, bounds if kinds else None
+
+
+def _bound(value: Bound) -> tuple[str, int]:
+    if value is None:
+        return "", 0
+    if isinstance(value, int):
+        return "height", value
+    if not isinstance(value, str | datetime.date):
+        raise ValueError(f"{value!r} is neither a height nor an instant: give an int or a datetime")
+    if isinstance(value, str):
+        try:
+            value = datetime.datetime.fromisoformat(value)
+        except ValueError:
+            raise ValueError(f"{value!r} is neither a height nor an instant (ISO 8601)") from None
+    if not isinstance(value, datetime.datetime):
+        value = datetime.datetime.combine(value, datetime.time())
+    if value.tzinfo is None:
+        value = value.replace(tzinfo=datetime.UTC)
+    since = value - datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
+    return "time", (since.days * 86_400 + since.seconds) * 10**9 + since.microseconds * 1_000
