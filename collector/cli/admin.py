@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from collector.cli import options, query
+from collector.cli import options, query, value_types
 from collector.cli.command import Command
 from collector.cli.query import ANSWER_S
 from shards.protocol.errors import ConfigError
@@ -22,14 +22,14 @@ _EVERY_S: Final = 0.2
 def _changing(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options of every command that changes a running collector."""
     within = options.option(
-        "--within", type=options.Number(float, above=0), metavar="SECONDS", default=60.0,
+        "--within", type=value_types.Number(float, above=0), metavar="SECONDS", default=60.0,
         show_default=True, help="Time to wait until it is done.",
     )  # fmt: skip
     return options.connect()(within(command))
 
 
 _patterns: Final = click.argument(
-    "markets", nargs=-1, required=True, metavar="MARKET...", type=options.Pattern()
+    "markets", nargs=-1, required=True, metavar="MARKET...", type=value_types.Pattern()
 )
 
 
@@ -58,7 +58,7 @@ def remove(*, markets: tuple[str, ...], connect: str, within: float) -> None:
 
 
 @click.command(cls=Command)
-@click.argument("shards", type=options.Number(int, least=1))
+@click.argument("shards", type=value_types.Number(int, least=1))
 @_changing
 def scale(*, shards: int, connect: str, within: float) -> None:
     """Change a running collector's number of shards, without losing a frame."""
@@ -73,7 +73,7 @@ def rebalance(*, connect: str, within: float) -> None:
 
 
 @click.command(cls=Command)
-@click.argument("shard", type=options.Number(int, least=0))
+@click.argument("shard", type=value_types.Number(int, least=0))
 @_changing
 def drain(*, shard: int, connect: str, within: float) -> None:
     """Move all markets of a running collector's shard to the others, and stop it."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from collector.cli import options
+from collector.cli import options, value_types
 from collector.cli.base import Group
 from collector.cli.command import Command
 from collector.settings import installed
@@ -127,11 +127,11 @@ def compact(*, directory: Path, dry_run: bool, as_json: bool) -> None:
 @click.command(cls=Command, name="archive_prune")
 @_folder
 @options.option(
-    "--keep", type=options.Days(), metavar="AGE",
+    "--keep", type=value_types.Days(), metavar="AGE",
     help="Remove parts whose last day (UTC) is older: 30d, 12w.",
 )  # fmt: skip
 @options.option(
-    "--max-size", type=options.Size(), metavar="SIZE",
+    "--max-size", type=value_types.Size(), metavar="SIZE",
     help="Remove the oldest parts until the sealed files are no larger: 500MB, 200GB, 1.5TB.",
 )  # fmt: skip
 @options.option("--dry-run", is_flag=True, help="Only list what would be removed.")

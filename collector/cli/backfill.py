@@ -4,7 +4,7 @@ from typing import Any, Final
 
 import click
 
-from collector.cli import options
+from collector.cli import options, value_types
 from collector.cli.command import Command
 
 _CHANNELS: Final = ("book", "trades", "orders", "oracle", "blocks")
@@ -31,10 +31,10 @@ _CHANNELS: Final = ("book", "trades", "orders", "oracle", "blocks")
 )
 @options.option("--config", metavar="FILE", help="TOML file that describes networks.")
 @options.option(
-    "--per-s", type=options.Number(float, above=0), default=20.0, show_default=True, metavar="N",
+    "--per-s", type=value_types.Number(float, above=0), default=20.0, show_default=True, metavar="N",
     help="Most blocks per second requested from the node.",
 )  # fmt: skip
-@options.option("--part-heights", type=options.Number(int, least=0), default=0, hidden=True)
+@options.option("--part-heights", type=value_types.Number(int, least=0), default=0, hidden=True)
 def backfill(**asked: Any) -> None:
     """
     Fetch past blocks into an archive, as if they had been recorded live.

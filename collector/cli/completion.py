@@ -6,7 +6,7 @@ import click
 from click.shell_completion import get_completion_class
 
 from collector.cli.command import Command
-from collector.cli.options import Value
+from collector.cli.value_types import Value
 
 _SHELLS: Final = ("bash", "zsh", "fish")
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from collector.cli import options
+from collector.cli import options, value_types
 from collector.cli.command import Command
 from collector.settings import installed
 from collector.settings.parts import DEFAULT_WEB
@@ -17,7 +17,7 @@ from shards.protocol.errors import ConfigError
 @options.option(
     "--listen",
     metavar="HOST:PORT",
-    type=options.Address(least=0),
+    type=value_types.Address(least=0),
     default=DEFAULT_WEB,
     show_default=True,
     help="Address of the page; port 0: any free port.",

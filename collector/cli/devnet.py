@@ -7,7 +7,7 @@ from typing import get_args
 import click
 import msgspec
 
-from collector.cli import options
+from collector.cli import options, value_types
 from collector.cli.command import Command
 from collector.devnet.config import DevnetConfig, Ports, Traffic
 from collector.devnet.info import DevnetInfo
@@ -20,56 +20,56 @@ from shards.protocol.errors import ConfigError
     "--spot",
     default=12,
     show_default=True,
-    type=options.Number(int, least=0),
+    type=value_types.Number(int, least=0),
     help="Spot markets in the genesis.",
 )
 @options.option(
     "--perp",
     default=4,
     show_default=True,
-    type=options.Number(int, least=0),
+    type=value_types.Number(int, least=0),
     help="Perpetual markets in the genesis.",
 )
 @options.option(
     "--quiet-markets",
     default=0,
     show_default=True,
-    type=options.Number(int, least=0),
+    type=value_types.Number(int, least=0),
     help="Number of markets, from the end of the list, that never trade.",
 )
 @options.option(
     "--paused-markets",
     default=0,
     show_default=True,
-    type=options.Number(int, least=0),
+    type=value_types.Number(int, least=0),
     help="Number of markets, before the quiet ones, with status Paused.",
 )
 @options.option(
     "--seed",
     default=1,
     show_default=True,
-    type=options.Number(int),
+    type=value_types.Number(int),
     help="The same seed gives the same markets and the same orders.",
 )
 @options.option(
     "--block-time",
     default=0.65,
     show_default=True,
-    type=options.Number(float, least=0.5, most=4),
+    type=value_types.Number(float, least=0.5, most=4),
     help="Seconds between blocks; at least 0.51.",
 )
 @options.option(
     "--traffic",
     default="normal",
     show_default=True,
-    type=options.Value(Traffic, get_args(Traffic)),
+    type=value_types.Value(Traffic, get_args(Traffic)),
     help="How much trading takes place.",
 )
 @options.option(
     "--stream-buffer",
     default=100,
     show_default=True,
-    type=options.Number(int, least=1),
+    type=value_types.Number(int, least=1),
     help="Blocks the node keeps for a slow chain-stream subscriber before it drops it.",
 )
 @options.option(
@@ -83,25 +83,25 @@ from shards.protocol.errors import ConfigError
 @options.option(
     "--rpc-port",
     default=0,
-    type=options.Number(int, least=0, most=65535),
+    type=value_types.Number(int, least=0, most=65535),
     help="CometBFT RPC port.  [default: a free one]",
 )
 @options.option(
     "--ws-port",
     default=0,
-    type=options.Number(int, least=0, most=65535),
+    type=value_types.Number(int, least=0, most=65535),
     help="Chain-stream WebSocket port.  [default: a free one]",
 )
 @options.option(
     "--grpc-port",
     default=0,
-    type=options.Number(int, least=0, most=65535),
+    type=value_types.Number(int, least=0, most=65535),
     help="Chain gRPC port.  [default: a free one]",
 )
 @options.option(
     "--stream-port",
     default=0,
-    type=options.Number(int, least=0, most=65535),
+    type=value_types.Number(int, least=0, most=65535),
     help="Chain-stream gRPC port.  [default: a free one]",
 )
 @options.json("Print endpoints and markets as one JSON line once the node is ready.")

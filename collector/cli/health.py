@@ -7,7 +7,7 @@ from typing import Final
 
 import click
 
-from collector.cli import options
+from collector.cli import options, value_types
 from collector.cli.command import Command
 from collector.settings.addresses import host_port
 from shards.protocol.errors import EXIT_BELOW, EXIT_OK, UNREADABLE, ConfigError
@@ -21,7 +21,7 @@ _LARGEST: Final = 65_536
 @options.option(
     "--http",
     metavar="HOST:PORT",
-    type=options.Address(least=1),
+    type=value_types.Address(least=1),
     help=f"The collector's HTTP address.  [default: COLLECTOR_START_HTTP, or else {_DEFAULT}]",
 )
 @options.option("--ready", is_flag=True, help="Also check that its data is up to date (/readyz).")

@@ -5,7 +5,7 @@ from typing import Any, Final
 
 import click
 
-from collector.cli import options
+from collector.cli import options, value_types
 from collector.cli.base import Group
 from collector.cli.command import Command
 
@@ -74,7 +74,7 @@ def new(*, name: str, folder: Path | None, server_key: str | None) -> None:
 @_file
 @options.option("--name", metavar="NAME", help="What to call it.  [default: its own name]")
 @options.option(
-    "--role", type=options.Value(str, ["read", "operate"]), default="read", show_default=True,
+    "--role", type=value_types.Value(str, ["read", "operate"]), default="read", show_default=True,
     help="operate: admin commands as well, at --admin.",
 )  # fmt: skip
 @options.option(
@@ -83,7 +83,7 @@ def new(*, name: str, folder: Path | None, server_key: str | None) -> None:
     "[default: everything]",
 )  # fmt: skip
 @options.option(
-    "--max-connections", type=options.Number(int, least=1), default=8, show_default=True,
+    "--max-connections", type=value_types.Number(int, least=1), default=8, show_default=True,
     metavar="N", help="Connections at once; a Subscriber has two.",
 )  # fmt: skip
 def authorize(

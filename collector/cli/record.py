@@ -4,7 +4,7 @@ from typing import Final
 
 import click
 
-from collector.cli import options
+from collector.cli import options, value_types
 from collector.cli.command import Command
 from shards.protocol.channels import NAMES
 
@@ -17,15 +17,15 @@ _CHANNELS: Final = (*NAMES, "gap")
 @options.market("Symbol, ticker, or a glob of either; may be repeated.")
 @options.channel("What to keep; may be repeated.", _CHANNELS, "all that are collected")
 @options.option(
-    "--sync", type=options.SyncAge(), default="5", show_default=True,
+    "--sync", type=value_types.SyncAge(), default="5", show_default=True,
     help="How much of the newest data a power cut takes, until it is fetched again: a block, a "
     "second, or SECONDS.",
 )  # fmt: skip
 @options.option(
-    "--duration", type=options.Number(float, least=0), default=0.0, metavar="SECONDS",
+    "--duration", type=value_types.Number(float, least=0), default=0.0, metavar="SECONDS",
     help="Stop after SECONDS.  [default: run until stopped]",
 )  # fmt: skip
-@options.option("--part-heights", type=options.Number(int, least=0), default=0, hidden=True)
+@options.option("--part-heights", type=value_types.Number(int, least=0), default=0, hidden=True)
 def record(
     to: str,
     connect: str,

@@ -2,14 +2,14 @@
 
 import click
 
-from collector.cli import options
+from collector.cli import options, value_types
 from collector.cli.command import Command
 from shards.protocol.errors import ConfigError
 
 
 @click.command(cls=Command)
 @options.option(
-    "--connect", required=True, metavar="ENDPOINT[,ENDPOINT…]", type=options.Endpoints(),
+    "--connect", required=True, metavar="ENDPOINT[,ENDPOINT…]", type=value_types.Endpoints(),
     help="Where the cells publish, or other relays.",
 )  # fmt: skip
 @options.option(
@@ -17,7 +17,7 @@ from shards.protocol.errors import ConfigError
     help="This relay's key file at the cells, if they ask for one.  [default: none]",
 )  # fmt: skip
 @options.option(
-    "--publish", multiple=True, required=True, metavar="ENDPOINT", type=options.Endpoint(),
+    "--publish", multiple=True, required=True, metavar="ENDPOINT", type=value_types.Endpoint(),
     help="Where readers connect; may be repeated.",
 )  # fmt: skip
 @options.door

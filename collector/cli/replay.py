@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import click
 
-from collector.cli import options
+from collector.cli import options, value_types
 from collector.cli.archive import need
 from collector.cli.command import Command
 from collector.settings.parts import DEFAULT_PUBLISH
@@ -17,7 +17,7 @@ from shards.protocol.errors import ConfigError
 _CHANNELS: Final = tuple(name for name in (*NAMES, "gap") if name != "markets")
 
 
-class _Speed(options.ParamType):
+class _Speed(value_types.ParamType):
     """A speed: a factor, or ``max``."""
 
     name = "speed"
@@ -37,7 +37,7 @@ class _Speed(options.ParamType):
         return number
 
 
-class _Place(options.ParamType):
+class _Place(value_types.ParamType):
     """A height or an instant."""
 
     name = "place"
@@ -79,7 +79,7 @@ class _Place(options.ParamType):
 @options.channel("What to publish; may be repeated.", _CHANNELS, "all that are there")
 @options.option(
     "--publish", multiple=True, default=(DEFAULT_PUBLISH,), show_default=True, metavar="ENDPOINT",
-    type=options.Endpoint(), help="Where to publish; may be repeated.",
+    type=value_types.Endpoint(), help="Where to publish; may be repeated.",
 )  # fmt: skip
 @options.door
 def replay(

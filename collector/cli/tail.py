@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from collector.cli import options, query
+from collector.cli import options, query, value_types
 from collector.cli.command import Command
 from collector.cli.query import ask_markets, ask_summary
 from shards.protocol.errors import ConfigError
@@ -37,7 +37,7 @@ _CATCH_UP_S: Final = 2.0
 @options.option(
     "-n",
     "count",
-    type=options.Number(int, least=1),
+    type=value_types.Number(int, least=1),
     metavar="N",
     help="Stop after N frames: first the newest existing ones, then new ones.",
 )

@@ -5,7 +5,7 @@ from typing import Any, Final
 
 import click
 
-from collector.cli import options
+from collector.cli import options, value_types
 from collector.cli.command import Command
 from shards.protocol.errors import EXIT_BELOW, EXIT_OK, ConfigError
 
@@ -40,7 +40,7 @@ _CHANNELS: Final = ("book", "trades")
     "--duration",
     default=60.0,
     show_default=True,
-    type=options.Number(float, least=1),
+    type=value_types.Number(float, least=1),
     metavar="SECONDS",
     help="How long to follow the collector; Ctrl-C ends this phase early.",
 )
@@ -48,7 +48,7 @@ _CHANNELS: Final = ("book", "trades")
 @options.channel("What the collector collects; may be repeated.", _CHANNELS, "both")
 @options.option(
     "--books-every",
-    type=options.Number(int, least=1),
+    type=value_types.Number(int, least=1),
     metavar="N",
     help="Check each book at every Nth of its updates.  [default: the 1st, 2nd, 4th, 8th … "
     "and always the last]",
@@ -57,7 +57,7 @@ _CHANNELS: Final = ("book", "trades")
     "--max-rps",
     default=50.0,
     show_default=True,
-    type=options.Number(float, above=0),
+    type=value_types.Number(float, above=0),
     metavar="N",
     help="Most requests per second to the node.",
 )
@@ -65,7 +65,7 @@ _CHANNELS: Final = ("book", "trades")
     "--patience",
     default=60.0,
     show_default=True,
-    type=options.Number(float, least=0),
+    type=value_types.Number(float, least=0),
     metavar="SECONDS",
     help="How long to wait for the node: it may be restarting.",
 )

@@ -9,7 +9,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from collector.cli import options, start as command
+from collector.cli import start as command, value_types
 from collector.cli.start import Asked
 from collector.settings.start_options import ROWS, StartOptions
 from tests.system.running import COLLECTOR
@@ -219,13 +219,13 @@ def test_what_is_no_number_is_refused(option: tuple[str, str], number: str) -> N
     ("text", "seconds"), [("block", 0.0), ("Second", 1.0), ("2.5", 2.5), ("60", 60.0)]
 )
 def test_how_long_data_may_wait_for_the_disk(text: str, seconds: float) -> None:
-    assert options.SyncAge().convert(text, None, None) == seconds
+    assert value_types.SyncAge().convert(text, None, None) == seconds
 
 
 @pytest.mark.parametrize("text", ["0", "61", "-1", "nan", "week", "blocks", ""])
 def test_it_may_not_wait_for_ever_nor_for_nothing(text: str) -> None:
     with pytest.raises(click.UsageError, match="must be 'block', 'second', or seconds: a number"):
-        options.SyncAge().convert(text, None, None)
+        value_types.SyncAge().convert(text, None, None)
 
 
 @pytest.mark.parametrize("text", ["duration = nan", "min_coverage = nan", "ready_coverage = -inf"])
@@ -356,6 +356,6 @@ def test_importing_the_options_is_cheap() -> None:
 
 
 def test_separated_values() -> None:
-    assert options.separated(" a , b,\nc,", by_blanks=False) == ("a", "b", "c")
-    assert options.separated("a b", by_blanks=False) == ("a b",)
-    assert options.separated("a b", by_blanks=True) == ("a", "b")
+    assert value_types.separated(" a , b,\nc,", by_blanks=False) == ("a", "b", "c")
+    assert value_types.separated("a b", by_blanks=False) == ("a b",)
+    assert value_types.separated("a b", by_blanks=True) == ("a", "b")
