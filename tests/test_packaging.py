@@ -28,6 +28,7 @@ EXTRA_OF: Final = {
     "collector/tui": "tui",
     "collector/web": "web",
     "collector/http": "web",
+    "collector/access/http_server.py": "web",
 }
 """The folders that are used only where an extra is installed."""
 NAMED: Final = {"websockets"}

@@ -1,5 +1,6 @@
 """The ASGI application: every route, and how errors become responses."""
 
+from collections import Counter
 from pathlib import Path
 from typing import Final
 
@@ -17,9 +18,12 @@ _FREE: Final = frozenset(("/healthz", "/readyz"))
 """For those who keep us alive, or route to us: they say how we are, and nothing of what we have."""
 
 
-def build(view: View, config: ServingConfig) -> Starlette:
+def build(view: View, config: ServingConfig, closed: Counter[str]) -> Starlette:
     """
     Assemble the application from the routes of each part.
+
+    Args:
+        closed: Our connections that were closed at a bound, by reason.
 
     Raises:
         ConfigError: If tokens are asked for, and the authorized keys cannot be read.
@@ -32,7 +36,7 @@ def build(view: View, config: ServingConfig) -> Starlette:
     return Starlette(
         routes=[
             *probes.routes(view, config),
-            *scraping.routes(view, config),
+            *scraping.routes(view, config, closed),
         ],
         middleware=door,
         exception_handlers={TimeoutError: _away, ValueError: _refused},

@@ -5,7 +5,7 @@ Built from the aggregator's measures at every scrape, so nothing is counted twic
 drifts. docs/reference/metrics.md lists them all. Pure.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -39,6 +39,17 @@ def up(answered: bool) -> Metric:
     """Create the metric that tells whether the aggregator answered."""
     text = "Whether the aggregator answered this scrape; if not, there are no other metrics."
     return GaugeMetricFamily("collector_aggregator_up", text, int(answered))
+
+
+def closed_connections(closed: Mapping[str, int]) -> Metric:
+    """Create the metric of HTTP connections closed at a bound, which the HTTP server counts itself."""
+    return labelled(
+        CounterMetricFamily,
+        "http_closed_connections",
+        "HTTP connections closed at a bound (docs/security.md).",
+        ["reason"],
+        [((reason,), closed.get(reason, 0)) for reason in ("connections", "unfinished", "slow")],
+    )
 
 
 def families(measures: Measures) -> Iterator[Metric]:

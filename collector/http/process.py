@@ -6,14 +6,14 @@ Python. In the aggregator's loop, or in a thread beside it, frames would wait fo
 """
 
 import asyncio
-import contextlib
 import logging
 import socket
-from collections.abc import Iterator
+from collections import Counter
 
 import uvicorn
 
 from collector.access import tls
+from collector.access.http_server import BoundedServer
 from collector.http.address import listen
 from collector.http.app import build
 from collector.http.view import View
@@ -22,26 +22,20 @@ from shards.runtime import child
 from shards.runtime.child import ChildContext, Heartbeat
 
 
-class _Server(uvicorn.Server):
-    """uvicorn without its signal handlers."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-
 async def serve(config: ServingConfig, listener: socket.socket, life: ChildContext) -> None:
     """Serve until asked to stop."""
     view = View(config.requests)
-    server = _Server(
+    closed: Counter[str] = Counter()
+    server = BoundedServer(
         uvicorn.Config(
-            build(view, config),
+            build(view, config, closed),
             lifespan="off",
             log_config=None,
             access_log=False,
             timeout_graceful_shutdown=1,
             **tls.of_server(config.tls),
-        )
+        ),
+        closed,
     )
     server.config.load()
 

@@ -1,6 +1,8 @@
 """``/metrics``: what Prometheus scrapes."""
 
+from collections import Counter
 from collections.abc import Iterable
+from itertools import chain
 from typing import Any
 
 import msgspec
@@ -27,11 +29,12 @@ class _Found(Collector):
         return self._families
 
 
-def routes(view: View, config: ServingConfig) -> list[Route]:
+def routes(view: View, config: ServingConfig, closed: Counter[str]) -> list[Route]:
     """Create the route."""
 
     async def scrape(request: Request) -> Response:
         families: Iterable[Metric]
+        own = [metrics.closed_connections(closed)]
         try:
             answer: Any = await view.ask("metrics", markets=config.metrics_markets)
             families = metrics.families(msgspec.convert(answer["metrics"], Measures))
@@ -39,6 +42,8 @@ def routes(view: View, config: ServingConfig) -> list[Route]:
             # A failed scrape would hide which part is away.
             families = [metrics.up(False)]
         encode, content_type = choose_encoder(request.headers.get("accept", ""))
-        return Response(encode(_Found(families)), headers={"content-type": content_type})
+        return Response(
+            encode(_Found(chain(families, own))), headers={"content-type": content_type}
+        )
 
     return [Route("/metrics", scrape)]

@@ -3,7 +3,7 @@
 from typing import Final
 from urllib.parse import parse_qs
 
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -69,10 +69,13 @@ def routes(tokens: Tokens) -> list[Route]:
         if request.method == "GET":
             return _form("", 200)
         body = b""
-        async for chunk in request.stream():
-            body += chunk
-            if len(body) > _FORM_MOST:
-                return _form("That is too long for a token.", 413)
+        try:
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > _FORM_MOST:
+                    return _form("That is too long for a token.", 413)
+        except ClientDisconnect:
+            return _form("", 400)
         token = parse_qs(body.decode("latin-1")).get("token", [""])[0]
         key = tokens.of_token(token.strip())
         if key is None:

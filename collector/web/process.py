@@ -6,11 +6,10 @@ restarted, and the collector keeps collecting.
 """
 
 import asyncio
-import contextlib
 import logging
 import os
 import socket
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
@@ -18,6 +17,7 @@ import msgspec
 import uvicorn
 
 from collector.access import tls
+from collector.access.http_server import BoundedServer
 from collector.access.tokens import Tokens
 from collector.settings.parts import TlsConfig, connectable, requests_endpoint
 from collector.web.address import address_of, is_loopback, listen, url_of
@@ -49,20 +49,12 @@ class WebConfig(msgspec.Struct, frozen=True, kw_only=True):
     log_format: LogFormat = "text"
 
 
-class _Server(uvicorn.Server):
-    """uvicorn without its signal handlers, which would re-raise the signals at exit."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-
 async def serve(config: WebConfig, listener: socket.socket, life: ChildContext) -> None:
     """Serve the page until asked to stop."""
     authorized = config.tls.authorized
     async with asyncio.TaskGroup() as tasks:
         page = Page(config.connect, tasks, Tokens(Path(authorized)) if authorized else None)
-        server = _Server(
+        server = BoundedServer(
             uvicorn.Config(
                 application(page, config.hosts),
                 log_level="warning",
