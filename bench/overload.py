@@ -7,12 +7,14 @@ lost blocks must be counted, announced, and finally replayed.
 """
 
 import time
-from typing import Any, Final
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any, Final, TypeAlias
 
 import msgspec
 
 from bench import rig, sides
-from bench.rig import Bench, Feeder
+from bench.rig import Bench
 from bench.throttle import throttled
 from bench.use import memory
 
@@ -82,28 +84,29 @@ class Overload(msgspec.Struct):
         )
 
 
+Start: TypeAlias = Callable[[str], AbstractContextManager[Bench]]
+"""Starts a collector with additional tables of configuration."""
+
+
 def overload(
+    start: Start,
     minutes: float,
     *,
-    markets: int = 1_000,
-    shards: int = 1,
     share: float = SHARE,
     process: str = "shard",
     every_s: float = 5.0,
     flood: int = 12,
 ) -> Overload:
     """Throttle the shards, find the saturating load, offer twice that, and watch."""
-    # The simulator must keep all blocks of the overload for the replay.
-    with Feeder(markets=markets, history=20_000) as feeder:
-        with rig.live(feeder, shards=shards) as b, throttled(named(b, process), share):
-            saturated = sides.Side(feeder, b.pids, b.listener.mark).flood(flood)
-        result = Overload(saturated, 2 * saturated)
-        with rig.live(feeder, shards=shards, times="times", extra="") as b:
-            pids = b.pids()
-            with throttled(named(b, process), share):
-                _press(b, result, minutes, every_s)
-            _heal(b, result)
-            result.restarts = len(set(pids.values()) ^ set(b.pids().values()))
+    with start(rig.PATIENT) as b, throttled(named(b, process), share):
+        saturated = sides.Side(b.feeder, b.pids, b.listener.mark).flood(flood)
+    result = Overload(saturated, 2 * saturated)
+    with start("") as b:
+        pids = b.pids()
+        with throttled(named(b, process), share):
+            _press(b, result, minutes, every_s)
+        _heal(b, result)
+        result.restarts = len(set(pids.values()) ^ set(b.pids().values()))
     return result
 
 

@@ -6,7 +6,6 @@ from importlib.util import find_spec
 from typing import Any
 
 from bench.results import FOLDER
-from shards.protocol.histograms import upper_edge
 
 
 def _figure(rows: float = 4.0) -> Any:
@@ -49,23 +48,6 @@ def peers(found: Sequence[tuple[str, float, float, dict[str, float]]]) -> None:
     _save(figure, "cpu-by-process")
 
 
-def throughput(rows: Sequence[tuple[int, int, float]]) -> None:
-    """Draw updates/s against markets, a line for each number of shards."""
-    if not _possible():
-        return
-    figure, axes = _figure()
-    for shards in sorted({shards for _, shards, _ in rows}):
-        points = [(markets, rate) for markets, n, rate in rows if n == shards]
-        axes.plot(*zip(*points, strict=True), marker="o", label=_shards(shards))
-    axes.set(title="updates/s at saturation", xlabel="markets", xscale="log", ylim=(0, None))
-    axes.legend()
-    _save(figure, "throughput-markets")
-
-
-def _shards(number: int) -> str:
-    return "1 shard" if number == 1 else f"{number} shards"
-
-
 def scale(rows: Sequence[tuple[int, float, float, float]]) -> None:
     """Draw CPU per update, and the latency of a block that changes all, against markets."""
     if not _possible():
@@ -78,14 +60,3 @@ def scale(rows: Sequence[tuple[int, float, float, float]]) -> None:
     axes.set(title="one shard, every market changed", xlabel="markets", xscale="log", yscale="log")
     axes.legend()
     _save(figure, "scale")
-
-
-def latency(name: str, counts: Sequence[Sequence[int]]) -> None:
-    """Draw a histogram of latencies, as a listener counts them."""
-    if not _possible() or not counts:
-        return
-    figure, axes = _figure()
-    found = sorted((upper_edge(index) / 1e6, count) for index, count in counts)
-    axes.step([at for at, _ in found], [count for _, count in found], where="pre")
-    axes.set(title="receive to aggregator", xlabel="ms", xscale="log", ylabel="frames")
-    _save(figure, f"latency-{name}")

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import msgspec
 
+_GOVERNOR: Final = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
 FOLDER: Final = Path(__file__).parent / "results"
 
 
@@ -31,6 +32,31 @@ def machine() -> dict[str, Any]:
         "load": os.getloadavg()[0],
         "python": platform.python_version(),
     }
+
+
+class Conditions:
+    """What else determined a result: other work, and what the host took from the machine."""
+
+    def __init__(self) -> None:
+        """Watch from here on."""
+        self._steal, self._all = _ticks()
+
+    def read(self) -> dict[str, Any]:
+        """Return the load, the CPU time that the host gave to others since then, the governor."""
+        steal, everything = _ticks()
+        share = (steal - self._steal) / max(1, everything - self._all)
+        return {
+            "load": round(os.getloadavg()[0], 1),
+            "steal_percent": round(100 * share, 2),
+            "governor": _GOVERNOR.read_text().strip() if _GOVERNOR.exists() else "none",
+        }
+
+
+def _ticks() -> tuple[int, int]:
+    """Return stolen and all ticks of all cores, from the first line of /proc/stat."""
+    ticks = [int(n) for n in Path("/proc/stat").read_text().splitlines()[0].split()[1:]]
+    # The last two, guests' time, are in the first two already.
+    return ticks[7], sum(ticks[:8])
 
 
 def _commit() -> str:

@@ -13,7 +13,6 @@ from bench import (
     compare,
     grouping,
     growth,
-    overload,
     page,
     peers,
     plots,
@@ -23,7 +22,6 @@ from bench import (
     rows_load,
     scale,
     sides,
-    stress,
     syscalls,
 )
 from bench.budget import Line, Scale
@@ -58,7 +56,7 @@ def one_collector(started: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     def same(thing: Any) -> Iterator[Any]:
         yield thing
 
-    for module in (rows_load, peers, scale, stress, overload):
+    for module in (rows_load, peers, scale):
         monkeypatch.setattr(module, "Feeder", lambda **_: same(started.feeder))
     monkeypatch.setattr(sides, "ours", lambda *_, **__: same(side))
     monkeypatch.setattr(rig, "live", lambda *_, **__: same(started))
@@ -113,15 +111,6 @@ def test_growth() -> None:
     assert readings[0].updates_per_s > 0
     assert growth.keep(readings)["largest_shard_pss_mb"] > 0
     assert growth.growth(readings, settled=0)
-
-
-@pytest.mark.usefixtures("one_collector")
-def test_stress() -> None:
-    """A size of the table, and a short overload."""
-    assert stress.size(8, 2, seconds=0.7, updates=200).updates_per_s > 0
-    found = overload.overload(0.02, markets=8, share=0.5, every_s=0.5, flood=4)
-    assert found.healed_s >= 0, found.said()
-    assert not found.restarts
 
 
 @pytest.mark.usefixtures("one_collector")
