@@ -3,7 +3,8 @@ Intruders: handshakes made by hand, as those make them who have no key: ``python
 
 Each kind connects, sends what it has, reads what it is given, and goes. What it was given is
 kept: greetings and welcomes are a few hundred bytes, and anything longer would be a frame.
-The last line of the output is a JSON object: attempts by kind, and the most bytes that one got.
+The last line of the output is a JSON object: handshakes by kind, attempts that did not come so far,
+and the most bytes that one got.
 """
 
 import argparse
@@ -63,6 +64,8 @@ class Intruders:
         self._recorded = recorded
         """What a listed client once sent."""
         self.made: Counter[str] = Counter()
+        self.shut_out = 0
+        """Attempts that the kernel did not answer: the address, or all strangers, are shut out."""
         self.most = 0
         self._kinds: dict[str, Callable[[], bytes]] = {
             "null": lambda: greeting(b"NULL") + command(b"READY", b"") + b"\x00\x01\x01",
@@ -128,7 +131,7 @@ class Intruders:
                 asyncio.open_connection(*self._address, local_addr=(self._source(), 0)), 0.5
             )
         except OSError:
-            # Refused, or nobody answers: the kernel was told not to.
+            self.shut_out += 1
             await asyncio.sleep(0.01)
             return
         self.made[kind] += 1
@@ -238,7 +241,7 @@ def main() -> None:
     os.nice(5)
     recorded = bytes.fromhex(asked.recorded)
     made: Counter[str] = Counter()
-    most = 0
+    shut_out = most = 0
     began = time.monotonic()
     for number, endpoint in enumerate(asked.endpoints):
         intruders = Intruders(endpoint, recorded, asked.seed + number, asked.hosts)
@@ -250,9 +253,11 @@ def main() -> None:
         ):
             asyncio.run(intruders.run(share, asked.at_once, until, asked.rate, asked.only))
         made += intruders.made
+        shut_out += intruders.shut_out
         most = max(most, intruders.most)
     seconds = time.monotonic() - began
-    json.dump({"made": made, "most_bytes": most, "seconds": round(seconds, 1)}, sys.stdout)
+    found = {"made": made, "shut_out": shut_out, "most_bytes": most, "seconds": round(seconds, 1)}
+    json.dump(found, sys.stdout)
     assert most < _HANDSHAKE_MOST
 
 

@@ -139,7 +139,10 @@ def assault(
         "attempts": sum(found["made"].values()),
         "refused": access["refused"],
         "frames": reader.frames,
-        "p99_us": [h.quantiles((0.5, 0.99)) for h in (quiet, under_attack, after)],
+        "p50_p99_us": [
+            [round(ns / 1_000) for ns in late.quantiles((0.5, 0.99))]
+            for late in (quiet, under_attack, after)
+        ],
         "grown_mb": round(grown, 1),
     }
     log.info("%s", json.dumps(found))
@@ -162,8 +165,13 @@ def test_intruders_get_nothing_and_disturb_nobody(running: Running, keys: Keys) 
 
 @pytest.mark.nightly
 @pytest.mark.alone
-@pytest.mark.parametrize("seed", range(10, 30))
+@pytest.mark.parametrize("seed", range(10, 60))
 def test_a_hundred_thousand_intruders(running: Running, keys: Keys, seed: int) -> None:
-    """Five thousand at a time: no test may last longer than four minutes."""
+    """
+    Five thousand attempts at a time: no test may last longer than four minutes.
+
+    About half of them are shut out by the kernel, so that fifty times are a hundred thousand handshakes.
+    """
     found = assault(running, keys, attempts=5_000, within_s=200.0, seed=seed)
-    assert found["attempts"] > 4_900
+    assert found["attempts"] + found["shut_out"] > 4_900
+    assert found["attempts"] > 2_000
