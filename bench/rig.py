@@ -11,6 +11,7 @@ from typing import Any, Final, Self
 import msgspec
 
 from bench.use import family
+from shards.runtime.realtime import SHARD, take
 from tests.system.running import Running, collector, eventually
 
 _ROOT: Final = Path(__file__).parents[1]
@@ -21,13 +22,17 @@ PATIENT: Final = "[limits]\nmute_floor_s = 30.0\n"
 class Child:
     """A process of a bench's own that answers lines with lines of JSON."""
 
-    def __init__(self, module: str, *arguments: str) -> None:
+    def __init__(self, module: str, *arguments: str, realtime: bool = False) -> None:
+        """``realtime`` runs it as a collector runs its shards, if the system allows that."""
         self.process = subprocess.Popen(
             [sys.executable, "-m", module, *arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             cwd=_ROOT,
         )
+        if realtime:
+            # Before it has started any thread: they inherit it.
+            take(SHARD, self.process.pid)
 
     def __enter__(self) -> Self:
         return self

@@ -26,6 +26,8 @@ class Found(msgspec.Struct):
     """By quantile."""
     span_ms: float
     """The longest time from a block's first receipt to its last frame."""
+    told_ms: float
+    """The same as the collector itself tells it (``block_span``), its start included."""
     block_s: float
     """The node's own block time meanwhile."""
 
@@ -44,14 +46,18 @@ def measure(found: Devnet, priority: str, seconds: float) -> Found:
             # Snapshots and first blocks are its start.
             time.sleep(seconds / 5)
             listener.mark()
-            first, began = running.status()["blocks"]["head"], time.monotonic()
             time.sleep(seconds)
-            last, took_s = running.status()["blocks"]["head"], time.monotonic() - began
             heard = listener.mark()
+            told_us = running.status()["latency_us"]["block_span"]["max"]
     at = latency_ms(heard["latency"])
-    spans = [newest - oldest for _, oldest, newest, _ in heard["blocks"]]
+    blocks = sorted(heard["blocks"])
+    spans = [newest - oldest for _, oldest, newest, _ in blocks]
+    (first, began, *_), (last, ended, *_) = blocks[0], blocks[-1]
     return Found(
-        {q: at(q) for q in _QUANTILES}, max(spans, default=0) / 1e6, took_s / max(1, last - first)
+        {q: at(q) for q in _QUANTILES},
+        max(spans) / 1e6,
+        told_us / 1e3,
+        (ended - began) / 1e9 / max(1, last - first),
     )
 
 
@@ -76,7 +82,10 @@ def realtime(scale: Scale) -> list[Line]:
             for q, name in _QUANTILES.items():
                 lines[name].values.append(ours.latency_ms[q])
             lines["pace"].values.append(ours.block_s / normal.block_s)
-            lines["pace"].note = f"longest block span {ours.span_ms:.0f} / {normal.span_ms:.0f} ms"
+            lines["pace"].note = (
+                f"longest block span {ours.span_ms:.0f} / {normal.span_ms:.0f} ms, "
+                f"with the start {ours.told_ms:.0f} / {normal.told_ms:.0f}"
+            )
     for q, name in _QUANTILES.items():
         middle = statistics.median(one.latency_ms[q] for one in beside)
         lines[name].note = f"at normal priority {middle:.2f}"

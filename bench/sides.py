@@ -101,9 +101,10 @@ class Side:
 
 
 @contextlib.contextmanager
-def ours(feeder: Feeder, **options: Any) -> Iterator[Side]:
-    """The collector, and a subscriber that does nothing."""
-    with rig.live(feeder, **options) as b:
+def ours(feeder: Feeder, *, priority: str = "normal", **options: Any) -> Iterator[Side]:
+    """The collector, and a subscriber that does nothing; normally scheduled, as the other sides."""
+    extra = f'{rig.PATIENT}[processes]\npriority = "{priority}"\n'
+    with rig.live(feeder, extra=extra, **options) as b:
         yield Side(feeder, b.pids, b.listener.mark)
 
 
@@ -127,9 +128,12 @@ def peer(feeder: Feeder, name: str, **options: Any) -> Iterator[Side]:
 
 
 @contextlib.contextmanager
-def floor(feeder: Feeder, *, batched: bool = False, times: bool = False) -> Iterator[Side]:
+def floor(
+    feeder: Feeder, *, batched: bool = False, times: bool = False, realtime: bool = False
+) -> Iterator[Side]:
     """The floor: a receiver, one hop, a sink."""
-    with _hop(feeder, ("bench.floor", "receive"), times=times, batched=batched) as side:
+    module = ("bench.floor", "receive")
+    with _hop(feeder, module, times=times, realtime=realtime, batched=batched) as side:
         yield side
 
 
@@ -147,13 +151,16 @@ def _hop(
     *,
     times: bool = False,
     subscribes: bool = False,
+    realtime: bool = False,
     **options: Any,
 ) -> Iterator[Side]:
     endpoint = f"tcp://127.0.0.1:{free_port_pair()}"
     how = (*(["times"] if times else []), *(["sub"] if subscribes else []))
-    with Child("bench.floor", "sink", endpoint, *how) as sink:
+    with Child("bench.floor", "sink", endpoint, *how, realtime=realtime) as sink:
         sink.read()
-        with Child(*module, _options(feeder, push=endpoint, **options)) as receiver:
+        with Child(
+            *module, _options(feeder, push=endpoint, **options), realtime=realtime
+        ) as receiver:
             receiver.read()
             until_heard(feeder, lambda: sink.ask(b"mark"))
             pids = {"receiver": receiver.pid, "sink": sink.pid}

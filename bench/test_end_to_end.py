@@ -25,10 +25,13 @@ from bench import (
     syscalls,
 )
 from bench.budget import Line, Scale
+from bench.budgets import Outcome
 from bench.rig import Bench, Feeder
+from collector.control import scheduling
 from tests.needs import STRACE
 
 BESIDE_THE_SDK = ("1", "2")
+IN_REAL_TIME = ("13",)
 TINY = Scale(runs=1, seconds=0.3, tiny=True)
 
 
@@ -64,11 +67,13 @@ def one_collector(started: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("one_collector")
-@pytest.mark.parametrize("row", ["1", "2", "4", "5b", "8", "9"])
+@pytest.mark.parametrize("row", ["1", "2", "4", "5b", "8", "9", "13"])
 def test_budget_under_load(row: str) -> None:
     """Every row that needs a load gives figures."""
     if row in BESIDE_THE_SDK and not sides.has_sdk():
         pytest.skip("the row is beside injective-py, which installs on Python 3.11 and 3.12")
+    if row in IN_REAL_TIME and scheduling.refusal():
+        pytest.skip("the system refuses real time")
     _look_at(budgets.reach([row], TINY))
 
 
@@ -78,9 +83,11 @@ def test_budget_of_the_core(row: str) -> None:
     _look_at(budgets.reach([row], TINY))
 
 
-def _look_at(lines: list[Line]) -> None:
-    assert lines
-    for line in lines:
+def _look_at(found: Outcome) -> None:
+    assert found.lines
+    assert not found.failed
+    assert found.conditions.keys() == {line.number for line in found.lines}
+    for line in found.lines:
         assert all(value >= 0 for value in line.values), line
         assert line.values
         assert line.row()

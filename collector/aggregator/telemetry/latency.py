@@ -21,9 +21,10 @@ from collections.abc import Iterable
 from typing import Final
 
 from collector.client.summary import ClockCheck, Offset
-from shards.protocol.frames import KIND_BY_CHANNEL, LATE, BatchHeader, Record
+from shards.protocol.frames import KEYFRAME, KIND_BY_CHANNEL, LATE, BatchHeader, Record
 from shards.protocol.histograms import AdaptiveSampler, Histogram
 
+_NOT_LIVE: Final = LATE | KEYFRAME
 _SPAN_OVER_NS: Final = 2_000_000_000
 """A block without a frame for this long is finished."""
 _CLOCK_BLOCKS: Final = 500
@@ -53,7 +54,7 @@ class ShardHops:
         self.span = [0, 0]
         """For that block: first receipt, last frame published."""
         self.came = 0
-        """When its newest batch arrived."""
+        """When the newest batch with live frames of that block arrived."""
         self.sampler = AdaptiveSampler()
         self.longest = 0
         """The longest wait of any of its frames, ns."""
@@ -98,7 +99,8 @@ class Latencies:
         first = records[0]
         if first.height > hops.height:
             self._begin_block(hops, first, now)
-        hops.came = now
+        elif first.height == hops.height and not first.flags & _NOT_LIVE:
+            hops.came = now
         if sequence >= hops.sampler.due:
             hops.sampler.take(sequence, now)
             self._time(hops, records, header, now)
@@ -132,12 +134,15 @@ class Latencies:
         self.clock.hear(record.height, late)
         hops.span = self._spans.setdefault(record.height, [record.ts_recv, now])
         hops.span[0] = min(hops.span[0], record.ts_recv)
+        hops.came = now
 
     def published(self, shard: int, came: int, now: int) -> None:
         """Record the publication of the same batch."""
         hops = self.shards[shard]
         hops.aggregator_to_published.record(now - came)
-        hops.span[1] = now
+        if hops.came == came:
+            # Otherwise it brought nothing of this block: replayed frames, a book, a gap.
+            hops.span[1] = now
 
     # ---- once a second --------------------------------------------------------------
 

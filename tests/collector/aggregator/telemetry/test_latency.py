@@ -4,7 +4,15 @@ import pytest
 
 from collector.aggregator.telemetry.latency import BlockClock, Latencies
 from collector.client.summary import ClockCheck, Offset
-from shards.protocol.frames import KIND_BOOK, KIND_TRADES, LATE, VERSION, BatchHeader, Record
+from shards.protocol.frames import (
+    KEYFRAME,
+    KIND_BOOK,
+    KIND_TRADES,
+    LATE,
+    VERSION,
+    BatchHeader,
+    Record,
+)
 from shards.protocol.histograms import Histogram
 
 US = 1_000
@@ -106,6 +114,10 @@ def test_a_block_spans_from_the_first_shard_that_had_it_to_the_last_frame_out() 
     latencies.published(1, RECV + 5 * MS, RECV + 6 * MS)
     latencies.receive([record(7, RECV + 7 * MS)], header(0), 1, RECV + 8 * MS)
     latencies.published(0, RECV + 8 * MS, RECV + 9 * MS)
+    # What comes later and is not the block's live frames does not make it longer.
+    for sequence, (height, flags) in enumerate(((7, LATE), (7, KEYFRAME), (6, 0)), start=1):
+        latencies.receive([record(height, RECV, flags=flags)], header(0), sequence, RECV + 600 * MS)
+        latencies.published(0, RECV + 600 * MS, RECV + 601 * MS)
     latencies.take_recent(RECV + S)
     assert latencies.block_span.number == 0
     latencies.take_recent(RECV + 4 * S)
