@@ -126,10 +126,12 @@ def main(frames: int, runs: int, part: str) -> None:
             folder, int(number), int(port[0])
         )
         return
+    # In turn, so that the machine is equally busy for both.
+    pairs = [(once(frames, with_keys=False), once(frames, with_keys=True)) for _ in range(runs)]
     found = {
-        name: [median(side) for side in zip(*(once(frames, with_keys=k) for _ in range(runs)), strict=True)]
-        for name, k in (("plain", False), ("curve", True))
-    }  # fmt: skip
+        name: [median(side) for side in zip(*sides, strict=True)]
+        for name, sides in zip(("plain", "curve"), zip(*pairs, strict=True), strict=True)
+    }
     ratio = sum(found["curve"]) / sum(found["plain"])
     rounded = {name: [round(us, 2) for us in pair] for name, pair in found.items()}
     click.echo(json.dumps({"us_publisher_and_reader": rounded, "ratio": round(ratio, 2)}))

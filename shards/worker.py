@@ -330,7 +330,6 @@ async def run(config: ShardConfig, life: ChildContext) -> None:
 
 def main(config: ShardConfig, heartbeat: Heartbeat) -> None:
     """Run the shard process: entry point of the spawned child."""
-    logging.getLogger("picows").setLevel(logging.WARNING)
     child.run(
         f"shard {config.shard}",
         lambda life: run(config, life),

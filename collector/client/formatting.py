@@ -42,6 +42,8 @@ def describe(event: Event) -> str:
             return f"LOST {event.unit} {event.first}{many}: {event.reason}"
         case Joined():
             unmatched = f"; nothing matches {', '.join(event.unmatched)}" if event.unmatched else ""
+            if not event.topics and not event.unmatched:
+                unmatched = ": none is published yet, or this key may not read them"
             return (
                 f"following {plural(event.topics, 'topic')}, complete through height {event.head}"
                 f"{unmatched}"

@@ -252,7 +252,8 @@ def _serve(coordinator: socket.socket, preload: Callable[[], None]) -> NoReturn:
                 os.close(file)
     finally:
         error = sys.exception()
-        if error is not None and not isinstance(error, EOFError | ConnectionError):
+        # A signal to the whole group ends us by the coordinator's own handler, which we inherited.
+        if error is not None and not isinstance(error, EOFError | ConnectionError | SystemExit):
             sys.excepthook(*sys.exc_info())
         os._exit(EXIT_OK)
 

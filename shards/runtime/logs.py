@@ -154,3 +154,5 @@ def configure(process: str, *, level: str, form: LogFormat) -> None:
     else:
         handler.setFormatter(TextFormatter(f"%(asctime)s {process} %(levelname)s %(message)s"))
     logging.basicConfig(level=level, handlers=[handler])
+    # It reports every connection; ours say which and why.
+    logging.getLogger("picows").setLevel(logging.WARNING)

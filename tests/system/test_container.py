@@ -1,6 +1,7 @@
 """The image: built, run as it is meant to be run, stopped, and seen to be ill."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from collector.access import authorized_file, key_files
 from tests.needs import PODMAN, PROMTOOL
 from tests.system import containers
 from tests.system.containers import (
@@ -25,6 +27,7 @@ pytestmark = [pytest.mark.network, pytest.mark.node, PODMAN.required()]
 
 IMAGE = "localhost/injective-collector:devnet"
 SMALL = ("--read-only", "--network", "none", "--shm-size", "64m", "--tmpfs", "/tmp")
+KEYS = "/etc/collector/keys"
 START = ("start", "--network", "devnet", "--devnet-spot", "4", "--devnet-perp", "2")
 
 
@@ -77,19 +80,60 @@ def output(pod: Podman, name: str) -> str:
     return done.stdout
 
 
-def test_its_health_turns_red_when_the_node_dies(pod: Podman):
-    pod("run", "--detach", "--name", "ill", *SMALL, IMAGE, *START)
-    wait_for("it is ready", lambda: is_ready(pod, "ill"), 60.0)
-    found = processes(pod, "ill")
+@pytest.fixture(scope="module")
+def secret(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Keys as the kubelet mounts them: root's files behind links, readable for the pod's fsGroup."""
+    mounted = tmp_path_factory.mktemp("secret")
+    made = mounted / "..2026_11_28_12_00_00.1"
+    collector = key_files.make("collector")
+    recorder = key_files.make("recorder", server=collector.public)
+    for keys in (collector, recorder):
+        key_files.write(keys, made)
+    entry = authorized_file.of_public(key_files.public_part(recorder))
+    authorized_file.add(made / authorized_file.FILE, entry)
+    (mounted / "..data").symlink_to(made.name)
+    for one in list(made.iterdir()):
+        one.chmod(0o440)
+        (mounted / one.name).symlink_to(f"..data/{one.name}")
+    for path, mode in ((made, 0o2755), (mounted, 0o3777)):
+        for one in (path, *path.iterdir()):
+            os.chown(one, 0, 65_532, follow_symlinks=False)
+        path.chmod(mode)
+    return mounted
+
+
+@pytest.fixture(scope="module")
+def with_keys(pod: Podman, secret: Path):
+    """A container that other machines could reach, ready."""
+    mounted = ("--volume", f"{secret}:{KEYS}:ro")
+    given = ("--publish", "tcp://0.0.0.0:5590", "--keys", f"{KEYS}/collector.key")
+    pod("run", "--detach", "--name", "keys", *SMALL, *mounted, IMAGE, *START, *given)
+    wait_for("it is ready", lambda: is_ready(pod, "keys"), 60.0)
+    yield "keys"
+    pod("rm", "--force", "--time", "0", "keys")
+
+
+def test_keys_are_taken_as_kubernetes_mounts_them(pod: Podman, with_keys: str):
+    tail = ("collector", "tail", "--connect", "tcp://127.0.0.1:5590", "-n", "3", "--json")
+    refused = pod("exec", with_keys, *tail, check=False)
+    assert "asks for a key" in refused, refused
+    events = pod("exec", with_keys, *tail, "--keys", f"{KEYS}/recorder.key").splitlines()
+    channels = [json.loads(line)["channel"] for line in events if line.startswith("{")]
+    assert len(channels) == 3
+    assert set(channels) <= {"book", "trades"}
+
+
+def test_its_health_turns_red_when_the_node_dies(pod: Podman, with_keys: str):
+    found = processes(pod, with_keys)
     keeper = next(pid for pid, line in found.items() if "collector.devnet.node_manager" in line)
     node = next(pid for pid, line in found.items() if "injectived" in line and " start " in line)
     # The keeper would start the node again.
-    pod("exec", "ill", "python3", "-c", f"import os; os.kill({keeper}, 19); os.kill({node}, 9)")
-    wait_for("it is not ready", lambda: not is_ready(pod, "ill"), 30.0)
-    assert pod.code("healthcheck", "run", "ill") != 0
+    kill = f"import os; os.kill({keeper}, 19); os.kill({node}, 9)"
+    pod("exec", with_keys, "python3", "-c", kill)
+    wait_for("it is not ready", lambda: not is_ready(pod, with_keys), 30.0)
+    assert pod.code("healthcheck", "run", with_keys) != 0
     # The collector itself is well: it only has no node.
-    assert pod.code("exec", "ill", "collector", "health") == 0
-    pod("rm", "--force", "--time", "0", "ill")
+    assert pod.code("exec", with_keys, "collector", "health") == 0
 
 
 def composed(*files: Path) -> tuple[str, ...]:
