@@ -63,8 +63,8 @@ def batch_of_columns(table: Table, columns: Sequence[Sequence[Any]]) -> tuple[pa
         for column, values in zip(table.columns, columns, strict=True)
     ]
     count = len(columns[0])
-    notes = [overflow.get(i) for i in range(count)] if overflow else [None] * count
-    arrays.append(pa.array(notes, _OVERFLOW))
+    notes = overflow and pa.array([overflow.get(i) for i in range(count)], _OVERFLOW)
+    arrays.append(notes or pa.nulls(count, _OVERFLOW))
     return pa.record_batch(arrays, schema=schema_of(table)), sum(map(len, overflow.values()))
 
 

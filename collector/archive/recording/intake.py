@@ -44,6 +44,8 @@ class Intake:
         """Book topics whose next event says through which height changes are lost."""
         self._heights: dict[str, int] = {}
         """Height of the last event of each book topic."""
+        self._steady: set[str] = set()
+        """Book topics whose next change needs no note: nearly all."""
         self._started = False
         self._removed: set[str] = set()
         self._complete = 0
@@ -53,6 +55,21 @@ class Intake:
 
     def take(self, received: Received) -> None:
         """Take one event, in the order in which the subscriber hands them out."""
+        event = received.event
+        if (
+            type(event) is Book
+            and received.topic in self._steady
+            and event.height
+            and not event.is_snapshot
+        ):
+            self._heights[received.topic] = event.height
+            self.head = max(self.head, event.height)
+            self._entries.append(_entry(received, event.height))
+            self.facts += 1
+            return
+        self._take_any(received)
+
+    def _take_any(self, received: Received) -> None:
         event = received.event
         if isinstance(event, Joined | Unanswered):
             return
@@ -79,8 +96,14 @@ class Intake:
         if isinstance(event, Book) and event.is_snapshot:
             # The first part begins with a book that was fetched as of an earlier height.
             height = max(height, self.ledger.of(received.symbol).first)
+        elif isinstance(event, Book) and event.height and self._is_steady(received.symbol):
+            self._steady.add(received.topic)
         self._entries.append(_entry(received, height))
         self.facts += 1
+
+    def _is_steady(self, symbol: str) -> bool:
+        """Say whether the start of a market and the collector's source are noted."""
+        return self.ledger.of(symbol).first >= 0 and bool(self.ledger.source)
 
     def _height_of(self, event: Any) -> int:
         """Return the height that decides an event's part."""
@@ -97,11 +120,13 @@ class Intake:
         if self._started and self.ledger.of(symbol).first < 0:
             # A market that was listed later: it is complete after its first event.
             self._note(Note("start", symbol, height + 1, height + 1))
-        self._removed.discard(symbol)
+        if received.channel != "gap":
+            self._removed.discard(symbol)
 
     def _lose(self, received: Received, lost: Lost) -> None:
         if lost.unit == "sequence":
             self._lost[received.topic] = lost
+            self._steady.discard(received.topic)
             return
         # Oracle prices are in the chain's own blocks.
         symbol = _CHAIN if received.channel == "oracle" else received.symbol
@@ -110,6 +135,7 @@ class Intake:
     def _gap(self, symbol: str, gap: Gap) -> None:
         if gap.cause == "removed" and gap.state == "open":
             self._removed.add(symbol)
+            self._steady.discard(topic_name("book", symbol))
             self._note(Note("removed", symbol, gap.first, gap.last))
             return
         kind = "gap-closed" if gap.state == "closed" else "gap-open"

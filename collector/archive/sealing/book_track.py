@@ -1,11 +1,12 @@
 """
 One market's book through one part: its keyframe, its changes in order, its final state. Pure.
 
-Changes are applied by sequence. Where some are missing, the newest whole book before the
-next change replaces them as another keyframe, and the missing sequences are counted.
+Changes are applied by sequence, and handed out some hundred at once: so many stay in the processor's
+cache while they become rows. Where some are missing, the newest whole book before the next change
+replaces them as another keyframe, and the missing sequences are counted.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain
 from typing import Final, Literal, TypeAlias
 
@@ -21,6 +22,8 @@ from shards.protocol.order_book import OrderBook
 from shards.protocol.ranges import RangeList, count, minus, union
 
 Reason = Literal["part", "joined", "resync"]
+_AT_ONCE: Final = 512
+"""Changes: of seven levels they take a megabyte."""
 _decode: Final = msgspec.msgpack.Decoder(Book).decode
 Told: TypeAlias = tuple[Book, Entry]
 """An event, and the entry that it was in."""
@@ -38,20 +41,50 @@ class Carried(msgspec.Struct):
     asks: list[Level]
 
 
+class _Head(msgspec.Struct, array_like=True, gc=False):
+    """How a book's event begins; the levels are not read."""
+
+    market_id: str
+    height: int
+    sequence: int
+    ts_event: int
+    ts_recv: int
+    source: str
+    is_snapshot: bool
+
+
+_decode_head: Final = msgspec.msgpack.Decoder(_Head).decode
+
+
+def _drop(_: Sequence[Told]) -> None:
+    """Take changes of which only the final book is of interest."""
+
+
 class Track:
     """
     One market's book through one part.
 
-    After `walk` the attributes have the results.
+    `walk` hands the changes to ``put``, in the order of their sequences. The attributes have the
+    other results.
     """
 
     def __init__(
-        self, symbol: str, part: Part, carried: Carried | None, *, with_tops: bool = False
+        self,
+        symbol: str,
+        part: Part,
+        carried: Carried | None,
+        *,
+        put: Callable[[Sequence[Told]], None] = _drop,
+        with_tops: bool = False,
     ) -> None:
         self.symbol = symbol
         self.keyframes: list[Row] = []
-        self.changes: list[Told] = []
-        """In the order of their sequences."""
+        self._put = put
+        self.market_id = ""
+        """The changes' own; empty without any."""
+        self.changes = 0
+        self.first_sequence: int | None = None
+        self.last_sequence: int | None = None
         self.tops: list[tuple[Ticker, Entry]] = []
         """Every change of the best bid or ask, worked out from the book, if asked for."""
         self._with_tops = with_tops
@@ -86,18 +119,34 @@ class Track:
         snapshots = sorted(whole)
         for run in _runs(sorted(s for s in deltas if s > self._begin)):
             self._catch_up(snapshots, whole, run[0] - 1)
-            if not self._with_tops and self._follows(run[0]):
-                self._change_all([deltas[sequence] for sequence in run])
-                continue
-            for sequence in run:
-                self._catch_up(snapshots, whole, sequence - 1)
-                self._change(*deltas[sequence])
+            for start in range(0, len(run), _AT_ONCE):
+                some = [deltas[sequence] for sequence in run[start : start + _AT_ONCE]]
+                self._take([(_decode(entry.event), entry) for entry in some], snapshots, whole)
         if snapshots:
             self._catch_up(snapshots, whole, snapshots[-1])
         if self._skipped:
             self._skipped = minus(self._skipped, [(s, s) for s in deltas])
 
-    def _catch_up(self, snapshots: list[int], whole: dict[int, Told], through: int) -> None:
+    def _take(self, changes: list[Told], snapshots: list[int], whole: dict[int, Entry]) -> None:
+        """Take the next changes, which follow each other."""
+        first, last = changes[0][0], changes[-1][0]
+        if not self._with_tops and self._follows(first.sequence):
+            self._change_all([event for event, _ in changes])
+        else:
+            for event, entry in changes:
+                self._catch_up(snapshots, whole, event.sequence - 1)
+                self._change(event, entry)
+        self.market_id = self.market_id or first.market_id
+        self.changes += len(changes)
+        if self.first_sequence is None:
+            self.first_sequence = first.sequence
+        self.last_sequence = last.sequence
+        sources = [event.source for event, _ in changes]
+        if not REPLAYED.isdisjoint(sources):
+            self.replayed += sum(source in REPLAYED for source in sources)
+        self._put(changes)
+
+    def _catch_up(self, snapshots: list[int], whole: dict[int, Entry], through: int) -> None:
         """Load the newest whole book up to a sequence, if the book is not there by itself."""
         book = self._book
         if book is not None and book.sequence >= through:
@@ -107,8 +156,8 @@ class Track:
             return
         if 0 <= self._reached < at:
             self._skipped.append((self._reached + 1, at))
-        event, entry = whole[at]
-        self._load(event, entry, "joined" if self._reached < 0 else "resync")
+        entry = whole[at]
+        self._load(_decode(entry.event), entry, "joined" if self._reached < 0 else "resync")
 
     def _load(self, event: Book, entry: Entry, reason: Reason) -> None:
         book = self._book = OrderBook(event.market_id)
@@ -122,20 +171,14 @@ class Track:
         """Say whether a change is the next one of the book as it stands."""
         return self._book is not None and sequence == self._book.sequence + 1
 
-    def _change_all(self, changes: list[Told]) -> None:
+    def _change_all(self, events: list[Book]) -> None:
         """Apply changes that follow the book, and each other: nearly always all of them."""
         assert self._book is not None
-        events = [event for event, _ in changes]
         bids = chain.from_iterable(event.bids for event in events)
         self._book.change(events[-1].sequence, bids, chain.from_iterable(e.asks for e in events))
         self._reached = self._book.sequence
-        self.changes += changes
-        if not REPLAYED.isdisjoint({event.source for event in events}):
-            self.replayed += sum(event.source in REPLAYED for event in events)
 
     def _change(self, event: Book, entry: Entry) -> None:
-        self.changes.append((event, entry))
-        self.replayed += event.source in REPLAYED
         if 0 <= self._reached < event.sequence - 1:
             self._skipped.append((self._reached + 1, event.sequence - 1))
         self._reached = max(self._reached, event.sequence)
@@ -163,25 +206,25 @@ class Track:
         return Carried(market_id, self.symbol, last, self._book.sequence, bids, asks)
 
 
-def _by_sequence(entries: Iterable[Entry]) -> tuple[dict[int, Told], dict[int, Told]]:
+def _by_sequence(entries: Iterable[Entry]) -> tuple[dict[int, Entry], dict[int, Entry]]:
     """Return the changes and the whole books, one for each sequence."""
-    told = [(_decode(entry.event), entry) for entry in entries]
+    told = [(_decode_head(entry.event), entry) for entry in entries]
     whole = _each_once([one for one in told if one[0].is_snapshot])
     return _each_once([one for one in told if not one[0].is_snapshot]), whole
 
 
-def _each_once(told: list[Told]) -> dict[int, Told]:
-    found = {one[0].sequence: one for one in told}
+def _each_once(told: list[tuple[_Head, Entry]]) -> dict[int, Entry]:
+    found = {head.sequence: entry for head, entry in told}
     if len(found) == len(told):
         return found
-    found.clear()
+    best: dict[int, tuple[_Head, Entry]] = {}
     for one in told:
-        event = one[0]
-        known = found.get(event.sequence)
+        head = one[0]
+        known = best.get(head.sequence)
         # A live copy has timestamps that a fetched one lacks.
-        if known is None or (known[0].source in REPLAYED and event.source not in REPLAYED):
-            found[event.sequence] = one
-    return found
+        if known is None or (known[0].source in REPLAYED and head.source not in REPLAYED):
+            best[head.sequence] = one
+    return {sequence: entry for sequence, (_, entry) in best.items()}
 
 
 def _runs(sequences: list[int]) -> Iterator[list[int]]:

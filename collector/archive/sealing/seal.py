@@ -7,6 +7,7 @@ same files.
 """
 
 import contextlib
+import functools
 import gc
 import os
 import sys
@@ -91,30 +92,31 @@ class Sealer:
         return sorted(symbols, key=lambda symbol: (self._ledger.of(symbol).market_id, symbol))
 
     def _book(self, symbol: str, *, with_ticker: bool) -> None:
-        track = Track(symbol, self._part, self._carried.get(symbol), with_tops=with_ticker)
+        track = Track(
+            symbol,
+            self._part,
+            self._carried.get(symbol),
+            put=functools.partial(self._put_books, symbol),
+            with_tops=with_ticker,
+        )
         track.walk(self._entries.entries(f"book.{symbol}."))
-        changes = track.changes
-        self._put_books(symbol, changes)
         self._keyframes += track.keyframes
         self._coverage[symbol] = {
-            "first_sequence": changes[0][0].sequence if changes else None,
-            "last_sequence": changes[-1][0].sequence if changes else None,
-            "book_updates": len(changes),
+            "first_sequence": track.first_sequence,
+            "last_sequence": track.last_sequence,
+            "book_updates": track.changes,
             "sequences_missing": track.sequences_missing,
             "replayed_updates": track.replayed,
         }
-        market_id = changes[0][0].market_id if changes else self._market_id(symbol)
-        if (end := track.end(market_id)) is not None:
+        if (end := track.end(track.market_id or self._market_id(symbol))) is not None:
             self.next.append(end)
         if with_ticker:
             self._tops[symbol] = [
                 row for event, entry in track.tops for row in rows_of(event, symbol, entry)
             ]
 
-    def _put_books(self, symbol: str, changes: list[tuple[Book, Entry]]) -> None:
-        """Write the changes of a market: at once, unless they are of more than one day."""
-        if not changes:
-            return
+    def _put_books(self, symbol: str, changes: Sequence[tuple[Book, Entry]]) -> None:
+        """Write some changes of a market: at once, unless they are of more than one day."""
         columns = book_columns(changes, symbol)
         times = [event.ts_event or event.ts_recv for event, _ in changes]
         first = min(times)

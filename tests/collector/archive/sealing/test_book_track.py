@@ -1,10 +1,14 @@
 """A market's book through a part: whatever came, in whatever order, changes once and holes counted."""
 
+from collections.abc import Iterator
+
 import msgspec
+import pytest
 from hypothesis import given, settings, strategies as st
 
 from collector.archive.journal.segment_file import Entry
-from collector.archive.sealing.book_track import Carried, Track
+from collector.archive.sealing import book_track
+from collector.archive.sealing.book_track import Carried, Told, Track
 from collector.archive.storage.layout import Part
 from shards.protocol.events import ZERO, Book, Level
 from shards.protocol.order_book import OrderBook
@@ -46,15 +50,26 @@ def _carried(sequence: int) -> Carried:
     return Carried("0x1", "INJ-USDT", 99, sequence, bids, asks)
 
 
-def _walk(carried: Carried | None, events: list[Book]) -> Track:
-    track = Track("INJ-USDT", PART, carried)
+@pytest.fixture(autouse=True, scope="module", params=[1, 3, 512])
+def _at_once(request: pytest.FixtureRequest) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(book_track, "_AT_ONCE", request.param)
+        yield
+
+
+def _walk(carried: Carried | None, events: list[Book]) -> tuple[Track, list[Told]]:
+    changes: list[Told] = []
+    track = Track("INJ-USDT", PART, carried, put=changes.extend)
     track.walk(map(_entry, events))
-    return track
+    assert track.changes == len(changes)
+    assert track.first_sequence == (changes[0][0].sequence if changes else None)
+    assert track.last_sequence == (changes[-1][0].sequence if changes else None)
+    return track, changes
 
 
 def test_changes_in_order_are_rows_and_end_in_the_book() -> None:
-    track = _walk(_carried(10), [_delta(s) for s in range(11, 31)])
-    assert [event.sequence for event, _ in track.changes] == list(range(11, 31))
+    track, changes = _walk(_carried(10), [_delta(s) for s in range(11, 31)])
+    assert [event.sequence for event, _ in changes] == list(range(11, 31))
     assert [row[-1] for row in track.keyframes] == ["part"]
     assert track.sequences_missing == 0
     end = track.end("0x1")
@@ -63,18 +78,20 @@ def test_changes_in_order_are_rows_and_end_in_the_book() -> None:
 
 
 def test_what_was_told_in_the_part_before_is_no_row() -> None:
-    track = _walk(_carried(10), [_delta(s) for s in range(8, 14)])
-    assert [event.sequence for event, _ in track.changes] == [11, 12, 13]
+    _, changes = _walk(_carried(10), [_delta(s) for s in range(8, 14)])
+    assert [event.sequence for event, _ in changes] == [11, 12, 13]
 
 
 def test_live_goes_before_replayed_whatever_came_first() -> None:
-    track = _walk(_carried(1), [_delta(2, "replay"), _delta(2), _delta(3), _delta(3, "replay")])
-    assert [event.source for event, _ in track.changes] == ["chain-ws", "chain-ws"]
+    track, changes = _walk(
+        _carried(1), [_delta(2, "replay"), _delta(2), _delta(3), _delta(3, "replay")]
+    )
+    assert [event.source for event, _ in changes] == ["chain-ws", "chain-ws"]
     assert track.replayed == 0
 
 
 def test_a_hole_is_counted_and_the_next_whole_book_takes_its_place() -> None:
-    track = _walk(_carried(10), [_delta(11), _whole(15), _delta(16), _delta(17)])
+    track, _ = _walk(_carried(10), [_delta(11), _whole(15), _delta(16), _delta(17)])
     assert track.sequences_missing == 4
     assert [row[-1] for row in track.keyframes] == ["part", "resync"]
     end = track.end("0x1")
@@ -84,14 +101,14 @@ def test_a_hole_is_counted_and_the_next_whole_book_takes_its_place() -> None:
 
 def test_a_whole_book_behind_a_hole_that_was_filled_is_not_needed() -> None:
     events = [_delta(11), _whole(15), *(_delta(s, "replay") for s in range(12, 16)), _delta(16)]
-    track = _walk(_carried(10), events)
+    track, changes = _walk(_carried(10), events)
     assert track.sequences_missing == 0
     assert [row[-1] for row in track.keyframes] == ["part"]
-    assert [event.sequence for event, _ in track.changes] == list(range(11, 17))
+    assert [event.sequence for event, _ in changes] == list(range(11, 17))
 
 
 def test_without_a_whole_book_after_a_hole_the_end_is_not_known() -> None:
-    track = _walk(_carried(10), [_delta(11), _delta(14)])
+    track, _ = _walk(_carried(10), [_delta(11), _delta(14)])
     assert track.sequences_missing == 2
     assert track.end("0x1") is None
 
@@ -108,8 +125,8 @@ def test_whatever_came_in_whatever_order(
 ) -> None:
     events = [_delta(s) for s in deltas] + [_whole(s) for s in wholes]
     random.shuffle(events)  # type: ignore[attr-defined]
-    track = _walk(_carried(10) if carry else None, events)
-    assert [event.sequence for event, _ in track.changes] == sorted(deltas)
+    track, changes = _walk(_carried(10) if carry else None, events)
+    assert [event.sequence for event, _ in changes] == sorted(deltas)
     newest = max([*deltas, *wholes, 10 if carry else 0])
     if carry:
         assert track.sequences_missing == len(set(range(11, newest + 1)) - deltas)

@@ -1,0 +1,101 @@
+"""What a recorder takes: the short way of a steady book ends in the same journal as the long one."""
+
+from typing import Any
+
+from hypothesis import example, given, settings, strategies as st
+
+from collector.archive.journal.segment_file import Chunk
+from collector.archive.recording.intake import Intake
+from collector.client.received import Lost, Received
+from collector.client.topic_cursor import Position
+from shards.protocol.events import Book, Gap, Trades
+
+SYMBOLS = ("A", "B")
+
+
+class _Never(set[str]):
+    """No topic is ever steady."""
+
+    def add(self, _: str) -> None:
+        pass
+
+
+def _received(channel: str, symbol: str, event: Any, number: int) -> Received:
+    return Received(f"{channel}.{symbol}.", channel, symbol, event, 7, number, number, number, 1)
+
+
+def _event(kind: str, symbol: str, height: int, number: int) -> Received:
+    source = "replay" if kind == "replayed" else "chain-ws"
+    what = (f"0x{symbol}", height, number, height, height, source)
+    match kind:
+        case "change" | "whole" | "replayed":
+            return _received("book", symbol, Book(*what, kind == "whole", [], []), number)
+        case "trades":
+            event: Any = Trades(f"0x{symbol}", height, height, height, "chain-ws", [])
+            return _received("trades", symbol, event, number)
+        case "lost":
+            return _received("book", symbol, Lost("sequence", number, number, "cut"), number)
+        case _:
+            cause: Any = kind
+            gap = Gap(f"0x{symbol}", number, "open", cause, height, height, height, "")
+            return _received("gap", symbol, gap, number)
+
+
+def _journal(intake: Intake, steps: list[tuple[str, str, int]], start: int) -> list[Chunk | None]:
+    found = []
+    for number, (kind, symbol, height) in enumerate(steps, 1):
+        if number == start:
+            intake.start([Position("book.A.", 7, 0, 0)], intake.head)
+        intake.take(_event(kind, symbol, height, number))
+        if number % 5 == 0:
+            found.append(intake.take_chunk())
+    return [*found, intake.take_chunk()]
+
+
+_KINDS = (
+    "change",
+    "change",
+    "change",
+    "change",
+    "whole",
+    "trades",
+    "lost",
+    "removed",
+    "stream",
+    "replayed",
+)
+
+
+@settings(deadline=None)
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(_KINDS), st.sampled_from(SYMBOLS), st.integers(0, 12)),
+        max_size=40,
+    ),
+    st.integers(1, 8),
+)
+@example([("replayed", "A", 1), ("change", "A", 2)], 1)
+def test_the_short_way_of_a_change_has_the_journal_of_the_long_way(
+    steps: list[tuple[str, str, int]], start: int
+) -> None:
+    short, long = Intake(5), Intake(5)
+    long._steady = _Never()
+    assert _journal(short, steps, start) == _journal(long, steps, start)
+    assert (short.head, short.facts, short.channels) == (long.head, long.facts, long.channels)
+    assert short._heights == long._heights
+    assert short._removed == long._removed
+
+
+def test_most_changes_go_the_short_way() -> None:
+    intake = Intake(5)
+    _journal(intake, [("change", "A", height) for height in range(1, 9)], 3)
+    assert intake._steady == {"book.A."}
+
+
+def test_a_removed_market_is_not_waited_for_until_it_comes_back() -> None:
+    intake = Intake(5)
+    _journal(intake, [("change", "A", height) for height in range(1, 5)], 3)
+    intake.take(_event("removed", "A", 4, 5))
+    assert intake._removed == {"A"}
+    intake.take(_event("change", "A", 5, 6))
+    assert intake._removed == set()
