@@ -32,12 +32,11 @@ class Found(msgspec.Struct):
     """The node's own block time meanwhile."""
 
 
-def measure(found: Devnet, priority: str, seconds: float) -> Found:
-    """Run a fresh collector on this node for a while."""
+def measure(found: Devnet, processes: str, seconds: float) -> Found:
+    """Run a fresh collector on this node for a while, with these settings of ``[processes]``."""
     with tempfile.TemporaryDirectory(prefix="b-") as name:
         folder = Path(name)
-        tables = f'[processes]\npriority = "{priority}"\n'
-        config = str(found.config(folder, extra=tables))
+        config = str(found.config(folder, extra=f"[processes]\n{processes}\n"))
         with (
             collector(folder, "--config", config, "--shards", "2") as running,
             Listener(running.publish, times="times") as listener,
@@ -75,13 +74,20 @@ def realtime(scale: Scale) -> list[Line]:
     )
     beside: list[Found] = []
     with node(scale) as found:
-        for _ in range(scale.runs):
-            normal = measure(found, "normal", scale.seconds * scale.size(10, 1))
-            ours = measure(found, "realtime", scale.seconds * scale.size(10, 1))
+        for run in range(scale.runs):
+            # The node's blocks grow with its age, so each priority is first in every other run.
+            order = ("normal", "realtime") if run % 2 == 0 else ("realtime", "normal")
+            both = {
+                p: measure(found, f'priority = "{p}"', scale.seconds * scale.size(10, 1))
+                for p in order
+            }
+            normal, ours = both["normal"], both["realtime"]
             beside.append(normal)
             for q, name in _QUANTILES.items():
                 lines[name].values.append(ours.latency_ms[q])
             lines["pace"].values.append(ours.block_s / normal.block_s)
+            times = f"{normal.block_s:.3f} and in real time {ours.block_s:.3f}"
+            print(f"# block time at normal priority {times} s, {order[0]} first", flush=True)
             lines["pace"].note = (
                 f"longest block span {ours.span_ms:.0f} / {normal.span_ms:.0f} ms, "
                 f"with the start {ours.told_ms:.0f} / {normal.told_ms:.0f}"
@@ -90,4 +96,22 @@ def realtime(scale: Scale) -> list[Line]:
         middle = statistics.median(one.latency_ms[q] for one in beside)
         lines[name].note = f"at normal priority {middle:.2f}"
     lines["p50"].note += f"; load {os.getloadavg()[0]:.0f}"
+    return list(lines.values())
+
+
+@budget("14")
+def spinning(scale: Scale) -> list[Line]:
+    """The same for processes that never sleep; the collector refuses where cores are missing."""
+    lines = {
+        0.5: Line("14", "the same, spinning / real time: p50", [], 1.0),
+        0.99: Line("14", "the same: p99", [], 1.0),
+    }
+    seconds = scale.seconds * scale.size(10, 1)
+    with node(scale) as found:
+        for _ in range(scale.runs):
+            spun = measure(found, "spin = true", seconds)
+            woken = measure(found, 'priority = "realtime"', seconds)
+            for q, line in lines.items():
+                line.values.append(spun.latency_ms[q] / woken.latency_ms[q])
+                line.note = f"{spun.latency_ms[q]:.2f} / {woken.latency_ms[q]:.2f} ms"
     return list(lines.values())

@@ -337,4 +337,5 @@ def main(config: ShardConfig, heartbeat: Heartbeat) -> None:
         log_level=config.log_level,
         log_format=config.log_format,
         realtime=config.realtime,
+        spin=config.spin,
     )

@@ -269,6 +269,7 @@ def main(config: AggregatorConfig, heartbeat: Heartbeat) -> None:
             log_level=config.log_level,
             log_format=config.log_format,
             realtime=config.realtime,
+            spin=config.spin,
         )
     finally:
         if parent.is_gone():

@@ -74,6 +74,7 @@ class Children:
                 web=page,
                 source=self._source,
                 realtime=self._scheduling.aggregator,
+                spin=self._scheduling.spins,
                 log_level=options.log_level,
                 log_format=options.log_format,
             )
@@ -142,6 +143,7 @@ class Children:
                 budget=str(self._folder / BUDGET),
                 limits=self._file.limits,
                 realtime=self._scheduling.shard,
+                spin=self._scheduling.spins,
                 log_level=options.log_level,
                 log_format=options.log_format,
             )

@@ -116,7 +116,7 @@ class Coordinator:
             signals = stack.enter_context(Signals())
             try:
                 check_descriptors(self._options.shards)
-                scheduling = Scheduling(self._file.processes)
+                scheduling = Scheduling(self._file.processes, self._options.shards)
                 folder = stack.enter_context(runtime_folder())
                 # First, because it waits for the processes that a killed collector left running.
                 with signals.interruptible():
@@ -138,7 +138,7 @@ class Coordinator:
                 with signals.interruptible():
                     found = discovery.discover(endpoints, access)
                     assessed = self._assess(endpoints, access, found)
-                desired = self._desired(found, assessed)
+                desired = self._desired(found, assessed, scheduling)
                 made = Children(
                     self._options,
                     self._file,
@@ -207,7 +207,9 @@ class Coordinator:
             log.warning("%s", sentence)
             return {}
 
-    def _desired(self, found: list[Market], assessed: Assessment) -> DesiredState:
+    def _desired(
+        self, found: list[Market], assessed: Assessment, scheduling: Scheduling
+    ) -> DesiredState:
         options = self._options
         markets = self._choose(found, assessed)
         if not CHAIN_WIDE.isdisjoint(options.channels):
@@ -234,8 +236,9 @@ class Coordinator:
                 follows=not (options.min_activity or options.top),
                 part=self._part,
             ),
-            self._file.supervision,
+            scheduling.limits(self._file.supervision),
             weights=weights,
+            check_shards=scheduling.check_shards,
         )
 
     def _choose(self, found: list[Market], assessed: Assessment) -> list[Market]:

@@ -6,7 +6,7 @@ is the assignment and the answers to commands. The controller carries it out.
 """
 
 from collections import deque
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import msgspec
 
@@ -81,7 +81,9 @@ class DesiredState:
         limits: Supervision,
         *,
         weights: Mapping[str, float] | None = None,
+        check_shards: Callable[[int], None] = lambda _: None,
     ) -> None:
+        """``check_shards`` raises `ConfigError` for a number of shards that cannot run here."""
         self.assignment = assignment
         self.revision = 1
         """Revision of the assignment; grows with every change."""
@@ -93,6 +95,7 @@ class DesiredState:
         self._selected = selected
         self._found = {market.market_id: market for market in found}
         self._weights = dict(weights or {})
+        self._check_shards = check_shards
         self._retired: set[str] = set()
         """Markets that we collected and that are no longer listed."""
         self._gone: set[str] = set()
@@ -226,6 +229,7 @@ class DesiredState:
             case "remove":
                 return self._remove(order.markets)
             case "scale":
+                self._check_shards(order.number)
                 after = placement.scale(before, order.number, self._weights)
             case "drain":
                 after = placement.drain(before, order.number, self._weights)

@@ -4,16 +4,23 @@ How the processes of a run are scheduled: what was asked for, and what the syste
 Only shards and aggregator, the data path, run in real time. The coordinator is in real time only
 while it checks its children, so that it can end one that keeps a core. Its other work would delay
 frames, so it runs at normal priority.
+
+Processes that spin are scheduled normally: in real time one that never sleeps would keep its
+processor from everything else until the kernel stops it. They get processors of their own by the
+rule in `lacking` instead.
 """
 
 import contextlib
 import logging
+import math
 import os
 from collections.abc import Collection, Iterator
 from typing import Any, Final
 
+import msgspec
+
 from collector.control.launch import Launch, Process, Target
-from collector.settings.parts import Cpus, ProcessSettings
+from collector.settings.parts import Cpus, ProcessSettings, Supervision
 from collector.settings.wording import plural
 from shards.protocol.errors import ConfigError
 from shards.runtime import realtime
@@ -26,33 +33,62 @@ HOW_TO: Final = (
 )
 
 
+CONTRADICTION: Final = (
+    'processes.priority is "realtime" and processes.spin is true: a process in real time that never '
+    "sleeps would take its processor from everything else; leave out one of the two"
+)
+
+
 class Scheduling:
     """The priorities and processors of one run's processes."""
 
-    def __init__(self, asked: ProcessSettings) -> None:
+    def __init__(self, asked: ProcessSettings, shards: int) -> None:
         """
-        Determine what the system allows, and log it.
+        Determine what the system allows to this number of shards, and log it.
 
         Raises:
-            ConfigError: If real time is required but not allowed, or a processor is not available.
+            ConfigError: If real time is required but not allowed, a processor is not available, or
+                there are too few for processes that spin.
 
         """
         self._cpus = asked.cpus
-        self._all = _available()
+        self._all = available()
         _check(asked.cpus, self._all)
-        refused = "" if asked.priority == "normal" else refusal()
+        self.spins = asked.spin
+        """Whether shards and aggregator poll instead of sleeping."""
+        if asked.spin and asked.priority == "realtime":
+            raise ConfigError(CONTRADICTION)
+        self.check_shards(shards)
+        refused = "" if asked.priority == "normal" or asked.spin else refusal()
         if refused and asked.priority == "realtime":
             raise ConfigError(
                 f'processes.priority is "realtime", and the system refuses it: {refused}; {HOW_TO}'
             )
-        self.is_realtime = asked.priority != "normal" and not refused
+        self.is_realtime = asked.priority != "normal" and not asked.spin and not refused
         """Whether shards and aggregator run in real time."""
         log.info("%s", self._said(refused))
         if asked.cpus.others:
             # A devnet of our own inherits it.
             os.sched_setaffinity(0, asked.cpus.others)
 
+    def check_shards(self, number: int) -> None:
+        """
+        Check that the processors suffice for this number of shards.
+
+        Raises:
+            ConfigError: If shards and aggregator spin, and they do not.
+
+        """
+        if self.spins and (missing := lacking(self._cpus, self._all, number)):
+            raise ConfigError(missing)
+
+    def limits(self, given: Supervision) -> Supervision:
+        """Return these limits; the CPU of a process that spins says nothing about its load."""
+        return msgspec.structs.replace(given, cpu_budget_percent=math.inf) if self.spins else given
+
     def _said(self, refused: str) -> str:
+        if self.spins:
+            return "shards and aggregator spin at normal priority: each keeps a processor busy"
         if self.is_realtime:
             return "shards and aggregator run in real time"
         return "shards and aggregator run at normal priority" + (
@@ -121,7 +157,32 @@ def refusal() -> str:
     return ""
 
 
-def _available() -> frozenset[int]:
+def lacking(cpus: Cpus, available: Collection[int], shards: int) -> str:
+    """
+    Return which processors are missing for this number of shards to spin; empty if none are.
+
+    Whatever spins keeps a processor busy. ZeroMQ's own threads, which carry its frames, need another
+    one, and so does everything else.
+    """
+    of_shards = set(cpus.shards or available)
+    of_aggregator = set(cpus.aggregator or available)
+    said = plural(shards, "shard")
+    for spinning, number, given, key in (
+        (said, shards, of_shards, "shards"),
+        ("the aggregator", 1, of_aggregator, "aggregator"),
+        (f"{said} and the aggregator", shards + 1, of_shards | of_aggregator, ""),
+    ):
+        if len(given) <= number:
+            place = f"processes.cpus.{key} names" if key and getattr(cpus, key) else "there are"
+            return (
+                f"processes.spin: {spinning} would keep {plural(number, 'processor')} busy, and one "
+                f"more is needed for all other threads; {place} {len(given)}"
+            )
+    return ""
+
+
+def available() -> frozenset[int]:
+    """Return the processors that this process may use; none where that is not known."""
     try:
         return frozenset(os.sched_getaffinity(0))
     except AttributeError:

@@ -31,7 +31,7 @@ def examine(options: StartOptions, file: File) -> Iterator[Finding]:
     yield machine.files(shards)
     yield machine.memory(shards)
     yield machine.processors(shards)
-    yield machine.priority(file.processes)
+    yield machine.priority(file.processes, shards)
     yield from _disks(options)
     yield from keys(options)
     yield from _listeners(options)

@@ -82,8 +82,14 @@ def processors(shards: int) -> Finding:
     return fine("processors", said)
 
 
-def priority(asked: ProcessSettings) -> Finding:
-    """Look at whether shards and aggregator may run in real time."""
+def priority(asked: ProcessSettings, shards: int) -> Finding:
+    """Look at whether shards and aggregator may run in real time, or spin."""
+    if asked.spin:
+        if asked.priority == "realtime":
+            return bad("priority", scheduling.CONTRADICTION)
+        if missing := scheduling.lacking(asked.cpus, scheduling.available(), shards):
+            return bad("priority", missing)
+        return fine("priority", "shards and aggregator spin, at normal priority")
     if asked.priority == "normal":
         return fine("priority", "normal for all processes, as the configuration says")
     if refused := scheduling.refusal():

@@ -178,6 +178,8 @@ class AggregatorConfig(msgspec.Struct, frozen=True, kw_only=True):
     """Frames that ZeroMQ queues per slow subscriber before it drops some."""
     realtime: int = 0
     """Its real-time priority; 0: scheduled like any other process."""
+    spin: bool = False
+    """Whether it polls for data instead of sleeping."""
     log_level: str = "INFO"
     log_format: LogFormat = "text"
 
@@ -214,6 +216,8 @@ class ProcessSettings(msgspec.Struct, frozen=True):
 
     priority: Priority = "auto"
     """Of shards and aggregator; all others are scheduled normally."""
+    spin: bool = False
+    """Whether shards and aggregator poll for data instead of sleeping; each keeps a processor busy."""
     cpus: Cpus = Cpus()
 
 

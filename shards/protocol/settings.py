@@ -167,5 +167,7 @@ class ShardConfig(msgspec.Struct, frozen=True, kw_only=True):
     limits: Limits = Limits()
     realtime: int = 0
     """Its real-time priority; 0: scheduled like any other process."""
+    spin: bool = False
+    """Whether it polls for data instead of sleeping."""
     log_level: str = "INFO"
     log_format: LogFormat = "text"

@@ -91,6 +91,7 @@ def run(
     log_format: LogFormat,
     exit_config: int = EXIT_CONFIG,
     realtime: int = 0,
+    spin: bool = False,
 ) -> None:
     """
     Run a supervised process, from its first line to its exit code.
@@ -104,6 +105,7 @@ def run(
         exit_config: The exit code for a configuration error; 1 if nothing depends on this process,
             so that it is restarted instead of ending everything.
         realtime: Its real-time priority; 0: it is scheduled normally.
+        spin: Whether its loop polls for events instead of sleeping until there is one.
 
     Raises:
         SystemExit: With the exit code, if that is not 0.
@@ -115,7 +117,7 @@ def run(
         # The supervisor's SIGABRT makes a stuck process print where it is stuck.
         faulthandler.enable()
     try:
-        run_loop(body, heartbeat, realtime=realtime)
+        run_loop(body, heartbeat, realtime=realtime, spin=spin)
     except Exception as error:
         code = _judge(error, exit_config)
         if code is None:
@@ -124,7 +126,9 @@ def run(
             raise SystemExit(code) from None
 
 
-def run_loop(body: Body, heartbeat: Heartbeat | None = None, *, realtime: int = 0) -> None:
+def run_loop(
+    body: Body, heartbeat: Heartbeat | None = None, *, realtime: int = 0, spin: bool = False
+) -> None:
     """
     Run a body in its own loop, with this process's signals; for unsupervised processes.
 
@@ -135,9 +139,20 @@ def run_loop(body: Body, heartbeat: Heartbeat | None = None, *, realtime: int = 
     scheduling = Realtime(realtime) if realtime else None
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         try:
+            if spin:
+                keep_awake(runner.get_loop())
             runner.run(_live(body, heartbeat, scheduling))
         except* ConfigError as group:
             raise next(_leaves(group)) from None
+
+
+def keep_awake(loop: asyncio.AbstractEventLoop) -> None:
+    """Keep a loop from sleeping: something is always due, so it polls its sockets and goes on."""
+
+    def turn() -> None:
+        loop.call_soon(turn)
+
+    loop.call_soon(turn)
 
 
 async def _live(body: Body, heartbeat: Heartbeat | None, scheduling: Realtime | None) -> None:

@@ -7,6 +7,7 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from collector.control import scheduling
@@ -85,6 +86,26 @@ def test_normal_is_normal(venue: Simulator, tmp_path: Path) -> None:
         assert "shards and aggregator run at normal priority\n" in running.log
 
 
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 3, reason="needs three processors")
+def test_where_there_are_processors_shards_and_aggregator_spin(
+    venue: Simulator, tmp_path: Path
+) -> None:
+    config = venue.config(tmp_path, extra="[processes]\nspin = true\n")
+    with collector(tmp_path, "--config", str(config)) as running:
+        running.await_live()
+        assert set(_scheduled(running).values()) == {"normal"}
+        assert "shards and aggregator spin at normal priority" in running.log
+        processes = [psutil.Process(running.pid(name)) for name in ("shard 0", "aggregator")]
+        began = [sum(process.cpu_times()[:2]) for process in processes]
+        head = running.status()["blocks"]["head"]
+        eventually(
+            lambda: running.status()["blocks"]["head"] > head + 10, within_s=30, what="blocks"
+        )
+        used = [sum(process.cpu_times()[:2]) for process in processes]
+    # Ten blocks of 0.2 s; a process that sleeps uses a twentieth of it.
+    assert all(now - before > 0.5 for now, before in zip(used, began, strict=True))
+
+
 def test_where_the_system_refuses_auto_is_normal_and_says_how_to_allow_it(
     venue: Simulator, tmp_path: Path
 ) -> None:
@@ -105,6 +126,11 @@ def test_where_the_system_refuses_auto_is_normal_and_says_how_to_allow_it(
         (
             "[processes]\ncpus = { aggregator = [4095] }\n",
             "processes.cpus.aggregator names 1 processor that the collector may not use: 4095",
+        ),
+        (
+            f"[processes]\nspin = true\ncpus = {{ shards = [{min(os.sched_getaffinity(0))}] }}\n",
+            "processes.spin: 1 shard would keep 1 processor busy, and one more is needed for all other "
+            "threads; processes.cpus.shards names 1",
         ),
     ],
 )

@@ -23,10 +23,11 @@ NEW = Market(f"0x{77:064x}", "ATOM/USDT", "ATOM-USDT", "spot")
 LIMITS = Supervision(over_budget_s=30.0, rebalance_rest_s=100.0)
 
 
-def desired(*patterns: str, shards: int = 2, markets: int = 4) -> DesiredState:
+def desired(*patterns: str, shards: int = 2, markets: int = 4, **options: Any) -> DesiredState:
     wanted = {market.market_id: n % shards for n, market in enumerate(FOUND[:markets])}
     selected = Selection(patterns)
-    return DesiredState(FOUND, Assignment(frozenset(range(shards)), wanted), selected, LIMITS)
+    assignment = Assignment(frozenset(range(shards)), wanted)
+    return DesiredState(FOUND, assignment, selected, LIMITS, **options)
 
 
 def order(kind: str, **fields: Any) -> PendingCommand:

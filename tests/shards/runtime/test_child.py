@@ -4,6 +4,8 @@ import multiprocessing
 import os
 import re
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -119,3 +121,38 @@ def test_a_child_counts_the_pauses_of_its_garbage_collector(
     assert start("collect_garbage").end() == EXIT_OK
     (count,) = re.findall(r"pauses (\d+)", capfd.readouterr().err)
     assert int(count) >= 2
+
+
+_PAUSES = """
+import asyncio, resource
+from shards.runtime.child import run_loop
+
+def sleeps():
+    return resource.getrusage(resource.RUSAGE_THREAD).ru_nvcsw
+
+async def body(life):
+    before = sleeps()
+    for _ in range(40):
+        await asyncio.sleep(0.002)
+    print(sleeps() - before)
+
+run_loop(body, spin={spin})
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="counts how often a thread sleeps")
+def test_a_loop_that_spins_does_not_sleep() -> None:
+    slept = {
+        spin: int(
+            subprocess.run(
+                [sys.executable, "-c", _PAUSES.format(spin=spin)],
+                capture_output=True,
+                text=True,
+                timeout=60,
+                check=True,
+            ).stdout
+        )
+        for spin in (True, False)
+    }
+    assert slept[False] >= 40
+    assert slept[True] < 10
