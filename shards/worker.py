@@ -18,7 +18,7 @@ import contextlib
 import logging
 import os
 import time
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from typing import Final
 
 import zmq
@@ -154,9 +154,11 @@ class Shard:
         if last or ts_recv - self._batch_ts > self._batches.most_age:
             self._push_new()
 
-    def subscribed(self, subscription: int, market_ids: Iterable[str]) -> None:
+    def subscribed(
+        self, subscription: int, market_ids: Iterable[str], served: Collection[str] = ()
+    ) -> None:
         """Note a subscription that is about to be requested."""
-        self._pipeline.subscribed(subscription, market_ids, time.time_ns())
+        self._pipeline.subscribed(subscription, market_ids, time.time_ns(), served)
 
     def confirmed(self, subscription: int) -> None:
         """Note that a subscription was accepted."""
@@ -166,6 +168,18 @@ class Shard:
         """Note that one subscription has ended."""
         self._pipeline.lost(subscription, cause, time.time_ns(), reason)
         self._push_new()
+
+    def left(
+        self, subscriptions: Iterable[int], unserved: Collection[str], cause: Cause, reason: str
+    ) -> None:
+        """Note that one of several paths has ended some subscriptions."""
+        self._pipeline.left(subscriptions, unserved, cause, time.time_ns(), reason)
+        self._push_new()
+
+    def read_ended(self) -> None:
+        """Push what a read brought: its last payload was dropped."""
+        if self._batch_ts:
+            self._push_new()
 
     def disconnected(self, cause: Cause, reason: str) -> None:
         """Note that the connection is gone."""
@@ -296,6 +310,7 @@ class Shard:
             endpoints=self._source.endpoints.reports(),
             connects=self._source.endpoints.attempts,
             nodes=self._recovery.nodes if self._recovery is not None else None,
+            paths=self._source.paths(),
         )
 
 

@@ -152,8 +152,13 @@ def _scrape() -> str:
 
     with tempfile.TemporaryDirectory() as name, simulator("--markets", "4") as venue:
         folder, port = Path(name), free_port_pair()
+        config = venue.config(folder)
+        # One node under two names is read as two.
+        other = venue.ws.replace("127.0.0.1", "localhost")
+        text = config.read_text().replace(f'["{venue.ws}"]', f'["{venue.ws}", "{other}"]')
+        config.write_text(f"redundancy = 2\n{text}")
         options: tuple[Any, ...] = (
-            *("--config", venue.config(folder), "--http", port, "--record", folder / "archive"),
+            *("--config", config, "--http", port, "--record", folder / "archive"),
         )
         with collector(folder, *map(str, options)) as running:
             running.await_live()

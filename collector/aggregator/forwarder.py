@@ -33,6 +33,7 @@ from shards.protocol.control import Report
 from shards.protocol.frames import (
     BY_ID,
     KEYFRAME,
+    KIND_DIVERGENCE,
     KIND_GAP,
     KIND_TRADES,
     SNAPSHOT,
@@ -248,6 +249,8 @@ class Forwarder:
             event = frames.decode_gap(new.event)
             self._coverage.gap(event)
             self._changes.gap(event, header.shard)
+        elif new.kind == KIND_DIVERGENCE:
+            self._changes.divergence(frames.decode_divergence(new.event), header.shard)
         return new
 
     def account(self, session: ShardSession) -> None:

@@ -127,6 +127,13 @@ def _check(asked: Asked) -> None:
         raise ConfigError(
             f"{asked.origin('per_market')} is for the source {able}, and {source} is read"
         )
+    if told.redundancy > 1 and not adapter.can_be_redundant:
+        able = " or ".join(one.name for one in registry.adapters() if one.can_be_redundant)
+        raise ConfigError(
+            f"{asked.origin('redundancy')} is for the source {able}, and {source} is read"
+        )
+    if told.redundancy > 1:
+        networks.check_redundancy(told.redundancy, told.network, asked.file, source)
     for name, needs, has in (
         *((name, "--network devnet", told.network == "devnet") for name in _OF_DEVNET),
         *((name, "--http", bool(told.http)) for name in _OF_HTTP),

@@ -300,6 +300,32 @@ class TakenUp(_Part, frozen=True, kw_only=True):
     """ns since 1970."""
 
 
+class Path(_Part, frozen=True, kw_only=True):
+    """One of several nodes that are read at once, over all shards."""
+
+    path: int = 0
+    endpoint: str = ""
+    """The one that is read, or was read last."""
+    shards: int = 0
+    """Shards whose path reads this endpoint."""
+    markets: int = 0
+    """Markets whose subscription it has accepted; 0 while it is not connected."""
+    height: int = 0
+    first: int = 0
+    """Blocks of subscriptions that it brought first, and those that another node had brought."""
+    second: int = 0
+    late_us: float = 0.0
+    """Average time by which its copies came after the first ones."""
+    compared: int = 0
+    """Copies of blocks that were compared with the first ones, and those that differed."""
+    differed: int = 0
+    contradicted: int = 0
+    """Blocks of markets in which the chain's record contradicts it."""
+    worse: bool = False
+    """Whether it is the worse one, and why."""
+    reason: str = ""
+
+
 class SavedState(_Part, frozen=True, kw_only=True):
     """The state of the saved ledger, which survives the process."""
 
@@ -365,6 +391,8 @@ class Summary(_Part, frozen=True, kw_only=True):
     recorder: Recorder | None = None
     access: AccessReport = AccessReport()
     version: str = ""
+    paths: list[Path] = []
+    """The nodes that are read at once; empty without ``redundancy``."""
     stale_s: float | UnsetType = UNSET
     """Its age, in the summary that `collector start` writes; otherwise left out."""
 

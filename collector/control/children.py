@@ -138,6 +138,7 @@ class Children:
                 markets=self._desired.of(number),
                 channels=options.channels,
                 per_market=options.per_market,
+                redundancy=options.redundancy,
                 push=f"ipc://{self._folder}/push",
                 link=f"ipc://{self._folder}/link",
                 budget=str(self._folder / BUDGET),

@@ -29,10 +29,11 @@ from collector.http.metric_families import (
     labelled,
     seconds,
 )
+from collector.http.path_metrics import paths
 from shards.net.token_bucket import Usage
 
 _STATES: Final = ("pending", "syncing", "live", "stale", "failed", "inactive")
-_KINDS: Final = ("state", "gap", "restart", "breaker", "halt", "connect", "move", "listing")
+_KINDS: Final = ("state", "gap", "restart", "breaker", "halt", "connect", "move", "listing", "divergence")  # fmt: skip
 
 
 def up(answered: bool) -> Metric:
@@ -59,6 +60,7 @@ def families(measures: Measures) -> Iterator[Metric]:
     yield from _trouble(measures)
     yield from _shards(measures.summary.shards)
     yield _nodes(measures.summary.chain.nodes)
+    yield from paths(measures.summary.paths)
     yield from _latencies(measures)
     yield from _processes(measures)
     yield from _requests(measures.summary.requests)

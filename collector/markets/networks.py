@@ -109,6 +109,26 @@ def check(found: Endpoints, source: SourceName, place: str = "network") -> None:
         tls.ssl_context(found, place)
 
 
+def check_redundancy(nodes: int, network: str, file: File, source: SourceName) -> None:
+    """
+    Check that there are enough endpoints to read this many nodes at once.
+
+    Raises:
+        ConfigError: If there are fewer.
+
+    """
+    place, found = described(network, file)
+    name = registry.adapter(source).stream
+    values = found.of(name)
+    if network == "devnet" and network not in file.networks:
+        raise ConfigError(f"redundancy = {nodes} needs {nodes} nodes, and a devnet has one")
+    if len(set(values)) < nodes:
+        raise ConfigError(
+            f"redundancy = {nodes} needs {nodes} nodes, and {place}.{name} names "
+            f"{len(set(values))}: name {nodes} or more in a --config file"
+        )
+
+
 def _check_endpoint(value: str, schemes: tuple[str, ...], place: str) -> None:
     scheme, found, address = value.rpartition("://")
     if schemes and f"{scheme}{found}" not in schemes:

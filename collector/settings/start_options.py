@@ -113,6 +113,14 @@ class StartOptions(msgspec.Struct, frozen=True, kw_only=True):
             "On chain-grpc: one call per market instead of one per shard; costs more, isolates failures."
         ),
     ] = False
+    redundancy: Annotated[
+        Count,
+        _option(
+            "On chain-ws and chain-grpc: read N nodes at once. The first copy of each block counts, "
+            "and the copies are compared.",
+            metavar="N",
+        ),
+    ] = 1
     channels: Annotated[
         tuple[str, ...],
         _option(

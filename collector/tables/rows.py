@@ -12,6 +12,7 @@ from typing import Any, Final, Protocol
 from collector.tables.schema import REPLAYED, Row, Table
 from shards.protocol.events import (
     Book,
+    Divergence,
     Event,
     Funding,
     Gap,
@@ -205,6 +206,10 @@ def rows_of(event: Event, symbol: str, arrival: Arrival) -> list[Row]:
                     *_way(event, arrival),
                 )
             ]
+        case Divergence():
+            where = (event.market_id, symbol, event.height, event.ts_event or None)
+            said = (event.first, event.second, ", ".join(event.differs), ", ".join(event.wrong))
+            return [(*where, *said, *_way(event, arrival))]
         case Funding() | Metadata() | Gap():
             return [_sampled_row(event, symbol, arrival)]
 

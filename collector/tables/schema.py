@@ -137,6 +137,15 @@ TABLES: Final[dict[str, Table]] = {
         ("market_id", "gap_id", "state", "first", "last"),
         is_sampled=True,
     ),
+    "divergence": Table(
+        (
+            *_MARKET,
+            *_facts("height:int ts_event:time first:text second:text differs:text wrong:text"),
+            *_WAY,
+        ),
+        ("market_id", "height", "first", "second"),
+        is_sampled=True,
+    ),
     "coverage": Table(
         (
             *_MARKET,

@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 from typing import Final
 
-from collector.client.summary import Proof, Summary, TakenUp
+from collector.client.summary import Path, Proof, Summary, TakenUp
 from shards.protocol.text import printable
 
 
@@ -67,6 +67,7 @@ def block_lines(summary: Summary, frames_per_s: float) -> list[str]:
         f"frames    {frames_per_s:.0f}/s, {frames.published} published, {frames.dropped} dropped",
         f"latency   receive to aggregator p50 {latency.p50:.0f} µs, "
         f"p99 {latency.p99:.0f} µs, max {latency.max / 1000:.1f} ms",
+        *map(_path, summary.paths),
         *([f"page      {summary.web}"] if summary.web else []),
         f"hops p99  {_hops(summary)}",
         "",
@@ -92,6 +93,18 @@ def _hops(summary: Summary) -> str:
     """Format the latency of each hop."""
     hops = [f"{name} {summary.hop(hop).p99 / 1000:.2f}" for hop, name in _HOPS]
     return f"received → {' → '.join(hops)} ms; a block {summary.hop('block_span').p99 / 1000:.1f}"
+
+
+def _path(path: Path) -> str:
+    """Describe one of several nodes that are read at once."""
+    name = printable(path.endpoint) + ("" if path.markets else ", not connected")
+    blocks = path.first + path.second
+    share = f"first with {100 * path.first / blocks:.0f} % of {blocks}" if blocks else "no block"
+    worse = f", WORSE: {printable(path.reason)}" if path.worse else ""
+    return (
+        f"node      {name}: {share}, {path.compared} compared, {path.differed} differ"
+        f", {path.contradicted} against the record{worse}"
+    )
 
 
 def proof_text(proof: Proof) -> str:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeAlias
 import msgspec
 
 from shards.protocol import channels
+from shards.protocol.control import EndpointReport, PathReport
 from shards.protocol.errors import ConfigError
 from shards.protocol.events import Block, Cause
 from shards.protocol.settings import Endpoints, Market, ShardConfig
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 
     from shards.core.pipeline import Decoder, Pipeline
     from shards.net.access import Access
-    from shards.net.endpoints import EndpointPool
     from shards.net.nodes import Nodes
     from shards.net.witness import Witness
     from shards.protocol.ledger import MarketLedger
@@ -62,10 +62,46 @@ class Sink(Protocol):
         """Every subscription has ended."""
 
 
+class EndpointsInUse(Protocol):
+    """The endpoints of a source, and their condition (net/endpoints.py)."""
+
+    @property
+    def current(self) -> str:
+        """The endpoint in use; empty if there is none."""
+
+    @property
+    def attempts(self) -> int:
+        """Connections tried so far."""
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether the endpoint in use was behind when it was last compared."""
+
+    def succeeded(self) -> None:
+        """Data was received."""
+
+    def unfit(self, reason: str) -> None:
+        """Mark the endpoint in use unfit until it is seen at the head again."""
+
+    def compare(self, height: int, head: int) -> None:
+        """Compare the newest block received with the head of the nodes."""
+
+    def cannot_compare(self) -> None:
+        """Restart the comparison."""
+
+    def reports(self) -> list[EndpointReport]:
+        """Describe the endpoints for a report."""
+
+
 class Source(Protocol):
     """One connection, or a set of them, to an upstream API."""
 
-    endpoints: "EndpointPool"
+    @property
+    def endpoints(self) -> EndpointsInUse:
+        """Its endpoints."""
+
+    def paths(self) -> list[PathReport]:
+        """Describe the nodes that are read at once; empty if there is only one."""
 
     async def run(self) -> None:
         """Connect, subscribe, and start over whenever that ends; never returns."""
@@ -171,6 +207,8 @@ class Adapter:
     """Its name for ``--source``."""
     can_be_per_market: ClassVar[bool] = False
     """Whether ``--per-market`` applies: one call per market instead of one for all."""
+    can_be_redundant: ClassVar[bool] = False
+    """Whether ``--redundancy`` applies: its copies of a block can be told apart by height."""
     promises: ClassVar[Mapping[str, str]]
     """By channel: what is guaranteed, as text for users; only the channels it gives."""
     unprovable: ClassVar[str] = ""

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from shards.adapters.interface import Sink
 from shards.net.endpoints import EndpointPool
+from shards.protocol.control import PathReport
 from shards.protocol.errors import SourceError
 from shards.protocol.events import Cause
 
@@ -41,6 +42,10 @@ class Reconnecting(abc.ABC):
         """Set by the chain's watch."""
         self._proven: set[str] = set()
         """Endpoints whose blocks were compared with the chain."""
+
+    def paths(self) -> list[PathReport]:
+        """Return nothing: one node is read at a time."""
+        return []
 
     @abc.abstractmethod
     async def _session(self, endpoint: str) -> None:

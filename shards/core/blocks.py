@@ -43,9 +43,15 @@ class Blocks(Liveness):
     """The blocks of one shard: their pace, the silent subscriptions, the lost blocks."""
 
     def __init__(
-        self, limits: Limits | None = None, channels: Collection[str] = DEFAULT_CHANNELS
+        self,
+        limits: Limits | None = None,
+        channels: Collection[str] = DEFAULT_CHANNELS,
+        *,
+        paths: int = 1,
     ) -> None:
+        """``paths`` is the number of nodes at which each market is subscribed."""
         super().__init__()
+        self.parts = paths
         self._limits = limits or Limits()
         self._channels = frozenset(channels)
         self._held_limit = self._limits.held_blocks
@@ -168,11 +174,12 @@ def block_pipeline(
     limits: Limits | None = None,
     channels: Collection[str] = DEFAULT_CHANNELS,
     ledgers: Mapping[str, MarketLedger] | None = None,
+    paths: int = 1,
 ) -> Pipeline[Blocks]:
     """Create the pipeline of a block-based source."""
     return Pipeline(
         markets,
-        Blocks(limits, channels),
+        Blocks(limits, channels, paths=paths),
         source=source,
         decoder=decoder,
         trade_identity=trade_identity,

@@ -112,10 +112,20 @@ class Pipeline(Generic[AnyLiveness]):
 
     # ---- what came from the source --------------------------------------------------
 
-    def subscribed(self, subscription: int, market_ids: Iterable[str], ts: int) -> None:
-        """From now on, messages with this number belong to exactly these markets."""
+    def subscribed(
+        self,
+        subscription: int,
+        market_ids: Iterable[str],
+        ts: int,
+        served: Collection[str] = (),
+    ) -> None:
+        """
+        From now on, messages with this number belong to exactly these markets.
+
+        Another subscription serves the markets in ``served`` already.
+        """
         feeds = [self.feeds[market_id] for market_id in market_ids]
-        self._subscriptions.begin(subscription, feeds, ts)
+        self._subscriptions.begin(subscription, feeds, ts, served)
 
     def confirmed(self, subscription: int, ts: int = 0) -> None:
         """The source accepted a subscription (at ``ts``) without a payload that says so."""
@@ -183,6 +193,21 @@ class Pipeline(Generic[AnyLiveness]):
         for feed in self._subscriptions.end(subscription):
             feed.track.lose(cause, ts, reason)
             self._builder.want_subscription(feed.market_id)
+
+    def left(
+        self,
+        subscriptions: Iterable[int],
+        unserved: Iterable[str],
+        cause: Cause,
+        ts: int,
+        reason: str,
+    ) -> None:
+        """Some of several subscriptions have ended; no other one serves the markets ``unserved``."""
+        for subscription in subscriptions:
+            self._subscriptions.end(subscription)
+        for market_id in unserved:
+            if market_id in self.feeds:
+                self.feeds[market_id].track.lose(cause, ts, reason)
 
     def lose(self, market_id: str, cause: Cause, ts: int, reason: str) -> None:
         """One market's subscription is useless; the caller makes a new one."""

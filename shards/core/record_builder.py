@@ -206,7 +206,8 @@ class RecordBuilder:
         """Make a frame of an optional channel from its row (channels.py), if it is collected."""
         channel = BY_EVENT[type(event)]
         lane = self._lanes.get(market_id)
-        if channel.name not in self._channels or lane is None:
+        is_collected = channel.name in self._channels or not channel.is_offered
+        if not is_collected or lane is None:
             return
         # Oracle prices have their own symbols.
         symbol = symbol_of(event.symbol) if type(event) is Oracle else lane.symbol
@@ -268,6 +269,7 @@ class RecordBuilder:
         lost: dict[str, list[Record]] = {}
         gaps: dict[tuple[str, int], list[Record]] = {}
         states: dict[str, Record] = {}
+        again: list[Record] = []
         count = 0
         for record in records:
             if record.kind == KIND_GAP:
@@ -278,7 +280,10 @@ class RecordBuilder:
             channel = BY_KIND[record.kind]
             if not channel.is_replayed:
                 # It belongs to no block: send it again unchanged.
-                states[record.topic] = self._states[record.topic]
+                if channel.is_state:
+                    states[record.topic] = self._states[record.topic]
+                else:
+                    again.append(record)
                 continue
             symbol = "chain." if channel.is_chain_wide else record.topic.partition(".")[2]
             # A fetched book may be older or newer than the blocks around it.
@@ -287,7 +292,7 @@ class RecordBuilder:
             first[symbol] = min(first.get(symbol, height), height)
             lost.setdefault(symbol, []).append(record)
         self.records += [told[-1] for told in gaps.values() if not _opened_and_closed(told)]
-        self.records += states.values()
+        self.records += [*states.values(), *again]
         of_market = {
             market_id: Dropped(first[symbol], lost[symbol])
             for market_id, lane in self._lanes.items()

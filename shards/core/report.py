@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from shards.core.feed import Feed
 from shards.core.pipeline import Pipeline
 from shards.protocol.chain import Chain
-from shards.protocol.control import EndpointReport, MarketReport, NodeReport, Report
+from shards.protocol.control import EndpointReport, MarketReport, NodeReport, PathReport, Report
 from shards.protocol.histograms import ShardStats
 from shards.protocol.settings import ShardConfig
 
@@ -54,6 +54,7 @@ def make_report(
     endpoints: Sequence[EndpointReport],
     connects: int,
     nodes: ChainView | None,
+    paths: Sequence[PathReport] = (),
 ) -> Report:
     """Describe the shard as it is at ``ts``, ns since 1970; the arguments are the report's fields."""
     return Report(
@@ -81,6 +82,7 @@ def make_report(
         chain=Chain() if nodes is None else nodes.replacement or nodes.chain,
         replaces=nodes.chain.generation if nodes and nodes.replacement else -1,
         nodes=[] if nodes is None else nodes.reports(),
+        paths=list(paths),
     )
 
 

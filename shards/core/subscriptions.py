@@ -1,6 +1,6 @@
 """Which feeds a subscription's messages belong to. Pure."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 
 from shards.core.feed import Feed
 from shards.core.liveness import Liveness
@@ -20,13 +20,20 @@ class Subscriptions:
         self._of_market: dict[tuple[str, int], int] = {}
         """The subscription of each market that has one, by part (`Liveness.parts`)."""
 
-    def begin(self, subscription: int, feeds: list[Feed], ts: int) -> None:
-        """From now on, messages with this number belong to exactly these feeds."""
+    def begin(
+        self, subscription: int, feeds: list[Feed], ts: int, served: Collection[str] = ()
+    ) -> None:
+        """
+        From now on, messages with this number belong to exactly these feeds.
+
+        Another subscription serves the markets in ``served``: to their tracks nothing changes.
+        """
         part = subscription % self._parts
         self._leave(feeds, part)
         self.feeds[subscription] = feeds
         for feed in feeds:
-            feed.track.subscribed(subscription, ts)
+            if feed.market_id not in served:
+                feed.track.subscribed(subscription, ts)
             self._of_market[feed.market_id, part] = subscription
         if len(feeds) == 1:
             self.alone[subscription] = feeds[0].track.receive

@@ -16,6 +16,7 @@ import msgspec
 from shards.protocol import event_text
 from shards.protocol.events import (
     Book,
+    Divergence,
     Event,
     Funding,
     Gap,
@@ -105,6 +106,16 @@ CHANNELS: Final = (
         identity=Identity.GAP,
         text=event_text.gap,
         is_offered=False,
+    ),
+    Channel(
+        name="divergence",
+        kind=10,
+        event=Divergence,
+        topic="divergence.SYMBOL.",
+        identity=Identity.VALUE,
+        text=event_text.divergence,
+        is_offered=False,
+        is_replayed=False,
     ),
     Channel(
         name="ticker",

@@ -54,6 +54,29 @@ class NodeReport(msgspec.Struct, array_like=True, gc=False):
     """The reason in a word, one of net/fitness.py's; empty where nothing speaks against it."""
 
 
+class PathReport(msgspec.Struct, array_like=True, gc=False):
+    """One of several nodes that a shard reads at once (redundancy)."""
+
+    path: int
+    endpoint: str
+    """The one that it reads, or read last."""
+    height: int
+    """Its newest block; 0 without one."""
+    markets: int
+    """Markets whose subscription the node has accepted; 0 while it is not connected."""
+    first: int
+    """Blocks of subscriptions that this node brought first."""
+    second: int
+    """Blocks of subscriptions that another node had brought before."""
+    late_us: float
+    """Average time by which its copies came after the first ones."""
+    compared: int
+    """Its copies that were compared with the first ones."""
+    differed: int
+    contradicted: int
+    """Blocks of markets in which the chain's record contradicts this node."""
+
+
 class Report(msgspec.Struct, kw_only=True, gc=False):
     """The current state of one shard."""
 
@@ -92,6 +115,8 @@ class Report(msgspec.Struct, kw_only=True, gc=False):
     """Generation of the chain that `chain` replaces; -1: none."""
     nodes: list[NodeReport] = []
     """The RPC endpoints."""
+    paths: list[PathReport] = []
+    """The nodes that are read at once, if there are several."""
 
 
 class ResumePoint(LedgerState, array_like=True, kw_only=True):

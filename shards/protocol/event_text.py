@@ -10,6 +10,7 @@ from typing import Final
 from shards.protocol.events import (
     ZERO,
     Book,
+    Divergence,
     Funding,
     Gap,
     Level,
@@ -34,6 +35,13 @@ def trades(event: Trades) -> str:
 def ticker(event: Ticker) -> str:
     """Describe the best bid and ask."""
     return f"#{event.sequence}  {_best(event)}"
+
+
+def divergence(event: Divergence) -> str:
+    """Describe what two nodes say differently, and which one is wrong."""
+    wrong = " and ".join(event.wrong)
+    verdict = f"the chain's record contradicts {wrong}" if wrong else "undecided"
+    return f"{event.first} and {event.second} differ in {', '.join(event.differs)}; {verdict}"
 
 
 def orders(event: Orders) -> str:

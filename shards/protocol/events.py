@@ -261,9 +261,31 @@ class Metadata(msgspec.Struct, frozen=True, array_like=True, gc=False):
     oracle_quote: str
 
 
-Event: TypeAlias = Book | Trades | Gap | Ticker | Oracle | Pulse | Orders | Funding | Metadata
+class Divergence(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """Two nodes said different things about one market's block (redundancy)."""
+
+    market_id: str
+    height: int
+    ts_event: int
+    """As the first of them states it."""
+    ts_recv: int
+    """When the difference was established, not when the block was received."""
+    source: Source
+    first: str
+    """The endpoint whose copy came first and was published."""
+    second: str
+    differs: list[str]
+    """``time``, ``trades``, ``book``, ``orders``, ``prices``."""
+    wrong: list[str]
+    """The endpoints that the chain's record contradicts; empty if it does not decide. If ``first``
+    is among them, what was published of this block is wrong."""
+
+
+Event: TypeAlias = (
+    Book | Trades | Gap | Ticker | Oracle | Pulse | Orders | Funding | Metadata | Divergence
+)
 """Everything that a frame can carry."""
-OtherEvent: TypeAlias = Ticker | Oracle | Pulse | Orders | Funding
+OtherEvent: TypeAlias = Ticker | Oracle | Pulse | Orders | Funding | Divergence
 """Optional events; their channel row alone decides how they become frames (channels.py)."""
 
 

@@ -31,7 +31,7 @@ import msgspec
 
 from shards.protocol import channels
 from shards.protocol.errors import UNREADABLE
-from shards.protocol.events import Event, Gap, Trades
+from shards.protocol.events import Divergence, Event, Gap, Trades
 
 VERSION: Final = 1
 
@@ -39,6 +39,7 @@ KIND_BY_CHANNEL: Final = {channel.name: channel.kind for channel in channels.CHA
 KIND_BOOK: Final = KIND_BY_CHANNEL["book"]
 KIND_TRADES: Final = KIND_BY_CHANNEL["trades"]
 KIND_GAP: Final = KIND_BY_CHANNEL["gap"]
+KIND_DIVERGENCE: Final = KIND_BY_CHANNEL["divergence"]
 KIND_TICKER: Final = KIND_BY_CHANNEL["ticker"]
 KIND_ORACLE: Final = KIND_BY_CHANNEL["oracle"]
 KIND_FUNDING: Final = KIND_BY_CHANNEL["funding"]
@@ -227,6 +228,7 @@ def decode_event(body: bytes) -> Event | None:
 
 decode_trades: Final = msgspec.msgpack.Decoder(Trades).decode
 decode_gap: Final = msgspec.msgpack.Decoder(Gap).decode
+decode_divergence: Final = msgspec.msgpack.Decoder(Divergence).decode
 _batches: Final = msgspec.msgpack.Decoder(list[Record])
 _headers: Final = msgspec.msgpack.Decoder(BatchHeader)
 decode_records: Final = _batches.decode

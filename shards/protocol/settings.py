@@ -119,6 +119,10 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     replay_per_s: Positive = 40.0
     replay_blocks: CountOrZero = 10_000
     """Most lost blocks that are replayed; the rest of a larger gap is announced as missing."""
+    compare_every: Count = 8
+    """With ``redundancy``: every how many blocks the nodes' copies are compared."""
+    distrust_s: PositiveOrZero = 60.0
+    """With ``redundancy``: how long a node is not read that the chain's record contradicts."""
     message_bytes: Annotated[int, msgspec.Meta(ge=65_536, le=2**31 - 1)] = 64 << 20
     """Largest message accepted from a server. A lost block with a larger record is fetched from
     another source, or counts as missing."""
@@ -158,6 +162,8 @@ class ShardConfig(msgspec.Struct, frozen=True, kw_only=True):
     channels: tuple[str, ...] = DEFAULT_CHANNELS
     per_market: bool = False
     """For chain-grpc: one call per market instead of one for all."""
+    redundancy: Annotated[int, msgspec.Meta(ge=1)] = 1
+    """Nodes at which each market is subscribed; the first copy of each block counts."""
     push: str
     """ZeroMQ endpoint of the aggregator's PULL."""
     link: str

@@ -103,7 +103,8 @@ class Chain:
             for update in block["updates"]:
                 if update["orderbook"]["market_id"] == market.market_id:
                     result.setdefault(f"{kind}_orderbook_updates", []).append(update)
-        return json.dumps({"jsonrpc": "2.0", "id": subscription, "result": result}).encode()
+        message = {"jsonrpc": "2.0", "id": subscription, "result": result}
+        return json.dumps(message, separators=(",", ":")).encode()
 
     def whole(self, height: int) -> Block:
         """Return the whole block, as a replay has it."""

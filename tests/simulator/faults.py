@@ -110,6 +110,14 @@ class ClockSkew(Delivery, frozen=True, kw_only=True, tag="clock-skew"):
     ms: int = -30_000
 
 
+class Lie(Delivery, frozen=True, kw_only=True, tag="lie"):
+    """What the stream says of trades or books is false, and fits in perfectly: prices of trades,
+    quantities of levels. The record of the block is true."""
+
+    blocks: int = 0
+    what: Literal["trades", "updates"] = "updates"
+
+
 class WrongIds(Delivery, frozen=True, kw_only=True, tag="wrong-ids"):
     """The market's id means nothing to the server: accepted in silence, every block empty,
     while book queries show that its sequence moves."""
@@ -224,6 +232,7 @@ Fault: TypeAlias = (
     | Garbage
     | Oversized
     | ClockSkew
+    | Lie
     | WrongIds
     | BlockError
     | StreamError

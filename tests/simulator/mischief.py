@@ -7,8 +7,12 @@ A subscription hears `Said` after `Said`; without faults, each block once.
 from collections.abc import Iterable
 from typing import NamedTuple, TypeVar
 
+import msgspec
+
+from shards.protocol.events import BookUpdate, Level
 from tests.simulator import faults
 from tests.simulator.exchange import SimBlock
+from tests.simulator.trading import Execution
 
 _F = TypeVar("_F", bound=faults.Base)
 
@@ -146,6 +150,8 @@ def _change(active: Active, hearer: Hearer, said: list[Said]) -> list[Said]:
             return _reorder(hearer, said)
         case faults.ClockSkew(ms=ms):
             return [_skewed(one, ms) for one in said]
+        case faults.Lie(market=market, what=what):
+            return [_false(one, market, what) for one in said]
         case faults.StreamError() as fault:
             hearer.is_dead = True
             return [one._replace(instead=fault) for one in said]
@@ -170,6 +176,35 @@ def _without(said: Said, market: str, what: Iterable[str]) -> Said:
     if "trades" in what:
         executions = [e for e in executions if market and e.market_id != market]
     return said._replace(block=SimBlock(block.height, block.time_ms, executions, updates))
+
+
+def _false(said: Said, market: str, what: str) -> Said:
+    """Change the prices of trades, or the quantities of levels, of one market or of all."""
+    block = said.block
+    updates, executions = block.updates, block.executions
+    if what == "updates":
+        updates = [u if market and u.market_id != market else _false_update(u) for u in updates]
+    else:
+        executions = [
+            e if market and e.market_id != market else _false_execution(e) for e in executions
+        ]
+    return said._replace(block=SimBlock(block.height, block.time_ms, executions, updates))
+
+
+def _false_update(update: BookUpdate) -> BookUpdate:
+    replace = msgspec.structs.replace
+    sides = [[(price, f"1{quantity}") for price, quantity in side] for side in _sides(update)]
+    return replace(update, bids=sides[0], asks=sides[1])
+
+
+def _sides(update: BookUpdate) -> tuple[list[Level], list[Level]]:
+    return update.bids, update.asks
+
+
+def _false_execution(execution: Execution) -> Execution:
+    replace = msgspec.structs.replace
+    trades = [replace(trade, price=f"1{trade.price}") for trade in execution.trades]
+    return replace(execution, trades=trades)
 
 
 def _skewed(said: Said, ms: int) -> Said:

@@ -200,6 +200,11 @@ class Running:
         rows: list[dict[str, Any]] = self._answer("markets")["markets"]
         return rows
 
+    def journal(self) -> list[dict[str, Any]]:
+        """Ask for what the journal keeps."""
+        entries: list[dict[str, Any]] = self._answer("events")["events"]
+        return entries
+
     def pid(self, name: str) -> int:
         """
         Wait for the process id of ``shard 0`` or ``aggregator``, and return it.

@@ -27,7 +27,7 @@ Event: TypeAlias = Volume | '''
 ROW = """CHANNELS: Final = (
     Channel(
         name="volume",
-        kind=10,
+        kind=30,
         event=Volume,
         topic="volume.SYMBOL.",
         identity=Identity.HEIGHT,

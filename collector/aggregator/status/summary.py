@@ -11,6 +11,7 @@ from collector.aggregator.aggregator import Aggregator
 from collector.aggregator.state.coverage import Glance, live_share
 from collector.aggregator.state.saved import Saving
 from collector.aggregator.state.shard_sessions import ShardSession
+from collector.aggregator.status.paths import paths
 from collector.aggregator.telemetry.latency_summary import latency_us
 from collector.aggregator.telemetry.process_table import ProcessRow, Use
 from collector.client.market_status import MarketStatus
@@ -86,6 +87,7 @@ def summary(
         recorder=telemetry.recorder,
         access=telemetry.access,
         version=__version__,
+        paths=paths(report.paths for report in reports.values()),
     )
 
 

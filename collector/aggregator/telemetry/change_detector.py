@@ -13,7 +13,7 @@ from collector.aggregator.telemetry.journal import Journal
 from collector.aggregator.telemetry.process_table import ProcessRow
 from collector.client.summary import process_name
 from shards.protocol.control import Report
-from shards.protocol.events import Gap
+from shards.protocol.events import Divergence, Gap
 
 _ROLES: Final = {"rpc": "node", "queries": "query server", "events": "event provider"}
 """What a node is called, by what it is asked for."""
@@ -135,6 +135,19 @@ class ChangeDetector:
             shard=shard,
             symbol=self._coverage.symbol(event.market_id),
             reason=event.cause,
+        )
+
+    def divergence(self, event: Divergence, shard: int) -> None:
+        """Record that two nodes say different things about a block."""
+        wrong = " and ".join(event.wrong)
+        self._journal.note(
+            "divergence",
+            f"block {event.height}: {event.first} and {event.second} differ",
+            ts=event.ts_recv,
+            shard=shard,
+            symbol=self._coverage.symbol(event.market_id),
+            reason=f"{', '.join(event.differs)}; "
+            + (f"the chain's record contradicts {wrong}" if wrong else "undecided"),
         )
 
     def processes(self, rows: Iterable[ProcessRow], ts: int) -> None:

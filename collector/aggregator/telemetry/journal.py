@@ -16,7 +16,17 @@ from typing import Final, Literal, TypeAlias
 import msgspec
 
 Kind: TypeAlias = Literal[
-    "state", "gap", "restart", "breaker", "halt", "connect", "move", "listing", "chain", "node"
+    "state",
+    "gap",
+    "restart",
+    "breaker",
+    "halt",
+    "connect",
+    "move",
+    "listing",
+    "chain",
+    "node",
+    "divergence",
 ]
 TOGETHER: Final = 5
 """From this many markets on, equal changes share one entry."""

@@ -36,7 +36,7 @@ from shards.protocol.events import Book
 from shards.protocol.frames import EVENTS
 from shards.protocol.ranges import count
 
-PLAIN: Final = ("trades", "orders", "ticker", "oracle", "funding", "markets", "blocks", "gap")
+PLAIN: Final = ("trades", "orders", "ticker", "oracle", "funding", "markets", "blocks", "gap", "divergence")  # fmt: skip
 """The channels whose events become rows one by one, in the order of their files; books are columns."""
 UNPROVABLE: Final = registry.unprovable()
 """Sources that cannot prove their completeness."""

@@ -4,7 +4,7 @@ The chain itself, over a node's WebSocket (``chain-ws``) or the chain stream ove
 """
 
 import importlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from shards.adapters.interface import (
@@ -21,6 +21,8 @@ from shards.protocol.settings import Endpoints, Market, ShardConfig
 from shards.protocol.trade_ids import TradeIdentity
 
 if TYPE_CHECKING:
+    from shards.adapters.injective_chain.redundancy.peek import Peek
+    from shards.adapters.injective_chain.trial import ChainSource
     from shards.core.pipeline import Pipeline
     from shards.net.access import Access
     from shards.net.witness import Witness
@@ -44,6 +46,7 @@ class InjectiveChain(Adapter):
 
     promises = _PROMISES
     trade_identity = TradeIdentity.HEIGHT
+    can_be_redundant = True
     listing = "chain_grpc"
 
     def preload(self) -> None:
@@ -73,6 +76,28 @@ class InjectiveChain(Adapter):
             limits=config.limits,
             channels=config.channels,
             ledgers=ledgers,
+            paths=config.redundancy,
+        )
+
+    def _redundant(
+        self,
+        config: ShardConfig,
+        endpoints: Sequence[str],
+        sink: Any,
+        opened: "Callable[[Sequence[str], Sink, int], ChainSource]",
+        peek: "Peek",
+    ) -> Source:
+        """Create a source that reads several nodes at once."""
+        from shards.adapters.injective_chain.redundancy.source import RedundantSource
+
+        return RedundantSource(
+            endpoints,
+            sink,
+            lambda share, path: opened(share, path, path.number),
+            paths=config.redundancy,
+            peek=peek,
+            compare_every=config.limits.compare_every,
+            name=self.name,
         )
 
     def open_recovery(self, parts: RecoveryContext) -> Recovery:
@@ -136,15 +161,24 @@ class ChainWs(InjectiveChain):
         """Create the source of a shard."""
         from shards.adapters.injective_chain import ws_source
 
-        return ws_source.ChainWs(
-            config.endpoints.chain_ws,
-            config.markets,
-            sink,
-            channels=config.channels,
-            subscribe_per_s=config.limits.subscribe_per_s,
-            return_s=config.limits.return_s,
-            access=access,
-        )
+        def opened(endpoints: Sequence[str], to: Sink, path: int = 0) -> ws_source.ChainWs:
+            return ws_source.ChainWs(
+                endpoints,
+                config.markets,
+                to,
+                channels=config.channels,
+                subscribe_per_s=config.limits.subscribe_per_s,
+                return_s=config.limits.return_s,
+                access=access,
+                path=path,
+                paths=config.redundancy,
+            )
+
+        if config.redundancy == 1:
+            return opened(config.endpoints.chain_ws, sink)
+        from shards.adapters.injective_chain.redundancy import peek
+
+        return self._redundant(config, config.endpoints.chain_ws, sink, opened, peek.ws)
 
 
 class ChainGrpc(InjectiveChain):
@@ -160,12 +194,21 @@ class ChainGrpc(InjectiveChain):
         """Create the source of a shard."""
         from shards.adapters.injective_chain import grpc_source
 
-        return grpc_source.ChainGrpc(
-            config.endpoints.chain_stream,
-            config.markets,
-            sink,
-            channels=config.channels,
-            return_s=config.limits.return_s,
-            grouped=not config.per_market,
-            access=access,
-        )
+        def opened(endpoints: Sequence[str], to: Sink, path: int = 0) -> grpc_source.ChainGrpc:
+            return grpc_source.ChainGrpc(
+                endpoints,
+                config.markets,
+                to,
+                channels=config.channels,
+                return_s=config.limits.return_s,
+                grouped=not config.per_market,
+                access=access,
+                path=path,
+                paths=config.redundancy,
+            )
+
+        if config.redundancy == 1:
+            return opened(config.endpoints.chain_stream, sink)
+        from shards.adapters.injective_chain.redundancy import peek
+
+        return self._redundant(config, config.endpoints.chain_stream, sink, opened, peek.grpc)

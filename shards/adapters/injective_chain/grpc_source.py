@@ -70,7 +70,13 @@ class ChainGrpc(ChainSource):
         return_s: float,
         grouped: bool = True,
         access: Access | None = None,
+        path: int = 0,
+        paths: int = 1,
     ) -> None:
+        """
+        ``path`` of ``paths`` sources that read the same markets: their subscriptions have different
+        numbers, and the remainder names the path.
+        """
         super().__init__("chain-grpc", endpoints, sink)
         self._markets = {market.market_id: market for market in markets}
         self._access = access or Access()
@@ -81,7 +87,8 @@ class ChainGrpc(ChainSource):
         """By market id; grouped calls are under ""."""
         self._changed = asyncio.Event()
         self._ended: asyncio.Future[SourceError] | None = None
-        self._ids = 0
+        self._ids, self._step = path, paths
+        """The newest subscription, and the distance to the next."""
         self._use(2)
 
     def _use(self, version: int) -> None:
@@ -215,7 +222,7 @@ class ChainGrpc(ChainSource):
 
     def _take_over(self, reading: _Reading) -> None:
         """From here on its markets are served by this call alone."""
-        self._ids += 1
+        self._ids += self._step
         reading.subscription = self._ids
         self._sink.subscribed(self._ids, [m for m in reading.market_ids if m in self._markets])
 

@@ -21,6 +21,9 @@ from shards.adapters.injective_chain.lost_blocks import (
     RpcReplay,
     times_by,
 )
+from shards.adapters.injective_chain.redundancy.judge import Judge
+from shards.adapters.injective_chain.redundancy.path_watch import PathWatch
+from shards.adapters.injective_chain.redundancy.source import RedundantSource
 from shards.adapters.injective_chain.snapshots import Snapshots, is_answer
 from shards.adapters.interface import RecoveryContext, ReplaySource
 from shards.adapters.reconnecting import Reconnecting
@@ -34,7 +37,7 @@ from shards.net.rate_limiter import RateLimiter
 from shards.net.rpc import Rpc
 from shards.protocol.channels import EXTRAS
 from shards.protocol.errors import SourceError
-from shards.protocol.events import Funding
+from shards.protocol.events import Divergence, Funding
 from shards.protocol.settings import Market, ShardConfig
 
 log = logging.getLogger(__name__)
@@ -181,6 +184,12 @@ def _replay_sources(
     return sources + registry.fallbacks(found, markets, access, time_of)
 
 
+def _records(config: ShardConfig, access: Access) -> list[RpcReplay]:
+    """Return what may decide between two nodes: each node's record, also that of a wrong one."""
+    extras = not EXTRAS.isdisjoint(config.channels)
+    return [RpcReplay(Rpc(url, access), access, with_extras=extras) for url in config.endpoints.rpc]
+
+
 class ChainRecovery:
     """The fetcher, the watch and the funding poll of one shard."""
 
@@ -197,8 +206,18 @@ class ChainRecovery:
         self._watch = Watchdog(
             self._pipeline, parts.pusher, parts.source, self._nodes, push_new=parts.push_new
         )
-        if isinstance(parts.source, Reconnecting):
-            parts.source.guard = self._watch
+        source = parts.source
+        if isinstance(source, Reconnecting | RedundantSource):
+            source.guard = self._watch
+        self._judge: Judge | None = None
+        if isinstance(source, RedundantSource):
+            self._paths = PathWatch(source, self._pipeline.liveness, config.limits)
+            self._judge = Judge(
+                source,
+                _records(config, parts.access),
+                self._publish_divergences,
+                distrust_s=config.limits.distrust_s,
+            )
         self._with_funding = "funding" in config.channels
         self._funding = FundingPoll(
             config.endpoints.chain_grpc,
@@ -232,6 +251,9 @@ class ChainRecovery:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._fetcher.replay_lost())
             tasks.create_task(self._watch.run())
+            if self._judge is not None:
+                tasks.create_task(self._judge.run())
+                tasks.create_task(self._paths.run())
             if self._with_funding:
                 tasks.create_task(self._funding.run())
 
@@ -240,8 +262,15 @@ class ChainRecovery:
             self._pipeline.publish(event.market_id, event)
         self._push_new()
 
+    def _publish_divergences(self, events: Iterable[Divergence]) -> None:
+        for event in events:
+            self._pipeline.publish(event.market_id, event)
+        self._push_new()
+
     async def aclose(self) -> None:
         """Close every connection."""
+        if self._judge is not None:
+            await self._judge.aclose()
         await self._nodes.aclose()
         await self._funding.aclose()
         await self._fetcher.aclose()

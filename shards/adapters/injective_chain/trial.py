@@ -2,13 +2,15 @@
 
 import abc
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from shards.adapters.reconnecting import EndpointGuard, Reconnecting
+from shards.core.pipeline import Decoder
 from shards.net.fitness import AT_HEAD
 from shards.protocol.errors import SourceError
 from shards.protocol.events import Block, Cause
+from shards.protocol.settings import Market
 
 log = logging.getLogger(__name__)
 
@@ -18,6 +20,21 @@ TRY_S: Final = 5.0
 
 class ChainSource(Reconnecting):
     """A source of blocks that tries endpoints out, and changes to a better one."""
+
+    decode: Decoder
+    """Decodes its payloads."""
+
+    @abc.abstractmethod
+    def add(self, markets: Iterable[Market]) -> None:
+        """Collect more markets."""
+
+    @abc.abstractmethod
+    def remove(self, market_ids: Iterable[str]) -> None:
+        """Stop collecting some markets."""
+
+    @abc.abstractmethod
+    def resubscribe(self, market_id: str) -> None:
+        """Replace one market's subscription."""
 
     @abc.abstractmethod
     async def _try_out(self, endpoint: str, *, since: Callable[[], int]) -> Block:

@@ -70,7 +70,13 @@ class ChainWs(ChainSource):
         subscribe_per_s: float,
         return_s: float,
         access: Access | None = None,
+        path: int = 0,
+        paths: int = 1,
     ) -> None:
+        """
+        ``path`` of ``paths`` sources that read the same markets: their subscriptions have different
+        numbers, and the remainder names the path.
+        """
         super().__init__("chain-ws", endpoints, sink)
         self._markets = {market.market_id: market for market in markets}
         self._channels = channels
@@ -81,7 +87,8 @@ class ChainWs(ChainSource):
         self._access = access or Access()
         self._transport: WSTransport | None = None
         self._listener: websocket.Listener | None = None
-        self._ids = 0
+        self._ids, self._step = path, paths
+        """The newest subscription, and the distance to the next."""
         self._of_market: dict[str, int] = {}
         self._due: asyncio.Queue[str] = asyncio.Queue()
         """Markets waiting to be subscribed."""
@@ -128,7 +135,7 @@ class ChainWs(ChainSource):
     def _subscribe(self, market: Market) -> None:
         if self._transport is None:
             return
-        self._ids += 1
+        self._ids += self._step
         self._of_market[market.market_id] = self._ids
         self._sink.subscribed(self._ids, (market.market_id,))
         self._transport.send(WSMsgType.TEXT, subscribe_request(self._ids, market, self._channels))
@@ -182,7 +189,7 @@ class ChainWs(ChainSource):
     def _unsubscribe(self, market_id: str) -> None:
         old = self._of_market.pop(market_id, None)
         if old is not None and self._transport is not None:
-            self._ids += 1
+            self._ids += self._step
             self._transport.send(WSMsgType.TEXT, unsubscribe_request(self._ids, old))
 
     def reconnect(self, cause: Cause, reason: str) -> None:

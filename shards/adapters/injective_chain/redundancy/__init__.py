@@ -1,0 +1,1 @@
+"""Several nodes for one collector: each market is subscribed at all of them, the first copy counts."""

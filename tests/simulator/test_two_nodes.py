@@ -1,0 +1,274 @@
+"""
+Two nodes for one collector (``redundancy = 2``): one of them is stalled, stopped, behind, or lies.
+
+Two simulators with one seed and one clock are two nodes of one chain. What a reader receives is
+compared with the record of the node that tells the truth.
+"""
+
+import contextlib
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Final, Self
+
+import pytest
+
+from collector import Book, Gap, Received, Subscriber, Trades
+from shards.protocol.events import Divergence
+from tests.simulator import faults
+from tests.simulator.client import Simulator, simulator
+from tests.system.running import Running, collector, eventually, run
+
+BLOCK_S: Final = 0.3
+EVERY: Final = 4
+"""Every how many blocks the copies are compared."""
+
+
+@contextlib.contextmanager
+def two_nodes() -> Iterator[tuple[Simulator, Simulator]]:
+    """Run two nodes of one chain."""
+    clock = f"--clock={int(time.time() * 1_000) + 2_000}"
+    given = ("--markets", "6", "--block-time", str(BLOCK_S), "--touched", "all", "--matches", "40")
+    with simulator(*given, clock) as one, simulator(*given, clock) as other:
+        yield one, other
+
+
+def config(folder: Path, nodes: tuple[Simulator, Simulator]) -> Path:
+    """Write a configuration that names both nodes for everything."""
+    lines = ["redundancy = 2", "[network]"]
+    for name in ("chain_ws", "chain_stream", "chain_grpc", "rpc"):
+        both = ", ".join(f'"{node.endpoints[name]}"' for node in nodes)
+        lines.append(f"{name} = [{both}]")
+    path = folder / "collector.toml"
+    path.write_text(
+        "\n".join([*lines, "[limits]", f"compare_every = {EVERY}", "distrust_s = 1", ""])
+    )
+    return path
+
+
+class Reader:
+    """A subscriber in a thread of its own that keeps everything, and when it came."""
+
+    def __init__(self, publish: str) -> None:
+        self.heard: list[tuple[float, Received]] = []
+        self._subscriber = Subscriber(publish, channels=("book", "trades", "gap", "divergence"))
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._read)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _read(self) -> None:
+        with self._subscriber as subscriber:
+            while not self._stop.is_set():
+                if (received := subscriber.poll(0.1)) is not None:
+                    self.heard.append((time.monotonic(), received))
+
+    def of(self, kind: type[Any]) -> list[Any]:
+        """Return all events of a type."""
+        return [received.event for _, received in self.heard if isinstance(received.event, kind)]
+
+    @property
+    def height(self) -> int:
+        """The highest height heard of."""
+        return max((event.height for event in self.of(Book)), default=0)
+
+    def reach(self, height: int) -> None:
+        """Wait until a height was heard of."""
+        eventually(
+            lambda: self.height >= height,
+            within_s=60,
+            what=lambda: f"block {height} at the reader, which is at {self.height}",
+        )
+
+    def silence_s(self, since: float) -> float:
+        """Return the longest time between two new heights since a monotonic instant."""
+        longest, at, highest = 0.0, since, 0
+        for came, received in list(self.heard):
+            height = getattr(received.event, "height", 0)
+            if height > highest:
+                highest = height
+                if came > since:
+                    longest, at = max(longest, came - at), came
+        return longest
+
+
+def check(reader: Reader, truth: Simulator, first: int, last: int) -> None:
+    """Compare every fact between two heights with the record of a node."""
+    trades: dict[tuple[str, int], Any] = {}
+    changes: dict[tuple[str, int], Any] = {}
+    for height in range(first, last + 1):
+        block = truth.block(height)
+        for market_id, trade in block.trades:
+            trades.setdefault((market_id, height), []).append(trade)
+        for update in block.updates:
+            changes[update.market_id, height] = (update.sequence, update.bids, update.asks)
+    heard = [
+        ((event.market_id, event.height), event.trades)
+        for event in reader.of(Trades)
+        if first <= event.height <= last
+    ]
+    books = [
+        ((event.market_id, event.height), (event.sequence, event.bids, event.asks))
+        for event in reader.of(Book)
+        if first <= event.height <= last and not event.is_snapshot
+    ]
+    assert len(heard) == len(dict(heard)), "trades came twice"
+    assert len(books) == len(dict(books)), "book changes came twice"
+    assert dict(heard) == trades
+    assert dict(books) == changes
+
+
+def paths(running: Running) -> list[dict[str, Any]]:
+    """Return what the status says of the nodes."""
+    return list(running.status()["paths"])
+
+
+def connects(running: Running) -> int:
+    """Return how often the shard has connected to a node."""
+    return int(running.status()["shards"][0]["connects"])
+
+
+def await_both(running: Running) -> None:
+    """Wait until both nodes serve every market, at the head."""
+
+    def looked() -> bool:
+        found = paths(running)
+        heights = [path["height"] for path in found]
+        served = all(path["markets"] for path in found) and len(found) == 2
+        return served and max(heights) - min(heights) < 3
+
+    eventually(
+        looked, within_s=40, what=lambda: f"both nodes are read: {paths(running)}\n{running.log}"
+    )
+
+
+@contextlib.contextmanager
+def running(
+    folder: Path, source: str
+) -> Iterator[tuple[tuple[Simulator, Simulator], Running, Reader]]:
+    """Run two nodes, a collector of both and a reader."""
+    with two_nodes() as nodes:
+        options = ("--config", str(config(folder, nodes)), "--source", source)
+        with collector(folder, *options) as started:
+            started.await_live(60)
+            await_both(started)
+            with Reader(started.publish) as reader:
+                reader.reach(nodes[0].head() + 2)
+                yield nodes, started, reader
+
+
+@pytest.mark.parametrize("source", ["chain-ws", "chain-grpc"])
+def test_whatever_happens_to_one_node_costs_nothing(tmp_path: Path, source: str) -> None:
+    with running(tmp_path, source) as ((one, other), started, reader):
+        first = reader.height + 1
+        began = time.monotonic()
+        # Stalled: it answers nothing, and its sockets stay open.
+        for node in (one, other):
+            node.process.send_signal(signal.SIGSTOP)
+            try:
+                reader.reach(reader.height + 10)
+            finally:
+                node.process.send_signal(signal.SIGCONT)
+            await_both(started)
+        # Behind, then stopped and back.
+        one.inject(faults.Late(behind=20))
+        reader.reach(reader.height + 24)
+        one.heal()
+        await_both(started)
+        other.inject(faults.Stop(for_s=2.0))
+        reader.reach(reader.height + 12)
+        silence_s = reader.silence_s(began)
+        check(reader, other, first, reader.height - 1)
+        assert not reader.of(Gap)
+        assert not reader.of(Divergence)
+        status = started.status()
+    assert status["blocks"]["missing"] == status["blocks"]["replayed"] == 0, status["blocks"]
+    # Four times a block's time: the bound itself is measured where nothing else runs.
+    assert silence_s < 4 * BLOCK_S
+
+
+LIES: Final[dict[str, tuple[Callable[[], faults.Fault], set[str]]]] = {
+    "trades": (lambda: faults.Lie(what="trades"), {"trades"}),
+    "updates": (lambda: faults.Lie(what="updates"), {"book"}),
+    "leaves out": (lambda: faults.Gap(what="trades", blocks=0), {"trades"}),
+    "time": (lambda: faults.ClockSkew(ms=50), {"time"}),
+}
+
+
+def await_left(running: Running, connects_before: int) -> None:
+    """Wait until a node was left and connected again."""
+    eventually(
+        lambda: connects(running) > connects_before,
+        within_s=20,
+        what=lambda: f"the liar is left:\n{running.log}",
+    )
+
+
+def await_worse(running: Running, endpoint: str, lies: int) -> None:
+    """Wait until the status names a node the worse one, for so many lies or more."""
+    eventually(
+        lambda: is_worse(paths(running), endpoint, lies),
+        within_s=20,
+        what=lambda: f"the liar is named: {paths(running)}",
+    )
+
+
+def is_worse(found: list[dict[str, Any]], endpoint: str, lies: int) -> bool:
+    """Return whether the status names a node the worse one, for so many lies or more."""
+    worse = [path for path in found if path["worse"]]
+    return [path["endpoint"] for path in worse] == [endpoint] and (
+        worse[0]["contradicted"] >= lies and "the chain's record contradicts" in worse[0]["reason"]
+    )
+
+
+@pytest.mark.parametrize("source", ["chain-ws", "chain-grpc"])
+def test_each_lie_is_reported_within_k_blocks_and_the_liar_is_named(
+    tmp_path: Path, source: str
+) -> None:
+    with running(tmp_path, source) as ((one, _), started, reader):
+        liar = one.endpoints["chain_ws" if source == "chain-ws" else "chain_stream"]
+        for number, (lie, differs) in enumerate(LIES.values(), 1):
+            told, before = len(reader.of(Divergence)), connects(started)
+            at = one.inject(lie())
+
+            def found(told: int = told) -> list[Divergence]:
+                return reader.of(Divergence)[told:]
+
+            eventually(found, within_s=20, what=lambda: f"{paths(started)}\n{started.log}")
+            event = found()[0]
+            assert set(event.differs) == differs
+            assert at < event.height <= at + EVERY, "reported too late"
+            assert event.wrong == [liar]
+            one.heal()
+            await_left(started, before)
+            await_both(started)
+            await_worse(started, liar, number)
+        entries = started.journal()
+        said = [entry for entry in entries if entry["kind"] == "divergence"]
+        assert said
+        assert all(liar in entry["reason"] for entry in said)
+        shown = run("status", "--connect", started.publish).stdout
+        assert f"node      {liar}" in shown
+        assert "WORSE" in shown
+
+
+def test_too_few_nodes_are_refused_in_one_sentence(tmp_path: Path) -> None:
+    path = tmp_path / "collector.toml"
+    path.write_text(
+        'redundancy = 2\n[network]\nchain_ws = ["ws://127.0.0.1:1"]\nrpc = ["http://127.0.0.1:1"]\n'
+        'chain_grpc = ["127.0.0.1:1"]\n'
+    )
+    ended = run("start", "--config", str(path))
+    assert ended.returncode == 3
+    assert "redundancy = 2 needs 2 nodes, and network.chain_ws names 1" in ended.stderr
+    ended = run("start", "--config", str(path), "--source", "indexer-grpc")
+    assert ended.returncode == 3
+    assert "redundancy is for the source chain-ws or chain-grpc" in ended.stderr
