@@ -135,7 +135,7 @@ def test_the_headers_offsets_are_the_codes() -> None:
 
 
 def test_the_documented_kinds_are_the_codes() -> None:
-    rows = re.findall(r"^\| `(\w+)` \| (\d) \|", section("Topics"), re.MULTILINE)
+    rows = re.findall(r"^\| `(\w+)` \| (\d+) \|", section("Topics"), re.MULTILINE)
     assert {channel: int(kind) for channel, kind in rows} == frames.KIND_BY_CHANNEL
 
 

@@ -47,7 +47,7 @@ def test_its_json_is_plain_data() -> None:
 
 
 def test_every_channel_of_the_catalogue_has_a_kind_and_its_states_are_the_wires() -> None:
-    assert set(channels.NAMES) == frames.KIND_BY_CHANNEL.keys() - {"gap"}
+    assert set(channels.NAMES) == frames.KIND_BY_CHANNEL.keys() - {"gap", "divergence"}
     assert {"ticker", "oracle", "funding", "markets", "blocks"} == frames.STATES
     for rows in (channels.BY_NAME, channels.BY_KIND, channels.BY_EVENT):
         assert len(rows) == len(channels.CHANNELS), "two rows share what tells them apart"

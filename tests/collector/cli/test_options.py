@@ -37,6 +37,7 @@ GIVEN: dict[str, tuple[list[str], str, str, Any]] = {
     "shards": (["--shards", "3"], "3", "3", 3),
     "source": (["--source", "chain-grpc"], "chain-grpc", '"chain-grpc"', "chain-grpc"),
     "per_market": (["--per-market"], "1", "true", True),
+    "redundancy": (["--redundancy", "2"], "2", "2", 2),
     "channels": (
         ["--channel", "book", "--channel", "ticker"],
         "book, ticker",
