@@ -157,6 +157,24 @@ def write(keys: Keys, folder: Path) -> tuple[Path, Path]:
     return private, public
 
 
+def read_each(files: str, number: int, option: str) -> list[Keys]:
+    """
+    Read a reader's key files, separated by commas: one for each of a number of cells, or one for all.
+
+    Raises:
+        ConfigError: If a file cannot be used, or their number does not fit.
+
+    """
+    named = [files] if Path(files).exists() else [one.strip() for one in files.split(",")]
+    if len(named) not in (1, number):
+        raise ConfigError(
+            f"{option} names {len(named)} files, and there are {number} endpoints: "
+            "give one file, or one for each endpoint"
+        )
+    read = [Keys.read(one).of_client() for one in named]
+    return read if len(read) == number else read * number
+
+
 def _private_text(keys: Keys) -> str:
     if keys.server:
         server = f"server = '{keys.server}'\n"

@@ -89,6 +89,9 @@ def given(ctx: click.Context) -> dict[str, Any]:
 
 # -- options that commands share ----------------------------------------------------------
 
+_GIVEN: Final = "collector.given"
+"""Where click's context keeps the key files and the endpoints of a command."""
+
 
 def option(*names: str, **settings: Any) -> Callable[[_Decorated], _Decorated]:
     """Add an option with an environment twin."""
@@ -101,13 +104,15 @@ def connect(
     """Add the option that selects the collector to query, or several cells."""
     settings = {"default": DEFAULT_PUBLISH, "show_default": True} | settings
     settings |= {"metavar": "ENDPOINT", "type": Endpoint()}
+    file, files = "FILE", ""
     if several:
         text += " Several, separated by commas, are cells of one chain (docs/cells.md)."
         settings |= {"metavar": "ENDPOINT[,ENDPOINT…]", "type": Endpoints()}
-    endpoint = option("--connect", help=text, **settings)
+        file, files = "FILE[,FILE…]", " Cells with different keys need one for each."
+    endpoint = option("--connect", callback=_use_keys, help=text, **settings)
     own_keys = option(
-        "--keys", metavar="FILE", type=click.Path(), callback=_use_keys, expose_value=False,
-        help="Your key file, if the collector requires keys ('collector keys new').  "
+        "--keys", metavar=file, type=click.Path(), callback=_use_keys, expose_value=False,
+        help=f"Your key file, if the collector requires keys ('collector keys new').{files}  "
         "[default: none]",
     )  # fmt: skip
 
@@ -117,14 +122,26 @@ def connect(
     return add
 
 
-def _use_keys(ctx: click.Context, parameter: click.Parameter, value: str | None) -> None:
-    """Ask with the keys of a file from here on."""
-    if not value:
-        return
-    from collector.access.key_files import Keys
+def _use_keys(ctx: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+    """Ask with these key files from here on, once the endpoints are known too."""
+    given: dict[str | None, str | None] = ctx.meta.setdefault(_GIVEN, {})
+    given[parameter.name] = value
+    files = given.get("keys")
+    if not files or "connect" not in given:
+        return value
+    from collector.access import key_files
     from collector.client import sockets
+    from collector.settings.addresses import endpoints_of
+    from collector.settings.parts import connectable, requests_endpoint
 
-    sockets.use(Keys.read(value).of_client())
+    endpoints = endpoints_of(given["connect"] or DEFAULT_PUBLISH)
+    keys = key_files.read_each(files, len(endpoints), "--keys")
+    sockets.use(keys[0])
+    for endpoint, one in zip(endpoints, keys, strict=True):
+        for at in (endpoint, connectable(endpoint)):
+            sockets.use_at(at, one)
+            sockets.use_at(requests_endpoint(at), one)
+    return value
 
 
 def market(text: str) -> Callable[[_Decorated], _Decorated]:

@@ -13,8 +13,9 @@ from shards.protocol.errors import ConfigError
     help="Where the cells publish, or other relays.",
 )  # fmt: skip
 @options.option(
-    "--upstream-keys", metavar="FILE", type=click.Path(),
-    help="This relay's key file at the cells, if they ask for one.  [default: none]",
+    "--upstream-keys", metavar="FILE[,FILE…]", type=click.Path(),
+    help="This relay's key file at the cells, if they ask for one. Cells with different keys need "
+    "one for each.  [default: none]",
 )  # fmt: skip
 @options.option(
     "--publish", multiple=True, required=True, metavar="ENDPOINT", type=value_types.Endpoint(),
@@ -36,15 +37,16 @@ def relay(
     A relay has a history of its own: late joiners and readers that lost frames ask it, and not the
     cells. Readers, keys and commands are those of a collector. Relays may read relays.
     """
-    from collector.access import config as access_config, refusal
-    from collector.access.key_files import Keys
+    from collector.access import config as access_config, key_files, refusal
     from collector.relay.process import RelayConfig, relay as run
+    from collector.settings.addresses import endpoints_of
     from shards.runtime import child, logs
 
     access_config.check_keys(keys, authorized_keys)
     for endpoint in () if insecure else publish:
         if said := refusal.of_publisher(endpoint, "--publish", has_keys=bool(keys)):
             raise ConfigError(said)
+    cells = len(endpoints_of(connect))
     logs.configure("relay", level="INFO", form="text")
     config = RelayConfig(
         connect=connect,
@@ -52,6 +54,8 @@ def relay(
         access=access_config.of_publisher(
             publish, keys=keys, authorized_keys=authorized_keys, insecure=insecure
         ),
-        keys=Keys.read(upstream_keys).of_client() if upstream_keys else None,
+        keys=tuple(key_files.read_each(upstream_keys, cells, "--upstream-keys"))
+        if upstream_keys
+        else (None,) * cells,
     )
     child.run_loop(lambda life: run(config, life.stop))

@@ -77,7 +77,7 @@ class RequestSocket:
         endpoint: str,
         keys: Keys | None = None,
     ) -> None:
-        keys = chosen(keys)
+        keys = chosen(keys, endpoint)
         self.socket = connected(context, zmq.DEALER, endpoint, hwm=_HWM, immediate=True, keys=keys)
         self._handshakes = Handshakes(self.socket, endpoint, keys)
         self.trouble = ""

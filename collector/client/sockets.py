@@ -14,6 +14,7 @@ MAX_MESSAGE: Final = 64 << 20
 PLAIN: Final = Keys(public="", secret="")
 """No keys, even after `use`: for endpoints that the file system protects."""
 _own = PLAIN
+_of_endpoint: dict[str, Keys] = {}
 
 
 def use(keys: Keys) -> None:
@@ -22,20 +23,25 @@ def use(keys: Keys) -> None:
     _own = keys
 
 
+def use_at(endpoint: str, keys: Keys) -> None:
+    """The same for one endpoint: cells may have different keys."""
+    _of_endpoint[endpoint] = keys
+
+
 def own() -> Keys:
     """Return the keys that `use` took; `PLAIN` before that."""
     return _own
 
 
-def chosen(keys: Keys | None) -> Keys:
+def chosen(keys: Keys | None, endpoint: str) -> Keys:
     """
-    Return the keys that a client connects with.
+    Return the keys that a client connects to an endpoint with.
 
     Raises:
         ConfigError: If they name no server.
 
     """
-    keys = _own if keys is None else keys
+    keys = _of_endpoint.get(endpoint, _own) if keys is None else keys
     return keys.of_client() if keys.secret else keys
 
 
@@ -62,7 +68,7 @@ def connected(
         ConfigError: If the keys name no server.
 
     """
-    keys = chosen(keys)
+    keys = chosen(keys, endpoint)
     socket = context.socket(kind)
     socket.setsockopt(zmq.LINGER, 0)
     socket.setsockopt(zmq.SNDHWM, hwm)

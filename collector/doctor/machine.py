@@ -37,7 +37,7 @@ _CGROUP_LIMITS: Final = (
 def files(shards: int) -> Finding:
     """Check the limit of open files."""
     limit, least = descriptors.raise_limit(), descriptors.needed(shards)
-    said = f"{limit:,} open files allowed a process, {plural(shards, 'shard')} need {least}"
+    said = f"{limit:,} open files allowed a process, needed for {plural(shards, 'shard')}: {least}"
     if limit < least:
         return bad(
             "files", f"{said}: raise the limit (ulimit -n 4096, or LimitNOFILE= of the unit)"

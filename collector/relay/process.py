@@ -53,8 +53,8 @@ class RelayConfig(msgspec.Struct, frozen=True, kw_only=True):
     publish: tuple[str, ...]
     access: AccessConfig = AccessConfig()
     """Keys and bounds for its readers."""
-    keys: Keys | None = None
-    """The key with which it connects to the cells."""
+    keys: tuple[Keys | None, ...]
+    """The key with which it connects to each of the cells."""
 
 
 class Relay:
@@ -64,7 +64,7 @@ class Relay:
         self._config = config
         self._gate = gate
         self._context = gate.new_context()
-        self._subscriber = Subscriber(config.connect, keys=config.keys, history=True)
+        self._subscriber = Subscriber(config.connect, keys=list(config.keys), history=True)
         self._rebroadcast = Rebroadcast(time.time_ns())
         self._tasks: set[asyncio.Task[None]] = set()
         self._upstream: list[AsyncRequestClient] = []
@@ -103,9 +103,9 @@ class Relay:
             (self._publisher, self._drain_subscriptions),
             (self._router, self._drain_requests),
         )
-        for endpoint in endpoints_of(self._config.connect):
-            at = requests_endpoint(endpoint)
-            self._upstream.append(AsyncRequestClient(at, self._config.keys))
+        cells = zip(endpoints_of(self._config.connect), self._config.keys, strict=True)
+        for endpoint, keys in cells:
+            self._upstream.append(AsyncRequestClient(requests_endpoint(endpoint), keys))
         for socket, drain in readers:
             loop.add_reader(socket.FD, drain)
         try:

@@ -1,6 +1,7 @@
 """A relay and its readers: keys and rights as at a collector, and whatever arrives, it goes on."""
 
 import contextlib
+import json
 import subprocess
 import time
 from collections.abc import Iterator
@@ -27,7 +28,7 @@ from tests.collector.client.scripted_publisher import (
 from tests.collector.client.test_cells import MARKETS, beginning
 from tests.collector.client.test_subscriber import INJ, until
 from tests.hostile import HOSTILE
-from tests.system.running import COLLECTOR, eventually
+from tests.system.running import COLLECTOR, eventually, run
 
 
 class World:
@@ -76,10 +77,11 @@ def cell() -> Iterator[ScriptedPublisher]:
         yield publisher
 
 
-@pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory, cell: ScriptedPublisher) -> Iterator[World]:
-    world = World(tmp_path_factory.mktemp("relay"))
-    relay = (*COLLECTOR, "relay", "--connect", cell.endpoint, "--publish", world.publish)
+@contextlib.contextmanager
+def relayed(folder: Path, connect: str, *options: str) -> Iterator[World]:
+    """Run a relay with keys, until it has a position of its own."""
+    world = World(folder)
+    relay = (*COLLECTOR, "relay", "--connect", connect, "--publish", world.publish, *options)
     with subprocess.Popen([*relay, "--keys", str(world.folder / "server.key")]) as process:
         try:
             eventually(world.has_position, within_s=30, what="the relay has a position")
@@ -87,6 +89,39 @@ def world(tmp_path_factory: pytest.TempPathFactory, cell: ScriptedPublisher) -> 
             assert process.poll() is None, "the relay has ended"
         finally:
             process.kill()
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory, cell: ScriptedPublisher) -> Iterator[World]:
+    with relayed(tmp_path_factory.mktemp("relay"), cell.endpoint) as world:
+        yield world
+
+
+def test_cells_with_different_keys_are_read_with_one_file_for_each(
+    world: World, cell: ScriptedPublisher, tmp_path: Path
+) -> None:
+    (tmp_path / "other").mkdir()
+    with relayed(tmp_path / "other", cell.endpoint) as other:
+        connect = f"{world.publish},{other.publish}"
+        files = []
+        for one in (world, other):
+            key_files.write(one.alice, one.folder)
+            files.append(str(one.folder / "alice.key"))
+        both = ("--connect", connect, "--keys", ",".join(files))
+        told = json.loads(run("status", *both, "--json").stdout)
+        assert [told[one.publish]["relay"]["connect"] for one in (world, other)] == [
+            cell.endpoint
+        ] * 2
+        refused = run("status", "--connect", connect, "--keys", files[0], "--json").stdout
+        assert "does not let in the key of alice" in json.loads(refused)[other.publish]["error"]
+        three = run("tail", *both[:3], ",".join((*files, files[0])))
+        assert three.returncode == 3
+        assert "names 3 files, and there are 2 endpoints" in three.stderr
+        (tmp_path / "upper").mkdir()
+        with relayed(tmp_path / "upper", connect, "--upstream-keys", ",".join(files)) as upper:
+            with RequestClient(upper.requests, upper.alice) as client:
+                topics = client.ask("topics", within_s=10, prefixes=["trades."])["topics"]
+            assert list(topics) == [f"trades.{INJ}."]
 
 
 def test_bob_gets_trades_only(world: World, cell: ScriptedPublisher) -> None:
