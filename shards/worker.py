@@ -28,7 +28,6 @@ from shards.adapters.interface import Recovery, RecoveryContext
 from shards.control_client import ControlClient
 from shards.core.batch_stats import BatchStats
 from shards.core.report import make_report
-from shards.net.access import Access
 from shards.protocol.chain import Chain
 from shards.protocol.control import Answer, Assignment, Report, ResumePoint
 from shards.protocol.errors import Fenced
@@ -66,7 +65,7 @@ class Shard:
             limits=config.limits,
             on_drop=self._dropped,
         )
-        self._access = Access(
+        self._access = registry.open_access(
             config.endpoints, config.budget, message_bytes=config.limits.message_bytes
         )
         adapter = registry.adapter(config.source)

@@ -7,7 +7,7 @@ from typing import Final
 ROOT: Final = Path(__file__).parents[1]
 PRODUCT: Final = [path for name in ("collector", "shards") for path in (ROOT / name).rglob("*.py")]
 LINES: Final = 400
-FILES: Final = 30
+FILES: Final = 32
 LONGER: Final = {
     "collector/client/topic_sync.py": "one state machine; each part of it would need the others",
 }

@@ -94,10 +94,10 @@ def _of_network(config: str | None, given: dict[str, Any]) -> "list[Listed]":
 def _listed(endpoints: "Endpoints", wanted: StartOptions) -> "list[Listed]":
     """Query a network for its markets and their activity."""
     from collector.markets import activity, assessment, discovery, selection
-    from shards.net.access import Access
+    from shards.adapters import registry
     from shards.protocol.errors import SourceError
 
-    access = Access(endpoints)
+    access = registry.open_access(endpoints)
     found = discovery.discover(endpoints, access)
     try:
         assessed = assessment.assess(endpoints, access, found)

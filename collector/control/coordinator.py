@@ -128,7 +128,7 @@ class Coordinator:
                     check_one_free(self._options.admin)
                 epochs = Epochs(SavedFile(state / "epochs"))
                 endpoints = self._endpoints(stack, signals.interruptible)
-                access = Access(endpoints, str(folder / BUDGET))
+                access = registry.open_access(endpoints, str(folder / BUDGET))
                 stack.callback(access.close)
                 self._announce(
                     announcements.asking(

@@ -19,6 +19,7 @@ import msgspec
 from collector.doctor.clock import Witness
 from collector.doctor.findings import Finding, bad, fine, note, span
 from collector.markets.selection import with_symbols
+from shards.adapters import registry
 from shards.adapters.interface import Adapter, BlockGone, Unable
 from shards.net.access import Access, host_of
 from shards.net.http_dates import instant
@@ -224,7 +225,7 @@ async def look_at_stream(
 ) -> Look:
     """Subscribe one market, and wait for its first block."""
     look = Look(place=adapter.stream, endpoint=endpoint)
-    alone = msgspec.structs.replace(endpoints, **{adapter.stream: (endpoint,)})
+    alone = endpoints.filtered(lambda name, at: name != adapter.stream or at == endpoint)
     config = ShardConfig(
         shard=0,
         epoch=1,
@@ -265,11 +266,14 @@ def _failed(look: Look, error: SourceError) -> None:
 # ---- event providers --------------------------------------------------------------------
 
 
-async def look_at_events(adapter: Adapter, endpoint: str, height: int, access: Access) -> Look:
+async def look_at_events(
+    adapter: Adapter, kind: str, endpoint: str, height: int, endpoints: Endpoints, access: Access
+) -> Look:
     """Ask an event provider for a recent block."""
-    look = Look(place="events", endpoint=endpoint)
+    look = Look(place=kind, endpoint=endpoint)
+    alone = endpoints.filtered(lambda name, at: (name, at) == (kind, endpoint))
     began = time.monotonic()
-    sources = adapter.past_blocks(Endpoints(events=(endpoint,)), access, with_extras=False)
+    sources = adapter.past_blocks(alone, access, with_extras=False)
     for source in sources:
         try:
             block = await source.fetch(height)
@@ -292,7 +296,11 @@ async def look_at_all(adapter: Adapter, endpoints: Endpoints, access: Access) ->
     """Check every endpoint that this adapter may use; those of one kind at the same time."""
     # The findings contain the sources' failures.
     logging.getLogger("shards").setLevel(logging.CRITICAL)
-    looks = list(await asyncio.gather(*(look_at_rpc(one, access) for one in endpoints.rpc)))
+    looks = list(
+        await asyncio.gather(
+            *(look_at_rpc(one, access) for one in registry.of_role(endpoints, "rpc"))
+        )
+    )
     listed = await asyncio.gather(
         *(look_at_listing(adapter, one, access) for one in endpoints.of(adapter.listing))
     )
@@ -305,9 +313,18 @@ async def look_at_all(adapter: Adapter, endpoints: Endpoints, access: Access) ->
                 for one in endpoints.of(adapter.stream)
             )
         )
+    providers = [
+        (kind.name, one)
+        for kind in adapter.endpoint_kinds
+        if kind.role == "events"
+        for one in endpoints.of(kind.name)
+    ]
     if height := max((look.height for look in looks), default=0):
         looks += await asyncio.gather(
-            *(look_at_events(adapter, one, height - _BACK, access) for one in endpoints.events)
+            *(
+                look_at_events(adapter, kind, one, height - _BACK, endpoints, access)
+                for kind, one in providers
+            )
         )
     return looks
 

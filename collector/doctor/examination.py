@@ -15,7 +15,6 @@ from collector.markets import networks
 from collector.settings.config_file import File
 from collector.settings.start_options import StartOptions
 from shards.adapters import registry
-from shards.net.access import Access
 from shards.protocol.settings import Endpoints
 
 
@@ -69,7 +68,7 @@ def _network(options: StartOptions, file: File) -> Iterator[Finding]:
     source = options.source or networks.source(options.network, file)
     found = networks.endpoints(options.network, file, source)
     adapter = registry.adapter(source)
-    with contextlib.closing(Access(found)) as access:
+    with contextlib.closing(registry.open_access(found)) as access:
         looks = asyncio.run(endpoints.look_at_all(adapter, found, access))
         paces = {one.endpoint: access.allowed_per_s(one.endpoint) for one in looks}
     yield clock.clock(endpoints.witnesses(looks), clock.discipline())
@@ -91,11 +90,12 @@ def _devnet() -> Finding:
 
 def _left_out(found: Endpoints) -> Iterator[Finding]:
     """Note what a second endpoint, or one of another kind, would improve."""
-    if not found.rpc:
+    nodes = registry.of_role(found, "rpc")
+    if not nodes:
         yield note(
             "rpc", "none is configured: lost blocks cannot be fetched, and heads cannot be compared"
         )
-    elif len(found.rpc) == 1:
+    elif len(nodes) == 1:
         yield note(
             "rpc", "only one: a stuck node can only be recognised by comparing it with another"
         )

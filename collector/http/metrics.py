@@ -30,6 +30,7 @@ from collector.http.metric_families import (
     seconds,
 )
 from collector.http.path_metrics import paths
+from collector.http.process_metrics import process_families
 from shards.net.token_bucket import Usage
 
 _STATES: Final = ("pending", "syncing", "live", "stale", "failed", "inactive")
@@ -62,7 +63,7 @@ def families(measures: Measures) -> Iterator[Metric]:
     yield _nodes(measures.summary.chain.nodes)
     yield from paths(measures.summary.paths)
     yield from _latencies(measures)
-    yield from _processes(measures)
+    yield from process_families(measures)
     yield from _requests(measures.summary.requests)
     yield from _access(measures.summary.access)
     yield from _markets(measures.markets)
@@ -257,67 +258,6 @@ def _add_shard(
     batches = shard.batch_frames
     counts = buckets(SIZES_LE, batches.below(SIZES), batches.number)
     sizes.add_metric([number], counts, batches.total)
-
-
-_MIB: Final = 2**20
-_OF_PROCESSES: Final = (
-    ("process_resident_memory_bytes", "Resident memory.", "rss_mb", _MIB),
-    (
-        "process_proportional_memory_bytes",
-        "Proportional set size (shared memory is divided); 0 until first read.",
-        "pss_mb",
-        _MIB,
-    ),
-    ("process_threads", "Threads.", "threads", 1),
-    ("process_open_fds", "Open descriptors.", "fds", 1),
-)
-
-
-def _processes(measures: Measures) -> Iterator[Metric]:
-    processes = measures.summary.processes
-    for name, text, field, unit in _OF_PROCESSES:
-        rows = [((process.name,), getattr(process, field) * unit) for process in processes]
-        yield labelled(GaugeMetricFamily, name, text, ["process"], rows)
-    yield labelled(
-        CounterMetricFamily,
-        "process_restarts",
-        "Restarts of the process.",
-        ["process"],
-        [((process.name,), process.restarts) for process in processes],
-    )
-    yield labelled(
-        GaugeMetricFamily,
-        "process_realtime",
-        "1: scheduled in real time; 0: normally.",
-        ["process"],
-        [
-            ((process.name,), int(process.scheduling == "realtime"))
-            for process in processes
-            if process.scheduling
-        ],
-    )
-    modes = (("user", "cpu_user_s"), ("system", "cpu_system_s"))
-    yield labelled(
-        CounterMetricFamily,
-        "process_cpu_seconds",
-        "Processor time.",
-        ["process", "mode"],
-        [((p.name, mode), getattr(p, field)) for p in processes for mode, field in modes],
-    )
-    kinds = (("voluntary", "switches_voluntary"), ("involuntary", "switches_involuntary"))
-    yield labelled(
-        CounterMetricFamily,
-        "process_context_switches",
-        "Context switches.",
-        ["process", "kind"],
-        [((p.name, kind), getattr(p, field)) for p in processes for kind, field in kinds],
-    )
-    lag = histograms("event_loop_lag_seconds", "Lag of the event loop.", ["process"])
-    pause = histograms("gc_pause_seconds", "Garbage collector pauses.", ["process"])
-    for name, vitals in measures.vitals.items():
-        seconds(lag, [name], vitals.lag)
-        seconds(pause, [name], vitals.gc_pause)
-    yield from (lag, pause)
 
 
 _OF_ACCESS: Final = (

@@ -27,9 +27,7 @@ def discover(
 
     """
     if access is None:
-        from shards.net.access import Access
-
-        access = Access(endpoints)
+        access = registry.open_access(endpoints)
     adapter = registry.lister(endpoints)
     identity = NetworkIdentity(endpoints)
     asked = endpoints.of(adapter.listing)

@@ -9,6 +9,7 @@ import asyncio
 import threading
 from typing import TYPE_CHECKING, Final
 
+from shards.adapters import registry
 from shards.adapters.interface import Adapter
 from shards.protocol.errors import SourceError
 from shards.protocol.settings import Endpoints
@@ -49,7 +50,7 @@ class NetworkIdentity:
 
 def _named_by_rpc(endpoints: Endpoints) -> tuple[str, str] | None:
     """Ask all RPC endpoints; return the first answer in their order, None without one."""
-    if not endpoints.rpc:
+    if not registry.of_role(endpoints, "rpc"):
         return None
     found: list[tuple[str, str]] = []
 
@@ -65,11 +66,11 @@ def _named_by_rpc(endpoints: Endpoints) -> tuple[str, str] | None:
 
 async def _ask(endpoints: Endpoints) -> list[tuple[str, str]]:
     """Return the networks that RPC endpoints name, with their endpoints, in order."""
-    from shards.net.access import Access
     from shards.net.rpc import Rpc, view_of
 
-    access = Access(endpoints)
-    clients = [Rpc(url, access, timeout_s=_WITHIN_S) for url in endpoints.rpc]
+    access = registry.open_access(endpoints)
+    urls = registry.of_role(endpoints, "rpc")
+    clients = [Rpc(url, access, timeout_s=_WITHIN_S) for url in urls]
     try:
         views = await asyncio.gather(*map(view_of, clients), return_exceptions=True)
     finally:
@@ -81,6 +82,6 @@ async def _ask(endpoints: Endpoints) -> list[tuple[str, str]]:
             raise view
     return [
         (view.network, url)
-        for url, view in zip(endpoints.rpc, views, strict=True)
+        for url, view in zip(urls, views, strict=True)
         if not isinstance(view, BaseException)
     ]

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from collector.markets import discovery
+from shards.adapters import registry
 from shards.net.access import Access
 from shards.protocol.errors import ConfigError
 from shards.protocol.settings import Endpoints, Market
@@ -28,7 +29,7 @@ class Listing:
     ) -> None:
         self._endpoints = endpoints
         self._every_s = every_s
-        self._access = access or Access(endpoints)
+        self._access = access or registry.open_access(endpoints)
         self._due_at = 0.0
         self._asking: threading.Thread | None = None
         self._listed: Listed | None = None

@@ -5,7 +5,6 @@ The file's ``[networks.NAME]`` is selected by its name. Its ``[network]`` descri
 default network, and no other.
 """
 
-from typing import Final
 from urllib.parse import urlsplit
 
 from collector.settings.config_file import File as File, read as read
@@ -15,16 +14,6 @@ from shards.adapters import registry
 from shards.net import tls
 from shards.protocol.errors import ConfigError
 from shards.protocol.settings import Endpoints, SourceName
-
-_KINDS: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
-    ("chain_ws", ("ws://", "wss://")),
-    ("rpc", ("http://", "https://")),
-    ("chain_grpc", ()),
-    ("chain_stream", ()),
-    ("events", ()),
-    ("indexer", ()),
-)
-"""The endpoint lists and the prefixes of their URLs; the others are gRPC ``host:port``."""
 
 
 def described(network: str, file: File) -> tuple[str, Endpoints]:
@@ -90,18 +79,17 @@ def check(found: Endpoints, source: SourceName, place: str = "network") -> None:
 
     """
     needed = registry.adapter(source).needs
-    schemes_of = dict(_KINDS)
-    for name in dict.fromkeys((*schemes_of, *sorted(needed))):
+    kinds = registry.endpoint_kinds()
+    for name in dict.fromkeys((*kinds, *sorted(needed))):
         values = found.of(name)
         if not values and name in needed:
             raise ConfigError(
                 f"{place}.{name} is empty, and the source {source} needs it: "
                 "name your own node's in a --config file, or take another --source"
             )
-        # The format of other adapters' endpoints is theirs to check.
-        for value in values if name in schemes_of else ():
-            _check_endpoint(value, schemes_of[name], f"{place}.{name}")
-    for name in ("requests_per_s", "indexer_requests_per_s"):
+        for value in values if name in kinds else ():
+            _check_endpoint(value, kinds[name].schemes, f"{place}.{name}")
+    for name in dict.fromkeys(quota.setting for quota in registry.quotas()):
         rate: float | None = getattr(found, name)
         if rate is not None and not 0.0 <= rate < float("inf"):
             raise ConfigError(f"{place}.{name}: {rate} is not a number of requests; 0 is no limit")

@@ -9,11 +9,11 @@ import msgspec
 from collector.settings.known_networks import BASES, NETWORKS
 from collector.settings.parts import ProcessSettings, Supervision
 from collector.settings.start_options import ROWS, OptionRow
+from shards.adapters import registry
 from shards.protocol.errors import ConfigError
 from shards.protocol.settings import Limits
 
 _WIDTH: Final = 100
-_LISTS: Final = ("chain_ws", "chain_stream", "chain_grpc", "rpc", "events", "indexer")
 _ABOUT: Final = {
     "limits": "Bounds and paces of the shards (docs/operations.md says what each is).",
     "supervision": "How patient the supervisor is, in seconds.",
@@ -73,12 +73,12 @@ def _network(network: str) -> Iterator[str]:
     lines = ["# Where the network is reached: each list in order of preference."]
     lines += ["[network]"]
     lines += [f'based_on = "{network}"'] if network in BASES else []
-    for name in _LISTS:
+    for name in registry.endpoint_kinds():
         values = known.of(name)
         lines.append(f"# {name} = {toml(values)}")
     for name in ("tls", "ca", "certificate", "key", "cookies"):
         lines.append(f"# {name} = {toml(getattr(known, name))}")
-    for name in ("requests_per_s", "indexer_requests_per_s"):
+    for name in dict.fromkeys(quota.setting for quota in registry.quotas()):
         lines.append(f"# {name} = …  (a number; to one host, all processes together)")
     yield "\n".join(lines) + "\n"
 

@@ -9,7 +9,8 @@ from itertools import chain
 from operator import itemgetter
 from typing import Any, Final, Protocol
 
-from collector.tables.schema import REPLAYED, Row, Table
+from collector.tables.schema import Row, Table
+from shards.adapters import registry
 from shards.protocol.events import (
     Book,
     Divergence,
@@ -263,12 +264,13 @@ def dedupe(table: Table, rows: Sequence[Row]) -> list[Row]:
     key = [table.place(name) for name in table.key]
     names = [column.name for column in table.columns]
     source = names.index("source") if "source" in names else -1
+    replays = registry.replays()
     found: dict[Any, Row] = {}
     for row in rows:
         at = tuple(row[i] for i in key)
         known = found.get(at)
         if known is None or (
-            source >= 0 and known[source] in REPLAYED and row[source] not in REPLAYED
+            source >= 0 and known[source] in replays and row[source] not in replays
         ):
             found[at] = row
     return [found[at] for at in sorted(found, key=_sortable)]

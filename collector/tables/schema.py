@@ -11,9 +11,6 @@ Type: TypeAlias = Literal["text", "int", "time", "decimal", "bool", "levels", "r
 
 Row: TypeAlias = tuple[Any, ...]
 
-REPLAYED: Final = frozenset({"replay", "indexer-replay"})
-"""Sources of replayed facts."""
-
 
 class Column(NamedTuple):
     """One column: its name, how it is stored, whether it is of fact."""

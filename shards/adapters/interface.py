@@ -13,15 +13,16 @@ An adapter's own module is light: it imports its libraries only when something i
 """
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol, TypeAlias
 
 import msgspec
 
 from shards.protocol import channels
 from shards.protocol.control import EndpointReport, PathReport
+from shards.protocol.chain import Role
 from shards.protocol.errors import ConfigError
-from shards.protocol.events import Block, Cause
-from shards.protocol.settings import Endpoints, Market, ShardConfig
+from shards.protocol.events import Block, Cause, Snapshot
+from shards.protocol.settings import Endpoints, Market, Quota, ShardConfig
 from shards.protocol.trade_ids import TradeIdentity
 
 if TYPE_CHECKING:
@@ -176,6 +177,34 @@ TimeOf: TypeAlias = Callable[[int], Awaitable[int]]
 """Returns a block's time, in ns; raises SourceError or BlockGone."""
 
 
+class PastRecord(Protocol):
+    """An upstream's record of past blocks, for `collector backfill`; all raise SourceError."""
+
+    async def newest(self) -> int:
+        """Return the height of the newest block."""
+
+    async def time_of(self, height: int) -> int:
+        """Return a block's time, in ns; raise BlockGone if it is not available any more."""
+
+    async def book(self, market: Market, height: int) -> Snapshot | None:
+        """Return a market's whole book after a block; None if no endpoint has such books."""
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+
+
+class EndpointKind(NamedTuple):
+    """One list of `Endpoints` that an adapter reads."""
+
+    name: str
+    schemes: tuple[str, ...] = ()
+    """The prefixes of its URLs; empty: gRPC ``host:port``."""
+    role: Role | None = None
+    """The role of its endpoints in the reports about nodes; None: they are not asked."""
+    has_blocks: bool = False
+    """Whether past blocks can be fetched from it."""
+
+
 class RecoveryContext(msgspec.Struct, frozen=True, kw_only=True):
     """The parts of a shard that its recovery works with."""
 
@@ -222,6 +251,12 @@ class Adapter:
     """All lists of `Endpoints` that it requires."""
     listing: ClassVar[str]
     """The list of `Endpoints` that it queries for markets and their activity."""
+    endpoint_kinds: ClassVar[tuple[EndpointKind, ...]] = ()
+    """The lists of `Endpoints` that belong to this upstream, in display order."""
+    quota: ClassVar[Quota | None] = None
+    """The requests that hosts in these lists allow; None: unknown."""
+    replays: ClassVar[frozenset[str]] = frozenset()
+    """Those of `origins` whose facts it fetches itself, besides ``replay``."""
 
     # ---- what it declares ------------------------------------------------------------
 
@@ -282,6 +317,10 @@ class Adapter:
     ) -> list[ReplaySource]:
         """Create the sources of past blocks, best first; none by default."""
         return []
+
+    def open_past(self, endpoints: Endpoints, access: "Access") -> PastRecord | None:
+        """Open the record of past blocks; None if these endpoints have none."""
+        return None
 
     def witnesses(self, endpoints: Endpoints, access: "Access") -> "list[Witness]":
         """Make what endpoints other than RPCs are asked with which chain they have."""

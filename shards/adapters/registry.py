@@ -8,10 +8,12 @@ import importlib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
-from shards.adapters.interface import Adapter, ReplaySource, TimeOf
+from shards.adapters.interface import Adapter, EndpointKind, PastRecord, ReplaySource, TimeOf
 from shards.protocol import channels
+from shards.protocol.chain import Role
 from shards.protocol.errors import ConfigError
-from shards.protocol.settings import Endpoints, Market
+from shards.protocol.events import REPLAY
+from shards.protocol.settings import Endpoints, Market, Quota
 from shards.protocol.trade_ids import TradeIdentity
 
 if TYPE_CHECKING:
@@ -89,6 +91,79 @@ def unprovable() -> frozenset[str]:
     """Return the ``source`` values of events whose completeness cannot be proved."""
     unproved = (one for one in adapters() if one.unprovable)
     return frozenset(origin for one in unproved for origin in one.origins)
+
+
+def replays() -> frozenset[str]:
+    """Return the ``source`` values of facts that were fetched, not streamed."""
+    return frozenset({REPLAY}.union(*(one.replays for one in adapters())))
+
+
+# ---- endpoints ---------------------------------------------------------------------------
+
+
+def endpoint_kinds() -> dict[str, EndpointKind]:
+    """Return all adapters' lists of endpoints by name, in display order."""
+    return {kind.name: kind for one in adapters() for kind in one.endpoint_kinds}
+
+
+def of_role(found: Endpoints, role: Role) -> tuple[str, ...]:
+    """Return the endpoints that have a role, in order of preference."""
+    kinds = endpoint_kinds().values()
+    return tuple(at for kind in kinds if kind.role == role for at in found.of(kind.name))
+
+
+def has_blocks(found: Endpoints) -> bool:
+    """Return whether past blocks can be fetched from any of the endpoints."""
+    return any(found.of(kind.name) for kind in endpoint_kinds().values() if kind.has_blocks)
+
+
+def quotas() -> tuple[Quota, ...]:
+    """Return each group of hosts once, with the lists of all adapters that declare it."""
+    lists: dict[str, dict[str, None]] = {}
+    made: dict[str, Quota] = {}
+    for one in adapters():
+        if one.quota is not None:
+            names = dict.fromkeys(kind.name for kind in one.endpoint_kinds)
+            lists.setdefault(one.quota.group, {}).update(names)
+            made.setdefault(one.quota.group, one.quota)
+    return tuple(quota._replace(lists=tuple(lists[group])) for group, quota in made.items())
+
+
+def open_access(
+    found: Endpoints, folder: str = "", *, message_bytes: int | None = None
+) -> "Access":
+    """
+    Open the way to a network's servers, with the quotas of all adapters (shards/net/access.py).
+
+    Raises:
+        ConfigError: If a certificate cannot be read.
+
+    """
+    from shards.net.access import MESSAGE_BYTES, Access
+
+    return Access(found, folder, message_bytes=message_bytes or MESSAGE_BYTES, quotas=quotas())
+
+
+# ---- the past ----------------------------------------------------------------------------
+
+
+def open_past(found: Endpoints, access: "Access") -> PastRecord:
+    """
+    Open the record of past blocks, of the first adapter that has one.
+
+    Raises:
+        ConfigError: If none of the endpoints has one.
+
+    """
+    opened = (one.open_past(found, access) for one in adapters())
+    past = next(filter(None, opened), None)
+    if past is None:
+        lists = [kind.name for kind in endpoint_kinds().values() if kind.role == "rpc"]
+        raise ConfigError(
+            f"no endpoint in {' or '.join(lists)} is known, and past blocks are asked of it: "
+            "name one"
+        )
+    return past
 
 
 def past_blocks(found: Endpoints, access: "Access", *, with_extras: bool) -> list[ReplaySource]:

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from shards.core.feed import Feed
 from shards.core.states import State, Stimulus
 from shards.core.track import Track
-from shards.protocol.events import Block, Cause, Gap, Snapshot, Source
+from shards.protocol.events import REPLAY, Block, Cause, Gap, Snapshot, Source
 from shards.protocol.frames import Record
 
 
@@ -168,7 +168,7 @@ class BlockTrack(Track):
         ledger.last = block.height
         is_whole = block.has_books or not self._with_extras
         (ledger.replayed if is_whole else ledger.missing).add(block.height)
-        self._publish(block, ts_recv, "replay", late=True)
+        self._publish(block, ts_recv, REPLAY, late=True)
         if not block.has_books:
             self._feed.sync.lose(observed_from=block.height + 1)
         self._replayed(ts_recv)

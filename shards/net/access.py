@@ -15,7 +15,7 @@ import ssl
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 import grpc
@@ -26,11 +26,10 @@ from shards.net.cookies import Cookies
 from shards.net.proxies import proxy_of
 from shards.net.token_bucket import TokenBucket, bucket_name
 from shards.protocol.errors import SourceError
-from shards.protocol.settings import Endpoints
+from shards.protocol.settings import Endpoints, Quota
 
 log = logging.getLogger(__name__)
 
-Group = Literal["chain", "indexer"]
 Metadata = tuple[tuple[str, str], ...]
 
 MESSAGE_BYTES: Final = 64 << 20
@@ -39,9 +38,7 @@ _OPTIONS: Final = (
     ("grpc.initial_reconnect_backoff_ms", 200),
     ("grpc.max_reconnect_backoff_ms", 2_000),
 )
-_PUBLIC: Final = "injective.network"
-"""These endpoints limit an address's requests in total, over all their hosts."""
-_PUBLIC_PER_S: Final = {"chain": 20.0, "indexer": 50.0}
+_ANY: Final = Quota("hosts")
 _BUSY_S: Final = 0.001
 _BUSY_TURNS: Final = 50
 """Tries after which the bucket's holder must be a stopped process; then query without a turn."""
@@ -79,9 +76,12 @@ class Access:
         folder: str = "",
         *,
         message_bytes: int = MESSAGE_BYTES,
+        quotas: Sequence[Quota] = (_ANY,),
     ) -> None:
         """
         Start without cookies. Token buckets are shared through `folder`; without it they are private.
+
+        Endpoints that are in none of the quotas' lists belong to the first one.
 
         Raises:
             ConfigError: If a certificate cannot be read.
@@ -92,7 +92,14 @@ class Access:
         self._options = (*_OPTIONS, ("grpc.max_receive_message_length", message_bytes))
         self._network = network or Endpoints()
         self._folder = Path(folder) if folder else None
-        self._cookies = {"chain": Cookies(), "indexer": Cookies()}
+        self._quota = quotas[0]
+        self._quotas = {
+            endpoint: quota
+            for quota in quotas
+            for name in quota.lists
+            for endpoint in self._network.of(name)
+        }
+        self._cookies = {quota.group: Cookies() for quota in quotas}
         self._buckets: dict[str, TokenBucket] = {}
         self._credentials = tls.credentials(self._network)
         self._ssl_context: ssl.SSLContext | None = None
@@ -138,13 +145,13 @@ class Access:
         """Return the metadata to send with a call, or the headers of a handshake."""
         cookie = ""
         if self._network.cookies:
-            cookie = self._cookies[self._group(endpoint)].header(host_of(endpoint), time.time())
+            cookie = self._cookies_of(endpoint).header(host_of(endpoint), time.time())
         return (("cookie", cookie),) if cookie else ()
 
     def answered(self, endpoint: str, metadata: Iterable[tuple[str, Any]]) -> None:
         """Note a server's answer, with its initial metadata or headers."""
         set_cookies = [str(value) for name, value in metadata if name.lower() == "set-cookie"]
-        self._cookies[self._group(endpoint)].learn(host_of(endpoint), set_cookies, time.time())
+        self._cookies_of(endpoint).learn(host_of(endpoint), set_cookies, time.time())
 
     def failed(
         self,
@@ -155,7 +162,7 @@ class Access:
         retry_after_s: float = 0.0,
     ) -> SourceError:
         """Note a failed call, and return the error to raise."""
-        self._cookies[self._group(endpoint)].failed(host_of(endpoint))
+        self._cookies_of(endpoint).failed(host_of(endpoint))
         refused = refused or is_refusal(error)
         proxy = proxy_of(host_of(endpoint))
         through = f" (through the proxy that {proxy.variable} names)" if proxy else ""
@@ -192,10 +199,10 @@ class Access:
             time.sleep(wait_s)
 
     def _bucket(self, endpoint: str) -> TokenBucket:
-        host, group = _counted(host_of(endpoint)), self._group(endpoint)
-        name = bucket_name(group, host)
+        quota = self._quota_of(endpoint)
+        name = bucket_name(quota.group, _counted(host_of(endpoint), quota))
         if name not in self._buckets:
-            self._buckets[name] = self._open_bucket(name, self._allowed(host, group))
+            self._buckets[name] = self._open_bucket(name, self.allowed_per_s(endpoint))
         return self._buckets[name]
 
     def _open_bucket(self, name: str, per_s: float) -> TokenBucket:
@@ -211,17 +218,17 @@ class Access:
 
     def allowed_per_s(self, endpoint: str) -> float:
         """Return how many requests a second the endpoint's host gets from us; 0: no limit."""
-        return self._allowed(_counted(host_of(endpoint)), self._group(endpoint))
-
-    def _group(self, endpoint: str) -> Group:
-        return "indexer" if endpoint in self._network.indexer else "chain"
-
-    def _allowed(self, host: str, group: Group) -> float:
-        network = self._network
-        asked = network.indexer_requests_per_s if group == "indexer" else network.requests_per_s
+        quota = self._quota_of(endpoint)
+        asked: float | None = getattr(self._network, quota.setting)
         if asked is not None:
             return asked
-        return _PUBLIC_PER_S[group] if host == _PUBLIC else 0.0
+        return quota.domain_per_s if _counted(host_of(endpoint), quota) == quota.domain else 0.0
+
+    def _quota_of(self, endpoint: str) -> Quota:
+        return self._quotas.get(endpoint, self._quota)
+
+    def _cookies_of(self, endpoint: str) -> Cookies:
+        return self._cookies[self._quota_of(endpoint).group]
 
     # ---- queries --------------------------------------------------------------------
 
@@ -296,9 +303,10 @@ class Access:
         self._buckets.clear()
 
 
-def _counted(host: str) -> str:
+def _counted(host: str, quota: Quota) -> str:
     """Return the name under which a host's requests are counted."""
-    return _PUBLIC if host.endswith(f".{_PUBLIC}") else host
+    is_public = quota.domain and host.endswith(f".{quota.domain}")
+    return quota.domain if is_public else host
 
 
 def _waits(bucket: TokenBucket) -> Iterator[float]:

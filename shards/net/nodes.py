@@ -17,8 +17,8 @@ from typing import Final
 from shards.net.access import Access
 from shards.net.fitness import Cause, Progress, Verdict, verdict
 from shards.net.rpc import block_time
-from shards.net.witness import Role, RpcWitness, Witness
-from shards.protocol.chain import Chain, Mark, NodeView
+from shards.net.witness import RpcWitness, Witness
+from shards.protocol.chain import Chain, Mark, NodeView, Role
 from shards.protocol.control import NodeReport
 from shards.protocol.errors import SourceError
 from shards.protocol.text import printable, without_secrets

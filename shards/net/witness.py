@@ -1,13 +1,10 @@
 """How to ask an endpoint for its chain and head: one way for each kind of endpoint."""
 
-from typing import Final, Literal, Protocol, TypeAlias
+from typing import Final, Protocol
 
 from shards.net.access import Access
 from shards.net.rpc import Rpc, block_hash, view_of
-from shards.protocol.chain import Mark, NodeView
-
-Role: TypeAlias = Literal["rpc", "queries", "events", "stream"]
-"""What an endpoint serves: records of blocks, books and markets, events, or the stream."""
+from shards.protocol.chain import Mark, NodeView, Role
 
 _ASK_S: Final = 2.0
 

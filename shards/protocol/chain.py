@@ -7,11 +7,14 @@ Consensus gives every block a later time than its predecessor, so a lower block 
 time belongs to another chain, even if the two have no known height in common.
 """
 
-from typing import Final
+from typing import Final, Literal, TypeAlias
 
 import msgspec
 
 from shards.protocol.text import printable
+
+Role: TypeAlias = Literal["rpc", "queries", "events", "stream"]
+"""What an endpoint serves: records of blocks, books and markets, events, or the stream."""
 
 _KEPT: Final = 4
 """Marks kept per chain: the first one seen, and the newest."""

@@ -12,7 +12,7 @@ its header (milliseconds on the chain stream), ``ts_recv`` is when the payload l
 Fields may be appended, with a default; never reordered (docs/wire-format.md).
 """
 
-from typing import Literal, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 import msgspec
 
@@ -24,7 +24,9 @@ ZERO = "0.000000000000000000"
 
 Source: TypeAlias = str
 """Origin of an event: the adapter's name, or ``replay`` (a lost block, from the chain's record),
-or ``indexer-replay`` (trades that the indexer's streams missed, from its query)."""
+or the name that an adapter gives to facts which it fetches itself (`Adapter.replays`)."""
+REPLAY: Final = "replay"
+"""The source of facts from a block that was fetched afterwards."""
 
 Side = Literal["buy", "sell"]
 Cause = Literal[

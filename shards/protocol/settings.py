@@ -1,6 +1,7 @@
 """The settings of one shard: frozen, picklable, validated before the process exists."""
 
-from typing import Annotated, Literal, TypeAlias
+from collections.abc import Callable
+from typing import Annotated, Literal, NamedTuple, TypeAlias
 
 import msgspec
 
@@ -88,6 +89,35 @@ class Endpoints(msgspec.Struct, frozen=True, kw_only=True):
         """Return one list by the key that adapters use for it."""
         found: tuple[str, ...] = getattr(self, key, ()) if key in self.__struct_fields__ else ()
         return found or self.others.get(key, ())
+
+    def filtered(self, is_kept: Callable[[str, str], bool]) -> "Endpoints":
+        """Return only the endpoints for which ``is_kept(key of the list, endpoint)`` is true."""
+        lists = {
+            key: found
+            for key in self.__struct_fields__
+            if isinstance(found := getattr(self, key), tuple)
+        }
+        kept = {
+            key: tuple(at for at in found if is_kept(key, at))
+            for key, found in (lists | self.others).items()
+        }
+        others = {key: kept.pop(key) for key in self.others}
+        return msgspec.structs.replace(self, **kept, others=others)
+
+
+class Quota(NamedTuple):
+    """The requests that hosts of one group allow one address; these hosts also share cookies."""
+
+    group: str
+    """Its name in the metrics."""
+    setting: str = "requests_per_s"
+    """The field of `Endpoints` with the requests per second that one host allows."""
+    domain: str = ""
+    """Public hosts under this domain count an address's requests together."""
+    domain_per_s: float = 0.0
+    """What they allow, unless it is set; 0: no limit."""
+    lists: tuple[str, ...] = ()
+    """The lists of `Endpoints` with the group's hosts."""
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):

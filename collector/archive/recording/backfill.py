@@ -33,13 +33,10 @@ from collector.archive.storage.crash_points import reach
 from collector.archive.storage.files import make_folder, open_archive, sealing, writing
 from collector.archive.storage.layout import Part, part_of
 from collector.archive.storage.recovery import recover
-from shards.adapters.injective_chain.lost_blocks import times_by
-from shards.adapters.injective_chain.snapshots import Snapshots
-from shards.adapters.interface import BlockGone
-from shards.net.access import Access
-from shards.net.rpc import Rpc, latest_height
+from shards.adapters import registry
+from shards.adapters.interface import BlockGone, PastRecord
 from shards.protocol.errors import ConfigError, SourceError
-from shards.protocol.events import Block
+from shards.protocol.events import REPLAY, Block
 from shards.protocol.ranges import RangeList, count, minus, union, within
 from shards.protocol.settings import CHAIN, Endpoints, Market
 
@@ -93,7 +90,7 @@ class Backfill:
         self._config = config
         self._root, self._span = root, span
         self._progress = progress
-        self._access = Access(config.endpoints)
+        self._access = registry.open_access(config.endpoints)
         extras = not _EXTRAS.isdisjoint(config.channels)
         self._filler = Filler(
             sources_of(config.endpoints, self._access, with_extras=extras), per_s=config.per_s
@@ -190,7 +187,7 @@ class Backfill:
 
     def _notes(self, part: Part, lacking: dict[str, RangeList]) -> list[Note]:
         types = {market.symbol: market.type for market in self._config.markets}
-        found = [Note("source", "", 0, 0, "replay")]
+        found = [Note("source", "", 0, 0, REPLAY)]
         for market_id, symbol in self._symbols.items():
             if ranges := lacking.get(symbol):
                 found.append(Note("market", symbol, 0, 0, f"{market_id} {types.get(symbol, '')}"))
@@ -217,7 +214,7 @@ class Backfill:
         if "book" not in self._config.channels:
             return
         had = {book.symbol: book for book in load_books(self._root, part)}
-        snapshots = Snapshots(self._config.endpoints.chain_grpc, self._access)
+        past = registry.open_past(self._config.endpoints, self._access)
         slots = asyncio.Semaphore(_BOOKS_AT_ONCE)
 
         async def fetch(market: Market) -> None:
@@ -227,17 +224,20 @@ class Backfill:
             before = ranges[0][0] - 1
             async with slots:
                 try:
-                    book = await snapshots.fetch(market, before)
+                    book = await past.book(market, before)
                 except SourceError as error:
                     log.info("no book of %s at height %d: %s", market.symbol, before, error.reason)
                     return
+            if book is None:
+                return
             levels = (sorted_levels(book.bids, True), sorted_levels(book.asks, False))
             where = (market.market_id, market.symbol, before, book.sequence)
             had[market.symbol] = Carried(*where, *levels)
 
-        if self._config.endpoints.chain_grpc:
+        try:
             await asyncio.gather(*map(fetch, self._config.markets))
-            await snapshots.close()
+        finally:
+            await past.aclose()
         save_books(folder, part, [had[symbol] for symbol in sorted(had) if symbol in lacking])
 
     def _keep(self, folder: Path, part: Part, *, is_sealed: bool) -> None:
@@ -284,23 +284,23 @@ async def heights_of(config: BackfillConfig) -> tuple[int, int]:
         ConfigError: If no node answers, or the range is empty.
 
     """
-    if not config.endpoints.rpc:
-        raise ConfigError("no RPC endpoint is known, and past blocks are asked of it: name one")
-    rpc = Rpc(config.endpoints.rpc[0], Access(config.endpoints))
+    past = registry.open_past(config.endpoints, registry.open_access(config.endpoints))
     try:
-        newest = await latest_height(rpc)
-        first = await _height(config.first, rpc, newest)
-        last = newest if config.last == "" else min(newest, await _height(config.last, rpc, newest))
+        newest = await past.newest()
+        first = await _height(config.first, past, newest)
+        last = (
+            newest if config.last == "" else min(newest, await _height(config.last, past, newest))
+        )
     except SourceError as error:
         raise ConfigError(f"{error}") from None
     finally:
-        rpc.close()
+        await past.aclose()
     if first > last:
         raise ConfigError(f"nothing lies between {first} and {last}; the newest block is {newest}")
     return first, last
 
 
-async def _height(value: int | str, rpc: Rpc, newest: int) -> int:
+async def _height(value: int | str, past: PastRecord, newest: int) -> int:
     """Return a height, or the first block at or after an instant, by bisection."""
     if isinstance(value, int) or value.isdecimal():
         return int(value)
@@ -310,12 +310,12 @@ async def _height(value: int | str, rpc: Rpc, newest: int) -> int:
         raise ConfigError(f"{value!r} is neither a height nor an instant (ISO 8601)") from None
     if instant.tzinfo is None:
         instant = instant.replace(tzinfo=datetime.UTC)
-    wanted, time_of = int(instant.timestamp() * 1e9), times_by(rpc)
+    wanted = int(instant.timestamp() * 1e9)
     low, high = 1, newest + 1
     while low < high:
         middle = (low + high) // 2
         try:
-            is_before = await time_of(middle) < wanted
+            is_before = await past.time_of(middle) < wanted
         except BlockGone:
             # Pruned: this node only has later blocks.
             is_before = True

@@ -9,11 +9,8 @@ import logging
 from pathlib import Path
 from typing import Final
 
-import msgspec
-
 from collector.archive.storage.files import Info, write_info
 from shards.adapters import registry
-from shards.net.access import Access
 from shards.net.nodes import Nodes
 from shards.protocol.chain import Chain
 from shards.protocol.errors import ConfigError
@@ -36,8 +33,8 @@ async def meet(root: Path, info: Info, endpoints: Endpoints) -> Endpoints:
         ConfigError: If all nodes that answer have another chain than the archive.
 
     """
-    access = Access(endpoints)
-    nodes = Nodes(endpoints.rpc, access, registry.witnesses(endpoints, access))
+    access = registry.open_access(endpoints)
+    nodes = Nodes(registry.of_role(endpoints, "rpc"), access, registry.witnesses(endpoints, access))
     nodes.chain = Chain(info.chain_id, 0, tuple(info.marks))
     try:
         for _ in range(_LOOKS):
@@ -54,13 +51,10 @@ async def meet(root: Path, info: Info, endpoints: Endpoints) -> Endpoints:
     if nodes.chain.id and nodes.chain.marks != tuple(info.marks):
         info.chain_id, info.marks = nodes.chain.id, list(nodes.chain.marks)
         write_info(root, info)
-    return msgspec.structs.replace(
-        endpoints,
-        rpc=tuple(at for at in endpoints.rpc if ("rpc", without_secrets(at)) not in refused),
-        events=tuple(
-            at for at in endpoints.events if ("events", without_secrets(at)) not in refused
-        ),
-        chain_grpc=tuple(
-            at for at in endpoints.chain_grpc if ("queries", without_secrets(at)) not in refused
-        ),
-    )
+    kinds = registry.endpoint_kinds()
+
+    def is_kept(name: str, endpoint: str) -> bool:
+        role = kinds[name].role if name in kinds else None
+        return (role, without_secrets(endpoint)) not in refused
+
+    return endpoints.filtered(is_kept)

@@ -16,15 +16,16 @@ from collector.archive.journal.segment_file import Chunk, Cursor, Entry, Note
 from collector.archive.storage.layout import Part, part_of
 from collector.client.received import ChainReplaced, Joined, Lost, Received, Unanswered
 from collector.client.topic_cursor import Position
+from shards.adapters import registry
 from shards.protocol.errors import ConfigError
-from shards.protocol.events import Block, Book, Gap, Oracle, Orders, Pulse, Trades
+from shards.protocol.events import REPLAY, Block, Book, Gap, Oracle, Orders, Pulse, Trades
 from shards.protocol.frames import EVENTS, KIND_BY_CHANNEL, topic as topic_name
 from shards.protocol.text import symbol_of
 
 _encode: Final = msgspec.msgpack.Encoder().encode
 _CHAIN: Final = "chain"
-_FETCHED: Final = frozenset({"", "replay", "indexer-replay", "query"})
-"""The ``source`` of fetched events."""
+_QUERIED: Final = frozenset({"", "query"})
+"""The ``source`` of states, which are queried whatever the collector's source."""
 
 
 class Intake:
@@ -167,7 +168,7 @@ class Intake:
 
     def _reads(self, source: str) -> None:
         """Note the collector's source, which decides whether completeness can be proved."""
-        if source not in _FETCHED:
+        if source not in _QUERIED | registry.replays():
             self._note(Note("source", "", 0, 0, source))
 
     # -- lost and fetched blocks -------------------------------------------------------
@@ -285,16 +286,16 @@ def entries_of(
             trades.setdefault(market_id, []).append(trade)
         for market_id, of_market in trades.items():
             if market_id in symbols:
-                event = Trades(market_id, height, when, ts, "replay", of_market)
+                event = Trades(market_id, height, when, ts, REPLAY, of_market)
                 yield _fetched("trades", symbols[market_id], height, event)
     if "book" in channels and block.has_books:
         for update in block.updates:
             if update.market_id in symbols:
-                what = (update.market_id, height, update.sequence, when, ts, "replay", False)
+                what = (update.market_id, height, update.sequence, when, ts, REPLAY, False)
                 book = Book(*what, update.bids, update.asks)
                 yield _fetched("book", symbols[update.market_id], height, book)
     if "blocks" in channels and _CHAIN in symbols:
-        yield _fetched("blocks", _CHAIN, height, Pulse(height, when, ts, "replay"))
+        yield _fetched("blocks", _CHAIN, height, Pulse(height, when, ts, REPLAY))
     yield from _extras(block, symbols, channels, ts)
 
 
@@ -309,7 +310,7 @@ def _extras(
     prices: dict[str, list[Any]] = {}
     for symbol, price in block.extras.prices:
         prices.setdefault(symbol, []).append(price)
-    where = (block.height, block.ts_event, ts, "replay")
+    where = (block.height, block.ts_event, ts, REPLAY)
     if "orders" in channels:
         for market_id, of_market in orders.items():
             if market_id in symbols:

@@ -31,7 +31,7 @@ from collector.archive.storage.files import Info, open_archive, sealing, write_i
 from collector.archive.storage.recovery import recover
 from collector.client.subscriber import Subscriber
 from collector.client.summary import Summary, read_summary
-from shards.net.access import Access
+from shards.adapters import registry
 from shards.protocol.errors import EXIT_BUG, ConfigError
 from shards.protocol.events import Block
 from shards.protocol.frames import KIND_BY_CHANNEL
@@ -236,7 +236,7 @@ class Recorder:
         self._meet(status)
         if self._endpoints is None:
             self._endpoints = await meet(self._root, self._info, _open_ones(status.endpoints))
-            if not (self._endpoints.rpc or self._endpoints.events):
+            if not registry.has_blocks(self._endpoints):
                 log.warning(
                     "no node is known of which lost blocks could be asked: what is lost stays "
                     "missing until `collector backfill --to %s` fetches it",
@@ -267,7 +267,7 @@ class Recorder:
             if not ranges or self._endpoints is None:
                 continue
             if self._filler is None:
-                access = Access(self._endpoints, self._config.budget)
+                access = registry.open_access(self._endpoints, self._config.budget)
                 extras = not _EXTRAS.isdisjoint(self._intake.channels)
                 sources = sources_of(self._endpoints, access, with_extras=extras)
                 self._filler = Filler(sources, per_s=self._config.per_s)
@@ -331,11 +331,7 @@ def _heights(ranges: list[tuple[int, int]]) -> Iterator[int]:
 
 def _open_ones(endpoints: Endpoints) -> Endpoints:
     """Return the collector's endpoints, without those that contain hidden secrets."""
-    open_ones = {
-        kind: tuple(at for at in getattr(endpoints, kind) if _HIDDEN not in at)
-        for kind in ("rpc", "events", "chain_grpc")
-    }
-    return msgspec.structs.replace(endpoints, **open_ones)
+    return endpoints.filtered(lambda _, at: _HIDDEN not in at)
 
 
 async def record(config: RecordConfig, stop: asyncio.Event | None = None) -> None:

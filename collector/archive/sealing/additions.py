@@ -23,7 +23,8 @@ from collector.archive.storage.layout import Part
 from collector.archive.storage.part_file import read_file
 from collector.archive.storage.recovery import recover
 from collector.tables.rows import dedupe, rows_of
-from collector.tables.schema import REPLAYED, TABLES, Row
+from collector.tables.schema import TABLES, Row
+from shards.adapters import registry
 from shards.protocol.errors import ConfigError
 from shards.protocol.frames import EVENTS
 from shards.protocol.ranges import RangeList, count, minus, within
@@ -112,7 +113,7 @@ class Adder:
         table = TABLES[channel]
         counts = self._new.setdefault(row[table.place("market")], {})
         counts[channel] = counts.get(channel, 0) + 1
-        if row[table.place("source")] in REPLAYED:
+        if row[table.place("source")] in registry.replays():
             counts[f"replayed {channel}"] = counts.get(f"replayed {channel}", 0) + 1
         if channel == "book":
             sequence = row[table.place("sequence")]

@@ -15,7 +15,8 @@ import msgspec
 from collector.archive.journal.segment_file import Entry
 from collector.archive.storage.layout import Part
 from collector.tables.rows import book_row
-from collector.tables.schema import REPLAYED, Row
+from collector.tables.schema import Row
+from shards.adapters import registry
 from shards.core.top_of_book import TopOfBook
 from shards.protocol.events import Book, Level, Ticker
 from shards.protocol.order_book import OrderBook
@@ -94,6 +95,7 @@ class Track:
         self._reached = self._begin
         """The highest sequence that the book has had; -1 before any."""
         self._skipped: RangeList = []
+        self._replays = registry.replays()
         self._book: OrderBook | None = None
         self._top = TopOfBook()
         if carried is not None:
@@ -142,8 +144,8 @@ class Track:
             self.first_sequence = first.sequence
         self.last_sequence = last.sequence
         sources = [event.source for event, _ in changes]
-        if not REPLAYED.isdisjoint(sources):
-            self.replayed += sum(source in REPLAYED for source in sources)
+        if not self._replays.isdisjoint(sources):
+            self.replayed += sum(source in self._replays for source in sources)
         self._put(changes)
 
     def _catch_up(self, snapshots: list[int], whole: dict[int, Entry], through: int) -> None:
@@ -218,11 +220,12 @@ def _each_once(told: list[tuple[_Head, Entry]]) -> dict[int, Entry]:
     if len(found) == len(told):
         return found
     best: dict[int, tuple[_Head, Entry]] = {}
+    replays = registry.replays()
     for one in told:
         head = one[0]
         known = best.get(head.sequence)
         # A live copy has timestamps that a fetched one lacks.
-        if known is None or (known[0].source in REPLAYED and head.source not in REPLAYED):
+        if known is None or (known[0].source in replays and head.source not in replays):
             best[head.sequence] = one
     return {sequence: entry for sequence, (_, entry) in best.items()}
 

@@ -30,7 +30,7 @@ from collector.archive.storage.files import open_archive, sealing
 from collector.archive.storage.layout import Part
 from collector.archive.storage.recovery import recover
 from collector.tables.rows import book_columns, dedupe, rows_of
-from collector.tables.schema import REPLAYED, TABLES, Row, Table
+from collector.tables.schema import TABLES, Row, Table
 from shards.adapters import registry
 from shards.protocol.events import Book
 from shards.protocol.frames import EVENTS
@@ -141,9 +141,10 @@ class Sealer:
             self._put(channel, row)
         if channel == "trades":
             source = table.place("source")
+            replays = registry.replays()
             found = self._coverage.setdefault(symbol, {})
             found["trades"] = len(rows)
-            found["replayed_trades"] = sum(row[source] in REPLAYED for row in rows)
+            found["replayed_trades"] = sum(row[source] in replays for row in rows)
 
     def _rows(self, channel: str, symbol: str) -> list[Row]:
         rows: list[Row] = []

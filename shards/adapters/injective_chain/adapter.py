@@ -10,14 +10,16 @@ from typing import TYPE_CHECKING, Any, Final
 from shards.adapters.interface import (
     Adapter,
     BlockSource,
+    EndpointKind,
     Evidence,
+    PastRecord,
     Recovery,
     RecoveryContext,
     ReplaySource,
     Sink,
     Source,
 )
-from shards.protocol.settings import Endpoints, Market, ShardConfig
+from shards.protocol.settings import Endpoints, Market, Quota, ShardConfig
 from shards.protocol.trade_ids import TradeIdentity
 
 if TYPE_CHECKING:
@@ -48,6 +50,14 @@ class InjectiveChain(Adapter):
     trade_identity = TradeIdentity.HEIGHT
     can_be_redundant = True
     listing = "chain_grpc"
+    endpoint_kinds = (
+        EndpointKind("chain_ws", ("ws://", "wss://")),
+        EndpointKind("chain_stream", role="stream"),
+        EndpointKind("chain_grpc", role="queries"),
+        EndpointKind("rpc", ("http://", "https://"), "rpc", has_blocks=True),
+        EndpointKind("events", role="events", has_blocks=True),
+    )
+    quota = Quota("chain", "requests_per_s", "injective.network", 20.0)
 
     def preload(self) -> None:
         """Import the parts of a shard, whichever the source; read the messages."""
@@ -118,6 +128,12 @@ class InjectiveChain(Adapter):
         ]
         events = endpoints.events
         return found + [EventProviderReplay(at, access, with_extras=with_extras) for at in events]
+
+    def open_past(self, endpoints: Endpoints, access: "Access") -> PastRecord | None:
+        """Read the record of the first node, and books of the servers of queries."""
+        from shards.adapters.injective_chain.past import ChainPast
+
+        return ChainPast(endpoints, access) if endpoints.rpc else None
 
     def witnesses(self, endpoints: Endpoints, access: "Access") -> "list[Witness]":
         """Ask servers of queries and event providers, each in its own way."""

@@ -7,8 +7,7 @@ import grpc.aio
 from shards.adapters.injective_chain.heights import height_in
 from shards.adapters.messages import INJECTIVE
 from shards.net.access import Access
-from shards.net.witness import Role
-from shards.protocol.chain import Mark, NodeView
+from shards.protocol.chain import Mark, NodeView, Role
 from shards.protocol.errors import SourceError
 
 _TIMEOUT_S: Final = 2.0

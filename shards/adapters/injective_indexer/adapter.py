@@ -4,8 +4,10 @@ import importlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
+from shards.adapters.injective_indexer.origins import LISTED, STREAMED
 from shards.adapters.interface import (
     Adapter,
+    EndpointKind,
     Evidence,
     Recovery,
     RecoveryContext,
@@ -14,7 +16,7 @@ from shards.adapters.interface import (
     Source,
     TimeOf,
 )
-from shards.protocol.settings import Endpoints, Market, ShardConfig
+from shards.protocol.settings import Endpoints, Market, Quota, ShardConfig
 from shards.protocol.trade_ids import TradeIdentity
 
 if TYPE_CHECKING:
@@ -35,15 +37,18 @@ _PROMISES: Final = {
 class InjectiveIndexer(Adapter):
     """The adapter of an Injective exchange indexer."""
 
-    name = "indexer-grpc"
+    name = STREAMED
     promises = _PROMISES
     unprovable = "the indexer tells no blocks"
     trade_identity = TradeIdentity.ID
-    origins = frozenset({"indexer-grpc", "indexer-replay"})
+    origins = frozenset({STREAMED, LISTED})
+    replays = frozenset({LISTED})
     stream = "indexer"
     # It also lists the markets, if no chain endpoint is configured.
     needs = frozenset({"indexer"})
     listing = "indexer"
+    endpoint_kinds = (EndpointKind("indexer"),)
+    quota = Quota("indexer", "indexer_requests_per_s", "injective.network", 50.0)
 
     def preload(self) -> None:
         """Import the parts of a shard, and what other sources' shards replay from; read the messages."""

@@ -18,6 +18,7 @@ from typing import Final
 import msgspec
 
 from shards.adapters.injective_indexer.decoder import PARTS, STREAMS, Stream, StreamMessage
+from shards.adapters.injective_indexer.origins import LISTED
 from shards.adapters.injective_indexer.pending_trades import ListedTrades, WaitingTrades
 from shards.adapters.injective_indexer.reader import Reader
 from shards.core.feed import Feed
@@ -319,9 +320,7 @@ class ProofTrack(Track):
             told = blocks[height][0]
             trades = self._trades.known.take(t.trade for t in blocks[height] if t.trade)
             trades.sort(key=place_of)
-            self._feed.publish_trades(
-                height, told.ts_event, ts, "indexer-replay", trades, late=True
-            )
+            self._feed.publish_trades(height, told.ts_event, ts, LISTED, trades, late=True)
 
     # ---- time -----------------------------------------------------------------------
 
