@@ -5,7 +5,7 @@ from pathlib import Path
 
 from collector.access import config as access_config
 from collector.aggregator import process as aggregator_process
-from collector.client.summary import process_name
+from collector.client.performance import process_name
 from collector.control.desired_state import DesiredState
 from collector.control.epochs import Epochs
 from collector.control.scheduling import Scheduling

@@ -15,8 +15,9 @@ from typing import Final
 
 from collector.aggregator.coordination import Standing
 from collector.client.market_status import read_markets
+from collector.client.performance import process_name
 from collector.client.requests import RequestClient
-from collector.client.summary import Summary, process_name
+from collector.client.summary import Summary
 from collector.control.desired_state import DesiredState
 from collector.control.supervisor import Child, Supervisor
 from collector.markets.listing import Listing

@@ -19,7 +19,8 @@ from prometheus_client.core import (
 
 from collector.access.report import AccessReport
 from collector.aggregator.status.metrics_snapshot import MarketMeasures, Measures, ShardMeasures
-from collector.client.summary import Node, Recorder, Shard, Summary
+from collector.client.performance import Shard
+from collector.client.summary import Node, Recorder, Summary
 from collector.http.metric_families import (
     SIZES,
     SIZES_LE,

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from collector.aggregator.telemetry.journal import Entry
-from collector.client.summary import process_name
+from collector.client.performance import process_name
 from collector.tui.numbers import clock
 from collector.tui.spans import Line, Span, clip, fit, printable, section
 

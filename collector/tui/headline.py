@@ -1,6 +1,7 @@
 """The top of the screen: endpoint, coverage, rates. Pure."""
 
-from collector.client.summary import Hops, Summary
+from collector.client.performance import Hops
+from collector.client.summary import Summary
 from collector.tui.numbers import clock, duration, micros, rate, sparkline
 from collector.tui.spans import Line, Span, fit, printable, spread
 from collector.tui.summary_text import completeness

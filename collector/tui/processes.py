@@ -1,6 +1,6 @@
 """The processes: what each costs now and in the last minute, and how quick it is. Pure."""
 
-from collector.client.summary import Process, Shard
+from collector.client.performance import Process, Shard
 from collector.tui.numbers import megabytes, micros, sparkline
 from collector.tui.spans import Line, Span, clip, fit, printable, section
 from collector.tui.view_model import Picture

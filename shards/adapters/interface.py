@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol, TypeAlias
 import msgspec
 
 from shards.protocol import channels
-from shards.protocol.control import EndpointReport, PathReport
 from shards.protocol.chain import Role
+from shards.protocol.control import EndpointReport, PathReport
 from shards.protocol.errors import ConfigError
 from shards.protocol.events import Block, Cause, Snapshot
 from shards.protocol.settings import Endpoints, Market, Quota, ShardConfig

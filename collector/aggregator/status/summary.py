@@ -15,22 +15,17 @@ from collector.aggregator.status.paths import paths
 from collector.aggregator.telemetry.latency_summary import latency_us
 from collector.aggregator.telemetry.process_table import ProcessRow, Use
 from collector.client.market_status import MarketStatus
+from collector.client.performance import BatchSizes, Endpoint, Hops, Process, Shard, process_name
 from collector.client.summary import (
-    BatchSizes,
     Blocks,
     ChainIdentity,
     CoverageNow,
-    Endpoint,
     Events,
     Frames,
-    Hops,
     Markets,
     Node,
-    Process,
     SavedState,
-    Shard,
     Summary,
-    process_name,
 )
 from collector.settings.parts import BUDGET
 from collector.settings.version import __version__

@@ -11,7 +11,7 @@ from typing import Final
 from collector.aggregator.state.coverage import Coverage
 from collector.aggregator.telemetry.journal import Journal
 from collector.aggregator.telemetry.process_table import ProcessRow
-from collector.client.summary import process_name
+from collector.client.performance import process_name
 from shards.protocol.control import Report
 from shards.protocol.events import Divergence, Gap
 

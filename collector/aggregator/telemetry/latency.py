@@ -20,7 +20,7 @@ from collections import defaultdict, deque
 from collections.abc import Iterable
 from typing import Final
 
-from collector.client.summary import ClockCheck, Offset
+from collector.client.performance import ClockCheck, Offset
 from shards.protocol.frames import KEYFRAME, KIND_BY_CHANNEL, LATE, BatchHeader, Record
 from shards.protocol.histograms import AdaptiveSampler, Histogram
 

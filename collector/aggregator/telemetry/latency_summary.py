@@ -11,7 +11,7 @@ from typing import Final
 import msgspec
 
 from collector.aggregator.telemetry.latency import Latencies, merged
-from collector.client.summary import ChannelLatency, Hops, Latency
+from collector.client.performance import ChannelLatency, Hops, Latency
 from shards.protocol.histograms import Histogram, ShardStats
 
 _FRESH_S: Final = 1.0

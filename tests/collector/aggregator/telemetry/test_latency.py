@@ -3,7 +3,7 @@
 import pytest
 
 from collector.aggregator.telemetry.latency import BlockClock, Latencies
-from collector.client.summary import ClockCheck, Offset
+from collector.client.performance import ClockCheck, Offset
 from shards.protocol.frames import (
     KEYFRAME,
     KIND_BOOK,
