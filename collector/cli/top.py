@@ -12,11 +12,14 @@ from shards.protocol.errors import ConfigError
 
 
 @click.command(cls=Command)
-@options.connect()
+@options.connect(several=True)
 @options.market("Show only these: ticker, symbol, a glob of either, or market id; may be repeated.")
 def top(*, connect: str, markets: tuple[str, ...]) -> None:
     """
     Watch a running collector: markets, shards, events, books.
+
+    With several endpoints, separated by commas, it shows a line for each cell; c shows the next one
+    in detail. A market's page takes the first copy of each fact, whichever cell sends it.
 
     Needs a terminal of at least 80 by 24 characters, and the extra "tui". While the collector
     does not answer, it says so and keeps trying. Press ? for the keys, q to quit.

@@ -5,9 +5,11 @@ import time
 from collections.abc import Sequence
 from typing import ClassVar
 
+import msgspec
 from textual.app import App
 from textual.binding import Binding, BindingType
 
+from collector.settings.addresses import endpoints_of
 from collector.settings.parts import requests_endpoint
 from collector.tui.market_screen import MarketPage
 from collector.tui.panels import Grid
@@ -19,10 +21,10 @@ from collector.tui.view_model import Picture, Watched
 
 class Top(App[None]):
     """
-    Watches the collector that publishes at `connect`.
+    Watches the cells that publish at `connect`: one in detail, all of them in a line each.
 
     Raises:
-        ValueError: If that is neither a tcp nor an ipc endpoint.
+        ValueError: If one of them is neither a tcp nor an ipc endpoint.
 
     """
 
@@ -41,9 +43,11 @@ class Top(App[None]):
         # Without colours textual would paint greys; on the terminal's own it leaves them out.
         super().__init__(ansi_color="NO_COLOR" in os.environ)
         self.connect = connect
-        self._requests = requests_endpoint(connect)
         self.animation_level = "none"
-        self._watched = Watched(connect, time.time())
+        self._cells = [
+            (requests_endpoint(at), Watched(at, time.time())) for at in endpoints_of(connect)
+        ]
+        self._chosen = 0
         self.picture = self.latest()
         self.paused = False
         self._overview = Overview(patterns)
@@ -51,11 +55,27 @@ class Top(App[None]):
     def on_mount(self) -> None:
         """Show the overview and begin to ask."""
         self.push_screen(self._overview)
-        self.run_worker(poll(self._requests, self._watched, self._seen))
+        for requests, watched in self._cells:
+            self.run_worker(poll(requests, watched, self._seen))
 
     def latest(self) -> Picture:
         """Return the current picture, also during a pause."""
-        return self._watched.picture(time.monotonic(), time.time())
+        ts = time.time()
+        picture = self._cells[self._chosen][1].picture(time.monotonic(), ts)
+        if len(self._cells) == 1:
+            return picture
+        cells = tuple(watched.glance(ts) for _, watched in self._cells)
+        return msgspec.structs.replace(picture, cells=cells, chosen=self._chosen)
+
+    def action_cell(self) -> None:
+        """Show the next cell in detail."""
+        self._chosen = (self._chosen + 1) % len(self._cells)
+        self.picture = self.latest()
+        self._show()
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Offer the next cell only if there are several."""
+        return action != "cell" or len(self._cells) > 1
 
     def _seen(self) -> None:
         """Show the current picture, unless paused."""

@@ -7,6 +7,7 @@ from textual import events
 from textual.message import Message
 
 from collector.tui.canvas import Canvas
+from collector.tui.cell_rows import cell_lines
 from collector.tui.events import event_lines
 from collector.tui.grid import (
     VIEWS,
@@ -52,6 +53,14 @@ class Headline(Panel):
     def again(self) -> None:
         """Draw the headline."""
         self.draw(headline(self.picture, self.size.width, paused=self.paused))
+
+
+class Cells(Panel):
+    """The cells, if there are several."""
+
+    def again(self) -> None:
+        """Draw a line for each."""
+        self.draw(cell_lines(self.picture.cells, self.picture.chosen, self.size.width))
 
 
 class Processes(Panel):

@@ -9,10 +9,10 @@ from collector.tui.app import Top
 
 def run(connect: str, patterns: Sequence[str]) -> None:
     """
-    Show the collector that publishes at `connect` until someone quits.
+    Show the cells that publish at `connect` until someone quits.
 
     Raises:
-        ValueError: If that is neither a tcp nor an ipc endpoint.
+        ValueError: If one of them is neither a tcp nor an ipc endpoint.
 
     """
     app = Top(connect, patterns)

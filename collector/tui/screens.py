@@ -10,8 +10,9 @@ from textual.screen import ModalScreen, Screen
 from textual.widget import Widget
 from textual.widgets import Footer, Input, Static
 
+from collector.tui.cell_rows import height
 from collector.tui.grid import VIEWS
-from collector.tui.panels import Events, Grid, Headline, Panel, Processes
+from collector.tui.panels import Cells, Events, Grid, Headline, Panel, Processes
 from collector.tui.rows import ORDERS, MarketRow
 from collector.tui.view_model import Picture
 
@@ -60,6 +61,7 @@ class Overview(PictureScreen):
         Binding("v", "view", "view"),
         Binding("p", "app.pause", "pause"),
         Binding("e", "app.events", "events"),
+        Binding("c", "app.cell", "cell"),
         Binding("question_mark", "app.help", "help", key_display="?"),
         Binding("q", "app.quit", "quit"),
         Binding("left,h", "step(-1,0)", show=False),
@@ -76,6 +78,7 @@ class Overview(PictureScreen):
     CSS = """
     Overview { layout: vertical; }
     #headline { height: 5; }
+    #cells { height: 0; }
     #body { height: 1fr; layout: vertical; }
     #side { height: 1fr; layout: vertical; }
     #events { height: 1fr; }
@@ -90,6 +93,7 @@ class Overview(PictureScreen):
         super().__init__()
         # Kept here rather than looked up: the last picture may come while the screen is closed.
         self.grid = Grid(patterns, id="grid")
+        self._cells = Cells(id="cells")
         self._processes = Processes(id="processes")
         self._side = Container(self._processes, Events(id="events"), id="side")
         self._body = Container(self.grid, self._side, id="body")
@@ -103,6 +107,7 @@ class Overview(PictureScreen):
     def compose(self) -> ComposeResult:
         """Put the panels together."""
         yield Headline(id="headline")
+        yield self._cells
         yield self._body
         yield self._filter
         yield Footer(show_command_palette=False)
@@ -119,9 +124,12 @@ class Overview(PictureScreen):
         processes = min(lines, _PROCESSES) if narrow else lines
         room = self._body.size.height - processes - _EVENTS
         grid = max(_GRID, self.grid.wanted(room)) if narrow else "100%"
-        for panel, height in ((self._processes, processes), (self.grid, grid)):
-            if self._heights.get(panel) != height:
-                self._heights[panel] = panel.styles.height = height
+        cells = height(self.grid.picture.cells)
+        for panel, lines_of in (
+            (self._cells, cells), (self._processes, processes), (self.grid, grid),
+        ):  # fmt: skip
+            if self._heights.get(panel) != lines_of:
+                self._heights[panel] = panel.styles.height = lines_of
 
     def on_resize(self) -> None:
         """Distribute the lines again, once the body has its size."""
@@ -222,6 +230,7 @@ enter          its page; there left and right go to its neighbours
 s              sort: symbol, state, activity, shard, age
 /              filter: a state, active, quiet, dead, shard:N, part of a symbol
 v              names, marks only, or what fits
+c              the next cell, if --connect names several
 p              pause: the screen stands still, asking goes on
 e   esc   q    all events, back, quit
 

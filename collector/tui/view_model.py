@@ -15,6 +15,7 @@ from collector.aggregator.telemetry.journal import Entry
 from collector.aggregator.telemetry.time_series import Point
 from collector.client.market_status import MarketStatus
 from collector.client.summary import Summary
+from collector.tui.cell_rows import CellGlance
 from collector.tui.rows import MarketRow
 
 _SMOOTH_S: Final = 10.0
@@ -54,6 +55,10 @@ class Picture(msgspec.Struct, frozen=True):
     points: tuple[Point, ...] = ()
     events: tuple[Entry, ...] = ()
     """From old to new."""
+    cells: tuple[CellGlance, ...] = ()
+    """All cells, if there are several; the rest is of the chosen one."""
+    chosen: int = 0
+    """The place of the chosen cell."""
 
 
 class _Pace:
@@ -142,6 +147,12 @@ class Watched:
             self._points.pop()
         known = self._points[-1].ts + 1 if self._points else 0
         return max(known, int(ts) - HISTORY)
+
+    def glance(self, ts: float) -> CellGlance:
+        """Return how the cell stands, in short."""
+        summary = None if self._answers is None else self._answers.summary
+        silent_s = max(0.0, ts - self._answered_ts) if self._silent else None
+        return CellGlance(self._endpoint, summary, silent_s)
 
     def picture(self, now: float, ts: float) -> Picture:
         """Return the current state."""

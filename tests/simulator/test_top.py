@@ -207,3 +207,22 @@ async def test_without_a_collector_it_waits_for_one() -> None:
         await top.eventually(lambda: f"NO ANSWER from {endpoint} since" in top.text)
         await top.press("enter", "down", "s", "e", "escape")
         assert "Is a collector running" in top.text
+
+
+async def test_several_cells_are_shown_beside_each_other(running: Running) -> None:
+    away = f"tcp://127.0.0.1:{free_port_pair()}"
+    async with shown(f"{running.publish},{away}", size=(120, 40)) as top:
+        await top.eventually(lambda: "Cells: 1 of 2 answer" in top.text)
+        await top.eventually(lambda: f"{away}" in top.text and "NO ANSWER" in top.text)
+        assert f"▸ {running.publish}" in top.text
+        assert "300/300 live" in top.text
+        await top.pilot.press("c")
+        await top.eventually(lambda: f"▸ {away}" in top.text)
+        await top.pilot.press("c")
+        await top.eventually(lambda: f"▸ {running.publish}" in top.text)
+        # A market's page reads both: the first copy of each fact counts.
+        await top.pilot.press("enter")
+        await top.eventually(lambda: isinstance(top.app.screen, MarketPage))
+        page = top.app.screen
+        assert isinstance(page, MarketPage)
+        await top.eventually(lambda: page.book is not None)
