@@ -13,7 +13,7 @@ from shards.protocol.errors import ConfigError
 
 
 @click.command(cls=Command)
-@options.connect()
+@options.connect(several=True)
 @options.option(
     "--listen",
     metavar="HOST:PORT",
@@ -50,7 +50,8 @@ def dashboard(
     Serve a web page that shows a running collector live.
 
     Markets by state and activity, latency, frames, processes, gaps and restarts over time, and a
-    page for each market with its book. It only reads from the collector and can be stopped freely.
+    page for each market with its book. With several endpoints, separated by commas, the cells are shown
+    beside each other; the rest of the page is of the first one that answers. It only reads from the collector and can be stopped freely.
     """
     try:
         from collector.web.process import run

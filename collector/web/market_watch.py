@@ -8,9 +8,9 @@ from typing import Any, Final
 
 from collector.client.market_status import MarketStatus
 from collector.client.received import ChainReplaced, Joined, Lost, Received, Unanswered
-from collector.client.requests import AsyncRequestClient
 from collector.client.subscriber import Subscriber
 from collector.web.book_view import BookView
+from collector.web.cell_requests import CellRequests
 from shards.protocol.events import Book, Trades
 from shards.protocol.frames import decode_event, is_readable, topic
 
@@ -34,9 +34,7 @@ class Watch:
 class Watching:
     """All followed markets."""
 
-    def __init__(
-        self, connect: str, requests: AsyncRequestClient, tasks: asyncio.TaskGroup
-    ) -> None:
+    def __init__(self, connect: str, requests: CellRequests, tasks: asyncio.TaskGroup) -> None:
         self._connect = connect
         self._requests = requests
         self._tasks = tasks

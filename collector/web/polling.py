@@ -10,8 +10,8 @@ from collector.aggregator.telemetry.journal import Entry
 from collector.aggregator.telemetry.time_series import Point
 from collector.client.answers import read
 from collector.client.market_status import read_markets
-from collector.client.requests import AsyncRequestClient
 from collector.client.summary import read_summary
+from collector.web.cell_requests import CellRequests
 from collector.web.market_watch import Watching
 from collector.web.view_model import POINTS, ViewModel
 
@@ -30,7 +30,7 @@ class Polling:
 
     def __init__(
         self,
-        requests: AsyncRequestClient,
+        requests: CellRequests,
         board: ViewModel,
         watching: Watching,
         tell: Callable[[], None],
@@ -39,6 +39,7 @@ class Polling:
         self._board = board
         self._watching = watching
         self._tell = tell
+        self._chosen = 0
         self._answered_at = time.time()
         self._second_due = 0.0
         self._one_past = asyncio.Lock()
@@ -53,6 +54,7 @@ class Polling:
                 took_s = time.monotonic() - began
             except TimeoutError:
                 self._board.silent(int(self._answered_at * 1000))
+                self._board.cells_are(await self._requests.rows())
                 took_s = 0.0
             self._tell()
             await asyncio.sleep(min(_SLOWEST_S, max(EVERY_S - took_s, _SHARE * took_s)))
@@ -61,11 +63,15 @@ class Polling:
         """Request the grid and the open markets, and once a second the rest."""
         self._board.grid((await self._ask("grid"))["grid"], time.monotonic())
         self._answered_at = time.time()
+        if self._requests.chosen != self._chosen:
+            self._chosen = self._requests.chosen
+            self._board.another_cell()
         if symbols := self._watching.symbols():
             self._watching.rows(read_markets(await self._ask("markets", symbols=symbols)))
         if time.monotonic() >= self._second_due:
             self._board.status(read_summary(await self._ask("status")))
             await self.past()
+            self._board.cells_are(await self._requests.rows())
             self._second_due = time.monotonic() + 1.0
 
     async def past(self) -> None:

@@ -19,6 +19,7 @@ import uvicorn
 from collector.access import tls
 from collector.access.http_server import BoundedServer
 from collector.access.tokens import Tokens
+from collector.settings.addresses import endpoints_of
 from collector.settings.parts import TlsConfig, connectable, requests_endpoint
 from collector.web.address import address_of, is_loopback, listen, url_of
 from collector.web.server import Page, application
@@ -97,17 +98,19 @@ def run(
     tls: TlsConfig = TlsConfig(),  # noqa: B008 - it does not change
 ) -> None:
     """
-    Serve the page of the collector at an endpoint, for `collector dashboard`.
+    Serve the page of the cells at one or more endpoints, for `collector dashboard`.
 
     Raises:
         ConfigError: If the endpoint is invalid, or the page cannot be served there.
 
     """
     try:
-        requests_endpoint(connect)
+        endpoints = [connectable(at) for at in endpoints_of(connect)]
+        for at_endpoint in endpoints:
+            requests_endpoint(at_endpoint)
     except ValueError as error:
         raise ConfigError(f"--connect {error}") from None
-    config = WebConfig(connect=connectable(connect), listen=at, hosts=tuple(hosts), tls=tls)
+    config = WebConfig(connect=",".join(endpoints), listen=at, hosts=tuple(hosts), tls=tls)
     with listen(at, option="--listen", allow_remote=allow_remote, tls=tls) as listener:
         _warn(listener, tls)
         log.info("the page of %s is at %s", connect, url_of(listener, tls))

@@ -19,9 +19,9 @@ from starlette.staticfiles import StaticFiles
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from collector.access.tokens import Tokens
-from collector.client.requests import AsyncRequestClient
-from collector.settings.parts import requests_endpoint
+from collector.settings.addresses import endpoints_of
 from collector.web import login
+from collector.web.cell_requests import CellRequests
 from collector.web.client import Client
 from collector.web.host_check import HostCheck
 from collector.web.market_watch import Watching
@@ -47,7 +47,7 @@ class Page:
         self.tokens = tokens
         """Who may look; None: all who come."""
         self.board = ViewModel()
-        self._requests = AsyncRequestClient(requests_endpoint(connect))
+        self._requests = CellRequests(endpoints_of(connect))
         self.watching = Watching(connect, self._requests, tasks)
         self._clients: dict[int, Client] = {}
         self._numbers = itertools.count(1)

@@ -38,6 +38,7 @@ def essentials(summary: Summary) -> dict[str, Any]:
     found["holes"] = [
         Hole(symbol=hole.symbol, heights=hole.heights[:_RANGES]) for hole in summary.holes[:_HOLES]
     ]
+    found["worse"] = [_some(path, ("endpoint", "reason")) for path in summary.paths if path.worse]
     found["holed"] = len(summary.holes)
     return found
 

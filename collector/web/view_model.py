@@ -73,6 +73,7 @@ class ViewModel:
         self.version = 0
         self._status: tuple[int, dict[str, Any]] = 0, {}
         self._silent: tuple[int, int | None] = 0, None
+        self._cells: tuple[int, list[dict[str, Any]]] = 0, []
         self._listed: tuple[int, list[str]] = 0, []
         self._markets: dict[str, _Market] = {}
         self._taken_at = -math.inf
@@ -111,6 +112,18 @@ class ViewModel:
         # Repeated each time: a page that receives nothing at all knows that it is cut off.
         self.version += 1
         self._silent = self.version, since_ms
+
+    def cells_are(self, rows: list[dict[str, Any]]) -> None:
+        """Take how the cells stand beside each other; empty for a single cell."""
+        if rows != self._cells[1]:
+            self.version += 1
+            self._cells = self.version, rows
+
+    def another_cell(self) -> None:
+        """Another cell is asked from now on: its journal has ids of its own."""
+        self.version += 1
+        self._events.clear()
+        self.last_event = 0
 
     def events(self, entries: Iterable[Entry], last: int) -> None:
         """Take entries of the journal, oldest first; a last id below ours starts over."""
@@ -154,6 +167,7 @@ class ViewModel:
             ("status", self._status),
             ("silent_since", self._silent),
             ("listing", self._listed),
+            ("collectors", self._cells),
         ):
             if version > seen:
                 found[name] = value

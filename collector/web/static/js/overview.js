@@ -46,7 +46,8 @@ export class Overview {
   #frames = null;
   #perSecond = null;
 
-  take({ status, events, now }) {
+  take({ status, events, now, collectors }) {
+    if (collectors) this.#cells(collectors, now);
     if (status) this.#show(status, now);
     if (events) addEvents(byId("events"), events);
   }
@@ -69,6 +70,27 @@ export class Overview {
     this.#hops(status);
     this.#troubles(status);
     put(byId("about"), `collector ${status.version}`);
+  }
+
+  #cells(rows, now) {
+    byId("cells").hidden = rows.length < 2;
+    if (rows.length < 2) return;
+    table(
+      byId("cell-rows"),
+      ["cell", "live", "block", "completeness", "missing", "gaps", "trades", "latency p99", "version"],
+      rows.map((row) => {
+        const name = `${row.chosen ? "▸ " : ""}${row.endpoint}${row.part ? ` (part ${row.part})` : ""}`;
+        const silent = row.error ?? (row.silent_since === null ? null : `no answer for ${format.age(now - row.silent_since)}`);
+        if (silent !== null) return { tone: "bad", cells: [name, silent, "", "", "", "", "", "", ""] };
+        return {
+          tone: row.live < row.wanted || row.gaps || row.halted ? "warn" : "",
+          cells: [
+            name, `${row.live} of ${row.wanted}`, format.count(row.head) + (row.halted ? ", halted" : ""), row.completeness === null ? "–" : format.share(row.completeness, 4),
+            format.count(row.missing), format.count(row.gaps), format.count(row.trades), format.micros(row.p99), row.version,
+          ],
+        };
+      }),
+    );
   }
 
   #measure({ frames, publisher_epoch }, now) {
@@ -108,8 +130,9 @@ export class Overview {
     put(byId("clock"), clock && !clock.trusted && clock.blocks ? `The first line cannot be trusted: ${clock.reason}` : "");
   }
 
-  #troubles({ breakers, holes, holed }) {
+  #troubles({ breakers, holes, holed, worse }) {
     const lines = [
+      ...worse.map(({ endpoint, reason }) => `${KINDS.breaker} ${endpoint} is the worse node: ${reason}`),
       ...breakers.map(({ endpoint, breaker, reason }) => `${KINDS.breaker} breaker of ${endpoint} is ${breaker}: ${reason}`),
       ...holes.map(({ symbol, heights }) => `${KINDS.gap} ${symbol} lacks blocks ${heights.map(([a, b]) => (a === b ? a : `${a}–${b}`)).join(", ")}`),
     ];
