@@ -1,5 +1,6 @@
 """
 Memory over a long time at a steady rate: ``python -m bench.growth --minutes 60 --rate 10000``.
+``--devnet`` takes the traffic of a real node of 280 markets instead.
 
 Each minute one row per process; at the end the growth after the first ten minutes: the median of
 the last five readings less the median of the first five after them. Growth is that of a process's
@@ -8,14 +9,17 @@ private memory: PSS also changes when other programs start or end.
 
 import statistics
 import time
+from collections.abc import Callable
 from typing import Any, Final
 
 import click
 import msgspec
 
-from bench import results
-from bench.rig import Bench, bench
+from bench import results, rows_devnet
+from bench.budget import Scale
+from bench.rig import Listener, bench
 from bench.use import family, memory
+from tests.system.running import Running
 
 BUDGET_MB: Final = 1.0
 SETTLED: Final = 10
@@ -33,11 +37,11 @@ class Reading(msgspec.Struct):
     gaps: int
 
 
-def read(b: Bench, minute: float, updates_per_s: float) -> Reading:
-    """Read every process's memory, and whether anything was lost."""
-    pids = family(b.collector.process.pid) | {"feeder": b.feeder.pid}
+def read(running: Running, beside: dict[str, int], minute: float, updates_per_s: float) -> Reading:
+    """Read every process's memory, also of those ``beside``, and whether anything was lost."""
+    pids = family(running.process.pid) | beside
     found = {name: memory(pid) for name, pid in pids.items() if name != "resource tracker"}
-    status = b.collector.status() or {"frames": {"dropped": -1}, "gaps": {"opened": -1}}
+    status = running.status() or {"frames": {"dropped": -1}, "gaps": {"opened": -1}}
     return Reading(
         minute,
         updates_per_s,
@@ -67,21 +71,46 @@ def growth(readings: list[Reading], settled: float = SETTLED) -> dict[str, float
 
 def watch(minutes: float, rate: float, markets: int, shards: int, every_s: float) -> list[Reading]:
     """Load for a given time, and write a row per interval."""
-    readings: list[Reading] = []
     with bench(markets=markets, shards=shards, times="times") as b:
         b.feeder.steady(rate)
         b.listener.mark()
-        began = last = time.monotonic()
-        while (minute := (last - began) / 60) < minutes:
-            time.sleep(max(0.0, began + (len(readings) + 1) * every_s - time.monotonic()))
-            now = time.monotonic()
-            updates = b.listener.mark()["books"]
+
+        def updates() -> int:
             b.feeder.do("marks")
-            minute = (now - began) / 60
-            readings.append(read(b, round(minute, 2), round(updates / (now - last), 1)))
-            last = now
-            say(readings[-1])
-            keep(readings)
+            return int(b.listener.mark()["books"])
+
+        return _watch(b.collector, {"feeder": b.feeder.pid}, updates, minutes, every_s)
+
+
+def watch_node(minutes: float, shards: int, every_s: float, scale: Scale) -> list[Reading]:
+    """Do the same with the traffic of a real node."""
+    with (
+        rows_devnet.node(scale) as found,
+        rows_devnet.collecting(found, shards=shards) as (running, _),
+        Listener(running.publish) as listener,
+    ):
+        listener.mark()
+        return _watch(running, {}, lambda: int(listener.mark()["books"]), minutes, every_s)
+
+
+def _watch(
+    running: Running,
+    beside: dict[str, int],
+    updates: Callable[[], int],
+    minutes: float,
+    every_s: float,
+) -> list[Reading]:
+    """Write a row per interval; ``updates`` returns how many came since it was last called."""
+    readings: list[Reading] = []
+    began = last = time.monotonic()
+    while (last - began) / 60 < minutes:
+        time.sleep(max(0.0, began + (len(readings) + 1) * every_s - time.monotonic()))
+        now = time.monotonic()
+        rate = round(updates() / (now - last), 1)
+        readings.append(read(running, beside, round((now - began) / 60, 2), rate))
+        last = now
+        say(readings[-1])
+        keep(readings)
     return readings
 
 
@@ -116,10 +145,16 @@ def keep(readings: list[Reading]) -> dict[str, Any]:
 @click.option("--rate", default=10_000.0, show_default=True, help="Book updates a second.")
 @click.option("--markets", default=280, show_default=True)
 @click.option("--shards", default=2, show_default=True)
+@click.option("--devnet", is_flag=True, help="Take a real node's traffic; no rate, no markets.")
 @click.option("--every", default=60.0, show_default=True, help="Seconds between readings.")
-def main(minutes: float, rate: float, markets: int, shards: int, every: float) -> None:
+def main(
+    minutes: float, rate: float, markets: int, shards: int, devnet: bool, every: float
+) -> None:
     """Watch every process's memory at a steady rate."""
-    content = keep(watch(minutes, rate, markets, shards, every))
+    if devnet:
+        content = keep(watch_node(minutes, shards, every, Scale()))
+    else:
+        content = keep(watch(minutes, rate, markets, shards, every))
     print(f"growth after minute {SETTLED}, MB of their own: {content['growth_mb']}")
     if content["growth_mb"]:
         verdict = "met" if content["within_budget"] else "NOT met"

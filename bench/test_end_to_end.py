@@ -99,6 +99,8 @@ def test_budgets_on_the_node(monkeypatch: pytest.MonkeyPatch) -> None:
     with rows_devnet.node(TINY) as found:
         monkeypatch.setattr(rows_devnet, "node", lambda _: contextlib.nullcontext(found))
         _look_at(budgets.reach(["5a", "6", "10"], TINY))
+        readings = growth.watch_node(0.02, shards=1, every_s=1.0, scale=TINY)
+        assert growth.keep(readings)["largest_shard_pss_mb"] > 0
 
 
 @pytest.mark.usefixtures("one_collector")
