@@ -15,6 +15,7 @@ import logging
 import math
 import os
 from collections.abc import Collection, Iterator
+from pathlib import Path
 from typing import Any, Final
 
 import msgspec
@@ -79,7 +80,7 @@ class Scheduling:
             ConfigError: If shards and aggregator spin, and they do not.
 
         """
-        if self.spins and (missing := lacking(self._cpus, self._all, number)):
+        if self.spins and (missing := lacking(self._cpus, self._all, number, quota())):
             raise ConfigError(missing)
 
     def limits(self, given: Supervision) -> Supervision:
@@ -157,12 +158,12 @@ def refusal() -> str:
     return ""
 
 
-def lacking(cpus: Cpus, available: Collection[int], shards: int) -> str:
+def lacking(cpus: Cpus, available: Collection[int], shards: int, quota: float = math.inf) -> str:
     """
     Return which processors are missing for this number of shards to spin; empty if none are.
 
     Whatever spins keeps a processor busy. ZeroMQ's own threads, which carry its frames, need another
-    one, and so does everything else.
+    one, and so does everything else. ``quota`` is what a container may use, in processors.
     """
     of_shards = set(cpus.shards or available)
     of_aggregator = set(cpus.aggregator or available)
@@ -172,13 +173,32 @@ def lacking(cpus: Cpus, available: Collection[int], shards: int) -> str:
         ("the aggregator", 1, of_aggregator, "aggregator"),
         (f"{said} and the aggregator", shards + 1, of_shards | of_aggregator, ""),
     ):
+        needs = (
+            f"processes.spin: {spinning} would keep {plural(number, 'processor')} busy, and one more "
+            "is needed for all other threads; "
+        )
         if len(given) <= number:
             place = f"processes.cpus.{key} names" if key and getattr(cpus, key) else "there are"
-            return (
-                f"processes.spin: {spinning} would keep {plural(number, 'processor')} busy, and one "
-                f"more is needed for all other threads; {place} {len(given)}"
-            )
+            return f"{needs}{place} {len(given)}"
+        if quota < number + 1:
+            return f"{needs}the control group (cpu.max) allows {quota:.3g}"
     return ""
+
+
+def quota(root: Path = Path("/sys/fs/cgroup"), process: Path = Path("/proc/self/cgroup")) -> float:
+    """Return how many processors our control group and those above it allow; inf without a limit."""
+    allowed = math.inf
+    with contextlib.suppress(OSError, ValueError):
+        lines = process.read_text().splitlines()
+        ours = next((line for line in lines if line.startswith("0::")), "0::/")
+        inner = root / ours.removeprefix("0::").strip("/")
+        for folder in (inner, *inner.parents):
+            limit = folder / "cpu.max"
+            if folder.is_relative_to(root) and limit.exists():
+                most, _, period = limit.read_text().strip().partition(" ")
+                if most != "max":
+                    allowed = min(allowed, int(most) / int(period))
+    return allowed
 
 
 def available() -> frozenset[int]:

@@ -87,7 +87,9 @@ def priority(asked: ProcessSettings, shards: int) -> Finding:
     if asked.spin:
         if asked.priority == "realtime":
             return bad("priority", scheduling.CONTRADICTION)
-        if missing := scheduling.lacking(asked.cpus, scheduling.available(), shards):
+        if missing := scheduling.lacking(
+            asked.cpus, scheduling.available(), shards, scheduling.quota()
+        ):
             return bad("priority", missing)
         return fine("priority", "shards and aggregator spin, at normal priority")
     if asked.priority == "normal":

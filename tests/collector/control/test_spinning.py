@@ -1,6 +1,7 @@
 """Whether there are processors for processes that spin, and what changes if they do."""
 
 import math
+from pathlib import Path
 
 import pytest
 
@@ -47,8 +48,27 @@ def test_fewer_are_refused_by_number(
     assert sentence in lacking(cpus, range(processors), shards)
 
 
+def test_what_a_container_may_use_counts_as_well(tmp_path: Path) -> None:
+    (tmp_path / "cgroup").write_text("0::/pod/ours\n")
+    inner = tmp_path / "root/pod/ours"
+    inner.mkdir(parents=True)
+
+    def allowed() -> float:
+        return scheduling.quota(tmp_path / "root", tmp_path / "cgroup")
+
+    assert allowed() == math.inf
+    (inner / "cpu.max").write_text("max 100000\n")
+    assert allowed() == math.inf
+    (inner.parent / "cpu.max").write_text("250000 100000\n")
+    assert allowed() == 2.5
+    assert "(cpu.max) allows 2.5" in lacking(Cpus(), range(64), 1, allowed())
+    (inner.parent / "cpu.max").write_text("300000 100000\n")
+    assert not lacking(Cpus(), range(64), 1, allowed())
+
+
 def test_processes_that_spin_are_scheduled_normally(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scheduling, "available", lambda: frozenset(range(8)))
+    monkeypatch.setattr(scheduling, "quota", lambda: math.inf)
     ours = Scheduling(ProcessSettings(spin=True), 2)
     assert (ours.spins, ours.is_realtime, ours.shard, ours.aggregator) == (True, False, 0, 0)
     # Their CPU is all of a processor, whatever they have to do.
@@ -59,6 +79,7 @@ def test_processes_that_spin_are_scheduled_normally(monkeypatch: pytest.MonkeyPa
 
 def test_more_shards_than_may_spin_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scheduling, "available", lambda: frozenset(range(4)))
+    monkeypatch.setattr(scheduling, "quota", lambda: math.inf)
     ours = Scheduling(ProcessSettings(spin=True), 2)
     mine, more = desired(check_shards=ours.check_shards), order("scale", number=3)
     mine.order([more], {})
