@@ -11,7 +11,7 @@ Pure: no I/O, no clock. `answer` speaks the request protocol of docs/wire-format
 """
 
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeAlias
 
 import msgspec
@@ -171,8 +171,15 @@ class ReplayBuffer:
         publisher_epoch: int,
         head: int,
         ahead: Mapping[str, int] | None = None,
+        may_read: Callable[[str], bool] | None = None,
     ) -> list[bytes]:
-        """Answer a request for topics or a replay; anything else gets an error in one sentence."""
+        """
+        Answer a request for topics or a replay; anything else gets an error in one sentence.
+
+        Args:
+            may_read: Which topics are listed; by default all.
+
+        """
         try:
             wanted = msgspec.convert(request, _TopicsRequest | _ReplayRequest)
         except msgspec.ValidationError as error:
@@ -180,6 +187,9 @@ class ReplayBuffer:
             return [_encode({"id": id_, "error": f"request not understood: {error}"})]
         if isinstance(wanted, _TopicsRequest):
             topics = self.topics(wanted.prefixes)
+            if may_read is not None:
+                # The topics are narrowed, not the prefixes: those may be half a million.
+                topics = {name: last for name, last in topics.items() if may_read(name)}
             reply: dict[str, Any] = {
                 "publisher_epoch": publisher_epoch,
                 "head": head,

@@ -133,16 +133,6 @@ def beyond(asked: dict[str, Any], asker: Requester) -> str:
     return ""
 
 
-def narrowed(asked: dict[str, Any], rights: Rights) -> dict[str, Any]:
-    """Ask for the topics that the sender may read, and no others."""
-    prefixes = asked.get("prefixes")
-    if rights.everything or asked.get("ask") != "topics" or not isinstance(prefixes, list):
-        return asked
-    wanted = (prefix.encode() for prefix in prefixes if isinstance(prefix, str))
-    granted = {one.decode() for prefix in wanted for one in rights.granted(prefix)}
-    return asked | {"prefixes": sorted(granted)}
-
-
 def _refusal(id_: object, why: str) -> bytes:
     return _encode({"id": id_, "error": f"request not understood: {why}"})
 
@@ -193,7 +183,11 @@ def _answer(
             coverage = aggregator.coverage
             ahead = {s: height for s, height in coverage.ahead().items() if rights.may_see(s)}
             return aggregator.publisher.replay.answer(
-                narrowed(asked, rights), aggregator.run.config.epoch, coverage.accounted(), ahead
+                asked,
+                aggregator.run.config.epoch,
+                coverage.accounted(),
+                ahead,
+                None if rights.everything else rights.may_read,
             )
     return [_encode({"id": asked.get("id"), **found})]
 

@@ -21,7 +21,7 @@ from collector.access.rates import Rates
 from collector.access.requester import Requester
 from collector.access.subscriptions import MAX_SUBSCRIPTION, Subscriptions
 from collector.aggregator.endpoints import MAX_REQUEST, bind
-from collector.aggregator.requests import beyond, narrowed
+from collector.aggregator.requests import beyond
 from collector.client.requests import AsyncRequestClient, Refused
 from collector.client.subscriber import Subscriber
 from collector.relay.rebroadcast import Rebroadcast
@@ -217,8 +217,8 @@ class Relay:
         elif self._rebroadcast.head or what not in ("topics", "replay"):
             own = self._rebroadcast
             ahead = {s: h for s, h in own.ahead.items() if rights.may_see(s)}
-            narrow = narrowed(asked, rights)
-            self._reply(to, asker, own.buffer.answer(narrow, own.epoch, own.head, ahead))
+            may_read = None if rights.everything else rights.may_read
+            self._reply(to, asker, own.buffer.answer(asked, own.epoch, own.head, ahead, may_read))
 
     def _refuse(self, to: list[bytes], asker: Requester, id_: object, why: str) -> None:
         self._reply(to, asker, [_encode({"id": id_, "error": why})])

@@ -1,11 +1,13 @@
 """What the aggregator remembers, against a list that remembers everything."""
 
+import time
 from typing import Any
 
 import msgspec
 import pytest
 from hypothesis import given, strategies as st
 
+from collector.access.rights import Rights
 from collector.aggregator.replay_buffer import ReplayBuffer
 
 EPOCH = 7
@@ -232,3 +234,18 @@ def test_under_byte_pressure_a_book_gives_way_after_topics_that_are_none() -> No
     add(history, 400)
     assert history.bytes <= 10_000
     assert len(replay(history, topic=BOOK, epoch=0)[1]) == 299
+
+
+def test_half_a_million_prefixes_cost_little_also_with_few_rights() -> None:
+    """A reader's request of a megabyte; it took seven seconds, in which no frame was published."""
+    history = ReplayBuffer()
+    for channel in ("book", "trades"):
+        for number in range(300):
+            history.add(f"{channel}.M{number}-USDT.", 1, 100, b"x")
+    rights = Rights(f"trades.M{number}-USDT" for number in range(50))
+    ask = {"ask": "topics", "id": 1, "prefixes": [""] * 500_000 + ["book."] * 50_000}
+    began = time.process_time()
+    (reply,) = history.answer(ask, EPOCH, 103, None, rights.may_read)
+    assert time.process_time() - began < 1.0
+    topics = msgspec.msgpack.decode(reply)["topics"]
+    assert sorted(topics) == sorted(f"trades.M{number}-USDT." for number in range(50))
