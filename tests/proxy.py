@@ -183,9 +183,12 @@ class Connection:
 class FaultProxy:
     """One listening port in front of one upstream."""
 
-    def __init__(self, upstream_host: str, upstream_port: int) -> None:
+    def __init__(
+        self, upstream_host: str, upstream_port: int, *, host: str = "127.0.0.1", port: int = 0
+    ) -> None:
         self._upstream = (upstream_host, upstream_port)
-        self.port = 0
+        self._host = host
+        self.port = port
         self.accepted: list[float] = []
         """When connections were accepted and forwarded, monotonic."""
         self.refused: list[float] = []
@@ -302,7 +305,7 @@ class FaultProxy:
     # -- in the loop -------------------------------------------------------------------
 
     def _listen(self) -> None:
-        self._listening = socket.create_server(("127.0.0.1", self.port), backlog=256)
+        self._listening = socket.create_server((self._host, self.port), backlog=256)
         self._listening.setblocking(False)
         self.port = self._listening.getsockname()[1]
         self._listener = self._loop.create_task(self._accept(self._listening))

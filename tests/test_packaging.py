@@ -20,6 +20,7 @@ OURS: Final = {"collector", "shards", "tests", "bench"}
 EXTRA_OF: Final = {
     "collector/archive": "query",
     "collector/client/arrow_batches.py": "archive",
+    "collector/cluster": "cluster",
     "collector/devnet": "devnet",
     "collector/tables": "archive",
     "collector/cli/archive.py": "query",

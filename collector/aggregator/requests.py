@@ -18,6 +18,7 @@ ask              who asks                    answer
 ``events``       views                       journal entries after ``after`` (journal.py)
 ``history``      views                       time series since ``since`` (time_series.py)
 ``metrics``      the HTTP server             everything needed for metrics (metrics_snapshot.py)
+``cluster``      readers of a cluster        where its cells publish (client/cluster_map.py)
 ``order``        ``collector add``, …        progress of the command; admin endpoint only
 ``processes``    the coordinator             the summary, and what steering needs; takes names,
                                              pids and restarts, and where markets belong;
@@ -34,6 +35,7 @@ import msgspec
 
 from collector.access.requester import Requester
 from collector.access.rights import ALL_RIGHTS, Rights
+from collector.aggregator import cluster_file
 from collector.aggregator.aggregator import Aggregator
 from collector.aggregator.coordination import Direction, Standing
 from collector.aggregator.status import summary
@@ -171,6 +173,8 @@ def _answer(
         case "metrics":
             limit = msgspec.convert(asked, _MetricsRequest).markets
             found = {"metrics": measure(aggregator, processes, watched, now, limit)}
+        case "cluster":
+            found = cluster_file.answer(aggregator.run.config.state)
         case "processes":
             direction = msgspec.convert(asked, Direction)
             _direct(direction, aggregator, processes)

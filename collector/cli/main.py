@@ -25,6 +25,7 @@ from shards.runtime import streams
         "record": ("record", "Record what it publishes into Parquet files."),
         "backfill": ("backfill", "Fetch past blocks into an archive."),
         "relay": ("relay", "Publish once more what cells publish, for many readers."),
+        "cluster": ("cluster", "Run cells on many hosts: up, status, scale, down."),
         "replay": ("replay", "Publish an archive again, as if it were live."),
         "archive": ("archive", "Inspect and query an archive: coverage, sql."),
         "markets": ("markets", "List the markets of a network or a collector."),

@@ -122,6 +122,15 @@ def connect(
     return add
 
 
+def cluster(command: _Decorated) -> _Decorated:
+    """Add the option that names a cluster instead of its cells."""
+    return option(
+        "--cluster", metavar="ENDPOINT[,ENDPOINT…]", type=Endpoints(),
+        help="Instead of --connect: a few cells of a cluster, which tell where the others are "
+        "(docs/cluster.md).",
+    )(command)  # fmt: skip
+
+
 def _use_keys(ctx: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
     """Ask with these key files from here on, once the endpoints are known too."""
     given: dict[str | None, str | None] = ctx.meta.setdefault(_GIVEN, {})

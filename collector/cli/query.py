@@ -92,6 +92,43 @@ def each(
     return list(zip(endpoints, answers, strict=True))
 
 
+def cells_of(connect: str, cluster: str | None) -> str:
+    """
+    Return the endpoints to query: those of --connect, or of all cells of the --cluster.
+
+    Raises:
+        ConfigError: If no cell of the cluster answers.
+
+    """
+    refuse_both(cluster)
+    if cluster is None:
+        return connect
+    from collector.client import cluster_map
+    from collector.client.requests import Refused
+    from collector.settings.addresses import endpoints_of
+
+    try:
+        return ",".join(cluster_map.endpoints(endpoints_of(cluster)))
+    except (TimeoutError, Refused, ValueError) as error:
+        raise ConfigError(f"--cluster {cluster}: {error}") from None
+
+
+def refuse_both(cluster: str | None) -> None:
+    """
+    Refuse a command line that has both --connect and --cluster.
+
+    Raises:
+        UsageError: If it has.
+
+    """
+    import click
+
+    from collector.cli import options
+
+    if cluster is not None and "connect" in options.given(click.get_current_context()):
+        raise click.UsageError("--connect and --cluster: give one of them")
+
+
 def of_one_chain(summaries: "Iterable[tuple[str, Summary]]") -> None:
     """
     Check that cells collect the same chain.

@@ -4,7 +4,7 @@ from typing import Final
 
 import click
 
-from collector.cli import options, value_types
+from collector.cli import options, query, value_types
 from collector.cli.command import Command
 from shards.protocol.channels import NAMES
 
@@ -14,6 +14,7 @@ _CHANNELS: Final = (*NAMES, "gap")
 @click.command(cls=Command)
 @options.option("--to", required=True, metavar="DIR", help="Archive folder; created if missing.")
 @options.connect("Where the collector publishes.", several=True)
+@options.cluster
 @options.market("Symbol, ticker, or a glob of either; may be repeated.")
 @options.channel("What to keep; may be repeated.", _CHANNELS, "all that are collected")
 @options.option(
@@ -29,6 +30,7 @@ _CHANNELS: Final = (*NAMES, "gap")
 def record(
     to: str,
     connect: str,
+    cluster: str | None,
     markets: tuple[str, ...],
     channels: tuple[str, ...],
     sync: float,
@@ -44,10 +46,12 @@ def record(
     from collector.archive.recording.recorder import RecordConfig, record as run
     from shards.runtime import child, logs
 
+    query.refuse_both(cluster)
     logs.configure("record", level="INFO", form="text")
     config = RecordConfig(
         to=to,
         connect=connect,
+        cluster=cluster,
         markets=markets or ("*",),
         sync_s=sync,
         duration_s=duration,

@@ -21,9 +21,10 @@ if TYPE_CHECKING:
 
 @click.command(cls=Command)
 @options.connect(several=True)
+@options.cluster
 @options.json("Print the whole summary as one JSON object.")
 @options.option("--watch", is_flag=True, help="Refresh every second until Ctrl-C.")
-def status(*, connect: str, as_json: bool, watch: bool) -> None:
+def status(*, connect: str, cluster: str | None, as_json: bool, watch: bool) -> None:
     """
     Show the state of a running collector: coverage, blocks, gaps, latency, processes.
 
@@ -33,6 +34,7 @@ def status(*, connect: str, as_json: bool, watch: bool) -> None:
     from collector.settings.addresses import endpoints_of
     from collector.settings.parts import requests_endpoint
 
+    connect = query.cells_of(connect, cluster)
     if len(endpoints_of(connect)) > 1:
         with contextlib.suppress(KeyboardInterrupt):
             _cells(connect, as_json=as_json, watch=watch)

@@ -43,12 +43,14 @@ _CATCH_UP_S: Final = 2.0
 )
 @options.json("One JSON object per frame, with all fields.")
 @options.connect("Where the collector publishes.", several=True)
+@options.cluster
 def tail(
     markets: tuple[str, ...],
     channels: tuple[str, ...],
     count: int | None,
     as_json: bool,
     connect: str,
+    cluster: str | None,
 ) -> None:
     """
     Print what a running collector publishes.
@@ -58,7 +60,7 @@ def tail(
     no longer available are printed as lost. Ctrl-C ends it.
     """
     try:
-        _tail(markets or ("*",), channels, count, as_json, connect)
+        _tail(markets or ("*",), channels, count, as_json, connect, cluster)
     except KeyboardInterrupt:
         return
     except (TimeoutError, ValueError) as error:
@@ -71,6 +73,7 @@ def _tail(
     count: int | None,
     as_json: bool,
     connect: str,
+    cluster: str | None,
 ) -> None:
     from collector.client.subscriber import Subscriber
     from collector.client.topic_filter import Wanted, known_symbols
@@ -80,9 +83,9 @@ def _tail(
     explicit, channels = channels, channels or tuple(KIND_BY_CHANNEL)
     # Report a wrong pattern at once, not after waiting for the markets.
     Wanted(markets, channels)
-    known = _ask(connect, explicit)
+    known = _ask(query.cells_of(connect, cluster), explicit)
     symbols = known_symbols(markets, known, strict=strict) if markets != ("*",) else markets
-    with Subscriber(connect, markets=symbols, channels=channels) as subscriber:
+    with Subscriber(connect, markets=symbols, channels=channels, cluster=cluster) as subscriber:
         _print(subscriber, as_json, count)
 
 

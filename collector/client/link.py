@@ -5,15 +5,18 @@ The inbox is ticked only while no frame waits in the socket, so that frames in f
 as lost.
 """
 
+import math
 import time
 from typing import Final
 
 import zmq
 
 from collector.access.key_files import Keys
+from collector.client.cluster_map import ClusterMap, read_answer
 from collector.client.requests import RequestSocket, encode
 from collector.client.sockets import connected
 from collector.client.topic_sync import Inbox
+from shards.protocol.errors import UNREADABLE
 from shards.protocol.frames import PREFIX_SIZE, ts_pub_of
 from shards.protocol.histograms import Histogram
 
@@ -22,6 +25,10 @@ _BATCH: Final = 256
 _UNSENT: Final = 64
 """Requests that may wait for a connection."""
 _ARRAY_OF_TEN: Final = b"\x9a"
+_MAP_ID: Final = -1
+"""The inbox's own requests count up from 1."""
+_MAP_EVERY_S: Final = 1.0
+_ASK_MAP: Final = encode({"ask": "cluster", "id": _MAP_ID})
 
 
 class Link:
@@ -36,12 +43,14 @@ class Link:
         hwm: int,
         keys: Keys | None,
         latency: Histogram,
+        asks_map: bool = False,
     ) -> None:
         """
         Args:
             connect: The publish endpoint.
             requests: Where requests go.
             latency: Where the latency of the first frame of each read is counted.
+            asks_map: Whether to ask where the cells of its cluster are, every second.
 
         """
         self.connect = connect
@@ -50,6 +59,9 @@ class Link:
         self.keys = keys
         self._hwm = hwm
         self._latency = latency
+        self._map_due = 0.0 if asks_map else math.inf
+        self.map = ClusterMap()
+        """The newest map of its cluster, if that is asked for."""
         self._frames: zmq.Socket[bytes] | None = None
         self._dealer: RequestSocket | None = None
 
@@ -87,10 +99,26 @@ class Link:
         if not self._drain_frames(frames):
             return True
         while (parts := dealer.receive()) is not None:
+            if self._map_due < math.inf and self._is_map(parts):
+                continue
             self.inbox.reply(parts, time.monotonic(), time.time_ns())
         self.inbox.tick(time.monotonic())
         self._subscribe()
+        if time.monotonic() >= self._map_due and dealer.send(_ASK_MAP):
+            self._map_due = time.monotonic() + _MAP_EVERY_S
         return self._send(dealer)
+
+    def _is_map(self, parts: list[bytes]) -> bool:
+        """Take an answer about the cluster; return whether it was one."""
+        try:
+            answer = read_answer(parts[0])
+        except (*UNREADABLE, IndexError):
+            return False
+        if answer.id != _MAP_ID:
+            return False
+        if answer.cluster is not None and answer.cluster.generation > self.map.generation:
+            self.map = answer.cluster
+        return True
 
     def _drain_frames(self, frames: "zmq.Socket[bytes]") -> bool:
         """Read up to a batch of frames; return whether the socket is now empty."""

@@ -13,6 +13,7 @@ import os
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 import zmq
@@ -20,6 +21,7 @@ import zmq
 from collector.access.key_files import Keys
 from collector.client.cells.arbiter import NEEDS_GAPS, Arbiter
 from collector.client.cells.cell import Cell
+from collector.client.cluster_map import ClusterMap
 from collector.client.kept_books import KeptBooks
 from collector.client.link import Link
 from collector.client.received import Received
@@ -56,6 +58,9 @@ class Subscriber:
     it any more. Only `cells` shows that a cell died, restarted or lost its network. `Unanswered`
     means that no cell answers. Cells may have the same markets, or each a part of them.
 
+    With `cluster`, a few cells of a cluster are enough: they tell where the others are, and cells
+    that are started later are read too.
+
     Raises:
         ValueError: If a channel is unknown, nothing is requested, or an endpoint is neither tcp nor
             ipc; while iterating, if the publisher's version is newer.
@@ -76,6 +81,7 @@ class Subscriber:
         silent_s: float = 3.0,
         keys: KeysOrPath | Sequence[KeysOrPath] = None,
         context: zmq.Context[zmq.Socket[bytes]] | None = None,
+        cluster: str | Iterable[str] | None = None,
     ) -> None:
         """
         Args:
@@ -92,39 +98,47 @@ class Subscriber:
             silent_s: Silence after which an `Unanswered` is delivered.
             keys: Your key file, which also names the collector's public key; or `Keys`. If several
                 cells have different keys: one for each.
+            cluster: Instead of `connect`: publish endpoints of one or more cells of a cluster
+                (docs/cluster.md). All its cells are read, with the same `keys`.
 
         Raises:
             ValueError: If a channel is unknown, a market is named by its id, nothing is requested,
-                or the lists have different lengths.
+                the lists have different lengths, or `cluster` is given together with them.
             ConfigError: If the key file cannot be used; the text says what to do.
 
         """
         self.latency = Histogram()
         """Latency from ``ts_pub`` to our read, ns, of the first frame of each read."""
-        endpoints = endpoints_of(connect)
+        if cluster is not None:
+            _check_alone(connect, requests, keys)
+        endpoints = endpoints_of(connect if cluster is None else cluster)
         self.connect = ",".join(endpoints)
         wanted = Wanted(symbols_only(markets), channels)
         asked = _each(endpoints, requests, "requests") or map(requests_endpoint, endpoints)
         held = _each(endpoints, keys, "keys") or [keys] * len(endpoints)
-        self._links = [
-            Link(
+        is_merged = len(endpoints) > 1 or cluster is not None
+        followed = _followed(wanted, markets, is_merged=is_merged)
+
+        def link(endpoint: str, at: str, key: KeysOrPath) -> Link:
+            return Link(
                 endpoint,
                 at,
-                Inbox(
-                    _followed(wanted, markets, len(endpoints)), silent_s=silent_s, history=history
-                ),
+                Inbox(followed, silent_s=silent_s, history=history),
                 hwm=hwm,
                 keys=key if isinstance(key, Keys | None) else Keys.read(key),
                 latency=self.latency,
+                asks_map=cluster is not None,
             )
-            for endpoint, at, key in zip(endpoints, asked, held, strict=True)
-        ]
+
+        self._links = [link(*one) for one in zip(endpoints, asked, held, strict=True)]
+        self._link_to = partial(link, key=self._links[0].keys)
+        self._generation = 0
         self.requests = self._links[0].requests
         """Where requests go; with several cells, to the first."""
         self.inbox = self._links[0].inbox
         """With several cells, that of the first one."""
         self._arbiter: Arbiter | None = None
-        if len(endpoints) > 1:
+        if is_merged:
             named = [(link.connect, link.inbox) for link in self._links]
             self._arbiter = Arbiter(named, wanted.channels)
         self._is_used = False
@@ -133,7 +147,7 @@ class Subscriber:
         self._ready: deque[Received] = (self._arbiter or self.inbox).ready
 
     def __enter__(self) -> Self:
-        context = self._context or zmq.Context.instance()
+        context = self._context = self._context or zmq.Context.instance()
         self._is_used = True
         for link in self._links:
             link.open(context)
@@ -295,7 +309,7 @@ class Subscriber:
         if arbiter is None:
             return self._links[0].turn() or bool(self._ready)
         has_more = False
-        for link, cell in zip(self._links, arbiter.cells, strict=True):
+        for link, cell in zip(tuple(self._links), tuple(arbiter.cells), strict=True):
             try:
                 has_more = link.turn() or has_more
             except ValueError as error:
@@ -304,8 +318,21 @@ class Subscriber:
                 arbiter.refuse(cell, str(error))
                 if not self.is_open:
                     raise
+            if link.map.generation > self._generation:
+                self._follow(link.map, arbiter)
         arbiter.turn(time.monotonic())
         return has_more or bool(self._ready)
+
+    def _follow(self, newest: ClusterMap, arbiter: Arbiter) -> None:
+        """Read the cells of a newer map too. One that is gone stays silent, and may come back."""
+        self._generation = newest.generation
+        known = {link.connect for link in self._links}
+        for endpoint in {place.endpoint: None for place in newest.cells}:
+            if endpoint not in known and self._context is not None:
+                link = self._link_to(endpoint, requests_endpoint(endpoint))
+                self._links.append(link)
+                arbiter.add(endpoint, link.inbox)
+                link.open(self._context)
 
     def _next(self) -> Received:
         received = self._ready.popleft()
@@ -348,9 +375,26 @@ class Subscriber:
             return client.ask(what, within_s=timeout_s)[what]
 
 
-def _followed(wanted: Wanted, markets: str | Iterable[str], cells: int) -> Wanted:
+def _check_alone(
+    connect: str | Iterable[str], requests: str | Iterable[str] | None, keys: Any
+) -> None:
+    """
+    Check that nothing was given that a cluster itself tells.
+
+    Raises:
+        ValueError: If something was.
+
+    """
+    if connect != DEFAULT_PUBLISH or requests is not None or isinstance(keys, list | tuple):
+        raise ValueError(
+            "a cluster tells where its cells are: give cluster alone, without connect and "
+            "requests, and one key for all cells"
+        )
+
+
+def _followed(wanted: Wanted, markets: str | Iterable[str], *, is_merged: bool) -> Wanted:
     """Return the channels of an inbox; with several cells, gaps show what each lacks."""
-    if cells == 1 or NEEDS_GAPS.isdisjoint(wanted.channels) or "gap" in wanted.channels:
+    if not is_merged or NEEDS_GAPS.isdisjoint(wanted.channels) or "gap" in wanted.channels:
         return wanted
     return Wanted(symbols_only(markets), (*wanted.channels, "gap"))
 

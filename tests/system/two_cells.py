@@ -92,15 +92,11 @@ class Cell:
 class Reader:
     """A subscriber in a thread of its own, and when it heard of each height first."""
 
-    def __init__(self, cells: list[Cell]) -> None:
+    def __init__(self, subscriber: Subscriber) -> None:
         self.heard: list[Received] = []
         self.heights: list[tuple[float, int]] = []
         """When a new highest height was heard of, monotonic."""
-        self._subscriber = Subscriber(
-            [cell.connect for cell in cells],
-            requests=[cell.requests for cell in cells],
-            channels=["book", "trades"],
-        )
+        self._subscriber = subscriber
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._read)
 
@@ -139,6 +135,14 @@ class Reader:
         """Return the longest time between two new heights, from a monotonic instant on."""
         times = [since, *(at for at, _ in self.heights if at > since)]
         return max((b - a for a, b in itertools.pairwise(times)), default=0.0)
+
+
+def _subscriber(cells: list[Cell]) -> Subscriber:
+    return Subscriber(
+        [cell.connect for cell in cells],
+        requests=[cell.requests for cell in cells],
+        channels=["book", "trades"],
+    )
 
 
 class Result(msgspec.Struct):
@@ -245,9 +249,9 @@ def run(folder: Path, *, seconds: float, seed: int, most: int = 1_000) -> Result
         cells = [Cell(name, folder, exchange, stack) for name in ("a", "b")]
         for cell in cells:
             cell.running.await_live(60)
-        reader = stack.enter_context(Reader(cells))
-        lone = stack.enter_context(Reader(cells[:1]))
-        record = Record(_settled(exchange, [reader, lone]))
+        reader = stack.enter_context(Reader(_subscriber(cells)))
+        lone = stack.enter_context(Reader(_subscriber(cells[:1])))
+        record = Record(settled(exchange, [reader, lone]))
         began = time.monotonic()
         for name in _faults(rng, most):
             if time.monotonic() - began > seconds:
@@ -256,12 +260,12 @@ def run(folder: Path, *, seconds: float, seed: int, most: int = 1_000) -> Result
             result.faults[name] += 1
             FAULTS[name](cell, rng)
             cell.running.await_live(_HEALED_S)
-            record.take(exchange, _settled(exchange, [reader]))
+            record.take(exchange, settled(exchange, [reader]))
         result.silence_s = reader.longest_silence_s(began)
         result.lone_silence_s = lone.longest_silence_s(began)
-        last = _settled(exchange, [reader])
+        last = settled(exchange, [reader])
         record.take(exchange, last)
-        _compare(record, reader, last, result)
+        compare(record, reader, last, result)
     return result
 
 
@@ -274,7 +278,7 @@ def _faults(rng: random.Random, most: int) -> Iterator[str]:
         most -= len(names)
 
 
-def _settled(exchange: Simulator, readers: list[Reader]) -> int:
+def settled(exchange: Simulator, readers: list[Reader]) -> int:
     """Wait until readers have heard of a height that is yet to come; return it."""
     height = exchange.head() + 3
     eventually(
@@ -304,7 +308,7 @@ class Record:
         self.next = last + 1
 
 
-def _compare(record: Record, reader: Reader, last: int, result: Result) -> None:
+def compare(record: Record, reader: Reader, last: int, result: Result) -> None:
     """Hold what was heard against the exchange's record."""
     first, trades, changes = record.first, record.trades, record.changes
     heard_trades, heard_changes, order = _heard(reader, first, last)

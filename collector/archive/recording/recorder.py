@@ -63,6 +63,8 @@ class RecordConfig(msgspec.Struct, frozen=True, kw_only=True):
 
     to: str
     connect: str
+    cluster: str | None = None
+    """Instead of `connect`: a few cells of a cluster, which tell where the others are."""
     markets: tuple[str, ...] = ("*",)
     channels: tuple[str, ...] = tuple(KIND_BY_CHANNEL)
     sync_s: float = SYNC_S
@@ -87,7 +89,10 @@ class Recorder:
         self._info = info
         self._root = root
         self._subscriber = Subscriber(
-            config.connect, markets=config.markets, channels=config.channels
+            config.connect,
+            markets=config.markets,
+            channels=config.channels,
+            cluster=config.cluster,
         )
         self._intake = Intake(info.span)
         self._segments = Segments(root, info.span)

@@ -20,7 +20,7 @@ from msgspec.structs import force_setattr
 from collector.client.cells.block_merge import gap_symbol
 from collector.client.cells.cell import Cell
 from collector.client.cells.gap_merge import MarketGaps, View
-from collector.client.cells.merge import Merge
+from collector.client.cells.merge import Merge, Side
 from collector.client.cells.topic_merge import merge_of
 from collector.client.received import ChainReplaced, Joined, Lost, Received, Unanswered
 from collector.client.topic_cursor import Position
@@ -49,9 +49,7 @@ class Arbiter:
             channels: The channels to deliver; the inboxes may follow gaps as well.
 
         """
-        self.cells: Sequence[Cell] = [
-            Cell(index, name, inbox) for index, (name, inbox) in enumerate(cells)
-        ]
+        self.cells: list[Cell] = []
         self.ready: deque[Received] = deque()
         self._channels = frozenset(channels)
         self._merges: dict[str, Merge] = {}
@@ -60,12 +58,28 @@ class Arbiter:
         self._chains = 0
         self._is_joined = False
         self._told_unmatched: tuple[str, ...] = ()
+        self._resumed: tuple[list[Position], int] = ([], 0)
+        for name, inbox in cells:
+            self.add(name, inbox)
+
+    def add(self, name: str, inbox: Inbox) -> None:
+        """Read one more cell from here on; what it lacks is known once it has answered."""
+        cell = Cell(len(self.cells), name, inbox)
+        self.cells.append(cell)
+        for merge in self._merges.values():
+            merge.sides.append(Side(cell))
+        for gaps in self._gaps.values():
+            gaps.add_cell()
+        positions, head = self._resumed
+        if positions:
+            inbox.resume([position.copy() for position in positions], head)
 
     # -- resuming ----------------------------------------------------------------------
 
     def resume(self, positions: Iterable[Position], head: int) -> None:
         """Continue from another reader's positions; call it before anything is received."""
         positions = list(positions)
+        self._resumed = ([position.copy() for position in positions], head)
         for cell in self.cells:
             cell.inbox.resume([position.copy() for position in positions], head)
         for position in positions:

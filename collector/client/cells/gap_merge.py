@@ -73,6 +73,10 @@ class MarketGaps:
         self._named = Ranges()
         """Heights that were delivered as missing in every cell."""
 
+    def add_cell(self) -> None:
+        """Count one more cell."""
+        self._cells.append(_CellGaps())
+
     def missing(self, cell: int, first: int, last: int) -> list[tuple[int, int]]:
         """Return the heights in a range that a cell lacks, or may lack."""
         return self._cells[cell].within(first, last)

@@ -136,8 +136,21 @@ class Cells:
         self.now = 0.0
         # The facts, as a world without faults has them.
         self.truth = World(with_tickers=True)
+        self.bits: list[int] = []
+
+    def join(self, frames: int) -> None:
+        """One more cell, which has collected everything so far; it is read from here on."""
+        world = CellWorld(len(self.worlds), frames)
+        world.behind = list(self.bits)
+        world.losing = True
+        world.collect(len(world.behind))
+        world.losing = False
+        world.keep_books()
+        self.worlds.append(world)
+        self.arbiter.add(f"cell {world.number}", world.inbox)
 
     def block(self, bits: int) -> None:
+        self.bits.append(bits & NO_GAPS)
         self.truth.block(bits & NO_GAPS)
         for world in self.worlds:
             world.behind.append(bits & NO_GAPS)
@@ -245,6 +258,12 @@ class FirstCopyWins(RuleBasedStateMachine):
     @rule(number=st.integers(0, 2))
     def lie(self, number: int) -> None:
         self.world(number).is_lying = True
+
+    @precondition(lambda self: len(self.cells.worlds) < 4)
+    @rule(frames=st.sampled_from([3, 64]))
+    def join(self, frames: int) -> None:
+        """One more cell is read, as when a cluster starts one."""
+        self.cells.join(frames)
 
     @rule(number=st.integers(0, 2), count=st.integers(1, 30))
     def replay_of_old_frames(self, number: int, count: int) -> None:

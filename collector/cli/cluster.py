@@ -1,0 +1,332 @@
+"""`collector cluster`: cells on many hosts, placed and kept by Ray."""
+
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from collector.cli import options, value_types
+from collector.cli.base import Group
+from collector.cli.command import Command
+from collector.settings import installed
+from shards.protocol.errors import EXIT_BELOW, EXIT_OK, ConfigError
+
+if TYPE_CHECKING:
+    from collector.cluster.folder import HostFolder
+    from collector.cluster.spec import HostRow, Spec, View
+
+_DEFAULT_LISTEN: Final = "127.0.0.1:6700"
+
+
+@click.group(
+    cls=Group,
+    lazy={
+        "up": ("cluster", "Start a cluster, or let this host join one."),
+        "status": ("cluster", "Show hosts, cells and replicas."),
+        "scale": ("cluster", "Change the number of parts or replicas."),
+        "down": ("cluster", "End all cells, and Ray."),
+    },
+)
+def cluster() -> None:
+    """
+    Run cells on many hosts: each part of the markets on several of them (docs/cluster.md).
+
+    Needs the extra cluster. Ray places the cells, and starts them elsewhere when a host is lost.
+    """
+
+
+def _folder(command: Any) -> Any:
+    return options.option(
+        "--folder", metavar="DIR", type=click.Path(path_type=Path),
+        help="This host's folder of the cluster, the same path on all hosts.  "
+        "[default: collector/cluster in $XDG_STATE_HOME or ~/.local/state]",
+    )(command)  # fmt: skip
+
+
+def _within(seconds: float) -> Callable[[Any], Any]:
+    return options.option(
+        "--within", type=value_types.Number(float, above=0), default=seconds, show_default=True,
+        metavar="SECONDS", help="How long to wait until it is done.",
+    )  # fmt: skip
+
+
+def _sizes(command: Any) -> Any:
+    parts = options.option(
+        "--parts", type=value_types.Number(int, least=1), metavar="N",
+        help="Number of parts that share the markets.  [default: as it is, or 1]",
+    )  # fmt: skip
+    replicas = options.option(
+        "--replicas", type=value_types.Number(int, least=1), metavar="N",
+        help="Number of cells of each part, on different hosts.  [default: as it is, or 2]",
+    )  # fmt: skip
+    return parts(replicas(command))
+
+
+@click.command("cluster_up", cls=Command)
+@options.option(
+    "--address", metavar="HOST:PORT", type=value_types.Address(least=1),
+    help="Join the Ray whose head is there.  [default: this host is the head]",
+)  # fmt: skip
+@options.option(
+    "--listen", metavar="HOST:PORT", type=value_types.Address(least=1024), default=_DEFAULT_LISTEN,
+    show_default=True, help="Where the head listens, if this host is the head; Ray uses the "
+    "hundred ports from there on, on each host.",
+)  # fmt: skip
+@options.option(
+    "--attach", is_flag=True,
+    help="Others run Ray on this host: use it, and start none.",
+)  # fmt: skip
+@options.option(
+    "--token", metavar="FILE", type=click.Path(),
+    help="Ray's token, the same on all hosts.  [default: ray.token in the folder; the head makes it]",
+)  # fmt: skip
+@options.option(
+    "--insecure", is_flag=True,
+    help="Join a Ray that asks for no token: any process that reaches its ports can run programs on its hosts.",
+)  # fmt: skip
+@options.option(
+    "--room", type=value_types.Number(int, least=0), metavar="N",
+    help="How many cells this host may have.  [default: one per CPU]",
+)  # fmt: skip
+@_sizes
+@options.option(
+    "--port", type=value_types.Number(int, least=1, most=65_000), metavar="PORT",
+    help="Where the first cell of a host publishes; the next one is two ports higher.  "
+    "[default: as it is, or 5590]",
+)  # fmt: skip
+@options.option(
+    "--block", is_flag=True, help="Stay in the foreground, and end this host's part with Ctrl-C.",
+)  # fmt: skip
+@_within(120.0)
+@_folder
+@click.argument("arguments", metavar="[-- OPTIONS OF START]", nargs=-1, type=click.UNPROCESSED)
+def up(*, folder: Path | None, within: float, block: bool, **given: Any) -> None:
+    """
+    Start a cluster on this host, or let this host join one.
+
+    What follows -- are options of 'collector start' for every cell, for example
+    -- --network mainnet --keys /etc/collector/server.key. Files are read on each host, under the
+    same path. Run it on one host for the whole cluster, and with --address on all others; it can
+    be run again at any time.
+    """
+    _require_ray()
+    from collector.cluster import driver
+
+    here = _here(folder)
+    node = _node(here, given)
+    asked = _asked(given, node.host)
+    if not node.is_head and not given["insecure"]:
+        _check_token(node.address, within)
+    driver.join(here, node)
+    with driver.connected(here, within) as ray:
+        manager = driver.Driver(ray, here, create=True)
+        spec = _spec(manager.view().spec, asked) if asked or node.is_head else None
+        if spec is not None:
+            manager.want(spec)
+        is_done, view = manager.await_(lambda view: _is_up(view, node.host), within)
+    click.echo("\n".join(_lines(view)))
+    if block:
+        _stay(here)
+    sys.exit(EXIT_OK if is_done else EXIT_BELOW)
+
+
+def _is_up(view: "View", host: str) -> bool:
+    """Whether this host is in it, and all that has a place is complete."""
+    cells = [cell for row in view.hosts for cell in row.report.cells]
+    present = any(row.host == host for row in view.hosts)
+    placed = view.spec is None or bool(cells or view.unplaced)
+    return present and placed and all(cell.is_ready for cell in cells)
+
+
+def _stay(folder: "HostFolder") -> None:
+    """Stay until Ctrl-C or SIGTERM, and end this host's keeper then."""
+    from collector.cluster import keeper
+
+    try:
+        while True:
+            keeper.ensure(folder)
+            time.sleep(1.0)
+    except (KeyboardInterrupt, SystemExit):
+        keeper.end(folder)
+
+
+def _node(folder: "HostFolder", given: dict[str, Any]) -> Any:
+    """Return how Ray is to run on this host."""
+    import os
+
+    from collector.cluster import driver
+    from collector.cluster.ray_node import RayNode
+
+    address = given["address"]
+    is_head = address is None
+    at = given["listen"] if is_head else address
+    token = "" if given["insecure"] else driver.token_of(folder, given["token"], is_head=is_head)
+    room = os.cpu_count() or 1 if given["room"] is None else given["room"]
+    host = at.rpartition(":")[0].strip("[]") or "127.0.0.1" if is_head else driver.own_host(at)
+    return RayNode(
+        address=at, is_head=is_head, host=host, room=room, token=token, is_ours=not given["attach"]
+    )
+
+
+def _check_token(address: str, within: float) -> None:
+    from collector.cluster import driver
+
+    deadline = time.monotonic() + within
+    while (asks := driver.asks_for_token(address)) is None:
+        if time.monotonic() > deadline:
+            raise ConfigError(f"--address {address}: no head of Ray answers there")
+        time.sleep(0.5)
+    if not asks:
+        raise ConfigError(
+            f"--address {address}: that Ray asks for no token, so any process that reaches it can run programs "
+            "on its hosts: start it with RAY_AUTH_MODE=token, or add --insecure if that is meant"
+        )
+
+
+def _asked(given: dict[str, Any], host: str) -> dict[str, Any]:
+    """Return what was said about the cells; refuse what cannot be."""
+    from collector.cli.cluster_arguments import check
+
+    asked = {name: given[name] for name in ("parts", "replicas", "port") if given[name] is not None}
+    if given["arguments"]:
+        check(given["arguments"], host)
+        asked["arguments"] = given["arguments"]
+    return asked
+
+
+def _spec(known: "Spec | None", asked: dict[str, Any]) -> "Spec | None":
+    """Return the new spec; None if nothing is to change."""
+    import msgspec
+
+    from collector.cluster.spec import Spec
+
+    if known is None:
+        return Spec(**asked)
+    return msgspec.structs.replace(known, **asked) if asked else None
+
+
+@click.command("cluster_status", cls=Command)
+@options.json("Print the whole state as one JSON object.")
+@options.option(
+    "--endpoints", is_flag=True, help="Print only where the cells publish, for --connect.",
+)  # fmt: skip
+@_within(10.0)
+@_folder
+def status(*, as_json: bool, endpoints: bool, within: float, folder: Path | None) -> None:
+    """
+    Show hosts, cells and replicas; exit code 4 if a part lacks a replica.
+
+    Run it on any host of the cluster. Readers need no Ray: 'collector status --cluster'.
+    """
+    _require_ray()
+    from collector.cluster import driver
+
+    here = _here(folder)
+    with driver.connected(here, within) as ray:
+        view = driver.Driver(ray, here, create=False).view()
+    if as_json:
+        import msgspec
+
+        click.echo(msgspec.json.encode(view).decode())
+    elif endpoints:
+        click.echo(",".join(c.endpoint for row in view.hosts for c in row.report.cells))
+    else:
+        click.echo("\n".join(_lines(view)))
+    sys.exit(EXIT_OK if view.is_whole else EXIT_BELOW)
+
+
+@click.command("cluster_scale", cls=Command)
+@_sizes
+@_within(120.0)
+@_folder
+def scale(
+    *, parts: int | None, replicas: int | None, within: float, folder: Path | None
+) -> None:  # fmt: skip
+    """
+    Change the number of parts or replicas, without losing a fact.
+
+    New cells are complete before old ones end, if there is room.
+    """
+    if parts is None and replicas is None:
+        raise click.UsageError("give --parts, --replicas or both")
+    _require_ray()
+    from collector.cluster import driver
+
+    here = _here(folder)
+    asked = {"parts": parts, "replicas": replicas}
+    with driver.connected(here, within) as ray:
+        manager = driver.Driver(ray, here, create=False)
+        known = manager.view().spec
+        if known is None:
+            raise ConfigError("no cluster runs: 'collector cluster up' starts one")
+        spec = _spec(known, {name: value for name, value in asked.items() if value is not None})
+        manager.want(spec or known)
+        is_done, view = manager.await_(lambda view: view.spec == spec and view.is_whole, within)
+    click.echo("\n".join(_lines(view)))
+    sys.exit(EXIT_OK if is_done else EXIT_BELOW)
+
+
+@click.command("cluster_down", cls=Command)
+@_within(60.0)
+@_folder
+def down(*, within: float, folder: Path | None) -> None:
+    """
+    End all cells, and Ray on the hosts where 'cluster up' started it.
+
+    A host that cannot be reached keeps its cells: run it again when the host is back, or end the
+    process 'collector: keeper' there.
+    """
+    _require_ray()
+    from collector.cluster import driver
+
+    here = _here(folder)
+    with driver.connected(here, within) as ray:
+        view = driver.Driver(ray, here, create=False).end(within)
+    left = [row.host for row in view.hosts if row.report.cells]
+    click.echo("down" if not left else f"cells still run on {', '.join(left)}")
+    sys.exit(EXIT_BELOW if left else EXIT_OK)
+
+
+def _here(folder: Path | None) -> "HostFolder":
+    from collector.cluster.folder import HostFolder, default_path
+
+    return HostFolder((folder or default_path()).absolute())
+
+
+def _require_ray() -> None:
+    import importlib.util
+
+    if importlib.util.find_spec("ray") is None:
+        raise ConfigError(installed.missing("cluster", "ray is"))
+
+
+def _lines(view: "View") -> list[str]:
+    """Format a cluster for people."""
+    spec = view.spec
+    if spec is None:
+        return ["no cells are wanted", *(_host_line(row) for row in view.hosts)]
+    ready = view.ready()
+    short = [f"{part} has {count}" for part, count in ready.items() if count < spec.replicas]
+    state = "all complete" if view.is_whole else "; ".join(short) or "cells are moving"
+    lines = [f"{spec.parts} parts, {spec.replicas} replicas of each: {state}"]
+    if view.unplaced:
+        lines.append(f"no host has room for a replica of {', '.join(view.unplaced)}")
+    for row in view.hosts:
+        lines.append(_host_line(row))
+        lines += [f"  {_cell_line(cell)}" for cell in row.report.cells]
+    return [*lines, *view.problems]
+
+
+def _host_line(row: "HostRow") -> str:
+    silent = f", silent for {row.silent_s:.0f} s" if row.silent_s > 2 else ""
+    return f"{row.host}: {len(row.report.cells)} of {row.room} cells{silent}"
+
+
+def _cell_line(cell: Any) -> str:
+    state = f"complete for {cell.ready_s:.0f} s" if cell.is_ready else "not complete yet"
+    if cell.problem:
+        state = f"ended: {cell.problem}"
+    return f"part {cell.part}  {cell.endpoint}  {state}"

@@ -1,0 +1,1 @@
+"""Many hosts: cells placed, restarted and moved by Ray (docs/cluster.md)."""

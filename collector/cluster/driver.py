@@ -1,0 +1,221 @@
+"""
+The commands' side: start Ray on this host if it is ours, find the manager, tell it, ask it.
+
+Everything here may be killed and started again, on any host of the cluster: the manager is in Ray,
+and what is wanted is on the hosts.
+"""
+
+import contextlib
+import ipaddress
+import os
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import grpc
+import msgspec
+
+from collector.cluster import actors, keeper
+from collector.cluster.folder import HostFolder, read
+from collector.cluster.processes import save
+from collector.cluster.ray_node import RayNode, of_token
+from collector.cluster.spec import Spec, View
+from collector.settings.addresses import host_port
+from shards.protocol.errors import ConfigError
+
+_ANSWER_S: Final = 10.0
+_PROBE: Final = "/ray.rpc.NodeInfoGcsService/GetClusterId"
+_EVERY_S: Final = 0.5
+
+
+def node_of(folder: HostFolder) -> RayNode:
+    """
+    Return how Ray is reached from this host.
+
+    Raises:
+        ConfigError: If `up` was never run here.
+
+    """
+    node = read(folder.ray, RayNode)
+    if node is None:
+        raise ConfigError(
+            f"this host belongs to no cluster: {folder.ray} is missing, and "
+            "'collector cluster up' writes it (--folder names another folder)"
+        )
+    return node
+
+
+def join(folder: HostFolder, node: RayNode) -> None:
+    """Have Ray run on this host, from now on."""
+    folder.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    folder.leaving.unlink(missing_ok=True)
+    save(folder.ray, node)
+    if node.is_ours:
+        keeper.ensure(folder)
+
+
+def own_host(address: str) -> str:
+    """Return the address of this host from which the head is reached."""
+    host, port = host_port(address)
+    with socket.socket(_family(host), socket.SOCK_DGRAM) as probe:
+        # Nothing is sent: the system only chooses the way.
+        try:
+            probe.connect((host, port))
+        except OSError as error:
+            raise ConfigError(f"no way to {address}: {error.strerror}") from None
+        return str(probe.getsockname()[0])
+
+
+def _family(host: str) -> socket.AddressFamily:
+    try:
+        return socket.AF_INET6 if ipaddress.ip_address(host).version == 6 else socket.AF_INET
+    except ValueError:
+        return socket.AF_INET
+
+
+def asks_for_token(address: str) -> bool | None:
+    """Whether Ray at an address refuses who has no token; None if nothing answers there."""
+    with grpc.insecure_channel(address) as channel:
+        try:
+            channel.unary_unary(_PROBE)(b"", timeout=3.0)
+        except grpc.RpcError as error:
+            code = error.code()
+            if code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
+                return None
+            return bool(code is grpc.StatusCode.UNAUTHENTICATED)
+    return False
+
+
+@contextlib.contextmanager
+def connected(folder: HostFolder, within_s: float) -> Iterator[Any]:
+    """
+    Be in Ray for the duration of the block, and return the manager's folder on every host.
+
+    Raises:
+        ConfigError: If Ray does not answer in time.
+
+    """
+    node = node_of(folder)
+    os.environ.update({"RAY_BACKEND_LOG_LEVEL": "fatal"} | of_token(node.token))
+    with _said_into(folder.path / "driver.log"):
+        import ray
+
+    deadline = time.monotonic() + within_s
+    while True:
+        said = f"the head at {node.address} does not answer"
+        if asks_for_token(node.address) is not None:
+            try:
+                with _said_into(folder.path / "driver.log"):
+                    ray.init(
+                        address=node.address,
+                        namespace=actors.NAMESPACE,
+                        log_to_driver=False,
+                        logging_level="ERROR",
+                        _node_ip_address=node.host,
+                    )
+                break
+            except (ConnectionError, RuntimeError, ValueError) as error:
+                said = str(error).strip().splitlines()[-1]
+        if time.monotonic() > deadline:
+            raise ConfigError(
+                f"Ray cannot be reached within {within_s:g} s: {said}. Cells that run go on "
+                "without it"
+            )
+        time.sleep(_EVERY_S)
+    try:
+        yield ray
+    finally:
+        ray.shutdown()
+
+
+@contextlib.contextmanager
+def _said_into(path: Path) -> Iterator[None]:
+    """Have what Ray writes to stderr, past Python, in a file; errors are raised anyway."""
+    sys.stderr.flush()
+    own = os.dup(2)
+    try:
+        with path.open("ab") as log:
+            os.dup2(log.fileno(), 2)
+        yield
+    finally:
+        os.dup2(own, 2)
+        os.close(own)
+
+
+class Driver:
+    """Asks the manager."""
+
+    def __init__(self, ray: Any, folder: HostFolder, *, create: bool) -> None:
+        self._ray = ray
+        try:
+            self._manager = actors.manager(str(folder.path), create=create)
+        except ValueError:
+            raise ConfigError(
+                "Ray runs, but no cluster does: 'collector cluster up' starts one"
+            ) from None
+
+    def view(self) -> View:
+        """Return the cluster's state."""
+        return msgspec.msgpack.decode(self._get(self._manager.view.remote()), type=View)
+
+    def want(self, spec: Spec) -> None:
+        """Have the cluster be like this."""
+        self._get(self._manager.want.remote(msgspec.msgpack.encode(spec)))
+
+    def await_(self, done: Callable[[View], bool], within_s: float) -> tuple[bool, View]:
+        """Wait until the cluster is as it should be; return whether it is, and how it is."""
+        deadline = time.monotonic() + within_s
+        while not done(view := self.view()) and time.monotonic() < deadline:
+            time.sleep(_EVERY_S)
+        return done(view), view
+
+    def end(self, within_s: float) -> View:
+        """End all cells, and then Ray where it is ours; return how it was before the latter."""
+        self._get(self._manager.end.remote())
+        _, view = self.await_(_is_empty, within_s)
+        self._get(self._manager.leave.remote())
+        actors.forget()
+        return view
+
+    def _get(self, ref: Any) -> Any:
+        from ray.exceptions import RayError
+
+        deadline = time.monotonic() + _ANSWER_S
+        while True:
+            try:
+                return self._ray.get(ref, timeout=max(0.1, deadline - time.monotonic()))
+            except RayError as error:
+                said = str(error).strip().splitlines()[-1]
+                raise ConfigError(f"the cluster's manager does not answer: {said}") from None
+
+
+def _is_empty(view: View) -> bool:
+    return bool(view.hosts) and not any(row.report.cells for row in view.hosts)
+
+
+def token_of(folder: HostFolder, given: str | None, *, is_head: bool) -> str:
+    """
+    Return the file of Ray's token; a head without one gets a new one.
+
+    Raises:
+        ConfigError: If there is none, or other users can read it.
+
+    """
+    path = Path(given).absolute() if given else folder.token
+    if not path.exists() and is_head and not given:
+        import secrets
+
+        folder.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with open(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as file:
+            file.write(secrets.token_hex(32))
+    if not path.exists():
+        raise ConfigError(
+            f"the token {path} is missing: copy it from the head's host, where "
+            "'collector cluster up' made it, or name it with --token"
+        )
+    if path.stat().st_mode & 0o077:
+        raise ConfigError(f"the token {path} can be read by other users: chmod 600 {path}")
+    return str(path)

@@ -1,0 +1,178 @@
+"""
+The keeper: one process on each host, which runs the host's cells, and Ray.
+
+It does what `wanted.json` says, until a newer one comes. Ray brings it, and may die after that: the
+cells go on, and so does the keeper. If the keeper itself is killed, its cells go on too; the next
+keeper finds them by their records. It imports nothing of Ray.
+
+``python -m collector.cluster.keeper FOLDER``; SIGTERM ends it with everything that it runs.
+With ``--detach`` it goes into the background, as no one's child: Ray ends the children of its
+processes.
+"""
+
+import contextlib
+import fcntl
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import setproctitle
+
+from collector.cluster.cell import KeptCell
+from collector.cluster.folder import HostFolder
+from collector.cluster.processes import save
+from collector.cluster.ray_node import KeptRay
+from collector.cluster.spec import CellReport, Report, Spec, Wanted
+from shards.runtime import logs
+
+log = logging.getLogger(__name__)
+
+TURN_S: Final = 0.2
+_LEAVE_S: Final = 2.0
+_NOTHING: Final = Wanted(generation=0, host="", spec=Spec())
+
+
+class Keeper:
+    """The processes of one host."""
+
+    def __init__(self, folder: HostFolder) -> None:
+        self._folder = folder
+        self._ray = KeptRay(folder)
+        self._cells: dict[int, KeptCell] = {}
+        self._written = Report(generation=-1)
+        self._leaving_since = 0.0
+        for path in sorted((folder.path / "cells").glob("*")):
+            if path.name.isdecimal():
+                self._cells[int(path.name)] = KeptCell(folder, int(path.name))
+
+    def turn(self, now: float) -> bool:
+        """Do what is due; return whether there is anything to keep."""
+        self._leave(now)
+        wanted = self._folder.read_wanted() or _NOTHING
+        rows = self._keep_cells(wanted, now)
+        for cell in self._cells.values():
+            cell.write_map(wanted.map)
+        keeps_ray = self._ray.keep(now)
+        self._report(Report(generation=wanted.generation, spec=wanted.spec, cells=tuple(rows)))
+        return keeps_ray or bool(self._cells)
+
+    def _keep_cells(self, wanted: Wanted, now: float) -> list[CellReport]:
+        places = {placed.slot: placed for placed in wanted.cells}
+        for slot, cell in list(self._cells.items()):
+            if slot not in places:
+                if cell.is_running():
+                    cell.stop()
+                else:
+                    del self._cells[slot]
+        rows = []
+        for slot, placed in places.items():
+            if slot not in self._cells:
+                self._cells[slot] = KeptCell(self._folder, slot)
+            self._cells[slot].keep(placed, wanted.spec, wanted.host, now)
+            rows.append(self._cells[slot].report(placed, wanted.spec, wanted.host, now))
+        return rows
+
+    def _leave(self, now: float) -> None:
+        """Leave the cluster after its end, once nobody asks Ray any more."""
+        if not self._folder.leaving.exists():
+            self._leaving_since = 0.0
+        elif not self._leaving_since:
+            self._leaving_since = now
+        elif now - self._leaving_since > _LEAVE_S:
+            for path in (self._folder.wanted, self._folder.ray, self._folder.leaving):
+                path.unlink(missing_ok=True)
+
+    def _report(self, report: Report) -> None:
+        if report != self._written:
+            self._written = report
+            save(self._folder.report, report)
+
+    def stop(self) -> None:
+        """End everything that runs here, and wait for it."""
+        while running := [cell for cell in self._cells.values() if cell.is_running()]:
+            for cell in running:
+                cell.stop()
+            time.sleep(TURN_S)
+        self._ray.end()
+
+
+@contextlib.contextmanager
+def locked(folder: HostFolder) -> Iterator[bool]:
+    """Lock the folder for the duration of the block; False if another keeper has it."""
+    folder.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with folder.lock.open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+            return
+        yield True
+
+
+def keep(folder: HostFolder) -> None:
+    """Keep a host's processes until SIGTERM, or until nothing is wanted."""
+    stopping: list[int] = []
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda signum, _: stopping.append(signum))
+    folder.lock.write_text(str(os.getpid()))
+    keeper = Keeper(folder)
+    log.info("keeping %s", folder.path)
+    while not stopping and keeper.turn(time.monotonic()):
+        time.sleep(TURN_S)
+    if stopping:
+        keeper.stop()
+    log.info("done")
+
+
+def ensure(folder: HostFolder) -> None:
+    """Start a keeper in the background, unless there is one."""
+    with locked(folder) as is_free:
+        pass
+    if not is_free:
+        return
+    environment = {name: value for name, value in os.environ.items() if name[:4] != "RAY_"}
+    with (folder.path / "keeper.log").open("ab") as said:
+        subprocess.run(
+            [sys.executable, "-m", "collector.cluster.keeper", str(folder.path), "--detach"],
+            stdin=subprocess.DEVNULL,
+            stdout=said,
+            stderr=said,
+            env=environment,
+            cwd="/",
+            check=True,
+        )
+
+
+def end(folder: HostFolder) -> None:
+    """End the keeper, and with it all that it runs; wait for it."""
+    with contextlib.suppress(OSError, ValueError, ProcessLookupError):
+        os.kill(int(folder.lock.read_text()), signal.SIGTERM)
+    while True:
+        with locked(folder) as is_free:
+            if is_free:
+                return
+        time.sleep(TURN_S)
+
+
+def main() -> None:
+    """Keep the folder that is named by the first argument."""
+    folder = HostFolder(Path(sys.argv[1]))
+    if "--detach" in sys.argv:
+        if os.fork():
+            os._exit(0)
+        os.setsid()
+    setproctitle.setproctitle(f"collector: keeper {folder.path}")
+    logs.configure("keeper", level="INFO", form="text")
+    with locked(folder) as ours:
+        if ours:
+            keep(folder)
+
+
+if __name__ == "__main__":
+    main()

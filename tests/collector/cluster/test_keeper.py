@@ -1,0 +1,167 @@
+"""The keeper of a host, without Ray: cells run as wanted, outlive it, and tell readers where all are."""
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from collector.client.cluster_map import CellPlace, ClusterMap, endpoints
+from collector.client.subscriber import Subscriber
+from collector.cluster import keeper
+from collector.cluster.folder import HostFolder
+from collector.cluster.processes import save
+from collector.cluster.spec import CellReport, Placed, Spec, Wanted, endpoint
+from shards.protocol.events import Trades
+from tests.simulator.client import Simulator, simulator
+from tests.system.running import eventually, free_port_pair, run
+
+HOST = "127.0.0.1"
+
+
+@pytest.fixture(scope="module")
+def exchange() -> Iterator[Simulator]:
+    with simulator("--markets", "8", "--block-time", "0.3", "--touched", "all") as running:
+        yield running
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Iterator[HostFolder]:
+    folder = HostFolder(tmp_path / "here")
+    folder.path.mkdir()
+    yield folder
+    keeper.ensure(folder)
+    keeper.end(folder)
+
+
+def wanted(generation: int, exchange: Simulator, folder: HostFolder, parts: int) -> Wanted:
+    """Want all parts on this host."""
+    spec = Spec(
+        parts=parts,
+        replicas=1,
+        port=free_port_pair(),
+        arguments=("--config", str(exchange.config(folder.path))),
+    )
+    cells = tuple(Placed(part, slot) for slot, part in enumerate(spec.names()))
+    places = tuple(CellPlace(one.part, HOST, endpoint(HOST, spec, one.slot)) for one in cells)
+    return Wanted(
+        generation=generation,
+        host=HOST,
+        spec=spec,
+        cells=cells,
+        map=ClusterMap(generation, places),
+    )
+
+
+def ready(folder: HostFolder, generation: int) -> list[CellReport]:
+    """Wait until all cells of a generation are complete."""
+
+    def found() -> list[CellReport]:
+        report = folder.read_report()
+        done = report.generation == generation and all(cell.is_ready for cell in report.cells)
+        return list(report.cells) if done else []
+
+    return eventually(found, within_s=60, what=lambda: f"complete cells: {folder.read_report()}")
+
+
+def pid_of(folder: HostFolder) -> int:
+    return eventually(
+        lambda: int(folder.lock.read_text() or 0), within_s=20, what="the keeper's process id"
+    )
+
+
+def test_cells_outlive_the_keeper_and_the_next_one_finds_them(
+    exchange: Simulator, folder: HostFolder
+) -> None:
+    first = wanted(1, exchange, folder, parts=1)
+    save(folder.wanted, first)
+    keeper.ensure(folder)
+    (cell,) = ready(folder, 1)
+    os.kill(pid_of(folder), signal.SIGKILL)
+    folder.report.unlink()
+    eventually(lambda: _is_free(folder), within_s=10, what="the end of the keeper")
+    assert psutil.pid_exists(cell.pid)
+    keeper.ensure(folder)
+    (again,) = ready(folder, 1)
+    assert again.pid == cell.pid
+    # A cell that is killed is started again, and one that is not wanted ends.
+    os.kill(cell.pid, signal.SIGKILL)
+    eventually(
+        lambda: folder.read_report().cells[0].pid not in (0, cell.pid),
+        within_s=30,
+        what="another process of the cell",
+    )
+    (third,) = ready(folder, 1)
+    none = Wanted(generation=2, host=HOST, spec=first.spec)
+    save(folder.wanted, none)
+    eventually(lambda: _is_free(folder), within_s=30, what="the end of a keeper without cells")
+    assert not psutil.pid_exists(third.pid)
+
+
+def _is_free(folder: HostFolder) -> bool:
+    with keeper.locked(folder) as is_free:
+        return is_free
+
+
+def test_a_reader_finds_all_cells_from_one_also_those_that_come_later(
+    exchange: Simulator, folder: HostFolder
+) -> None:
+    both = wanted(2, exchange, folder, parts=2)
+    # At first the cells say that there is only the first one.
+    alone = ClusterMap(1, both.map.cells[:1])
+    save(
+        folder.wanted, Wanted(generation=1, host=HOST, spec=both.spec, cells=both.cells, map=alone)
+    )
+    keeper.ensure(folder)
+    ready(folder, 1)
+    seed = both.map.cells[0].endpoint
+    assert endpoints([seed]) == [seed]
+    heard: set[str] = set()
+    with Subscriber(cluster=seed, channels="trades") as subscriber:
+        while not heard:
+            _hear(subscriber, heard)
+        save(folder.wanted, both)
+        eventually(lambda: len(endpoints([seed])) == 2, within_s=20, what="the newer map")
+        until = time.monotonic() + 30
+        while heard != {one.endpoint for one in both.map.cells} and time.monotonic() < until:
+            _hear(subscriber, heard)
+    assert heard == {one.endpoint for one in both.map.cells}
+    shown = run("status", "--cluster", seed).stdout
+    assert "part 1/2" in shown
+    assert "part 2/2" in shown
+    said = run("tail", "--cluster", seed, "-n", "1", "--channel", "trades")
+    assert said.returncode == 0, said.stderr
+    both_given = run("tail", "--cluster", seed, "--connect", seed)
+    assert both_given.returncode == 2
+    assert "give one of them" in both_given.stderr
+
+
+def _hear(subscriber: Subscriber, heard: set[str]) -> None:
+    received = subscriber.poll(0.5)
+    if received is not None and isinstance(received.event, Trades):
+        heard.add(received.publisher)
+
+
+def test_a_cell_that_cannot_run_says_why(exchange: Simulator, folder: HostFolder) -> None:
+    broken = wanted(1, exchange, folder, parts=1)
+    (folder.path / "collector.toml").write_text("nonsense = 1\n")
+    save(folder.wanted, broken)
+    keeper.ensure(folder)
+    said = eventually(
+        lambda: next((c.problem for c in folder.read_report().cells if c.problem), ""),
+        within_s=30,
+        what="a problem",
+    )
+    assert "nonsense" in said
+
+
+def test_outside_a_cluster_a_cell_says_so(exchange: Simulator, folder: HostFolder) -> None:
+    plain = wanted(1, exchange, folder, parts=1)
+    save(folder.wanted, Wanted(generation=1, host=HOST, spec=plain.spec, cells=plain.cells))
+    keeper.ensure(folder)
+    (cell,) = ready(folder, 1)
+    with pytest.raises(ValueError, match="belongs to no cluster"):
+        endpoints([cell.endpoint])
