@@ -42,6 +42,9 @@ class BlockTrack(Track):
         self.heard_at = 0
         """When this subscription was last active, in ns like ``ts_recv``; 0: none."""
         self.is_confirmed = False
+        self._was_published = False
+        """Whether the book was published before, here or by an earlier process."""
+        self._postpones_book = False
         self._held: list[tuple[Block, int]] = []
         self._shown = 0
         """Newest height received after a gap, held or not."""
@@ -91,8 +94,9 @@ class BlockTrack(Track):
     def resume(self, ts: int, gap: Gap | None) -> None:
         """Resume a market whose ledger another process left at ``ledger.last``, with its gap."""
         feed, last = self._feed, self.ledger.last
+        self._was_published = True
         feed.gaps.adopt(gap, last + 1, ts)
-        feed.sync.lose(observed_from=last + 1)
+        self._lose_book(last)
         feed.want_book(last)
 
     def lose(self, cause: Cause, ts: int, reason: str = "") -> None:
@@ -112,7 +116,8 @@ class BlockTrack(Track):
         if not ledger.first:
             return
         height = max(ledger.first, min(height, ledger.last + 1))
-        feed.sync.lose(observed_from=height)
+        self._lose_book(height - 1)
+        feed.sync.rewind(height - 1)
         feed.want_book(height - 1)
         feed.gaps.open("drop", height, ts)
         feed.gaps.widen(height, ts, "frames were dropped")
@@ -170,15 +175,35 @@ class BlockTrack(Track):
         (ledger.replayed if is_whole else ledger.missing).add(block.height)
         self._publish(block, ts_recv, REPLAY, late=True)
         if not block.has_books:
-            self._feed.sync.lose(observed_from=block.height + 1)
+            self._lose_changes(block.height)
         self._replayed(ts_recv)
 
     def give_up(self, to: int, ts: int) -> None:
         """No source has the blocks due next, up to ``to``: count them missing and continue."""
         self.ledger.missing.add(self.ledger.last + 1, to)
         self.ledger.last = to
-        self._feed.sync.lose(observed_from=to + 1)
+        self._lose_changes(to)
         self._replayed(ts)
+
+    def _lose_changes(self, to: int) -> None:
+        """No source has the book's changes up to this block."""
+        if not self._feed.sync.includes(to):
+            self._lose_book(to)
+            self._postpones_book = self._was_published
+
+    def _lose_book(self, to: int) -> None:
+        """The book is not known after this block; its changes after that are."""
+        self._postpones_book = False
+        self._feed.sync.lose(observed_from=to + 1, passes_on=self._was_published)
+
+    @property
+    def postpones_book(self) -> bool:  # type: ignore[override]
+        """Whether no server has a book so old, and newer ones include changes not replayed yet."""
+        return self._postpones_book and self._replay_to > 0
+
+    def postpone_book(self) -> None:
+        """No server has the book of the requested height."""
+        self._postpones_book = self._feed.sync.passes_on
 
     def _replay(self, to: int, ts: int) -> None:
         feed = self._feed
@@ -195,7 +220,7 @@ class BlockTrack(Track):
         if self.ledger.last < self._replay_to:
             return
         self.replay_to = 0
-        self._feed.want_book()
+        self._feed.want_book(self.ledger.last if self._feed.sync.passes_on else 0)
         held, self._held = self._held, []
         for block, ts_recv in held:
             self._take_held(block, ts_recv)
@@ -224,8 +249,13 @@ class BlockTrack(Track):
         if block.height - self.ledger.last > self._held_limit:
             self._held.clear()
 
+    def may_join(self, snapshot: Snapshot, ts: int) -> bool:
+        """Return whether all changes up to a snapshot are published, if they are passed on."""
+        return not self._feed.sync.is_ahead(snapshot, self.ledger.last)
+
     def joined(self, before: int, snapshot: Snapshot, ts: int) -> None:
         """The book has joined: nothing may be outstanding any more."""
+        self._was_published = True
         self._feed.try_going_live(ts)
 
     def went_live(self, ts: int) -> None:

@@ -5,6 +5,10 @@ Subscribe first and buffer. A snapshot with sequence S covers every update up to
 first buffered update kept must be S + 1. A snapshot older than the buffered updates cannot be
 joined; fetch another.
 
+The changes of a book that was published before are *passed on*: published at once, although the
+whole book is not known. Readers have it, or wait for the snapshot. So no change depends on a server
+that still has an old book, and the ledger never counts a block whose changes are not published.
+
 An update is old only if its block is: the chain counts a book's changes upwards, so a later
 block whose sequence is not above ours means that the sequence restarted.
 """
@@ -17,6 +21,8 @@ from shards.protocol.order_book import OrderBook
 
 _BUFFERED = 4_096
 """Updates buffered while a snapshot is fetched; beyond, drop the oldest and request another."""
+_RECENT: Final = 64
+"""Passed-on updates that are kept at least, because a snapshot may be older than they are."""
 _UNTOLD: Final = 64
 """How many blocks a snapshot of unknown height may be ahead of the newest block received."""
 
@@ -34,6 +40,7 @@ class BookSync:
         "changed_at",
         "in_sync",
         "market_id",
+        "passes_on",
     )
 
     def __init__(self, market_id: str, *, wanted: bool = True) -> None:
@@ -44,6 +51,8 @@ class BookSync:
         self._wanted = wanted
         self._buffer: list[Book] = []
         self._observed_from = 0
+        self.passes_on = False
+        """Whether changes are published although the whole book is not known."""
         self.changed_at = 0
         """Block time of the newest change, for a source that does not tell heights. Snapshots carry
         it: only by time can readers tell a restarted sequence from an old snapshot."""
@@ -62,11 +71,37 @@ class BookSync:
         """Height from which updates are known; 0 before the first one."""
         return self._observed_from
 
-    def lose(self, observed_from: int) -> None:
-        """Mark the book out of sync; updates are known again from this height on."""
+    def lose(self, observed_from: int, *, passes_on: bool = False) -> None:
+        """
+        Mark the book out of sync; updates are known again from this height on.
+
+        ``passes_on``: publish them at once, because the book was published up to this height.
+        """
         self.in_sync = not self._wanted
+        self.passes_on = passes_on and self._wanted
         self._buffer.clear()
         self._observed_from = observed_from
+
+    def is_ahead(self, snapshot: Snapshot, height: int) -> bool:
+        """Return whether a snapshot includes changes after this height, which are to be passed on."""
+        if not self.passes_on:
+            return False
+        if snapshot.height:
+            return snapshot.height > height
+        return bool(self._buffer) and snapshot.sequence > self._buffer[-1].sequence
+
+    def includes(self, height: int) -> bool:
+        """Return whether a block's changes are in what was published."""
+        return 0 < height <= self._through
+
+    @property
+    def waits_from(self) -> int:
+        """The block of the first change that waits for a snapshot; 0 if none does."""
+        return self._buffer[0].height if self._buffer and not self.passes_on else 0
+
+    def rewind(self, height: int) -> None:
+        """What was published of later blocks did not arrive."""
+        self._through = min(self._through, height)
 
     def restart(self, ts_event: int) -> None:
         """Take note that the sequence restarted, at a later time than that of any change before."""
@@ -89,6 +124,12 @@ class BookSync:
         delta = Book(self.market_id, height, sequence, ts_event, ts_recv, source, False, bids, asks)
         book = self.book
         if not self.in_sync:
+            if self.passes_on:
+                if self.includes(height):
+                    return None
+                self._buffer.append(delta)
+                self._trim()
+                return delta
             self._keep(delta)
         elif 0 < height <= self._through:
             # From a lost block, replayed after a newer snapshot was loaded.
@@ -113,6 +154,12 @@ class BookSync:
             self._buffer.append(delta)
         else:
             self.lose(observed_from=delta.height + 1)
+
+    def _trim(self) -> None:
+        """Forget passed-on updates that no snapshot will need."""
+        if len(self._buffer) >= 2 * _RECENT:
+            del self._buffer[:-_RECENT]
+            self._observed_from = self._buffer[0].height
 
     def join(
         self, snapshot: Snapshot, ts_recv: int, source: Source = "chain-ws"
@@ -141,6 +188,11 @@ class BookSync:
             self.book.apply(delta.sequence, delta.bids, delta.asks)
             self._through = self._at_most = delta.height
             published.append(delta)
+        if self.passes_on:
+            # The changes after the snapshot are published: the whole book has to include them.
+            self.passes_on = False
+            newest = published[-1]
+            published = [self.whole(newest.height, self.changed_at, ts_recv, source)]
         return published
 
     def whole(self, height: int, ts_event: int, ts_recv: int, source: Source = "chain-ws") -> Book:

@@ -16,7 +16,7 @@ from shards.core.track import Track
 from shards.protocol.errors import SequenceGap
 from shards.protocol.events import Block, Book, Orders, Snapshot, Source, Ticker, Trade, Trades
 from shards.protocol.histograms import FeedStats
-from shards.protocol.ledger import MarketLedger
+from shards.protocol.ledger import LedgerState, MarketLedger
 
 
 class Feed:
@@ -59,6 +59,15 @@ class Feed:
         self.track.moved()
         return True
 
+    def accounted(self) -> LedgerState:
+        """Return the ledger up to the first block whose book changes wait for a snapshot."""
+        ledger, waits_from = self.ledger, self.sync.waits_from
+        if not 0 < waits_from <= ledger.last:
+            return ledger.state()
+        published = MarketLedger.of(ledger.state())
+        published.rewind(max(ledger.first, waits_from) - 1)
+        return published.state()
+
     def try_going_live(self, ts: int) -> None:
         """If nothing is outstanding, go live and close the gap."""
         if self.sync.in_sync and self.track.is_complete and self.on(Stimulus.COMPLETE):
@@ -85,6 +94,11 @@ class Feed:
         """Request a snapshot unless the book is in sync; at exactly this height, if given."""
         if not self.sync.in_sync:
             self.builder.want_snapshot(self.market_id, height)
+
+    @property
+    def lacks_book(self) -> bool:
+        """Whether a snapshot would be of use now."""
+        return not self.sync.in_sync and not self.track.postpones_book
 
     def join(self, snapshot: Snapshot, ts_recv: int) -> bool:
         """Take a fetched snapshot; return False if it is too old and another is needed."""
@@ -116,7 +130,7 @@ class Feed:
     def _publish_keyframe(self, event: Book) -> None:
         # During a join the book is ahead of this delta; a keyframe would include
         # deltas that are not sent yet.
-        if event.sequence == self.sync.book.sequence:
+        if self.sync.in_sync and event.sequence == self.sync.book.sequence:
             self.builder.keyframe(self._whole(event.ts_recv), deltas=0)
 
     def _whole(self, ts: int) -> Book:
@@ -148,7 +162,11 @@ class Feed:
                 if self.builder.book(delta, late):
                     self._publish_keyframe(delta)
                 top = self._top
-                if top is not None and top.follow(self.sync.book, delta.bids, delta.asks):
+                if (
+                    top is not None
+                    and self.sync.in_sync
+                    and top.follow(self.sync.book, delta.bids, delta.asks)
+                ):
                     self._publish_top(top, delta, late)
         if block.extras is not None and block.extras.orders:
             orders = [order for _, order in block.extras.orders]

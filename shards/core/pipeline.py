@@ -261,7 +261,13 @@ class Pipeline(Generic[AnyLiveness]):
     def wants_snapshot(self, market_id: str) -> bool:
         """Return whether a snapshot of this market is still needed."""
         feed = self.feeds.get(market_id)
-        return feed is not None and not feed.sync.in_sync
+        return feed is not None and feed.lacks_book
+
+    def postpone_book(self, market_id: str) -> None:
+        """No server has the requested book of a height: it is requested again after a replay."""
+        feed = self.feeds.get(market_id)
+        if feed is not None:
+            feed.track.postpone_book()
 
     def snapshot_from(self, market_id: str) -> int:
         """Return the lowest height at which a snapshot would still join the stream."""

@@ -87,7 +87,7 @@ def make_report(
 
 
 def _market(feed: Feed) -> MarketReport:
-    ledger, stats = feed.ledger, feed.stats
+    stats = feed.stats
     report = MarketReport(
         market_id=feed.market_id,
         state=feed.state.value,
@@ -98,5 +98,5 @@ def _market(feed: Feed) -> MarketReport:
         resyncs=stats.resyncs,
         sequence=feed.sync.book.sequence if feed.sync.in_sync else -1,
     )
-    report.copy_ledger(ledger.state())
+    report.copy_ledger(feed.accounted())
     return report

@@ -13,6 +13,8 @@ class Track:
     """Whether the source is known to serve the market."""
     has_heights = True
     """Whether the source gives the height of a book change."""
+    postpones_book = False
+    """Whether no snapshot can join until lost blocks are replayed."""
     held = 0
     """Blocks held until earlier ones are replayed."""
 
@@ -61,6 +63,9 @@ class Track:
 
     def not_joined(self, snapshot: Snapshot) -> None:
         """A fetched snapshot was too old."""
+
+    def postpone_book(self) -> None:
+        """No server has the book of the requested height."""
 
     def joined(self, before: int, snapshot: Snapshot, ts: int) -> None:
         """A fetched snapshot has joined; ``before`` is the sequence that our book had."""

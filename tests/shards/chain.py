@@ -112,6 +112,11 @@ class Chain:
         assert isinstance(block, Block)
         return block
 
+    def heights_of(self, market_id: str, sequences: range) -> set[int]:
+        """Return the blocks that made these changes of a book, unless its sequence restarts."""
+        found = {books[market_id].sequence: h for h, books in reversed(self.books.items())}
+        return {found[sequence] for sequence in sequences}
+
     def snapshot(self, market_id: str, height: int, *, told: bool = True) -> Snapshot:
         """Answer the book query at a height; an old node does not say which it was."""
         book = self.books[height][market_id]

@@ -35,8 +35,12 @@ class Received:
         self.book_began_at = self.ticker_began_at = 0
         """Heights at which a book's sequence began again: earlier facts are known."""
         self.ticker_height = 0
-        self.jumps: list[tuple[int, int]] = []
-        """Where a delta did not follow the one before: never allowed."""
+        self.jumps: list[tuple[int, int, int]] = []
+        """Changes that never came: the sequence before them, that after them, and its height."""
+        self.joins_again = False
+        """Whether the next whole book is a new beginning: its process knows of none before it."""
+        self.is_whole = False
+        """Whether all changes since a whole book came."""
         self.ticker_sequence = 0
         self.best: Best = ("", "", "", "")
         """As the tickers tell it."""
@@ -81,12 +85,15 @@ class Received:
             again = event.is_snapshot and event.sequence == self.book_sequence
             if record.sequence <= self.book_sequence and not again:
                 return
+        before, due = self.book_sequence, self.book_sequence + (not event.is_snapshot)
         self.book_sequence, self.book_height = event.sequence, record.height
+        if before and event.sequence > due and not self.joins_again:
+            self.jumps.append((before, event.sequence + event.is_snapshot, record.height))
+            self.is_whole = False
         if event.is_snapshot:
             self.book.load(event.sequence, event.bids, event.asks)
-        elif event.sequence != self.book.sequence + 1:
-            self.jumps.append((self.book.sequence, event.sequence))
-        else:
+            self.is_whole, self.joins_again = True, False
+        elif self.is_whole:
             self.book.apply(event.sequence, event.bids, event.asks)
 
     def _take_ticker(self, record: Record) -> None:

@@ -80,7 +80,9 @@ class World:
         self.unsent += records
         for request in self.pipeline.take_requests():
             if isinstance(request, NeedSnapshot):
-                self.wanted.setdefault(request.market_id, request.height)
+                if request.height:
+                    self.wanted[request.market_id] = request.height
+                self.wanted.setdefault(request.market_id, 0)
             else:
                 assert isinstance(request, NeedReplay | NeedSubscription)
 
@@ -168,14 +170,39 @@ class World:
         if not self.pipeline.wants_snapshot(market_id):
             del self.wanted[market_id]
             return
-        height = (self.wanted[market_id] if told else 0) or self.head
-        height = max(FIRST, height - late_by)
+        # An answer to a query for a height is of that height, whether it says so or not.
+        told = told or self.wanted[market_id] > 0
+        height = max(FIRST, (self.wanted[market_id] or self.head) - late_by)
         snapshot = self.chain.snapshot(market_id, height, told=told)
         if self.pipeline.join(snapshot, self.tick()):
             del self.wanted[market_id]
         else:
-            self.wanted[market_id] = 0
+            self._give_up_height(market_id)
         self.settle()
+
+    def prune_snapshot(self, at: int) -> None:
+        """The node has pruned the state that one query asks for."""
+        if self.wanted:
+            self._give_up_height(sorted(self.wanted)[at % len(self.wanted)])
+            self.settle()
+
+    def be_away(self, blocks: int) -> None:
+        """The process ends in order; its successor comes so late that no state is kept so long."""
+        self.report()
+        self.send()
+        self.restart()
+        for _ in range(blocks):
+            self.block()
+        self.connect()
+        self.block()
+        for market_id in self.wanted:
+            self._give_up_height(market_id)
+        self.settle()
+
+    def _give_up_height(self, market_id: str) -> None:
+        if self.wanted[market_id]:
+            self.wanted[market_id] = 0
+            self.pipeline.postpone_book(market_id)
 
     def answer_replay(self, at: int, *, gone: bool = False) -> None:
         """Answer one lost block out of turn."""
@@ -210,11 +237,8 @@ class World:
         """The shard reports its ledgers."""
         ledgers: Ledgers = {}
         for market_id, feed in self.pipeline.feeds.items():
-            ledger = feed.ledger
-            ledgers[market_id] = (
-                *(ledger.first, ledger.last),
-                *(list(ledger.replayed), list(ledger.missing)),
-            )
+            ledger = feed.accounted()
+            ledgers[market_id] = (ledger.first, ledger.last, ledger.replayed, ledger.missing)
         self.reports.append((self.frames, ledgers))
         self.send(max(1, len(self.unsent)))
 
@@ -242,6 +266,7 @@ class World:
             if not self.accounted.get(received.market_id, (0,))[0]:
                 # Its successor joins anew, and may be told blocks that are known already.
                 received.known = received.trade_height
+                received.joins_again = True
         self.pipeline = self._new_pipeline(self.accounted)
         self.pipeline.resume(self.tick())
         self.settle()

@@ -180,6 +180,12 @@ class StaleSnapshot(Base, frozen=True, kw_only=True, tag="stale-snapshot"):
     behind: int = 5
 
 
+class PrunedStates(Base, frozen=True, kw_only=True, tag="pruned-states"):
+    """Books are kept for so few blocks; the results of blocks are kept longer."""
+
+    kept: int = 20
+
+
 class Refuse(Base, frozen=True, kw_only=True, tag="refuse"):
     """The balancer refuses: HTTP 429 or 503 to a WebSocket handshake or a plain request;
     gRPC calls see what a client makes of it, UNAVAILABLE. `calls` limits how often."""
@@ -243,6 +249,7 @@ Fault: TypeAlias = (
     | StreamLimit
     | SlowSnapshot
     | StaleSnapshot
+    | PrunedStates
     | Refuse
     | RateLimit
     | CookieChange

@@ -134,7 +134,9 @@ class QueryServer(GrpcServer):
         if height > head:
             future = "cannot query with height in the future; please provide a valid height"
             await self._invalid(context, f"26: invalid height: {future}")
-        if height < self._exchange.oldest - 1:
+        pruned = self.mischief.find(faults.PrunedStates, self.protocol)
+        oldest = head - pruned.kept + 1 if pruned else self._exchange.oldest - 1
+        if height < oldest:
             gone = f"failed to load state at height {height}; version does not exist"
             await self._invalid(context, f"38: not found: {gone} (latest height: {head})")
         await context.send_initial_metadata([(HEIGHT, str(height)), *self.set_cookie()])

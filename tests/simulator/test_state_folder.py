@@ -12,6 +12,7 @@ import psutil
 import pytest
 
 from collector import Book, ChainReplaced, Lost, Subscriber, Trades
+from tests.simulator import faults
 from tests.simulator.client import Simulator, simulator
 from tests.system.running import Running, collector, eventually, free_port_pair, run
 
@@ -106,6 +107,31 @@ def test_a_run_takes_up_where_the_one_before_it_ended(
                 due = list(range(sequences[0], sequences[0] + len(sequences)))
                 assert sequences == due, symbol
             assert len(reader.books) >= 5, "one market of the six is quiet"
+
+
+def test_an_absence_for_which_no_book_is_kept_loses_no_change(
+    venue: Simulator, tmp_path: Path
+) -> None:
+    """The node has the absence's block results, but its oldest book is newer than the absence."""
+    publish = f"tcp://127.0.0.1:{free_port_pair()}"
+    options = ("--config", str(venue.config(tmp_path)), "--state", str(tmp_path / "kept"))
+    with reading(publish) as reader:
+        with collector(tmp_path, *options, "--shards", "2", publish=publish) as first:
+            first.await_live()
+            reader.drain(2.0)
+            assert first.stop() == 0
+        venue.inject(faults.PrunedStates(kept=10))
+        reader.drain(6.0)
+        with collector(tmp_path, *options, "--shards", "3", publish=publish) as second:
+            after = second.await_live(_WITHIN_S)
+            reader.drain(3.0)
+        venue.heal()
+    assert after["blocks"]["replayed"] > 6 * 40
+    assert (after["completeness"], after["blocks"]["missing"]) == (1.0, 0), after["holes"]
+    assert (reader.lost, reader.doubled) == ([], 0)
+    assert len(reader.books) >= 5, "one market of the six is quiet"
+    for symbol, sequences in reader.books.items():
+        assert sequences == list(range(sequences[0], sequences[-1] + 1)), symbol
 
 
 def test_a_state_of_a_chain_that_was_replaced_meanwhile_is_closed(tmp_path: Path) -> None:

@@ -37,13 +37,27 @@ from shards.net.rate_limiter import RateLimiter
 from shards.net.rpc import Rpc
 from shards.protocol.channels import EXTRAS
 from shards.protocol.errors import SourceError
-from shards.protocol.events import Divergence, Funding
+from shards.protocol.events import Divergence, Funding, Snapshot
 from shards.protocol.settings import Market, ShardConfig
 
 log = logging.getLogger(__name__)
 
 _ANSWERS: Final = 3
 """After so many a pinned height is given up."""
+
+
+class _WantedBook:
+    """The fetching of one market's book."""
+
+    def __init__(self, generation: int) -> None:
+        self.generation = generation
+        """The pipeline's, when it was requested."""
+        self.height = 0
+        """The height after which the book is wanted; 0: the newest."""
+        self.answers = 0
+        """Servers' answers to the newest request."""
+        self.found: Snapshot | None = None
+        """The last snapshot; it may be ahead of the stream."""
 
 
 class Fetcher:
@@ -61,7 +75,8 @@ class Fetcher:
         self._snapshots = Snapshots(config.endpoints.chain_grpc, parts.access, nodes)
         self._snapshot_pace = RateLimiter(self._limits.snapshot_per_s)
         self._snapshot_slots = asyncio.Semaphore(self._limits.snapshot_concurrency)
-        self._fetching: set[str] = set()
+        self._books: dict[str, _WantedBook] = {}
+        """The books being fetched, by market id."""
         sources = _replay_sources(config, self._pipeline.markets, parts.access, nodes)
         self._replayer = Replayer(sources)
         self._replay_pace = RateLimiter(self._limits.replay_per_s)
@@ -75,48 +90,64 @@ class Fetcher:
             if isinstance(request, NeedReplay):
                 self._replay_due.set()
             elif isinstance(request, NeedSnapshot):
-                if request.market_id not in self._fetching:
-                    self._fetching.add(request.market_id)
-                    self._tasks.create_task(self._fetch_book(request))
+                self._want_book(request)
             elif request.market_id not in self._waiting:
                 self._waiting.add(request.market_id)
                 self._tasks.create_task(self._resubscribe(request))
 
-    async def _fetch_book(self, request: NeedSnapshot) -> None:
+    def _want_book(self, request: NeedSnapshot) -> None:
+        """Fetch a market's book, unless it is being fetched."""
+        found = self._books.get(request.market_id)
+        if found is None:
+            found = self._books[request.market_id] = _WantedBook(self._pipeline.generation)
+            self._tasks.create_task(self._fetch_book(request.market_id, found))
+        if request.height:
+            # A request for the newest book does not replace that for the book of a height.
+            found.height, found.answers = request.height, 0
+
+    async def _fetch_book(self, market_id: str, wanted: "_WantedBook") -> None:
         """Fetch snapshots of a market's book until one joins."""
-        market_id = request.market_id
-        height = request.height
-        generation = self._pipeline.generation
         backoff = Backoff(base_s=0.1, cap_s=5.0)
-        answers = 0
         try:
             while self._pipeline.wants_snapshot(market_id):
-                market = self._pipeline.markets[market_id]
-                try:
-                    async with self._snapshot_slots:
-                        await self._snapshot_pace.turn()
-                        snapshot = await self._snapshots.fetch(
-                            market, height, self._pipeline.snapshot_from(market_id)
-                        )
-                    answers += 1
-                    if self._pipeline.generation == generation:
-                        self._pipeline.join(snapshot, time.time_ns())
-                        self._push_new()
-                except SourceError as error:
-                    answers += is_answer(error)
-                    log.info("%s; trying again", error)
+                if not self._join(wanted):
+                    await self._fetch_snapshot(market_id, wanted)
+                    self._join(wanted)
                 if not self._pipeline.wants_snapshot(market_id):
                     break
-                if self._pipeline.generation != generation:
+                if self._pipeline.generation != wanted.generation:
                     # The request belongs to a chain that was replaced.
-                    generation, height = self._pipeline.generation, 0
-                if answers >= _ANSWERS:
+                    wanted.generation, wanted.height = self._pipeline.generation, 0
+                    wanted.found = None
+                if wanted.height and wanted.answers >= _ANSWERS:
                     # The node has pruned that height, or it does not join: try the newest. Not
-                    # while no node answers: the newest book would hide the changes before it.
-                    height = 0
+                    # while no node answers. The newest book would hide the changes before it.
+                    wanted.height = 0
+                    self._pipeline.postpone_book(market_id)
                 await asyncio.sleep(0.05 + backoff.next_s())
         finally:
-            self._fetching.discard(market_id)
+            del self._books[market_id]
+
+    async def _fetch_snapshot(self, market_id: str, wanted: "_WantedBook") -> None:
+        market = self._pipeline.markets[market_id]
+        try:
+            async with self._snapshot_slots:
+                await self._snapshot_pace.turn()
+                wanted.found = await self._snapshots.fetch(
+                    market, wanted.height, self._pipeline.snapshot_from(market_id)
+                )
+            wanted.answers += 1
+        except SourceError as error:
+            wanted.answers += is_answer(error)
+            log.info("%s; trying again", error)
+
+    def _join(self, wanted: "_WantedBook") -> bool:
+        """Give the snapshot to its feed; one that is ahead of the stream joins at a later try."""
+        if wanted.found is None or self._pipeline.generation != wanted.generation:
+            return False
+        has_joined = self._pipeline.join(wanted.found, time.time_ns())
+        self._push_new()
+        return has_joined
 
     async def _resubscribe(self, request: NeedSubscription) -> None:
         """Reopen one market's subscription, more and more slowly."""
@@ -150,7 +181,7 @@ class Fetcher:
     @property
     def waiting(self) -> int:
         """Snapshots and subscriptions currently requested."""
-        return len(self._fetching) + len(self._waiting)
+        return len(self._books) + len(self._waiting)
 
     async def aclose(self) -> None:
         """Close the fetching connections."""

@@ -92,7 +92,7 @@ def test_a_block_that_nobody_has_is_missing_and_its_gap_stays_open_with_its_heig
         (FIRST + 3, None),
     ):
         one.liveness.replay(height, block, SECOND)
-    assert NeedSnapshot(ONE, 0) in one.take_requests(), "the book has a hole, too"
+    assert NeedSnapshot(ONE, FIRST + 3) in one.take_requests(), "the book has a hole, too"
     assert one.join(CHAIN.snapshot(ONE, FIRST + 4), SECOND)
     assert state(one) is State.LIVE
     assert gaps(one)[-1] == ("open", "height", FIRST + 1, FIRST + 3)

@@ -7,10 +7,10 @@ from collections import Counter
 from collections.abc import Iterator
 
 from collector.client.received import Lost
-from collector.devnet.node import KEPT_STATES
 from collector.verify.chain import Chain
+from shards.protocol.events import Book
 from tests.system.drill.registry import Stage, drill
-from tests.system.listening import Listener, first_due
+from tests.system.listening import Listener, assert_books_agree, first_due
 from tests.system.running import Devnet, Running, collector, devnet, eventually, free_port_pair
 
 _AWAY_S = float(os.environ.get("DRILL_AWAY_S", "3600"))
@@ -59,35 +59,41 @@ def _heal(stage: Stage, again: Running, record: "_Record", listener: Listener, b
         what=lambda: f"{(due - listener.trades(record.first, record.last)).total()} trades",
     )
     assert listener.trades(record.first, record.last) == due
-    _account_for_books(stage, listener, blocks)
+    changes = _count_changes(listener)
+    assert_books_agree(record.node, again, listener)
     status = again.status()
     assert (status["completeness"], status["blocks"]["missing"]) == (1.0, 0), status["holes"]
     stage.note(
         "healed",
         f"{due.total()} trades of blocks {record.first} to {record.last}, by the chain's own "
-        f"record: each once; {status['blocks']['replayed']} blocks of markets replayed, "
+        f"record: each once; {changes} changes of books without a hole, the books at the end equal "
+        f"to the node's; {status['blocks']['replayed']} blocks of markets replayed, "
         "completeness 1.0",
     )
 
 
-def _account_for_books(stage: Stage, listener: Listener, blocks: int) -> None:
-    """Changes of books are lost, and announced, only where the node has no books so old any more."""
+def _count_changes(listener: Listener) -> int:
+    """Every change of a book came once and in order, also those before the node's oldest books."""
     lost = {found.symbol: found.event for found in listener.heard if isinstance(found.event, Lost)}
-    if blocks < KEPT_STATES:
-        assert not lost, lost
-        return
-    assert all(event.unit == "sequence" for event in lost.values()), lost
-    stage.note(
-        "said",
-        f"{len(lost)} readers' books jumped to a whole book, with the changes that are lost: the "
-        f"node keeps books for {KEPT_STATES} blocks, so no older one could be continued",
-    )
+    assert not lost, lost
+    newest: dict[str, int] = {}
+    changes = 0
+    for found in listener.heard:
+        if not isinstance(found.event, Book):
+            continue
+        symbol, sequence, whole = found.symbol, found.event.sequence, found.event.is_snapshot
+        due = newest.get(symbol, sequence - (not whole)) + (not whole)
+        assert sequence == due, f"{symbol}: {sequence} after {newest[symbol]}"
+        newest[symbol] = sequence
+        changes += not whole
+    return changes
 
 
 class _Record:
     """The trades of each block as the node has them, read while it still keeps the block."""
 
     def __init__(self, node: Devnet) -> None:
+        self.node = node
         self._chain = Chain(node.rpc, node.grpc, max_rps=200)
         self.close = self._chain.close
         self.trades: Counter[tuple[str, str]] = Counter()

@@ -65,7 +65,7 @@ def test_a_block_without_books_makes_the_book_be_fetched_anew() -> None:
             height, msgspec.structs.replace(known, updates=[], has_books=False), SECOND
         )
     assert state(one) is State.SYNCING, "what the book did meanwhile is not known"
-    assert NeedSnapshot(ONE, 0) in one.take_requests()
+    assert NeedSnapshot(ONE, FIRST + 2) in one.take_requests()
     assert one.join(CHAIN.snapshot(ONE, FIRST + 3), SECOND)
     assert state(one) is State.LIVE
 
