@@ -75,6 +75,20 @@ def _frames() -> list[tuple[bytes, bytes]]:
     return [script.publish(name, event) for event in told]
 
 
+def _replies(told: list[tuple[bytes, bytes]]) -> Iterable[bytes]:
+    """The answer with a topic, and one with its frames: all of them, or some, or another chain's."""
+    for topic in dict.fromkeys(topic for topic, _ in told):
+        bodies = [body for name, body in told if name == topic]
+        topics = {topic.decode(): len(bodies) - 1}
+        joined = {"id": 1, "publisher_epoch": 1, "head": 99, "topics": topics, "chain": 1}
+        for complete, chain in ((True, 1), (False, 1), (True, 2)):
+            replay = {
+                "id": 2, "publisher_epoch": 1, "complete": complete, "last": len(bodies),
+                "from_height": 1, "chain": chain,
+            }  # fmt: skip
+            yield SEPARATOR.join((_encode(joined), _encode(replay), *bodies))
+
+
 def _block(line: dict[str, Any]) -> bytes:
     """A recorded block as gRPC tells it, its lists cut short."""
     parse = INJECTIVE.package("injective.stream.v2").StreamResponse.FromString
@@ -124,12 +138,6 @@ def _parts() -> Iterable[bytes]:
 def seeds() -> dict[str, list[bytes]]:
     """Return a few inputs a target that get far into it."""
     lines = [golden.busiest(), *golden.orders()[:2]]
-    joined = _encode(
-        {"id": 1, "publisher_epoch": 1, "head": 1, "topics": {"book.INJ-USDT.": 1}, "chain": 1}
-    )
-    again = _encode(
-        {"id": 2, "publisher_epoch": 1, "complete": False, "last": 2, "from_height": 1, "chain": 2}
-    )
     told = _frames()
     return {
         "node_websocket": [
@@ -141,7 +149,7 @@ def seeds() -> dict[str, list[bytes]]:
         "indexer": list(_of_indexer()),
         "request": [*_asked(), *HOSTILE.values()],
         "reply": [
-            *(SEPARATOR.join((joined, body, again, body)) for _, body in told),
+            *_replies(told),
             *HOSTILE.values(),
         ],
         "frame": [topic + b"\0" + body for topic, body in told],

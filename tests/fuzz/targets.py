@@ -22,6 +22,7 @@ from collector.archive.journal import segment_file
 from collector.archive.storage import manifest, part_file
 from collector.cli import environment
 from collector.client.formatting import json_line, text_line
+from collector.client.received import Received
 from collector.client.requests import read_reply
 from collector.client.topic_filter import Wanted
 from collector.client.topic_sync import Inbox
@@ -31,8 +32,9 @@ from collector.settings.start_options import ROWS
 from shards.adapters.injective_chain import block_results, grpc_decoder, ws_extras_decoder
 from shards.adapters.injective_indexer.decoder import IndexerDecoder, Units
 from shards.adapters.messages import INJECTIVE
+from shards.protocol import channels
 from shards.protocol.errors import ConfigError, DecodeError
-from shards.protocol.frames import PREFIX_SIZE
+from shards.protocol.frames import PREFIX_SIZE, is_readable, read_header
 from shards.protocol.settings import Endpoints, Limits, Market
 from shards.protocol.text import printable, symbol_of, without_secrets
 from shards.push import plain_send
@@ -43,8 +45,11 @@ Target = Callable[[bytes], None]
 
 MARKET: Final = Market("0x" + "ab" * 32, "INJ/USDT", "INJ-USDT", "spot", base_decimals=18)
 _TOPIC: Final = b"book.INJ-USDT."
-SEPARATOR: Final = b"\0\0\0\0"
-"""Between the parts of one message."""
+_TOPICS: Final = {
+    row.kind: f"{row.name}.INJ-USDT.".encode() for row in channels.BY_NAME.values() if row.kind
+}
+SEPARATOR: Final = b"\xc1\xc1\xc1\xc1"
+"""Between the parts of one message; no MessagePack has that byte outside a text."""
 
 
 def node_websocket(data: bytes) -> None:
@@ -97,37 +102,49 @@ _PARTS: Final = 6
 
 
 def reply(data: bytes) -> None:
-    """A publisher's answers and frames, at a subscriber: cut at zero bytes of four."""
+    """A publisher's answers and frames at a subscriber: topics, then a replay with its frames."""
+    replied(data)
+
+
+def replied(data: bytes) -> list[Received]:
+    """Give a subscriber the parts of an input; return what it delivers."""
     inbox = Inbox(_WANTED)
     inbox.tick(0.0)
     parts = data.split(SEPARATOR)[:_PARTS]
     read_reply(parts)
-    inbox.reply(parts, 0.1, 1)
-    for number, part in enumerate(parts[1:], start=1):
+    inbox.reply(parts[:1], 0.1, 1)
+    for number, part in enumerate(parts[2:], start=1):
         with contextlib.suppress(ValueError):
             # Frames of another version are refused with a ValueError, by contract.
-            inbox.receive(_TOPIC, part, number)
-        inbox.tick(float(number))
-    inbox.reply(parts[1:], float(len(parts)), 2)
+            inbox.receive(_TOPICS.get(part[2] if len(part) > 2 else 0, _TOPIC), part, number)
+    inbox.tick(0.2)
+    inbox.reply(parts[1:], 0.3, 2)
+    inbox.tick(5.0)
+    return list(inbox.ready)
 
 
 def frame(data: bytes) -> None:
     """A frame, from its topic to the line that `tail` prints."""
+    for received in framed(data):
+        assert text_line(received).isprintable()
+        json_line(received)
+
+
+def framed(data: bytes) -> list[Received]:
+    """Give a subscriber the topic and the frame of an input; return what it delivers."""
     topic, _, body = data.partition(b"\0")
     inbox = Inbox(_WANTED)
+    inbox.tick(0.0)
+    epoch, number = read_header(body)[:2] if is_readable(body) else (1, 1)
+    joined = {"id": 1, "publisher_epoch": epoch, "head": 0, "topics": {}}
+    inbox.reply([msgspec.msgpack.encode(joined)], 0.1, 1)
+    replay = {"id": 2, "publisher_epoch": epoch, "complete": True, "last": number, "from_height": 0}
     with contextlib.suppress(ValueError):
         inbox.receive(topic, body, 1)
-        inbox.reply([msgspec.msgpack.encode(_joined(topic))], 0.0, 1)
-        inbox.receive(topic, body, 2)
-    for received in inbox.ready:
-        if received.topic:
-            assert text_line(received).isprintable()
-            json_line(received)
-
-
-def _joined(topic: bytes) -> dict[str, Any]:
-    name = topic.decode("utf-8", "replace")
-    return {"id": 1, "publisher_epoch": 1, "head": 1, "topics": {name: 0}}
+        inbox.tick(0.2)
+        # If it does not follow, it comes again in a replay.
+        inbox.reply([msgspec.msgpack.encode(replay), body], 0.3, 2)
+    return [received for received in inbox.ready if received.topic]
 
 
 def configuration(data: bytes) -> None:
