@@ -53,7 +53,7 @@ class CellRequests:
         return await client.ask_parts(what, within_s=within_s, **fields)
 
     async def rows(self) -> list[dict[str, Any]]:
-        """Ask every cell how it stands, and describe each; empty for a single cell."""
+        """Ask every cell for its state, and describe each; empty for a single cell."""
         if len(self._clients) < 2:
             return []
         return list(await asyncio.gather(*map(self._row, range(len(self._clients)))))

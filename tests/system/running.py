@@ -1,4 +1,4 @@
-"""Start a devnet or a collector as a user does, ask it how it stands, and leave nothing behind."""
+"""Start a devnet or a collector as a user does, ask it for its state, and leave nothing behind."""
 
 import atexit
 import contextlib
