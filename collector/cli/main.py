@@ -6,6 +6,8 @@ runs, and heavy libraries later still, so that ``--help`` is fast. Shared parts 
 `options`.
 """
 
+import os
+
 import click
 
 from collector import __version__
@@ -56,6 +58,9 @@ def cli() -> None:
 
 def main() -> None:
     """Run the command ``collector``."""
+    # gRPC's handlers crash one in twenty processes that are forked while calls are made. They serve
+    # forks that go on with the same calls; ours begin before any call, or run another program.
+    os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
     pid_one.be_init()
     streams.prepare()
     cli(prog_name="collector")
