@@ -87,8 +87,14 @@ class Chunk(msgspec.Struct, array_like=True, gc=False):
     """Of all topics at the start of a segment; else of those that moved without an entry."""
 
 
+class _RawChunk(msgspec.Struct, array_like=True, gc=False):
+    entries: list[msgspec.Raw] = []
+    notes: list[Note] = []
+
+
 _encode: Final = msgspec.msgpack.Encoder().encode
 _decode: Final = msgspec.msgpack.Decoder(Chunk).decode
+_decode_raw: Final = msgspec.msgpack.Decoder(_RawChunk).decode
 
 
 def segments(root: Path) -> list[Path]:
@@ -108,6 +114,17 @@ def read(path: Path) -> Iterator[Chunk]:
             yield chunk
 
 
+def read_raw(path: Path) -> Iterator[tuple[list[msgspec.Raw], list[Note]]]:
+    """Read a segment's whole chunks: the entries as they are stored, and the notes."""
+    with path.open("rb") as file:
+        for payload, _ in _payloads(file):
+            try:
+                chunk = _decode_raw(payload)
+            except UNREADABLE:
+                return
+            yield chunk.entries, chunk.notes
+
+
 def whole_bytes(path: Path) -> int:
     """Return how many bytes of a segment are whole chunks."""
     return max(ends(path), default=0)
@@ -121,19 +138,29 @@ def ends(path: Path) -> list[int]:
 
 def chunks_of(file: BinaryIO) -> Iterator[tuple[Chunk, int]]:
     """Read the whole chunks of an open segment, each with the number of bytes up to its end."""
+    for payload, end in _payloads(file):
+        try:
+            chunk = _decode(payload)
+        except UNREADABLE:
+            return
+        yield chunk, end
+
+
+def _payloads(file: BinaryIO) -> Iterator[tuple[bytes, int]]:
+    """Read what the whole chunks hold, each with the number of bytes up to its end."""
     unpack = zstandard.ZstdDecompressor().decompress
     end = 0
     while len(head := file.read(_HEAD.size)) == _HEAD.size:
         length, crc = _HEAD.unpack(head)
-        payload = file.read(length) if length < _MOST else b""
-        if len(payload) < length or zlib.crc32(payload) != crc:
+        packed = file.read(length) if length < _MOST else b""
+        if len(packed) < length or zlib.crc32(packed) != crc:
             return
         try:
-            chunk = _decode(unpack(payload))
-        except (zstandard.ZstdError, *UNREADABLE):
+            payload = unpack(packed)
+        except zstandard.ZstdError:
             return
         end += _HEAD.size + length
-        yield chunk, end
+        yield payload, end
 
 
 class Writer:
