@@ -34,7 +34,7 @@ from tests.proxy import FaultProxy
 from tests.simulator.client import Simulator, simulator
 from tests.system.hosts import HERE, NET, Host, isolated, prepare
 from tests.system.running import COLLECTOR, eventually
-from tests.system.two_cells import Reader, Record, Result, compare, settled
+from tests.system.two_cells import Reader, Record, Result, Simulated, compare, settled
 
 BLOCK_S: Final = 0.3
 PARTS: Final = 3
@@ -292,18 +292,19 @@ def run(folder: Path, *, faults: list[str], seed: int, clocks: bool = True) -> R
         cluster.await_whole(150)
         named = ",".join(f"tcp://{host.address}:{PORT}" for host in cluster.hosts)
         reader = stack.enter_context(Reader(Subscriber(cluster=named, channels=["book", "trades"])))
-        record = Record(settled(exchange, [reader]))
+        chain = Simulated(exchange)
+        record = Record(settled(chain, [reader]))
         began = time.monotonic()
         for name in faults:
             # The head has faults of its own.
             host = rng.choice(cluster.hosts[name in _OTHERS :])
             found.result.faults[name] += 1
             found.again.append((name, host.number, _one(cluster, host, name, rng)))
-            record.take(exchange, settled(exchange, [reader]))
+            record.take(chain, settled(chain, [reader]))
             click.echo(f"{name} on {host.number}: {found.again[-1][2]:.1f} s", err=True)
         found.result.silence_s = reader.longest_silence_s(began)
-        last = settled(exchange, [reader])
-        record.take(exchange, last)
+        last = settled(chain, [reader])
+        record.take(chain, last)
         compare(record, reader, last, found.result)
     return found
 

@@ -1,14 +1,16 @@
 """
 Two cells on one chain and one reader: whatever happens to either, the reader has every fact once.
 
-``python -m tests.system.two_cells --minutes 10 --seed 1``. A simulated exchange, two collectors with
-a proxy before each, a subscriber to both and one to the first alone. Faults come at random: a cell
-is killed, stopped, cut off, restarted; a shard or an aggregator is killed. What the reader has is
-held against the exchange's own record. Ends with 0 only if nothing is lost, doubled or altered.
+``python -m tests.system.two_cells --minutes 10 --seed 1``. A simulated exchange, or with ``--devnet``
+a real node with real trading; two collectors with a proxy before each; a subscriber to both and one
+to the first alone. Faults come at random: a cell is killed, stopped, cut off, restarted; a shard or
+an aggregator is killed. What the reader has is compared with the chain's own record. Ends with 0 only
+if nothing is lost, doubled or altered.
 """
 
 import contextlib
 import itertools
+import json
 import os
 import random
 import signal
@@ -16,10 +18,11 @@ import sys
 import tempfile
 import threading
 import time
+import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, Final, Protocol, Self
 
 import click
 import msgspec
@@ -28,19 +31,107 @@ import psutil
 from collector.client.received import Lost, Received
 from collector.client.subscriber import Subscriber
 from collector.settings.parts import requests_endpoint
-from shards.protocol.events import Book, Trades
+from shards.protocol.events import Book, Level, Trade, Trades
 from tests.proxy import FaultProxy
 from tests.simulator.client import Simulator, simulator
-from tests.system.running import Running, collector, eventually, free_port_pair
+from tests.system import chain_record
+from tests.system.running import Devnet, Running, collector, devnet, eventually, free_port_pair
 
 BLOCK_S: Final = 0.3
 _HEALED_S: Final = 60.0
 
 
+class Facts(msgspec.Struct):
+    """What one block did, in a form that can be compared."""
+
+    trades: dict[tuple[str, int], Any] = {}
+    """All trades of one market and height, in order."""
+    changes: dict[tuple[str, int], Any] = {}
+    """Bids and asks of one change, by market and sequence."""
+
+
+class Exchange(Protocol):
+    """What the cells collect."""
+
+    block_s: float
+
+    def config(self, folder: Path) -> Path:
+        """Write a collector's configuration for it."""
+
+    def head(self) -> int:
+        """Return the newest height."""
+
+    def facts(self, height: int) -> Facts:
+        """Return the record of a block."""
+
+
+class Simulated:
+    """A simulated exchange; it forgets old blocks, so their facts are taken in time."""
+
+    def __init__(self, simulated: Simulator) -> None:
+        self.block_s = BLOCK_S
+        self._simulated = simulated
+
+    def config(self, folder: Path) -> Path:
+        """Write a collector's configuration for it."""
+        return self._simulated.config(folder)
+
+    def head(self) -> int:
+        """Return the newest height."""
+        return self._simulated.head()
+
+    def facts(self, height: int) -> Facts:
+        """Return the record of a block."""
+        block, found = self._simulated.block(height), Facts()
+        for market_id, trade in block.trades:
+            found.trades.setdefault((market_id, height), []).append(_of_trade(trade))
+        for update in block.updates:
+            found.changes[update.market_id, update.sequence] = _of_sides(update.bids, update.asks)
+        return found
+
+
+class Real:
+    """A real node under traffic; its record is read apart from the product's decoders."""
+
+    def __init__(self, node: Devnet) -> None:
+        self._node = node
+        since, height = time.monotonic(), self.head()
+        eventually(lambda: self.head() >= height + 10, within_s=120, what="ten blocks")
+        self.block_s = (time.monotonic() - since) / 10
+
+    def config(self, folder: Path) -> Path:
+        """Write a collector's configuration for it."""
+        return self._node.config(folder)
+
+    def head(self) -> int:
+        """Return the newest height."""
+        with urllib.request.urlopen(f"{self._node.rpc}/status", timeout=10) as answer:
+            return int(json.load(answer)["result"]["sync_info"]["latest_block_height"])
+
+    def facts(self, height: int) -> Facts:
+        """Return the record of a block."""
+        recorded, found = chain_record.block(self._node.rpc, height), Facts()
+        for market_id, *fields in recorded.trades.values():
+            found.trades.setdefault((market_id, height), []).append(tuple(fields))
+        for of in found.trades.values():
+            of.sort(key=lambda fields: int(fields[0].partition("_")[2]))
+        found.changes.update(recorded.changes)
+        return found
+
+
+def _of_trade(trade: Trade) -> tuple[str, ...]:
+    fields: tuple[str, ...] = msgspec.structs.astuple(trade)
+    return fields
+
+
+def _of_sides(bids: list[Level], asks: list[Level]) -> tuple[frozenset[Any], frozenset[Any]]:
+    return frozenset(map(tuple, bids)), frozenset(map(tuple, asks))
+
+
 class Cell:
     """One collector, with its state kept over restarts, behind a proxy."""
 
-    def __init__(self, name: str, folder: Path, exchange: Simulator, stack: contextlib.ExitStack):
+    def __init__(self, name: str, folder: Path, exchange: Exchange, stack: contextlib.ExitStack):
         self.name = name
         self.folder = folder / name
         self.folder.mkdir()
@@ -158,6 +249,7 @@ class Result(msgspec.Struct):
     missing: int = 0
     silence_s: float = 0.0
     lone_silence_s: float = 0.0
+    block_s: float = BLOCK_S
 
     @property
     def passed(self) -> bool:
@@ -172,7 +264,7 @@ class Result(msgspec.Struct):
             f"{self.lost} lost, {self.missing} missing, {self.doubled} doubled, "
             f"{self.altered} altered\n"
             f"longest silence {self.silence_s:.2f} s, of the first cell alone "
-            f"{self.lone_silence_s:.2f} s; a block each {BLOCK_S} s"
+            f"{self.lone_silence_s:.2f} s; a block each {self.block_s:.2f} s"
         )
 
 
@@ -238,14 +330,15 @@ FAULTS: Final[dict[str, Callable[[Cell, random.Random], None]]] = {
 # -- the run -------------------------------------------------------------------------------
 
 
-def run(folder: Path, *, seconds: float, seed: int, most: int = 1_000) -> Result:
-    """Run faults for so long, or so many of them, and compare."""
+def run(
+    folder: Path, *, seconds: float, seed: int, most: int = 1_000, real: bool = False
+) -> Result:
+    """Run faults for so long, or so many of them, and compare; on a real node if asked to."""
     rng = random.Random(seed)
     result = Result(Counter())
     with contextlib.ExitStack() as stack:
-        exchange = stack.enter_context(
-            simulator("--markets", "6", "--block-time", str(BLOCK_S), "--touched", "all")
-        )
+        exchange = stack.enter_context(_exchange(real=real))
+        result.block_s = exchange.block_s
         cells = [Cell(name, folder, exchange, stack) for name in ("a", "b")]
         for cell in cells:
             cell.running.await_live(60)
@@ -269,6 +362,17 @@ def run(folder: Path, *, seconds: float, seed: int, most: int = 1_000) -> Result
     return result
 
 
+@contextlib.contextmanager
+def _exchange(*, real: bool) -> Iterator[Exchange]:
+    if real:
+        with devnet("--spot", "6", "--perp", "2") as node:
+            yield Real(node)
+    else:
+        options = ("--markets", "6", "--block-time", str(BLOCK_S), "--touched", "all")
+        with simulator(*options) as simulated:
+            yield Simulated(simulated)
+
+
 def _faults(rng: random.Random, most: int) -> Iterator[str]:
     """Yield each fault in turn, again and again, each time in another order."""
     while most > 0:
@@ -278,7 +382,7 @@ def _faults(rng: random.Random, most: int) -> Iterator[str]:
         most -= len(names)
 
 
-def settled(exchange: Simulator, readers: list[Reader]) -> int:
+def settled(exchange: Exchange, readers: list[Reader]) -> int:
     """Wait until readers have heard of a height that is yet to come; return it."""
     height = exchange.head() + 3
     eventually(
@@ -290,21 +394,19 @@ def settled(exchange: Simulator, readers: list[Reader]) -> int:
 
 
 class Record:
-    """What the exchange says of its blocks; it forgets old ones, so they are taken in time."""
+    """What the exchange says of its blocks."""
 
     def __init__(self, first: int) -> None:
         self.first = self.next = first
         self.trades: dict[tuple[str, int], Any] = {}
         self.changes: dict[tuple[str, int], Any] = {}
 
-    def take(self, exchange: Simulator, last: int) -> None:
+    def take(self, exchange: Exchange, last: int) -> None:
         """Take the blocks up to a height."""
         for height in range(self.next, last + 1):
-            block = exchange.block(height)
-            for market_id, trade in block.trades:
-                self.trades.setdefault((market_id, height), []).append(trade)
-            for update in block.updates:
-                self.changes[update.market_id, update.sequence] = (update.bids, update.asks)
+            found = exchange.facts(height)
+            self.trades |= found.trades
+            self.changes |= found.changes
         self.next = last + 1
 
 
@@ -331,11 +433,12 @@ def _heard(reader: Reader, first: int, last: int) -> tuple[Any, Any, dict[str, l
     for received in reader.heard:
         event = received.event
         if isinstance(event, Trades) and first <= event.height <= last:
-            trades.setdefault((event.market_id, event.height), []).append(event.trades)
+            said = [_of_trade(trade) for trade in event.trades]
+            trades.setdefault((event.market_id, event.height), []).append(said)
             order.setdefault(received.topic, []).append(event.height)
         elif isinstance(event, Book) and not event.is_snapshot and first <= event.height <= last:
             key = (event.market_id, event.sequence)
-            changes.setdefault(key, []).append((event.bids, event.asks))
+            changes.setdefault(key, []).append(_of_sides(event.bids, event.asks))
             order.setdefault(received.topic, []).append(event.sequence)
     return trades, changes, order
 
@@ -343,11 +446,12 @@ def _heard(reader: Reader, first: int, last: int) -> tuple[Any, Any, dict[str, l
 @click.command()
 @click.option("--minutes", type=float, default=1.0, show_default=True)
 @click.option("--seed", type=int, default=1, show_default=True)
-def main(minutes: float, seed: int) -> None:
+@click.option("--devnet", "real", is_flag=True, help="On a real node with real trading.")
+def main(minutes: float, seed: int, real: bool) -> None:
     """Run it and say what was found."""
     with tempfile.TemporaryDirectory() as folder:
-        result = run(Path(folder), seconds=minutes * 60, seed=seed)
-    click.echo(result)
+        result = run(Path(folder), seconds=minutes * 60, seed=seed, real=real)
+    click.echo(f"{result}; load {psutil.getloadavg()[1]:.1f}")
     sys.exit(0 if result.passed else 4)
 
 
