@@ -1,6 +1,9 @@
 """Two cells, one reader: the short form of `tests.system.two_cells`, and two parts."""
 
 import contextlib
+import os
+import signal
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +11,7 @@ from collector.client.subscriber import Subscriber
 from shards.protocol.events import Trades
 from tests.simulator.client import simulator
 from tests.system import two_cells
+from tests.system.drill.clocks import Clock
 from tests.system.running import collector, eventually, run
 
 
@@ -17,6 +21,49 @@ def test_whatever_happens_to_either_every_fact_comes_once(tmp_path: Path) -> Non
     assert result.trades
     assert result.changes
     assert sum(result.faults.values()) >= 2
+
+
+def test_clocks_an_hour_apart_that_step_back_while_running_harm_nothing(tmp_path: Path) -> None:
+    with contextlib.ExitStack() as stack:
+        options = ("--markets", "6", "--block-time", "0.3", "--touched", "all")
+        exchange = two_cells.Simulated(stack.enter_context(simulator(*options)))
+        cells, clocks = [], []
+        for name, offset in (("a", "+0"), ("b", "+1h")):
+            (tmp_path / f"clock {name}").mkdir()
+            clock = Clock(tmp_path / f"clock {name}")
+            clock.set(offset)
+            clocks.append(clock)
+            cell = two_cells.Cell(name, tmp_path, exchange, stack, clock.environment)
+            cell.running.await_live(60)
+            cells.append(cell)
+        reader = stack.enter_context(two_cells.Reader(two_cells.subscriber_of(cells)))
+        record = two_cells.Record(two_cells.settled(exchange, [reader]))
+        epochs = [_epoch(cells[0])]
+        clocks[0].set("-1h")
+        clocks[1].set("-2h")
+        for name in ("shard 0", "aggregator"):
+            for cell in cells:
+                os.kill(cell.running.pid(name), signal.SIGKILL)
+                cell.running.await_live(60)
+            record.take(exchange, two_cells.settled(exchange, [reader]))
+        epochs.append(_epoch(cells[0]))
+        # The next run finds the last epoch in the state folder.
+        cells[0].running.stop()
+        cells[0].end()
+        cells[0].start().await_live(60)
+        epochs.append(_epoch(cells[0]))
+        last = two_cells.settled(exchange, [reader])
+        record.take(exchange, last)
+        result = two_cells.Result(Counter())
+        two_cells.compare(record, reader, last, result)
+    assert epochs == sorted(set(epochs)), "an epoch went back"
+    assert result.passed, result
+    assert result.trades
+    assert result.changes
+
+
+def _epoch(cell: two_cells.Cell) -> int:
+    return int(cell.running.status()["publisher_epoch"])
 
 
 def test_two_parts_are_everything_and_a_new_market_is_in_one(tmp_path: Path) -> None:

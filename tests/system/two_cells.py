@@ -20,7 +20,7 @@ import threading
 import time
 import urllib.request
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, Protocol, Self
 
@@ -131,12 +131,20 @@ def _of_sides(bids: list[Level], asks: list[Level]) -> tuple[frozenset[Any], fro
 class Cell:
     """One collector, with its state kept over restarts, behind a proxy."""
 
-    def __init__(self, name: str, folder: Path, exchange: Exchange, stack: contextlib.ExitStack):
+    def __init__(
+        self,
+        name: str,
+        folder: Path,
+        exchange: Exchange,
+        stack: contextlib.ExitStack,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
         self.name = name
         self.folder = folder / name
         self.folder.mkdir()
         self._config = str(exchange.config(self.folder))
         self.publish = f"tcp://127.0.0.1:{free_port_pair()}"
+        self._environment = environment
         self._context = contextlib.ExitStack()
         stack.callback(lambda: self._context.close())
         self.proxies = [
@@ -159,7 +167,7 @@ class Cell:
         """Start it, or start it again."""
         options = ("--config", self._config, "--shards", "1", "--state", str(self.folder / "kept"))
         self.running = self._context.enter_context(
-            collector(self.folder, *options, publish=self.publish)
+            collector(self.folder, *options, publish=self.publish, env=self._environment)
         )
         return self.running
 
@@ -228,7 +236,7 @@ class Reader:
         return max((b - a for a, b in itertools.pairwise(times)), default=0.0)
 
 
-def _subscriber(cells: list[Cell]) -> Subscriber:
+def subscriber_of(cells: list[Cell]) -> Subscriber:
     return Subscriber(
         [cell.connect for cell in cells],
         requests=[cell.requests for cell in cells],
@@ -342,8 +350,8 @@ def run(
         cells = [Cell(name, folder, exchange, stack) for name in ("a", "b")]
         for cell in cells:
             cell.running.await_live(60)
-        reader = stack.enter_context(Reader(_subscriber(cells)))
-        lone = stack.enter_context(Reader(_subscriber(cells[:1])))
+        reader = stack.enter_context(Reader(subscriber_of(cells)))
+        lone = stack.enter_context(Reader(subscriber_of(cells[:1])))
         record = Record(settled(exchange, [reader, lone]))
         began = time.monotonic()
         for name in _faults(rng, most):

@@ -1,10 +1,12 @@
 """`collector relay` in a process of its own, between a scripted publisher and real readers."""
 
 import contextlib
+import os
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -22,6 +24,7 @@ from tests.collector.client.scripted_publisher import (
 )
 from tests.collector.client.test_cells import beginning
 from tests.collector.client.test_subscriber import INJ, until
+from tests.system.drill.clocks import Clock
 from tests.system.running import COLLECTOR, eventually
 
 MARKETS = [{"market_id": market_id(INJ), "ticker": "INJ/USDT", "symbol": INJ}]
@@ -32,12 +35,14 @@ class Relay:
 
     def __init__(self, connect: str) -> None:
         self.publish = free_endpoint()
+        self.environment: dict[str, str] = {}
         self._connect = connect
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         self._process = subprocess.Popen(
-            [*COLLECTOR, "relay", "--connect", self._connect, "--publish", self.publish]
+            [*COLLECTOR, "relay", "--connect", self._connect, "--publish", self.publish],
+            env={**os.environ, **self.environment},
         )
 
     def stop(self, number: int = signal.SIGTERM) -> int:
@@ -111,6 +116,36 @@ def test_readers_have_everything_also_over_a_relay_that_is_killed() -> None:
     assert sequences[0] == changes[0].sequence + 1
     assert kept is not None
     assert kept.sequence == 42
+
+
+def test_a_relay_that_returns_with_its_clock_an_hour_behind_is_another_publisher(
+    tmp_path: Path,
+) -> None:
+    clock = Clock(tmp_path)
+    with publishing(Script(markets=MARKETS)) as publisher:
+        beginning(publisher)
+        for height in range(101, 111):
+            block(publisher, height)
+        with (
+            relaying(publisher.endpoint) as relay,
+            Subscriber(relay.publish, markets=[INJ], channels="trades", silent_s=30) as reader,
+        ):
+            out = until(reader, lambda r: isinstance(r.event, Joined), 30)
+            block(publisher, 111)
+            out += until(reader, at(111), 30)  # type: ignore[arg-type]
+            relay.environment = clock.environment
+            for height, offset in ((121, "-1h"), (131, "-2h")):
+                clock.set(offset)
+                relay.stop(signal.SIGKILL)
+                for one in range(height - 9, height + 1):
+                    block(publisher, one)
+                relay.start()
+                out += until(reader, at(height), 40)  # type: ignore[arg-type]
+    assert not [r for r in out if isinstance(r.event, Lost | Gap)]
+    assert heights(out) == list(range(111, 132))
+    epochs = [r.event.publisher_epoch for r in out if isinstance(r.event, Joined)]
+    assert len(set(epochs)) == 3
+    assert epochs == sorted(epochs, reverse=True), "its clock went back each time"
 
 
 def test_what_a_relay_lost_is_a_gap_for_its_readers() -> None:
