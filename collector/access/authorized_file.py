@@ -142,6 +142,11 @@ def add(path: Path, key: AuthorizedKey) -> None:
 
     """
     text = read_guarded(path, secret=False) if path.exists() else ""
+    if text and key.name in read(path).by_name:
+        raise ConfigError(
+            f"{path} has a key of {key.name} already: 'collector keys revoke {key.name}' first, "
+            "or give this one another name with --name"
+        )
     _replace(path, f"{text.rstrip()}\n\n{_block(key)}".lstrip())
 
 

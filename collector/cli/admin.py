@@ -1,5 +1,6 @@
 """`collector add`, `remove`, `scale`, `rebalance` and `drain`: send an admin command, await it."""
 
+import contextlib
 import os
 import time
 import uuid
@@ -127,7 +128,12 @@ def _admin_endpoint(connect: str) -> "tuple[str, Keys | None]":
     """
     from collector.client.sockets import PLAIN, own
 
-    summary = query.at(connect, query.ask_summary)
+    try:
+        summary = query.at(connect, query.ask_summary)
+    except ConfigError:
+        if own().secret or (found := _of_this_user(connect)) is None:
+            raise
+        return found, PLAIN
     endpoint = summary.admin
     if endpoint is None:
         raise ConfigError(f"the collector at {connect} takes no admin commands")
@@ -139,6 +145,21 @@ def _admin_endpoint(connect: str) -> "tuple[str, Keys | None]":
             return _as_seen_from(connect, remote), None
         raise ConfigError(_not_here(connect, path, error)) from None
     return endpoint, PLAIN
+
+
+def _of_this_user(connect: str) -> str | None:
+    """Find the admin socket of a collector of this user, which requires no key; None without one."""
+    from collector.client.requests import RequestClient
+    from collector.client.sockets import PLAIN
+    from collector.control.runtime_folder import admin_sockets
+    from collector.settings.parts import connectable
+
+    for path in admin_sockets():
+        endpoint = f"ipc://{path}"
+        with RequestClient(endpoint, PLAIN) as client, contextlib.suppress(ConfigError):
+            if connectable(connect) in map(connectable, query.ask_summary(client).publish):
+                return endpoint
+    return None
 
 
 def _not_here(connect: str, path: str, error: Exception) -> str:

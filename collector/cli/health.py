@@ -1,5 +1,6 @@
 """`collector health`: one probe of a running collector, for container health checks."""
 
+import contextlib
 import http.client
 import json
 import os
@@ -44,26 +45,35 @@ def _probe(where: str, path: str) -> tuple[bool, str]:
         host, port = host_port(where)
     except ValueError as error:
         raise ConfigError(f"COLLECTOR_START_HTTP {error}") from None
-    connection = _connection(_here(host), port)
+    has_tls = bool(os.environ.get("COLLECTOR_START_TLS_CERT"))
     try:
-        connection.request("GET", path)
-        answer = connection.getresponse()
-        body = json.loads(answer.read(_LARGEST))
-        reason = body.get("reason") if isinstance(body, dict) else None
+        try:
+            status, body = _ask(_here(host), port, path, has_tls=has_tls)
+        except (http.client.HTTPException, ConnectionResetError):
+            # TLS may have been asked for on the command line, or in the file.
+            status, body = _ask(_here(host), port, path, has_tls=not has_tls)
+        answer = json.loads(body)
+        reason = answer.get("reason") if isinstance(answer, dict) else None
     except (OSError, http.client.HTTPException) as error:
         return False, f"{where} does not answer: {str(error) or type(error).__name__}"
     except UNREADABLE:
         return False, f"{where}{path} does not answer with JSON: is it a collector?"
-    finally:
-        connection.close()
-    if answer.status == 200 and reason == "":
+    if status == 200 and reason == "":
         return True, ""
-    return False, str(reason) if reason else f"{where}{path} answers {answer.status}"
+    return False, str(reason) if reason else f"{where}{path} answers {status}"
 
 
-def _connection(host: str, port: int) -> http.client.HTTPConnection:
+def _ask(host: str, port: int, path: str, *, has_tls: bool) -> tuple[int, bytes]:
+    """Request a path; return the status and the body."""
+    with contextlib.closing(_connection(host, port, has_tls=has_tls)) as connection:
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        return answer.status, answer.read(_LARGEST)
+
+
+def _connection(host: str, port: int, *, has_tls: bool) -> http.client.HTTPConnection:
     """Connect as it is served; whose certificate that is does not matter on this host."""
-    if not os.environ.get("COLLECTOR_START_TLS_CERT"):
+    if not has_tls:
         return http.client.HTTPConnection(host, port, timeout=_ANSWER_S)
     import ssl
 

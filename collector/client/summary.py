@@ -279,6 +279,8 @@ class Summary(_Part, frozen=True, kw_only=True):
     shards: list[Shard] = []
     endpoints: Endpoints = Endpoints()
     publisher_epoch: int = 0
+    publish: list[str] = []
+    """Where subscribers connect, as it was given."""
     web: str | None = None
     admin: str | None = None
     admin_remote: str | None = None

@@ -7,9 +7,12 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
 
 from shards.protocol.errors import ConfigError
 from shards.runtime import descriptors
+
+_PREFIX: Final = "collector-"
 
 
 def check_descriptors(shards: int) -> None:
@@ -28,13 +31,27 @@ def check_descriptors(shards: int) -> None:
         )
 
 
+def _place() -> str:
+    # A socket's path may have 107 bytes; a long TMPDIR leaves no room for its name.
+    found = tempfile.gettempdir()
+    return found if len(found) < 80 else "/tmp"
+
+
+def admin_sockets() -> list[Path]:
+    """Return the admin sockets of this user's collectors on this host."""
+    found = []
+    for path in Path(_place()).glob(f"{_PREFIX}*/admin"):
+        with contextlib.suppress(OSError):
+            if path.stat().st_uid == os.geteuid():
+                found.append(path)
+    return sorted(found)
+
+
 @contextlib.contextmanager
 def runtime_folder() -> Iterator[Path]:
     """Create a folder that only our user can enter, for the sockets between our processes."""
-    # A socket's path may have 107 bytes; a long TMPDIR leaves no room for its name.
     try:
-        where = None if len(tempfile.gettempdir()) < 80 else "/tmp"
-        folder = Path(tempfile.mkdtemp(prefix="collector-", dir=where))
+        folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=_place()))
     except OSError as error:
         raise ConfigError(
             f"no folder for the sockets between our processes: {error.strerror or error}; "

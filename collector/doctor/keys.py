@@ -12,9 +12,12 @@ from shards.protocol.errors import ConfigError
 
 def keys(options: StartOptions) -> Iterator[Finding]:
     """Check the files that would be read, and which addresses would be open without them."""
-    for endpoint in options.publish:
-        if said := refusal.of_publisher(endpoint, "--publish", has_keys=bool(options.keys)):
-            yield bad("keys", said)
+    for said in filter(None, _open(options)):
+        yield (
+            note("keys", f"with --insecure {said.partition(': ')[0]}")
+            if (options.insecure)
+            else bad("keys", said)
+        )
     if options.keys:
         yield _own(options.keys)
         yield _authorized(
@@ -22,6 +25,19 @@ def keys(options: StartOptions) -> Iterator[Finding]:
         )
     if options.tls_cert or options.tls_key:
         yield _certificate(options.tls_cert or "", options.tls_key or "")
+
+
+def _open(options: StartOptions) -> Iterator[str]:
+    """Say which addresses `start` would refuse."""
+    has_keys, has_tls = bool(options.keys), bool(options.tls_cert)
+    for endpoint in options.publish:
+        yield refusal.of_publisher(endpoint, "--publish", has_keys=has_keys)
+    if options.http:
+        yield refusal.of_http(options.http, "--http", has_keys=has_keys, has_tls=has_tls)
+    if options.web and not options.web_allow_remote:
+        yield refusal.of_http(
+            options.web, "--web", has_keys=has_keys, has_tls=has_tls, allow="--web-allow-remote"
+        )
 
 
 def _own(path: str) -> Finding:

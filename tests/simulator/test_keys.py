@@ -285,7 +285,7 @@ def test_a_key_has_so_many_connections(world: World) -> None:
     eventually(lambda: "dave" not in world.access()["by_key"], within_s=10)
 
 
-def test_the_admin_endpoint_is_for_operators(world: World) -> None:
+def test_the_admin_endpoint_is_for_operators(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     order = {"token": "t", "order": {"kind": "rebalance"}}
     with (
         RequestClient(world.admin, world.keys("alice")) as client,
@@ -303,6 +303,13 @@ def test_the_admin_endpoint_is_for_operators(world: World) -> None:
     done = run("scale", "2", "--connect", world.running.publish, "--keys",
                str(world.folder / "olga.key"))  # fmt: skip
     assert done.returncode == 0, done.stderr
+    # The collector's own user needs no key: the socket is in its folder.
+    folder = Path(world.running.status()["admin"].removeprefix("ipc://")).parent
+    monkeypatch.setenv("TMPDIR", str(folder.parent))
+    done = run("rebalance", "--connect", world.running.publish)
+    assert done.returncode == 0, done.stderr
+    other = run("rebalance", "--connect", f"tcp://127.0.0.1:{world.http}")
+    assert other.returncode == 3
 
 
 def test_what_is_no_subscription_ends_its_connection_and_grants_nobody_anything(

@@ -75,6 +75,7 @@ def summary(
         ],
         endpoints=_without_secrets(run.config.endpoints),
         publisher_epoch=run.config.epoch,
+        publish=list(run.config.publish),
         web=run.config.web or None,
         admin=run.config.admin or None,
         admin_remote=run.config.admin_remote or None,

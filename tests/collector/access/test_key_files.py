@@ -170,7 +170,7 @@ def test_the_commands_from_a_new_key_to_its_end(tmp_path: Path) -> None:
     assert "reads: trades.*" in listed
     again = run("keys", "authorize", str(tmp_path / "bob.pub"), *file)
     assert again.returncode == 3
-    assert "has the name of another: bob" in again.stderr
+    assert "has a key of bob already: 'collector keys revoke bob' first" in again.stderr
     assert run("keys", "revoke", "bob", *file).returncode == 0
     assert run("keys", "list", *file, "--json").stdout == "[]\n"
     (tmp_path / "bob.key").chmod(0o644)

@@ -16,7 +16,7 @@ from msgspec import UNSET
 from collector.client.market_status import MarketStatus, read_markets
 from collector.client.summary import Summary, read_summary
 
-ADDED = ("admin_remote", "access")
+ADDED = ("admin_remote", "access", "publish", "paths")
 """Fields that came after those runs."""
 ADDED_TO_NODES = ("role", "cause")
 ADDED_TO_PROCESSES = ("scheduling",)

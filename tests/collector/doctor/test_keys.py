@@ -58,3 +58,16 @@ def test_files_that_would_be_refused(tmp_path: Path):
 
 def test_without_keys_there_is_nothing_to_say():
     assert said() == []
+
+
+def test_what_start_would_refuse_of_http_is_said_too(tmp_path: Path):
+    server = str(make(tmp_path, "server"))
+    [(verdict, text), *_] = said(keys=server, http="0.0.0.0:9464")
+    assert (verdict, "would send tokens unencrypted" in text) == ("bad", True)
+    [(verdict, text)] = said(web="0.0.0.0:5599")
+    assert (verdict, "or add --web-allow-remote" in text) == ("bad", True)
+    assert said(web="0.0.0.0:5599", web_allow_remote=True) == []
+    assert said(publish=OPEN, insecure=True) == [
+        ("note", f"with --insecure --publish {OPEN[0]} can be reached from other machines, and "
+         "anyone there could read everything")
+    ]  # fmt: skip

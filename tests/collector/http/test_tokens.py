@@ -15,11 +15,13 @@ from urllib.parse import urlencode
 import hypothesis  # noqa: F401 - before trio, of which it would complain at the end
 import pytest
 import trustme
+from click.testing import CliRunner
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
 from collector.access import authorized_file, key_files
 from collector.access.key_files import Keys
+from collector.cli.main import cli
 from collector.http import process as http_process
 from collector.settings.parts import ServingConfig, TlsConfig
 from collector.web import process as web_process
@@ -134,6 +136,9 @@ def test_without_a_token_nothing_is_said(served: Served, path: str) -> None:
 
 def test_probes_need_no_token(served: Served) -> None:
     assert served.ask(served.http, "/healthz").status == 200
+    # The command finds out by itself that TLS is spoken, also if that was an option of `start`.
+    done = CliRunner().invoke(cli, ["health", "--http", f"127.0.0.1:{served.http}"])
+    assert (done.exit_code, done.output) == (0, "healthy\n")
     assert served.ask(served.http, "/readyz").status == 503
 
 
