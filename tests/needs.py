@@ -65,7 +65,16 @@ PODMAN: Final = Tool(
 SYSTEMD_ANALYZE: Final = Tool(
     "systemd-analyze", ("systemd-analyze",), "systemd", "the hardening of the units"
 )
-TOOLS: Final = (BROWSER, NODE_JS, PROMTOOL, VALGRIND, STRACE, FAKETIME, PODMAN, SYSTEMD_ANALYZE)
+GRAFANA: Final = Tool(
+    "Grafana",
+    ("grafana",),
+    "grafana (from apt.grafana.com)",
+    "that Grafana itself shows the dashboard",
+)
+TOOLS: Final = (
+    *(BROWSER, NODE_JS, PROMTOOL, VALGRIND, STRACE, FAKETIME),
+    *(PODMAN, SYSTEMD_ANALYZE, GRAFANA),
+)
 
 
 def not_proved(reasons: list[str]) -> list[str]:

@@ -10,6 +10,7 @@ from typing import Any, cast
 
 import pytest
 
+from collector.settings.start_options import ROWS, twin_of
 from tests.needs import SYSTEMD_ANALYZE
 
 OPS = Path(__file__).parents[2] / "ops"
@@ -69,6 +70,47 @@ def test_systemd_understands_a_unit(unit: Path, tmp_path: Path):
     )
     ours = [line for line in done.stderr.splitlines() if str(copy) in line or unit.name in line]
     assert ours == []
+
+
+@SYSTEMD_ANALYZE.required()
+def test_systemd_understands_the_drop_in_for_keys(tmp_path: Path):
+    """Together with its unit: what is wrong in it is said, and the service exposes no more."""
+    unit = tmp_path / "collector.service"
+    text = (OPS / "systemd/collector.service").read_text()
+    unit.write_text(re.sub(r"^(ExecStart=)\S+", r"\1/bin/true", text, flags=re.MULTILINE))
+    drop_in = tmp_path / "collector.service.d/keys.conf"
+    drop_in.parent.mkdir()
+    drop_in.write_text((OPS / "systemd/collector-keys.conf").read_text())
+    done = subprocess.run(
+        ("systemd-analyze", "verify", "--man=no", str(unit)),
+        env=os.environ | {"SYSTEMD_UNIT_PATH": f"{tmp_path}:"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert str(tmp_path) not in done.stderr, done.stderr
+    # The check reads drop-ins: it names a line that it does not know.
+    drop_in.write_text(f"{drop_in.read_text()}LoadCredentials=x:/y\n")
+    done = subprocess.run(
+        ("systemd-analyze", "verify", "--man=no", str(unit)),
+        env=os.environ | {"SYSTEMD_UNIT_PATH": f"{tmp_path}:"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "LoadCredentials" in done.stderr
+
+
+def test_what_is_shipped_sets_options_that_there_are():
+    """A name that belongs to no option would be refused at the start."""
+    known = {twin_of("start", row.flag) for row in ROWS.values()}
+    known |= {twin_of("start", "--config")}
+    files = [path for path in OPS.rglob("*") if path.is_file() and path.suffix != ".json"]
+    named = {
+        name for path in files for name in re.findall(r"COLLECTOR_START_[A-Z_]+", path.read_text())
+    }
+    assert len(named) > 5
+    assert named <= known
 
 
 @pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.name)
