@@ -25,7 +25,7 @@ from shards.protocol.events import (
     Ticker,
     Trade,
     Trades,
-    number_of,
+    number_if_any,
 )
 
 _SCALE: Final = 10**18
@@ -117,7 +117,7 @@ def _trade_rows(event: Trades, symbol: str, arrival: Arrival) -> list[Row]:
             event.market_id,
             symbol,
             event.height,
-            number_of(trade),
+            number_if_any(trade),
             trade.trade_id,
             event.ts_event or None,
             trade.side,
@@ -277,4 +277,5 @@ def dedupe(table: Table, rows: Sequence[Row]) -> list[Row]:
 
 
 def _sortable(key: tuple[Any, ...]) -> tuple[Any, ...]:
-    return tuple((value is not None, value) for value in key)
+    # As Arrow sorts: missing values come last.
+    return tuple((value is None, value) for value in key)

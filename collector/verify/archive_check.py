@@ -218,12 +218,16 @@ class Check:
                 where = f"{file.path}: {row['market']} at height {row['height']}"
                 if key in found:
                     self.findings.find("trade", f"{where}: trade {key[1]} is there twice")
-                if row["trade_id"].rpartition("_")[2] != str(row["n"]):
-                    self.findings.find("trade", f"{where}: trade {key[1]} has n {row['n']}")
+                tail, number = row["trade_id"].rpartition("_")[2], row["n"]
+                if str(number) != tail and (
+                    number is not None or (tail.isdecimal() and int(tail) < 1 << 63)
+                ):
+                    self.findings.find("trade", f"{where}: trade {key[1]} has n {number}")
                 if not row["overflow"] and row["notional"] != (product := _product(row)):
                     said = f"notional is {row['notional']}, price times quantity {product}"
                     self.findings.find("trade", f"{where}: trade {key[1]}: {said}")
-                numbers.setdefault(row["height"], []).append(row["n"])
+                if number is not None:
+                    numbers.setdefault(row["height"], []).append(number)
                 found[key] = tuple(_field(row[name]) for name in FIELDS) if more else ()
         self.findings.numbers_skipped += sum(max(ns) + 1 - len(set(ns)) for ns in numbers.values())
         return found

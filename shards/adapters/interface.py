@@ -19,7 +19,6 @@ import msgspec
 
 from shards.protocol import channels
 from shards.protocol.chain import Role
-from shards.protocol.control import EndpointReport, PathReport
 from shards.protocol.errors import ConfigError
 from shards.protocol.events import Block, Cause, Snapshot
 from shards.protocol.settings import Endpoints, Market, Quota, ShardConfig
@@ -33,6 +32,7 @@ if TYPE_CHECKING:
     from shards.net.access import Access
     from shards.net.nodes import Nodes
     from shards.net.witness import Witness
+    from shards.protocol.control import EndpointReport, PathReport
     from shards.protocol.ledger import MarketLedger
     from shards.push import Pusher
 
@@ -90,7 +90,7 @@ class EndpointsInUse(Protocol):
     def cannot_compare(self) -> None:
         """Restart the comparison."""
 
-    def reports(self) -> list[EndpointReport]:
+    def reports(self) -> "list[EndpointReport]":
         """Describe the endpoints for a report."""
 
 
@@ -101,7 +101,7 @@ class Source(Protocol):
     def endpoints(self) -> EndpointsInUse:
         """Its endpoints."""
 
-    def paths(self) -> list[PathReport]:
+    def paths(self) -> "list[PathReport]":
         """Describe the nodes that are read at once; empty if there is only one."""
 
     async def run(self) -> None:

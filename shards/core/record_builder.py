@@ -11,7 +11,7 @@ from zlib import crc32
 import msgspec
 
 from shards.protocol.channels import BY_EVENT, BY_KIND, DEFAULT_CHANNELS
-from shards.protocol.events import Book, Gap, Oracle, OtherEvent, Trades, number_of
+from shards.protocol.events import Book, Gap, Oracle, OtherEvent, Trades, number_if_any
 from shards.protocol.frames import (
     BY_ID,
     KEYFRAME,
@@ -187,7 +187,7 @@ class RecordBuilder:
                 KIND_TRADES,
                 flags,
                 event.height,
-                0 if by_id else number_of(event.trades[-1]),
+                0 if by_id else number_if_any(event.trades[-1]) or 0,
                 len(event.trades),
                 event.ts_event,
                 event.ts_recv,

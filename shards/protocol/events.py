@@ -69,9 +69,27 @@ class Trade(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """Derivatives only, else empty."""
 
 
+_NUMBERS: Final = 1 << 63
+
+
 def number_of(trade: Trade) -> int:
-    """Return a trade's n: its index among all trades of the block, over all markets."""
+    """
+    Return a trade's n: its index among all trades of the block, over all markets.
+
+    Raises:
+        ValueError: If its id does not end in ``_`` and a number; `number_if_any` is for those.
+
+    """
     return int(trade.trade_id.rpartition("_")[2])
+
+
+def number_if_any(trade: Trade) -> int | None:
+    """Return a trade's n; None if its exchange does not number the trades of a block."""
+    try:
+        number = int(trade.trade_id.rpartition("_")[2])
+    except ValueError:
+        return None
+    return number if 0 <= number < _NUMBERS else None
 
 
 class Trades(msgspec.Struct, frozen=True, array_like=True, gc=False):

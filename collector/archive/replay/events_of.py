@@ -200,7 +200,7 @@ def _trades(group: list[Row]) -> Record:
     first = group[0]
     trades = [Trade(*[row[name] for name in _OF_TRADE]) for row in group]
     event = Trades(*_of(first, "market_id"), trades)
-    given = {"sequence": group[-1]["n"], "count": len(group)}
+    given = {"sequence": group[-1]["n"] or 0, "count": len(group)}
     return _record("trades", first["market"], first, event, **given)
 
 
