@@ -4,11 +4,13 @@ The archive beside what its peers write: ``python -m bench.archive --peers PYTHO
 PYTHON is an interpreter that has nautilus_trader and databento-dbn (``uv venv -p 3.12 peers`` and
 ``uv pip install nautilus_trader databento-dbn``). Each run makes one sample of about 35,000 book
 updates of 20 markets and gives it to all writers. CPU is that of the whole process with its
-threads, without the start of Python and imports, on both sides.
+threads, without the start of Python and imports, on both sides; what was written is read by a new
+process, once.
 """
 
 import argparse
 import gc
+import itertools
 import json
 import math
 import random
@@ -69,19 +71,22 @@ def sample(seed: int) -> list[tuple[str, list[Book]]]:
     """
     Make changes like a busy exchange's: prices that wander on a grid, about seven levels a change.
 
-    Return, by market, its symbol, its whole book first and then each change.
+    A block has one time, of whole milliseconds, as the chain's stream tells it. Return, by market,
+    its symbol, its whole book first and then each change.
     """
     rng = random.Random(seed)
-    return [_market(rng, number) for number in range(MARKETS)]
+    gaps = (rng.randint(560, 760) * 1_000_000 for _ in range(HEIGHTS))
+    times = list(itertools.accumulate(gaps, initial=_DAY))
+    return [_market(rng, number, times) for number in range(MARKETS)]
 
 
-def _market(rng: random.Random, number: int) -> tuple[str, list[Book]]:
+def _market(rng: random.Random, number: int, times: list[int]) -> tuple[str, list[Book]]:
     symbol, market_id = f"M{number:03}-USDT", f"0x{rng.getrandbits(256):064x}"
-    middle, ts, sequence = rng.randint(2_000, 900_000), _DAY, 1
+    middle, sequence = rng.randint(2_000, 900_000), 1
     whole = [_levels(rng, middle, side, 40) for side in (-1, 1)]
-    events = [Book(market_id, 0, 1, ts, ts + 1, "chain-ws", True, *whole)]
+    events = [Book(market_id, 0, 1, _DAY, _DAY + 1, "chain-ws", True, *whole)]
     for height in range(1, HEIGHTS):
-        ts += rng.randint(560, 760) * 1_000_000
+        ts = times[height]
         if rng.random() >= 0.353:
             continue
         sequence += 1
@@ -176,10 +181,6 @@ def ours(folder: Path, markets: list[tuple[str, list[Book]]], updates: int) -> d
     gc.freeze()
     cpu = cpu_us(lambda: spent.update(record(root, markets, came)), updates)
     sizes = {f.channel: f.bytes for f in manifest.current(manifest.read(root)).values()}
-    events_us = cpu_us(lambda: events_of(root), updates)
-    for segment in segment_file.segments(root):
-        segment.unlink()  # as a recorder does once everything is sealed
-    arrow_us = cpu_us(lambda: read(root, "book", holes="allow").arrow.num_rows, updates)
     return {
         "bytes": sizes["book"] / updates,
         "bytes_as_peers": (sizes["book"] - _ours_alone(root)) / updates,
@@ -188,9 +189,27 @@ def ours(folder: Path, markets: list[tuple[str, list[Book]]], updates: int) -> d
         "sync_us": spent["sync"] / 1000 / spent["syncs"],
         "record_block_us": cpu + spent["sync"] / 1000 * (len(came) / spent["syncs"] - 1) / updates,
         "seal_us": spent["seal"] / 1000 / updates,
-        "events_per_s": 1e6 / events_us,
-        "arrow_us": arrow_us,
+        **_last_line([sys.executable, "-m", "bench.archive", "--read", str(root)]),
     }
+
+
+def _read_back(root: Path) -> dict[str, float]:
+    """Read the journal as typed events, then the sealed files as a table."""
+    rows = sum(
+        f.rows for f in manifest.current(manifest.read(root)).values() if f.channel == "book"
+    )
+    events_us = cpu_us(lambda: events_of(root), rows)
+    for segment in segment_file.segments(root):
+        segment.unlink()  # as a recorder does once everything is sealed
+    arrow_us = cpu_us(lambda: read(root, "book", holes="allow").arrow.num_rows, rows)
+    return {"events_per_s": 1e6 / events_us, "arrow_us": arrow_us}
+
+
+def _last_line(command: list[str]) -> dict[str, float]:
+    """Run a program; return the JSON that it prints last."""
+    said = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+    found: dict[str, float] = json.loads(said.splitlines()[-1])
+    return found
 
 
 def _ours_alone(root: Path) -> int:
@@ -215,9 +234,7 @@ def run(seed: int, peers: str) -> dict[str, float]:
         path.write_bytes(msgspec.msgpack.encode(markets))
         found: dict[str, float] = {"updates": updates} | ours(folder, markets, updates)
         command = [peers, str(_PEERS), str(path), str(folder)]
-        said = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
-        theirs: dict[str, float] = json.loads(said.splitlines()[-1])
-        return found | theirs
+        return found | _last_line(command) | _last_line([*command, "read"])
 
 
 def ratio(budget: Budget, found: dict[str, float]) -> float:
@@ -250,9 +267,15 @@ def report(runs: list[dict[str, float]]) -> bool:
 def main() -> None:
     """Measure."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("--peers", required=True, metavar="PYTHON")
+    parser.add_argument("--peers", metavar="PYTHON")
+    parser.add_argument("--read", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--runs", type=int, default=5)
     asked = parser.parse_args()
+    if asked.read:
+        print(json.dumps(_read_back(asked.read)))
+        return
+    if not asked.peers:
+        parser.error("--peers is required")
     met = report([run(seed, asked.peers) for seed in range(1, asked.runs + 1)])
     sys.exit(0 if met else 4)
 

@@ -20,6 +20,8 @@ from shards.protocol.errors import UNREADABLE, ConfigError
 
 FAULTS: Final = (pa.ArrowException, OSError, MemoryError, *UNREADABLE)
 """What Arrow raises on foreign bytes."""
+_FEW: Final = 100_000
+"""Rows that one thread reads in less than 0.1 s; others would take more CPU than they save time."""
 
 
 def read_file(root: Path, file: File, columns: Sequence[str] | None = None) -> pa.Table:
@@ -64,7 +66,8 @@ def table_of(
     with pq.ParquetFile(source, page_checksum_verification=True) as opened:
         _check(opened.schema_arrow, schema_of(TABLES[channel]))
         _check_rows(opened.metadata, rows)
-        table = opened.read(columns=None if columns is None else list(columns))
+        names = None if columns is None else list(columns)
+        table = opened.read(names, use_threads=opened.metadata.num_rows > _FEW)
     table.validate(full=True)
     return table
 
