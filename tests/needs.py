@@ -71,9 +71,12 @@ GRAFANA: Final = Tool(
     "grafana (from apt.grafana.com)",
     "that Grafana itself shows the dashboard",
 )
+NAMESPACES: Final = Tool(
+    "namespaces", ("ip", "unshare", "nsenter"), "iproute2 util-linux", "a cluster on three hosts"
+)
 TOOLS: Final = (
     *(BROWSER, NODE_JS, PROMTOOL, VALGRIND, STRACE, FAKETIME),
-    *(PODMAN, SYSTEMD_ANALYZE, GRAFANA),
+    *(PODMAN, SYSTEMD_ANALYZE, GRAFANA, NAMESPACES),
 )
 
 

@@ -123,7 +123,9 @@ def up(*, folder: Path | None, within: float, block: bool, **given: Any) -> None
     driver.join(here, node)
     with driver.connected(here, within) as ray:
         manager = driver.Driver(ray, here, create=True)
-        spec = _spec(manager.view().spec, asked) if asked or node.is_head else None
+        # What the hosts know of a former manager comes first.
+        _, view = manager.await_(lambda view: view.is_heard, within)
+        spec = _spec(view.spec, asked) if asked or node.is_head else None
         if spec is not None:
             manager.want(spec)
         is_done, view = manager.await_(lambda view: _is_up(view, node.host), within)
@@ -137,7 +139,8 @@ def _is_up(view: "View", host: str) -> bool:
     """Whether this host is in it, and all that has a place is complete."""
     cells = [cell for row in view.hosts for cell in row.report.cells]
     present = any(row.host == host for row in view.hosts)
-    placed = view.spec is None or bool(cells or view.unplaced)
+    done = all(row.report.generation == view.generation for row in view.hosts)
+    placed = view.spec is None or (done and bool(cells or view.unplaced))
     return present and placed and all(cell.is_ready for cell in cells)
 
 

@@ -88,6 +88,7 @@ class KeptCell:
         if now - self._asked_at < _EACH_S:
             return
         self._asked_at = now
+        self._kept.trim()
         if not self._is_complete():
             self._ready_since = -1.0
         elif self._ready_since < 0:
@@ -121,7 +122,10 @@ class KeptCell:
             slot=self.slot,
             endpoint=endpoint(host, spec, self.slot),
             pid=record.pid if running and record is not None else 0,
-            ready_s=now - self._ready_since if running and self._ready_since >= 0 else -1.0,
+            # Whole seconds, so that the report changes once a second at most.
+            ready_s=float(int(now - self._ready_since))
+            if running and self._ready_since >= 0
+            else -1.0,
             starts=self._kept.starts,
             problem="" if running else self._problem,
         )

@@ -69,7 +69,7 @@ class Board:
     def plan(self, now: float) -> None:
         """Decide again, if enough hosts are known."""
         present = self._present(now)
-        if self._spec is None or (now - self._began < _FIRST_S and len(present) < len(self._rooms)):
+        if self._spec is None or not self._is_heard(now):
             return
         if self._is_ending:
             cells: Mapping[str, tuple[Placed, ...]] = dict.fromkeys(present, ())
@@ -116,6 +116,11 @@ class Board:
             return None
         return wanted
 
+    def _is_heard(self, now: float) -> bool:
+        """Whether all hosts have reported, or had the time for it."""
+        present = self._present(now)
+        return bool(present) and (len(present) == len(self._rooms) or now - self._began >= _FIRST_S)
+
     def _present(self, now: float) -> dict[str, Report]:
         return {host: report for host, (at, report) in self._heard.items() if now - at < GONE_S}
 
@@ -130,5 +135,6 @@ class Board:
             generation=self._generation,
             hosts=tuple(rows),
             unplaced=self._unplaced,
+            is_heard=self._is_heard(now),
             problems=tuple(f"{host}: {said}" for host, said in sorted(self._problems.items())),
         )

@@ -7,6 +7,7 @@ keeper may die, and the next one continues with what runs.
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -18,6 +19,8 @@ import msgspec
 import psutil
 
 _TAIL: Final = 4_096
+_LARGEST: Final = 16 << 20
+"""Size of a log, bytes, above which it is set aside."""
 _CREATED_S: Final = 0.05
 """Two readings of a process's time of creation may differ by a tick of the kernel's clock."""
 
@@ -55,7 +58,8 @@ class Kept:
             OSError: If it cannot be started.
 
         """
-        with (self._folder / "log").open("wb") as log:
+        self.trim()
+        with (self._folder / "log").open("ab") as log:
             started = subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,
@@ -87,6 +91,14 @@ class Kept:
                 for one in (*process.children(recursive=True), process):
                     with contextlib.suppress(psutil.NoSuchProcess):
                         one.kill()
+
+    def trim(self) -> None:
+        """Set the log aside when it is large; what ran before is kept once, as log.1."""
+        path = self._folder / "log"
+        if path.exists() and path.stat().st_size > _LARGEST:
+            shutil.copyfile(path, self._folder / "log.1")
+            # The process appends, so it goes on at the new end.
+            os.truncate(path, 0)
 
     def last_words(self) -> str:
         """Return the last line of its log."""

@@ -11,8 +11,8 @@ Ray's own ways are changed where they would hurt a collector:
   that after a minute. Here it takes 2 s; then its Ray ends, and is started again.
 - Ray's ports are random. Here they are the hundred from the head's on, the same on every host, for
   the sake of firewalls.
-- On a busy machine Ray gives up after 15 s because its own agents are not ready. Here it waits for
-  two minutes.
+- On a very busy machine Ray ends during its start, because its own agents are not ready after 15 s.
+  The keeper starts it again.
 - Ray kills processes when the host's memory is at 95 %. That monitor is off: the cells are not its.
 - `ray start` ends when one of its processes does. It is started again, by the keeper.
 """
@@ -93,6 +93,7 @@ class KeptRay:
             self._is_wanted = False
             return False
         self._is_wanted = True
+        self._kept.trim()
         if self._kept.is_running():
             return True
         if not self._started_at or now - self._started_at >= _REST_S:

@@ -108,6 +108,8 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
     unplaced: Sequence[str] = ()
     """Parts that lack a replica for which no host has room."""
     problems: Sequence[str] = ()
+    is_heard: bool = False
+    """Whether the hosts have reported, so that a missing spec means that there was none."""
 
     def ready(self) -> dict[str, int]:
         """Return the number of complete replicas of each wanted part."""

@@ -264,6 +264,10 @@ class Result(msgspec.Struct):
         """Whether the reader had every fact once, as it is."""
         return not (self.lost or self.doubled or self.altered or self.missing)
 
+    def _lone(self) -> str:
+        alone = self.lone_silence_s
+        return f", of the first cell alone {alone:.2f} s" if alone else ""
+
     def __str__(self) -> str:
         faults = ", ".join(f"{name} {count}" for name, count in sorted(self.faults.items()))
         return (
@@ -271,8 +275,8 @@ class Result(msgspec.Struct):
             f"{self.blocks} blocks, {self.trades} trades, {self.changes} book changes: "
             f"{self.lost} lost, {self.missing} missing, {self.doubled} doubled, "
             f"{self.altered} altered\n"
-            f"longest silence {self.silence_s:.2f} s, of the first cell alone "
-            f"{self.lone_silence_s:.2f} s; a block each {self.block_s:.2f} s"
+            f"longest silence {self.silence_s:.2f} s{self._lone()}; "
+            f"a block each {self.block_s:.2f} s"
         )
 
 

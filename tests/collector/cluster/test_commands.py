@@ -1,0 +1,124 @@
+"""`collector cluster`: what is refused before any Ray is started or asked, in one sentence."""
+
+import contextlib
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+
+from collector.cluster import driver
+from collector.cluster.cell import command_of
+from collector.cluster.folder import HostFolder
+from collector.cluster.spec import Placed, Spec
+from shards.protocol.errors import ConfigError
+from tests.system.running import run
+
+pytest.importorskip("ray", reason="needs the extra cluster")
+
+
+def up(tmp_path: Path, *arguments: str) -> tuple[int, str]:
+    done = run("cluster", "up", "--folder", str(tmp_path / "here"), *arguments)
+    return done.returncode, done.stderr.strip()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("--", "--publish", "tcp://127.0.0.1:5590"), "each cell publishes at its host's address"),
+        (("--", "--part", "1/2"), "--parts of 'cluster up' says how many"),
+        (("--", "--config", "collector.toml"), "give the whole path"),
+        (("--", "--network", "devnet"), "a chain of its own"),
+        (("--address", "127.0.0.1:1"), "copy it from the head's host"),
+        (("--listen", "10.0.0.1:6700", "--", "--network", "mainnet"), "give -- --keys FILE"),
+    ],
+)
+def test_what_cannot_be_is_refused(
+    tmp_path: Path, arguments: tuple[str, ...], sentence: str
+) -> None:
+    code, said = up(tmp_path, *arguments)
+    assert code == 3, said
+    assert sentence in said
+    assert said.count("\n") == 0
+    assert not (tmp_path / "here/ray.json").exists()
+
+
+def test_an_option_that_start_does_not_know_is_a_usage_error(tmp_path: Path) -> None:
+    code, said = up(tmp_path, "--", "--nonsense")
+    assert code == 2
+    assert "--nonsense" in said
+
+
+@pytest.mark.parametrize("name", ["status", "down"])
+def test_without_a_cluster_a_command_says_how_to_start_one(tmp_path: Path, name: str) -> None:
+    done = run("cluster", name, "--folder", str(tmp_path))
+    assert done.returncode == 3
+    assert "this host belongs to no cluster" in done.stderr
+    assert "cluster up" in done.stderr
+
+
+def test_scale_needs_a_size() -> None:
+    assert run("cluster", "scale").returncode == 2
+
+
+def test_the_head_makes_a_token_that_only_its_user_can_read(tmp_path: Path) -> None:
+    folder = HostFolder(tmp_path / "here")
+    path = Path(driver.token_of(folder, None, is_head=True))
+    assert path.stat().st_mode & 0o777 == 0o600
+    first = path.read_text()
+    assert len(first) == 64
+    assert driver.token_of(folder, None, is_head=True) == str(path)
+    assert path.read_text() == first
+    path.chmod(0o644)
+    with pytest.raises(ConfigError, match="chmod 600"):
+        driver.token_of(folder, None, is_head=True)
+
+
+@contextlib.contextmanager
+def head(code: grpc.StatusCode | None) -> Iterator[str]:
+    """Something at a head's address that answers every call, or refuses it."""
+
+    def answer(request: bytes, context: Any) -> bytes:
+        if code is not None:
+            context.abort(code, "no")
+        return b""
+
+    server = grpc.server(ThreadPoolExecutor(1))
+    methods = {"GetClusterId": grpc.unary_unary_rpc_method_handler(answer)}
+    service = grpc.method_handlers_generic_handler("ray.rpc.NodeInfoGcsService", methods)
+    server.add_generic_rpc_handlers((service,))
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    try:
+        yield f"127.0.0.1:{port}"
+    finally:
+        server.stop(None).wait(5)
+
+
+def test_a_ray_without_a_token_is_refused(tmp_path: Path) -> None:
+    token = tmp_path / "token"
+    token.touch(0o600)
+    with head(None) as address:
+        code, said = up(tmp_path, "--address", address, "--token", str(token))
+    assert code == 3
+    assert "asks for no token" in said
+    assert not (tmp_path / "here/ray.json").exists()
+
+
+def test_a_ray_that_asks_for_a_token_is_known() -> None:
+    with head(grpc.StatusCode.UNAUTHENTICATED) as address:
+        assert driver.asks_for_token(address) is True
+    with head(None) as address:
+        assert driver.asks_for_token(address) is False
+    assert driver.asks_for_token(address) is None
+
+
+def test_a_cell_has_its_part_its_ports_its_state_and_its_archive() -> None:
+    spec = Spec(parts=3, arguments=("--record", "/data/archive", "--network", "mainnet"))
+    command = command_of(Placed("2/3", 1), spec, "10.0.0.7", Path("/state/2-of-3"))
+    assert command[3:] == [
+        *("start", "--publish", "tcp://10.0.0.7:5592", "--state", "/state/2-of-3"),
+        *("--part", "2/3", "--record", "/data/archive/2-of-3", "--network", "mainnet"),
+    ]
