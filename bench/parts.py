@@ -1,9 +1,11 @@
 """
 How cost grows with markets and parts: ``python -m bench.parts``.
 
-A simulated exchange of many markets, and cells that each collect one part of them. All cells of a
-row run at once on the same traffic. The CPU of a cell, divided by the book and trade frames that it
-published, should not depend on the number of markets; the aggregator's share is shown.
+A simulated exchange of many markets, and cells that each collect one part of them. Every book changes
+in every block, and the blocks come at such a pace that each cell of each row has the same number of
+updates a second. Then the CPU of a cell for an update should not depend on the number of markets;
+what a cell spends in any case, once a second, is the same share of it in all rows. The aggregator's
+share is shown.
 """
 
 import contextlib
@@ -54,9 +56,10 @@ def _use(cell: Running) -> Use:
     )
 
 
-def measure(markets: int, parts: int, seconds: float, touched: str, block_s: float) -> Row:
-    """Measure one row."""
-    options = ("--markets", str(markets), "--touched", touched, "--block-time", str(block_s))
+def measure(markets: int, parts: int, seconds: float, updates_per_s: float) -> Row:
+    """Measure one row, with so many updates a second for each cell."""
+    block_s = markets / parts / updates_per_s
+    options = ("--markets", str(markets), "--touched", "all", "--block-time", str(block_s))
     with contextlib.ExitStack() as stack:
         venue = stack.enter_context(simulator(*options))
         cells = []
@@ -82,13 +85,12 @@ def measure(markets: int, parts: int, seconds: float, touched: str, block_s: flo
 
 @click.command()
 @click.option("--seconds", default=20.0, show_default=True)
-@click.option("--touched", default="0.3", show_default=True)
-@click.option("--block-time", default=2.0, show_default=True)
-def main(seconds: float, touched: str, block_time: float) -> None:
+@click.option("--updates-per-s", default=500.0, show_default=True, help="Of each cell.")
+def main(seconds: float, updates_per_s: float) -> None:
     """Measure every row, and print the table."""
     click.echo("markets  parts  updates  CPU an update  of it the aggregator  load")
     for markets, parts in ROWS:
-        row = measure(markets, parts, seconds, touched, block_time)
+        row = measure(markets, parts, seconds, updates_per_s)
         click.echo(
             f"{row.markets:>7}{row.parts:>7}{row.updates:>9}{row.us:>12.0f} µs"
             f"{100 * row.aggregator:>20.0f} %{psutil.getloadavg()[0]:>7.1f}"

@@ -33,6 +33,11 @@ class FullNode:
         self._link = link
         self._child = child
 
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._child.pid
+
     def stand_still(self) -> None:
         """Cut the link to the validator: no block comes any more, and everything is answered."""
         self._link.refuse()

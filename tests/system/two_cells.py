@@ -84,9 +84,9 @@ class Simulated:
         """Return the record of a block."""
         block, found = self._simulated.block(height), Facts()
         for market_id, trade in block.trades:
-            found.trades.setdefault((market_id, height), []).append(_of_trade(trade))
+            found.trades.setdefault((market_id, height), []).append(of_trade(trade))
         for update in block.updates:
-            found.changes[update.market_id, update.sequence] = _of_sides(update.bids, update.asks)
+            found.changes[update.market_id, update.sequence] = of_sides(update.bids, update.asks)
         return found
 
 
@@ -119,12 +119,14 @@ class Real:
         return found
 
 
-def _of_trade(trade: Trade) -> tuple[str, ...]:
+def of_trade(trade: Trade) -> tuple[str, ...]:
+    """Return a trade's fields, to be compared."""
     fields: tuple[str, ...] = msgspec.structs.astuple(trade)
     return fields
 
 
-def _of_sides(bids: list[Level], asks: list[Level]) -> tuple[frozenset[Any], frozenset[Any]]:
+def of_sides(bids: list[Level], asks: list[Level]) -> tuple[frozenset[Any], frozenset[Any]]:
+    """Return the levels of a change, to be compared."""
     return frozenset(map(tuple, bids)), frozenset(map(tuple, asks))
 
 
@@ -195,6 +197,8 @@ class Reader:
         self.heard: list[Received] = []
         self.heights: list[tuple[float, int]] = []
         """When a new highest height was heard of, monotonic."""
+        self.times: list[int] = []
+        """Block times of those heights, ns, as far as the events state them."""
         self._subscriber = subscriber
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._read)
@@ -219,6 +223,8 @@ class Reader:
                 if height > highest:
                     highest = height
                     self.heights.append((time.monotonic(), height))
+                    if ts_event := getattr(received.event, "ts_event", 0):
+                        self.times.append(ts_event)
 
     @property
     def highest(self) -> int:
@@ -229,6 +235,11 @@ class Reader:
     def lost(self) -> list[Received]:
         """What was not to be had any more."""
         return [received for received in self.heard if isinstance(received.event, Lost)]
+
+    def longest_pause_s(self) -> float:
+        """Return the longest time between two blocks with events, by the chain's own clock."""
+        pairs = itertools.pairwise(self.times)
+        return max(((b - a) / 1e9 for a, b in pairs), default=0.0)
 
     def longest_silence_s(self, since: float) -> float:
         """Return the longest time between two new heights, from a monotonic instant on."""
@@ -257,6 +268,8 @@ class Result(msgspec.Struct):
     missing: int = 0
     silence_s: float = 0.0
     lone_silence_s: float = 0.0
+    pause_s: float = 0.0
+    """The longest time between two blocks by the chain's own clock: no reader can hear more."""
     block_s: float = BLOCK_S
 
     @property
@@ -276,7 +289,8 @@ class Result(msgspec.Struct):
             f"{self.lost} lost, {self.missing} missing, {self.doubled} doubled, "
             f"{self.altered} altered\n"
             f"longest silence {self.silence_s:.2f} s{self._lone()}; "
-            f"a block each {self.block_s:.2f} s"
+            f"a block each {self.block_s:.2f} s, the chain's "
+            f"longest pause {self.pause_s:.2f} s"
         )
 
 
@@ -368,6 +382,7 @@ def run(
             record.take(exchange, settled(exchange, [reader]))
         result.silence_s = reader.longest_silence_s(began)
         result.lone_silence_s = lone.longest_silence_s(began)
+        result.pause_s = reader.longest_pause_s()
         last = settled(exchange, [reader])
         record.take(exchange, last)
         compare(record, reader, last, result)
@@ -445,12 +460,12 @@ def _heard(reader: Reader, first: int, last: int) -> tuple[Any, Any, dict[str, l
     for received in reader.heard:
         event = received.event
         if isinstance(event, Trades) and first <= event.height <= last:
-            said = [_of_trade(trade) for trade in event.trades]
+            said = [of_trade(trade) for trade in event.trades]
             trades.setdefault((event.market_id, event.height), []).append(said)
             order.setdefault(received.topic, []).append(event.height)
         elif isinstance(event, Book) and not event.is_snapshot and first <= event.height <= last:
             key = (event.market_id, event.sequence)
-            changes.setdefault(key, []).append(_of_sides(event.bids, event.asks))
+            changes.setdefault(key, []).append(of_sides(event.bids, event.asks))
             order.setdefault(received.topic, []).append(event.sequence)
     return trades, changes, order
 
