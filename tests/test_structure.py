@@ -7,7 +7,8 @@ from typing import Final
 ROOT: Final = Path(__file__).parents[1]
 PRODUCT: Final = [path for name in ("collector", "shards") for path in (ROOT / name).rglob("*.py")]
 LINES: Final = 400
-FILES: Final = 32
+FILES: Final = 30
+FULLER: Final = {"collector/cli": "a file for each command"}
 LONGER: Final = {
     "collector/client/topic_sync.py": "one state machine; each part of it would need the others",
 }
@@ -28,7 +29,7 @@ def test_no_module_is_too_long() -> None:
 
 def test_no_folder_is_too_full() -> None:
     files = Counter(str(path.parent.relative_to(ROOT)) for path in PRODUCT)
-    assert {name: count for name, count in files.items() if count > FILES} == {}
+    assert {name for name, count in files.items() if count > FILES} == set(FULLER)
 
 
 def test_no_file_is_loose() -> None:

@@ -17,7 +17,7 @@ from typing import Any, Final, NoReturn, cast
 
 import click
 
-from shards.protocol.errors import EXIT_CONFIG, EXIT_OK, EXIT_USAGE
+from shards.runtime.exit_codes import EXIT_CONFIG, EXIT_OK, EXIT_USAGE
 
 _INTERRUPTED: Final = 130
 """Ctrl-C, by the shells' convention."""

@@ -12,7 +12,8 @@ from collector.cli import options, value_types
 from collector.cli.base import Group
 from collector.cli.command import Command
 from collector.settings import installed
-from shards.protocol.errors import EXIT_BELOW, EXIT_OK, ConfigError
+from shards.protocol.errors import ConfigError
+from shards.runtime.exit_codes import EXIT_BELOW, EXIT_OK
 
 if TYPE_CHECKING:
     from collector.cluster.folder import HostFolder

@@ -10,7 +10,8 @@ import click
 from collector.cli import environment
 from collector.cli.base import CONTEXT, Group, Voice, fail, unwritable
 from collector.cli.options import Option
-from shards.protocol.errors import EXIT_CONFIG, ConfigError
+from shards.protocol.errors import ConfigError
+from shards.runtime.exit_codes import EXIT_CONFIG
 
 
 class Command(Voice, click.Command):

@@ -9,7 +9,7 @@ from collector.cli import options
 from collector.cli.command import Command
 from collector.settings.config_file import File, read
 from collector.settings.start_options import StartOptions
-from shards.protocol.errors import EXIT_BELOW, EXIT_OK
+from shards.runtime.exit_codes import EXIT_BELOW, EXIT_OK
 
 _OF_START: Final = (
     *("network", "shards", "source", "publish", "http", "web", "record", "state"),

@@ -11,7 +11,8 @@ import click
 from collector.cli import options, value_types
 from collector.cli.command import Command
 from collector.settings.addresses import host_port
-from shards.protocol.errors import EXIT_BELOW, EXIT_OK, UNREADABLE, ConfigError
+from shards.protocol.errors import UNREADABLE, ConfigError
+from shards.runtime.exit_codes import EXIT_BELOW, EXIT_OK
 
 _DEFAULT: Final = "127.0.0.1:9464"
 _ANSWER_S: Final = 4.0

@@ -15,7 +15,8 @@ from collector.cli.command import Command
 from collector.settings import addresses, installed
 from collector.settings.config_file import File, read
 from collector.settings.start_options import ROWS, StartOptions
-from shards.protocol.errors import EXIT_OK, ConfigError
+from shards.protocol.errors import ConfigError
+from shards.runtime.exit_codes import EXIT_OK
 
 if TYPE_CHECKING:
     from collector.control.supervisor import Child

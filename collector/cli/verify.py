@@ -7,7 +7,8 @@ import click
 
 from collector.cli import options, value_types
 from collector.cli.command import Command
-from shards.protocol.errors import EXIT_BELOW, EXIT_OK, ConfigError
+from shards.protocol.errors import ConfigError
+from shards.runtime.exit_codes import EXIT_BELOW, EXIT_OK
 
 _CHANNELS: Final = ("book", "trades")
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeAlias
 import zmq
 
 from collector.access.key_files import Keys
-from collector.client.cells.arbiter import NEEDS_GAPS, Arbiter
+from collector.client.cells.arbiter import Arbiter
 from collector.client.cells.cell import Cell
 from collector.client.cluster_map import ClusterMap
 from collector.client.kept_books import KeptBooks
@@ -27,7 +27,7 @@ from collector.client.link import Link
 from collector.client.received import Received
 from collector.client.requests import RequestClient
 from collector.client.topic_cursor import Position
-from collector.client.topic_filter import Wanted, one_or_more, symbol_pattern, symbols_only
+from collector.client.topic_filter import Wanted, symbol_pattern, symbols_only
 from collector.client.topic_sync import Inbox
 from collector.client.waiting import Awaited, wait, wait_blocking
 from collector.settings import installed
@@ -40,6 +40,7 @@ from shards.protocol.order_book import OrderBook
 if TYPE_CHECKING:
     from collector.client.arrow_batches import Batches
     from collector.tables.arrow import Decimals
+from collector.client.arguments import check_alone, followed_by_inbox, one_for_each
 
 KeysOrPath: TypeAlias = Keys | str | os.PathLike[str] | None
 """A client's keys: themselves, their file, or none."""
@@ -110,14 +111,14 @@ class Subscriber:
         self.latency = Histogram()
         """Latency from ``ts_pub`` to our read, ns, of the first frame of each read."""
         if cluster is not None:
-            _check_alone(connect, requests, keys)
+            check_alone(connect, requests, keys)
         endpoints = endpoints_of(connect if cluster is None else cluster)
         self.connect = ",".join(endpoints)
         wanted = Wanted(symbols_only(markets), channels)
-        asked = _each(endpoints, requests, "requests") or map(requests_endpoint, endpoints)
-        held = _each(endpoints, keys, "keys") or [keys] * len(endpoints)
+        asked = one_for_each(endpoints, requests, "requests") or map(requests_endpoint, endpoints)
+        held = one_for_each(endpoints, keys, "keys") or [keys] * len(endpoints)
         is_merged = len(endpoints) > 1 or cluster is not None
-        followed = _followed(wanted, markets, is_merged=is_merged)
+        followed = followed_by_inbox(wanted, markets, is_merged=is_merged)
 
         def link(endpoint: str, at: str, key: KeysOrPath) -> Link:
             return Link(
@@ -373,45 +374,3 @@ class Subscriber:
         link = self._links[answering[0] if answering else 0]
         with RequestClient(link.requests, link.keys) as client:
             return client.ask(what, within_s=timeout_s)[what]
-
-
-def _check_alone(
-    connect: str | Iterable[str], requests: str | Iterable[str] | None, keys: Any
-) -> None:
-    """
-    Check that nothing was given that a cluster itself tells.
-
-    Raises:
-        ValueError: If something was.
-
-    """
-    if connect != DEFAULT_PUBLISH or requests is not None or isinstance(keys, list | tuple):
-        raise ValueError(
-            "a cluster tells where its cells are: give cluster alone, without connect and "
-            "requests, and one key for all cells"
-        )
-
-
-def _followed(wanted: Wanted, markets: str | Iterable[str], *, is_merged: bool) -> Wanted:
-    """Return the channels of an inbox; with several cells, gaps show what each lacks."""
-    if not is_merged or NEEDS_GAPS.isdisjoint(wanted.channels) or "gap" in wanted.channels:
-        return wanted
-    return Wanted(symbols_only(markets), (*wanted.channels, "gap"))
-
-
-def _each(endpoints: Sequence[str], given: Any, name: str) -> list[Any]:
-    """
-    Return the value for each endpoint; empty if there is one for all, or none.
-
-    Raises:
-        ValueError: If the numbers differ.
-
-    """
-    if given is None or (name == "keys" and not isinstance(given, list | tuple)):
-        return []
-    values = list(one_or_more(given))
-    if len(values) != len(endpoints):
-        raise ValueError(
-            f"{len(endpoints)} endpoints to connect to, but {len(values)} {name}: give one for each"
-        )
-    return values

@@ -48,12 +48,13 @@ from collector.settings.wording import plural
 from shards.adapters import registry
 from shards.net.access import Access
 from shards.protocol.channels import CHAIN_WIDE
-from shards.protocol.errors import EXIT_BELOW, EXIT_BUG, EXIT_OK, ConfigError, SourceError
+from shards.protocol.errors import ConfigError, SourceError
 from shards.protocol.settings import (
     CHAIN,
     Endpoints,
     Market,
 )
+from shards.runtime.exit_codes import EXIT_BELOW, EXIT_BUG, EXIT_OK
 from shards.runtime.saved import SavedFile
 
 log = logging.getLogger(__name__)

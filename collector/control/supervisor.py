@@ -17,8 +17,9 @@ import msgspec
 
 from collector.control.launch import Launch, Process, Target, spawn, stand_somewhere
 from collector.settings.parts import Supervision
-from shards.protocol.errors import EXIT_BUG, EXIT_CONFIG, ConfigError
+from shards.protocol.errors import ConfigError
 from shards.runtime.child import Heartbeat
+from shards.runtime.exit_codes import EXIT_BUG, EXIT_CONFIG
 
 log = logging.getLogger(__name__)
 

@@ -35,9 +35,9 @@ from typing import Any, Final, NoReturn
 import setproctitle
 
 from collector.control.launch import Process, Target, spawn, stand_somewhere
-from shards.protocol.errors import EXIT_BUG, EXIT_OK
 from shards.runtime import descriptors, parent
 from shards.runtime.child import Heartbeat
+from shards.runtime.exit_codes import EXIT_BUG, EXIT_OK
 
 log = logging.getLogger(__name__)
 

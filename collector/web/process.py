@@ -23,10 +23,11 @@ from collector.settings.addresses import endpoints_of
 from collector.settings.parts import TlsConfig, connectable, requests_endpoint
 from collector.web.address import address_of, is_loopback, listen, url_of
 from collector.web.server import Page, application
-from shards.protocol.errors import EXIT_BUG, ConfigError
+from shards.protocol.errors import ConfigError
 from shards.protocol.settings import LogFormat
 from shards.runtime import child
 from shards.runtime.child import ChildContext, Heartbeat
+from shards.runtime.exit_codes import EXIT_BUG
 
 __all__ = ["WebConfig", "address_of", "listen", "main", "run", "serve", "url_of"]
 

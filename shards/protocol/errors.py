@@ -10,16 +10,11 @@ error               what to do
 ``Fenced``          exit normally: a newer process has taken over
 anything else       a bug: let the process die with its traceback
 ==================  =====================================================
+
+The exit codes are in `shards/runtime/exit_codes.py`.
 """
 
 from shards.protocol.text import without_secrets
-
-EXIT_OK = 0
-EXIT_BUG = 1
-EXIT_USAGE = 2
-EXIT_CONFIG = 3
-EXIT_BELOW = 4
-"""Ended below ``--min-coverage``, or ``collector verify`` found a difference."""
 
 
 class ConfigError(Exception):

@@ -32,9 +32,10 @@ from typing import Any, Final, Protocol, TypeAlias
 import setproctitle
 import uvloop
 
-from shards.protocol.errors import EXIT_CONFIG, EXIT_OK, ConfigError, Fenced
+from shards.protocol.errors import ConfigError, Fenced
 from shards.protocol.settings import LogFormat
 from shards.runtime import logs, parent
+from shards.runtime.exit_codes import EXIT_CONFIG, EXIT_OK
 from shards.runtime.loop_monitor import LoopMonitor
 from shards.runtime.realtime import Realtime
 

@@ -5,7 +5,7 @@ import os
 import time
 from typing import Any
 
-from shards.protocol.errors import EXIT_CONFIG
+from shards.runtime.exit_codes import EXIT_CONFIG
 
 
 def _beat(heartbeat: Any) -> None:

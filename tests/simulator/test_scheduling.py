@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from collector.control import scheduling
-from shards.protocol.errors import EXIT_CONFIG
+from shards.runtime.exit_codes import EXIT_CONFIG
 from tests.simulator.client import Simulator, simulator
 from tests.system.running import COLLECTOR, Running, collector, eventually, free_port_pair
 

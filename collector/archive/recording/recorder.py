@@ -32,12 +32,13 @@ from collector.archive.storage.recovery import recover
 from collector.client.subscriber import Subscriber
 from collector.client.summary import Summary, read_summary
 from shards.adapters import registry
-from shards.protocol.errors import EXIT_BUG, ConfigError
+from shards.protocol.errors import ConfigError
 from shards.protocol.events import Block
 from shards.protocol.frames import KIND_BY_CHANNEL
 from shards.protocol.settings import Endpoints, LogFormat
 from shards.runtime import child
 from shards.runtime.child import Heartbeat
+from shards.runtime.exit_codes import EXIT_BUG
 
 log = logging.getLogger(__name__)
 

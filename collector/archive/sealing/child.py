@@ -15,7 +15,7 @@ from typing import Final, Literal
 from collector.archive.sealing.exit_codes import ALREADY
 from collector.archive.storage import manifest
 from collector.archive.storage.layout import Part, part_of
-from shards.protocol.errors import EXIT_BUG
+from shards.runtime.exit_codes import EXIT_BUG
 
 log = logging.getLogger(__name__)
 

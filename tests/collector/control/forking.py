@@ -17,8 +17,8 @@ from collector.control.supervisor import Child, Supervisor
 from collector.control.template import Template
 from shards.adapters import registry
 from shards.adapters.injective_chain import ws_source
-from shards.protocol.errors import EXIT_CONFIG
 from shards.runtime.child import Heartbeat
+from shards.runtime.exit_codes import EXIT_CONFIG
 from tests.shards.runtime import bodies
 from tests.system.running import eventually
 

@@ -14,7 +14,7 @@ from collector.control.supervisor import (
     restart_wait_s,
 )
 from collector.settings.parts import Supervision
-from shards.protocol.errors import EXIT_CONFIG
+from shards.runtime.exit_codes import EXIT_CONFIG
 
 LIMITS = Supervision()
 NOW = 1_000.0

@@ -11,7 +11,7 @@ import pytest
 
 from collector.control.template import Template
 from shards.adapters import registry
-from shards.protocol.errors import EXIT_CONFIG
+from shards.runtime.exit_codes import EXIT_CONFIG
 from tests.collector import children
 from tests.system.running import eventually
 

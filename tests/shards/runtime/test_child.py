@@ -13,7 +13,7 @@ from typing import Any
 import psutil
 import pytest
 
-from shards.protocol.errors import EXIT_BUG, EXIT_CONFIG, EXIT_OK
+from shards.runtime.exit_codes import EXIT_BUG, EXIT_CONFIG, EXIT_OK
 from tests.shards.runtime import bodies
 from tests.system.running import runs
 
