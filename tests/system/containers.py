@@ -1,5 +1,6 @@
 """Images and containers for the tests: podman with a storage of its own, nothing from a registry."""
 
+import fcntl
 import os
 import shutil
 import subprocess
@@ -18,6 +19,9 @@ from tests.system import fresh_debian
 PROJECT: Final = Path(__file__).parents[2]
 FILES: Final = PROJECT / "ops/container"
 BASE: Final = "localhost/debian:trixie"
+_PREFIX: Final = "containers-"
+_OWNER: Final = "owner"
+"""Locked by the process whose containers they are; the kernel unlocks it when that ends."""
 _LEFT_OUT: Final = ("./proc", "./sys", "./dev", "./var/cache/apt", "./var/lib/apt/lists")
 
 
@@ -98,19 +102,33 @@ def _driver() -> str:
 
 @contextmanager
 def podman() -> Iterator[Podman]:
-    """Give a podman; its containers and images end with the block."""
-    folder = Path(tempfile.mkdtemp(prefix="containers-"))
+    """Give a podman; its containers and images end with the block, or when the next one begins."""
+    reap()
+    folder = Path(tempfile.mkdtemp(prefix=_PREFIX))
+    with (folder / _OWNER).open("w") as owner:
+        fcntl.flock(owner, fcntl.LOCK_EX)
+        try:
+            yield Podman(folder)
+        finally:
+            _remove(folder)
+
+
+def reap() -> None:
+    """Remove the containers of processes that ended without doing so: stuck, or killed."""
+    for path in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*/{_OWNER}"):
+        with suppress(OSError), path.open("r+") as owner:
+            # A process that lives has its lock.
+            fcntl.flock(owner, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _remove(path.parent)
+
+
+def _remove(folder: Path) -> None:
     found = Podman(folder)
-    try:
-        yield found
-    finally:
-        found("rm", "--all", "--force", "--time", "0", check=False)
-        _kill_rest(folder)
-        found("umount", "--all", check=False)
-        subprocess.run(
-            ("umount", "-l", f"{folder}/images/overlay"), capture_output=True, check=False
-        )
-        shutil.rmtree(folder, ignore_errors=True)
+    found("rm", "--all", "--force", "--time", "0", check=False)
+    _kill_rest(folder)
+    found("umount", "--all", check=False)
+    subprocess.run(("umount", "-l", f"{folder}/images/overlay"), capture_output=True, check=False)
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _kill_rest(folder: Path) -> None:

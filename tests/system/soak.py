@@ -147,7 +147,7 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 @click.option("--seed", default=1, show_default=True, help="The same seed gives the same faults.")
 @click.option("--every", default=15.0, show_default=True, help="Seconds from fault to fault.")
 @click.option("--fault", "names", multiple=True, help="Only this one; may be repeated.")
-@click.option("--prometheus", "scraped", is_flag=True, help="Let a real one scrape each second.")
+@click.option("--prometheus", "scraped", is_flag=True, help="Let a real one scrape.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of tables.")
 def main(
     *,
