@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 
 import pytest
+from hypothesis import settings
 
 from tests import needs
 from tests.scheduling import (  # noqa: F401 - hooks
@@ -31,6 +32,10 @@ sys.dont_write_bytecode = False
 # A shell's background jobs ignore Ctrl-C, and so would every process that a test starts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
+
+# On a busy machine an example may take any time; tests of speed are in bench/.
+settings.register_profile("any time", deadline=None)
+settings.load_profile("any time")
 
 _booted = ExitStack()
 

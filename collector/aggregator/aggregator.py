@@ -270,7 +270,10 @@ class Aggregator:
 
     def ledger(self) -> Saved:
         """Return the state to be saved."""
-        return self.run.saved(self.coverage.ledgers(), self._clock())
+        saved = self.run.saved(self.coverage.ledgers(), self._clock())
+        # A shard would take a successor's assignment of a former version for the one that it has.
+        saved.epoch = max(saved.epoch, self.handover.ownership.version)
+        return saved
 
 
 def _as_it_is(

@@ -25,7 +25,7 @@ from collector.aggregator.ownership import Ownership
 from collector.aggregator.state.coverage import Coverage
 from collector.aggregator.state.shard_sessions import ShardSession
 from collector.aggregator.telemetry.journal import Journal
-from collector.aggregator.topic_state import Topics
+from collector.aggregator.topic_state import Topics, is_later
 from shards.protocol import frames
 from shards.protocol.control import Report
 from shards.protocol.events import Gap
@@ -260,11 +260,15 @@ class Handover:
         )
 
     def _is_stale(self, record: Record) -> bool:
-        """Return whether this is a snapshot that the published frames already include."""
-        if record.kind != KIND_BOOK or not record.flags & SNAPSHOT:
-            return False
+        """Return whether the published frames already include this book or change."""
         topic = self._topics.by_name.get(record.topic)
-        return topic is not None and record.sequence <= topic.sequence
+        if record.kind != KIND_BOOK or topic is None:
+            return False
+        if 0 < record.height < topic.height:
+            # By sequence it may seem new, if the sequence restarted since.
+            return True
+        is_known = bool(record.flags & SNAPSHOT) and record.sequence <= topic.sequence
+        return is_known and not (record.sequence < topic.sequence and is_later(topic, record))
 
     def _end(self, market_id: str, session: ShardSession, ts: int) -> Iterator[Held]:
         """Announce that no more blocks follow: a gap, which stays open until the market is back."""

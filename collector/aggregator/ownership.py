@@ -24,7 +24,8 @@ class Ownership:
 
         """
         self._coverage = coverage
-        self._version = version
+        self.version = version
+        """The version of the newest assignment."""
         self._resume_within = resume_within
         self._assignments: dict[int, Assignment] = {}
         self._markets: dict[str, Market] = {}
@@ -87,8 +88,8 @@ class Ownership:
         ]
         before = self._assignments.get(shard)
         if before is None or before.markets != markets:
-            self._version += 1
-            self._assignments[shard] = Assignment(self._version, markets)
+            self.version += 1
+            self._assignments[shard] = Assignment(self.version, markets)
 
     def assignment(self, report: Report) -> Assignment | None:
         """Return a shard's assignment, unless its report shows that it has it."""

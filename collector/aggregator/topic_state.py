@@ -186,14 +186,15 @@ def is_new_book(topic: TopicState, record: Record) -> bool:
         return record.height >= topic.began_at
     if not record.flags & SNAPSHOT:
         return False
-    if record.sequence < topic.sequence and _is_later(topic, record):
+    if record.sequence < topic.sequence and is_later(topic, record):
         topic.began_at, topic.began_ts = record.height, topic.at
         topic.at = max(topic.at, record.ts_event)
         return True
-    return record.kind == KIND_BOOK and record.sequence == topic.sequence
+    is_same = record.sequence == topic.sequence and record.height >= topic.began_at
+    return record.kind == KIND_BOOK and is_same
 
 
-def _is_later(topic: TopicState, record: Record) -> bool:
+def is_later(topic: TopicState, record: Record) -> bool:
     return record.ts_event > topic.at if topic.at else record.height > topic.height > 0
 
 

@@ -26,7 +26,7 @@ class Saved(msgspec.Struct, kw_only=True):
     former: list[FormerChain] = []
     """The closed ledgers of former chains."""
     epoch: int = 0
-    """The publisher epoch; the next one is higher."""
+    """Not below the publisher epoch, nor the version of any assignment; the next ones are higher."""
 
 
 class Saving(msgspec.Struct):
