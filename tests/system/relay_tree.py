@@ -153,16 +153,16 @@ def run(
         time.sleep(seconds)
         after = _cpu_s(cell), sum(relay.cpu_s() for relay in relays), venue.head()
         last = after[2] - 2
+        due = truth(venue, first, last)
         heard = []
         for process in processes:
             assert process.stdin is not None
             assert process.stdout is not None
-            process.stdin.write(f"{first} {last}\n".encode())
+            process.stdin.write(f"{first} {last} {due[0]}\n".encode())
             process.stdin.flush()
         for process in processes:
             assert process.stdout is not None
             heard += json.loads(process.stdout.readline())
-    due = truth(venue, first, last)
     blocks = max(1, after[2] - before[2])
     return Result(
         readers=len(heard),
