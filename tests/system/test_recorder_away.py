@@ -64,9 +64,9 @@ class Recorder:
         is_at_it = status.get("pid") == self._process.pid and status["state"] == "recording"
         return int(status["complete"]) if is_at_it else 0
 
-    def seal(self, through: int) -> None:
+    def seal(self, through: int, *, within_s: float = 120) -> None:
         """Wait until the archive is sealed through a height."""
-        eventually(lambda: sealed_through(self.root) >= through, within_s=120, every_s=0.2)
+        eventually(lambda: sealed_through(self.root) >= through, within_s=within_s, every_s=0.2)
 
     def off(self) -> None:
         """Stop it."""
@@ -148,7 +148,8 @@ def test_two_recorders_are_whole_again_and_ask_for_each_missed_block_once(
             recorder.on()
         on = exchange.head()
         for recorder in recorders:
-            recorder.seal(on)
+            # Four thousand blocks at forty a second, beside their sealing.
+            recorder.seal(on, within_s=120 + away_s)
             recorder.off()
         asked = exchange.asked()
         forgotten = range(left + 1, left + _FORGOTTEN + 1)
