@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from tests import conftest, scheduling
+
 _CONFTEST = """
 import json, os, time
 import pytest
@@ -107,3 +109,8 @@ def test_a_proof_in_full_is_not_taken_for_stuck(suite: Path) -> None:
     bound = ("-o", "faulthandler_timeout=1", "-o", "faulthandler_exit_on_timeout=true")
     printed, _ = run(suite, "-k", "test_long", "--nightly", *bound)
     assert "1 passed" in printed, printed
+
+
+def test_this_suite_has_every_hook() -> None:
+    hooks = {name for name in vars(scheduling) if name.startswith("pytest_")}
+    assert hooks <= vars(conftest).keys()
