@@ -51,7 +51,7 @@ class Reader:
         socket.connect(endpoint)
 
     def read(self, seconds: float) -> list[float]:
-        """Read for so long."""
+        """Read for this time."""
         late: list[float] = []
         until = time.monotonic() + seconds
         while time.monotonic() < until:

@@ -28,7 +28,7 @@ HEAD: Final = ("", "nobody looks", "with the page open", "ratio")
 
 
 class Browser:
-    """What a browser does for one tab: takes what it is told and asks for more."""
+    """What a browser does for one tab: takes the answer and asks for more."""
 
     def __init__(self, url: str, symbol: str) -> None:
         self.bytes = 0

@@ -109,7 +109,7 @@ PEERS: dict[str, Callable[[dict[str, Any], Tally], Awaitable[None]]] = {
 
 
 async def run(name: str, options: dict[str, Any]) -> None:
-    """Start one and count until told to stop."""
+    """Start one and count until asked to stop."""
     tally = Tally(times=options.get("times", False))
     await PEERS[name](options, tally)
     say({"ready": True})

@@ -56,7 +56,7 @@ def _finish(call: Any) -> None:
 
 
 async def run(options: dict[str, Any]) -> None:
-    """Publish until told to stop."""
+    """Publish until asked to stop."""
     port = int(options["push"].rpartition(":")[2])
     backend = _backend.BookZMQ(host="127.0.0.1", port=port, key="book")
     backend.start(asyncio.get_running_loop())

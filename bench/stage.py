@@ -27,7 +27,7 @@ _encode: Final = msgspec.msgpack.encode
 
 @contextlib.contextmanager
 def publisher(heard: "list[zmq.Socket[bytes]] | None" = None) -> "Iterator[zmq.Socket[bytes]]":
-    """Open an XPUB socket; the list gets a subscriber to it, otherwise nobody listens."""
+    """Open an XPUB socket; the list gets a subscriber to it, otherwise there is none."""
     with zmq.Context() as context, context.socket(zmq.XPUB) as xpub:
         xpub.setsockopt(zmq.SNDHWM, 0)
         xpub.bind("inproc://bench")
@@ -44,7 +44,7 @@ def publisher(heard: "list[zmq.Socket[bytes]] | None" = None) -> "Iterator[zmq.S
 
 
 def aggregator(content: Content, socket: "zmq.Socket[bytes]") -> Aggregator:
-    """Return an aggregator that has heard of shard 0."""
+    """Return an aggregator that knows shard 0."""
     config = AggregatorConfig(
         epoch=EPOCH,
         publish=(),

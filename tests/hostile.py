@@ -21,7 +21,7 @@ HOSTILE: Final[dict[str, bytes]] = {
     "an instant out of range": b"\x82\xa3ask\xa6status\xa2id\xc7\x0c\xff" + b"\xff" * 12,
     "no question": _encode({"id": 1}),
     "a list for a question": _encode({"ask": ["status"], "id": 1}),
-    "a question that nobody knows": _encode({"ask": "no such", "id": 1}),
+    "an unknown question": _encode({"ask": "no such", "id": 1}),
     "no process list": _encode({"ask": "processes", "id": 1, "processes": None}),
     "no order": _encode({"ask": "order", "id": 1, "token": 5, "order": 7}),
     "no report": _encode({"ask": "report", "id": 1, "report": None}),

@@ -45,7 +45,7 @@ class Monitors:
         self._attempts = attempts
         self._has_keys = has_keys
         self._shut_out = ShutOut()
-        """What the kernel was told last."""
+        """The last filter that was given to the kernel."""
         self._listening: dict[int, int] = {}
         """The inodes of the public listening sockets, by descriptor."""
         self._doors: dict[zmq.Socket[bytes], tuple[str, str]] = {}

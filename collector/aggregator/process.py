@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 
 _NO_OPTIONS: Final[Mapping[str, int]] = {}
 _ANSWERING_S: Final = 0.002
-"""Requests are answered so long at once, and then frames get their turn."""
+"""The longest time for answers before frames get their turn."""
 _WAITING: Final = 32
 """Requests of a connection that wait here; further ones wait with the client."""
 _BATCHES: Final = 64

@@ -1,4 +1,4 @@
-"""The types of values that options take: what is accepted, and what a wrong value is told."""
+"""The types of values that options take, and the sentences for wrong values."""
 
 import math
 from collections.abc import Sequence

@@ -79,7 +79,7 @@ class Keeper:
         return rows
 
     def _leave(self, now: float) -> None:
-        """Leave the cluster after its end, once nobody asks Ray any more."""
+        """Leave the cluster after its end, once no process uses Ray any more."""
         if not self._folder.leaving.exists():
             self._leaving_since = 0.0
         elif not self._leaving_since:

@@ -8,7 +8,7 @@ from collector.cluster.plan import HostView, plan
 from collector.cluster.spec import HostRow, Placed, Report, Spec, View, Wanted, endpoint
 
 GONE_S: Final = 8.0
-"""A host that Ray calls alive but that has not answered for so long is planned without."""
+"""A host that Ray calls alive, but that has not answered for this time, gets no cells."""
 _FIRST_S: Final = 10.0
 """How long a new manager waits for the first reports: what runs already must not be started twice."""
 

@@ -20,7 +20,7 @@ import msgspec
 from collector.cluster.spec import CellReport, Placed, Spec
 
 SETTLED_S: Final = 5.0
-"""A cell that has been complete for so long is known to the readers."""
+"""After this time, readers know a cell that is complete."""
 
 
 class HostView(msgspec.Struct, frozen=True):
@@ -73,7 +73,7 @@ class _Board:
                 self._drop(max(settled, key=self._fitness_to_end), part)
 
     def place_missing(self) -> list[str]:
-        """Place what is missing; return the parts that nobody has room for."""
+        """Place missing cells; return the parts for which no host has room."""
         # One replica of every part first.
         return [
             part

@@ -49,7 +49,7 @@ _SETTINGS: Final = {
 _MARK: Final = "RAY_OF_COLLECTOR"
 """Names the folder in the environment of all that this Ray starts."""
 PORTS: Final = 100
-"""Ray's ports: so many, from the head's on."""
+"""Number of Ray's ports, beginning with the head's."""
 _PORTS: Final = (
     *("node-manager", "object-manager", "dashboard-agent-listen", "dashboard-agent-grpc"),
     *("runtime-env-agent", "metrics-export"),

@@ -23,7 +23,7 @@ class AggregatorView:
         """
         Args:
             archive: The folder of `start --record`, or "".
-            manager: It is told whether the aggregator answers.
+            manager: Learns whether the aggregator answers.
 
         """
         self.summary: Summary | None = None

@@ -20,7 +20,7 @@ _TAKE_REACH = 6
 
 
 _REDO = 3
-"""Levels quoted anew where a taker may have emptied them."""
+"""Levels quoted again where a taker may have emptied them."""
 
 
 class Order(NamedTuple):
@@ -70,7 +70,7 @@ class _Side:
         return mid - distance if self.is_buy else mid + distance
 
     def stale(self, mid: int, random: Random) -> list[int]:
-        """Name the prices to quote anew: crossed, far off, the best ones and one at random."""
+        """Name the prices to quote again: crossed, far off, the best ones and one at random."""
         ordered = sorted(self.resting, key=lambda price: self.distance(price, mid))
         # A taker's orders are not followed; after one, the levels it may have emptied are redone.
         near = ordered[: _REDO if self.taken else 1]

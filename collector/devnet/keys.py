@@ -55,5 +55,5 @@ class Keccak256:
         return Keccak256(bytes(self._data))
 
     def digest(self) -> bytes:
-        """Hash what there is so far."""
+        """Hash the bytes added so far."""
         return keccak.new(data=bytes(self._data), digest_bits=256).digest()

@@ -70,7 +70,7 @@ class Node:
 
     @property
     def endpoints(self) -> Endpoints:
-        """Where it listens, as clients are told."""
+        """The addresses at which clients reach it."""
         return Endpoints(
             chain_ws=f"ws://{LOOPBACK}:{self.ports.ws}/injstream-ws",
             chain_stream=f"{LOOPBACK}:{self.ports.stream}",
@@ -81,7 +81,9 @@ class Node:
     def start(self) -> None:
         """Start the program; the chain goes on where it was stopped."""
         self.was_stopped = False
-        self._socket.unlink(missing_ok=True)  # a killed node leaves it, and could not make it anew
+        self._socket.unlink(
+            missing_ok=True
+        )  # a killed node leaves it, and could not create it again
         self._child.start()
 
     def stop(self) -> None:

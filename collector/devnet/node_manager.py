@@ -53,7 +53,7 @@ class NodeManager:
         Boot, trade, and stop when told to; nothing is left when this returns or raises.
 
         Raises:
-            DevnetError: If there is no devnet to be had.
+            DevnetError: If no devnet can be started or reused.
 
         """
         with (

@@ -84,7 +84,7 @@ class Trader:
         ):
             senders = [Sender(a, orders, config.chain_id) for a in self._accounts]
             while True:
-                # What was on its way when the blocks stopped coming may never arrive.
+                # Transactions sent before the blocks stopped may never arrive.
                 self._flow.forget_all()
                 async for block in self._blocks(stream):
                     self.counts.trades += block.trades

@@ -1,4 +1,4 @@
-"""How much is traded, and what the trader process is told."""
+"""How much is traded, and the settings of the trader process."""
 
 import msgspec
 

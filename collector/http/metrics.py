@@ -262,7 +262,7 @@ def _add_shard(
 
 
 _OF_ACCESS: Final = (
-    ("refused_connections", "Connections that did not get in, by reason.", "refused"),
+    ("refused_connections", "Refused connections, by reason.", "refused"),
     ("closed_connections", "Connections that were closed by us, by reason.", "closed"),
     ("refused_requests", "Requests that were refused, by reason.", "requests_refused"),
 )

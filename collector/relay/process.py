@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 
 _HWM: Final = 20_000
 _ANSWERING_S: Final = 0.002
-"""Requests are answered so long at once, and then frames get their turn."""
+"""The longest time for answers before frames get their turn."""
 _ASKED: Final = 256
 """Limit of requests forwarded to a cell and not answered yet."""
 _FORWARDED_PER_S: Final = 20.0

@@ -170,7 +170,7 @@ def rows_from(table: Table, batch: pa.RecordBatch) -> Iterator[Row]:
 def _plain(column: Column, array: pa.Array) -> list[Any]:
     match column.type:
         case "decimal":
-            # What cannot be told is null, what there is none of the empty text.
+            # An unknown amount is null; an absent one is the empty text.
             absent = None if column.name == "notional" else ""
             return [absent if text is None else text for text in _texts(array).to_pylist()]
         case "levels":

@@ -126,7 +126,7 @@ class Watched:
             pace = self._paces.setdefault(row.market_id, _Pace(changes, row.height, now))
             pace.take(changes, row.height, now, elapsed_s, block_s)
         if answers.events and answers.events[0].id <= self.last_event:
-            # A new journal, which begins anew.
+            # A new journal: its numbers begin again.
             self._events.clear()
         self._events.extend(answers.events)
         self._points.extend(answers.points)

@@ -40,7 +40,7 @@ _PAGE: Final = """<!doctype html>
 
 
 class LoginCheck:
-    """Lets in who has a session or a token; sends browsers to the form."""
+    """Accept requests with a session or a token; send other browsers to the form."""
 
     def __init__(self, app: ASGIApp, *, tokens: Tokens) -> None:
         self._app = app

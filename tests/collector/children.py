@@ -13,7 +13,7 @@ def _beat(heartbeat: Any) -> None:
 
 
 def well(_: object, heartbeat: Any) -> None:
-    """Beat for ever."""
+    """Beat until killed."""
     while True:
         _beat(heartbeat)
         time.sleep(0.05)

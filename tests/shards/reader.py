@@ -33,7 +33,7 @@ class Received:
         self.book = OrderBook(market_id)
         self.book_sequence = self.book_height = 0
         self.book_began_at = self.ticker_began_at = 0
-        """Heights at which a book's sequence began again: earlier facts are known."""
+        """Heights at which a book's sequence restarted: earlier facts are known."""
         self.ticker_height = 0
         self.jumps: list[tuple[int, int, int]] = []
         """Changes that never came: the sequence before them, that after them, and its height."""

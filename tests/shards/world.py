@@ -142,7 +142,7 @@ class World:
             self.muted.add(numbers[at % len(numbers)])
 
     def watch(self) -> None:
-        """Time passes; whoever hears nothing is found, and subscribed anew."""
+        """Time passes; silent subscriptions are detected and replaced."""
         while not self.pipeline.block_time_s and self.subscriptions and self.head + 42 < _LAST:
             self.block()
         self.now += int(20e9 * self.pipeline.liveness.mute_limit_s())
@@ -264,7 +264,7 @@ class World:
         for received in self.reader.markets.values():
             self.dead_gaps.update(gap.gap_id for gap in received.open_gaps())
             if not self.accounted.get(received.market_id, (0,))[0]:
-                # Its successor joins anew, and may be told blocks that are known already.
+                # Its successor joins again, and may receive blocks that are known already.
                 received.known = received.trade_height
                 received.joins_again = True
         self.pipeline = self._new_pipeline(self.accounted)

@@ -152,7 +152,7 @@ class Deaf(Base, frozen=True, kw_only=True, tag="deaf"):
 
 
 class Halt(Base, frozen=True, kw_only=True, tag="halt"):
-    """The chain makes no blocks for so long; nobody's fault, and queries are answered."""
+    """The chain makes no blocks for this time; that is no fault, and queries are answered."""
 
     for_s: float = 5.0
 
@@ -198,7 +198,7 @@ class Refuse(Base, frozen=True, kw_only=True, tag="refuse"):
 
 
 class RateLimit(Base, frozen=True, kw_only=True, tag="rate-limit"):
-    """The balancer lets so many gRPC queries through in any second, and answers 429 to others."""
+    """The balancer passes this many gRPC queries in any second, and answers 429 to others."""
 
     protocol: Protocol | Literal[""] = "grpc"
     per_s: int = 20

@@ -51,7 +51,7 @@ class Call(Hearer):
         self._changed.set()
 
     def left(self) -> None:
-        """Nobody reads any more; nobody shall wait for it."""
+        """The reader has gone, so do not wait for it."""
         self._room.set()
 
     async def drained(self) -> None:
@@ -111,7 +111,7 @@ class StreamingServer(GrpcServer):
             call.end(grpc.StatusCode.UNAVAILABLE, "Socket closed")
 
     def put(self, call: Call, said: Said, messages: Sequence[bytes]) -> None:
-        """Queue a block for a call, or what a fault puts in its place."""
+        """Queue a block for a call, or what a fault replaces it with."""
         match said.instead:
             case faults.Garbage():
                 messages = [GARBAGE]

@@ -1,4 +1,4 @@
-"""What a subscriber hears of a collector that reads the indexer, held against the truth."""
+"""What a subscriber receives from a collector that reads the indexer, compared with the truth."""
 
 import itertools
 from typing import Any

@@ -43,13 +43,13 @@ def command(name: bytes, body: bytes) -> bytes:
 
 
 def hello(random_: random.Random) -> bytes:
-    """Make a HELLO that looks like one, and whose box nobody can open."""
+    """Make a HELLO of the right form whose box cannot be decrypted."""
     content = b"\x05HELLO" + bytes([1, 0]) + bytes(72) + random_.randbytes(32 + 8 + 80)
     return b"\x04" + bytes([len(content)]) + content
 
 
 def host(number: int) -> str:
-    """Return an address of loopback that nobody else uses: a host of its own to the collector."""
+    """Return an unused loopback address: another host, as the collector sees it."""
     return f"127.66.{number // 250}.{1 + number % 250}"
 
 
@@ -169,7 +169,7 @@ class Intruders:
 
 @contextlib.contextmanager
 def unlisted(endpoint: str, server: str, number: int, hosts: int = 0) -> Iterator[None]:
-    """Real clients with real keys that nobody has listed, which try again and again."""
+    """Real clients with valid keys that are not authorized, which try again and again."""
     with zmq.Context() as context:
         sockets = []
         for index in range(number):

@@ -58,5 +58,5 @@ async def listen(
 
 
 def count(number: int) -> Callable[[list[bytes]], bool]:
-    """Be content with so many payloads."""
+    """Stop after this many payloads."""
     return lambda heard: len(heard) >= number

@@ -18,7 +18,7 @@ _F = TypeVar("_F", bound=faults.Base)
 
 
 class Said(NamedTuple):
-    """One message to make: of this block, or of what a fault puts in its place."""
+    """One message to make: of this block, or of what a fault replaces it with."""
 
     block: SimBlock
     instead: faults.Delivery | None = None

@@ -87,7 +87,7 @@ def check_books(
     """
     Each change once, in order, and with the levels that make the book what it is.
 
-    Where updates were kept from us (`whole` is false) a book may have been fetched anew instead.
+    Where updates were kept from us (`whole` is false) a book may have been fetched again instead.
     """
     truth: dict[str, list[tuple[int, int]]] = {}
     for height in range(first, last + 1):

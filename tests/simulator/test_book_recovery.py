@@ -1,4 +1,4 @@
-"""A book that is taken up while no node answers: the changes before that are still published."""
+"""A book that is resumed while no node answers: the changes before that are still published."""
 
 import os
 import signal
@@ -39,7 +39,7 @@ def test_a_shard_replaced_while_no_node_answers_loses_no_change(tmp_path: Path) 
 
 
 def _read(subscriber: Subscriber, for_s: float, seen: dict[str, list[int]]) -> list[Lost]:
-    """Read for so long; note the sequences of the changes, by market, and return what was lost."""
+    """Read for this time; note the sequences of the changes by market, and return what was lost."""
     lost = []
     deadline = time.monotonic() + for_s
     while (left := deadline - time.monotonic()) > 0:

@@ -62,7 +62,7 @@ class Bounded:
         return keys
 
     def reader(self) -> Keys | None:
-        """Return a key that nobody has used; it was let in from the start."""
+        """Return an unused key that was authorized from the start."""
         return self._unused.pop()
 
     @property
@@ -225,7 +225,7 @@ def test_connections_in_all(bounded: Bounded) -> None:
             ]
             assert all(one.fileno() >= 0 for one in held)
             if honest is not None:
-                # A flood shuts nobody out.
+                # A flood does not shut out other readers.
                 with bounded.socket(zmq.SUB, bounded.frames, bounded.reader()) as late:
                     late.subscribe(b"")
                     assert late.poll(10_000)
@@ -479,7 +479,7 @@ def _knock(bounded: Bounded, reason: str, source: Callable[[int], str]) -> None:
 
 
 def test_attempts_from_one_address(bounded: Bounded) -> None:
-    """The kernel refuses it, after a thousand that failed; all others are let in."""
+    """The kernel refuses it after a thousand failures; all others may connect."""
     if bounded.server is None:
         pytest.skip("nobody is asked for a key")
     source = intruders.host(7)

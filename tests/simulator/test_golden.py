@@ -117,7 +117,7 @@ def test_the_events_of_a_block_are_printed_as_the_node_prints_them(line: dict[st
 
 
 def test_legacy_twins_are_in_token_units() -> None:
-    """Whoever counts them counts twice; whoever reads them gets other numbers."""
+    """A count would be doubled, and a reader would get other numbers."""
     line = golden.busiest()
     events = list(Events(MARKETS, sim_block(line)).executions("end"))
     assert [".v1beta1." in event["type"] for event in events] == [False, True] * (len(events) // 2)

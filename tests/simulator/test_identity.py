@@ -184,7 +184,7 @@ async def test_markets_are_not_listed_by_another_network() -> None:
         assert set(await listed(ours, other, ours)) == due
         with pytest.raises(ConfigError, match="of network injective-888, not injective-777 as"):
             await listed(ours, other)
-        # Nobody says which network it should be: nothing contradicts it.
+        # No endpoint names another network, so nothing contradicts it.
         await ours.inject(faults.Stop(protocol="rpc"))
         assert len(await listed(ours, other)) == 7
 

@@ -98,7 +98,7 @@ def check(venue: Simulator, running: Running, listener: Listener, first: int) ->
         return all(_agrees(venue, listener.drain(), market) for market in running.markets())
 
     eventually(books_agree, within_s=20, what="books as the exchange has them")
-    # Book changes that nobody heard are not to be had from an indexer; of trades nothing is lost.
+    # An indexer cannot supply missed book changes; no trade is lost.
     assert {lost.unit for lost in listener.lost} <= {"sequence"}
     venue.heal()
 

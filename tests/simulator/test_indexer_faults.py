@@ -83,7 +83,7 @@ def test_what_is_published_is_the_truth(
         venue.await_height(venue.head() + 6)
         venue.heal()
         venue.await_height(venue.head() + 4)
-        # Nothing moves any more while what there is is compared.
+        # Nothing changes any more while the data is compared.
         venue.inject(faults.Halt(for_s=300.0))
         _await_truth(venue, running, listener, first)
     finally:
@@ -92,7 +92,7 @@ def test_what_is_published_is_the_truth(
 
 
 def _await_frames(venue: Simulator, listener: Heard) -> int:
-    """Return the first height of which everything will be heard."""
+    """Return the first height whose events will all be received."""
     start = venue.head()
 
     def begun() -> bool:

@@ -25,7 +25,7 @@ from tests.system.running import Running, alive, collector, eventually
 
 @pytest.fixture(scope="module")
 def keys(tmp_path_factory: pytest.TempPathFactory) -> Keys:
-    """Of the only reader that is let in; the server's lie beside."""
+    """The keys of the only authorized reader; the server's are beside them."""
     folder = tmp_path_factory.mktemp("intruders")
     key_files.write(key_files.make("server"), folder)
     server = Keys.read(folder / "server.key")
@@ -153,7 +153,7 @@ def assault(
     assert refused > found["attempts"] / 2, found
     for reason in ("mechanism", "cryptography", "unfinished", "unknown_key"):
         assert access["refused"].get(reason), (reason, found)
-    # Whom nobody lets in leaves nothing behind.
+    # A refused connection leaves nothing behind.
     eventually(lambda: running.status()["access"]["connections"] < 12, within_s=20)
     assert "Traceback" not in running.log
     return found

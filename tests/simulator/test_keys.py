@@ -45,7 +45,7 @@ class World:
         self.make("eve")
 
     def make(self, name: str) -> Keys:
-        """Make a key that nobody has listed."""
+        """Make a key that is not authorized."""
         keys = key_files.make(name, server=self.server.public)
         key_files.write(keys, self.folder)
         return keys
@@ -96,7 +96,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 
 
 def _topics(subscriber: Subscriber, number: int) -> set[str]:
-    """Take so many events, and say of which topics they were."""
+    """Take this many events, and return their topics."""
     found: list[str] = []
     deadline = time.monotonic() + 30
     while len(found) < number:

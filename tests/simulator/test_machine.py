@@ -98,7 +98,7 @@ def test_a_full_disk_is_a_warning_and_not_ready_until_there_is_room_again(
             assert "No space left on device" in get(http, "/readyz")[1]
             assert running.log.count("cannot save the ledger in") == 1
             assert "collector_ledger_saved 0.0" in get(http, "/metrics")[1]
-            # A shard that dies meanwhile is taken up by what the aggregator knows.
+            # A shard that dies meanwhile is resumed from the aggregator's ledger.
             _kill(running, "shard 0")
             assert running.pid("aggregator") == aggregator
             filler.unlink()
@@ -131,7 +131,7 @@ def test_a_runtime_folder_that_is_removed_is_made_again(config: str, tmp_path: P
         for name in ("shard 0", "aggregator", "shard 1"):
             _kill(running, name)
         shutil.rmtree(folder)
-        # Nobody has noticed yet: the next aggregator makes it by itself.
+        # It was not noticed yet: the next aggregator creates it itself.
         _kill(running, "aggregator")
         assert running.stop() == 0
 
@@ -246,7 +246,7 @@ def test_when_all_were_stopped_nobody_is_shot(venue: Simulator, tmp_path: Path) 
             for pid in family:
                 os.kill(pid, number)
             if number == signal.SIGSTOP:
-                # So long that each, looked at alone, were taken for stuck.
+                # Long enough that each process alone would count as stuck.
                 time.sleep(STALL_S + 1.5)
         status = running.await_live()
         assert {p["name"]: p["pid"] for p in status["processes"]} == before
@@ -373,7 +373,7 @@ def test_an_old_summary_is_said_to_be_old_and_reaches_no_coverage(
     with (tmp_path / "collector.toml").open("a") as file:
         file.write("[supervision]\nstall_after_s = 60\n")
     with collector(tmp_path, *options) as running:
-        # The coordinator has heard of it too.
+        # The coordinator knows it too.
         eventually(lambda: "4 of 4 markets live after" in running.log, within_s=_WITHIN_S)
         os.kill(running.pid("aggregator"), signal.SIGSTOP)
         eventually(

@@ -1,4 +1,4 @@
-"""Where lost blocks are had from, when a node does not keep them or they are too large."""
+"""Where lost blocks are fetched if a node does not keep them or they are too large."""
 
 import asyncio
 import time

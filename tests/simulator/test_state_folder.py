@@ -90,7 +90,7 @@ def test_a_run_takes_up_where_the_one_before_it_ended(
             else:
                 _kill_everything(first)
         reader.drain(4.0)
-        # Another number of shards: who owned a market then is nobody's business now.
+        # Another number of shards: the earlier owners do not count.
         with collector(tmp_path, *options, "--shards", "3", publish=publish) as second:
             after = second.await_live(_WITHIN_S)
             reader.drain(4.0)
@@ -135,7 +135,7 @@ def test_an_absence_for_which_no_book_is_kept_loses_no_change(
 
 
 def test_a_state_of_a_chain_that_was_replaced_meanwhile_is_closed(tmp_path: Path) -> None:
-    """A collector is away while its chain begins anew, and so is not told; its reader waits."""
+    """A collector is away while its chain restarts, so it does not see it; its reader waits."""
     publish = f"tcp://127.0.0.1:{free_port_pair()}"
     with (
         simulator("--markets", "6", "--block-time", "0.1", "--touched", "all") as venue,

@@ -98,7 +98,7 @@ class Venue:
             self.indexer,
         )
         self.on_block: Callable[[SimBlock], None] = lambda block: None
-        """Called with each block before anyone hears of it."""
+        """Called with each block before it is sent."""
         self._halted_until = 0.0
         self._returning: set[asyncio.Task[None]] = set()
         self._made = asyncio.Condition()
@@ -128,7 +128,7 @@ class Venue:
         }
 
     def info(self) -> dict[str, Any]:
-        """Describe the exchange to whoever started it."""
+        """Describe the exchange to the process that started it."""
         markets = [describe(market) for market in self.exchange.markets]
         return {"endpoints": self.endpoints(), "seed": self.options.seed, "markets": markets}
 

@@ -53,7 +53,7 @@ class Subscription(Hearer):
     ) -> None:
         super().__init__("ws", filter_.markets, since)
         self.market = market
-        """The only one it hears of, where there is one."""
+        """The only market it receives, if there is only one."""
         self.request_id = request_id
         self.filter = filter_
         self.prefix = b'{"jsonrpc":"2.0","id":%b,"result":' % request_id

@@ -144,7 +144,7 @@ def _differs(before: Look, now: Look) -> bool:
 
 
 def _replaced(fault: Fault, before: Look, now: Look) -> bool:
-    """Whether the killed process's successor has reported: until then nobody knows better."""
+    """Whether the killed process's successor has reported; until then the status is outdated."""
     if fault.replaces == "aggregator":
         return now.publisher_epoch > before.publisher_epoch and len(now.shards) == len(
             before.shards

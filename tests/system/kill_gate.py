@@ -69,7 +69,7 @@ COMPACT_POINTS: Final = {
 }
 _SPAN: Final = 8
 _FIRES_WITHIN_S: Final = 30.0
-"""After so long a recorder that has not come to its instant is killed wherever it is."""
+"""After this time a recorder that has not reached its instant is killed wherever it is."""
 _OLDEST: Final = 5
 """Markets are made in the blocks before it."""
 _UNSYNCED: Final = 12
@@ -208,7 +208,7 @@ class Gate:
         self.done[point if fired or point == ANY else f"{point} not reached"] += 1
 
     def _kill(self, recorder: "subprocess.Popen[bytes]", within_s: float) -> None:
-        """Kill a recorder after so long, if it has not died by itself, and count it."""
+        """Kill a recorder after this time, if it has not died by itself, and count it."""
         _wait_or_kill(recorder, within_s)
         self.kills += 1
 
@@ -235,7 +235,7 @@ class Gate:
         self.done["beside a compaction"] += 1
 
     def _command(self, arguments: list[str], crash_at: str) -> int:
-        """Run a command that may die at a named instant; any other end than a good one is told."""
+        """Run a command that may die at a named instant; report any other failure."""
         done = subprocess.run(
             [*COLLECTOR, *arguments], capture_output=True, timeout=120, check=False,
             env={**os.environ, "ARCHIVE_CRASH_AT": crash_at},

@@ -37,7 +37,7 @@ def blocks_later(node: Devnet, count: int) -> int:
 
 def first_due(node: Devnet) -> int:
     """
-    Return the first height of which a listener that has just joined hears everything.
+    Return the first height whose events a listener that has just joined receives completely.
 
     Blocks above its ``head`` may have gone out before it joined, up to the chain's newest, or to
     the one after that, which the node streams before it counts it.
@@ -73,12 +73,12 @@ class Listener:
 
     @property
     def joined(self) -> list[Joined]:
-        """Each time an aggregator answered anew."""
+        """Each time a new aggregator answered."""
         return [r.event for r in self.heard if isinstance(r.event, Joined)]
 
     @property
     def lost(self) -> list[Lost]:
-        """What was not to be had any more."""
+        """What was not available any more."""
         return [r.event for r in self.heard if isinstance(r.event, Lost)]
 
     def gaps(self, state: Literal["open", "closed"]) -> list[Gap]:
@@ -87,7 +87,7 @@ class Listener:
         return [gap for gap in gaps if gap.state == state]
 
     def snapshots(self, since: int) -> set[str]:
-        """Return the symbols of which a whole book was heard, as of this height or later."""
+        """Return the symbols whose whole book was received, as of this height or later."""
         books = [r for r in self.heard if isinstance(r.event, Book) and r.event.is_snapshot]
         return {r.symbol for r in books if isinstance(r.event, Book) and r.event.height >= since}
 

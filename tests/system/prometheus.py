@@ -17,7 +17,7 @@ from tests.system.running import eventually, free_port_pair
 
 RULES = Path(__file__).parents[2] / "ops" / "alerts.yml"
 _RESTART_S = 20.0
-"""A counter that begins anew may show so long after a restart did, and that so long after it."""
+"""A counter may restart this long after a restart was seen, and be seen this long after that."""
 
 SIGNS = {
     "coverage": "collector_coverage_ratio < 1",

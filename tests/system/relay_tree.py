@@ -137,7 +137,7 @@ def tree(
 def run(
     venue: Simulator, cell: Running, relays: Sequence[Relay], readers: int, seconds: float
 ) -> Result:
-    """Have so many readers read for a while, half of them at each relay, and compare."""
+    """Let this many readers read for a while, half of them at each relay, and compare."""
     with contextlib.ExitStack() as stack:
         processes = []
         for place, start in enumerate(range(0, readers, _EACH)):

@@ -156,7 +156,7 @@ class Running:
     ) -> None:
         self.process = process
         self.temporary = temporary
-        """Where its temporary files are, and nobody else's."""
+        """The folder of its temporary files, used by it alone."""
         self.state = log.parent / "state"
         """Where what outlives it is, unless it was started with another environment."""
         self.publish = publish
@@ -178,7 +178,7 @@ class Running:
         return found
 
     def peek(self) -> dict[str, Any]:
-        """Ask for the summary once; empty if nobody answers now."""
+        """Ask for the summary once; empty without an answer."""
         found: dict[str, Any] = self._ask("status").get("status", {})
         return found
 

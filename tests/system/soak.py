@@ -68,7 +68,7 @@ def soak(
         began_at = time.time()
         watch = Watch(requests)
         watch.until_whole(within_s=_READY_S)
-        # Far longer than needed: it is told when to end.
+        # Far longer than needed: it is stopped before.
         verifier = rig.verify(duration_s=seconds * 10 + 600, books_every=books_every)
         outcomes = _inject(rig, watch, _rounds(faults, rng, rounds), rng, seconds, every_s)
         rig.ws.heal()

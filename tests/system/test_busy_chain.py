@@ -149,7 +149,7 @@ def test_a_chain_that_halts_is_not_stale(busy: Devnet, tmp_path: Path) -> None:
 
 @pytest.fixture
 def deaf() -> Iterator["zmq.Socket[bytes]"]:
-    """A subscriber that never reads, with as little room as can be had."""
+    """A subscriber that never reads, with the smallest possible queue."""
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     socket = context.socket(zmq.SUB)
     socket.setsockopt(zmq.RCVHWM, 1)

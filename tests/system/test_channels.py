@@ -196,7 +196,7 @@ def l3(chain: Chain, kind: str, market_id: str, height: int) -> Resting:
     """
     All orders that rest in a book.
 
-    This query names the quantity that was placed, not what is left of it.
+    This query names the quantity that was placed, not the rest.
     """
     book = chain.ask("exchange.v2", f"L3{kind}OrderBook", height, market_id=market_id)
     return {row.order_hash: (row.price, int(row.quantity)) for row in [*book.Bids, *book.Asks]}
@@ -221,7 +221,7 @@ def follow(
                 price, _ = resting.pop(order.order_hash)
                 levels[price] -= int(scaled(order.fillable))
         for trade in traded.get(height, []):
-            # Of an order that is new in this block the update says what is left.
+            # For an order that is new in this block, the update has the remaining quantity.
             if trade.order_hash in resting:
                 levels[resting[trade.order_hash][0]] -= int(scaled(trade.quantity))
         for order in block:

@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 
 def restarts(running: Running, name: str) -> int:
-    """Return how often a process was started again; 0 while nobody answers."""
+    """Return how often a process was restarted; 0 while there is no answer."""
     processes = running.peek().get("processes", [])
     return sum(process["restarts"] for process in processes if process["name"] == name)
 

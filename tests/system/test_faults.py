@@ -169,7 +169,7 @@ def test_a_second_endpoint_takes_over_and_the_first_is_returned_to(
 
 
 def with_heights(listener: Listener, *, count: int) -> list[Gap]:
-    """Return the open gaps of which the last height is known, once there are so many."""
+    """Return the open gaps whose last height is known, once there are this many."""
     gaps = [gap for gap in listener.drain().gaps("open") if gap.last]
     return gaps if len(gaps) == count else []
 

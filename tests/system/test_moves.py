@@ -1,4 +1,4 @@
-"""Markets that move, come and go under traffic: nothing lost, nothing doubled, nobody left out."""
+"""Markets that move, come and go under traffic: nothing lost, nothing doubled, no market left out."""
 
 from pathlib import Path
 

@@ -78,7 +78,7 @@ def _await_forgotten(running: Running, height: int) -> None:
     """Wait until the collector keeps no book of a height, whatever the speed of this machine."""
     with RequestClient(requests_endpoint(running.publish)) as client:
         topics = client.ask("topics", prefixes=["book."], within_s=15)["topics"]
-        # A quiet market's only frame, its first book, is kept for ever.
+        # A quiet market's only frame, its first book, is always kept.
         books = [topic for topic, last in topics.items() if last > 1]
         assert books
         of_all = {"publisher_epoch": 0, "after": 0, "within_s": 15}

@@ -43,7 +43,7 @@ REPLICAS: Final = 2
 ROOM: Final = 4
 PORT: Final = 5590
 AGAIN_S: Final = 15.0
-"""Within so long, every part has its replicas again."""
+"""The time within which every part has its replicas again."""
 _BACK_S: Final = 240.0
 """How long a host may take until its Ray is back: that costs CPU, and no reader waits for it."""
 _HEAD: Final = f"{NET}.1:6700"
@@ -127,7 +127,7 @@ class Cluster:
         return time.monotonic() - began
 
     def trouble(self) -> str:
-        """Say how it stands."""
+        """Print the state."""
         logs = [path.read_text()[-600:] for path in sorted(self.folder.glob("up-*.log"))]
         return f"two replicas of each part; there are {self.replicas()}\n" + "\n".join(logs)
 

@@ -233,7 +233,7 @@ class Reader:
 
     @property
     def lost(self) -> list[Received]:
-        """What was not to be had any more."""
+        """What was not available any more."""
         return [received for received in self.heard if isinstance(received.event, Lost)]
 
     def longest_pause_s(self) -> float:

@@ -1,7 +1,7 @@
 """
 A scripted exchange of one market, nothing like Injective: JSON lines over TCP, batches for blocks.
 
-Its trades have names of their own (``T00017-a``), some are told twice, and one batch is left
+Its trades have names of their own (``T00017-a``), some are sent twice, and one batch is left
 out of every stream, so that it has to be asked for.
 """
 
@@ -20,7 +20,7 @@ def text(number: int) -> str:
 
 
 def trades_of(batch: int) -> list[str]:
-    """Names of the trades that a batch makes, before any is told again."""
+    """Names of the trades that a batch makes, without repeated ones."""
     return [f"T{batch:05}-{letter}" for letter in "ab"[: 1 + batch % 2]]
 
 
@@ -30,7 +30,7 @@ def levels_after(batch: int) -> list[tuple[str, str]]:
 
 
 class Exchange:
-    """The server; it makes batches for ever."""
+    """The server; it makes batches until it is closed."""
 
     def __init__(self) -> None:
         self.batch = 0

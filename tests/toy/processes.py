@@ -54,4 +54,4 @@ def collecting(
         for child in reversed(started):
             child.terminate()
             child.join(20)
-            assert child.exitcode == 0, "it did not end of its own accord"
+            assert child.exitcode == 0, "it did not end when asked to"

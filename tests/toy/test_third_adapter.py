@@ -70,7 +70,7 @@ async def test_everything_of_a_third_exchange_arrives_once_and_in_order(
                         break
     assert sequences == list(range(sequences[0], sequences[0] + len(sequences)))
     names = [name for _, _, name in trades]
-    assert len(names) == len(set(names)), "each trade once, though some are told twice"
+    assert len(names) == len(set(names)), "each trade once, though some are sent twice"
     first, last = trades[0][0], trades[-1][0]
     due = [name for batch in range(first, last) for name in exchange.trades_of(batch)]
     assert set(due) <= set(names), "none is missing"

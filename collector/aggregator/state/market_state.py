@@ -75,7 +75,7 @@ class MarketState(LedgerState, array_like=True, kw_only=True):
         self.copy_ledger(before.state())
 
     def resume_point(self, again: int = 0) -> ResumePoint:
-        """Say where a restarted shard takes it up: so many blocks again before what is accounted."""
+        """Return where a restarted shard resumes it: some blocks before the accounted height."""
         ledger = MarketLedger.of(self)
         if again:
             ledger.rewind(max(self.first - 1, self.last - again))

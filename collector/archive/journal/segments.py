@@ -62,7 +62,7 @@ class Segments:
         self._writer.sync()
 
     def sync_older(self, age_s: float) -> None:
-        """Write through to the disk if something was appended so many seconds ago, or earlier."""
+        """Sync the segment if something in it was appended that many seconds ago, or earlier."""
         if self._writer.unsynced_s() >= age_s:
             self._writer.sync()
 

@@ -21,7 +21,7 @@ _AT_ONCE: Final = 4
 
 
 def sources_of(network: Endpoints, access: Access, *, with_extras: bool) -> list[ReplaySource]:
-    """Make everything that past blocks can be had from, the best first."""
+    """Make the sources of past blocks, the best first."""
     return registry.past_blocks(network, access, with_extras=with_extras)
 
 

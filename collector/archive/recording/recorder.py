@@ -69,7 +69,7 @@ class RecordConfig(msgspec.Struct, frozen=True, kw_only=True):
     markets: tuple[str, ...] = ("*",)
     channels: tuple[str, ...] = tuple(KIND_BY_CHANNEL)
     sync_s: float = SYNC_S
-    """Received facts are on the disk after at most so many seconds; 0: after each block."""
+    """Seconds after which received facts are on the disk at the latest; 0: after each block."""
     endpoints: Endpoints | None = None
     """Where lost blocks are fetched; by default the collector's endpoints."""
     budget: str = ""
@@ -244,7 +244,7 @@ class Recorder:
             self._endpoints = await meet(self._root, self._info, _open_ones(status.endpoints))
             if not registry.has_blocks(self._endpoints):
                 log.warning(
-                    "no node is known of which lost blocks could be asked: what is lost stays "
+                    "no node is known that has past blocks: what is lost stays "
                     "missing until `collector backfill --to %s` fetches it",
                     self._root,
                 )

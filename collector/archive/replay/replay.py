@@ -30,7 +30,7 @@ from shards.protocol.settings import CHAIN, Endpoints, Market
 _BATCH: Final = 256
 """Records published in one go at full speed, before the next look at the requests."""
 _ENDS_S: Final = 1.0
-"""For so long after the last frame readers may ask whether they have everything."""
+"""How long readers may ask, after the last frame, whether they have everything."""
 
 
 class ReplayConfig(msgspec.Struct, frozen=True, kw_only=True):

@@ -43,7 +43,7 @@ from shards.protocol.settings import Market, ShardConfig
 log = logging.getLogger(__name__)
 
 _ANSWERS: Final = 3
-"""After so many a pinned height is given up."""
+"""Attempts after which a pinned height is given up."""
 
 
 class _WantedBook:

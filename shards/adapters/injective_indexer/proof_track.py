@@ -212,7 +212,7 @@ class ProofTrack(Track):
         self._lower_since = self._lower_since or ts
         if not snapshot.sequence or ts - self._lower_since < self._bounds.fresh:
             return False
-        # No backend is behind for so long. Nothing was streamed, so the instant is not known.
+        # No backend stays behind for this time. Nothing was streamed, so the instant is unknown.
         self._restart(self._newest[1] + 1, ts)
         return True
 

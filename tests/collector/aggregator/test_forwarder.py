@@ -96,7 +96,7 @@ class Bench:
         self.aggregator.forwarder.receive(frames.encode(header), frames.encode(list(records)))
 
     def report(self, said: Report) -> bool:
-        """Send a report; say whether its shard was told to stop."""
+        """Send a report; return whether its shard was asked to stop."""
         return self.aggregator.report(said, NOW).fenced
 
     def start_shard(self, epoch: int = EPOCH) -> None:
@@ -167,7 +167,7 @@ def test_where_changes_name_no_height_their_times_tell_that_a_sequence_restarted
     bench.batch(4, change(201, 1_000), change(150, 0, SNAPSHOT, 95), change(151, 900))
     assert bench.published_books() == [200, 201, 202]
     bench.batch(7, change(3, 1_200, SNAPSHOT, 99), change(4, 1_200), change(5, 1_300))
-    # What is left of the earlier count comes late.
+    # The rest of the earlier count comes late.
     bench.batch(10, change(203, 1_100), change(202, 1_100), change(202, 0, SNAPSHOT, 91))
     bench.batch(13, change(6, 1_400))
     assert bench.published_books() == [3, 4, 5, 6]

@@ -132,7 +132,7 @@ def test_a_move_that_is_taken_back_and_asked_for_again_forgets_no_frame(world: W
         newcomer.hear()
         newcomer.push(world.aggregator, 10)
     newcomer.report(world.aggregator)
-    # What was held is let go, and the newcomer, which never heard of it, goes on.
+    # The held frames are dropped, and the new owner, which does not know of them, continues.
     world.move()
     world.move()
     for _ in range(2):
@@ -162,7 +162,7 @@ def test_a_market_whose_book_is_silent_returns_to_a_shard_that_never_let_go(worl
             owner.report(world.aggregator)
         newcomer.report(world.aggregator)
     assert not world.aggregator.handover.joins, "it has changed hands"
-    # The former owner has not heard that it may let go, and is wanted again.
+    # The former owner does not know yet that it may release the market, and gets it again.
     world.move()
     world.finish()
     assert check(world) == []

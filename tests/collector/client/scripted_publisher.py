@@ -1,5 +1,5 @@
 """
-An aggregator that does as it is told: `Script` publishes what a test says, `ScriptedPublisher`
+An aggregator that follows a script: `Script` publishes what a test says, `ScriptedPublisher`
 puts it behind a real XPUB and a real ROUTER on free loopback ports, in a thread.
 """
 

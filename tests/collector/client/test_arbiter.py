@@ -5,7 +5,7 @@ Several cells collect one chain. Each has its own epochs, its own clock, its own
 blocks that its shards missed and replayed or not, frames and answers that the wire lost, restarts
 with and without a backlog, silence, lies. The model knows the chain's facts alone. The reader must
 have each once and in order, or named as lost, which is allowed only where no cell had it. Where one
-cell is sound, nothing is lost and no gap is told.
+cell is sound, nothing is lost and no gap is delivered.
 """
 
 from collections.abc import Sequence
@@ -293,7 +293,7 @@ def check(cells: Cells, *, is_sound: bool) -> None:
 
 
 def check_gaps(out: Sequence[Received]) -> set[int]:
-    """Each gap is told once, and ends; return the heights that are named as missing."""
+    """Each gap is delivered once, and ends; return the heights that are named as missing."""
     named: set[int] = set()
     opened: list[int] = []
     for event in (r.event for r in out if isinstance(r.event, Gap)):

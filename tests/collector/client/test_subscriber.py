@@ -96,7 +96,7 @@ def test_a_dropped_frame_is_fetched_again() -> None:
 
 
 def test_a_slow_subscriber_loses_nothing_that_the_history_has() -> None:
-    """A high-water mark of a few frames, and nobody reads while hundreds are published."""
+    """A high-water mark of a few frames, and no reading while hundreds are published."""
     with publishing() as publisher:
         opened(publisher)
         with Subscriber(publisher.endpoint, markets=[INJ], channels=["book"], hwm=5) as subscriber:
@@ -191,7 +191,7 @@ def test_the_async_iterator_misses_no_wake_up(runner: Any) -> None:
 
 
 def test_an_idle_async_subscriber_does_not_spin() -> None:
-    """Nobody takes what has arrived: the loop must not be woken over and over."""
+    """Arrived events are not taken: the loop must not be woken again and again."""
 
     async def idle(publisher: ScriptedPublisher) -> float:
         with Subscriber(publisher.endpoint, markets=[INJ], channels=["book"]) as subscriber:

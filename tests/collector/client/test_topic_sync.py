@@ -271,7 +271,7 @@ def heights_of(out: list[Received]) -> tuple[list[int], set[int]]:
 
 
 def moment_of(event: Book) -> int:
-    """Return the height of a change, also where only its time is told."""
+    """Return the height of a change, also if it names only a time."""
     return event.height or event.ts_event // 10**9
 
 

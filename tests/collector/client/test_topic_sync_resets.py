@@ -23,7 +23,7 @@ BITS = st.integers(0, 63)
 
 
 class Chains(World):
-    """The world of the other tests, whose chain may end and another begin in its place."""
+    """The world of the other tests; another chain may replace its chain."""
 
     def __init__(self, frames_per_topic: int, by_time: bool) -> None:
         super().__init__(frames_per_topic=frames_per_topic, by_time=by_time, first_sequence=COUNTS)
@@ -116,7 +116,7 @@ def check(world: Chains) -> None:
 
 
 def since_the_last_chain(out: list[Received], chain: int) -> list[Received]:
-    """Return what came after the last word of another chain; it is told once, or not at all."""
+    """Return what came after the last word of another chain; that word comes once, or not at all."""
     told = [n for n, received in enumerate(out) if isinstance(received.event, ChainReplaced)]
     assert len(told) <= chain
     assert isinstance(out[0].event, Joined)

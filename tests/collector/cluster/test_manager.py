@@ -8,7 +8,7 @@ SPEC = Spec(parts=3, replicas=2, arguments=("--network", "mainnet"))
 
 
 class Hosts:
-    """Hosts that do at once what they are told."""
+    """Hosts that carry out each request at once."""
 
     def __init__(self) -> None:
         self.told: dict[str, Wanted] = {}

@@ -104,7 +104,7 @@ def test_a_market_that_was_listed_a_moment_ago_is_found_by_looking_again() -> No
     assert mine.commands.wants_listing
     assert asked.token not in mine.commands.answers
     mine.listed([*FOUND, NEW], 50)
-    assert NEW.symbol not in symbols(mine), "the selection does not take it in"
+    assert NEW.symbol not in symbols(mine), "the selection leaves it out"
     mine.order([asked], {})
     arrive(mine)
     assert mine.commands.answers[asked.token]["text"] == "added ATOM-USDT: 2 markets, shard 0: 2"

@@ -48,7 +48,7 @@ def _manifest(root: Path, change: Callable[[list[dict[str, Any]]], None]) -> Non
 def _rewritten(
     root: Path, channel: str, make: Callable[[Any], Any], *, facts: bool = False
 ) -> None:
-    """Write a file anew, and what the manifest says of it, so that only the rows are wrong."""
+    """Write a file again, with its line of the manifest, so that only the rows are wrong."""
     path = _SECOND.format(channel)
     table = make(pq.ParquetFile(root / path).read())
     pq.write_table(table, root / path)

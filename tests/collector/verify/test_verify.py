@@ -122,7 +122,7 @@ def tampered(
         topic, body = records[at]
         if topic.startswith(f"{channel}."):
             event = msgspec.msgpack.decode(body[PREFIX:])
-            # What came after the window still changes the books that are checked at its end.
+            # Changes after the window still count for the books that are checked at its end.
             if first <= event[1] and (from_end or event[1] <= last) and change(event):
                 records[at] = (topic, body[:PREFIX] + msgspec.msgpack.encode(event))
                 return records

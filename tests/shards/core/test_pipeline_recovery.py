@@ -1,4 +1,4 @@
-"""What is had again: after another process's death, and after frames were dropped."""
+"""What is replayed: after another process's death, and after frames were dropped."""
 
 import msgspec
 import pytest

@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 
 
 async def until_stopped(life: ChildContext) -> None:
-    """Do nothing until told to stop, then say that it drained."""
+    """Do nothing until asked to stop, then say that it drained."""
     await life.stop.wait()
     log.info("drained")
 

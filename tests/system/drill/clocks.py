@@ -40,7 +40,7 @@ class Clock:
 
 @drill("B11", "the clock is set back an hour, then processes die")
 def back(stage: Stage) -> None:
-    """Nobody waits for the clock to be right again, and nothing is lost."""
+    """No process waits for the clock to be right again, and nothing is lost."""
     _set_and_kill(stage, "-1h")
 
 

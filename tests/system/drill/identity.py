@@ -15,9 +15,9 @@ from tests.system.listening import Listener, assert_books_agree, assert_every_tr
 from tests.system.running import Devnet, Running, collector, devnet, eventually
 
 
-@drill("A1", "a chain begun anew under the same address")
+@drill("A1", "a chain restarted under the same address")
 def begun_anew(stage: Stage) -> None:
-    """The collector and its readers are told; books are the new chain's; nothing is joined."""
+    """The collector and its readers are informed; books are the new chain's; nothing is joined."""
     (_on_the_simulator if stage.short else _on_the_node)(stage)
 
 
@@ -28,7 +28,7 @@ def _on_the_simulator(stage: Stage) -> None:
     ):
         old_head = exchange.head()
         exchange.begin_again(2, away_s=0.5)
-        stage.broke(f"the chain ended at block {old_head} and began again on the same ports")
+        stage.broke(f"the chain ended at block {old_head} and restarted on the same ports")
         status = _told(stage, running, listener)
         market = running.markets()[0]
         eventually(

@@ -110,7 +110,7 @@ def second_start(stage: Stage) -> None:
 
 @drill("B15", "more readers than descriptors")
 def few_descriptors(stage: Stage) -> None:
-    """No further ones are let in until some leave."""
+    """No more are accepted until some leave."""
     with _live(stage, before=("prlimit", "--nofile=128:128")) as running:
         aggregator = running.pid("aggregator")
         address = ("127.0.0.1", int(running.publish.rpartition(":")[2]))
@@ -128,7 +128,7 @@ def few_descriptors(stage: Stage) -> None:
                 within_s=15,
             )
         stage.note("done", "they leave")
-        stage.await_("healed", "readers are let in again", running.live, within_s=30)
+        stage.await_("healed", "readers may connect again", running.live, within_s=30)
         assert running.pid("aggregator") == aggregator
 
 
@@ -145,7 +145,7 @@ def deleted_directory(stage: Stage) -> None:
 
 @drill("B17", "all processes are stopped for a while")
 def all_stopped(stage: Stage) -> None:
-    """Nobody is shot for having been stopped with all the others."""
+    """No process is killed for having been stopped with all the others."""
     with _live(stage) as running:
         before = {p["name"]: p["pid"] for p in running.status()["processes"]}
         family = [running.process.pid]

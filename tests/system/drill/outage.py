@@ -104,7 +104,7 @@ class _Record:
         self.first, self.last = height, height - 1
 
     def read(self, for_s: float) -> bool:
-        """Read what there is, for so long at most."""
+        """Read what is available, for this time at most."""
         until = time.monotonic() + for_s
         # A busy node counts its newest block before it has stored what that did.
         newest = self._chain.latest() - 1

@@ -10,7 +10,7 @@ from tests.system.running import Running, collector, eventually
 
 @drill("A5", "a node that keeps no block results")
 def no_results(stage: Stage) -> None:
-    """It is named with the setting at once; the market goes on, what is lost is told."""
+    """It is named with the setting at once; the market continues, and the loss is announced."""
     with simulator("--markets", "6", "--block-time", "0.3") as exchange:
         config = exchange.config(stage.folder)
         with collector(stage.folder, "--config", str(config)) as running:
@@ -52,7 +52,7 @@ def _lose_blocks(stage: Stage, exchange: Simulator, text: str) -> None:
 
 
 def _goes_on(stage: Stage, running: Running, *, within_s: float) -> None:
-    """All markets are live again, and the blocks that nobody has are named."""
+    """All markets are live again, and the unavailable blocks are named."""
 
     def named() -> dict[str, Any] | None:
         status = running.status()

@@ -11,7 +11,7 @@ from tests.system.running import collector, eventually
 
 @drill("A4", "a book's sequence begins low again while heights go on")
 def begin_again(stage: Stage) -> None:
-    """The book is fetched again, readers are told, and its changes come on."""
+    """The book is fetched again, readers are informed, and its changes continue."""
     _begin_again(stage, "chain-ws")
 
 
@@ -59,7 +59,7 @@ def _begin_again(stage: Stage, source: str) -> None:
             )
         status = running.await_live()
     assert status["coverage"]["now"] == 1.0
-    # The indexer tells no blocks, so nothing is proved of them.
+    # The indexer sends no blocks, so nothing is proved about them.
     assert status["completeness"] == (1.0 if source == "chain-ws" else 0.0)
 
 

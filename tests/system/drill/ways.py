@@ -90,7 +90,7 @@ def proxy_for_loopback(stage: Stage) -> None:
 
 @drill("A10", "a host whose first address nobody listens at; an address of IPv6")
 def both_families(stage: Stage) -> None:
-    """Both families are tried, and frames can be had over either."""
+    """Both families are tried, and frames can be read over either."""
     with simulator("--markets", "4", "--block-time", "0.3") as exchange:
         path = _config(stage.folder, exchange, host="localhost")
         stage.broke("endpoints are at localhost; frames are published at [::1]")
@@ -110,7 +110,7 @@ def _live(stage: Stage, config: Path) -> Iterator[Running]:
 
 @contextlib.contextmanager
 def _refusing() -> Iterator[int]:
-    """Keep a port at which nobody listens, with 429 in its number."""
+    """Keep a port without a listener, with 429 in its number."""
     for port in (*range(42_900, 43_000), *range(14_290, 14_300), *range(24_290, 24_300)):
         with contextlib.closing(socket.socket()) as kept:
             try:

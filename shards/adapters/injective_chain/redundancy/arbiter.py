@@ -363,7 +363,7 @@ class Arbiter:
 
 
 def _ignore(_: Difference) -> None:
-    """Take no notice: nobody looks into differences yet."""
+    """Do nothing: no one has asked for differences yet."""
 
 
 def _height(held: tuple[Unit, bytes, int, int]) -> int:

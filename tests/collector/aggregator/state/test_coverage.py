@@ -1,4 +1,4 @@
-"""Which markets are live, which blocks are had, and what a restart leaves of both."""
+"""Which markets are live, which blocks were received, and what a restart keeps of both."""
 
 from typing import Literal
 

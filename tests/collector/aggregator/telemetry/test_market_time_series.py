@@ -1,4 +1,4 @@
-"""How each market stood over time: what is told, and how much is kept."""
+"""Each market's state over time: what is answered, and how much is kept."""
 
 from typing import Any
 

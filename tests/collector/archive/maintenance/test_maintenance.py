@@ -39,7 +39,7 @@ _PRUNE = ("manifest.torn", "manifest.appended", "prune.removed")
 
 
 def added_to(root: Path) -> None:
-    """Make an archive of which some heights came after their parts were sealed."""
+    """Make an archive in which some heights came after their parts were sealed."""
     heights = [height for height in range(_FIRST, _LAST + 1) if height not in _LOST]
     made = [entry("book", written.whole(_FIRST - 1))]
     for height in heights:

@@ -18,7 +18,7 @@ from tests.collector.archive.written import DAY, SPAN, SYMBOL, change, entry, se
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """Heights 101 to 139 over midnight at 120, of which nobody has 113 and 114."""
+    """Heights 101 to 139 over midnight at 120; 113 and 114 are not available anywhere."""
     made = [entry("book", written.whole(100))]
     for height in range(101, 140):
         if height not in (113, 114):
