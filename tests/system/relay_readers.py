@@ -80,7 +80,7 @@ def main(connect: str, keys: str | None, count: int) -> None:
         deadline = time.monotonic() + _PATIENCE_S
 
         def done() -> bool:
-            # A reader that lost frames has them again later than what came after them.
+            # A reader that lost frames gets them again after later ones.
             whole = (r.highest > last and r.total(first, last)[0] >= facts for r in readers)
             return all(whole) or time.monotonic() > deadline
 

@@ -116,7 +116,7 @@ def check(world: Chains) -> None:
 
 
 def since_the_last_chain(out: list[Received], chain: int) -> list[Received]:
-    """Return what came after the last word of another chain; that word comes once, or not at all."""
+    """Return the events after the last `ChainReplaced`, which comes once, or not at all."""
     told = [n for n, received in enumerate(out) if isinstance(received.event, ChainReplaced)]
     assert len(told) <= chain
     assert isinstance(out[0].event, Joined)
