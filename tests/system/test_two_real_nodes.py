@@ -23,7 +23,7 @@ from tests.system import two_cells
 from tests.system.full_node import FullNode, full_node
 from tests.system.running import Devnet, Running, collector, devnet
 
-pytestmark = [pytest.mark.nightly, pytest.mark.timeout(1_500)]
+pytestmark = pytest.mark.nightly
 
 
 @contextlib.contextmanager
