@@ -67,7 +67,8 @@ def test_the_full_node_may_do_what_it_likes(tmp_path: Path, source: str) -> None
             reader.reach(reader.height + 15)
         finally:
             process.send_signal(signal.SIGCONT)
-        await_both(running)
+        # It may take long until it is at the head again; nobody waits for it.
+        reader.reach(reader.height + 10)
         full.stand_still()
         reader.reach(reader.height + 20)
         full.follow(restart=True)
@@ -90,6 +91,6 @@ def test_the_full_node_may_do_what_it_likes(tmp_path: Path, source: str) -> None
         compared = [path["compared"] for path in paths(running)]
     assert not reader.of(Gap)
     assert not reader.of(Divergence)
-    assert sum(compared) > 100, compared
+    assert all(compared), compared
     assert status["blocks"]["missing"] == status["blocks"]["replayed"] == 0
     print(f"{source}: {last - first + 1} blocks, longest silence {silence_s:.2f} s, {compared}")  # noqa: T201
