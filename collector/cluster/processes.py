@@ -50,6 +50,21 @@ class Kept:
         """Whether it runs; a process that has ended is reaped."""
         return self._process() is not None
 
+    def session(self) -> int:
+        """
+        Return the id of its session, which what it started belongs to; 0 if that is not certain.
+
+        An id is not used again while a session has members. After a reboot it means nothing.
+        """
+        record = self.record
+        if record is None or record.created < psutil.boot_time():
+            return 0
+        try:
+            created = psutil.Process(record.pid).create_time()
+        except psutil.NoSuchProcess:
+            return record.pid
+        return record.pid if abs(created - record.created) < _CREATED_S else 0
+
     def start(self, command: Sequence[str], tag: str, environment: Mapping[str, str]) -> None:
         """
         Start it in a session of its own.

@@ -113,9 +113,12 @@ class KeptRay:
     def _sweep(self) -> None:
         """End processes of a former Ray of ours, which would hold its ports."""
         ours = str(self._folder.path)
+        session = self._kept.session()
         for process in psutil.process_iter():
             with contextlib.suppress(psutil.Error, OSError):
-                if process.environ().get(_MARK) == ours:
+                # Ray's agents overwrite their environment with their title.
+                is_child = session and os.getsid(process.pid) == session
+                if is_child or process.environ().get(_MARK) == ours:
                     process.kill()
 
 

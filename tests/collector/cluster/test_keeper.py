@@ -13,7 +13,7 @@ from collector.client.cluster_map import CellPlace, ClusterMap, endpoints
 from collector.client.subscriber import Subscriber
 from collector.cluster import keeper
 from collector.cluster.folder import HostFolder
-from collector.cluster.processes import save
+from collector.cluster.processes import Kept, Record, save
 from collector.cluster.spec import CellReport, Placed, Spec, Wanted, endpoint
 from shards.protocol.events import Trades
 from tests.simulator.client import Simulator, simulator
@@ -165,3 +165,30 @@ def test_outside_a_cluster_a_cell_says_so(exchange: Simulator, folder: HostFolde
     (cell,) = ready(folder, 1)
     with pytest.raises(ValueError, match="belongs to no cluster"):
         endpoints([cell.endpoint])
+
+
+def test_the_session_of_a_process_is_known_only_while_it_is_certain(tmp_path: Path) -> None:
+    kept = Kept(tmp_path)
+    assert kept.session() == 0
+    # It leaves a child behind, in its session.
+    kept.start(["sh", "-c", "sleep 60 & exit"], "it", os.environ)
+    assert kept.record is not None
+    leader = kept.record.pid
+    eventually(lambda: not kept.is_running(), within_s=10, what="the end of the process")
+    left = [one for one in psutil.process_iter() if _session(one) == kept.session()]
+    assert [one.name() for one in left] == ["sleep"]
+    assert kept.session() == leader
+    left[0].kill()
+    # The id is another process's now, or of before the last boot.
+    other = os.getpid()
+    kept.record = Record(other, psutil.Process(other).create_time() - 10, ())
+    assert kept.session() == 0
+    kept.record = Record(leader, psutil.boot_time() - 10, ())
+    assert kept.session() == 0
+
+
+def _session(process: psutil.Process) -> int:
+    try:
+        return os.getsid(process.pid)
+    except ProcessLookupError:
+        return -1
