@@ -14,7 +14,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from collector.access.attempts import Network, ShutOut
+from collector.access.attempt_limits import Network, ShutOut
 
 _SO_ATTACH_FILTER: Final = 26
 _SO_DETACH_FILTER: Final = 27

@@ -33,9 +33,9 @@ import msgspec
 import zmq
 from zmq.utils import z85
 
-from collector.access.attempts import Attempts, network_of
+from collector.access.attempt_limits import Attempts, network_of
 from collector.access.authorized_watch import NOBODY, AuthorizedFile
-from collector.access.capacity import Capacity
+from collector.access.capacity_log import Capacity
 from collector.access.connections import Connections, Grant
 from collector.access.key_files import Keys
 from collector.access.monitors import Monitors

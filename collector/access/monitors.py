@@ -15,8 +15,8 @@ from typing import Final
 import zmq
 
 from collector.access import accept_filter
-from collector.access.attempts import Attempts, Network, ShutOut, network_of
-from collector.access.capacity import Capacity
+from collector.access.attempt_limits import Attempts, Network, ShutOut, network_of
+from collector.access.capacity_log import Capacity
 from collector.access.connections import Connections
 from collector.access.descriptors import duplicate, inode_of
 

@@ -26,7 +26,7 @@ from collector.aggregator.state.coverage import Coverage
 from collector.aggregator.state.shard_sessions import ShardSession
 from collector.aggregator.telemetry.journal import Journal
 from collector.aggregator.topic_state import Topics, is_later
-from shards.protocol import frames
+from shards.protocol import frames, gap_details
 from shards.protocol.control import Report
 from shards.protocol.events import Gap
 from shards.protocol.frames import (
@@ -275,7 +275,7 @@ class Handover:
         state = self._coverage.states[market_id]
         if state.first:
             ts = max(ts, state.gaps.newest + 1)
-            first, detail = state.last + 1, "collection ended"
+            first, detail = state.last + 1, gap_details.COLLECTION_ENDED
             gap = Gap(market_id, ts, "open", "removed", first, 0, ts, detail)
             name = frames.topic("gap", self._coverage.symbol(market_id))
             event = frames.encode(gap)

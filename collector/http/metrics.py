@@ -21,7 +21,7 @@ from collector.access.report import AccessReport
 from collector.aggregator.status.metrics_snapshot import MarketMeasures, Measures, ShardMeasures
 from collector.client.performance import Shard
 from collector.client.summary import Node, Recorder, Summary
-from collector.http.metric_families import (
+from collector.http.family_builders import (
     SIZES,
     SIZES_LE,
     buckets,

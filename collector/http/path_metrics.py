@@ -6,7 +6,7 @@ from typing import Any
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from collector.client.summary import Path
-from collector.http.metric_families import labelled
+from collector.http.family_builders import labelled
 
 
 def paths(found: Sequence[Path]) -> Iterator[Metric]:

@@ -10,7 +10,7 @@ from prometheus_client.core import (
 )
 
 from collector.aggregator.status.metrics_snapshot import Measures
-from collector.http.metric_families import (
+from collector.http.family_builders import (
     histograms,
     labelled,
     seconds,

@@ -16,7 +16,7 @@ from collector.aggregator.replay_buffer import ReplayBuffer
 from collector.client.received import ChainReplaced, Lost, Received
 from collector.client.topic_cursor import Position
 from collector.client.whole_book import load_or_apply
-from shards.protocol import frames
+from shards.protocol import frames, gap_details
 from shards.protocol.errors import SequenceGap
 from shards.protocol.events import Book, Gap
 from shards.protocol.frames import KIND_BOOK, KIND_BY_CHANNEL, KIND_GAP, STATES
@@ -119,7 +119,7 @@ class Rebroadcast:
         else:
             first, last = lost.first, lost.last
         self._gap_id = max(now, self._gap_id + 1)
-        detail = f"{received.channel}: {lost.reason}"
+        detail = gap_details.lost_upstream(received.channel, lost.reason)
         market_id = self._market_ids.get(received.symbol, "")
         gap = Gap(market_id, self._gap_id, "open", "slow-subscriber", first, last, now, detail)
         topic = frames.topic("gap", received.symbol)

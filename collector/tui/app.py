@@ -11,10 +11,10 @@ from textual.binding import Binding, BindingType
 
 from collector.settings.addresses import endpoints_of
 from collector.settings.parts import requests_endpoint
+from collector.tui.market_rows import MarketRow
 from collector.tui.market_screen import MarketPage
 from collector.tui.panels import Grid
 from collector.tui.polling import poll
-from collector.tui.rows import MarketRow
 from collector.tui.screens import EventLog, Help, Overview, PictureScreen
 from collector.tui.view_model import Picture, Watched
 

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from collector.tui.market_rows import MarketRow
 from collector.tui.numbers import duration, rate
-from collector.tui.rows import MarketRow
 from collector.tui.spans import Line, Span, clip, fit, merged, printable, section
 from collector.tui.tones import mark, tone_of
 

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from decimal import Decimal
 from typing import NamedTuple
 
+from collector.tui.market_rows import MarketRow
 from collector.tui.numbers import aligned, clock, duration, rate, trim
-from collector.tui.rows import MarketRow
 from collector.tui.spans import Line, Span, fit, merged, printable, section, spread
 from collector.tui.tones import mark, tone_of
 from shards.protocol.events import Funding, Level

@@ -19,9 +19,9 @@ from collector.tui.ladder import (
     ladder_lines,
     market_lines,
 )
+from collector.tui.market_rows import MarketRow
 from collector.tui.numbers import clock
 from collector.tui.panels import Headline
-from collector.tui.rows import MarketRow
 from collector.tui.screens import PictureScreen
 from collector.tui.view_model import Picture
 from shards.protocol.events import Book, Funding, Trades

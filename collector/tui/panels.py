@@ -19,8 +19,8 @@ from collector.tui.grid import (
     market_line,
 )
 from collector.tui.headline import headline
-from collector.tui.processes import process_lines
-from collector.tui.rows import ORDERS, MarketRow, arranged
+from collector.tui.market_rows import ORDERS, MarketRow, arranged
+from collector.tui.process_table import process_lines
 from collector.tui.view_model import Picture
 
 _FRAME: Final = 2

@@ -12,8 +12,8 @@ from textual.widgets import Footer, Input, Static
 
 from collector.tui.cell_rows import height
 from collector.tui.grid import VIEWS
+from collector.tui.market_rows import ORDERS, MarketRow
 from collector.tui.panels import Cells, Events, Grid, Headline, Panel, Processes
-from collector.tui.rows import ORDERS, MarketRow
 from collector.tui.view_model import Picture
 
 _PROCESSES, _EVENTS, _GRID = 6, 4, 3

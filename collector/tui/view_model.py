@@ -16,7 +16,7 @@ from collector.aggregator.telemetry.time_series import Point
 from collector.client.market_status import MarketStatus
 from collector.client.summary import Summary
 from collector.tui.cell_rows import CellGlance
-from collector.tui.rows import MarketRow
+from collector.tui.market_rows import MarketRow
 
 _SMOOTH_S: Final = 10.0
 """Time constant with which a market's activity fades."""

@@ -64,7 +64,7 @@ class Sink(Protocol):
 
 
 class EndpointsInUse(Protocol):
-    """The endpoints of a source, and their condition (net/endpoints.py)."""
+    """The endpoints of a source, and their condition (net/endpoint_pool.py)."""
 
     @property
     def current(self) -> str:

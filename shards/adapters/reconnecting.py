@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from shards.adapters.interface import Sink
-from shards.net.endpoints import EndpointPool
+from shards.net.endpoint_pool import EndpointPool
 from shards.protocol.control import PathReport
 from shards.protocol.errors import SourceError
 from shards.protocol.events import Cause

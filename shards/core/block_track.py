@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from shards.core.feed import Feed
 from shards.core.states import State, Stimulus
 from shards.core.track import Track
+from shards.protocol import gap_details
 from shards.protocol.events import REPLAY, Block, Cause, Gap, Snapshot, Source
 from shards.protocol.frames import Record
 
@@ -120,7 +121,7 @@ class BlockTrack(Track):
         feed.sync.rewind(height - 1)
         feed.want_book(height - 1)
         feed.gaps.open("drop", height, ts)
-        feed.gaps.widen(height, ts, "frames were dropped")
+        feed.gaps.widen(height, ts, gap_details.FRAMES_DROPPED)
         if height <= ledger.last:
             last = max(ledger.last, self._replay_to)
             self._held.clear()
@@ -266,6 +267,6 @@ class BlockTrack(Track):
         # By ranges: after a gap of thousands of blocks all markets pass here in one call.
         if lost := ledger.missing.within(gaps.current.first, ledger.last):
             count = sum(last - first + 1 for first, last in lost)
-            gaps.leave_open(lost[0][0], lost[-1][1], ts, f"{count} blocks not available")
+            gaps.leave_open(lost[0][0], lost[-1][1], ts, gap_details.blocks_not_available(count))
         else:
             gaps.close(ledger.last, ts)

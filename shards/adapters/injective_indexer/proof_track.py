@@ -25,6 +25,7 @@ from shards.core.feed import Feed
 from shards.core.liveness import Head
 from shards.core.states import State, Stimulus
 from shards.core.track import Track
+from shards.protocol import gap_details
 from shards.protocol.events import Block, BookUpdate, Cause, Gap, Snapshot, Trade
 from shards.protocol.frames import KIND_TRADES, Record, decode_trades
 from shards.protocol.settings import Market
@@ -153,7 +154,7 @@ class ProofTrack(Track):
         feed.sync.lose(observed_from=0)
         feed.want_book()
         feed.gaps.open("drop", ledger.last + 1, ts)
-        feed.on(Stimulus.INCOMPLETE, "frames were dropped")
+        feed.on(Stimulus.INCOMPLETE, gap_details.FRAMES_DROPPED)
 
     # ---- the book -------------------------------------------------------------------
 

@@ -4,7 +4,7 @@ from prometheus_client.exposition import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
-from collector.http import metric_families, metrics
+from collector.http import family_builders, metrics
 from shards.protocol.histograms import Histogram
 
 
@@ -13,8 +13,8 @@ def test_a_histogram_is_exact_at_its_limits() -> None:
     values = [0, 1_023, 1_024, 5_000, 1_000_000, 2**35 - 1, 2**35, 2**40]
     for value in values:
         histogram.record(value)
-    family = metric_families.histograms("way_seconds", "A way.", ["hop"])
-    metric_families.seconds(family, ["x"], histogram)
+    family = family_builders.histograms("way_seconds", "A way.", ["hop"])
+    family_builders.seconds(family, ["x"], histogram)
 
     class Found(Collector):
         def collect(self):

@@ -8,7 +8,7 @@ from collector.aggregator.telemetry.journal import Entry
 from collector.aggregator.telemetry.time_series import Point
 from collector.client.market_status import MarketStatus
 from collector.client.summary import Summary
-from collector.tui.rows import MarketRow
+from collector.tui.market_rows import MarketRow
 from collector.tui.view_model import Answers
 
 ENDPOINT = "tcp://127.0.0.1:5590"

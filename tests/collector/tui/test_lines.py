@@ -14,7 +14,7 @@ from collector.tui.ladder import (
     ladder_lines,
     market_lines,
 )
-from collector.tui.processes import process_lines
+from collector.tui.process_table import process_lines
 from collector.tui.spans import (
     Line,
     Span,

@@ -2,7 +2,7 @@
 
 import pytest
 
-from collector.tui.rows import ORDERS, arranged
+from collector.tui.market_rows import ORDERS, arranged
 from collector.tui.view_model import EVENTS, HISTORY, Watched, level
 from tests.collector.tui.pictures import ENDPOINT, answers, event, market, point, row
 

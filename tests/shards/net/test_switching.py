@@ -16,7 +16,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from shards.net.backoff import Backoff
 from shards.net.circuit_breaker import CircuitBreaker
-from shards.net.endpoints import EndpointPool
+from shards.net.endpoint_pool import EndpointPool
 from shards.net.fitness import AT_HEAD, BEHIND, STEADY_S
 from tests.searches import examples
 

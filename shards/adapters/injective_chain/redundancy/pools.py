@@ -1,8 +1,8 @@
-"""The endpoints of all paths, as one pool (net/endpoints.py)."""
+"""The endpoints of all paths, as one pool (net/endpoint_pool.py)."""
 
 from collections.abc import Sequence
 
-from shards.net.endpoints import EndpointPool, EndpointState
+from shards.net.endpoint_pool import EndpointPool, EndpointState
 from shards.protocol.control import EndpointReport
 
 

@@ -6,7 +6,13 @@ import pytest
 from hypothesis import given, strategies as st
 
 from collector.access import accept_filter
-from collector.access.attempts import ADDRESS_SHUT_S, ALL_SHUT_S, Attempts, ShutOut, network_of
+from collector.access.attempt_limits import (
+    ADDRESS_SHUT_S,
+    ALL_SHUT_S,
+    Attempts,
+    ShutOut,
+    network_of,
+)
 
 A, B = network_of("192.0.2.1"), network_of("2001:db8::1")
 

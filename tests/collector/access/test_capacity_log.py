@@ -2,7 +2,7 @@
 
 import pytest
 
-from collector.access.capacity import Capacity
+from collector.access.capacity_log import Capacity
 
 MOST = 16
 

@@ -17,7 +17,7 @@ from shards.net import websocket
 from shards.net.access import is_unreachable
 from shards.net.backoff import Backoff
 from shards.net.circuit_breaker import UNREACHABLE_S, CircuitBreaker
-from shards.net.endpoints import EndpointPool
+from shards.net.endpoint_pool import EndpointPool
 from shards.protocol.errors import SourceError
 from shards.protocol.events import Cause
 from shards.protocol.settings import Market
