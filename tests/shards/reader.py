@@ -87,14 +87,15 @@ class Received:
                 return
         before, due = self.book_sequence, self.book_sequence + (not event.is_snapshot)
         self.book_sequence, self.book_height = event.sequence, record.height
-        if before and event.sequence > due and not self.joins_again:
+        if before and event.sequence > due and not (self.joins_again and event.is_snapshot):
             self.jumps.append((before, event.sequence + event.is_snapshot, record.height))
             self.is_whole = False
         if event.is_snapshot:
             self.book.load(event.sequence, event.bids, event.asks)
-            self.is_whole, self.joins_again = True, False
+            self.is_whole = True
         elif self.is_whole:
             self.book.apply(event.sequence, event.bids, event.asks)
+        self.joins_again = False
 
     def _take_ticker(self, record: Record) -> None:
         if record.sequence < self.ticker_sequence and 0 < self.ticker_height < record.height:

@@ -67,7 +67,7 @@ def test_the_full_node_may_do_what_it_likes(tmp_path: Path, source: str) -> None
             reader.reach(reader.height + 15)
         finally:
             process.send_signal(signal.SIGCONT)
-        # It may take long until it is at the head again; nobody waits for it.
+        # It may take long until it is at the head again; the test does not wait for it.
         reader.reach(reader.height + 10)
         full.stand_still()
         reader.reach(reader.height + 20)
