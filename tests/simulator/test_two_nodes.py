@@ -16,10 +16,12 @@ from typing import Any, Final, Self
 import pytest
 
 from collector import Book, Gap, Received, Subscriber, Trades
+from collector.archive.reading.tables import read
 from shards.protocol.events import Divergence
 from shards.protocol.settings import Limits
 from tests.simulator import faults
 from tests.simulator.client import Simulator, simulator
+from tests.system.kill_gate import record, sealed_through
 from tests.system.running import Running, collector, eventually, run
 
 BLOCK_S: Final = 0.3
@@ -234,8 +236,12 @@ def is_worse(found: list[dict[str, Any]], endpoint: str, lies: int) -> bool:
 def test_each_lie_is_reported_within_k_blocks_and_the_liar_is_named(
     tmp_path: Path, source: str
 ) -> None:
-    with running(tmp_path, source) as ((one, _), started, reader):
+    with (
+        running(tmp_path, source) as ((one, _), started, reader),
+        record(tmp_path / "archive", started.publish, span=10) as recorder,
+    ):
         liar = one.endpoints["chain_ws" if source == "chain-ws" else "chain_stream"]
+        eventually(lambda: sealed_through(tmp_path / "archive") > 0, within_s=60)
         for number, (lie, differs) in enumerate(LIES.values(), 1):
             told, before = len(reader.of(Divergence)), connects(started)
             at = one.inject(lie())
@@ -259,6 +265,11 @@ def test_each_lie_is_reported_within_k_blocks_and_the_liar_is_named(
         shown = run("status", "--connect", started.publish).stdout
         assert f"node      {liar}" in shown
         assert "WORSE" in shown
+        last = reader.of(Divergence)[-1].height
+        eventually(lambda: sealed_through(tmp_path / "archive") >= last, within_s=60)
+        recorder.send_signal(signal.SIGTERM)
+    kept = read(tmp_path / "archive", "divergence").arrow
+    assert set(kept["height"].to_pylist()) == {event.height for event in reader.of(Divergence)}
 
 
 def test_too_few_nodes_are_refused_in_one_sentence(tmp_path: Path) -> None:
