@@ -107,6 +107,14 @@ class Inbox:
         followed = self._topics.get(topic.encode())
         return None if followed is None else followed.position
 
+    def floor(self, topic: str) -> int | None:
+        """Return the height at which a topic begins here; None while that is not known."""
+        followed = self._topics.get(topic.encode())
+        if followed is None or followed.from_history:
+            return None
+        position = followed.position
+        return position.floor if position.chain == self.publisher.chain else None
+
     def awaits_history(self) -> bool:
         """Whether the frames that the aggregator has kept of a topic are still on their way."""
         return any(f is not None and f.from_history for f in self._topics.values())

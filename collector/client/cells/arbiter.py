@@ -59,6 +59,7 @@ class Arbiter:
         self._is_joined = False
         self._told_unmatched: tuple[str, ...] = ()
         self._resumed: tuple[list[Position], int] = ([], 0)
+        self._floors: dict[str, int] = {}
         for name, inbox in cells:
             self.add(name, inbox)
 
@@ -95,8 +96,11 @@ class Arbiter:
             if topic not in self._merges:
                 # Nothing of this topic was delivered yet; or its events are gaps, which have no
                 # position.
-                found = [cell.inbox.position(topic) for cell in self.cells]
-                yield max((one for one in found if one is not None), key=lambda one: one.complete)
+                found = [one for cell in self.cells if (one := cell.inbox.position(topic))]
+                # A cell that joined later does not have all that the reader wants.
+                floor = self._floors.get(topic, max(one.floor for one in found))
+                whole = [one for one in found if one.floor <= floor]
+                yield max(whole or found, key=lambda one: one.complete)
 
     # -- what comes --------------------------------------------------------------------
 
@@ -139,23 +143,23 @@ class Arbiter:
         gaps = self._gaps.get(received.symbol)
         if gaps is None:
             gaps = self._gaps[received.symbol] = MarketGaps(len(self.cells))
-        told = gaps.take(cell.index, received, self._views(received.symbol))
+        told = gaps.take(cell.index, received, *self._views(received.symbol))
         self._tell_gap(cell, told)
 
     def _judge_gaps(self) -> None:
         """A cell fell silent or came back: that may open or end a gap."""
         for symbol, gaps in self._gaps.items():
-            self._tell_gap(None, gaps.judge(self._views(symbol)))
+            self._tell_gap(None, gaps.judge(*self._views(symbol)))
 
-    def _views(self, symbol: str) -> list[View]:
-        """Return how far each cell is with a market."""
+    def _views(self, symbol: str) -> tuple[list[View], int]:
+        """Return how far each cell is with a market, and the height at which the reader joined."""
         topic = topic_name("gap", symbol)
         views = []
         for cell in self.cells:
             position = cell.inbox.position(topic)
             floor, complete = (0, 0) if position is None else (position.floor, position.complete)
             views.append(View(cell.offers(topic), floor, complete))
-        return views
+        return views, self._floors.get(topic, max(view.floor for view in views))
 
     def _tell_gap(self, cell: Cell | None, told: Received | None) -> None:
         if told is None or "gap" not in self._channels:
@@ -186,6 +190,7 @@ class Arbiter:
                 self._merges.clear()
                 self._gaps.clear()
                 self._waiting.clear()
+                self._floors.clear()
                 self.ready.append(received)
             cell.is_behind = cell.chains < self._chains
 
@@ -193,6 +198,7 @@ class Arbiter:
         if cell.joined is None:
             # This cell answers for the first time: its chain is the current one.
             cell.chains, cell.is_behind = self._chains, False
+            self._note_floors(cell)
         if cell.is_silent:
             log.info("%s answers again", cell.name)
         cell.joined, cell.is_silent = joined, False
@@ -205,6 +211,15 @@ class Arbiter:
             topics = len({t for other in self.cells for t in other.inbox.offered()})
             event = Joined(joined.publisher_epoch, joined.head, topics, unmatched)
             self.ready.append(Received("", "", "", event, *_header_of(received)))
+
+    def _note_floors(self, newest: Cell) -> None:
+        """Note where the reader joined each topic: the floor of the first cell that had it."""
+        earlier = [cell for cell in self.cells if cell.joined is not None and not cell.is_behind]
+        for cell in (*earlier, newest):
+            for topic in cell.inbox.offered():
+                floor = cell.inbox.floor(topic)
+                if floor is not None:
+                    self._floors.setdefault(topic, floor)
 
     def _unmatched(self) -> tuple[str, ...]:
         """Return the names that no cell has; empty until all cells have answered."""
@@ -225,6 +240,10 @@ class Arbiter:
     def await_more(self, topic: str) -> None:
         """Check a topic again after each turn, until none of its events waits."""
         self._waiting[topic] = self._merges[topic]
+
+    def floor_of(self, topic: str) -> int | None:
+        """Return the height at which the reader joined a topic; None if that is not known."""
+        return self._floors.get(topic)
 
     def gaps_of(self, topic: str) -> MarketGaps | None:
         """Return the gaps that may concern blocks of a topic; None if there never was one."""

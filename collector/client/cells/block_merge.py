@@ -29,7 +29,7 @@ class BlockMerge(Merge):
         super().__init__(topic, cells)
         self._gap_topic = topic_name("gap", gap_symbol(topic))
         self._floor = -1
-        """Height at which the first cell joined: older facts are not wanted."""
+        """Height at which the reader joined: older facts are not wanted."""
         self._known: KnownTrades | None = None
         """Used from the first event whose trades are identified by id."""
         self._whole_to = -1
@@ -88,7 +88,7 @@ class BlockMerge(Merge):
 
     def _complete_to(self, found: list[Position]) -> int:
         """Return the height that all cells have reached, or that one has reached without a gap."""
-        complete = min(one.complete for one in found)
+        complete = self._reached(min(one.complete for one in found))
         if self.is_waiting:
             return complete
         gaps = self.cells.gaps_of(self.topic)
@@ -102,14 +102,33 @@ class BlockMerge(Merge):
                 complete = last
         return complete
 
+    def _reached(self, complete: int) -> int:
+        """Return the height before the first one that no cell which answers can deliver."""
+        lost = [(max(self.fact, self._floor) + 1, complete)]
+        for side in self.sides:
+            if side.cell.offers(self.topic):
+                self._meet_quiet(side)
+                lost = [part for a, b in lost for part in side.lost.within(a, b)]
+        return lost[0][0] - 1 if lost else complete
+
     def _meet(self, side: Side) -> None:
         """Note that a cell which joined later lacks the facts in between."""
         side.is_met = True
         position = side.cell.inbox.position(self.topic)
         floor = -1 if position is None else position.floor
         if all(not other.is_met for other in self.others(side)):
-            self._floor = floor
+            # The first event may come from a cell that joined after the reader did.
+            joined = self.cells.floor_of(self.topic)
+            self._floor = floor if joined is None else min(joined, floor)
         side.lost.add(self._floor + 1, floor)
+
+    def _meet_quiet(self, side: Side) -> None:
+        """Meet a cell that has joined, but has sent nothing on this topic."""
+        cell = side.cell
+        if side.is_met or cell.joined is None or cell.is_behind:
+            return
+        if cell.inbox.floor(self.topic) is not None:
+            self._meet(side)
 
     def _passes(self, side: Side, received: Received) -> bool:
         event: Any = received.event
@@ -194,6 +213,7 @@ class BlockMerge(Merge):
         told = Ranges(part for side in self.sides for part in side.lost.within(first, last))
         lost = list(told)
         for side in self.sides:
+            self._meet_quiet(side)
             missing = Ranges(side.lost)
             missing.add(self._watermark(side) + 1, _FOREVER)
             if gaps is not None:

@@ -57,6 +57,9 @@ class Cells(Protocol):
     def await_more(self, topic: str) -> None:
         """Check a topic again after each turn, until none of its events waits."""
 
+    def floor_of(self, topic: str) -> int | None:
+        """Return the height at which the reader joined a topic; None if that is not known."""
+
     def gaps_of(self, topic: str) -> MarketGaps | None:
         """Return the gaps that may concern blocks of a topic; None if there never was one."""
 

@@ -1,7 +1,8 @@
 """
 The gaps of one market in several cells: a gap is open while it is open in every cell that answers.
 
-A cell that is silent lacks everything, so it does not count. Pure.
+A cell that is silent lacks everything, so it does not count. A cell that joined later than the reader
+lacks the heights in between: the reader gets none of them from it. Pure.
 """
 
 from collections.abc import Sequence
@@ -11,7 +12,7 @@ import msgspec
 
 from collector.client.received import Received
 from shards.protocol.events import Gap
-from shards.protocol.ranges import Ranges
+from shards.protocol.ranges import Ranges, union
 
 _FOREVER: Final = 1 << 62
 _STALE: Final = 20_000
@@ -81,26 +82,33 @@ class MarketGaps:
         """Return the heights in a range that a cell lacks, or may lack."""
         return self._cells[cell].within(first, last)
 
-    def take(self, cell: int, received: Received, views: Sequence[View]) -> Received | None:
+    def take(
+        self, cell: int, received: Received, views: Sequence[View], floor: int
+    ) -> Received | None:
         """Take a cell's gap event; return the event to deliver, if any."""
         assert isinstance(received.event, Gap)
         self._newest = received
         self._cells[cell].take(received.event)
-        return self.judge(views)
+        return self.judge(views, floor)
 
-    def judge(self, views: Sequence[View]) -> Received | None:
-        """Evaluate again with the cells that answer; return the event to deliver, if any."""
+    def judge(self, views: Sequence[View], floor: int) -> Received | None:
+        """
+        Evaluate again with the cells that answer; return the event to deliver, if any.
+
+        Args:
+            views: How far each cell is.
+            floor: Height at which the reader joined.
+
+        """
         newest = self._newest
-        answering = [cell for cell, view in zip(self._cells, views, strict=True) if view.answers]
-        if newest is None or not answering:
+        if newest is None or not any(view.answers for view in views):
             return None
-        event = self._judge(newest, answering, views)
+        event = self._judge(newest, views, floor)
         return None if event is None else msgspec.structs.replace(newest, event=event)
 
-    def _judge(
-        self, newest: Received, answering: list[_CellGaps], views: Sequence[View]
-    ) -> Gap | None:
+    def _judge(self, newest: Received, views: Sequence[View], floor: int) -> Gap | None:
         assert isinstance(newest.event, Gap)
+        answering = [cell for cell, view in zip(self._cells, views, strict=True) if view.answers]
         opened = [cell.opened for cell in answering if cell.opened is not None]
         if len(opened) == len(answering):
             if self._told is not None:
@@ -110,7 +118,7 @@ class MarketGaps:
             self._told = msgspec.structs.replace(gap, state="open", last=0)
             return self._told
         told, self._told = self._told, None
-        lost = self._lost(answering, views)
+        lost = self._lost(views, floor, told)
         if lost:
             gap = told or newest.event
             return msgspec.structs.replace(gap, state="open", first=lost[0][0], last=lost[-1][1])
@@ -119,11 +127,17 @@ class MarketGaps:
             return msgspec.structs.replace(told, state="closed", last=last)
         return None
 
-    def _lost(self, answering: list[_CellGaps], views: Sequence[View]) -> list[tuple[int, int]]:
+    def _lost(self, views: Sequence[View], floor: int, told: Gap | None) -> list[tuple[int, int]]:
         """Return the heights that all cells lack for good, and that were not announced yet."""
-        lost = [(0, _FOREVER)]
-        for cell in answering:
-            lost = [part for a, b in lost for part in cell.missing.within(a, b)]
+        answering = [one for one in zip(self._cells, views, strict=True) if one[1].answers]
+        lost = union(part for cell, _ in answering for part in cell.missing)
+        if told is not None:
+            # Its cell may have fallen silent before it announced the end.
+            lost = union([*lost, (told.first, _FOREVER)])
+        for cell, view in answering:
+            lacks = Ranges(cell.missing)
+            lacks.add(floor + 1, view.floor)
+            lost = [part for a, b in lost for part in lacks.within(a, b)]
         if not lost:
             return lost
         fresh = Ranges(lost)

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import msgspec
+import pytest
 from hypothesis import HealthCheck, settings, strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
@@ -388,3 +389,90 @@ def test_a_cell_that_lags_is_waited_for_where_the_other_left_something_out() -> 
     cells.turn(0.4)
     slow.collect(9)
     check(cells, is_sound=True)
+
+
+def steps(**begin: Any) -> FirstCopyWins:
+    state = FirstCopyWins()
+    state.begin(**{"cells": 1, "frames": 3, "sound": False, "before": 0} | begin)
+    return state
+
+
+def trades_of(out: Sequence[Received]) -> list[int | tuple[int, int]]:
+    """Return the heights of the trades of the first market, and the ranges named as lost."""
+    events = [r.event for r in out if r.topic == f"trades.{SYMBOLS[0]}."]
+    return [
+        event.height if isinstance(event, Trades) else (event.first, event.last)
+        for event in events
+        if isinstance(event, Trades | Lost)
+    ]
+
+
+def test_a_gap_is_named_although_a_cell_joins_that_has_only_later_blocks() -> None:
+    state = steps()
+    state.freeze(number=0)
+    state.block(bits=2, lag=1)
+    state.miss(blocks=1, filled=False, named_late=False, number=0)
+    state.join(frames=3)
+    state.turn(seconds=0.4)
+    out = state.cells.settle()
+    gaps = [r.event for r in out if r.topic == f"gap.{SYMBOLS[0]}."]
+    assert [(gap.state, gap.first, gap.last) for gap in gaps if isinstance(gap, Gap)] == [
+        ("open", 101, 101)
+    ]
+    state.teardown()
+
+
+def test_a_gap_is_not_closed_by_a_cell_that_joins_behind_it() -> None:
+    state = steps()
+    first = state.cells.worlds[0]
+    first.publish(SYMBOLS[0], gap(SYMBOLS[0], 7, 101))
+    state.cells.take()
+    first.is_frozen = True
+    for _ in range(3):
+        state.block(bits=2, lag=1)
+    for _ in range(6):
+        state.turn(seconds=1.0)
+    state.join(frames=3)
+    state.turn(seconds=1.0)
+    found = [r.event for r in state.cells.out if r.topic == f"gap.{SYMBOLS[0]}."]
+    assert [(gap.state, gap.first, gap.last) for gap in found if isinstance(gap, Gap)] == [
+        ("open", 101, 0),
+        ("open", 101, 103),
+    ]
+
+
+def test_the_first_event_of_a_cell_that_joined_later_passes_over_nothing() -> None:
+    state = steps(frames=64)
+    state.freeze(number=0)
+    state.block(bits=2, lag=0)
+    state.join(frames=64)
+    state.turn(seconds=0.4)
+    state.block(bits=2, lag=0)
+    state.thaw(number=0)
+    state.teardown()
+    assert trades_of(state.cells.out) == [101, 102]
+
+
+def test_what_the_first_cell_lost_is_named_although_another_one_joined_since() -> None:
+    state = steps()
+    state.join(frames=3)
+    state.weather(number=0, frames=True, replies=False, doubled=False)
+    for _ in range(4):
+        state.block(bits=2, lag=0)
+    state.teardown()
+    assert trades_of(state.cells.out) == [(101, 101), 102, 103, 104]
+
+
+@pytest.mark.parametrize("before", [0, 1])
+def test_the_position_stays_before_what_a_cell_that_joined_later_lacks(before: int) -> None:
+    state = steps(frames=64)
+    for _ in range(before):
+        state.block(bits=2, lag=0)
+    state.freeze(number=0)
+    state.block(bits=2, lag=0)
+    state.join(frames=64)
+    for _ in range(6):
+        state.turn(seconds=1.0)
+    assert not state.cells.arbiter.cells[0].answers
+    positions = {one.topic: one for one in state.cells.arbiter.positions()}
+    assert positions[f"trades.{SYMBOLS[0]}."].complete == 100 + before
