@@ -76,8 +76,8 @@ def test_a_shard_that_stood_still_until_the_node_dropped_it_gets_every_block(
             resumed_at = time.monotonic()
             eventually(
                 lambda: running.live() and running.log.count("connected to") == 2,
-                within_s=30,
-                what=f"all live; log:\n{running.log}",
+                within_s=60,
+                what=lambda: f"all live; log:\n{running.log}",
             )
             log.info("healed %.1f s after it went on", time.monotonic() - resumed_at)
             status = running.await_accounted(first + 1)

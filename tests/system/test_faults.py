@@ -102,7 +102,10 @@ def test_a_connection_that_goes_mute_as_a_whole_is_made_anew(node: Devnet, tmp_p
     assert len(opened) == len(node.markets)
     assert {gap.cause for gap in opened} == {"mute"}
     assert opened[0].ts / 1e9 - muted_at <= 5 * max(BLOCK_S, status["block_time_s"]) + 1
-    assert status["blocks"]["replayed"] >= 3 * len(node.markets)
+    # The last block of a gap may have come live; how many there were depends on the chain's pace.
+    gaps = listener.gaps("closed")
+    assert len(gaps) == len(node.markets)
+    assert status["blocks"]["replayed"] >= sum(gap.last - gap.first for gap in gaps) > 0
     assert (status["completeness"], status["blocks"]["missing"]) == (1.0, 0)
 
 

@@ -11,6 +11,8 @@ import pytest
 from tests.needs import NAMESPACES
 
 pytestmark = [
+    # Also the short form: it needs the machine to itself, and the gate runs it after all others.
+    pytest.mark.nightly,
     pytest.mark.alone,
     NAMESPACES.required(),
     pytest.mark.skipif(os.geteuid() != 0, reason="needs root: hosts are namespaces"),
@@ -53,7 +55,6 @@ def test_lost_hosts_heads_and_drivers_cost_the_reader_nothing() -> None:
     assert "0 lost, 0 missing, 0 doubled, 0 altered" in said
 
 
-@pytest.mark.nightly
 def test_fifty_faults_cost_the_reader_nothing() -> None:
     said = three_hosts("--faults", "50", "--seed", "1", within_s=3 * 3_600)
     assert "0 lost, 0 missing, 0 doubled, 0 altered" in said
