@@ -37,6 +37,8 @@ class Chains(World):
         self.facts.clear()
         self.forgotten = 0
         self.height = height
+        # A shard makes its books anew (`Pipeline.start_over`): they know no time yet.
+        self.changed_at = dict.fromkeys(SYMBOLS, 0)
         for book in self.books.values():
             book.load(COUNTS - 50 + sequence, [], [])
         self.restarts = 0
@@ -155,6 +157,24 @@ def check_heights(world: Chains, symbol: str, out: list[Received]) -> None:
     if got:
         # From the first that was handed out on, nothing is missing without a name.
         assert {height for height in true if height > got[0]} <= set(got) | lost
+
+
+def test_a_new_chains_books_carry_no_time_of_the_former_chain() -> None:
+    """
+    A shard that meets another chain makes its books anew: the newest change's time goes with them.
+
+    A whole book with a time of the former chain would be later than each change of the new one:
+    with a lower sequence, a reader has to take it for a sequence that began again.
+    """
+    state = Resets()
+    state.begin(frames=3, before=0, by_time=True)
+    state.block(bits=1)
+    state.chain_is_replaced(height=1, sequence=0)
+    state.resync(bits=0)
+    state.block(bits=1)
+    state.turn(seconds=0.4)
+    state.new_epoch(kept=2)
+    state.teardown()
 
 
 TestResets: Any = Resets.TestCase
