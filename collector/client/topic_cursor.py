@@ -162,6 +162,7 @@ class Position:
         if self._is_before_restart(event):
             self.linked = True
             return False
+        was_linked = self.linked
         if self._began_again(event):
             verdict: bool | Lost = True
             if not event.is_snapshot:
@@ -174,6 +175,9 @@ class Position:
             verdict = self._admit_delta(event.sequence)
         if verdict is not False:
             self._delivered(event)
+        elif not event.height and not self.has_time:
+            # Before or after ours? It names no height, ours no time: the whole book will tell.
+            self.linked = was_linked or event.sequence == self.fact
         return verdict
 
     def _admit_ticker(self, event: Ticker) -> bool:
@@ -240,6 +244,11 @@ class Position:
     def lacks_book(self) -> bool:
         """Whether this is a book topic that needs a whole book to be in sync."""
         return self.channel == "book" and not (self.in_sync and self.linked)
+
+    @property
+    def has_time(self) -> bool:
+        """Whether a change that named only its block time was delivered."""
+        return self._at > 0
 
     def _admit_delta(self, found: int) -> bool | Lost:
         due = self.fact + 1

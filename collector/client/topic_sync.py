@@ -21,6 +21,8 @@ or does not answer.
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 
+import msgspec
+
 from collector.client.received import ChainReplaced, Joined, Lost, Received, Unanswered
 from collector.client.topic_cursor import UNKNOWN, Position
 from collector.client.topic_filter import Wanted
@@ -404,7 +406,11 @@ class Inbox:
         """
         whole = compose(bodies, position.sequence)
         if whole is not None:
-            self._admit(position, whole.event, whole.header, ts_sub, True)
+            event = whole.event
+            if not position.has_time:
+                # Its last change may name only a time, which nothing delivered compares with.
+                event = msgspec.structs.replace(event, height=whole.not_before)
+            self._admit(position, event, whole.header, ts_sub, True)
 
     def _release(self, followed: FollowedTopic) -> None:
         """Deliver the held frames as far as they follow; request a replay if they do not."""

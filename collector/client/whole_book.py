@@ -45,12 +45,15 @@ class Whole(NamedTuple):
 
     header: Header
     event: Book
+    not_before: int
+    """Height that it has at least: the newest that a body in it named."""
 
 
 def compose(bodies: Sequence[bytes], topic_sequence: int) -> Whole | None:
     """Compose a whole book from a snapshot and its deltas; None if they do not fit."""
     book = OrderBook("")
     whole: Whole | None = None
+    height = 0
     for body in bodies:
         if not is_readable(body):
             return None
@@ -63,9 +66,10 @@ def compose(bodies: Sequence[bytes], topic_sequence: int) -> Whole | None:
             load_or_apply(book, event)
         except SequenceGap:
             return None
-        whole = Whole(header, event)
+        height = event.height or height
+        whole = Whole(header, event, height)
     if whole is None:
         return None
     bids, asks = book.levels()
     event = msgspec.structs.replace(whole.event, is_snapshot=True, bids=bids, asks=asks)
-    return Whole(whole.header, event)
+    return Whole(whole.header, event, height)

@@ -8,6 +8,7 @@ no more after it was told of the new one, and each book as it is.
 
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, settings, strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
@@ -175,6 +176,35 @@ def test_a_new_chains_books_carry_no_time_of_the_former_chain() -> None:
     state.turn(seconds=0.4)
     state.new_epoch(kept=2)
     state.teardown()
+
+
+@pytest.mark.parametrize("goes_on", [False, True])
+def test_a_book_without_a_time_that_began_again_is_seen_by_the_whole_books_height(
+    goes_on: bool,
+) -> None:
+    """
+    The reader knows a height and no time, the changes of the new count have times and no height.
+
+    They may be older than the book or later. The aggregator's whole book tells, because it names
+    a height, also if changes follow it.
+    """
+    world = Chains(3, by_time=True)
+    world.turn()
+    world.restart(0)
+    world.begin_again(0)
+    for _ in range(4):
+        world.block(1)
+    world.turn(0.4)
+    for symbol in SYMBOLS if goes_on else ():
+        world.script.keyframe(symbol, world.keyframe(symbol))
+    if goes_on:
+        world.block(1)
+        for _ in range(4):
+            world.turn()
+        told = [r.event for r in world.inbox.ready if r.topic == f"book.{SYMBOLS[0]}."]
+        assert isinstance(told[-1], Book)
+        assert told[-1].sequence == world.books[SYMBOLS[0]].sequence
+    check(world)
 
 
 TestResets: Any = Resets.TestCase
