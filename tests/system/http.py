@@ -6,7 +6,7 @@ from typing import Any
 
 
 def get(port: int, path: str, *, within_s: float = 10.0) -> tuple[int, str]:
-    """Return status and body; status 0 if nobody listens, or answers in time."""
+    """Return status and body; status 0 if there is no server, or no answer in time."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=within_s)
     try:
         connection.request("GET", path)

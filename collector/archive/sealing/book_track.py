@@ -58,7 +58,7 @@ _decode_head: Final = msgspec.msgpack.Decoder(_Head).decode
 
 
 def _drop(_: Sequence[Told]) -> None:
-    """Take changes of which only the final book is of interest."""
+    """Apply changes; only the book after the last one is needed."""
 
 
 class Track:

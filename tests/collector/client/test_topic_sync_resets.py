@@ -38,7 +38,7 @@ class Chains(World):
         self.facts.clear()
         self.forgotten = 0
         self.height = height
-        # A shard makes its books anew (`Pipeline.start_over`): they know no time yet.
+        # A shard creates new books (`Pipeline.start_over`): they have no time yet.
         self.changed_at = dict.fromkeys(SYMBOLS, 0)
         for book in self.books.values():
             book.load(COUNTS - 50 + sequence, [], [])
@@ -162,7 +162,7 @@ def check_heights(world: Chains, symbol: str, out: list[Received]) -> None:
 
 def test_a_new_chains_books_carry_no_time_of_the_former_chain() -> None:
     """
-    A shard that meets another chain makes its books anew: the newest change's time goes with them.
+    A shard that meets another chain creates new books, without the time of the newest change.
 
     A whole book with a time of the former chain would be later than each change of the new one:
     with a lower sequence, a reader has to take it for a sequence that began again.

@@ -67,7 +67,7 @@ def test_a_lost_host_is_replaced_and_comes_back_with_cells_too_many() -> None:
     former = hosts.told.pop("10.0.0.3")
     hosts.turns(board, 3.0, left)
     assert hosts.cells() == 6
-    # It was only cut off: its cells run, as it was told then.
+    # It was only cut off: its cells run as they did before.
     hosts.told["10.0.0.3"] = former
     hosts.turns(board, 4.0, ROOMS)
     assert hosts.cells() == 6

@@ -51,7 +51,7 @@ class World:
         return msgspec.structs.replace(known, ready_s=SETTLED_S + 1)
 
     def _keeps_one(self, before: Counter[str], spec: Spec) -> None:
-        """Whoever had a part settled still has it, or the parts of the new size are there."""
+        """A settled part stays settled until the parts of the new size are there."""
         now = self.holders()
         new = all(now[part] for part in spec.names())
         for part, count in before.items():

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-import hypothesis  # noqa: F401 - before trio, of which it would complain at the end
+import hypothesis  # noqa: F401 - before trio, else it warns at the end
 import pytest
 import trustme
 import uvicorn

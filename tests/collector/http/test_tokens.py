@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
-import hypothesis  # noqa: F401 - before trio, of which it would complain at the end
+import hypothesis  # noqa: F401 - before trio, else it warns at the end
 import pytest
 import trustme
 from click.testing import CliRunner

@@ -70,7 +70,7 @@ def _set_and_kill(stage: Stage, offset: str) -> None:
             for name in ("shard 0", "aggregator"):
                 _kill(stage, running, listener, name)
                 # The reader learns once a second how far it has everything. Of an aggregator that
-                # dies sooner after its shard, nobody can prove that.
+                # dies sooner after its shard, there is no proof of that.
                 _read(exchange, listener, 8)
             _mute(stage, exchange, running, listener)
             listener.drain()
