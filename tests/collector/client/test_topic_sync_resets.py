@@ -165,7 +165,7 @@ def test_a_new_chains_books_carry_no_time_of_the_former_chain() -> None:
     A shard that meets another chain creates new books, without the time of the newest change.
 
     A whole book with a time of the former chain would be later than each change of the new one:
-    with a lower sequence, a reader has to take it for a sequence that began again.
+    with a lower sequence, a reader has to take it for a restarted sequence.
     """
     state = Resets()
     state.begin(frames=3, before=0, by_time=True)
