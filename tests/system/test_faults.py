@@ -189,23 +189,24 @@ def test_a_hole_that_nobody_can_fill_is_announced_with_its_heights_and_stays(
             blocks_later(node, 8)
             proxy.heal()
             eventually(
-                lambda: (
-                    (status := running.status())
-                    and status["coverage"]["now"] == 1.0
-                    and status["blocks"]["missing"]
-                ),
+                lambda: running.status()["gaps"]["open"] == len(node.markets),
                 within_s=30,
-                what="all live",
+                what="a gap of every market",
             )
-            status = running.status()
-            holes = {hole["symbol"]: hole["heights"] for hole in status["holes"]}
             announced = eventually(
-                lambda: with_heights(listener, count=len(holes)),
-                within_s=5,
+                lambda: with_heights(listener, count=len(node.markets)),
+                within_s=30,
                 what="heights of every market's hole",
             )
+            status = running.await_live()
+            holes = {hole["symbol"]: hole["heights"] for hole in status["holes"]}
             after = max(gap.last for gap in announced)
-            assert listener.drain().snapshots(after) == set(holes)
+            # Whole books are asked for one by one, after the gaps were announced.
+            eventually(
+                lambda: listener.drain().snapshots(after) == set(holes),
+                within_s=30,
+                what="a whole book of every market after its hole",
+            )
             assert_books_agree(node, running, listener)
     assert all(len(heights) == 1 and heights[0][0] > head for heights in holes.values())
     assert {(g.first, g.last) for g in announced} == {tuple(h[0]) for h in holes.values()}
