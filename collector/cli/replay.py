@@ -44,21 +44,18 @@ class _Place(value_types.ParamType):
 
     def convert(self, value: Any, param: Any, ctx: click.Context | None) -> tuple[int, int]:
         """Return the height and the instant in ns; the one not given is 0."""
-        import datetime
+        from collector.archive.reading.bounds import parse_instant
 
         if isinstance(value, tuple):
             return value[0], value[1]
         text = str(value).strip()
-        if text.isdigit():
+        if text.isdecimal():
             return int(text), 0
         try:
-            found = datetime.datetime.fromisoformat(text)
+            return 0, parse_instant(text)
         except ValueError:
             self.fail(f"must be a height, or an instant like 2026-11-28T12:00, not {text!r}",
                       param, ctx)  # fmt: skip
-        if found.tzinfo is None:
-            found = found.replace(tzinfo=datetime.UTC)
-        return 0, int(found.timestamp()) * 10**9 + found.microsecond * 1_000
 
 
 @click.command(cls=Command)
@@ -112,13 +109,14 @@ def replay(
             raise ConfigError(said)
     first, since = start or (0, 0)
     last, ends = until or (0, 0)
+    is_bounded = until is not None and not ends
     config = ReplayConfig(
         root=directory,
         publish=publish,
         speed=speed,
         first=first,
         since=since,
-        last=last or 1 << 62,
+        last=last if is_bounded else 1 << 62,
         until=ends or 1 << 62,
         markets=markets or ("*",),
         channels=channels or CHANNELS,

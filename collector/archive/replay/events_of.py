@@ -6,7 +6,9 @@ collector.
 """
 
 import heapq
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -51,6 +53,8 @@ KEYFRAME_EVERY: Final = 64
 """Changes of a book after which late joiners are given a whole one, as shards do."""
 CHANNELS: Final = ("keyframe", "book", "trades", "orders", "ticker", "oracle", "funding", "gap", "blocks")  # fmt: skip
 """In the order in which a block's records go out."""
+_LAST_PLACE: Final = len(CHANNELS)
+"""Of what names no height: after the newest block at its instant."""
 Row = dict[str, Any]
 
 
@@ -76,12 +80,44 @@ def _batches(
     if "*" not in patterns and name in table.column_names and file.channel != "oracle":
         wanted = [s for s in pc.unique(table[name]).to_pylist() if matches(s, patterns)]
         table = table.filter(pc.is_in(table[name], pa.array(wanted, pa.string())))
-    order = "height" if "height" in table.column_names else "ts"
+    order = _order(table)
     table = table.sort_by([(order, "ascending"), *_then(table.column_names, name)])
     names = table.column_names
     for start in range(0, table.num_rows, _ROWS):
         batch = table.slice(start, _ROWS).combine_chunks()
         yield names, [as_list(_whole(batch.column(i))) for i in range(len(names))]
+
+
+def _order(table: Any) -> str:
+    """Name the column in whose order rows go out; some sources name no heights of books."""
+    if "height" not in table.column_names:
+        return "ts"
+    return "ts_event" if table["height"].null_count else "height"
+
+
+class BlockTimes:
+    """The newest height at an instant, by the rows of a part that have both."""
+
+    def __init__(self, root: Path, files: Iterable[File]) -> None:
+        self._root = root
+        self._files = [file for file in files if file.channel in ("trades", "blocks")]
+        self._known: tuple[list[int], list[int]] | None = None
+
+    def height_at(self, ts: int, least: int) -> int:
+        """Return the height at an instant in ns; `least` before the first."""
+        times, heights = self._known or self._learn()
+        at = bisect_right(times, ts)
+        return max(least, heights[at - 1]) if at else least
+
+    def _learn(self) -> tuple[list[int], list[int]]:
+        found: set[tuple[int, int]] = set()
+        for file in self._files:
+            table = read_file(self._root, file, ["ts_event", "height"])
+            columns = [as_list(_whole(column)) for column in table.columns]
+            found.update(zip(*columns, strict=True))
+        ordered = sorted(pair for pair in found if pair[0] and pair[1])
+        self._known = [ts for ts, _ in ordered], [height for _, height in ordered]
+        return self._known
 
 
 def _rows(root: Path, file: File, patterns: tuple[str, ...]) -> Iterator[Row]:
@@ -143,7 +179,9 @@ _OF_BOOK: Final = (
 _BOOK: Final = KIND_BY_CHANNEL["book"]
 
 
-def _changes(root: Path, file: File, place: int, patterns: tuple[str, ...]) -> Iterator[Timed]:
+def _changes(
+    root: Path, file: File, place: int, patterns: tuple[str, ...], times: BlockTimes
+) -> Iterator[Timed]:
     """Yield a file's changes of books: nearly all that there is, and so without a dict a row."""
     topics: dict[str, str] = {}
     for names, columns in _batches(root, file, patterns):
@@ -153,10 +191,15 @@ def _changes(root: Path, file: File, place: int, patterns: tuple[str, ...]) -> I
                 row = {"bids": what[7], "asks": what[8], "overflow": overflow}
                 _put_back(row)
             name = topics.get(market) or topics.setdefault(market, topic("book", market))
+            what[1] = height = what[1] or 0
             event = Book(*what)
-            height, sequence, ts, ts_recv = what[1:5]
+            sequence, ts, ts_recv = what[2:5]
             record = Record(name, _BOOK, 0, height, sequence, 1, ts, ts_recv, encode(event))
-            yield Timed(height, place, sequence, ts, record, event)
+            if height:
+                yield Timed(height, place, sequence, ts, record, event)
+            else:
+                at = times.height_at(ts, file.first)
+                yield Timed(at, _LAST_PLACE, sequence, ts, record, event)
 
 
 def _keyframes(rows: Iterable[Row]) -> Iterator[tuple[Row, Record]]:
@@ -264,31 +307,48 @@ def _records(channel: str, rows: Iterable[Row]) -> Iterator[tuple[Row, Record]]:
             return _plain(channel, rows)
 
 
-def _timed(root: Path, files: list[File], place: int, patterns: tuple[str, ...]) -> Iterator[Timed]:
-    number = 0
+def _timed(
+    root: Path, files: list[File], place: int, patterns: tuple[str, ...], times: BlockTimes
+) -> Iterator[Timed]:
+    """Yield a channel's records of one part, lowest heights first."""
+    by_date: dict[str, list[Iterator[Timed]]] = {}
     for file in files:
-        if file.channel == "book":
-            yield from _changes(root, file, place, patterns)
-            continue
-        for row, record in _records(file.channel, _rows(root, file, patterns)):
-            number += 1
-            height = row.get("height") or row.get("first") or file.first
-            height = min(max(height, file.first), file.last)
-            yield Timed(height, place, number, row.get("ts_event") or 0, record)
+        by_date.setdefault(file.date, []).append(_of_file(root, file, place, patterns, times))
+    for date in sorted(by_date):
+        # Facts that came after their part was sealed are in files of their own.
+        yield from heapq.merge(*by_date[date], key=_height)
+
+
+_height: Final = itemgetter(0)
+
+
+def _of_file(
+    root: Path, file: File, place: int, patterns: tuple[str, ...], times: BlockTimes
+) -> Iterator[Timed]:
+    if file.channel == "book":
+        yield from _changes(root, file, place, patterns, times)
+        return
+    for number, (row, record) in enumerate(_records(file.channel, _rows(root, file, patterns)), 1):
+        height = row.get("height") or row.get("first")
+        if not height and file.channel == "ticker":
+            height = times.height_at(row["ts_event"], file.first)
+        height = min(max(height or file.first, file.first), file.last)
+        yield Timed(height, place, number, row.get("ts_event") or 0, record)
 
 
 def records(
     root: Path, files: Iterable[File], channels: Iterable[str], markets: Iterable[str]
 ) -> Iterator[Timed]:
     """Yield the records of one part's files, lowest heights first; a block's pulse comes last."""
-    wanted, patterns = {*channels}, tuple(markets)
+    wanted, patterns, files = {*channels}, tuple(markets), list(files)
+    times = BlockTimes(root, files)
     if "book" in wanted:
         wanted.add("keyframe")
     by_channel: dict[str, list[File]] = {}
     for file in files:
         by_channel.setdefault(file.channel, []).append(file)
     streams = [
-        _timed(root, sorted(by_channel[channel], key=lambda f: f.path), place, patterns)
+        _timed(root, sorted(by_channel[channel], key=lambda f: f.path), place, patterns, times)
         for place, channel in enumerate(CHANNELS)
         if channel in wanted and channel in by_channel
     ]

@@ -23,6 +23,7 @@ from collector.archive.replay.server import ReplayServer, Stopped
 from collector.archive.replay.shard import ReplayShard
 from collector.archive.storage import layout, manifest
 from collector.archive.storage.files import open_archive
+from collector.archive.storage.layout import Part
 from collector.settings.parts import AccessConfig, AggregatorConfig
 from shards.protocol.errors import ConfigError
 from shards.protocol.settings import CHAIN, Endpoints, Market
@@ -142,6 +143,10 @@ class Replay:
                 f"{config.root}: nothing of the selection is in this archive, which has heights "
                 f"{min(part.first for part in self._covered)} to {newest(config.root)}"
             )
+        if first.height > config.last or first.ts >= config.until:
+            raise ConfigError(
+                f"{config.root}: the selection ends before it begins, at height {first.height}"
+            )
         outcome.first = first.height
         shard.begin(first.height)
         if not config.speed:
@@ -177,12 +182,33 @@ class Replay:
             shard.take(timed.record, timed.event)
 
     def _stream(self) -> Iterator[Timed]:
-        parts = sorted({(f.first, f.last) for f in self._files})
         config = self.config
-        for first, last in parts:
-            if last >= self._first and first <= config.last:
-                files = [f for f in self._files if (f.first, f.last) == (first, last)]
-                yield from records(config.root, files, config.channels, config.markets)
+        since = layout.date_of(config.since)
+        dates: dict[Part, str] = {}
+        for file in self._files:
+            part = Part(file.first, file.last)
+            dates[part] = max(dates.get(part, ""), file.date)
+        for part in sorted(dates):
+            # A part begins with whole books, so earlier days need not be read.
+            if part.last >= self._first and part.first <= config.last and dates[part] >= since:
+                try:
+                    yield from records(
+                        config.root, self._files_of(part), config.channels, config.markets
+                    )
+                except FileNotFoundError as error:
+                    raise ConfigError(
+                        f"{error.filename}: was replaced or removed while it was replayed: "
+                        f"begin again with --from {part.first}"
+                    ) from None
+
+    def _files_of(self, part: Part) -> list[manifest.File]:
+        """Return a part's files as they are now: compaction may have replaced them."""
+        root = self.config.root
+        files = manifest.current(manifest.read(root)).values()
+        found = [file for file in files if (file.first, file.last) == part]
+        if not found:
+            raise ConfigError(f"{root}: part {part} was removed while the archive was replayed")
+        return found
 
     def _skip(self, shard: ReplayShard, stream: Iterator[Timed]) -> Timed | None:
         """Skip everything before the start, and return the first record after it."""

@@ -9,17 +9,24 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from collector.access import authorized_file, key_files
 from collector.access.key_files import Keys
+from collector.archive.maintenance import compaction, pruning
 from collector.archive.replay.replay import Replay, ReplayConfig
+from collector.archive.sealing import seal
+from collector.archive.storage import layout
 from collector.client.received import Received
 from collector.client.requests import Refused, RequestClient
 from collector.client.subscriber import Subscriber
 from collector.settings.parts import AccessConfig, requests_endpoint
+from shards.protocol.errors import ConfigError
 from shards.protocol.events import Book, Trades
+from shards.protocol.frames import KIND_BOOK, KIND_TRADES
 from tests.collector.archive import written
+from tests.collector.archive.maintenance.test_maintenance import added_to
 from tests.collector.archive.written import SYMBOL, change, sealed, trades
 from tests.system.running import free_port_pair
 
@@ -228,3 +235,56 @@ def test_a_replay_with_keys_gives_each_its_own(root: Path, tmp_path: Path) -> No
         assert newest - revoked < 1e9
         for found in numbers.values():
             assert found == list(range(found[0], found[0] + len(found)))
+
+
+def test_facts_that_came_late_are_in_their_place(tmp_path: Path) -> None:
+    added_to(tmp_path)
+    with Replayed(tmp_path, speed=0.0) as one, Subscriber(one.publish) as subscriber:
+        books, fills = facts(list(events(subscriber, 139)))
+    assert [book.height for book in books] == list(range(101, 140))
+    assert [block.height for block in fills] == list(range(101, 140))
+
+
+def test_compaction_during_a_replay_is_not_seen(tmp_path: Path) -> None:
+    added_to(tmp_path)
+    replay = Replay(ReplayConfig(root=tmp_path, publish=("tcp://127.0.0.1:1",)))
+    stream = replay._stream()
+    found = [next(stream)]
+    compaction.compact(tmp_path, ts=written.DAY)
+    found += stream
+    assert [t.height for t in found if t.record.kind == KIND_TRADES] == list(range(101, 140))
+
+
+def test_a_part_that_is_pruned_during_a_replay_is_named(tmp_path: Path) -> None:
+    sealed(tmp_path, 101, 139)
+    replay = Replay(ReplayConfig(root=tmp_path, publish=("tcp://127.0.0.1:1",)))
+    stream = replay._stream()
+    next(stream)
+    pruning.prune(tmp_path, [layout.part_of(120, written.SPAN)], ts=written.DAY)
+    with pytest.raises(ConfigError, match="part 120-129 was removed while"):
+        list(stream)
+
+
+def test_days_before_the_start_are_not_read(root: Path) -> None:
+    config = ReplayConfig(root=root, publish=("tcp://127.0.0.1:1",), since=written.DAY)
+    first = next(Replay(config)._stream())
+    # Midnight is in the first block of this part.
+    assert first.height == 120
+
+
+def test_books_of_a_source_without_heights_go_out_between_the_blocks(tmp_path: Path) -> None:
+    made = [written.entry("book", written.whole(100))]
+    for height in range(101, 130):
+        book = msgspec.structs.replace(change(height, "indexer-grpc"), height=0)
+        entry = written.entry("book", book)
+        made.append(msgspec.structs.replace(entry, height=height))
+        if height % 2:
+            made.append(written.entry("trades", trades(height, "indexer-grpc")))
+    written.write(tmp_path, made, begin=101)
+    for first in (100, 110, 120):
+        seal.seal(tmp_path, layout.part_of(first, written.SPAN), ts=written.DAY)
+    stream = Replay(ReplayConfig(root=tmp_path, publish=("tcp://127.0.0.1:1",)))._stream()
+    found = [t for t in stream if t.record.kind in (KIND_BOOK, KIND_TRADES) and not t.record.flags]
+    assert [t.record.sequence for t in found if t.event] == list(range(101, 130))
+    assert [t.ts for t in found] == sorted(t.ts for t in found)
+    assert not any(t.event.height for t in found if t.event)
