@@ -80,3 +80,13 @@ class Received(msgspec.Struct, frozen=True, gc=False):
     """Delivered by a replay, so its latency is meaningless."""
     publisher: str = ""
     """Of several cells, the publish endpoint of the one that had it first; empty with one."""
+
+
+def notice(event: Event) -> str:
+    """Say for the log that a collector answers, or does not; empty for all other events."""
+    match event:
+        case Joined(topics=topics, head=head):
+            return f"answers: {topics} topics, complete through height {head}"
+        case Unanswered(silent_s=silent_s):
+            return f"has not answered for {silent_s:.0f} s"
+    return ""

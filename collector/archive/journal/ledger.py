@@ -30,6 +30,10 @@ class MarketLedger(msgspec.Struct):
     open_gaps: dict[int, tuple[int, int]] = {}
     """What the collector itself lacks: gap_id to heights; 0 where an end is not known yet."""
     gaps: int = 0
+    absent_from: int = -1
+    """The first height since its collection ended; -1 while it is collected."""
+    absent: RangeList = []
+    """Heights between the ends of its collection and its returns."""
 
 
 class Ledger:
@@ -83,6 +87,17 @@ class Ledger:
                 market.open_gaps[int(note.text)] = heights
             case "gap-closed":
                 market.open_gaps.pop(int(note.text), None)
+            case "removed":
+                market.absent_from = note.first
+            case "again":
+                if market.absent_from >= 0:
+                    market.absent = union([*market.absent, (market.absent_from, note.first - 1)])
+                market.absent_from = -1
+            case "absent":
+                market.absent = union([*market.absent, heights])
+            case "replayed":
+                # The collector has fetched what was published while it was not collected.
+                market.absent = minus(market.absent, [heights])
 
     def to_fetch(self) -> RangeList:
         """Return the lost heights of any market that may still be available."""
@@ -104,13 +119,18 @@ class Ledger:
         """Return the heights of a range that a market lacks."""
         market = self.of(symbol)
         gaps = [(low, high) for low, high in market.open_gaps.values() if low and high]
-        return within([*market.lost, *market.gone, *gaps], first, last)
+        return within([*market.lost, *market.gone, *gaps, *market.absent], first, last)
 
     def due(self, symbol: str, first: int, last: int) -> RangeList:
-        """Return the heights of a range that a market should have."""
+        """Return the heights of a range from the first to the last that a market should have."""
         market = self.of(symbol)
+        if market.first < 0:
+            return []
         end = market.last if market.last >= 0 else last
-        return within([(first, last)], market.first, end) if market.first >= 0 else []
+        if market.absent_from >= 0:
+            end = min(end, market.absent_from - 1)
+        due = minus(within([(first, last)], market.first, end), market.absent)
+        return [(due[0][0], due[-1][1])] if due else []
 
     def forget(self, through: int) -> None:
         """Forget what is sealed."""
@@ -118,6 +138,7 @@ class Ledger:
             market.lost = within(market.lost, through + 1, 1 << 62)
             market.gone = within(market.gone, through + 1, 1 << 62)
             market.filled = within(market.filled, through + 1, 1 << 62)
+            market.absent = within(market.absent, through + 1, 1 << 62)
             market.open_gaps = {
                 gap: (low, high)
                 for gap, (low, high) in market.open_gaps.items()
@@ -133,6 +154,9 @@ class Ledger:
                 found.append(Note("start", symbol, market.first, market.first))
             found += [Note("lost", symbol, *heights) for heights in market.lost]
             found += [Note("gone", symbol, *heights) for heights in market.gone]
+            found += [Note("absent", symbol, *heights) for heights in market.absent]
+            if market.absent_from >= 0:
+                found.append(Note("removed", symbol, market.absent_from, 0))
             found += [
                 Note("gap-open", symbol, *heights, str(gap))
                 for gap, heights in market.open_gaps.items()

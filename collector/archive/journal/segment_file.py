@@ -71,7 +71,7 @@ class Note(msgspec.Struct, array_like=True, gc=False):
 
     kind: str
     """``start``, ``lost``, ``filled``, ``gone``, ``gap-open``, ``gap-closed``, ``market``,
-    ``source``, ``complete``, ``removed``, ``end``, ``sealed``."""
+    ``source``, ``complete``, ``removed``, ``again``, ``absent``, ``replayed``, ``end``, ``sealed``."""
     symbol: str
     first: int
     last: int
@@ -211,9 +211,10 @@ class Writer:
         data = _HEAD.pack(len(payload), zlib.crc32(payload)) + payload
         try:
             written = os.write(self._file, torn("journal.torn", data))
-            if written < len(data):
+            while written < len(data):
+                # A disk that is nearly full takes a part.
                 reach("journal.torn")
-                os.write(self._file, data[written:])
+                written += os.write(self._file, data[written:])
         except OSError:
             os.ftruncate(self._file, self.bytes)
             raise

@@ -21,6 +21,7 @@ from collector.archive.journal import segment_file, spool as spooling
 from collector.archive.journal.ledger import Ledger
 from collector.archive.journal.segment_file import Chunk, Note, Writer
 from collector.archive.reading import holes
+from collector.archive.reading.bounds import parse_instant
 from collector.archive.recording.filler import Filler, sources_of
 from collector.archive.recording.identity import meet
 from collector.archive.recording.intake import entries_of
@@ -305,12 +306,9 @@ async def _height(value: int | str, past: PastRecord, newest: int) -> int:
     if isinstance(value, int) or value.isdecimal():
         return int(value)
     try:
-        instant = datetime.datetime.fromisoformat(value)
-    except ValueError:
-        raise ConfigError(f"{value!r} is neither a height nor an instant (ISO 8601)") from None
-    if instant.tzinfo is None:
-        instant = instant.replace(tzinfo=datetime.UTC)
-    wanted = int(instant.timestamp() * 1e9)
+        wanted = parse_instant(value)
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
     low, high = 1, newest + 1
     while low < high:
         middle = (low + high) // 2

@@ -14,7 +14,14 @@ import msgspec
 from collector.archive.journal.ledger import Ledger
 from collector.archive.journal.segment_file import Chunk, Cursor, Entry, Note
 from collector.archive.storage.layout import Part, part_of
-from collector.client.received import ChainReplaced, Joined, Lost, Received, Unanswered
+from collector.client.received import (
+    ChainReplaced,
+    Joined,
+    Lost,
+    Received,
+    Unanswered,
+    notice,
+)
 from collector.client.topic_cursor import Position
 from shards.adapters import registry
 from shards.protocol.errors import ConfigError
@@ -37,8 +44,10 @@ class Intake:
         self.head = 0
         """The newest height seen."""
         self.channels: set[str] = set()
-        """Channels received so far; fetched blocks are recorded in these only."""
+        """Channels that are recorded; fetched blocks are recorded in these only."""
         self.facts = 0
+        self.notices: list[str] = []
+        """Sentences for the log: that the collector answers, or does not."""
         self._entries: list[Entry] = []
         self._notes: list[Note] = []
         self._lost: dict[str, Lost] = {}
@@ -73,6 +82,7 @@ class Intake:
     def _take_any(self, received: Received) -> None:
         event = received.event
         if isinstance(event, Joined | Unanswered):
+            self.notices.append(notice(event))
             return
         if isinstance(event, ChainReplaced):
             raise ConfigError(
@@ -103,8 +113,9 @@ class Intake:
         self.facts += 1
 
     def _is_steady(self, symbol: str) -> bool:
-        """Say whether the start of a market and the collector's source are noted."""
-        return self.ledger.of(symbol).first >= 0 and bool(self.ledger.source)
+        """Say whether the start and the id of a market and the collector's source are noted."""
+        market = self.ledger.of(symbol)
+        return market.first >= 0 and bool(market.market_id and self.ledger.source)
 
     def _height_of(self, event: Any) -> int:
         """Return the height that decides an event's part."""
@@ -116,13 +127,20 @@ class Intake:
         if received.channel not in self.channels:
             self.channels.add(received.channel)
         symbol = received.symbol
-        if received.channel == "oracle" or height <= 0:
+        if received.channel == "oracle":
+            return
+        market_id = getattr(received.event, "market_id", "")
+        if market_id and not self.ledger.of(symbol).market_id:
+            # Listed later, or by another cell: fetched blocks name markets by their ids alone.
+            self._note(Note("market", symbol, 0, 0, f"{market_id} "))
+        if height <= 0:
             return
         if self._started and self.ledger.of(symbol).first < 0:
             # A market that was listed later: it is complete after its first event.
             self._note(Note("start", symbol, height + 1, height + 1))
-        if received.channel != "gap":
+        if received.channel != "gap" and symbol in self._removed:
             self._removed.discard(symbol)
+            self._note(Note("again", symbol, height, height))
 
     def _lose(self, received: Received, lost: Lost) -> None:
         if lost.unit == "sequence":
@@ -141,6 +159,8 @@ class Intake:
             return
         kind = "gap-closed" if gap.state == "closed" else "gap-open"
         self._note(Note(kind, symbol, gap.first, gap.last, str(gap.gap_id)))
+        if gap.cause == "removed":
+            self._note(Note("replayed", symbol, gap.first, gap.last))
 
     def _note(self, note: Note) -> None:
         self._notes.append(note)
@@ -157,6 +177,10 @@ class Intake:
         for symbol in {p.symbol for p in positions if p.channel != "oracle"}:
             if self.ledger.of(symbol).first < 0:
                 self._note(Note("start", symbol, first, first))
+
+    def collects(self, channels: Iterable[str]) -> None:
+        """Take which channels are recorded: some may have had no event yet."""
+        self.channels.update(channels)
 
     def listed(self, markets: Iterable[Mapping[str, Any]]) -> None:
         """Take how the collector lists its markets: ``symbol``, ``market_id`` and ``type``."""
@@ -243,6 +267,7 @@ class Intake:
         for chunk in chunks:
             for cursor in chunk.cursors:
                 positions[cursor.topic] = position_of(cursor)
+                self.channels.add(cursor.topic.partition(".")[0])
             for entry in chunk.entries:
                 self._resume(positions, entry)
             for note in chunk.notes:
@@ -251,6 +276,8 @@ class Intake:
                     self._complete = max(self._complete, note.first)
                 elif note.kind == "removed":
                     self._removed.add(note.symbol)
+                elif note.kind == "again":
+                    self._removed.discard(note.symbol)
         for position in positions.values():
             position.complete = max(position.complete, self._complete)
         self.head = max(self.head, self._complete)

@@ -215,6 +215,9 @@ class Recorder:
         began, joined, met_at = time.monotonic(), False, 0.0
         while True:
             await asyncio.sleep(_LOOK_S)
+            for said in self._intake.notices:
+                log.info("%s %s", subscriber.connect, said)
+            self._intake.notices.clear()
             if subscriber.is_joined and not subscriber.pending:
                 met_at = met_at or time.monotonic()
                 if not joined and time.monotonic() - met_at >= _SETTLED_S:
@@ -249,6 +252,7 @@ class Recorder:
                     self._root,
                 )
         self._intake.listed(markets)
+        self._intake.collects({*status.collected} & {*self._config.channels})
         self._intake.start(subscriber.positions(), status.blocks.head)
         return True
 

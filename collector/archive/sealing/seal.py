@@ -175,7 +175,7 @@ class Sealer:
             due = self._ledger.due(symbol, part.first, part.last)
             if not due:
                 continue
-            missing = self._ledger.missing(symbol, part.first, part.last)
+            missing = self._ledger.missing(symbol, due[0][0], due[-1][1])
             known = self._coverage.get(symbol, {})
             self._put("coverage", self._coverage_row(symbol, market.market_id, due, missing, known))
 

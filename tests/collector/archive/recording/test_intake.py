@@ -5,12 +5,17 @@ from typing import Any
 from hypothesis import example, given, settings, strategies as st
 
 from collector.archive.journal.segment_file import Chunk
-from collector.archive.recording.intake import Intake
+from collector.archive.recording.intake import Intake, cursor_of
 from collector.client.received import Lost, Received
 from collector.client.topic_cursor import Position
-from shards.protocol.events import Book, Gap, Trades
+from shards.protocol.events import Block, Book, Gap, Trade, Trades
 
 SYMBOLS = ("A", "B")
+
+
+def trade(trade_id: str) -> Trade:
+    one = "1.000000000000000000"
+    return Trade(trade_id, "buy", one, one, one, "Market", "0x0", "0x0", "inj1")
 
 
 class _Never(set[str]):
@@ -97,5 +102,40 @@ def test_a_removed_market_is_not_waited_for_until_it_comes_back() -> None:
     _journal(intake, [("change", "A", height) for height in range(1, 5)], 3)
     intake.take(_event("removed", "A", 4, 5))
     assert intake._removed == {"A"}
-    intake.take(_event("change", "A", 5, 6))
+    assert intake.ledger.due("A", 1, 9) == [(3, 3)]
+    intake.take(_event("change", "A", 7, 6))
     assert intake._removed == set()
+    assert intake.ledger.missing("A", 1, 9) == [(4, 6)]
+    closed = Gap("0xA", 5, "closed", "removed", 4, 6, 6, "")
+    intake.take(_received("gap", "A", closed, 7))
+    assert intake.ledger.missing("A", 1, 9) == []
+
+
+def test_lost_blocks_of_a_market_that_was_listed_later_are_its_own() -> None:
+    intake = Intake(5)
+    _journal(intake, [("change", "A", height) for height in range(1, 5)], 3)
+    intake.take(_event("trades", "B", 5, 6))
+    intake.take(_received("trades", "B", Lost("height", 6, 7, "cut"), 7))
+    assert intake.ledger.lacking(6) == {"0xB": "B"}
+    block = Block(6, 6, [("0xB", trade("6_0")), ("0xC", trade("6_1"))], [])
+    intake.fetched(6, block, 1)
+    chunk = intake.take_chunk()
+    assert chunk is not None
+    assert [entry.topic for entry in chunk.entries if not entry.publisher_epoch] == ["trades.B."]
+
+
+def test_fetched_blocks_are_recorded_in_channels_that_had_no_event_yet() -> None:
+    before = Intake(5)
+    before.collects(["trades", "book"])
+    before.take(_event("whole", "A", 4, 1))
+    cursors = [cursor_of(Position(topic, 7, 0, 4)) for topic in ("book.A.", "trades.A.")]
+    written = before.take_chunk()
+    assert written is not None
+    after = Intake(5)
+    after.replay([Chunk([], [], cursors), written])
+    after.start([Position("book.A.", 7, 0, 4)], 4)
+    after.take(_received("trades", "A", Lost("height", 6, 6, "cut"), 2))
+    after.fetched(6, Block(6, 6, [("0xA", trade("6_0"))], []), 1)
+    chunk = after.take_chunk()
+    assert chunk is not None
+    assert [entry.topic for entry in chunk.entries] == ["trades.A."]
