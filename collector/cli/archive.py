@@ -213,6 +213,8 @@ def sql(*, directory: Path, query: str | None, as_json: bool) -> None:
     from collector.archive.reading import sql
 
     connection = sql.connect(directory)
+    if said := sql.waiting(directory):
+        click.echo(said, err=True)
     if query is not None:
         _answer(connection, query, as_json=as_json)
         return

@@ -1,7 +1,8 @@
 """The range that a reader asks for: heights, or instants in ns. Pure."""
 
 import datetime
-from typing import Final, TypeAlias
+import operator
+from typing import Any, Final, TypeAlias
 
 Bound: TypeAlias = int | str | datetime.datetime | datetime.date | None
 """A height, or an instant: a datetime, a date, or either as ISO 8601 text, UTC unless it says so."""
@@ -26,18 +27,40 @@ def bounds(start: Bound, end: Bound) -> tuple[tuple[int, int] | None, tuple[int,
 def _bound(value: Bound) -> tuple[str, int]:
     if value is None:
         return "", 0
-    if isinstance(value, int):
-        return "height", value
-    if not isinstance(value, str | datetime.date):
-        raise ValueError(f"{value!r} is neither a height nor an instant: give an int or a datetime")
     if isinstance(value, str):
-        try:
-            value = datetime.datetime.fromisoformat(value)
-        except ValueError:
-            raise ValueError(f"{value!r} is neither a height nor an instant (ISO 8601)") from None
+        return "time", parse_instant(value)
+    if isinstance(value, datetime.date):
+        return "time", instant_of(value)
+    try:
+        # NumPy's whole numbers too: a height is often taken from a table.
+        return "height", operator.index(value)
+    except TypeError:
+        text = f"{value!r} is neither a height nor an instant: give an int or a datetime"
+        raise ValueError(text) from None
+
+
+def parse_instant(text: str) -> int:
+    """
+    Return an instant, given as ISO 8601, in ns; UTC unless it says so.
+
+    Raises:
+        ValueError: If it is no instant.
+
+    """
+    try:
+        value = datetime.datetime.fromisoformat(text)
+    except ValueError:
+        raise ValueError(f"{text!r} is neither a height nor an instant (ISO 8601)") from None
+    return instant_of(value)
+
+
+def instant_of(value: datetime.date) -> int:
+    """Return a datetime, or a date's midnight, in ns; UTC unless it says so."""
     if not isinstance(value, datetime.datetime):
         value = datetime.datetime.combine(value, datetime.time())
     if value.tzinfo is None:
         value = value.replace(tzinfo=datetime.UTC)
-    since = value - datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
-    return "time", (since.days * 86_400 + since.seconds) * 10**9 + since.microseconds * 1_000
+    since: Any = value - datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
+    ns = (since.days * 86_400 + since.seconds) * 10**9 + since.microseconds * 1_000
+    # Only pandas has nanoseconds.
+    return int(ns + getattr(since, "nanoseconds", 0))

@@ -8,6 +8,7 @@ from typing import Any, Final, NamedTuple
 
 from collector.archive.storage import layout, manifest
 from collector.archive.storage.part_file import read_file
+from collector.client.topic_filter import symbol_pattern
 from shards.protocol.ranges import RangeList, count, minus, union, within
 
 _EVERY: Final = 1 << 62
@@ -45,8 +46,10 @@ def covered(
 
 def matches(symbol: str, patterns: Iterable[str]) -> bool:
     """Say whether a symbol is meant by one of the patterns: a symbol, a ticker, or a glob."""
-    spelled = (pattern.replace("/", "-").replace(" ", "-") for pattern in patterns)
-    return any(symbol == text or fnmatchcase(symbol, text) for text in spelled)
+    # An oracle's symbol is stored as the chain spells it.
+    name = symbol_pattern(symbol)
+    spelled = map(symbol_pattern, patterns)
+    return any(name == text or fnmatchcase(name, text) for text in spelled)
 
 
 def holes(parts: Iterable[Covered], first: int = 0, last: int = _EVERY) -> dict[str, RangeList]:

@@ -61,6 +61,8 @@ class Overview(msgspec.Struct, kw_only=True):
     bytes: int
     journal_bytes: int
     """Received and not sealed yet."""
+    part_heights: int
+    """Heights of a part, which is sealed once all of them are here."""
     days: list[Day]
     holes: dict[str, RangeList]
     """Heights that are missing between each market's first and last, by market."""
@@ -92,6 +94,7 @@ def _overview(root: Path, markets: Iterable[str]) -> Overview:
         files=len(files),
         bytes=sum(file.bytes for file in files.values()),
         journal_bytes=sum(path.stat().st_size for path in segment_file.segments(root)),
+        part_heights=info.span,
         days=list(_days(parts, gone)),
         holes={m: left for m, r in holes.holes(parts).items() if (left := minus(r, gone))},
         pruned=gone,
@@ -134,7 +137,7 @@ def picture(found: Overview, width: int = 80) -> list[str]:
     """Lay an overview out for a terminal: a line a market, a mark a day."""
     lines = _head(found)
     if not found.days:
-        return lines + _missing(found, width)
+        return lines + _waiting(found) + _missing(found, width)
     dates = holes.days_between(
         min(day.date for day in found.days), max(day.date for day in found.days)
     )
@@ -164,6 +167,16 @@ def _head(found: Overview) -> list[str]:
     heights = f"heights {found.first} to {found.last}" if found.days else nothing
     waits = f", {size(found.journal_bytes)} not sealed yet" if found.journal_bytes else ""
     return [found.path, f"{chain}{heights}; {found.files} files, {size(found.bytes)}{waits}"]
+
+
+def _waiting(found: Overview) -> list[str]:
+    """Say when the first part is sealed, which may take an hour."""
+    if found.files or not found.journal_bytes:
+        return []
+    return [
+        f"a part is sealed once its {found.part_heights:,} heights are complete; until then",
+        "collector.read and collector.book_at have them, and SQL does not",
+    ]
 
 
 def _mark(days: list[Day]) -> str:

@@ -2,12 +2,15 @@
 
 import contextlib
 import io
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
 import duckdb
 
+from collector.archive.journal import segment_file
+from collector.archive.reading.overview import size
 from collector.archive.storage import layout, manifest
 from collector.archive.storage.files import open_archive
 from collector.tables.arrow import schema_of
@@ -54,13 +57,29 @@ def connect(root: Path) -> duckdb.DuckDBPyConnection:
                 f"CREATE VIEW {channel} AS SELECT *, NULL::DATE AS date FROM _no_{channel}"
             )
             continue
-        names = ", ".join("'" + path.replace("'", "''") + "'" for path in paths)
+        names = ", ".join(map(_quoted, paths))
         without = "" if channel == layout.COVERAGE else " EXCLUDE (channel)"
         connection.execute(
             f"CREATE VIEW {channel} AS SELECT *{without} FROM "
             f"read_parquet([{names}], hive_partitioning = true)"
         )
     return connection
+
+
+def _quoted(path: str) -> str:
+    """Spell a path for DuckDB, which takes it for a pattern."""
+    literal = re.sub(r"[*?[]", r"[\g<0>]", path)
+    return "'" + literal.replace("'", "''") + "'"
+
+
+def waiting(root: Path) -> str:
+    """Say how much was received and is in no view yet; empty if nothing is."""
+    if not (number := sum(path.stat().st_size for path in segment_file.segments(root))):
+        return ""
+    return (
+        f"the newest facts ({size(number)}) are not sealed yet, and not in these tables: "
+        "`collector.read` has them"
+    )
 
 
 def rows(connection: duckdb.DuckDBPyConnection, query: str) -> tuple[list[str], list[list[Any]]]:

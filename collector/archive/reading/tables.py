@@ -15,17 +15,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from collector.archive.journal import segment_file
-from collector.archive.journal.segment_file import Entry
 from collector.archive.reading import holes as gaps
 from collector.archive.reading.bounds import EVER, Bound, bounds
+from collector.archive.reading.unsealed import unsealed
 from collector.archive.storage import layout, manifest
 from collector.archive.storage.files import open_archive, with_files
-from collector.archive.storage.layout import part_of
 from collector.archive.storage.part_file import read_file
-from collector.tables.arrow import Decimals, batch_of, converted, schema_of
-from collector.tables.rows import dedupe, rows_of
-from collector.tables.schema import TABLES, Row
-from shards.protocol.frames import EVENTS
+from collector.tables.arrow import Decimals, converted, schema_of
+from collector.tables.schema import TABLES
 from shards.protocol.ranges import RangeList, minus, union, within
 from shards.protocol.settings import CHAIN
 
@@ -61,6 +58,8 @@ class Table:
         """Heights of the range that were here and were removed to make room, of all markets."""
         self.outside = ""
         """What the archive has, where that is nothing of the range asked for; else empty."""
+        self.through = 0
+        """The newest height in the archive, of any market; 0 if it has none."""
 
     def __arrow_c_stream__(self, requested_schema: object = None) -> object:
         return self.arrow.__arrow_c_stream__(requested_schema)
@@ -113,20 +112,31 @@ def read(
         if value not in get_args(known):
             raise ValueError(f"{name}={value!r}: choose from {', '.join(get_args(known))}")
     heights, times = bounds(start, end)
-    found = with_files(lambda: _read(root, channel, patterns, heights, times))
+    found = with_files(lambda: within_range(root, channel, patterns, heights, times))
     _object(found, holes)
     found.arrow = converted(found.arrow, decimals)
     return found
 
 
-def _read(
+def within_range(
     root: Path,
     channel: str,
     patterns: tuple[str, ...],
     heights: tuple[int, int] | None,
     times: tuple[int, int] | None,
 ) -> Table:
+    """
+    Read the rows of a channel within heights, instants, or both; nothing is said of what is missing.
+
+    Raises:
+        FileNotFoundError: If a file is missing: it may have been replaced a moment ago.
+        ConfigError: As in `read`.
+        ValueError: If a market is unknown.
+
+    """
     span = open_archive(root).span
+    # Before the manifest: what is sealed meanwhile is then named there, or its journal is missed.
+    segments = segment_file.segments(root)
     lines = manifest.read(root)
     files = manifest.current(lines)
     chosen = [f for f in files.values() if f.channel == channel and _overlaps(f, heights, times)]
@@ -134,20 +144,37 @@ def _read(
         lambda f: _filtered(read_file(root, f), patterns, heights, times),
         sorted(chosen, key=_order),
     )
-    tail = _tail(root, channel, span, manifest.sealed(lines))
-    if tail is not None:
-        tables.append(_filtered(tail, patterns, heights, times))
+    tail = unsealed(segments, channel, span, manifest.sealed(lines))
+    if tail.table is not None:
+        tables.append(_filtered(tail.table, patterns, heights, times))
     table = pa.concat_tables(tables) if tables else schema_of(TABLES[channel]).empty_table()
     known = gaps.covered(root, files, ("*",))
     _check_markets(patterns, known, table)
     parts = [part for part in known if gaps.matches(part.market, patterns)]
     lacking = _holes(parts, heights, times, table)
+    for market, ranges in tail.missing.items():
+        if gaps.matches(market, patterns):
+            lost = within(ranges, *_asked(heights, times, table))
+            lacking[market] = union([*lacking.get(market, ()), *lost])
     removed = manifest.pruned(lines)
     gone = union(removed)
     holes = {market: left for market, ranges in lacking.items() if (left := minus(ranges, gone))}
     found = Table(table, holes, _pruned(removed, heights, times))
     found.outside = "" if table.num_rows else _outside(known, heights, times)
+    found.through = max((tail.through, *(part.last for part in known)))
     return found
+
+
+def _asked(
+    heights: tuple[int, int] | None, times: tuple[int, int] | None, table: pa.Table
+) -> tuple[int, int]:
+    """Return the heights that are asked for; of instants, those between the rows that were found."""
+    if heights is not None or times is None:
+        return heights or (0, EVER)
+    if "height" not in table.column_names or not table.num_rows:
+        return 1, 0
+    ends = pc.min_max(table["height"]).as_py()
+    return ends["min"] or 0, ends["max"] or 0
 
 
 def _each(
@@ -234,11 +261,7 @@ def _filtered(
     heights: tuple[int, int] | None,
     times: tuple[int, int] | None,
 ) -> pa.Table:
-    name = "market" if "market" in table.column_names else "symbol"
-    if "*" not in patterns and name in table.column_names:
-        symbols = pc.unique(table[name]).to_pylist()
-        wanted = [symbol for symbol in symbols if gaps.matches(symbol, patterns)]
-        table = table.filter(pc.is_in(table[name], pa.array(wanted, pa.string())))
+    table = in_markets(table, patterns)
     if heights is not None and "height" in table.column_names:
         column = table["height"]
         table = table.filter(
@@ -250,30 +273,18 @@ def _filtered(
     return table
 
 
+def in_markets(table: pa.Table, patterns: tuple[str, ...]) -> pa.Table:
+    """Return the rows of the markets, or the oracles' symbols, that match one of the patterns."""
+    name = "market" if "market" in table.column_names else "symbol"
+    if "*" in patterns or name not in table.column_names:
+        return table
+    symbols = pc.unique(table[name]).to_pylist()
+    wanted = [symbol for symbol in symbols if gaps.matches(symbol, patterns)]
+    return table.filter(pc.is_in(table[name], pa.array(wanted, pa.string())))
+
+
 def _when(table: pa.Table) -> str | None:
     return next((c for c in ("ts_event", "ts", "ts_recv") if c in table.column_names), None)
-
-
-def _tail(root: Path, channel: str, span: int, sealed: set[layout.Part]) -> pa.Table | None:
-    """Make a table of what is in the journal and not sealed yet."""
-    if channel not in TABLES or channel in (layout.COVERAGE, layout.KEYFRAME):
-        return None
-    rows: list[Row] = []
-    for path in segment_file.segments(root):
-        for chunk in segment_file.read(path):
-            for entry in chunk.entries:
-                name, _, rest = entry.topic.partition(".")
-                if name == channel and part_of(entry.height, span) not in sealed:
-                    rows += _rows(entry, rest[:-1])
-    if not rows:
-        return None
-    batch, _ = batch_of(TABLES[channel], dedupe(TABLES[channel], rows))
-    return pa.Table.from_batches([batch])
-
-
-def _rows(entry: Entry, symbol: str) -> list[Row]:
-    event = EVENTS[entry.kind].decode(entry.event)
-    return [] if getattr(event, "is_snapshot", False) else rows_of(event, symbol, entry)
 
 
 def _holes(
@@ -286,10 +297,10 @@ def _holes(
     if heights is not None:
         newest = max((part.last for part in parts), default=0)
         return gaps.holes(parts, heights[0], min(heights[1], newest))
-    if times is not None and "height" in table.column_names and table.num_rows:
-        ends = pc.min_max(table["height"]).as_py()
-        newest = max((part.last for part in parts), default=0)
-        return gaps.holes(parts, ends["min"], min(ends["max"], newest)) if parts else {}
+    if times is not None and parts and "height" in table.column_names and table.num_rows:
+        first, last = _asked(heights, times, table)
+        newest = max(part.last for part in parts)
+        return gaps.holes(parts, first, min(last, newest))
     return gaps.holes(parts)
 
 

@@ -89,6 +89,8 @@ def open_archive(root: Path, *, span: int = 0, create: bool = False, now: str = 
         raise ConfigError(f"{root}: is not a folder; an archive is one") from None
     except (OSError, *UNREADABLE) as error:
         raise ConfigError(f"{path}: cannot be read: {error}") from None
+    if info.span < 1:
+        raise ConfigError(f"{path}: cannot be read: {info.span} heights a part")
     if info.format > layout.FORMAT:
         raise ConfigError(
             f"{path}: format {info.format}, this program knows {layout.FORMAT}: use a newer one"

@@ -103,6 +103,14 @@ def test_a_part_that_was_removed_by_hand_is_named(tmp_path: Path) -> None:
         read(path, "trades")
 
 
+def test_parts_without_heights_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "archive"
+    sealed(path, 101, 119)
+    (path / "_archive.json").write_text('{"format": 1, "span": 0}')
+    with pytest.raises(ConfigError, match="cannot be read: 0 heights a part"):
+        read(path, "trades")
+
+
 def test_markets_that_are_not_here_are_not_called_unsealed(root: Path) -> None:
     assert "nothing sealed of these markets" in picture(overview(root, ["BTC-USDT"]))[1]
 
@@ -113,6 +121,8 @@ def test_markets_that_are_not_here_are_not_called_unsealed(root: Path) -> None:
         (("record", "--to", "/etc/passwd"), "/etc/passwd: is not a folder"),
         (("record", "--to", "/usr/lib"), "/usr/lib: holds other files"),
         (("replay", "ROOT", "--from", "500"), "which has heights 101 to 139"),
+        (("replay", "ROOT", "--from", "115", "--until", "112"), "ends before it begins"),
+        (("replay", "ROOT", "--until", "0"), "nothing of the selection is in this"),
         (("archive", "coverage", "/nowhere"), "/nowhere: no archive is here"),
     ],
 )

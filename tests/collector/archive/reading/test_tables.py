@@ -4,18 +4,23 @@ import datetime
 from decimal import Decimal
 from pathlib import Path
 
+import msgspec
 import pytest
 
-from collector.archive.journal.segment_file import Note
+from collector.archive.journal import segment_file
+from collector.archive.journal.segment_file import Entry, Note
 from collector.archive.reading.book_at import book_at
 from collector.archive.reading.tables import HolesError, HolesWarning, read
 from collector.archive.sealing import seal
 from collector.archive.storage import layout, manifest
+from shards.protocol.events import Oracle, Price
+from shards.protocol.frames import KIND_BY_CHANNEL
 from tests.collector.archive import written
 from tests.collector.archive.written import (
     DAY,
     SPAN,
     SYMBOL,
+    amount,
     change,
     entry,
     instant,
@@ -161,3 +166,56 @@ def test_a_book_heard_while_joining_begins_the_first_part(tmp_path: Path) -> Non
     assert [f"{p:f}" for p, _ in book_at(root, SYMBOL, 112).bids] == [
         p for p, _ in written.whole(112).bids
     ]
+
+
+def test_what_is_lost_and_not_sealed_yet_is_named(tmp_path: Path) -> None:
+    root = tmp_path / "archive"
+    made = [entry("trades", trades(h)) for h in range(101, 109) if h != 105]
+    written.write(root, made, [Note("lost", SYMBOL, 105, 105, "cut")], begin=101)
+    with pytest.warns(HolesWarning, match="heights 105 of INJ-USDT are missing"):
+        assert len(read(root, "trades")) == 14
+    with pytest.warns(HolesWarning, match="heights 105 of INJ-USDT"):
+        read(root, "trades", start=104, end=106)
+    assert not read(root, "trades", start=106, end=108, holes="raise").holes
+    assert not read(root, "trades", start="2026-11-28", holes="raise").holes
+
+
+def test_a_part_that_is_sealed_during_a_read_is_in_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = tmp_path / "archive"
+    sealed(root, 101, 109)
+    written.write(root, [entry("trades", trades(h)) for h in range(110, 120)], begin=101)
+    read_manifest, was_sealed = manifest.read, False
+
+    def then_sealed(of: Path) -> list[manifest.Line]:
+        nonlocal was_sealed
+        lines = read_manifest(of)
+        if not was_sealed:
+            was_sealed = True
+            # As a recorder may, between a look at the manifest and one at the journal.
+            seal.seal(of, layout.part_of(110, SPAN), ts=DAY)
+            for path in segment_file.segments(of):
+                path.unlink()
+        return lines
+
+    monkeypatch.setattr(manifest, "read", then_sealed)
+    assert len(read(root, "trades")) == 2 * 19
+
+
+def test_an_oracle_may_be_named_as_the_chain_spells_it(tmp_path: Path) -> None:
+    root = tmp_path / "archive"
+    price = Oracle("BTC/USD", 104, instant(104), 1, "chain-ws", [Price("pyth", amount(5))])
+    made = Entry("oracle.BTC-USD.", KIND_BY_CHANNEL["oracle"], 104, msgspec.msgpack.encode(price))
+    written.write(root, [made], begin=101)
+    for name in ("BTC/USD", "BTC-USD", "BTC*", "*"):
+        assert read(root, "oracle", markets=name).arrow["symbol"].to_pylist() == ["BTC/USD"]
+
+
+def test_a_height_may_be_numpys(root: Path) -> None:
+    numpy = pytest.importorskip("numpy")
+    pandas = pytest.importorskip("pandas")
+    first, last = numpy.array([104, 106])
+    assert read(root, "book", start=first, end=last).arrow["height"].to_pylist() == [104, 105, 106]
+    at = pandas.Timestamp(instant(106) + 1)
+    assert len(read(root, "book", start=101, end=106)) == len(read(root, "book", end=at))

@@ -1,0 +1,64 @@
+"""What is in an archive's journal and not sealed yet: rows, missing heights, and how far it reaches."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import pyarrow as pa
+
+from collector.archive.journal import segment_file
+from collector.archive.journal.ledger import Ledger
+from collector.archive.storage import layout
+from collector.archive.storage.layout import Part, part_of
+from collector.tables.arrow import batch_of
+from collector.tables.rows import dedupe, rows_of
+from collector.tables.schema import TABLES, Row
+from shards.protocol.frames import EVENTS
+from shards.protocol.ranges import RangeList, minus
+
+_EVER: Final = 1 << 62
+
+
+class Unsealed(NamedTuple):
+    """What the journal has that no sealed part has."""
+
+    table: pa.Table | None
+    """The rows of one channel; None without any."""
+    wholes: pa.Table | None
+    """If that channel is ``book``: the whole books, which are no rows of it; None without any."""
+    missing: dict[str, RangeList]
+    """Heights that were lost and are not fetched yet, by market."""
+    through: int
+    """The newest height in the journal; 0 without any."""
+
+
+def unsealed(segments: Iterable[Path], channel: str, span: int, sealed: Iterable[Part]) -> Unsealed:
+    """Read a journal's segments, leaving out what belongs to a sealed part."""
+    parts = frozenset(sealed)
+    has_rows = channel not in (layout.COVERAGE, layout.KEYFRAME)
+    rows: list[Row] = []
+    wholes: list[Row] = []
+    ledger, through = Ledger(), 0
+    for path in segments:
+        for chunk in segment_file.read(path):
+            ledger.fold(chunk.notes)
+            for entry in chunk.entries:
+                through = max(through, entry.height)
+                name, _, rest = entry.topic.partition(".")
+                if has_rows and name == channel and part_of(entry.height, span) not in parts:
+                    event = EVENTS[entry.kind].decode(entry.event)
+                    is_whole = getattr(event, "is_snapshot", False)
+                    (wholes if is_whole else rows).extend(rows_of(event, rest[:-1], entry))
+    missing = {
+        symbol: lacking
+        for symbol in ledger.markets
+        if (lacking := minus(ledger.missing(symbol, 0, _EVER), parts))
+    }
+    return Unsealed(_table(channel, rows), _table(channel, wholes), missing, through)
+
+
+def _table(channel: str, rows: list[Row]) -> pa.Table | None:
+    if not rows:
+        return None
+    batch, _ = batch_of(TABLES[channel], dedupe(TABLES[channel], rows))
+    return pa.Table.from_batches([batch])
