@@ -172,12 +172,14 @@ class ReplayBuffer:
         head: int,
         ahead: Mapping[str, int] | None = None,
         may_read: Callable[[str], bool] | None = None,
+        origin: Mapping[str, Any] | None = None,
     ) -> list[bytes]:
         """
         Answer a request for topics or a replay; anything else gets an error in one sentence.
 
         Args:
             may_read: Which topics are listed; by default all.
+            origin: Where the frames come from: ``chain_id`` and ``relays``, as far as known.
 
         """
         try:
@@ -195,7 +197,7 @@ class ReplayBuffer:
                 "head": head,
                 "topics": topics,
             }
-            reply |= {"ahead": dict(ahead or {}), "chain": self.chain}
+            reply |= {"ahead": dict(ahead or {}), "chain": self.chain} | dict(origin or {})
             return [_encode({"id": wanted.id} | reply)]
         kept = self._topics.get(wanted.topic) or KeptTopic(head + 1)
         bodies = _choose(kept, wanted, publisher_epoch)

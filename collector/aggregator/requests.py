@@ -186,12 +186,14 @@ def _answer(
         case _:
             coverage = aggregator.coverage
             ahead = {s: height for s, height in coverage.ahead().items() if rights.may_see(s)}
+            chain_id = aggregator.run.chain.id
             return aggregator.publisher.replay.answer(
                 asked,
                 aggregator.run.config.epoch,
                 coverage.accounted(),
                 ahead,
                 None if rights.everything else rights.may_read,
+                {"chain_id": chain_id} if chain_id else None,
             )
     return [_encode({"id": asked.get("id"), **found})]
 

@@ -39,13 +39,17 @@ def relay(
     """
     from collector.access import config as access_config, key_files, refusal
     from collector.relay.process import RelayConfig, relay as run
-    from collector.settings.addresses import endpoints_of
+    from collector.settings.addresses import endpoints_of, reads_itself
     from shards.runtime import child, logs
 
     access_config.check_keys(keys, authorized_keys)
     for endpoint in () if insecure else publish:
         if said := refusal.of_publisher(endpoint, "--publish", has_keys=bool(keys)):
             raise ConfigError(said)
+    if own := reads_itself(connect, publish):
+        raise ConfigError(
+            f"--connect {own} is where this relay publishes: it would read itself and never join"
+        )
     cells = len(endpoints_of(connect))
     logs.configure("relay", level="INFO", form="text")
     config = RelayConfig(

@@ -173,6 +173,15 @@ class Subscriber:
         """The state of each of several cells; empty with one."""
         return [] if self._arbiter is None else self._arbiter.cells
 
+    def inboxes(self) -> list[Inbox]:
+        """Return the inbox of each cell that is read."""
+        return [link.inbox for link in self._links if link.is_open]
+
+    def refuse(self, cell: Cell, reason: str) -> None:
+        """Stop reading one of several cells, for good."""
+        if self._arbiter is not None:
+            self._arbiter.refuse(cell, reason)
+
     @property
     def is_joined(self) -> bool:
         """Whether at least one cell has answered."""
@@ -322,6 +331,9 @@ class Subscriber:
             if link.map.generation > self._generation:
                 self._follow(link.map, arbiter)
         arbiter.turn(time.monotonic())
+        for link, cell in zip(self._links, arbiter.cells, strict=True):
+            if cell.refused and link.is_open:
+                link.close()
         return has_more or bool(self._ready)
 
     def _follow(self, newest: ClusterMap, arbiter: Arbiter) -> None:
@@ -353,24 +365,36 @@ class Subscriber:
             TimeoutError: If there is no answer in time.
 
         """
-        status: dict[str, Any] = self._ask("status", timeout_s)
+        status: dict[str, Any] = self._ask(self._answering()[0], "status", timeout_s)
         return status
 
     def markets(self, timeout_s: float = 5.0) -> list[dict[str, Any]]:
         """
         Ask the aggregator for its markets; blocks, also inside an event loop.
 
-        Of several cells, the first one that answers.
+        Of several cells, those of all that answer, each market once: cells may be parts.
 
         Raises:
-            TimeoutError: If there is no answer in time.
+            TimeoutError: If there is no answer in time; of several cells, from none.
 
         """
-        markets: list[dict[str, Any]] = self._ask("markets", timeout_s)
-        return markets
+        markets: dict[str, dict[str, Any]] = {}
+        links = self._answering()
+        for link in links:
+            try:
+                rows = self._ask(link, "markets", timeout_s)
+            except TimeoutError:
+                if not markets and link is links[-1]:
+                    raise
+            else:
+                markets = {row["symbol"]: row for row in rows} | markets
+        return list(markets.values())
 
-    def _ask(self, what: str, timeout_s: float) -> Any:
-        answering = [i for i, cell in enumerate(self.cells) if cell.answers]
-        link = self._links[answering[0] if answering else 0]
+    def _answering(self) -> list[Link]:
+        """Return the cells that answer, or the first one if none does."""
+        pairs = zip(self._links, self.cells, strict=False)
+        return [link for link, cell in pairs if cell.answers] or self._links[:1]
+
+    def _ask(self, link: Link, what: str, timeout_s: float) -> Any:
         with RequestClient(link.requests, link.keys) as client:
             return client.ask(what, within_s=timeout_s)[what]

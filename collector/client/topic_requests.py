@@ -25,6 +25,10 @@ class TopicsReply(msgspec.Struct):
     ahead: dict[str, int] = {}
     """By symbol, for markets that are ahead of the head, which another market holds back."""
     chain: int = 0
+    chain_id: str = ""
+    """The network's id; empty where the collector does not know it yet."""
+    relays: list[int] = []
+    """Epochs of the relays that the frames have passed, the last one first."""
 
 
 class ReplayReply(msgspec.Struct):
@@ -130,6 +134,10 @@ class KnownPublisher:
         """Its topics that are wanted, with the last topic_sequence of each."""
         self.chain = 0
         """Generation of the chain; grows when another chain replaces it."""
+        self.chain_id = ""
+        """The network's id; empty while it is not known."""
+        self.relays: list[int] = []
+        """Epochs of the relays that its frames have passed."""
         self.former: set[int] = set()
         """Epochs of replaced publishers. Any other epoch is new, even if it is lower: the clock that
         it was taken from may have been set back."""
@@ -140,6 +148,7 @@ class KnownPublisher:
         """Note the answer to a poll."""
         self.supersede(self.epoch, reply.publisher_epoch)
         self.epoch, self.head, self.ahead = reply.publisher_epoch, reply.head, reply.ahead
+        self.chain_id, self.relays = reply.chain_id or self.chain_id, reply.relays
 
     def supersede(self, former: int, epoch: int) -> None:
         """Note that one publisher replaced another."""
@@ -151,7 +160,7 @@ class KnownPublisher:
         former = self.head if self.epoch and self.chain != UNKNOWN else -1
         if former >= 0:
             # They belong to the replaced chain.
-            self.head, self.ahead = 0, {}
+            self.head, self.ahead, self.chain_id = 0, {}, ""
         self.chain = chain
         return former
 

@@ -22,6 +22,7 @@ from collector.access.requester import Requester
 from collector.access.subscriptions import MAX_SUBSCRIPTION, Subscriptions
 from collector.aggregator.endpoints import MAX_REQUEST, bind
 from collector.aggregator.requests import beyond
+from collector.client.received import Received, notice
 from collector.client.requests import AsyncRequestClient, Refused
 from collector.client.subscriber import Subscriber
 from collector.relay.rebroadcast import Rebroadcast
@@ -133,15 +134,20 @@ class Relay:
 
     async def _read(self) -> None:
         """Publish incoming events, and keep the position after them."""
-        subscriber, take = self._subscriber, self._rebroadcast.take
+        subscriber = self._subscriber
         async for received in subscriber:
-            frames = take(received, time.time_ns())
+            frames = self._take(received)
             while subscriber.pending:
                 more = subscriber.poll(0)
                 if more is None:
                     break
-                frames += take(more, time.time_ns())
+                frames += self._take(more)
             self._send(frames)
+
+    def _take(self, received: Received) -> list[tuple[bytes, bytes]]:
+        if not received.topic and (said := notice(received.event)):
+            log.warning("%s %s", self._config.connect, said)
+        return self._rebroadcast.take(received, time.time_ns())
 
     def _send(self, frames: Sequence[tuple[bytes, bytes]]) -> None:
         for frame in frames:
@@ -155,6 +161,7 @@ class Relay:
         """Periodically note how far everything is complete, and handle missed edges."""
         while True:
             subscriber = self._subscriber
+            self._leave_circle()
             if not subscriber.pending and not subscriber.awaits_history():
                 self._rebroadcast.stand(subscriber.positions())
             for drain in drains:
@@ -218,7 +225,23 @@ class Relay:
             own = self._rebroadcast
             ahead = {s: h for s, h in own.ahead.items() if rights.may_see(s)}
             may_read = None if rights.everything else rights.may_read
-            self._reply(to, asker, own.buffer.answer(asked, own.epoch, own.head, ahead, may_read))
+            reply = own.buffer.answer(asked, own.epoch, own.head, ahead, may_read, self._origin())
+            self._reply(to, asker, reply)
+
+    def _origin(self) -> dict[str, Any]:
+        """Say which chain this is, and which relays its frames have passed, this one first."""
+        read = [inbox.publisher for inbox in self._subscriber.inboxes()]
+        before = [relay for publisher in read for relay in publisher.relays]
+        relays = [*dict.fromkeys((self._rebroadcast.epoch, *before))]
+        chain_id = next((publisher.chain_id for publisher in read if publisher.chain_id), "")
+        return {"relays": relays} | ({"chain_id": chain_id} if chain_id else {})
+
+    def _leave_circle(self) -> None:
+        """Stop reading a relay that reads this one: it has only what it was given."""
+        epoch = self._rebroadcast.epoch
+        for cell in self._subscriber.cells:
+            if not cell.refused and epoch in cell.inbox.publisher.relays:
+                self._subscriber.refuse(cell, "reads this relay, and so a circle is closed")
 
     def _refuse(self, to: list[bytes], asker: Requester, id_: object, why: str) -> None:
         self._reply(to, asker, [_encode({"id": id_, "error": why})])

@@ -6,7 +6,7 @@ from typing import Final
 
 import msgspec
 
-from collector.settings.parts import requests_endpoint
+from collector.settings.parts import connectable, reachable, requests_endpoint
 
 _ANYWHERE: Final = frozenset({"*", "0.0.0.0", "::"})
 _LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
@@ -49,6 +49,19 @@ def endpoints_of(connect: str | Iterable[str]) -> tuple[str, ...]:
         if endpoints.count(endpoint) > 1:
             raise ValueError(f"{endpoint} is named twice: a cell is read once")
     return endpoints
+
+
+def reads_itself(connect: str, publish: Iterable[str]) -> str:
+    """Return the endpoint of `connect` at which the same process publishes; empty if none is."""
+    own = {_plain(at) for one in publish for at in (connectable(one), reachable(one))}
+    return next((one for one in endpoints_of(connect) if _plain(connectable(one)) in own), "")
+
+
+def _plain(endpoint: str) -> str:
+    """Spell the names of loopback alike."""
+    host, _, port = endpoint.removeprefix("tcp://").rpartition(":")
+    is_near = endpoint.startswith("tcp://") and host.strip("[]") in _LOOPBACK
+    return f"tcp://127.0.0.1:{port}" if is_near else endpoint
 
 
 class Claim(msgspec.Struct, frozen=True):

@@ -108,6 +108,8 @@ class Arbiter:
         """Merge what the inboxes have received; call it after frames, replies and ticks."""
         for cell in self.cells:
             ready = cell.inbox.ready
+            if cell.inbox.publisher.chain_id != cell.chain_id:
+                self._meet_chain(cell, cell.inbox.publisher.chain_id)
             while ready:
                 self._take(cell, ready.popleft())
         for merge in list(self._waiting.values()):
@@ -122,8 +124,19 @@ class Arbiter:
         cell.refused = reason
         self._judge_gaps()
 
+    def _meet_chain(self, cell: Cell, chain_id: str) -> None:
+        """Refuse a cell that collects another network than the cells before it."""
+        before, cell.chain_id = cell.chain_id, chain_id
+        known = [other for other in self.cells if other.chain_id and other is not cell]
+        first = next((other for other in known if not other.refused), None)
+        # If it has read one before, another chain took its place.
+        if not before and first is not None and first.chain_id != chain_id:
+            self.refuse(cell, f"collects the chain {chain_id}, and {first.name} {first.chain_id}")
+
     def _take(self, cell: Cell, received: Received) -> None:
         topic = received.topic
+        if cell.refused:
+            return
         if not topic:
             self._own(cell, received)
             return

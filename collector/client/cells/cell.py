@@ -20,6 +20,8 @@ class Cell:
         self.is_silent = False
         self.refused = ""
         """Why this cell is not read; empty if it is."""
+        self.chain_id = ""
+        """The id of its chain; empty while it is not known."""
         self.first_copies = 0
         """Number of events that it sent first."""
         self.differences = 0

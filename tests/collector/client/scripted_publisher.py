@@ -84,6 +84,7 @@ class Script:
     markets: list[dict[str, Any]] = field(default_factory=list)
     status: dict[str, Any] = field(default_factory=lambda: {"coverage": {"now": 1.0}})
     silent: bool = False
+    origin: dict[str, Any] = field(default_factory=dict)
     _count: Iterator[int] = field(default_factory=lambda: itertools.count(1))
 
     def publish(self, symbol: str, event: Event) -> tuple[bytes, bytes]:
@@ -110,7 +111,7 @@ class Script:
         if ask in ("status", "markets"):
             reply = {"id": request["id"], ask: getattr(self, ask)}
             return [msgspec.msgpack.encode(reply)]
-        return self.history.answer(request, self.publisher_epoch, self.head)
+        return self.history.answer(request, self.publisher_epoch, self.head, origin=self.origin)
 
     def _body(self, kind: int, sequence: int, event: Event) -> bytes:
         n = next(self._count)

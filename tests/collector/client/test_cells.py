@@ -168,6 +168,56 @@ def test_a_cell_of_another_version_is_done_without() -> None:
     assert out[-1].publisher == one.endpoint
 
 
+def test_a_cell_of_another_chain_is_refused_before_anything_of_it_is_delivered() -> None:
+    ours, theirs = ({"chain_id": name} for name in ("injective-1", "injective-888"))
+    with publishing(Script(origin=ours)) as one, publishing(Script(origin=theirs)) as two:
+        for cell in (one, two):
+            beginning(cell)
+        with Subscriber([one.endpoint, two.endpoint], markets=[INJ]) as subscriber:
+            until(subscriber, lambda r: r.channel == "book")
+            eventually(
+                lambda: subscriber.poll(0.0) is None and subscriber.cells[1].refused,
+                within_s=5,
+                what="the cell of another chain is refused",
+            )
+            assert subscriber.cells[1].refused == (
+                f"collects the chain injective-888, and {one.endpoint} injective-1"
+            )
+            two.send(INJ, trades(INJ, 101, 3))
+            one.send(INJ, trades(INJ, 102))
+            out = until(subscriber, lambda r: r.channel == "trades")
+            assert subscriber.cells[1].first_copies == 0
+    assert [(r.publisher, r.event.height) for r in out if isinstance(r.event, Trades)] == [
+        (one.endpoint, 102)
+    ]
+
+
+@pytest.mark.parametrize("known", ["", "injective-1"])
+def test_a_cell_that_learns_its_chain_later_is_read(known: str) -> None:
+    with publishing(Script(origin={"chain_id": known})) as one, publishing() as two:
+        for cell in (one, two):
+            beginning(cell)
+        with Subscriber([one.endpoint, two.endpoint], markets=[INJ]) as subscriber:
+            joined_all(subscriber, one, two)
+            two.script.origin = {"chain_id": "injective-1"}
+            eventually(
+                lambda: subscriber.poll(0.0) is None and subscriber.cells[1].chain_id,
+                within_s=5,
+                what="the cell's chain is known",
+            )
+            assert all(cell.answers for cell in subscriber.cells)
+
+
+def test_the_markets_are_those_of_all_parts() -> None:
+    others = [{"market_id": market_id("BTC-USDT"), "ticker": "BTC/USDT", "symbol": "BTC-USDT"}]
+    with publishing(Script(markets=MARKETS)) as one, publishing(Script(markets=others)) as two:
+        beginning(one)
+        beginning(two)
+        with Subscriber([one.endpoint, two.endpoint], markets=[INJ]) as subscriber:
+            joined_all(subscriber, one, two)
+            assert subscriber.markets() == [*others, *MARKETS]
+
+
 def test_parts_have_a_name_each_and_what_none_has_is_unmatched() -> None:
     with publishing() as one, publishing() as two:
         opened(one)

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -33,8 +34,9 @@ MARKETS = [{"market_id": market_id(INJ), "ticker": "INJ/USDT", "symbol": INJ}]
 class Relay:
     """A running relay, which can be killed and started again at its place."""
 
-    def __init__(self, connect: str) -> None:
-        self.publish = free_endpoint()
+    def __init__(self, connect: str, publish: str = "", *, log: bool = False) -> None:
+        self.publish = publish or free_endpoint()
+        self._log = tempfile.NamedTemporaryFile() if log else None  # noqa: SIM115
         self.environment: dict[str, str] = {}
         self._connect = connect
         self._process: subprocess.Popen[bytes] | None = None
@@ -43,7 +45,13 @@ class Relay:
         self._process = subprocess.Popen(
             [*COLLECTOR, "relay", "--connect", self._connect, "--publish", self.publish],
             env={**os.environ, **self.environment},
+            stderr=self._log,
         )
+
+    def log(self) -> str:
+        """Return what it has logged, if that is kept."""
+        assert self._log is not None
+        return Path(self._log.name).read_text()
 
     def stop(self, number: int = signal.SIGTERM) -> int:
         assert self._process is not None
@@ -52,8 +60,8 @@ class Relay:
 
 
 @contextlib.contextmanager
-def relaying(connect: str) -> Iterator[Relay]:
-    relay = Relay(connect)
+def relaying(connect: str, *, log: bool = False) -> Iterator[Relay]:
+    relay = Relay(connect, log=log)
     relay.start()
     try:
         yield relay
@@ -187,6 +195,39 @@ def test_other_requests_go_on_to_the_cell() -> None:
             assert client.ask("markets", within_s=10)["markets"] == MARKETS
             with pytest.raises(ValueError, match="not understood"):
                 client.ask("order", within_s=10)
+
+
+def test_relays_that_read_each_other_say_so_and_go_on() -> None:
+    with publishing(Script(markets=MARKETS, origin={"chain_id": "injective-1"})) as publisher:
+        beginning(publisher)
+        second = free_endpoint()
+        with relaying(f"{publisher.endpoint},{second}", log=True) as relay:
+            behind = Relay(relay.publish, publish=second)
+            behind.start()
+            try:
+                eventually(
+                    lambda: "reads this relay" in relay.log(),
+                    within_s=30,
+                    what=lambda: relay.log(),
+                )
+                block(publisher, 101)
+                with Subscriber(behind.publish, markets=[INJ], history=True) as reader:
+                    until(reader, at(101), 30)  # type: ignore[arg-type]
+                    assert reader.inbox.publisher.chain_id == "injective-1"
+                    assert len(reader.inbox.publisher.relays) == 2
+            finally:
+                behind.stop(signal.SIGKILL)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+def test_a_relay_of_itself_is_refused(host: str) -> None:
+    relay = [sys.executable, "-m", "collector", "relay", "--connect", f"tcp://{host}:5600"]
+    done = subprocess.run(
+        [*relay, "--publish", "tcp://0.0.0.0:5600", "--insecure"],
+        capture_output=True, text=True, timeout=30, check=False,
+    )  # fmt: skip
+    assert done.returncode == 3
+    assert "where this relay publishes" in done.stderr
 
 
 def test_an_open_address_without_keys_is_refused() -> None:
