@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import click
+from click.core import ParameterSource
 
 from collector.cli import options, value_types
 from collector.cli.base import Group
@@ -72,9 +73,9 @@ def _sizes(command: Any) -> Any:
     help="Join the Ray whose head is there.  [default: this host is the head]",
 )  # fmt: skip
 @options.option(
-    "--listen", metavar="HOST:PORT", type=value_types.Address(least=1024), default=_DEFAULT_LISTEN,
-    show_default=True, help="Where the head listens, if this host is the head; Ray uses the "
-    "hundred ports from there on, on each host.",
+    "--listen", metavar="HOST:PORT", type=value_types.Address(least=1024),
+    help="Where the head listens, if this host is the head: an address of this host that the others "
+    f"reach. Ray uses the hundred ports from there on, on each host.  [default: {_DEFAULT_LISTEN}]",
 )  # fmt: skip
 @options.option(
     "--attach", is_flag=True,
@@ -113,17 +114,46 @@ def up(*, folder: Path | None, within: float, block: bool, **given: Any) -> None
     same path. Run it on one host for the whole cluster, and with --address on all others; it can
     be run again at any time.
     """
+    ctx = click.get_current_context()
+    sources = {ctx.get_parameter_source(name) for name in ("address", "listen")}
+    if sources == {ParameterSource.COMMANDLINE}:
+        raise click.UsageError(
+            "give --address (this host joins the head there) or --listen (it is the head), not both"
+        )
     _require_ray()
     from collector.cluster import driver
 
     here = _here(folder)
     node = _node(here, given)
     asked = _asked(given, node.host)
-    if not node.is_head and not given["insecure"]:
+    was_here = driver.is_joined(here, node)
+    if was_here:
+        # As after a reboot: its cells do not wait for a head that may be away.
+        driver.join(here, node)
+    try:
+        is_done = _tell(here, node, asked, within, is_insecure=given["insecure"])
+    except ConfigError as error:
+        if not (block and was_here):
+            raise
+        # To end would be to end the cells, under a service manager.
+        is_done = False
+        click.echo(str(error), err=True)
+    if block:
+        _stay(here)
+    sys.exit(EXIT_OK if is_done else EXIT_BELOW)
+
+
+def _tell(
+    folder: "HostFolder", node: Any, asked: dict[str, Any], within: float, *, is_insecure: bool
+) -> bool:
+    """Join, and say what is wanted; print how it is then, and return whether it is as wanted."""
+    from collector.cluster import driver
+
+    if not node.is_head and not is_insecure:
         _check_token(node.address, within)
-    driver.join(here, node)
-    with driver.connected(here, within) as ray:
-        manager = driver.Driver(ray, here, create=True)
+    driver.join(folder, node)
+    with driver.connected(folder, within) as ray:
+        manager = driver.Driver(ray, folder, create=True)
         # What the hosts know of a former manager comes first.
         _, view = manager.await_(lambda view: view.is_heard, within)
         spec = _spec(view.spec, asked) if asked or node.is_head else None
@@ -131,9 +161,7 @@ def up(*, folder: Path | None, within: float, block: bool, **given: Any) -> None
             manager.want(spec)
         is_done, view = manager.await_(lambda view: _is_up(view, node.host), within)
     click.echo("\n".join(_lines(view)))
-    if block:
-        _stay(here)
-    sys.exit(EXIT_OK if is_done else EXIT_BELOW)
+    return is_done
 
 
 def _is_up(view: "View", host: str) -> bool:
@@ -141,17 +169,20 @@ def _is_up(view: "View", host: str) -> bool:
     cells = [cell for row in view.hosts for cell in row.report.cells]
     present = any(row.host == host for row in view.hosts)
     done = all(row.report.generation == view.generation for row in view.hosts)
-    placed = view.spec is None or (done and bool(cells or view.unplaced))
+    placed = view.spec is None or (done and not view.behind and bool(cells or view.unplaced))
     return present and placed and all(cell.is_ready for cell in cells)
 
 
 def _stay(folder: "HostFolder") -> None:
     """Stay until Ctrl-C or SIGTERM, and end this host's keeper then."""
+    import signal
+
     from collector.cluster import keeper
 
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())
     try:
         while True:
-            keeper.ensure(folder)
+            keeper.ensure_if_needed(folder)
             time.sleep(1.0)
     except (KeyboardInterrupt, SystemExit):
         keeper.end(folder)
@@ -164,15 +195,14 @@ def _node(folder: "HostFolder", given: dict[str, Any]) -> Any:
     from collector.cluster import driver
     from collector.cluster.ray_node import RayNode
 
-    address = given["address"]
-    is_head = address is None
-    at = given["listen"] if is_head else address
+    is_head = given["address"] is None
+    name = "--listen" if is_head else "--address"
+    at = driver.ray_address(name, given["listen"] or given["address"] or _DEFAULT_LISTEN)
+    is_ours = not given["attach"]
+    host = driver.listening_host(folder, at, is_ours=is_ours) if is_head else driver.own_host(at)
     token = "" if given["insecure"] else driver.token_of(folder, given["token"], is_head=is_head)
     room = os.cpu_count() or 1 if given["room"] is None else given["room"]
-    host = at.rpartition(":")[0].strip("[]") or "127.0.0.1" if is_head else driver.own_host(at)
-    return RayNode(
-        address=at, is_head=is_head, host=host, room=room, token=token, is_ours=not given["attach"]
-    )
+    return RayNode(address=at, is_head=is_head, host=host, room=room, token=token, is_ours=is_ours)
 
 
 def _check_token(address: str, within: float) -> None:
@@ -274,24 +304,55 @@ def scale(
 
 
 @click.command("cluster_down", cls=Command)
+@options.option(
+    "--here", is_flag=True,
+    help="End only this host's cells and its Ray, whether the cluster can be reached or not.",
+)  # fmt: skip
 @_within(60.0)
 @_folder
-def down(*, within: float, folder: Path | None) -> None:
+def down(*, here: bool, within: float, folder: Path | None) -> None:
     """
     End all cells, and Ray on the hosts where 'cluster up' started it.
 
-    A host that cannot be reached keeps its cells: run it again when the host is back, or end the
-    process 'collector: keeper' there.
+    A host that cannot be reached keeps its cells: run it there with --here. With --here on one host
+    of a running cluster, the other hosts start its cells, if they have room.
     """
+    place = _here(folder)
+    if here:
+        _leave(place)
+        return
     _require_ray()
     from collector.cluster import driver
 
-    here = _here(folder)
-    with driver.connected(here, within) as ray:
-        view = driver.Driver(ray, here, create=False).end(within)
+    with driver.connected(place, within) as ray:
+        view = driver.Driver(ray, place, create=False).end(within)
     left = [row.host for row in view.hosts if row.report.cells]
-    click.echo("down" if not left else f"cells still run on {', '.join(left)}")
-    sys.exit(EXIT_BELOW if left else EXIT_OK)
+    away = [lost.host for lost in view.lost]
+    if left:
+        click.echo(f"cells still run on {', '.join(left)}")
+    if away:
+        click.echo(
+            f"cells may still run on {', '.join(away)}, which cannot be reached: "
+            "end them with 'collector cluster down --here' on that host"
+        )
+    if not left and not away:
+        click.echo("down")
+    sys.exit(EXIT_BELOW if left or away else EXIT_OK)
+
+
+def _leave(folder: "HostFolder") -> None:
+    """End this host's part of the cluster."""
+    from collector.cluster import driver, keeper
+
+    if not driver.node_of(folder).is_ours:
+        raise ConfigError(
+            "--here: others run Ray on this host (--attach), and through it the cluster would start "
+            "the cells again: end that Ray first"
+        )
+    keeper.ensure(folder)
+    keeper.end(folder)
+    folder.forget()
+    click.echo("down on this host")
 
 
 def _here(folder: Path | None) -> "HostFolder":
@@ -318,9 +379,15 @@ def _lines(view: "View") -> list[str]:
     lines = [f"{spec.parts} parts, {spec.replicas} replicas of each: {state}"]
     if view.unplaced:
         lines.append(f"no host has room for a replica of {', '.join(view.unplaced)}")
+    if view.behind:
+        lines.append(f"the former options are still those of the cells on {', '.join(view.behind)}")
     for row in view.hosts:
         lines.append(_host_line(row))
         lines += [f"  {_cell_line(cell)}" for cell in row.report.cells]
+    lines += [
+        f"{lost.host}: away for {lost.away_s:.0f} s; it had {lost.cells} cells"
+        for lost in view.lost
+    ]
     return [*lines, *view.problems]
 
 

@@ -12,6 +12,7 @@ the hosts, and so does nothing; Ray ends it when the partition heals.
 
 import contextlib
 import logging
+import socket
 import threading
 import time
 from pathlib import Path
@@ -24,13 +25,21 @@ from collector.cluster.folder import HostFolder
 from collector.cluster.manager import Board
 from collector.cluster.processes import save
 from collector.cluster.spec import CellReport, Report, Spec, Wanted, endpoint
+from collector.settings.addresses import host_port
 
 log = logging.getLogger(__name__)
 
 NAMESPACE: Final = "collector"
 MANAGER: Final = "manager"
 _TURN_S: Final = 0.5
-_ANSWER_S: Final = 2.0
+_HEAR_S: Final = 0.2
+_CONNECT_S: Final = 0.3
+_LEAVE_S: Final = 2.0
+_ON_HEAD: Final = {"node:__internal_head__": 0.001}
+"""
+The manager runs where the head is. Without the head it could not place anything, and so no other
+host's loss is one of the manager as well.
+"""
 _encode: Final = msgspec.msgpack.encode
 
 
@@ -47,11 +56,9 @@ class HostAgent:
             known = self._folder.read_wanted()
             if known is None or newest.generation > known.generation:
                 self._folder.path.mkdir(mode=0o700, parents=True, exist_ok=True)
-                save(self._folder.wanted, newest)
-        told = self._folder.read_wanted()
-        if told is not None:
-            keeper.ensure(self._folder)
-        return _encode(report_of(told, self._folder.read_report()))
+                save(self._folder.wanted, newest, synced=True)
+        keeper.ensure_if_needed(self._folder)
+        return _encode(report_of(self._folder.read_wanted(), self._folder.read_report()))
 
     def leave(self) -> None:
         """Have the keeper end Ray here if it is ours, and then itself."""
@@ -62,14 +69,17 @@ def report_of(wanted: Wanted | None, kept: Report) -> Report:
     """Return what is wanted on a host, with what the keeper says about it."""
     if wanted is None:
         return Report()
-    known = {(cell.part, cell.slot): cell for cell in kept.cells}
+    # What the keeper said before it read this may be true no longer: it may restart the cells.
+    said = kept.cells if kept.generation == wanted.generation else ()
+    known = {(cell.part, cell.slot): cell for cell in said}
     cells = []
     for placed in wanted.cells:
-        at = endpoint(wanted.host, wanted.spec, placed.slot)
+        at = endpoint(wanted.host, wanted.spec_of_cells, placed.slot)
         fresh = CellReport(part=placed.part, slot=placed.slot, endpoint=at)
         cells.append(known.get((placed.part, placed.slot), fresh))
     spec = None if wanted.is_ended else wanted.spec
-    return Report(generation=wanted.generation, spec=spec, cells=tuple(cells))
+    running = wanted.spec_of_cells
+    return Report(generation=wanted.generation, spec=spec, running=running, cells=tuple(cells))
 
 
 class Manager:
@@ -81,6 +91,7 @@ class Manager:
         self._lock = threading.Lock()
         self._agents: dict[str, Any] = {}
         self._asked: dict[str, Any] = {}
+        self._known: set[str] = set()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
@@ -100,7 +111,7 @@ class Manager:
         """Have every host leave the cluster, and end its Ray, in a moment."""
         import ray
 
-        ray.wait([agent.leave.remote() for agent in self._agents.values()], timeout=_ANSWER_S)
+        ray.wait([agent.leave.remote() for agent in self._agents.values()], timeout=_LEAVE_S)
 
     def view(self) -> bytes:
         """Return a `View`."""
@@ -135,20 +146,27 @@ class Manager:
                 },
                 now,
             )
-        for node_id, node in nodes.items():
-            self._ask(node_id, node["NodeManagerAddress"])
         for node_id in self._agents.keys() - nodes.keys():
             del self._agents[node_id]
             self._asked.pop(node_id, None)
+        self._known &= nodes.keys()
+        # Answers to the last turn's questions: what they change is sent in the same turn.
         self._hear(nodes)
+        self._try_cells()
         with self._lock:
             self._board.plan(time.monotonic())
+        for node_id, node in nodes.items():
+            self._ask(node_id, node["NodeManagerAddress"])
 
     def _ask(self, node_id: str, host: str) -> None:
         if node_id in self._asked:
             return
         if node_id not in self._agents:
             self._agents[node_id] = _agent(node_id, self._folder)
+            if node_id not in self._known:
+                self._known.add(node_id)
+                with self._lock:
+                    self._board.expect(host, time.monotonic())
         with self._lock:
             wanted = self._board.wanted(host)
         told = b"" if wanted is None else _encode(wanted)
@@ -162,7 +180,7 @@ class Manager:
         if not self._asked:
             return
         by_ref = {ref: node_id for node_id, ref in self._asked.items()}
-        ready, _ = ray.wait(list(by_ref), num_returns=len(by_ref), timeout=_ANSWER_S)
+        ready, _ = ray.wait(list(by_ref), num_returns=len(by_ref), timeout=_HEAR_S)
         for ref in ready:
             node_id = by_ref[ref]
             host = nodes[node_id]["NodeManagerAddress"]
@@ -175,6 +193,15 @@ class Manager:
             with self._lock:
                 self._board.report(host, report, time.monotonic())
 
+    def _try_cells(self) -> None:
+        """Try the cells of hosts that do not answer: they go on if only Ray has ended there."""
+        with self._lock:
+            quiet = self._board.quiet(time.monotonic())
+        for host, endpoints in quiet.items():
+            if all(map(_listens, endpoints)):
+                with self._lock:
+                    self._board.serves(host, time.monotonic())
+
     def _failed(self, node_id: str, host: str, error: Exception) -> None:
         from ray.exceptions import ActorDiedError
 
@@ -184,6 +211,16 @@ class Manager:
         if isinstance(error, ActorDiedError):
             # Its name is free again.
             self._agents.pop(node_id, None)
+
+
+def _listens(endpoint: str) -> bool:
+    """Whether something accepts connections there."""
+    host, port = host_port(endpoint.removeprefix("tcp://"))
+    try:
+        socket.create_connection((host, port), timeout=_CONNECT_S).close()
+    except OSError:
+        return False
+    return True
 
 
 def _agent(node_id: str, folder: str) -> Any:
@@ -230,6 +267,7 @@ def manager(folder: str, *, create: bool) -> Any:
             max_task_retries=0,
             max_concurrency=8,
             num_cpus=0,
+            resources=_ON_HEAD,
         )
         .remote(folder)
     )

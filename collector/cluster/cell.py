@@ -55,12 +55,11 @@ class KeptCell:
     def keep(self, placed: Placed, spec: Spec, host: str, now: float) -> None:
         """Have it run as wanted; one that runs otherwise is ended first."""
         command = command_of(placed, spec, host, self._folder.state(placed.part))
-        record = self._kept.record
         if self._kept.is_running():
-            if record is None or record.command != tuple(command):
-                self.stop()
-            else:
+            if self._kept.was_started_with(command):
                 self._look(now)
+            else:
+                self.stop()
             return
         self._ready_since = -1.0
         self._start(command, placed.part, now)
@@ -73,12 +72,12 @@ class KeptCell:
             if now - self._started_at < _REST_S[min(self._failures, len(_REST_S) - 1)]:
                 return
         self._started_at, self._problem = now, ""
-        # Its sockets are there: a name that is short enough for them.
         place = self._folder.cell(self.slot) / "tmp"
-        short = Path(tempfile.mkdtemp(prefix="cell-"))
-        _point(place, short)
-        self._folder.state(part).mkdir(mode=0o700, parents=True, exist_ok=True)
         try:
+            # Its sockets are there: a name that is short enough for them.
+            short = Path(tempfile.mkdtemp(prefix="cell-"))
+            _point(place, short)
+            self._folder.state(part).mkdir(mode=0o700, parents=True, exist_ok=True)
             self._kept.start(command, part, {**os.environ, "TMPDIR": str(short)})
         except OSError as error:
             self._problem = str(error)
@@ -137,7 +136,8 @@ def command_of(placed: Placed, spec: Spec, host: str, state: Path) -> list[str]:
     if "--record" in arguments:
         at = arguments.index("--record") + 1
         arguments[at] = str(Path(arguments[at]) / placed.part.replace("/", "-of-"))
-    part = ["--part", placed.part] if spec.parts > 1 else []
+    # By its own name: after a change of size, cells of the former size run for a while.
+    part = [] if placed.part == "1/1" else ["--part", placed.part]
     publish = endpoint(host, spec, placed.slot)
     fixed = ["--publish", publish, "--state", str(state), *part]
     return [sys.executable, "-m", "collector", "start", *fixed, *arguments]

@@ -6,6 +6,7 @@ and what is wanted is on the hosts.
 """
 
 import contextlib
+import errno
 import ipaddress
 import os
 import socket
@@ -20,15 +21,20 @@ import msgspec
 
 from collector.cluster import actors, keeper
 from collector.cluster.folder import HostFolder, read
-from collector.cluster.processes import save
-from collector.cluster.ray_node import RayNode, of_token
+from collector.cluster.processes import Kept, save
+from collector.cluster.ray_node import PORTS, RayNode, of_token
 from collector.cluster.spec import Spec, View
 from collector.settings.addresses import host_port
 from shards.protocol.errors import ConfigError
 
-_ANSWER_S: Final = 10.0
+_ANSWER_S: Final = 20.0
 _PROBE: Final = "/ray.rpc.NodeInfoGcsService/GetClusterId"
 _EVERY_S: Final = 0.5
+_PORTS_END: Final = 65_536
+_WHY_NOT: Final = {
+    errno.EADDRNOTAVAIL: "this host has no such address",
+    errno.EADDRINUSE: "another program listens there",
+}
 
 
 def node_of(folder: HostFolder) -> RayNode:
@@ -48,13 +54,65 @@ def node_of(folder: HostFolder) -> RayNode:
     return node
 
 
+def is_joined(folder: HostFolder, node: RayNode) -> bool:
+    """Whether `up` was run like this before on this host."""
+    return read(folder.ray, RayNode) == node and not folder.leaving.exists()
+
+
 def join(folder: HostFolder, node: RayNode) -> None:
     """Have Ray run on this host, from now on."""
     folder.path.mkdir(mode=0o700, parents=True, exist_ok=True)
     folder.leaving.unlink(missing_ok=True)
-    save(folder.ray, node)
-    if node.is_ours:
-        keeper.ensure(folder)
+    save(folder.ray, node, synced=True)
+    keeper.ensure_if_needed(folder)
+
+
+def ray_address(option: str, given: str) -> str:
+    """
+    Return an address of Ray as HOST:PORT.
+
+    Raises:
+        ConfigError: If the ports from there on do not exist.
+
+    """
+    host, port = host_port(given)
+    if port + PORTS > _PORTS_END:
+        raise ConfigError(
+            f"{option} {given}: Ray uses {PORTS} ports from there on, so {_PORTS_END - PORTS} is the "
+            "highest port that can be given"
+        )
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def listening_host(folder: HostFolder, address: str, *, is_ours: bool) -> str:
+    """
+    Return this host's address, at which its head listens.
+
+    Args:
+        folder: This host's folder.
+        address: HOST:PORT of the head.
+        is_ours: Whether we start Ray here, so that its port must be free until then.
+
+    Raises:
+        ConfigError: If the head cannot listen there.
+
+    """
+    host, port = host_port(address)
+    with contextlib.suppress(ValueError):
+        if ipaddress.ip_address(host).is_unspecified:
+            raise ConfigError(
+                f"--listen {address}: name the one address at which the other hosts reach this one"
+            )
+    is_there = not is_ours or Kept(folder.path / "ray").is_running()
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(found[0]) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((host, 0 if is_there else port))
+    except OSError as error:
+        why = _WHY_NOT.get(error.errno or 0, error.strerror)
+        raise ConfigError(f"--listen {address}: {why}") from None
+    return str(found[4][0])
 
 
 def own_host(address: str) -> str:
@@ -159,11 +217,11 @@ class Driver:
 
     def view(self) -> View:
         """Return the cluster's state."""
-        return msgspec.msgpack.decode(self._get(self._manager.view.remote()), type=View)
+        return msgspec.msgpack.decode(self._ask("view"), type=View)
 
     def want(self, spec: Spec) -> None:
         """Have the cluster be like this."""
-        self._get(self._manager.want.remote(msgspec.msgpack.encode(spec)))
+        self._ask("want", msgspec.msgpack.encode(spec))
 
     def await_(self, done: Callable[[View], bool], within_s: float) -> tuple[bool, View]:
         """Wait until the cluster is as it should be; return whether it is, and how it is."""
@@ -174,22 +232,30 @@ class Driver:
 
     def end(self, within_s: float) -> View:
         """End all cells, and then Ray where it is ours; return how it was before the latter."""
-        self._get(self._manager.end.remote())
+        self._ask("end")
         _, view = self.await_(_is_empty, within_s)
-        self._get(self._manager.leave.remote())
+        self._ask("leave")
         actors.forget()
         return view
 
-    def _get(self, ref: Any) -> Any:
-        from ray.exceptions import RayError
+    def _ask(self, what: str, *arguments: bytes) -> Any:
+        """Ask the manager. Ray may be about to start it again, so ask until it answers."""
+        from ray.exceptions import ActorDiedError, RayError
 
         deadline = time.monotonic() + _ANSWER_S
         while True:
+            left_s = max(0.1, deadline - time.monotonic())
             try:
-                return self._ray.get(ref, timeout=max(0.1, deadline - time.monotonic()))
+                call = getattr(self._manager, what).remote(*arguments)
+                return self._ray.get(call, timeout=left_s)
             except RayError as error:
-                said = str(error).strip().splitlines()[-1]
-                raise ConfigError(f"the cluster's manager does not answer: {said}") from None
+                if isinstance(error, ActorDiedError) or time.monotonic() > deadline:
+                    said = str(error).strip().splitlines()[-1]
+                    raise ConfigError(
+                        f"the cluster's manager does not answer: {said}. Cells that run go on "
+                        "without it"
+                    ) from None
+            time.sleep(_EVERY_S)
 
 
 def _is_empty(view: View) -> bool:

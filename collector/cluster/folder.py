@@ -73,6 +73,11 @@ class HostFolder:
         """Return the state folder of a part."""
         return self.path / "state" / part.replace("/", "-of-")
 
+    def forget(self) -> None:
+        """Remove what says that this host belongs to a cluster."""
+        for path in (self.wanted, self.ray, self.leaving):
+            path.unlink(missing_ok=True)
+
     def read_wanted(self) -> Wanted | None:
         """Return what is to run here; None if nothing was ever wanted."""
         return read(self.wanted, Wanted)

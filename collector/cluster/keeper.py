@@ -18,16 +18,17 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
+import psutil
 import setproctitle
 
 from collector.cluster.cell import KeptCell
-from collector.cluster.folder import HostFolder
-from collector.cluster.processes import save
-from collector.cluster.ray_node import KeptRay
+from collector.cluster.folder import HostFolder, read
+from collector.cluster.processes import Kept, save
+from collector.cluster.ray_node import KeptRay, RayNode
 from collector.cluster.spec import CellReport, Report, Spec, Wanted
 from shards.runtime import logs
 
@@ -35,6 +36,8 @@ log = logging.getLogger(__name__)
 
 TURN_S: Final = 0.2
 _LEAVE_S: Final = 2.0
+_TRIES: Final = 3
+"""A new keeper gives up if another process tries the lock at the same instant."""
 _NOTHING: Final = Wanted(generation=0, host="", spec=Spec())
 
 
@@ -74,8 +77,8 @@ class Keeper:
         for slot, placed in places.items():
             if slot not in self._cells:
                 self._cells[slot] = KeptCell(self._folder, slot)
-            self._cells[slot].keep(placed, wanted.spec, wanted.host, now)
-            rows.append(self._cells[slot].report(placed, wanted.spec, wanted.host, now))
+            self._cells[slot].keep(placed, wanted.spec_of_cells, wanted.host, now)
+            rows.append(self._cells[slot].report(placed, wanted.spec_of_cells, wanted.host, now))
         return rows
 
     def _leave(self, now: float) -> None:
@@ -85,8 +88,7 @@ class Keeper:
         elif not self._leaving_since:
             self._leaving_since = now
         elif now - self._leaving_since > _LEAVE_S:
-            for path in (self._folder.wanted, self._folder.ray, self._folder.leaving):
-                path.unlink(missing_ok=True)
+            self._folder.forget()
 
     def _report(self, report: Report) -> None:
         if report != self._written:
@@ -115,63 +117,91 @@ def locked(folder: HostFolder) -> Iterator[bool]:
         yield True
 
 
-def keep(folder: HostFolder) -> None:
-    """Keep a host's processes until SIGTERM, or until nothing is wanted."""
-    stopping: list[int] = []
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda signum, _: stopping.append(signum))
+def keep(folder: HostFolder, stopping: Sequence[int]) -> None:
+    """Keep a host's processes until a signal has come, or until nothing is wanted."""
     folder.lock.write_text(str(os.getpid()))
     keeper = Keeper(folder)
     log.info("keeping %s", folder.path)
-    while not stopping and keeper.turn(time.monotonic()):
+    is_needed, trouble = True, ""
+    while is_needed and not stopping:
+        try:
+            is_needed, trouble = keeper.turn(time.monotonic()), ""
+        except OSError as error:
+            # A full disk, no memory for a process: what runs goes on, and the next turn tries again.
+            if str(error) != trouble:
+                log.warning("a turn failed, and is repeated: %s", error)
+            trouble = str(error)
         time.sleep(TURN_S)
     if stopping:
         keeper.stop()
     log.info("done")
 
 
+def ensure_if_needed(folder: HostFolder) -> None:
+    """Start a keeper in the background if there is anything to keep, unless there is one."""
+    if _is_needed(folder):
+        ensure(folder)
+
+
+def _is_needed(folder: HostFolder) -> bool:
+    """Whether there is anything to keep on this host, or to end."""
+    node, wanted = read(folder.ray, RayNode), folder.read_wanted()
+    if (node is not None and node.is_ours) or (wanted is not None and wanted.cells):
+        return True
+    return any(Kept(path).is_running() for path in (folder.path / "cells").glob("*"))
+
+
 def ensure(folder: HostFolder) -> None:
     """Start a keeper in the background, unless there is one."""
-    with locked(folder) as is_free:
-        pass
-    if not is_free:
-        return
     environment = {name: value for name, value in os.environ.items() if name[:4] != "RAY_"}
-    with (folder.path / "keeper.log").open("ab") as said:
-        subprocess.run(
-            [sys.executable, "-m", "collector.cluster.keeper", str(folder.path), "--detach"],
-            stdin=subprocess.DEVNULL,
-            stdout=said,
-            stderr=said,
-            env=environment,
-            cwd="/",
-            check=True,
-        )
+    for _ in range(_TRIES):
+        with locked(folder) as is_free:
+            pass
+        if not is_free:
+            return
+        with (folder.path / "keeper.log").open("ab") as said:
+            subprocess.run(
+                [sys.executable, "-m", "collector.cluster.keeper", str(folder.path), "--detach"],
+                stdin=subprocess.DEVNULL,
+                stdout=said,
+                stderr=said,
+                env=environment,
+                cwd="/",
+                check=True,
+            )
 
 
 def end(folder: HostFolder) -> None:
     """End the keeper, and with it all that it runs; wait for it."""
-    with contextlib.suppress(OSError, ValueError, ProcessLookupError):
-        os.kill(int(folder.lock.read_text()), signal.SIGTERM)
     while True:
         with locked(folder) as is_free:
             if is_free:
                 return
+        with contextlib.suppress(OSError, ValueError, psutil.Error):
+            process = psutil.Process(int(folder.lock.read_text()))
+            # The id may still be that of the keeper before.
+            if "keeper" in " ".join(process.cmdline()):
+                process.terminate()
         time.sleep(TURN_S)
 
 
 def main() -> None:
     """Keep the folder that is named by the first argument."""
     folder = HostFolder(Path(sys.argv[1]))
-    if "--detach" in sys.argv:
-        if os.fork():
-            os._exit(0)
-        os.setsid()
-    setproctitle.setproctitle(f"collector: keeper {folder.path}")
-    logs.configure("keeper", level="INFO", form="text")
+    stopping: list[int] = []
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda signum, _: stopping.append(signum))
     with locked(folder) as ours:
-        if ours:
-            keep(folder)
+        if not ours:
+            return
+        if "--detach" in sys.argv:
+            # The lock goes to the child: the process that started us finds that there is a keeper.
+            if os.fork():
+                os._exit(0)
+            os.setsid()
+        setproctitle.setproctitle(f"collector: keeper {folder.path}")
+        logs.configure("keeper", level="INFO", form="text")
+        keep(folder, stopping)
 
 
 if __name__ == "__main__":

@@ -1,14 +1,16 @@
 """What the manager knows and decides, without Ray. Pure: reports and the time in, `Wanted` out."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
+
+import msgspec
 
 from collector.client.cluster_map import CellPlace, ClusterMap
 from collector.cluster.plan import HostView, plan
-from collector.cluster.spec import HostRow, Placed, Report, Spec, View, Wanted, endpoint
+from collector.cluster.roll import Roll
+from collector.cluster.rollout import has_same_options, rollout
+from collector.cluster.spec import Placed, Report, Spec, View, Wanted, endpoint
 
-GONE_S: Final = 8.0
-"""A host that Ray calls alive, but that has not answered for this time, gets no cells."""
 _FIRST_S: Final = 10.0
 """How long a new manager waits for the first reports: what runs already must not be started twice."""
 
@@ -23,11 +25,8 @@ class Board:
         self._spec_generation = 0
         self._is_ending = False
         self._generation = 0
-        self._rooms: Mapping[str, int] = {}
-        self._since: dict[str, float] = {}
-        self._heard: dict[str, tuple[float, Report]] = {}
+        self._roll = Roll(now)
         self._wanted: dict[str, Wanted] = {}
-        self._problems: dict[str, str] = {}
         self._unplaced: tuple[str, ...] = ()
 
     def want(self, spec: Spec) -> None:
@@ -39,20 +38,19 @@ class Board:
         self._is_ending = True
 
     def hosts(self, rooms: Mapping[str, int], now: float) -> None:
-        """Take which hosts Ray knows, and how many cells each may have."""
-        self._rooms = rooms
-        self._since = {host: self._since.get(host, now) for host in rooms}
-        for gone in self._heard.keys() - rooms.keys():
-            del self._heard[gone]
-            self._wanted.pop(gone, None)
-            self._problems.pop(gone, None)
+        """Take which hosts Ray knows, and how many cells each may have; once a turn."""
+        self._roll.take(rooms, now)
+        self._wanted = {host: one for host, one in self._wanted.items() if host in rooms}
+
+    def expect(self, host: str, now: float) -> None:
+        """Note that a host's agent starts now: the host cannot answer until it runs."""
+        self._roll.expect(host, now)
 
     def report(self, host: str, report: Report, now: float) -> None:
         """Take what a host says."""
-        if host not in self._rooms:
+        if host not in self._roll.rooms:
             return
-        self._heard[host] = (now, report)
-        self._problems.pop(host, None)
+        self._roll.report(host, report, now)
         if report.generation > self._generation:
             # Somebody planned before us, and that is where we go on.
             self._generation = report.generation
@@ -62,79 +60,109 @@ class Board:
             # What the hosts know is what was typed last.
             self._spec, self._spec_generation = report.spec, report.generation
 
+    def quiet(self, now: float) -> Mapping[str, Sequence[str]]:
+        """Return hosts that have not answered for a moment, with the endpoints of their cells."""
+        return self._roll.quiet(now)
+
+    def serves(self, host: str, now: float) -> None:
+        """Note that all cells of a quiet host accept connections."""
+        self._roll.serves(host, now)
+
     def problem(self, host: str, said: str) -> None:
         """Note why a host could not be asked."""
-        self._problems[host] = said
+        self._roll.problem(host, said)
 
     def plan(self, now: float) -> None:
         """Decide again, if enough hosts are known."""
-        present = self._present(now)
+        present = self._roll.present(now)
         if self._spec is None or not self._is_heard(now):
             return
         if self._is_ending:
             cells: Mapping[str, tuple[Placed, ...]] = dict.fromkeys(present, ())
+            runs = dict.fromkeys(present, self._spec)
             self._unplaced = ()
         else:
             views = {
-                host: HostView(self._rooms[host], report.cells) for host, report in present.items()
+                host: HostView(self._roll.room(host, now), report.cells)
+                for host, report in present.items()
             }
             made = plan(self._spec, views)
             cells = {host: tuple(placed) for host, placed in made.cells.items()}
+            runs = rollout(self._spec, present)
             self._unplaced = tuple(dict.fromkeys(made.unplaced))
-        self._decide(self._spec, cells)
+        self._decide(self._spec, runs, cells)
 
-    def _decide(self, spec: Spec, cells: Mapping[str, tuple[Placed, ...]]) -> None:
+    def _decide(
+        self,
+        spec: Spec,
+        runs: Mapping[str, Spec],
+        cells: Mapping[str, tuple[Placed, ...]],
+    ) -> None:
         places = tuple(
-            CellPlace(one.part, host, endpoint(host, spec, one.slot))
+            CellPlace(one.part, host, endpoint(host, runs[host], one.slot))
             for host, placed in cells.items()
             for one in placed
         )
-        ending = self._is_ending
-        known = {
-            host: (one.spec, one.cells, one.map.cells, one.is_ended)
-            for host, one in self._wanted.items()
-        }
-        if all(known.get(host) == (spec, placed, places, ending) for host, placed in cells.items()):
-            return
-        self._generation += 1
-        newest = ClusterMap(self._generation, places)
-        for host, placed in cells.items():
-            self._wanted[host] = Wanted(
-                generation=self._generation,
+        generation = self._generation + 1
+        newest = {
+            host: Wanted(
+                generation=generation,
                 host=host,
                 spec=spec,
+                running=runs[host],
                 cells=placed,
-                map=newest,
+                map=ClusterMap(generation, places),
                 is_ended=self._is_ending,
             )
+            for host, placed in cells.items()
+        }
+        known = {host: self._wanted.get(host) for host in newest}
+        if all(_says_the_same(one, known[host]) for host, one in newest.items()):
+            return
+        self._generation = generation
+        self._wanted.update(newest)
 
     def wanted(self, host: str) -> Wanted | None:
         """Return what a host is to be told; None if it knows."""
         wanted = self._wanted.get(host)
-        heard = self._heard.get(host)
-        if wanted is None or (heard is not None and heard[1].generation >= wanted.generation):
+        if wanted is None or self._roll.knows(host, wanted.generation):
             return None
         return wanted
 
     def _is_heard(self, now: float) -> bool:
         """Whether all hosts have reported, or had the time for it."""
-        present = self._present(now)
-        return bool(present) and (len(present) == len(self._rooms) or now - self._began >= _FIRST_S)
+        present, all_hosts = self._roll.present(now), self._roll.rooms
+        return bool(present) and (len(present) == len(all_hosts) or now - self._began >= _FIRST_S)
 
-    def _present(self, now: float) -> dict[str, Report]:
-        return {host: report for host, (at, report) in self._heard.items() if now - at < GONE_S}
+    def _behind(self, now: float) -> Sequence[str]:
+        """Return the hosts whose cells still run with the former options."""
+        spec = self._spec
+        return tuple(
+            host
+            for host, report in sorted(self._roll.present(now).items())
+            if spec is not None
+            and report.cells
+            and report.running is not None
+            and not has_same_options(report.running, spec)
+        )
 
     def view(self, now: float) -> View:
         """Describe the cluster."""
-        rows = []
-        for host, room in sorted(self._rooms.items()):
-            at, report = self._heard.get(host, (self._since[host], Report()))
-            rows.append(HostRow(host=host, room=room, silent_s=max(0.0, now - at), report=report))
         return View(
             spec=None if self._is_ending else self._spec,
             generation=self._generation,
-            hosts=tuple(rows),
+            hosts=self._roll.rows(now),
+            lost=self._roll.lost(now),
             unplaced=self._unplaced,
+            behind=self._behind(now),
             is_heard=self._is_heard(now),
-            problems=tuple(f"{host}: {said}" for host, said in sorted(self._problems.items())),
+            problems=self._roll.problems(),
         )
+
+
+def _says_the_same(one: Wanted, known: Wanted | None) -> bool:
+    """Whether they differ in their generation only."""
+    if known is None:
+        return False
+    places = ClusterMap(known.generation, one.map.cells)
+    return msgspec.structs.replace(one, generation=known.generation, map=places) == known

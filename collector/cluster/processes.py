@@ -1,15 +1,18 @@
 """
 Processes that outlive the one that started them, and are found again by its successor.
 
-A started process is recorded by its id and its time of creation, in a file of its own. So the host's
-keeper may die, and the next one continues with what runs.
+A started process is recorded by its id and when it started, in a file of its own. So the host's
+keeper may die, and the next one continues with what runs. The start is counted since boot: the
+host's clock may be set while the process runs.
 """
 
 import contextlib
+import functools
 import os
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,16 +24,17 @@ import psutil
 _TAIL: Final = 4_096
 _LARGEST: Final = 16 << 20
 """Size of a log, bytes, above which it is set aside."""
-_CREATED_S: Final = 0.05
-"""Two readings of a process's time of creation may differ by a tick of the kernel's clock."""
+_PROC: Final = Path("/proc")
 
 
 class Record(msgspec.Struct, frozen=True):
     """A started process."""
 
     pid: int
-    created: float
-    """Its time of creation, s since the epoch, which tells it from a later process of the same id."""
+    boot: str
+    """The boot of its host or container: after another one, its id means nothing."""
+    started: str
+    """When it started, which tells it from a later process of the same id."""
     command: tuple[str, ...]
     tag: str = ""
     """What it was started for."""
@@ -50,6 +54,10 @@ class Kept:
         """Whether it runs; a process that has ended is reaped."""
         return self._process() is not None
 
+    def was_started_with(self, command: Sequence[str]) -> bool:
+        """Whether it was started with these arguments, by whichever of Python's names."""
+        return self.record is not None and self.record.command[1:] == tuple(command[1:])
+
     def session(self) -> int:
         """
         Return the id of its session, which what it started belongs to; 0 if that is not certain.
@@ -57,13 +65,10 @@ class Kept:
         An id is not used again while a session has members. After a reboot it means nothing.
         """
         record = self.record
-        if record is None or record.created < psutil.boot_time():
+        if record is None or record.boot != boot():
             return 0
-        try:
-            created = psutil.Process(record.pid).create_time()
-        except psutil.NoSuchProcess:
-            return record.pid
-        return record.pid if abs(created - record.created) < _CREATED_S else 0
+        started = started_at(record.pid)
+        return record.pid if started in ("", record.started) else 0
 
     def start(self, command: Sequence[str], tag: str, environment: Mapping[str, str]) -> None:
         """
@@ -86,8 +91,8 @@ class Kept:
             )
         # It is found again by its id, also by us.
         started.returncode = 0
-        created = psutil.Process(started.pid).create_time()
-        self.record = Record(started.pid, created, tuple(command), tag)
+        at = started_at(started.pid)
+        self.record = Record(started.pid, boot(), at, tuple(command), tag)
         self.starts += 1
         self._stopping_since = 0.0
         save(self._folder / "process.json", self.record)
@@ -126,23 +131,62 @@ class Kept:
         return next((line.strip() for line in reversed(lines) if line.strip()), "")
 
     def _process(self) -> psutil.Process | None:
-        if self.record is None:
+        if self.record is None or self.record.boot != boot():
             return None
         with contextlib.suppress(ChildProcessError):
             # It may be a child of ours that has ended.
             os.waitpid(self.record.pid, os.WNOHANG)
         try:
             process = psutil.Process(self.record.pid)
-            same = abs(process.create_time() - self.record.created) < _CREATED_S
+            same = started_at(self.record.pid) == self.record.started
             return process if same and process.status() != psutil.STATUS_ZOMBIE else None
         except psutil.NoSuchProcess:
             return None
 
 
-def save(path: Path, what: msgspec.Struct) -> None:
-    """Write a file at once: readers see the former content or the new one."""
+def started_at(pid: int) -> str:
+    """
+    Return when a process started; empty if there is none.
+
+    On Linux in ticks since boot: psutil adds the boot's time, which changes when the clock is set.
+    """
+    if not sys.platform.startswith("linux"):
+        with contextlib.suppress(psutil.Error):
+            return str(psutil.Process(pid).create_time())
+        return ""
+    try:
+        line = (_PROC / str(pid) / "stat").read_bytes()
+    except OSError:
+        return ""
+    # The name of the program is in parentheses, and may contain both of them, and blanks.
+    return line.rpartition(b")")[2].split()[19].decode()
+
+
+@functools.cache
+def boot() -> str:
+    """Return what identifies this boot: of the kernel, and of the container if this is one."""
+    if not sys.platform.startswith("linux"):
+        return str(psutil.boot_time())
+    kernel = (_PROC / "sys/kernel/random/boot_id").read_text().strip()
+    return f"{kernel} {started_at(1)}"
+
+
+def save(path: Path, what: msgspec.Struct, *, synced: bool = False) -> None:
+    """
+    Write a file at once: readers see the former content or the new one.
+
+    Args:
+        path: The file.
+        what: Its content.
+        synced: Whether it must be there after a power cut.
+
+    """
     beside = path.with_name(f".{path.name}.{os.getpid()}")
-    beside.write_bytes(msgspec.json.encode(what))
+    with beside.open("wb") as file:
+        file.write(msgspec.json.encode(what))
+        if synced:
+            file.flush()
+            os.fsync(file.fileno())
     beside.replace(path)
 
 

@@ -7,12 +7,16 @@ Ray's own ways are changed where they would hurt a collector:
   and the head listens at the address that is given, by default on loopback. The token is not
   encrypted on the wire: keep Ray's ports inside a private network.
 - Ray forgets everything when its head dies. The head keeps its state in a RocksDB folder.
-- Ray notices a dead host after about 20 s. Here it takes 3 to 5 s. A host that was given up notices
-  that after a minute. Here it takes 2 s; then its Ray ends, and is started again.
+- When Ray gives a host up, all of Ray ends there, also after a short cut of its network. Here that
+  takes 10 s if the host refuses connections, and 30 s if it is silent. The manager does not wait for
+  it (roll.py). A host that was given up notices that after a minute. Here it takes 2 s; then its Ray
+  ends, and is started again.
 - Ray's ports are random. Here they are the hundred from the head's on, the same on every host, for
   the sake of firewalls.
 - On a very busy machine Ray ends during its start, because its own agents are not ready after 15 s.
   The keeper starts it again.
+- Ray starts a worker for each CPU beforehand, and again for each command that connects. That is
+  off: a host has one agent, and the head's host the manager.
 - Ray kills processes when the host's memory is at 95 %. That monitor is off: the cells are not its.
 - `ray start` ends when one of its processes does. It is started again, by the keeper.
 """
@@ -36,12 +40,14 @@ _REST_S: Final = 3.0
 _SETTINGS: Final = {
     "RAY_memory_monitor_refresh_ms": "0",
     "RAY_health_check_initial_delay_ms": "1000",
-    "RAY_health_check_period_ms": "500",
-    "RAY_health_check_timeout_ms": "1000",
-    "RAY_health_check_failure_threshold": "4",
+    "RAY_health_check_period_ms": "1000",
+    "RAY_health_check_timeout_ms": "2000",
+    "RAY_health_check_failure_threshold": "10",
     "RAY_gcs_rpc_server_reconnect_timeout_s": "3600",
     "RAY_raylet_liveness_self_check_interval_ms": "2000",
     "RAY_agent_register_timeout_ms": "120000",
+    "RAY_prestart_worker_first_driver": "0",
+    "RAY_enable_worker_prestart": "0",
     "RAY_enable_metrics_collection": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_enable_open_telemetry": "0",
@@ -82,24 +88,24 @@ class KeptRay:
         self._folder = folder
         self._kept = Kept(folder.path / "ray")
         self._started_at = 0.0
-        self._is_wanted = False
 
     def keep(self, now: float) -> bool:
         """Start Ray again if it has ended; return whether it is wanted."""
         node = read(self._folder.ray, RayNode)
         if node is None or not node.is_ours:
-            if self._is_wanted:
+            if self._kept.is_running():
                 self.end()
-            self._is_wanted = False
             return False
-        self._is_wanted = True
         self._kept.trim()
+        command = command_of(node, temporary_of(self._folder.path))
         if self._kept.is_running():
-            return True
+            if self._kept.was_started_with(command):
+                return True
+            # `up` was run again, with another address or room. The cells go on.
+            self.end()
         if not self._started_at or now - self._started_at >= _REST_S:
             self._started_at = now
             self._sweep()
-            command = command_of(node, temporary_of(self._folder.path))
             self._kept.start(command, "ray", environment(node, self._folder.path))
         return True
 

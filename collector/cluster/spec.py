@@ -48,10 +48,17 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     host: str
     """The address at which other hosts reach this one."""
     spec: Spec
+    running: Spec | None = None
+    """With what its cells run until it is this host's turn to take `spec`; None: with `spec`."""
     cells: Sequence[Placed] = ()
     map: ClusterMap = ClusterMap()
     is_ended: bool = False
     """Whether the cluster is no longer wanted."""
+
+    @property
+    def spec_of_cells(self) -> Spec:
+        """With what the cells run."""
+        return self.running or self.spec
 
 
 class CellReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -79,6 +86,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     generation: int = 0
     spec: Spec | None = None
     """The spec that it was given last, which outlives the Ray that gave it; None after the end."""
+    running: Spec | None = None
+    """With what its cells run: `spec`, or the former one until it is this host's turn."""
     cells: Sequence[CellReport] = ()
     problem: str = ""
 
@@ -99,14 +108,25 @@ class HostRow(msgspec.Struct, frozen=True, kw_only=True):
     report: Report = Report()
 
 
+class LostHost(msgspec.Struct, frozen=True, kw_only=True):
+    """A host that ran cells when Ray lost it. They may still run."""
+
+    host: str
+    cells: int
+    away_s: float
+
+
 class View(msgspec.Struct, frozen=True, kw_only=True):
     """A whole cluster, as the manager knows it."""
 
     spec: Spec | None = None
     generation: int = 0
     hosts: Sequence[HostRow] = ()
+    lost: Sequence[LostHost] = ()
     unplaced: Sequence[str] = ()
     """Parts that lack a replica for which no host has room."""
+    behind: Sequence[str] = ()
+    """Hosts whose cells still run with the former options."""
     problems: Sequence[str] = ()
     is_heard: bool = False
     """Whether the hosts have reported, so that a missing spec means that there was none."""

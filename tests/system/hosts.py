@@ -71,7 +71,10 @@ class Host:
 
     def boot(self) -> None:
         """Start it; nothing runs there yet."""
-        script = f'mount --bind "$1" {HERE} && exec "$2" -c "$3"'
+        # Shared memory is the host's own: its process ids are those of other hosts as well, and
+        # names in there are made of them.
+        shared = "mount -t tmpfs shared /dev/shm"
+        script = f'mount --bind "$1" {HERE} && {shared} && exec "$2" -c "$3"'
         self._outer = subprocess.Popen(
             [
                 *("unshare", "--net", "--mount", "--pid", "--fork", "--mount-proc"),
@@ -97,7 +100,14 @@ class Host:
 
     def run(self, command: Sequence[str], within_s: float = 60.0) -> str:
         """Run a command there to its end; return what it printed."""
-        done = subprocess.run(
+        done = self.tried(command, within_s)
+        if done.returncode:
+            raise AssertionError(f"{command}: exit {done.returncode}\n{done.stdout}{done.stderr}")
+        return done.stdout
+
+    def tried(self, command: Sequence[str], within_s: float) -> "subprocess.CompletedProcess[str]":
+        """Run a command there to its end, whatever its exit code."""
+        return subprocess.run(
             self._inside(command),
             capture_output=True,
             text=True,
@@ -105,9 +115,14 @@ class Host:
             check=False,
             env=self._env(),
         )
-        if done.returncode:
-            raise AssertionError(f"{command}: exit {done.returncode}\n{done.stdout}{done.stderr}")
-        return done.stdout
+
+    def runs(self, word: str) -> bool:
+        """Whether a process there has this word in its command line."""
+        for process in self.processes():
+            with contextlib.suppress(psutil.Error):
+                if word in " ".join(process.cmdline()):
+                    return True
+        return False
 
     def start(self, command: Sequence[str], log: Path) -> "subprocess.Popen[bytes]":
         """Start a command there; it ends with the host."""

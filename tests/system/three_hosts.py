@@ -13,7 +13,8 @@ import contextlib
 import itertools
 import os
 import random
-import re
+import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -21,164 +22,28 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import click
 import msgspec
-import psutil
 
-from collector.client.requests import Refused, RequestClient
 from collector.client.subscriber import Subscriber
-from collector.settings.parts import requests_endpoint
 from tests.needs import FAKETIME
 from tests.proxy import FaultProxy
-from tests.simulator.client import Simulator, simulator
-from tests.system.hosts import HERE, NET, Host, isolated, prepare
-from tests.system.running import COLLECTOR, eventually
+from tests.simulator.client import simulator
+from tests.system.cluster import PORT, REPLICAS, Cluster, ports_of
+from tests.system.hosts import NET, Host, isolated, prepare
 from tests.system.two_cells import Reader, Record, Result, Simulated, compare, settled
 
 BLOCK_S: Final = 0.3
-PARTS: Final = 3
-REPLICAS: Final = 2
-ROOM: Final = 4
-PORT: Final = 5590
 AGAIN_S: Final = 15.0
 """The time within which every part has its replicas again."""
+_WHOLE_S: Final = 90.0
+"""After this time without all replicas, a run ends: it has failed."""
 _BACK_S: Final = 240.0
 """How long a host may take until its Ray is back: that costs CPU, and no reader waits for it."""
-_HEAD: Final = f"{NET}.1:6700"
-_FOLDER: Final = f"{HERE}/cluster"
-
-
-class Cluster:
-    """The hosts, and what is started on them."""
-
-    def __init__(self, folder: Path, exchange: Simulator, *, clocks: bool) -> None:
-        self.folder = folder
-        self.parts = PARTS
-        self.hosts = []
-        for number in (1, 2, 3):
-            files = folder / f"host-{number}"
-            files.mkdir()
-            (files / "collector.toml").write_text(exchange_config(exchange))
-            self.hosts.append(Host(number, files, _clock(number) if clocks else {}))
-
-    def boot(self, host: Host) -> None:
-        """Start a host, and what systemd would start there."""
-        host.boot()
-        token = host.files / "cluster/ray.token"
-        if not token.exists():
-            token.parent.mkdir(exist_ok=True)
-            token.touch(0o600)
-            token.write_text("f" * 64)
-        self.up(host)
-
-    def up(self, host: Host) -> "subprocess.Popen[bytes]":
-        """Start the driver there."""
-        of_head = (
-            ("--listen", _HEAD, "--parts", str(PARTS), "--replicas", str(REPLICAS))
-            if host is self.hosts[0]
-            else ("--address", _HEAD)
-        )
-        token = ("--token", f"{_FOLDER}/ray.token", "--room", str(ROOM), "--folder", _FOLDER)
-        cells = ("--", "--config", f"{HERE}/collector.toml", "--insecure")
-        return host.start(
-            [*COLLECTOR, "cluster", "up", *of_head, *token, *cells[: 4 * (host is self.hosts[0])]],
-            self.folder / f"up-{host.number}.log",
-        )
-
-    def replicas(self) -> Counter[str]:
-        """Ask every cell that may exist; count the complete ones of each part."""
-        found: Counter[str] = Counter()
-        for host in self.hosts:
-            if not host.is_up or host.is_cut:
-                continue
-            parts = set()
-            for slot in range(ROOM):
-                parts.add(_part_at(f"tcp://{host.address}:{PORT + 2 * slot}"))
-            found.update(parts - {""})
-        return found
-
-    def is_whole(self) -> bool:
-        """Whether every part has its replicas, on different hosts."""
-        found = self.replicas()
-        return all(found[f"{n}/{self.parts}"] >= REPLICAS for n in range(1, self.parts + 1))
-
-    def scale(self) -> None:
-        """Have another number of parts."""
-        self.parts = 2 if self.parts == PARTS else PARTS
-        size = ("--parts", str(self.parts), "--within", "150")
-        self.hosts[0].run([*COLLECTOR, "cluster", "scale", *size, "--folder", _FOLDER], 200)
-
-    def down(self) -> None:
-        """End the cluster; nothing of it is left on any host."""
-        self.hosts[0].run([*COLLECTOR, "cluster", "down", "--folder", _FOLDER], 100)
-
-        def left() -> list[str]:
-            found = [process for host in self.hosts for process in host.processes()]
-            return [name for one in found if (name := _name(one))]
-
-        eventually(lambda: not left(), within_s=60, what=lambda: f"the end of {left()}")
-
-    def await_whole(self, within_s: float) -> float:
-        """Wait until it is whole; return how long that took."""
-        began = time.monotonic()
-        eventually(self.is_whole, within_s=within_s, what=self.trouble)
-        return time.monotonic() - began
-
-    def trouble(self) -> str:
-        """Print the state."""
-        logs = [path.read_text()[-600:] for path in sorted(self.folder.glob("up-*.log"))]
-        return f"two replicas of each part; there are {self.replicas()}\n" + "\n".join(logs)
-
-    def end(self) -> None:
-        """Kill all hosts."""
-        for host in self.hosts:
-            host.crash()
-
-
-def exchange_config(exchange: Simulator) -> str:
-    """Return the configuration of every cell: the exchange is outside."""
-
-    def outside(url: str) -> str:
-        return url.replace("127.0.0.1", f"{NET}.254")
-
-    return (
-        f'[network]\nchain_ws = ["{outside(exchange.ws)}"]\n'
-        f'chain_stream = ["{outside(exchange.stream)}"]\n'
-        f'chain_grpc = ["{outside(exchange.grpc)}"]\nrpc = ["{outside(exchange.rpc)}"]\n'
-    )
-
-
-def _ports(exchange: Simulator) -> set[int]:
-    """Return the ports at which the exchange listens, on loopback only."""
-    found = (exchange.ws, exchange.stream, exchange.grpc, exchange.rpc)
-    return {int(re.findall(r":(\d+)", url)[-1]) for url in found}
-
-
-def _clock(number: int) -> dict[str, str]:
-    """Return the environment of a host whose clock is an hour ahead of the one before."""
-    library = next(Path("/usr/lib").glob("**/faketime/libfaketime.so.1"))
-    # The monotonic clock is ahead as well: else, libfaketime fails sleeps that have a deadline.
-    return {"LD_PRELOAD": str(library), "FAKETIME": f"+{3600 * (number - 1)}"}
-
-
-def _name(process: psutil.Process) -> str:
-    with contextlib.suppress(psutil.Error):
-        return " ".join(process.cmdline()[:4])
-    return ""
-
-
-def _part_at(endpoint: str) -> str:
-    """Return the part of a complete cell; empty if there is none."""
-    try:
-        with RequestClient(requests_endpoint(endpoint)) as client:
-            status: dict[str, Any] = client.ask("status", within_s=0.3)["status"]
-    except (TimeoutError, Refused):
-        return ""
-    if status["coverage"]["now"] < 1.0 or status["gaps"]["open"]:
-        return ""
-    return str(status["trade_proof"]["part"])
+_RAY: Final = ("gcs_server", "raylet", "ray::", "/bin/ray ")
+"""Words in the command lines of Ray's processes."""
 
 
 # -- faults --------------------------------------------------------------------------------
@@ -213,7 +78,7 @@ def _cut_head(cluster: Cluster, host: Host, rng: random.Random) -> Callable[[], 
 
 
 def _kill_ray(cluster: Cluster, host: Host, rng: random.Random) -> Callable[[], None]:
-    host.kill(["gcs_server", "raylet", "ray::", "/bin/ray "])
+    host.kill(_RAY)
     return lambda: None
 
 
@@ -224,10 +89,11 @@ def _kill_head(cluster: Cluster, host: Host, rng: random.Random) -> Callable[[],
 def _forget_head(cluster: Cluster, host: Host, rng: random.Random) -> Callable[[], None]:
     """The head comes back without its state, as on another machine; `up` is run again."""
     head = cluster.hosts[0]
-    for path in sorted((head.files / "cluster/gcs").rglob("*"), reverse=True):
-        path.rmdir() if path.is_dir() else path.unlink()
-    _kill_ray(cluster, head, rng)
-    return lambda: _stop_soon(cluster.up(head))
+    while head.kill(["collector: keeper", *_RAY]):
+        pass
+    shutil.rmtree(head.files / "cluster/gcs")
+    driver = cluster.up(head)
+    return lambda: _end_of(driver)
 
 
 def _kill_driver(cluster: Cluster, host: Host, rng: random.Random) -> Callable[[], None]:
@@ -259,8 +125,15 @@ def _scale(cluster: Cluster, host: Host, rng: random.Random) -> Callable[[], Non
     return lambda: None
 
 
-def _stop_soon(driver: "subprocess.Popen[bytes]") -> None:
-    driver.wait(120)
+def _new_options(cluster: Cluster, host: Host, rng: random.Random) -> Callable[[], None]:
+    """No fault; but all cells restart, host by host, and `up` ends when the last one has."""
+    cluster.options = () if cluster.options else ("--log-level", "WARNING")
+    _end_of(cluster.up(cluster.hosts[0]))
+    return lambda: None
+
+
+def _end_of(driver: "subprocess.Popen[bytes]") -> None:
+    driver.wait(150)
 
 
 FAULTS: Final[dict[str, Callable[[Cluster, Host, random.Random], Callable[[], None]]]] = {
@@ -276,11 +149,60 @@ FAULTS: Final[dict[str, Callable[[Cluster, Host, random.Random], Callable[[], No
     "kill cell": _kill_cell,
     "kill actors": _kill_actors,
     "scale": _scale,
+    "new options": _new_options,
 }
 
 
 _OTHERS: Final = frozenset(("kill host", "cut off", "kill ray"))
 """Faults of hosts other than the head's."""
+
+
+_SLOW: Final = "new options"
+"""It takes a minute or more: it is done only if it is named."""
+
+
+class Row(msgspec.Struct):
+    """A fault, and what was seen of it."""
+
+    name: str
+    host: int
+    fewest: int
+    """Of the replicas, the fewest that were complete."""
+    replicas: int
+    again_s: float
+    """After how long all replicas were complete again."""
+    back_s: float
+    """How long after its healing every host was Ray's again."""
+    silence_s: float
+    """The reader's longest time without a new height."""
+    lost: int = 0
+    found: Result = msgspec.field(default_factory=lambda: Result(Counter()))
+    """What the reader had of the blocks until the next fault."""
+
+    @property
+    def is_late(self) -> bool:
+        """Whether it took too long; to have other parts takes as long as it takes."""
+        return self.name != "scale" and self.again_s > AGAIN_S
+
+    def cells(self) -> tuple[str, ...]:
+        """Format it, a column each."""
+        found = self.found
+        return (
+            self.name,
+            str(self.host),
+            f"{self.fewest} of {self.replicas}",
+            f"{self.again_s:.1f} s{' LATE' if self.is_late else ''}",
+            f"{self.back_s:.1f} s",
+            f"{self.silence_s:.2f} s",
+            f"{found.trades}+{found.changes}",
+            f"{self.lost}/{found.missing}/{found.doubled}/{found.altered}",
+        )
+
+
+_COLUMNS: Final = (
+    *("fault", "host", "replicas left", "complete again", "all hosts in Ray"),
+    *("longest silence", "trades+changes", "lost/missing/doubled/altered"),
+)
 
 
 class Run(msgspec.Struct):
@@ -289,22 +211,36 @@ class Run(msgspec.Struct):
     result: Result
     within_s: float
     """How long it may take until all replicas are complete again."""
-    again: list[tuple[str, int, float]] = []
-    """Each fault, its host, and after how long all replicas were complete again."""
+    rows: list[Row] = []
+    stopped: str = ""
+    """Why it ended before its last fault."""
 
     @property
-    def late(self) -> list[tuple[str, int, float]]:
+    def passed(self) -> bool:
+        """Whether the reader had everything once, and no replica was missing for too long."""
+        return self.result.passed and not self.late and not self.stopped
+
+    @property
+    def late(self) -> list[Row]:
         """What took too long."""
-        return [row for row in self.again if row[2] > self.within_s and row[0] != "scale"]
+        return [row for row in self.rows if row.name != "scale" and row.again_s > self.within_s]
 
     def __str__(self) -> str:
-        lines = [str(self.result)]
-        for name, rows in itertools.groupby(sorted(self.again), key=lambda row: row[0]):
-            times = [row[2] for row in rows]
+        table = [_COLUMNS, *(row.cells() for row in self.rows)]
+        widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+        lines = [
+            f"{number or '#':>3}  " + "  ".join(map(str.ljust, row, widths)).rstrip()
+            for number, row in enumerate(table)
+        ]
+        for name, rows in itertools.groupby(
+            sorted(self.rows, key=lambda row: row.name), key=lambda row: row.name
+        ):
+            times = [row.again_s for row in rows]
             lines.append(
-                f"{name}: {len(times)}, whole again after {min(times):.1f} to {max(times):.1f} s"
+                f"{name}: {len(times)}, complete again after {min(times):.1f} to "
+                f"{max(times):.1f} s, median {statistics.median(times):.1f} s"
             )
-        return "\n".join(lines)
+        return "\n".join([*lines, str(self.result), self.stopped])
 
 
 def run(folder: Path, *, faults: list[str], seed: int, clocks: bool, within_s: float) -> Run:
@@ -315,62 +251,76 @@ def run(folder: Path, *, faults: list[str], seed: int, clocks: bool, within_s: f
         exchange = stack.enter_context(
             simulator("--markets", "12", "--block-time", str(BLOCK_S), "--touched", "all")
         )
-        for port in _ports(exchange):
+        for port in ports_of(exchange):
             stack.enter_context(FaultProxy("127.0.0.1", port, host=f"{NET}.254", port=port))
         cluster = Cluster(folder, exchange, clocks=clocks)
         stack.callback(cluster.end)
         for host in cluster.hosts:
             cluster.boot(host)
         cluster.await_whole(_BACK_S)
+        cluster.await_all_in(_BACK_S)
         named = ",".join(f"tcp://{host.address}:{PORT}" for host in cluster.hosts)
         reader = stack.enter_context(Reader(Subscriber(cluster=named, channels=["book", "trades"])))
         chain = Simulated(exchange)
-        record = Record(settled(chain, [reader]))
+        records = [Record(settled(chain, [reader]))]
         began = time.monotonic()
-        for name in faults:
+        for number, name in enumerate(faults, 1):
             # The head has faults of its own.
             host = rng.choice(cluster.hosts[name in _OTHERS :])
+            try:
+                row = _one(cluster, host, name, rng, reader)
+            except AssertionError as error:
+                found.stopped = f"{number}, {name} on {host.number}: {error}"
+                break
+            found.rows.append(row)
             found.result.faults[name] += 1
-            found.again.append((name, host.number, _one(cluster, host, name, rng)))
-            record.take(chain, settled(chain, [reader]))
-            click.echo(f"{name} on {host.number}: {found.again[-1][2]:.1f} s", err=True)
+            records[-1].take(chain, settled(chain, [reader]))
+            records.append(Record(records[-1].next))
+            click.echo(f"{number}: {'  '.join(row.cells()[:6])}; {row.lost} lost", err=True)
         found.result.silence_s = reader.longest_silence_s(began)
-        last = settled(chain, [reader])
-        record.take(chain, last)
-        compare(record, reader, last, found.result)
-        cluster.down()
+        _compare(found, records, reader)
+        if not found.stopped:
+            cluster.down()
     return found
 
 
-def _one(cluster: Cluster, host: Host, name: str, rng: random.Random) -> float:
-    """Let one fault happen; return how long replicas were missing. Then all hosts are back."""
+def _one(cluster: Cluster, host: Host, name: str, rng: random.Random, reader: Reader) -> Row:
+    """Let one fault happen, until all hosts are back; return what was seen."""
+    began, lost = time.monotonic(), len(reader.lost)
     heal = FAULTS[name](cluster, host, rng)
-    took = cluster.await_whole(60)
+    again_s, fewest = cluster.await_whole(_WHOLE_S)
+    healed = time.monotonic()
     heal()
-    eventually(lambda: _all_in(cluster), within_s=_BACK_S, every_s=1.0, what=cluster.trouble)
-    cluster.await_whole(60)
-    return took
+    cluster.await_all_in(_BACK_S)
+    back_s = time.monotonic() - healed
+    _, later = cluster.await_whole(_WHOLE_S)
+    return Row(
+        name=name,
+        host=1 if "head" in name else host.number,
+        fewest=min(fewest, later),
+        replicas=cluster.parts * REPLICAS,
+        again_s=again_s,
+        back_s=back_s,
+        silence_s=reader.longest_silence_s(began),
+        lost=len(reader.lost) - lost,
+    )
 
 
-def _all_in(cluster: Cluster) -> bool:
-    """Whether Ray has all hosts again, and none is silent."""
-    told = subprocess.run(
-        cluster.hosts[0]._inside([*COLLECTOR, "cluster", "status", "--json", "--folder", _FOLDER]),
-        capture_output=True,
-        env=cluster.hosts[0]._env(),
-        check=False,
-    ).stdout
-    try:
-        view = msgspec.json.decode(told)
-    except msgspec.DecodeError:
-        return False
-    return len(view["hosts"]) == 3 and all(row["silent_s"] < 3 for row in view["hosts"])
+def _compare(found: Run, records: list[Record], reader: Reader) -> None:
+    """Hold what was heard against the exchange's record: as a whole, and fault by fault."""
+    whole = Record(records[0].first)
+    for record, row in zip(records, found.rows, strict=False):
+        compare(record, reader, record.next - 1, row.found)
+        whole.trades |= record.trades
+        whole.changes |= record.changes
+        whole.next = record.next
+    compare(whole, reader, whole.next - 1, found.result)
 
 
 def turns(rng: random.Random, most: int) -> Iterator[str]:
     """Yield each fault in turn, again and again, each time in another order."""
     while most > 0:
-        names = list(FAULTS)
+        names = [name for name in FAULTS if name != _SLOW]
         rng.shuffle(names)
         yield from names[:most]
         most -= len(names)
@@ -405,7 +355,7 @@ def main(
         clocks = clocks and not FAKETIME.missing()
         found = run(folder, faults=names, seed=seed, clocks=clocks, within_s=within)
     click.echo(found)
-    sys.exit(0 if found.result.passed and not found.late else 4)
+    sys.exit(0 if found.passed else 4)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """`collector cluster`: what is refused before any Ray is started or asked, in one sentence."""
 
 import contextlib
+import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 import grpc
 import pytest
 
+from collector.cli.cluster_arguments import check
 from collector.cluster import driver
 from collector.cluster.cell import command_of
 from collector.cluster.folder import HostFolder
@@ -32,7 +34,9 @@ def up(tmp_path: Path, *arguments: str) -> tuple[int, str]:
         (("--", "--config", "collector.toml"), "give the whole path"),
         (("--", "--network", "devnet"), "a chain of its own"),
         (("--address", "127.0.0.1:1"), "copy it from the head's host"),
-        (("--listen", "10.0.0.1:6700", "--", "--network", "mainnet"), "give -- --keys FILE"),
+        (("--listen", "10.99.99.99:6700"), "this host has no such address"),
+        (("--listen", "0.0.0.0:6700"), "name the one address"),
+        (("--listen", "127.0.0.1:65500"), "65436 is the highest port"),
     ],
 )
 def test_what_cannot_be_is_refused(
@@ -43,6 +47,26 @@ def test_what_cannot_be_is_refused(
     assert sentence in said
     assert said.count("\n") == 0
     assert not (tmp_path / "here/ray.json").exists()
+
+
+def test_cells_that_others_reach_need_keys(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="give -- --keys FILE"):
+        check(("--network", "mainnet"), "10.0.0.1")
+
+
+def test_a_port_that_another_program_has_is_refused(tmp_path: Path) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        code, said = up(tmp_path, "--listen", f"127.0.0.1:{other.getsockname()[1]}")
+    assert code == 3
+    assert "another program listens there" in said
+
+
+def test_a_host_is_the_head_or_joins_one(tmp_path: Path) -> None:
+    code, said = up(tmp_path, "--listen", "127.0.0.1:6700", "--address", "127.0.0.1:6700")
+    assert code == 2
+    assert "not both" in said
 
 
 def test_an_option_that_start_does_not_know_is_a_usage_error(tmp_path: Path) -> None:
@@ -122,3 +146,13 @@ def test_a_cell_has_its_part_its_ports_its_state_and_its_archive() -> None:
         *("start", "--publish", "tcp://10.0.0.7:5592", "--state", "/state/2-of-3"),
         *("--part", "2/3", "--record", "/data/archive/2-of-3", "--network", "mainnet"),
     ]
+
+
+def test_a_cell_of_the_former_size_runs_as_it_did() -> None:
+    state = Path("/state")
+    whole, half = Placed("1/1", 0), Placed("1/2", 0)
+    one, two = Spec(parts=1), Spec(parts=2)
+    assert command_of(whole, one, "a", state) == command_of(whole, two, "a", state)
+    assert command_of(half, one, "a", state) == command_of(half, two, "a", state)
+    assert "--part" not in command_of(whole, two, "a", state)
+    assert "1/2" in command_of(half, one, "a", state)

@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,9 +15,11 @@ from collector.client.cluster_map import CellPlace, ClusterMap, endpoints
 from collector.client.subscriber import Subscriber
 from collector.cluster import keeper
 from collector.cluster.folder import HostFolder
-from collector.cluster.processes import Kept, Record, save
+from collector.cluster.processes import Kept, Record, boot, save, started_at
+from collector.cluster.ray_node import RayNode
 from collector.cluster.spec import CellReport, Placed, Spec, Wanted, endpoint
 from shards.protocol.events import Trades
+from tests.needs import NAMESPACES
 from tests.simulator.client import Simulator, simulator
 from tests.system.running import eventually, free_port_pair, run
 
@@ -167,6 +171,23 @@ def test_outside_a_cluster_a_cell_says_so(exchange: Simulator, folder: HostFolde
         endpoints([cell.endpoint])
 
 
+def test_after_a_reboot_cells_do_not_wait_for_a_head_that_is_away(
+    exchange: Simulator, folder: HostFolder
+) -> None:
+    pytest.importorskip("ray", reason="needs the extra cluster")
+    first = wanted(1, exchange, folder, parts=1)
+    save(folder.wanted, first)
+    folder.token.touch(0o600)
+    away = "127.0.0.1:1"
+    node = RayNode(address=away, host=HOST, room=4, token=str(folder.token), is_ours=False)
+    save(folder.ray, node)
+    up = ("cluster", "up", "--attach", "--address", away, "--room", "4", "--within", "1")
+    said = run(*up, "--folder", str(folder.path))
+    assert said.returncode == 3
+    assert "no head of Ray answers there" in said.stderr
+    ready(folder, 1)
+
+
 def test_the_session_of_a_process_is_known_only_while_it_is_certain(tmp_path: Path) -> None:
     kept = Kept(tmp_path)
     assert kept.session() == 0
@@ -180,11 +201,89 @@ def test_the_session_of_a_process_is_known_only_while_it_is_certain(tmp_path: Pa
     assert kept.session() == leader
     left[0].kill()
     # The id is another process's now, or of before the last boot.
-    other = os.getpid()
-    kept.record = Record(other, psutil.Process(other).create_time() - 10, ())
+    kept.record = Record(os.getpid(), boot(), "1", ())
     assert kept.session() == 0
-    kept.record = Record(leader, psutil.boot_time() - 10, ())
+    kept.record = Record(leader, "another boot", started_at(os.getpid()), ())
     assert kept.session() == 0
+
+
+def test_a_process_is_known_by_its_arguments(tmp_path: Path) -> None:
+    kept = Kept(tmp_path)
+    assert not kept.was_started_with(["sleep", "60"])
+    kept.start(["sleep", "60"], "it", os.environ)
+    try:
+        # Python has several names in one environment.
+        assert kept.was_started_with(["/usr/bin/sleep", "60"])
+        assert not kept.was_started_with(["sleep", "61"])
+    finally:
+        kept.stop(0)
+
+
+_CLOCK_WAS_SET = """
+mount --bind "$1" /proc/stat
+exec "$2" -c "
+import sys, psutil
+from pathlib import Path
+from collector.cluster.processes import Kept
+print(psutil.boot_time(), Kept(Path(sys.argv[1])).is_running())
+" "$3"
+"""
+
+
+@NAMESPACES.required()
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root: it replaces /proc/stat for one process")
+def test_a_process_is_found_again_after_the_clock_was_set(tmp_path: Path) -> None:
+    """When the clock is set, Linux moves the time of its boot, and with it all times of creation."""
+    kept = Kept(tmp_path / "it")
+    kept.start(["sleep", "60"], "it", os.environ)
+    assert kept.record is not None
+    try:
+        stat, hour = Path("/proc/stat").read_text(), 3_600
+        booted = int(psutil.boot_time())
+        moved = tmp_path / "stat"
+        moved.write_text(stat.replace(f"btime {booted}", f"btime {booted + hour}"))
+        said = subprocess.run(
+            [
+                *("unshare", "--mount", "sh", "-ec", _CLOCK_WAS_SET, "sh"),
+                *(str(moved), sys.executable, str(tmp_path / "it")),
+            ],
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        assert said.split() == [f"{booted + hour}.0", "True"]
+    finally:
+        os.kill(kept.record.pid, signal.SIGKILL)
+
+
+def test_a_keeper_that_is_ended_as_soon_as_it_is_there_ends_what_runs(
+    exchange: Simulator, folder: HostFolder
+) -> None:
+    save(folder.wanted, wanted(1, exchange, folder, parts=1))
+    keeper.ensure(folder)
+    ready(folder, 1)
+    os.kill(pid_of(folder), signal.SIGKILL)
+    eventually(lambda: _is_free(folder), within_s=10, what="the end of the keeper")
+    assert Kept(folder.cell(0)).is_running()
+    keeper.ensure(folder)
+    assert not _is_free(folder)
+    keeper.end(folder)
+    assert not Kept(folder.cell(0)).is_running()
+
+
+def test_a_full_disk_ends_no_keeper(
+    exchange: Simulator, folder: HostFolder, tmp_path: Path
+) -> None:
+    first = wanted(1, exchange, folder, parts=1)
+    save(folder.wanted, first)
+    # Its report has no place: a folder is there.
+    folder.report.mkdir()
+    keeper.ensure(folder)
+    log = folder.path / "keeper.log"
+    eventually(lambda: "is repeated" in log.read_text(), within_s=30, what="a failed turn")
+    assert not _is_free(folder)
+    folder.report.rmdir()
+    ready(folder, 1)
 
 
 def _session(process: psutil.Process) -> int:
