@@ -106,6 +106,7 @@ class Days(ParamType):
     """An age in whole days or weeks: 30d, 12w."""
 
     name = "age"
+    _MOST: Final = 36_525
 
     def convert(self, value: Any, param: Any, ctx: click.Context | None) -> float:
         """Return the days."""
@@ -119,7 +120,9 @@ class Days(ParamType):
             or not int(number)
         ):
             self.fail(f"{value!r} is no age: write days or weeks, as 30d or 12w", param, ctx)
-        return float(int(number) * days[text[-1]])
+        if (age := int(number) * days[text[-1]]) > self._MOST:
+            self.fail(f"{value!r} is more than a hundred years", param, ctx)
+        return float(age)
 
 
 class Size(ParamType):
@@ -137,9 +140,10 @@ class Size(ParamType):
             number = float(text[:-2])
         except ValueError:
             number = math.nan
-        if text[-2:] not in self._UNITS or not 0 < number < math.inf:
+        size = number * 1000 ** self._UNITS.get(text[-2:], 0)
+        if text[-2:] not in self._UNITS or not 1 <= size < math.inf:
             self.fail(f"{value!r} is no size: write 500MB, 200GB or 1.5TB", param, ctx)
-        return int(number * 1000 ** self._UNITS[text[-2:]])
+        return int(size)
 
 
 class Endpoint(ParamType):

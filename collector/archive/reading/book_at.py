@@ -27,7 +27,7 @@ from collector.archive.storage.manifest import File
 from collector.archive.storage.part_file import read_file
 from shards.protocol.ranges import union, within
 
-_OF_BOOKS: Final = ["market_id", "height", "sequence", "bids", "asks"]
+_OF_BOOKS: Final = ["market_id", "height", "sequence", "bids", "asks", "overflow"]
 _DATED: Final = ("blocks", "book", "trades")
 """Channels whose rows tell when a block was."""
 
@@ -186,7 +186,17 @@ class _Books:
         return union(lost)
 
 
+def _put_back(row: dict[str, Any]) -> None:
+    """Put amounts that are too long for their column in their places, which are in order."""
+    for note in row["overflow"] or ():
+        side, _, name = note["column"].partition(".")
+        level = next(level for level in row[side] if level[name] is None)
+        level[name] = decimal.Decimal(note["text"])
+
+
 def _applied(market: str, whole: dict[str, Any], changes: list[dict[str, Any]]) -> BookAt:
+    for row in (whole, *changes):
+        _put_back(row)
     sides: dict[str, dict[Any, Any]] = {"bids": {}, "asks": {}}
     for side, found in sides.items():
         found.update((level["price"], level["quantity"]) for level in whole[side])

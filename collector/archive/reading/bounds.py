@@ -28,15 +28,20 @@ def _bound(value: Bound) -> tuple[str, int]:
     if value is None:
         return "", 0
     if isinstance(value, str):
-        return "time", parse_instant(value)
+        return "time", _clipped(parse_instant(value))
     if isinstance(value, datetime.date):
-        return "time", instant_of(value)
+        return "time", _clipped(instant_of(value))
     try:
         # NumPy's whole numbers too: a height is often taken from a table.
-        return "height", operator.index(value)
+        return "height", _clipped(operator.index(value))
     except TypeError:
         text = f"{value!r} is neither a height nor an instant: give an int or a datetime"
         raise ValueError(text) from None
+
+
+def _clipped(number: int) -> int:
+    """Keep a bound within what a column holds: nothing is before 0, nor after 2116."""
+    return min(max(0, number), EVER)
 
 
 def parse_instant(text: str) -> int:

@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import math
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -11,12 +12,14 @@ import duckdb
 
 from collector.archive.journal import segment_file
 from collector.archive.reading.overview import size
-from collector.archive.storage import layout, manifest
+from collector.archive.storage import manifest
 from collector.archive.storage.files import open_archive
 from collector.tables.arrow import schema_of
 from collector.tables.schema import TABLES
 
 QueryError = duckdb.Error
+
+_DATE: Final = r"regexp_extract(filename, 'date=([0-9-]+)/[^/]+$', 1)::DATE"
 
 EXAMPLES: Final = {
     "Candles of one minute": """\
@@ -58,10 +61,10 @@ def connect(root: Path) -> duckdb.DuckDBPyConnection:
             )
             continue
         names = ", ".join(map(_quoted, paths))
-        without = "" if channel == layout.COVERAGE else " EXCLUDE (channel)"
+        # Not by hive_partitioning: DuckDB would take folders above the archive for columns too.
         connection.execute(
-            f"CREATE VIEW {channel} AS SELECT *{without} FROM "
-            f"read_parquet([{names}], hive_partitioning = true)"
+            f"CREATE VIEW {channel} AS SELECT * EXCLUDE (filename), {_DATE} AS date FROM "
+            f"read_parquet([{names}], hive_partitioning = false, filename = true)"
         )
     return connection
 
@@ -101,6 +104,9 @@ def _plain(value: Any) -> Any:
             return {name: _plain(each) for name, each in value.items()}
         case list():
             return [_plain(each) for each in value]
+        case float() if not math.isfinite(value):
+            # JSON has no such numbers.
+            return None
         case None | bool() | int() | float() | str():
             return value
         case _:

@@ -111,6 +111,8 @@ def read(
     for name, value, known in (("decimals", decimals, Decimals), ("holes", holes, Holes)):
         if value not in get_args(known):
             raise ValueError(f"{name}={value!r}: choose from {', '.join(get_args(known))}")
+    if not patterns:
+        raise ValueError("markets: none is named")
     heights, times = bounds(start, end)
     found = with_files(lambda: within_range(root, channel, patterns, heights, times))
     _object(found, holes)

@@ -2,6 +2,7 @@
 
 import datetime
 import warnings
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -113,3 +114,20 @@ def test_only_the_parts_that_matter_are_read(root: Path, monkeypatch: pytest.Mon
         opened.clear()
         assert _is_after(book_at(root, SYMBOL, at), 115)
         assert {file.first for file in opened} <= {100, 110}
+
+
+@pytest.mark.parametrize("parts", [(), (100,)])
+def test_amounts_too_long_for_their_column_are_in_the_book(
+    tmp_path: Path, parts: tuple[int, ...]
+) -> None:
+    root, huge = tmp_path / "archive", 10**24
+    changes = [change(height) for height in range(101, 110)]
+    changes[4].bids.append((written.amount(7), written.amount(huge)))
+    changes[5].asks.append((written.amount(huge), written.amount(3)))
+    made = [entry("book", event) for event in (written.whole(100), *changes)]
+    written.write(root, made, begin=101)
+    for first in parts:
+        seal.seal(root, layout.part_of(first, SPAN), ts=written.DAY)
+    book = book_at(root, SYMBOL, 109)
+    assert dict(book.bids)[Decimal(7)] == huge
+    assert book.asks[-1] == (Decimal(huge), Decimal(3))

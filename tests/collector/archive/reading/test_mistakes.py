@@ -27,6 +27,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     [
         ({"markets": "BTC-USDT"}, "no market 'BTC-USDT' is in this archive: it has INJ-USDT"),
         ({"markets": [SYMBOL, "inj-usdt"]}, "no market 'inj-usdt' is in this archive"),
+        ({"markets": []}, "markets: none is named"),
         ({"start": 120, "end": 110}, "start=120 is after end=110"),
         ({"start": 120, "end": "2026-11-28"}, "give two heights or two instants"),
         ({"start": 1.5}, "1.5 is neither a height nor an instant"),
@@ -70,6 +71,19 @@ def test_an_instant_is_the_same_in_every_zone(root: Path) -> None:
         datetime.datetime(2026, 11, 27, 19, tzinfo=eastern),
     ]
     assert {len(read(root, "trades", start=start)) for start in midnights} == {40}
+
+
+@pytest.mark.parametrize("far", ["9999-12-31", datetime.date(2300, 1, 1), 10**30])
+@pytest.mark.filterwarnings("ignore::collector.archive.reading.tables.HolesWarning")
+def test_bounds_may_be_far_away(root: Path, far: Any) -> None:
+    assert len(read(root, "trades", end=far)) == 78
+    assert len(read(root, "trades", start=far)) == 0
+    assert book_at(root, SYMBOL, far).height == 139
+
+
+@pytest.mark.parametrize("early", ["0001-01-01", datetime.date(1900, 1, 1), -5])
+def test_bounds_may_be_long_ago(root: Path, early: Any) -> None:
+    assert len(read(root, "trades", start=early, holes="allow")) == 78
 
 
 def test_a_book_is_of_one_market(root: Path) -> None:

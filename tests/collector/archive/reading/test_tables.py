@@ -219,3 +219,17 @@ def test_a_height_may_be_numpys(root: Path) -> None:
     assert read(root, "book", start=first, end=last).arrow["height"].to_pylist() == [104, 105, 106]
     at = pandas.Timestamp(instant(106) + 1)
     assert len(read(root, "book", start=101, end=106)) == len(read(root, "book", end=at))
+
+
+@pytest.mark.parametrize("name", ["market=FOO", "date=2020-01-01", "a[1] * 'x'?", "year=1/b c"])
+def test_the_names_of_folders_above_an_archive_mean_nothing(tmp_path: Path, name: str) -> None:
+    pytest.importorskip("duckdb")
+    from collector.archive.reading import sql
+
+    root = tmp_path / name / "archive"
+    sealed(root, 115, 125)
+    query = "SELECT market, date, count(*) FROM trades GROUP BY ALL"
+    assert sql.rows(sql.connect(root), query)[1] == [[SYMBOL, "2026-11-27", 10]]
+    columns = [row[0] for row in sql.rows(sql.connect(root), "DESCRIBE trades")[1]]
+    assert columns[-2:] == ["overflow", "date"]
+    assert "filename" not in columns
