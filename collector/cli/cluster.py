@@ -11,6 +11,7 @@ from click.core import ParameterSource
 
 from collector.cli import options, value_types
 from collector.cli.base import Group
+from collector.cli.cluster_lines import lines_of
 from collector.cli.command import Command
 from collector.settings import installed
 from shards.protocol.errors import ConfigError
@@ -18,7 +19,7 @@ from shards.runtime.exit_codes import EXIT_BELOW, EXIT_OK
 
 if TYPE_CHECKING:
     from collector.cluster.folder import HostFolder
-    from collector.cluster.spec import HostRow, Spec, View
+    from collector.cluster.spec import Spec, View
 
 _DEFAULT_LISTEN: Final = "127.0.0.1:6700"
 
@@ -160,17 +161,18 @@ def _tell(
         if spec is not None:
             manager.want(spec)
         is_done, view = manager.await_(lambda view: _is_up(view, node.host), within)
-    click.echo("\n".join(_lines(view)))
+    click.echo("\n".join(lines_of(view)))
     return is_done
 
 
 def _is_up(view: "View", host: str) -> bool:
     """Whether this host is in it, and all that has a place is complete."""
-    cells = [cell for row in view.hosts for cell in row.report.cells]
-    present = any(row.host == host for row in view.hosts)
-    done = all(row.report.generation == view.generation for row in view.hosts)
+    rows = [row for row in view.hosts if row.is_present]
+    cells = view.cells()
+    done = all(row.report.generation == view.generation for row in rows)
     placed = view.spec is None or (done and not view.behind and bool(cells or view.unplaced))
-    return present and placed and all(cell.is_ready for cell in cells)
+    is_in = any(row.host == host for row in rows)
+    return is_in and placed and all(cell.is_ready for cell in cells)
 
 
 def _stay(folder: "HostFolder") -> None:
@@ -266,9 +268,9 @@ def status(*, as_json: bool, endpoints: bool, within: float, folder: Path | None
 
         click.echo(msgspec.json.encode(view).decode())
     elif endpoints:
-        click.echo(",".join(c.endpoint for row in view.hosts for c in row.report.cells))
+        click.echo(",".join(cell.endpoint for cell in view.cells()))
     else:
-        click.echo("\n".join(_lines(view)))
+        click.echo("\n".join(lines_of(view)))
     sys.exit(EXIT_OK if view.is_whole else EXIT_BELOW)
 
 
@@ -299,7 +301,7 @@ def scale(
         spec = _spec(known, {name: value for name, value in asked.items() if value is not None})
         manager.want(spec or known)
         is_done, view = manager.await_(lambda view: view.spec == spec and view.is_whole, within)
-    click.echo("\n".join(_lines(view)))
+    click.echo("\n".join(lines_of(view)))
     sys.exit(EXIT_OK if is_done else EXIT_BELOW)
 
 
@@ -326,8 +328,9 @@ def down(*, here: bool, within: float, folder: Path | None) -> None:
 
     with driver.connected(place, within) as ray:
         view = driver.Driver(ray, place, create=False).end(within)
-    left = [row.host for row in view.hosts if row.report.cells]
-    away = [lost.host for lost in view.lost]
+    left = [row.host for row in view.hosts if row.report.cells and row.is_present]
+    away = [row.host for row in view.hosts if row.report.cells and not row.is_present]
+    away += [lost.host for lost in view.lost]
     if left:
         click.echo(f"cells still run on {', '.join(left)}")
     if away:
@@ -366,38 +369,3 @@ def _require_ray() -> None:
 
     if importlib.util.find_spec("ray") is None:
         raise ConfigError(installed.missing("cluster", "ray is"))
-
-
-def _lines(view: "View") -> list[str]:
-    """Format a cluster for people."""
-    spec = view.spec
-    if spec is None:
-        return ["no cells are wanted", *(_host_line(row) for row in view.hosts)]
-    ready = view.ready()
-    short = [f"{part} has {count}" for part, count in ready.items() if count < spec.replicas]
-    state = "all complete" if view.is_whole else "; ".join(short) or "cells are moving"
-    lines = [f"{spec.parts} parts, {spec.replicas} replicas of each: {state}"]
-    if view.unplaced:
-        lines.append(f"no host has room for a replica of {', '.join(view.unplaced)}")
-    if view.behind:
-        lines.append(f"the former options are still those of the cells on {', '.join(view.behind)}")
-    for row in view.hosts:
-        lines.append(_host_line(row))
-        lines += [f"  {_cell_line(cell)}" for cell in row.report.cells]
-    lines += [
-        f"{lost.host}: away for {lost.away_s:.0f} s; it had {lost.cells} cells"
-        for lost in view.lost
-    ]
-    return [*lines, *view.problems]
-
-
-def _host_line(row: "HostRow") -> str:
-    silent = f", silent for {row.silent_s:.0f} s" if row.silent_s > 2 else ""
-    return f"{row.host}: {len(row.report.cells)} of {row.room} cells{silent}"
-
-
-def _cell_line(cell: Any) -> str:
-    state = f"complete for {cell.ready_s:.0f} s" if cell.is_ready else "not complete yet"
-    if cell.problem:
-        state = f"ended: {cell.problem}"
-    return f"part {cell.part}  {cell.endpoint}  {state}"

@@ -8,8 +8,8 @@ Ray's own ways are changed where they would hurt a collector:
   encrypted on the wire: keep Ray's ports inside a private network.
 - Ray forgets everything when its head dies. The head keeps its state in a RocksDB folder.
 - When Ray gives a host up, all of Ray ends there, also after a short cut of its network. Here that
-  takes 10 s if the host refuses connections, and 30 s if it is silent. The manager does not wait for
-  it (roll.py). A host that was given up notices that after a minute. Here it takes 2 s; then its Ray
+  takes 1 min if the host refuses connections, and 3 min if it is silent. The manager does not wait
+  for it (roll.py). A host that was given up notices that after a minute. Here it takes 2 s; then its Ray
   ends, and is started again.
 - Ray's ports are random. Here they are the hundred from the head's on, the same on every host, for
   the sake of firewalls.
@@ -42,7 +42,7 @@ _SETTINGS: Final = {
     "RAY_health_check_initial_delay_ms": "1000",
     "RAY_health_check_period_ms": "1000",
     "RAY_health_check_timeout_ms": "2000",
-    "RAY_health_check_failure_threshold": "10",
+    "RAY_health_check_failure_threshold": "60",
     "RAY_gcs_rpc_server_reconnect_timeout_s": "3600",
     "RAY_raylet_liveness_self_check_interval_ms": "2000",
     "RAY_agent_register_timeout_ms": "120000",

@@ -111,10 +111,18 @@ class Roll:
 
     def rows(self, now: float) -> Sequence[HostRow]:
         """Describe the hosts that Ray calls alive."""
-        rows = []
+        rows, present = [], self.present(now)
         for host, room in sorted(self.rooms.items()):
             at, report = self._heard.get(host, (self._since[host], Report()))
-            rows.append(HostRow(host=host, room=room, silent_s=max(0.0, now - at), report=report))
+            rows.append(
+                HostRow(
+                    host=host,
+                    room=room,
+                    silent_s=max(0.0, now - at),
+                    is_present=host in present,
+                    report=report,
+                )
+            )
         return tuple(rows)
 
     def lost(self, now: float) -> Sequence[LostHost]:

@@ -105,6 +105,8 @@ class HostRow(msgspec.Struct, frozen=True, kw_only=True):
     room: int
     silent_s: float = 0.0
     """For how long it has not answered, though Ray says that it lives."""
+    is_present: bool = True
+    """Whether it answers, or its cells do: otherwise they do not count, and others replace them."""
     report: Report = Report()
 
 
@@ -134,19 +136,21 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
     def ready(self) -> dict[str, int]:
         """Return the number of complete replicas of each wanted part."""
         found = dict.fromkeys(self.spec.names() if self.spec else (), 0)
-        for row in self.hosts:
-            for cell in row.report.cells:
-                if cell.is_ready and cell.part in found:
-                    found[cell.part] += 1
+        for cell in self.cells():
+            if cell.is_ready and cell.part in found:
+                found[cell.part] += 1
         return found
+
+    def cells(self) -> list[CellReport]:
+        """Return the cells of all present hosts."""
+        return [cell for row in self.hosts if row.is_present for cell in row.report.cells]
 
     @property
     def is_whole(self) -> bool:
         """Whether every part has all its replicas, complete, and nothing else runs."""
         spec, ready = self.spec, self.ready()
-        cells = sum(len(row.report.cells) for row in self.hosts)
         return (
             spec is not None
             and all(count >= spec.replicas for count in ready.values())
-            and cells == spec.parts * spec.replicas
+            and len(self.cells()) == spec.parts * spec.replicas
         )

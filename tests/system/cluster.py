@@ -13,7 +13,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final
 
-import msgspec
 import psutil
 
 from collector.client.requests import Refused, RequestClient
@@ -28,6 +27,7 @@ ROOM: Final = 4
 PORT: Final = 5590
 _HEAD: Final = f"{NET}.1:6700"
 _FOLDER: Final = f"{HERE}/cluster"
+_STATUS: Final = (*COLLECTOR, "cluster", "status", "--json", "--folder", _FOLDER)
 
 
 class Cluster:
@@ -117,40 +117,31 @@ class Cluster:
 
     def await_all_in(self, within_s: float) -> float:
         """
-        Wait until every host is Ray's again and has answered since; return how long that took.
+        Wait until every host is Ray's again, and no cell too many runs; return how long that took.
 
         Only then the next fault is the only one.
         """
         began = time.monotonic()
 
-        def runs() -> bool:
-            words = ("collector: keeper", "raylet/raylet ", "ray::HostAgent")
-            there = all(host.runs(word) for host in self.hosts for word in words)
-            return there and self.hosts[0].runs("ray::Manager")
+        def all_in() -> bool:
+            return all(map(_is_rays, self.hosts)) and self.hosts[0].started("ray::Manager") > 0
 
-        def answer() -> bool:
-            asked = time.monotonic()
-            view = self._status()
-            heard = [asked - row["silent_s"] for row in view.get("hosts", ())]
-            return len(heard) == len(self.hosts) and all(at > since for at in heard)
+        def no_surplus() -> bool:
+            return sum(self.replicas().values()) == self.parts * REPLICAS
 
-        eventually(runs, within_s=within_s, every_s=0.5, what=self.trouble)
-        since = time.monotonic()
-        eventually(answer, within_s=within_s, every_s=2.0, what=self.trouble)
+        eventually(all_in, within_s=within_s, every_s=0.5, what=self.trouble)
+        eventually(no_surplus, within_s=within_s, every_s=0.5, what=self.trouble)
         return time.monotonic() - began
-
-    def _status(self) -> dict[str, Any]:
-        command = [*COLLECTOR, "cluster", "status", "--json", "--folder", _FOLDER]
-        try:
-            return dict(msgspec.json.decode(self.hosts[0].tried(command, 60).stdout))
-        except (msgspec.DecodeError, subprocess.TimeoutExpired):
-            return {}
 
     def trouble(self) -> str:
         """Print the state."""
         logs = [path.read_text()[-600:] for path in sorted(self.folder.glob("up-*.log"))]
         found = f"two replicas of each part; there are {self.replicas()}"
-        return "\n".join([found, f"status: {self._status()}", *logs])
+        try:
+            logs.append(self.hosts[0].tried(_STATUS, 60).stdout)
+        except subprocess.TimeoutExpired:
+            logs.append("no answer to 'cluster status'")
+        return "\n".join([found, *logs])
 
     def end(self) -> None:
         """Kill all hosts."""
@@ -189,6 +180,12 @@ def _name(process: psutil.Process) -> str:
     with contextlib.suppress(psutil.Error):
         return " ".join(process.cmdline()[:4])
     return ""
+
+
+def _is_rays(host: Host) -> bool:
+    """Whether a host is in Ray: its agent is one of its present Ray."""
+    since = host.started("raylet/raylet ")
+    return 0 < since <= host.started("ray::HostAgent") and host.started("collector: keeper") > 0
 
 
 def _part_at(endpoint: str) -> str:

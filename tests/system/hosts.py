@@ -116,13 +116,14 @@ class Host:
             env=self._env(),
         )
 
-    def runs(self, word: str) -> bool:
-        """Whether a process there has this word in its command line."""
+    def started(self, word: str) -> float:
+        """Return when the newest process there with this word in its command line started, or 0."""
+        found = [0.0]
         for process in self.processes():
             with contextlib.suppress(psutil.Error):
                 if word in " ".join(process.cmdline()):
-                    return True
-        return False
+                    found.append(process.create_time())
+        return max(found)
 
     def start(self, command: Sequence[str], log: Path) -> "subprocess.Popen[bytes]":
         """Start a command there; it ends with the host."""

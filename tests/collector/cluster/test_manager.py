@@ -141,8 +141,14 @@ def test_a_host_that_does_not_answer_is_planned_without() -> None:
     hosts, board = started()
     hosts.turns(board, 20.0, ROOMS)
     # Ray calls it alive for longer.
-    assert 0 < replaced(hosts, board, 20.0, seconds=20) <= GONE_S + 0.5
+    after = replaced(hosts, board, 20.0, seconds=20)
+    assert 0 < after <= GONE_S + 0.5
     assert board.wanted("10.0.0.3") is None
+    # What it reported last does not count.
+    view = board.view(20.0 + after)
+    assert [row.host for row in view.hosts if row.is_present] == TWO
+    assert not view.is_whole
+    assert sum(view.ready().values()) == 4
 
 
 def test_a_pause_of_the_manager_is_no_silence_of_the_hosts() -> None:

@@ -1,0 +1,44 @@
+"""A cluster's state, formatted for people."""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collector.cluster.spec import CellReport, HostRow, View
+
+
+def lines_of(view: "View") -> list[str]:
+    """Format a cluster for people."""
+    spec = view.spec
+    if spec is None:
+        return ["no cells are wanted", *(_host_line(row) for row in view.hosts)]
+    ready = view.ready()
+    short = [f"{part} has {count}" for part, count in ready.items() if count < spec.replicas]
+    state = "all complete" if view.is_whole else "; ".join(short) or "cells are moving"
+    lines = [f"{spec.parts} parts, {spec.replicas} replicas of each: {state}"]
+    if view.unplaced:
+        lines.append(f"no host has room for a replica of {', '.join(view.unplaced)}")
+    if view.behind:
+        lines.append(f"the former options are still those of the cells on {', '.join(view.behind)}")
+    for row in view.hosts:
+        lines.append(_host_line(row))
+        lines += [f"  {_cell_line(cell)}" for cell in row.report.cells if row.is_present]
+    lines += [
+        f"{lost.host}: away for {lost.away_s:.0f} s; it had {lost.cells} cells"
+        for lost in view.lost
+    ]
+    return [*lines, *view.problems]
+
+
+def _host_line(row: "HostRow") -> str:
+    cells = f"{len(row.report.cells)} of {row.room} cells"
+    if not row.is_present:
+        return f"{row.host}: silent for {row.silent_s:.0f} s, with {cells}"
+    silent = f", silent for {row.silent_s:.0f} s" if row.silent_s > 2 else ""
+    return f"{row.host}: {cells}{silent}"
+
+
+def _cell_line(cell: "CellReport") -> str:
+    state = f"complete for {cell.ready_s:.0f} s" if cell.is_ready else "not complete yet"
+    if cell.problem:
+        state = f"ended: {cell.problem}"
+    return f"part {cell.part}  {cell.endpoint}  {state}"
