@@ -27,7 +27,7 @@ from shards.adapters import registry
 from shards.adapters.interface import Recovery, RecoveryContext
 from shards.control_client import ControlClient
 from shards.core.batch_stats import BatchStats
-from shards.core.report import make_report
+from shards.core.report import MarketReports, make_report
 from shards.protocol.chain import Chain
 from shards.protocol.control import Answer, Assignment, Report, ResumePoint
 from shards.protocol.errors import Fenced
@@ -74,6 +74,7 @@ class Shard:
         self._assignment = 0
         """Version of the assignment last applied."""
         self._recovery: Recovery | None = None
+        self._markets = MarketReports()
         self._is_fresh = True
         """This process has not collected anything yet."""
         self._batch_ts = 0
@@ -131,6 +132,8 @@ class Shard:
         self._pipeline.flush()
         self._pusher.push(self._pipeline.take_records())
         if self._recovery is not None:
+            # There is no time to ask for all markets if the aggregator has just begun.
+            self._markets.answered(whole=True)
             await self._link.report(self._make_report(fresh=False), wait_s=1.0)
 
     async def aclose(self) -> None:
@@ -222,19 +225,24 @@ class Shard:
     async def _report(self) -> None:
         """Report once a second, and at once when a market's state changes."""
         while True:
-            states = self._states()
-            answer = await self._link.report(self._make_report(fresh=False), wait_s=1.0)
+            seen = self._changes()
+            report = self._make_report(fresh=False)
+            answer = await self._link.report(report, wait_s=1.0)
             if answer is not None:
+                self._markets.answered(whole=answer.whole)
                 self._apply(answer)
+                if answer.whole and report.since:
+                    # The aggregator lacks the report that this one followed: it has just begun.
+                    continue
             for _ in range(round(self._config.limits.report_s / _REPORT_POLL_S)):
                 await asyncio.sleep(_REPORT_POLL_S)
-                if self._states() != states:
+                if self._changes() != seen:
                     break
 
-    def _states(self) -> list[object]:
+    def _changes(self) -> tuple[bool, int]:
         nodes = self._recovery.nodes if self._recovery is not None else None
-        replaced = nodes is not None and nodes.replacement is not None
-        return [replaced, *(feed.state for feed in self._pipeline.feeds.values())]
+        is_replaced = nodes is not None and nodes.replacement is not None
+        return is_replaced, self._pipeline.transitions
 
     def _apply(self, answer: Answer) -> None:
         if answer.fenced:
@@ -298,6 +306,7 @@ class Shard:
         return make_report(
             self._config,
             self._pipeline,
+            self._markets,
             self._pusher,
             pid=os.getpid(),
             ts=time.time_ns(),

@@ -147,14 +147,16 @@ class Aggregator:
             self.handover.fresh(report.shard)
         self._meet_chain(report)
         is_ours = report.replaces < 0 and report.chain.generation == self.run.chain.generation
-        if not report.fresh and is_ours:
-            session.report = session.unaccounted = report
-            self._begin_topics(report)
+        is_taken = not report.fresh and is_ours and session.take(report)
+        if is_taken:
+            self._begin_topics(session, report)
             self.handover.joined(report)
             self.coverage.report(report, now)
             self.telemetry.changes.report(report, now)
             self.forwarder.account(session)
         answer = Answer(id=0, publisher_epoch=self.run.config.epoch)
+        # While markets move, the positions of their books are needed too.
+        answer.whole = not is_taken or bool(self.handover.joins)
         if report.fresh or not is_ours:
             answer.chain = self.run.chain
         ownership = self.handover.ownership
@@ -163,19 +165,19 @@ class Aggregator:
             answer.resume = ownership.resume_points(report.shard, again=again)
         return answer
 
-    def _begin_topics(self, report: Report) -> None:
+    def _begin_topics(self, session: ShardSession, report: Report) -> None:
         """Declare the topics of quiet markets to late joiners, and from where they are complete."""
-        channels = ("gap", *(name for name in self.run.config.channels if name in _BEGUN))
+        collected = self.run.config.channels
+        channels = ("gap", *(name for name in collected if name in _BEGUN))
+        of_chain = ("gap", "blocks") if "blocks" in collected else ("gap",)
         begun, replay = self.topics.begun, self.publisher.replay
-        for market in report.markets:
-            owner = self.coverage.owner(market.market_id)
-            is_ours = market.first and owner in (report.shard, UNOWNED)
-            if is_ours and market.market_id not in begun:
-                begun.add(market.market_id)
-                complete_from = max(market.first, report.kept_from)
-                symbol = self.topics.symbols[market.market_id]
-                is_chain = market.market_id == CHAIN.market_id
-                for channel in ("gap", "blocks") if is_chain else channels:
+        for market_id in [name for name in session.markets if name not in begun]:
+            first = session.markets[market_id].first
+            if first and self.coverage.owner(market_id) in (report.shard, UNOWNED):
+                begun.add(market_id)
+                complete_from = max(first, report.kept_from)
+                symbol = self.topics.symbols[market_id]
+                for channel in of_chain if market_id == CHAIN.market_id else channels:
                     replay.begin(frames.topic(channel, symbol), complete_from)
 
     def _meet_chain(self, report: Report) -> None:
@@ -249,7 +251,9 @@ class Aggregator:
                 self.telemetry.latencies.stop(number)
 
     def statuses(self, statuses: Mapping[str, str]) -> None:
-        """Take the markets' current statuses from the chain's listing."""
+        """Take the markets' statuses from the chain's listing, if they were sent again."""
+        if not statuses:
+            return
         self.coverage.statuses(statuses)
         self._announce(self.topics.statuses(statuses))
 

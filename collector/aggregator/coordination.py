@@ -21,7 +21,7 @@ class Direction(msgspec.Struct, kw_only=True):
     recorder: Recorder | None = None
     """State of the recorder; None without one."""
     statuses: dict[str, str] = {}
-    """The markets' statuses as the chain lists them, by market id."""
+    """The markets' statuses as the chain lists them, by market id; empty if they are as before."""
     steering: Steering | None = None
     """The assignment of markets to shards."""
 

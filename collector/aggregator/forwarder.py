@@ -255,9 +255,11 @@ class Forwarder:
 
     def account(self, session: ShardSession) -> None:
         """Apply a shard's ledgers once all frames made before its report have arrived."""
-        report = session.account()
-        if report is not None:
+        found = session.account()
+        if found is not None:
+            report, moved_on = found
             self._coverage.account(report)
+            self._coverage.move_on(report, moved_on)
             self._change_hands(report)
 
     def _change_hands(self, report: Report) -> None:

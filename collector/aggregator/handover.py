@@ -21,6 +21,8 @@ Pure: no I/O, no clock.
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Final, TypeAlias
 
+import msgspec
+
 from collector.aggregator.ownership import Ownership
 from collector.aggregator.state.coverage import Coverage
 from collector.aggregator.state.shard_sessions import ShardSession
@@ -190,9 +192,10 @@ class Handover:
         if not self.joins or not self.ownership.is_current(report.shard, report.assignment):
             # It may still have to release the market, and to join it again.
             return
-        for market in report.markets:
-            join = self.joins.get(market.market_id)
-            if join is not None and join.shard == report.shard and market.first:
+        markets = self._sessions[report.shard].markets
+        for market_id, join in self.joins.items():
+            market = markets.get(market_id) if join.shard == report.shard else None
+            if market is not None and market.first:
                 if not join.has_joined:
                     # After our restart it sends again only what it has kept.
                     join.through = max(join.through, market.first - 1, report.kept_from - 1)
@@ -249,8 +252,11 @@ class Handover:
         for held in join.held:
             if not self._is_stale(held[0]):
                 yield held
-        if newcomer.report is not None:
-            coverage.report(newcomer.report, coverage.reported_at(join.shard))
+        row = newcomer.markets.get(market_id)
+        if newcomer.report is not None and row is not None:
+            report = msgspec.structs.replace(newcomer.report, markets=[row])
+            coverage.report(report, coverage.reported_at(join.shard))
+            newcomer.account_again(market_id)
         self._journal.note(
             "move",
             f"shard {former} → shard {join.shard}",

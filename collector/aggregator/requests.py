@@ -47,6 +47,13 @@ from shards.protocol.errors import UNREADABLE
 from shards.protocol.settings import CountOrZero
 from shards.runtime.loop_monitor import LoopMonitor
 
+
+class _Name(msgspec.Struct):
+    ask: Any = None
+    id: Any = None
+
+
+_names: Final = msgspec.msgpack.Decoder(_Name)
 _decode: Final = msgspec.msgpack.Decoder(dict[str, Any])
 _reports: Final = msgspec.msgpack.Decoder(ReportRequest)
 _encode: Final = msgspec.msgpack.Encoder().encode
@@ -90,7 +97,7 @@ def answer(
     if len(request) != 1:
         return [*envelope, _refusal(None, f"not one part but {len(request)}")]
     try:
-        asked = _decode.decode(request[0])
+        asked = _asked(request[0], role)
     except UNREADABLE as error:
         return [*envelope, _refusal(None, str(error))]
     id_ = asked.get("id")
@@ -110,6 +117,15 @@ def answer(
         log.exception("a request could not be answered: %.200r", request[0])
         reply = [_refusal(id_, "the collector failed to answer it; its log says why")]
     return [*envelope, *reply]
+
+
+def _asked(request: bytes, role: Role) -> dict[str, Any]:
+    """Decode a request; of a report, which is long and is decoded as what it is, only its name."""
+    if role == "control":
+        what = _names.decode(request)
+        if what.ask == "report":
+            return {"ask": what.ask, "id": what.id}
+    return _decode.decode(request)
 
 
 _OF_ALL_MARKETS: Final = frozenset(("grid", "events", "history", "metrics"))
@@ -205,9 +221,10 @@ def _direct(direction: Direction, aggregator: Aggregator, processes: Processes) 
     aggregator.telemetry.recorder = direction.recorder
     aggregator.telemetry.changes.processes(rows, time.time_ns())
     aggregator.processes({row.shard: row.pid for row in rows if row.shard is not None})
-    aggregator.statuses(direction.statuses)
     if direction.steering is not None:
         aggregator.steer(direction.steering)
+    # Afterwards, so that markets which have just been added are announced too.
+    aggregator.statuses(direction.statuses)
 
 
 def _standing(aggregator: Aggregator, status: Summary) -> Standing:

@@ -87,6 +87,7 @@ class Topics:
         self.begun: set[str] = set()
         """Markets whose topics were declared to late joiners."""
         self._of_market: dict[str, list[TopicState]] = {}
+        self._of_channel: dict[str, list[TopicState]] = {}
         self._coverage = coverage
         self._publisher_epoch = 0
         self.enter(markets)
@@ -97,6 +98,7 @@ class Topics:
         self.by_name.clear()
         self.begun.clear()
         self._of_market.clear()
+        self._of_channel.clear()
 
     def enter(self, markets: Iterable[Market]) -> None:
         """Add markets, or update known ones."""
@@ -118,6 +120,7 @@ class Topics:
         topic.shard = self._owner(topic.market_id)
         if topic.market_id:
             self._of_market.setdefault(topic.market_id, []).append(topic)
+        self._of_channel.setdefault(channel, []).append(topic)
         self.by_name[name] = topic
         return topic
 
@@ -143,6 +146,11 @@ class Topics:
         """Return the sequence of a market's published book; 0 if none was published."""
         book = self.by_name.get(frames.topic("book", self.symbols[market_id]))
         return book.sequence if book is not None else 0
+
+    def published(self, channel: str) -> int:
+        """Return the number of events of a channel, over all markets."""
+        topics = self._of_channel.get(channel, ())
+        return sum([topic.topic_sequence + topic.more for topic in topics])
 
     def counts(self) -> dict[str, Counts]:
         """Count trades and book updates by market id."""

@@ -2,16 +2,17 @@
 
 import click
 
-from collector.cli import options, value_types
+from collector.cli import options, query, value_types
 from collector.cli.command import Command
 from shards.protocol.errors import ConfigError
 
 
 @click.command(cls=Command)
 @options.option(
-    "--connect", required=True, metavar="ENDPOINT[,ENDPOINT…]", type=value_types.Endpoints(),
-    help="Where the cells publish, or other relays.",
+    "--connect", metavar="ENDPOINT[,ENDPOINT…]", type=value_types.Endpoints(),
+    help="Where the cells publish, or other relays. This or --cluster is required.",
 )  # fmt: skip
+@options.cluster
 @options.option(
     "--upstream-keys", metavar="FILE[,FILE…]", type=click.Path(),
     help="This relay's key file at the cells, if they ask for one. Cells with different keys need "
@@ -24,7 +25,8 @@ from shards.protocol.errors import ConfigError
 @options.door
 def relay(
     *,
-    connect: str,
+    connect: str | None,
+    cluster: str | None,
     upstream_keys: str | None,
     publish: tuple[str, ...],
     keys: str | None,
@@ -42,18 +44,25 @@ def relay(
     from collector.settings.addresses import endpoints_of, reads_itself
     from shards.runtime import child, logs
 
+    query.refuse_both(cluster)
+    if connect is None and cluster is None:
+        raise click.UsageError("--connect or --cluster: one of them is required")
     access_config.check_keys(keys, authorized_keys)
     for endpoint in () if insecure else publish:
         if said := refusal.of_publisher(endpoint, "--publish", has_keys=bool(keys)):
             raise ConfigError(said)
-    if own := reads_itself(connect, publish):
+    named = connect or cluster or ""
+    if own := reads_itself(named, publish):
+        option = "--connect" if connect else "--cluster"
         raise ConfigError(
-            f"--connect {own} is where this relay publishes: it would read itself and never join"
+            f"{option} {own} is where this relay publishes: it would read itself and never join"
         )
-    cells = len(endpoints_of(connect))
+    # All cells of a cluster take the same key.
+    cells = 1 if connect is None else len(endpoints_of(connect))
     logs.configure("relay", level="INFO", form="text")
     config = RelayConfig(
-        connect=connect,
+        connect=connect or "",
+        cluster=cluster,
         publish=publish,
         access=access_config.of_publisher(
             publish, keys=keys, authorized_keys=authorized_keys, insecure=insecure

@@ -298,6 +298,12 @@ class Summary(_Part, frozen=True, kw_only=True):
         """Return the latency of a hop, over all shards."""
         return self.latency_us.get(name, NO_LATENCY)
 
+    def covers(self, wanted: float) -> bool:
+        """Return whether so much is covered; without any market: whether the chain is followed."""
+        if self.markets.requested:
+            return self.coverage.now >= wanted
+        return self.chain_feed is None or self.chain_feed.state == "live"
+
     @property
     def away_s(self) -> float:
         """Seconds for which the aggregator has not answered, if known."""

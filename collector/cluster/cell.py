@@ -103,7 +103,7 @@ class KeptCell:
                 summary = read_summary(client.ask("status", within_s=_ASK_S))
         except (TimeoutError, Refused, ValueError):
             return False
-        return summary.coverage.now >= 1.0 and not summary.gaps.open
+        return summary.covers(1.0) and not summary.gaps.open
 
     def write_map(self, newest: ClusterMap) -> None:
         """Put the map where the cell finds it."""

@@ -41,6 +41,14 @@ def started(
     )
 
 
+def waiting(part: str, every_s: float) -> str:
+    """Say that a part has no market, and what happens meanwhile."""
+    return (
+        f"part {part} has no market yet: it follows the chain, and collects the first market of its "
+        f"own that the chain lists (asked every {every_s:g} s)"
+    )
+
+
 def how_to_look(options: StartOptions, page: str) -> str:
     """Say what to type, or to open, to see what is collected."""
     publish = options.publish[0]

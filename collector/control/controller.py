@@ -44,6 +44,12 @@ class Controller:
         self._shard = shard
         self._known = desired.revision
         """Revision of the assignment that the aggregator has."""
+        self._publisher = 0
+        """The aggregator's epoch."""
+        self._sent: Mapping[str, str] | None = None
+        """The statuses in the last direction; None if it had none."""
+        self._told: Mapping[str, str] | None = None
+        """The statuses that this aggregator has; None if that is unknown."""
 
     @property
     def is_busy(self) -> bool:
@@ -65,8 +71,10 @@ class Controller:
         return steering
 
     def statuses(self) -> dict[str, str]:
-        """Return the markets' statuses by market id, for the aggregator."""
-        return self._desired.statuses
+        """Return the markets' statuses by market id, for the aggregator; empty if it has them."""
+        statuses, is_known = self._desired.statuses, self._known == self._desired.revision
+        self._sent = None if is_known and statuses == self._told else statuses
+        return statuses if self._sent is not None else {}
 
     def take(self, standing: Standing, cpu: Mapping[int, float], client: RequestClient) -> None:
         """
@@ -77,8 +85,17 @@ class Controller:
         desired, supervisor = self._desired, self._supervisor
         now = time.monotonic()
         self._known = standing.revision
+        if standing.status.publisher_epoch != self._publisher:
+            # Another aggregator answered, or it starts over: it knows the listing of its start.
+            self._publisher, self._told = standing.status.publisher_epoch, None
+        elif self._sent is not None:
+            self._told = self._sent
         head = standing.status.blocks.head
-        listed = self._listing.look(head, now=now, at_once=desired.commands.wants_listing)
+        # A part without a market waits for one to be listed.
+        has_begun = bool(head) or not desired.assignment.wanted
+        listed = self._listing.look(
+            head, now=now, has_begun=has_begun, at_once=desired.commands.wants_listing
+        )
         if listed is not None:
             desired.listed(listed.markets, listed.through)
         elif desired.commands.wants_listing and not self._listing.is_asking:

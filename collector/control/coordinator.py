@@ -213,21 +213,28 @@ class Coordinator:
     ) -> DesiredState:
         options = self._options
         markets = self._choose(found, assessed)
-        if not CHAIN_WIDE.isdisjoint(options.channels):
-            # The chain's feed is assigned, resumed and handed over like a market.
+        is_empty = not markets
+        provable = not registry.adapter(self._source).unprovable
+        if not CHAIN_WIDE.isdisjoint(options.channels) or (is_empty and provable):
+            # The chain's feed is assigned, resumed and handed over like a market. A part without a
+            # market follows it, so that the trade proof over parts knows that it counted nothing.
             markets, found = [*markets, CHAIN], [*found, CHAIN]
         # Most active first: they are subscribed, and their snapshots fetched, first.
         ids = [market.market_id for market in activity.liveliest_first(markets, assessed)]
         weights = activity.weights(markets, assessed)
-        parts = initial_placement.assign(ids, shards=options.shards, weights=weights)
+        shards = min(options.shards, max(1, len(ids)))
+        parts = initial_placement.assign(ids, shards=shards, weights=weights) if ids else [()]
         shard_of = {market_id: shard for shard, part in enumerate(parts) for market_id in part}
         network = networks.title(options.network, self._file)
         self._announce(announcements.started(options, network, markets, assessed, parts))
+        if is_empty:
+            every_s = self._file.supervision.listing_s
+            self._announce(announcements.waiting(str(self._part), every_s))
         self._announce(announcements.how_to_look(options, self._page))
         return DesiredState(
             found,
             Assignment(
-                frozenset(range(options.shards)),
+                frozenset(range(shards)),
                 {market_id: shard_of[market_id] for market_id in ids},
             ),
             Selection(
@@ -248,11 +255,13 @@ class Coordinator:
         chosen = selection.choose(found, patterns, options.types)
         chosen = activity.choose(chosen, assessed, least=options.min_activity, top=options.top)
         whole, chosen = len(chosen), self._part.of(chosen)
-        if not chosen:
+        if not chosen and (options.min_activity or options.top):
             raise ConfigError(
-                f"--part {self._part}: none of the {plural(whole, 'market')} chosen is in this part"
+                f"--part {self._part}: none of the {plural(whole, 'market')} chosen is in this part, "
+                "and with --min-activity or --top no later one is added"
             )
-        if options.shards > len(chosen):
+        # How many markets a part has is not for its user to say.
+        if options.shards > len(chosen) and self._part.count == 1:
             raise ConfigError(
                 f"--shards {options.shards} is more than the {plural(len(chosen), 'market')} chosen: "
                 "a shard without a market has nothing to do"
@@ -336,7 +345,7 @@ class Coordinator:
             )  # fmt: skip
             return EXIT_BELOW
         reached = summary.coverage.now if summary is not None else 0.0
-        if reached < wanted:
+        if summary is None or not summary.covers(wanted):
             log.error("coverage %.4f is below --min-coverage %.4f", reached, wanted)
             return EXIT_BELOW
         return EXIT_OK

@@ -102,6 +102,11 @@ class DesiredState:
         """Missing in the last listing: retired if missing in the next one too."""
         self._removed: set[str] = set()
         """Removed by a command: not added again by a listing."""
+        self._is_ours: dict[str, bool] = {}
+        """Whether a market is in our part, by id."""
+        self._listings = 0
+        self._summed_up: tuple[tuple[int, int], dict[str, str], bool] | None = None
+        """What follows from the listing and the assignment, for `statuses` and `every_market`."""
 
     # ---- what there is --------------------------------------------------------------
 
@@ -117,15 +122,23 @@ class DesiredState:
 
     @property
     def statuses(self) -> dict[str, str]:
-        """Return the markets' statuses by id."""
-        return {market.market_id: market.status for market in self.markets}
+        """Return the markets' statuses by id; the same object until something changes."""
+        return self._sum_up()[1]
 
     @property
     def every_market(self) -> bool:
         """Whether these are all the markets of the network, or of our part of it."""
-        part = self._selected.part
-        active = {m.market_id for m in part.of(self._found.values()) if m.status == "Active"}
-        return active <= self.assignment.wanted.keys()
+        return self._sum_up()[2]
+
+    def _sum_up(self) -> tuple[tuple[int, int], dict[str, str], bool]:
+        """Return both. They are asked for twice a second, and take milliseconds to find out."""
+        version = self.revision, self._listings
+        if self._summed_up is None or self._summed_up[0] != version:
+            statuses = {market.market_id: market.status for market in self.markets}
+            active = {market.market_id for market in self._ours() if market.status == "Active"}
+            is_every = active <= self.assignment.wanted.keys()
+            self._summed_up = version, statuses, is_every
+        return self._summed_up
 
     @property
     def is_busy(self) -> bool:
@@ -169,9 +182,17 @@ class DesiredState:
             # The aggregator receives markets with a new revision, statuses at every poll.
             self.revision += 1
         self._found |= named
+        self._listings += 1
         self.listed_through = through
         self._take_new()
         self.commands.wants_listing = False
+
+    def _ours(self) -> list[Market]:
+        """Return the known markets of our part; each market's part is found out once."""
+        part, kept = self._selected.part, self._is_ours
+        for market_id in self._found.keys() - kept.keys():
+            kept[market_id] = part.has(self._found[market_id])
+        return [market for market_id, market in self._found.items() if kept[market_id]]
 
     def _named(self, found: Sequence[Market]) -> dict[str, Market]:
         """Keep every market's symbol, and give new markets a free one."""
@@ -191,7 +212,7 @@ class DesiredState:
             return
         candidates = [
             market
-            for market in self._selected.part.of(self._found.values())
+            for market in self._ours()
             if market.status == "Active"
             and market.market_id not in self.assignment.wanted
             and market.market_id not in self._removed

@@ -43,7 +43,7 @@ def routes(view: View, config: ServingConfig) -> list[Route]:
         except TimeoutError as error:
             return json_response({"ready": False, "reason": str(error)}, 503)
         coverage = status.coverage.now
-        reason = "" if coverage >= wanted else f"coverage {coverage:.4f} is below {wanted:g}"
+        reason = "" if status.covers(wanted) else f"coverage {coverage:.4f} is below {wanted:g}"
         reason = reason or status.state.error or _recording(status.recorder)
         ready = not reason
         body = {"ready": ready, "coverage": coverage, "threshold": wanted, "reason": reason}

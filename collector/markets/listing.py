@@ -39,8 +39,14 @@ class Listing:
         """Whether a query is running."""
         return self._asking is not None
 
-    def look(self, head: int, *, now: float, at_once: bool = False) -> Listed | None:
-        """Return a new listing once, if there is one; start the next query when it is due."""
+    def look(
+        self, head: int, *, now: float, has_begun: bool = False, at_once: bool = False
+    ) -> Listed | None:
+        """
+        Return a new listing once, if there is one; start the next query when it is due.
+
+        The first one is due soon after blocks are received, or after ``has_begun``.
+        """
         if self._asking is not None and self._asking.is_alive():
             return None
         if self._asking is not None:
@@ -48,7 +54,7 @@ class Listing:
             self._asking = None
             listed, self._listed = self._listed, None
             return listed
-        if head and not self._due_at:
+        if (head or has_begun) and not self._due_at:
             self._due_at = now + min(_FIRST_S, self._every_s)
         if at_once or (self._due_at and now >= self._due_at):
             self._due_at = now + self._every_s

@@ -51,11 +51,14 @@ class RelayConfig(msgspec.Struct, frozen=True, kw_only=True):
     """All settings of a relay."""
 
     connect: str
+    """Where the cells publish; empty with ``cluster``."""
+    cluster: str | None = None
+    """A few cells of a cluster, which tell where the others are."""
     publish: tuple[str, ...]
     access: AccessConfig = AccessConfig()
     """Keys and bounds for its readers."""
     keys: tuple[Keys | None, ...]
-    """The key with which it connects to each of the cells."""
+    """The key with which it connects to each of the cells; one for all cells of a cluster."""
 
 
 class Relay:
@@ -65,10 +68,15 @@ class Relay:
         self._config = config
         self._gate = gate
         self._context = gate.new_context()
-        self._subscriber = Subscriber(config.connect, keys=list(config.keys), history=True)
+        self._subscriber = (
+            Subscriber(config.connect, keys=list(config.keys), history=True)
+            if config.cluster is None
+            else Subscriber(cluster=config.cluster, keys=config.keys[0], history=True)
+        )
         self._rebroadcast = Rebroadcast(time.time_ns())
         self._tasks: set[asyncio.Task[None]] = set()
-        self._upstream: list[AsyncRequestClient] = []
+        self._upstream: dict[str, AsyncRequestClient] = {}
+        """The cells that were asked something, by their publish endpoints."""
         self._forwarded = Rates(_FORWARDED_PER_S, _FORWARDED_BURST)
 
     def open(self) -> None:
@@ -104,9 +112,6 @@ class Relay:
             (self._publisher, self._drain_subscriptions),
             (self._router, self._drain_requests),
         )
-        cells = zip(endpoints_of(self._config.connect), self._config.keys, strict=True)
-        for endpoint, keys in cells:
-            self._upstream.append(AsyncRequestClient(requests_endpoint(endpoint), keys))
         for socket, drain in readers:
             loop.add_reader(socket.FD, drain)
         try:
@@ -122,7 +127,7 @@ class Relay:
         finally:
             for socket, _ in readers:
                 loop.remove_reader(socket.FD)
-            for client in self._upstream:
+            for client in self._upstream.values():
                 client.close()
 
     def close(self) -> None:
@@ -146,7 +151,7 @@ class Relay:
 
     def _take(self, received: Received) -> list[tuple[bytes, bytes]]:
         if not received.topic and (said := notice(received.event)):
-            log.warning("%s %s", self._config.connect, said)
+            log.warning("%s %s", self._subscriber.connect, said)
         return self._rebroadcast.take(received, time.time_ns())
 
     def _send(self, frames: Sequence[tuple[bytes, bytes]]) -> None:
@@ -271,8 +276,17 @@ class Relay:
         self._reply(to, asker, [_encode(self._own(answer, asker) | {"id": asked.get("id")})])
 
     def _cell(self) -> AsyncRequestClient:
-        answering = (i for i, cell in enumerate(self._subscriber.cells) if cell.answers)
-        return self._upstream[next(answering, 0)]
+        """Return the client of the first cell that answers."""
+        subscriber, keys = self._subscriber, self._config.keys
+        named = endpoints_of(subscriber.connect)
+        answering = next((cell.name for cell in subscriber.cells if cell.answers), named[0])
+        client = self._upstream.get(answering)
+        if client is None:
+            # A cluster's cells all have the first key, also those that were started later.
+            held = dict(zip(named, keys, strict=False)).get(answering, keys[0])
+            client = AsyncRequestClient(requests_endpoint(answering), held)
+            self._upstream[answering] = client
+        return client
 
     def _own(self, answer: dict[str, Any], asker: Requester) -> dict[str, Any]:
         """Insert this relay's own values, and remove what the reader may not see."""
@@ -280,7 +294,7 @@ class Relay:
         if isinstance(status, dict):
             status["publisher_epoch"] = self._rebroadcast.epoch
             status["relay"] = {
-                "connect": self._config.connect,
+                "connect": self._subscriber.connect,
                 "published": self._rebroadcast.published,
                 "head": self._rebroadcast.head,
                 "access": self._gate.report(),
@@ -303,7 +317,8 @@ async def relay(config: RelayConfig, stop: asyncio.Event) -> None:
     one = Relay(config, Gate(config.access))
     try:
         one.open()
-        log.info("relaying %s at %s", config.connect, " ".join(config.publish))
+        source = f"the cluster of {config.cluster}" if config.cluster else config.connect
+        log.info("relaying %s at %s", source, " ".join(config.publish))
         await one.run(stop)
     finally:
         one.close()

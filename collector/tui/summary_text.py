@@ -11,7 +11,7 @@ def one_line(summary: Summary, frames_per_s: float) -> str:
     """Return the essentials in one line, for logs."""
     markets, latency = summary.markets, summary.hop("recv_to_aggregator")
     return (
-        f"{markets.live}/{markets.wanted} markets live, "
+        f"{markets.live}/{markets.wanted} markets live{_without_any(summary)}, "
         f"coverage {summary.coverage.now:.4f}, completeness {completeness(summary)}, "
         f"block {summary.blocks.head}, {frames_per_s:.0f} frames/s, "
         f"latency p50 {latency.p50:.0f} µs p99 {latency.p99:.0f} µs"
@@ -24,6 +24,11 @@ def away_text(summary: Summary) -> str:
     """Return a warning that the summary is old, and its age; empty for a current one."""
     away_s = summary.away_s
     return f"the aggregator is away, this is from {away_s:.0f} s ago" if away_s >= 1 else ""
+
+
+def _without_any(summary: Summary) -> str:
+    part = summary.trade_proof.part
+    return f" (part {part} has none yet)" if part and not summary.markets.requested else ""
 
 
 def completeness(summary: Summary) -> str:
@@ -54,6 +59,7 @@ def block_lines(summary: Summary, frames_per_s: float) -> list[str]:
     lines = [
         "",
         f"markets   {markets.live} of {markets.wanted} live"
+        + _without_any(summary)
         + _others(markets.states)
         + f"   coverage {summary.coverage.now:.4f} (mean {summary.coverage.mean:.4f})",
         f"blocks    head {blocks.head}, every {summary.block_time_s:.2f} s"

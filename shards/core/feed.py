@@ -56,6 +56,7 @@ class Feed:
             return False
         self.state = state
         self.reason = reason
+        self.builder.transitions += 1
         self.track.moved()
         return True
 

@@ -318,6 +318,11 @@ class Pipeline(Generic[AnyLiveness]):
     # ---- how far it is --------------------------------------------------------------
 
     @property
+    def transitions(self) -> int:
+        """How often a feed has come, gone or changed its state."""
+        return self._builder.transitions
+
+    @property
     def head(self) -> int:
         """The highest block named by anything."""
         return self._head.height

@@ -86,6 +86,8 @@ class RecordBuilder:
     ) -> None:
         self.records: list[Record] = []
         self.requests: list[Request] = []
+        self.transitions = 0
+        """Grows when a feed comes, goes or changes its state, which is reported at once."""
         self._by_id = trade_identity is TradeIdentity.ID
         self._limits = limits
         self._keyframe_every = limits.keyframe_every
@@ -98,6 +100,7 @@ class RecordBuilder:
 
     def add(self, market: Market) -> None:
         """Prepare for the events of one more market."""
+        self.transitions += 1
         first = crc32(market.symbol.encode()) % self._keyframe_every
         self._lanes[market.market_id] = _MarketTopics(
             market.symbol,
@@ -110,6 +113,7 @@ class RecordBuilder:
 
     def remove(self, market_id: str) -> None:
         """Stop producing records for a market; those already made are still sent."""
+        self.transitions += 1
         lane = self._lanes.pop(market_id)
         ours = tuple(
             name

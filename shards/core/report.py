@@ -1,9 +1,11 @@
 """
-Build a shard's report (protocol/control.py). Pure: everything beside the pipeline is passed in.
+Build a shard's reports (protocol/control.py). Pure: everything beside the pipeline is passed in.
+
+`MarketReports` remembers how each market was reported last, so that a report has only what changed.
 """
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 from shards.core.feed import Feed
 from shards.core.pipeline import Pipeline
@@ -39,9 +41,73 @@ class ChainView(Protocol):
         """Describe the nodes."""
 
 
+_Standing: TypeAlias = tuple[object, ...]
+"""What is reported of a market, except for its book's sequence, in a form that is cheap to compare."""
+
+
+class MarketReports:
+    """What the aggregator knows of a shard's markets."""
+
+    def __init__(self) -> None:
+        self.number = 0
+        """Of the newest report."""
+        self.since = 0
+        """Number of the report that the newest one follows; 0: it has all markets."""
+        self._taken = 0
+        """Number of the newest report, once it is answered; 0: the next one has all markets."""
+        self._known: dict[str, _Standing] = {}
+        self._basis: object = None
+
+    def answered(self, *, whole: bool) -> None:
+        """Note that the newest report was taken; with ``whole`` the next one has all markets."""
+        self._taken = 0 if whole else self.number
+
+    def make(self, pipeline: Pipeline[Any], basis: object) -> list[MarketReport]:
+        """
+        Report the markets that changed since the last report, if that was answered.
+
+        All markets, if not: then the aggregator may have taken it or not. All, too, if this shard
+        collects other markets than at the last report, or if ``basis`` differs.
+        """
+        known, front = self._known, pipeline.head
+        basis = (basis, pipeline.generation)
+        if basis != self._basis or known.keys() != pipeline.feeds.keys():
+            self._basis, self._taken = basis, 0
+        self.since, self._taken = self._taken, 0
+        self.number += 1
+        if not self.since:
+            known.clear()
+        rows = []
+        for market_id, feed in pipeline.feeds.items():
+            standing = _standing(feed, front)
+            if standing != known.get(market_id):
+                known[market_id] = standing
+                rows.append(_market(feed))
+        return rows
+
+
+def _standing(feed: Feed, front: int) -> _Standing:
+    ledger, sync = feed.ledger, feed.sync
+    last, waits_from = ledger.last, sync.waits_from
+    is_at_front = last == front and not 0 < waits_from <= last
+    return (
+        feed.state,
+        -1 if is_at_front else last,
+        ledger.replayed.changes,
+        ledger.missing.changes,
+        sync.in_sync,
+        waits_from,
+        ledger.first,
+        feed.stats.resyncs,
+        ledger.audited_to,
+        feed.reason,
+    )
+
+
 def make_report(
     config: ShardConfig,
     pipeline: Pipeline[Any],
+    markets: MarketReports,
     outgoing: PushedFrames,
     *,
     pid: int,
@@ -57,6 +123,7 @@ def make_report(
     paths: Sequence[PathReport] = (),
 ) -> Report:
     """Describe the shard as it is at ``ts``, ns since 1970; the arguments are the report's fields."""
+    rows = [] if fresh else markets.make(pipeline, assignment)
     return Report(
         shard=config.shard,
         epoch=config.epoch,
@@ -67,7 +134,7 @@ def make_report(
         head_ts_event=pipeline.head_ts_event,
         block_time_s=pipeline.block_time_s,
         halted=halted,
-        markets=[] if fresh else [_market(feed) for feed in pipeline.feeds.values()],
+        markets=rows,
         endpoints=list(endpoints),
         connects=connects,
         payloads=pipeline.payloads,
@@ -83,19 +150,18 @@ def make_report(
         replaces=nodes.chain.generation if nodes and nodes.replacement else -1,
         nodes=[] if nodes is None else nodes.reports(),
         paths=list(paths),
+        number=markets.number,
+        since=0 if fresh else markets.since,
+        front=pipeline.head,
     )
 
 
 def _market(feed: Feed) -> MarketReport:
-    stats = feed.stats
     report = MarketReport(
         market_id=feed.market_id,
         state=feed.state.value,
         reason=feed.reason,
-        trades=stats.trades,
-        book_updates=stats.book_updates,
-        duplicates=stats.duplicates,
-        resyncs=stats.resyncs,
+        resyncs=feed.stats.resyncs,
         sequence=feed.sync.book.sequence if feed.sync.in_sync else -1,
     )
     report.copy_ledger(feed.accounted())

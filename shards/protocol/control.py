@@ -1,8 +1,10 @@
 """
 A shard's report to the aggregator, once a second, and the aggregator's answer.
 
-A report is always complete, never a change: any process may die at any moment, and the next
-report restores the full state.
+A report describes the shard completely, except for its markets: of those it has the ones that
+changed since the last report that was answered (`Report.since`). Any process may die at any moment,
+and any report may be lost. So reports are numbered: the aggregator takes changes only if it has the
+report that they follow, and otherwise asks for all markets (`Answer.whole`).
 """
 
 from typing import Final
@@ -17,17 +19,15 @@ from shards.protocol.settings import Market
 
 
 class MarketReport(LedgerState, array_like=True, kw_only=True):
-    """One market of a shard: its ledger, its state, its counts."""
+    """One market of a shard: its ledger and its state."""
 
     market_id: str
     state: str
     reason: str = ""
-    trades: int = 0
-    book_updates: int = 0
-    duplicates: int = 0
     resyncs: int = 0
     sequence: int = -1
-    """Sequence of its book; -1 while the book is out of sync."""
+    """Sequence of its book; -1 while the book is out of sync. It alone is no change that would be
+    reported: the aggregator needs it while a market moves, and asks for all markets then."""
 
 
 class EndpointReport(msgspec.Struct, array_like=True, gc=False):
@@ -92,6 +92,7 @@ class Report(msgspec.Struct, kw_only=True, gc=False):
     halted: bool
     """The chain itself makes no blocks, as confirmed by a second look at the node."""
     markets: list[MarketReport]
+    """All markets, or those that changed (`since`)."""
     endpoints: list[EndpointReport]
     connects: int
     payloads: int
@@ -117,6 +118,13 @@ class Report(msgspec.Struct, kw_only=True, gc=False):
     """The RPC endpoints."""
     paths: list[PathReport] = []
     """The nodes that are read at once, if there are several."""
+    number: int = 0
+    """Numbers the reports of this process."""
+    since: int = 0
+    """Number of the report since which ``markets`` has the changes; 0: it has all markets."""
+    front: int = 0
+    """Nearly all ledgers of a shard end at the same block, and move on together. One that ended at
+    the front of the earlier report, and is not among the changes, now ends at this one."""
 
 
 class ResumePoint(LedgerState, array_like=True, kw_only=True):
@@ -148,6 +156,8 @@ class Answer(msgspec.Struct, kw_only=True):
     resume: dict[str, ResumePoint] = {}
     """By market id, with an assignment and in the answer to a fresh report: where to resume the
     markets that the shard owns but does not collect yet."""
+    whole: bool = False
+    """The next report must have all markets. If this one had changes, they were not taken."""
 
 
 class ReportRequest(msgspec.Struct, kw_only=True):

@@ -58,10 +58,12 @@ def count(ranges: Iterable[tuple[int, int]]) -> int:
 class Ranges:
     """A set of heights that changes; adding to it takes one search."""
 
-    __slots__ = ("_ranges",)
+    __slots__ = ("_ranges", "changes")
 
     def __init__(self, ranges: Iterable[tuple[int, int]] = ()) -> None:
         self._ranges = union(ranges)
+        self.changes = 0
+        """Grows whenever the set may have changed: comparing this is cheaper than the ranges."""
 
     def add(self, first: int, last: int | None = None) -> None:
         """Add the heights from ``first`` to ``last``, or ``first`` alone."""
@@ -77,10 +79,12 @@ class Ranges:
             last = max(last, ranges[stop][1])
             stop += 1
         ranges[start:stop] = [(first, last)]
+        self.changes += 1
 
     def discard(self, first: int, last: int) -> None:
         """Remove the heights from ``first`` to ``last``; absent heights are ignored."""
         self._ranges = minus(self._ranges, [(first, last)])
+        self.changes += 1
 
     def within(self, first: int, last: int) -> RangeList:
         """Return the parts of the set between ``first`` and ``last``, inclusive."""

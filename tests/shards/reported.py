@@ -1,6 +1,6 @@
 """Reports as a shard makes them."""
 
-from shards.protocol.control import MarketReport, Report
+from shards.protocol.control import Answer, MarketReport, Report
 from shards.protocol.ledger import MarketLedger
 
 
@@ -52,3 +52,34 @@ def report(
         backlog_bytes=0,
         lag_us=0.0,
     )
+
+
+class Changes:
+    """Leaves out of whole reports what the aggregator has, as a shard does; written naively."""
+
+    def __init__(self) -> None:
+        self._number = 0
+        self._answered = 0
+        self._shown: dict[str, object] = {}
+
+    def of(self, said: Report) -> Report:
+        """Make one of the numbered reports of a process."""
+        self._number += 1
+        said.number, said.front = self._number, said.head
+        shown = {row.market_id: _standing(row, said.front) for row in said.markets}
+        if shown.keys() == self._shown.keys():
+            said.since = self._answered
+        if said.since:
+            changed = [name for name in shown if shown[name] != self._shown[name]]
+            said.markets = [row for row in said.markets if row.market_id in changed]
+        self._shown, self._answered = shown, 0
+        return said
+
+    def answered(self, answer: Answer) -> None:
+        """The newest report was answered; without that, the next one is whole."""
+        self._answered = 0 if answer.whole else self._number
+
+
+def _standing(row: MarketReport, front: int) -> object:
+    last = "front" if row.last == front else row.last
+    return (row.state, row.reason, row.first, last, row.replayed, row.missing, row.sequence < 0)

@@ -198,7 +198,7 @@ class Reader:
         self.heights: list[tuple[float, int]] = []
         """When a new highest height was heard of, monotonic."""
         self.times: list[int] = []
-        """Block times of those heights, ns, as far as the events state them."""
+        """Block times of those heights, ns; 0 where the event did not state it."""
         self._subscriber = subscriber
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._read)
@@ -223,8 +223,7 @@ class Reader:
                 if height > highest:
                     highest = height
                     self.heights.append((time.monotonic(), height))
-                    if ts_event := getattr(received.event, "ts_event", 0):
-                        self.times.append(ts_event)
+                    self.times.append(getattr(received.event, "ts_event", 0))
 
     @property
     def highest(self) -> int:
@@ -238,8 +237,18 @@ class Reader:
 
     def longest_pause_s(self) -> float:
         """Return the longest time between two blocks with events, by the chain's own clock."""
-        pairs = itertools.pairwise(self.times)
+        pairs = itertools.pairwise(filter(None, self.times))
         return max(((b - a) / 1e9 for a, b in pairs), default=0.0)
+
+    def longest_excess_s(self, since: float) -> float:
+        """Return by how much a silence was at most longer than the chain's own pause in it."""
+        known = [
+            (at, made / 1e9)
+            for (at, _), made in zip(self.heights, self.times, strict=False)
+            if made and at > since
+        ]
+        pairs = itertools.pairwise(known)
+        return max(((b[0] - a[0]) - (b[1] - a[1]) for a, b in pairs), default=0.0)
 
     def longest_silence_s(self, since: float) -> float:
         """Return the longest time between two new heights, from a monotonic instant on."""
@@ -270,6 +279,8 @@ class Result(msgspec.Struct):
     lone_silence_s: float = 0.0
     pause_s: float = 0.0
     """The longest time between two blocks by the chain's own clock: no reader can hear more."""
+    excess_s: float = 0.0
+    """By how much a silence was at most longer than the chain's own pause in it."""
     block_s: float = BLOCK_S
 
     @property
@@ -290,7 +301,8 @@ class Result(msgspec.Struct):
             f"{self.altered} altered\n"
             f"longest silence {self.silence_s:.2f} s{self._lone()}; "
             f"a block each {self.block_s:.2f} s, the chain's "
-            f"longest pause {self.pause_s:.2f} s"
+            f"longest pause {self.pause_s:.2f} s; a silence exceeded the chain's own pause by at most "
+            f"{1e3 * self.excess_s:.0f} ms"
         )
 
 
@@ -383,6 +395,7 @@ def run(
         result.silence_s = reader.longest_silence_s(began)
         result.lone_silence_s = lone.longest_silence_s(began)
         result.pause_s = reader.longest_pause_s()
+        result.excess_s = reader.longest_excess_s(began)
         last = settled(exchange, [reader])
         record.take(exchange, last)
         compare(record, reader, last, result)

@@ -7,11 +7,12 @@ contiguous up to the head, book in sync) and that shard reported recently. Compl
 Pure: instants are passed as ``now`` (monotonic seconds).
 """
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Container, Iterable, Iterator, Mapping
 from typing import Final, TypeAlias
 
 from collector.aggregator.state.market_state import NOBODY, UNOWNED, MarketState
+from collector.aggregator.state.totals import Totals, add_up
 from collector.client.summary import BlockCounts, ChainFeed, Gaps, Hole
 from shards.protocol.control import Report, ResumePoint
 from shards.protocol.events import Gap
@@ -42,6 +43,14 @@ class Coverage:
         self._markets: dict[str, Market] = {}
         self._status: dict[str, str] = {}
         self.states: dict[str, MarketState] = {}
+        self._version = 0
+        """Grows whenever something of any market may have changed."""
+        self._moves = 0
+        """Grows with it, except when ledgers only move on."""
+        self._totals: Totals | None = None
+        self._totals_of: object = None
+        self._standing: tuple[dict[str, str], Mapping[str, int]] | None = None
+        self._standing_of: object = None
         self._former = {state.market_id: state for state in saved}
         """The ledgers of markets that are no longer collected."""
         for market in markets:
@@ -76,15 +85,22 @@ class Coverage:
             # Gap ids continue, so that each differs from all earlier ones.
             fresh.gaps.newest = state.gaps.newest
             self.states[market_id] = fresh
+        self._changed()
         self._former.clear()
         self._heads.clear()
         self.head = self._settled = 0
         return closed
 
+    def _changed(self) -> None:
+        """Note that what was added up and named before is no longer true."""
+        self._version += 1
+        self._moves += 1
+
     # ---- which markets --------------------------------------------------------------
 
     def add(self, market: Market) -> None:
         """Add a market; one that was covered before continues its ledger."""
+        self._changed()
         market_id = market.market_id
         self._markets[market_id] = market
         self._status[market_id] = market.status
@@ -93,6 +109,7 @@ class Coverage:
 
     def remove(self, market_id: str) -> None:
         """Remove a market; its ledger is kept in case it comes back."""
+        self._changed()
         self._former[market_id] = self.states.pop(market_id)
 
     def own(self, market_id: str, shard: int, *, within: int) -> None:
@@ -101,6 +118,7 @@ class Coverage:
 
         If its ledger ends more than `within` blocks behind the head, it begins a new one.
         """
+        self._changed()
         state = self.states[market_id]
         if state.first and self.head - state.last > within:
             state = self.states[market_id] = MarketState(market_id=market_id)
@@ -109,12 +127,14 @@ class Coverage:
 
     def disown(self, market_id: str) -> None:
         """No shard collects this market any more."""
+        self._changed()
         state = self.states[market_id]
         state.shard, state.since = NOBODY, 0
         state.state, state.reason = "inactive", "no longer collected"
 
     def hand_over(self, market_id: str, shard: int, epoch: int) -> None:
         """Make this process of another shard the owner, from the next unaccounted block on."""
+        self._changed()
         state = self.states[market_id]
         state.shard, state.since, state.taken_by = shard, state.last + 1, epoch
 
@@ -134,11 +154,14 @@ class Coverage:
 
     def statuses(self, statuses: Mapping[str, str]) -> None:
         """Take the markets' current statuses from the chain's listing."""
+        self._changed()
         self._status.update(statuses)
 
     def report(self, report: Report, now: float) -> None:
         """Take the states of a shard's markets."""
         self._reported_at[report.shard] = now
+        if report.markets:
+            self._changed()
         for market in report.markets:
             state = self.states.get(market.market_id)
             if state is not None and state.shard in (report.shard, UNOWNED):
@@ -149,16 +172,29 @@ class Coverage:
 
     def account(self, report: Report) -> None:
         """Take a shard's ledgers, once all frames made before the report have arrived."""
+        if report.markets:
+            self._changed()
         for market in report.markets:
             state = self.states.get(market.market_id)
             if state is None or not market.first or state.shard not in (report.shard, UNOWNED):
                 continue
             state.account(market, report.epoch)
 
+    def move_on(self, report: Report, market_ids: Iterable[str]) -> None:
+        """Account for these markets up to the report's front, after `account`."""
+        states, shard, front = self.states, report.shard, report.front
+        self._version += 1
+        for market_id in market_ids:
+            state = states.get(market_id)
+            if state is not None and state.first and state.shard == shard:
+                # A process that took the market over accounts for the blocks from ``since`` on.
+                state.last = max(front, state.since - 1)
+
     def gap(self, event: Gap) -> None:
         """Take an announced gap."""
         state = self.states.get(event.market_id)
         if state is not None:
+            self._version += 1
             state.gaps.apply(event)
 
     def resume_points(self, market_ids: Iterable[str], *, again: int = 0) -> dict[str, ResumePoint]:
@@ -196,7 +232,7 @@ class Coverage:
 
     def accounted(self) -> int:
         """Return the height through which every market's blocks are accounted for."""
-        return min((state.last for state in self.states.values() if state.is_collected), default=0)
+        return self.totals().accounted
 
     def ahead(self) -> dict[str, int]:
         """Return, by symbol, the markets that are accounted for further than all are."""
@@ -209,12 +245,7 @@ class Coverage:
 
     def joined_from(self) -> int:
         """Return the first block since which every market has joined; 0 while some have not."""
-        firsts = [
-            state.first
-            for market_id, state in self.states.items()
-            if self._status[market_id] == "Active"
-        ]
-        return max(firsts) if firsts and all(firsts) else 0
+        return self.totals().joined_from
 
     def state_of(self, state: MarketState, now: float) -> str:
         """Return a market's state, taking into account that its shard may be silent."""
@@ -225,15 +256,23 @@ class Coverage:
             return "stale" if state.first else "pending"
         return state.state
 
+    def names(self, now: float) -> Mapping[str, str]:
+        """Return every market's state, by market id; the same object until something changes."""
+        return self._standings(now)[0]
+
     def counts(self, now: float) -> dict[str, int]:
         """Count markets by state, without the chain's own feed."""
-        counts: dict[str, int] = {}
-        for state in self.states.values():
-            if self._markets[state.market_id].type == "chain":
-                continue
-            name = self.state_of(state, now)
-            counts[name] = counts.get(name, 0) + 1
-        return counts
+        return dict(self._standings(now)[1])
+
+    def _standings(self, now: float) -> tuple[dict[str, str], Mapping[str, int]]:
+        vouching = frozenset(s for s, at in self._reported_at.items() if now - at <= SILENT_S)
+        version = self._moves, vouching
+        if self._standing is None or self._standing_of != version:
+            names = {name: self.state_of(state, now) for name, state in self.states.items()}
+            markets = self._markets
+            counts = Counter(n for name, n in names.items() if markets[name].type != "chain")
+            self._standing, self._standing_of = (names, counts), version
+        return self._standing
 
     def chain_feed(self, now: float) -> ChainFeed | None:
         """Describe the chain's own feed; None if it is not collected."""
@@ -261,47 +300,30 @@ class Coverage:
         """The time-weighted mean of the coverage since the start."""
         return self._weighted / self._weight_s if self._weight_s else 0.0
 
+    # ---- what the ledgers add up to --------------------------------------------------
+
+    def totals(self) -> Totals:
+        """Return what all ledgers add up to, added up again only if something has changed."""
+        version = self._version, self._settled
+        if self._totals is None or self._totals_of != version:
+            self._totals = add_up(
+                self.states, self._settled, statuses=self._status, provable=self.provable
+            )
+            self._totals_of = version
+        return self._totals
+
     def missing(self, state: MarketState) -> int:
         """Return the number of one market's blocks that are due but missing."""
-        if not state.first or not self.provable:
-            return 0
-        return self._behind(state) + (_size(state.missing) if state.missing else 0)
-
-    def _behind(self, state: MarketState) -> int:
-        """Return the number of blocks due in one market beyond its newest."""
-        behind = self._settled - state.last
-        # A removed market has no blocks due.
-        return behind if behind > 0 and state.state != "inactive" else 0
+        return self.totals().missing.get(state.market_id, 0)
 
     def blocks(self) -> BlockCounts:
         """
-        Add up the ledgers; each block of each market counts once.
+        Add up the ledgers.
 
         A block is due in every market GRACE_S after the first market had it; one that is
         accounted for sooner is due at once.
         """
-        first = last = due = replayed = missing = 0
-        for state in self.states.values():
-            if not state.first or not self.provable:
-                continue
-            first = min(first or state.first, state.first)
-            last = max(last, state.last)
-            behind = self._behind(state)
-            due += state.last + behind - state.first + 1
-            missing += behind
-            # Rarely needed, while this is called several times a second.
-            if state.replayed:
-                replayed += _size(state.replayed)
-            if state.missing:
-                missing += _size(state.missing)
-        return BlockCounts(
-            first=first,
-            last=last,
-            due=due,
-            received=due - replayed - missing,
-            replayed=replayed,
-            missing=missing,
-        )
+        return self.totals().blocks
 
     def completeness(self) -> float:
         """Return (received + replayed) ÷ due; 0 before the first block."""
@@ -309,25 +331,16 @@ class Coverage:
 
     def gaps(self) -> Gaps:
         """Count the announced gaps of all markets."""
-        opened = sum(state.gaps.opened for state in self.states.values())
-        closed = sum(state.gaps.closed for state in self.states.values())
-        # A gap that says that its market was removed stays open.
-        ended = sum(
-            s.gaps.opened - s.gaps.closed for s in self.states.values() if s.shard == NOBODY
-        )
-        return Gaps(opened=opened, closed=closed, open=opened - closed - ended)
+        return self.totals().gaps
 
     def holes(self) -> list[Hole]:
         """List what is missing, as ranges of heights per market."""
-        holes = []
-        for state in self.states.values():
-            ranges = list(state.missing)
-            if self.provable and state.is_collected and self._settled > state.last:
-                ranges.append((state.last + 1, self._settled))
-            if ranges:
-                symbol = self._markets[state.market_id].symbol
-                holes.append(Hole(symbol=symbol, heights=ranges))
-        return holes
+        return [
+            Hole(symbol=self._markets[market_id].symbol, heights=heights)
+            for market_id, heights in self.totals().holes.items()
+        ]
+
+    # ---- every market ---------------------------------------------------------------
 
     def glance(self, now: float, events: Mapping[str, int]) -> list[Glance]:
         """Return a short row for every market; ``events`` is by market id."""
@@ -358,7 +371,3 @@ def live_share(counts: Mapping[str, int]) -> float:
     """Return live ÷ (requested - inactive) from counted states, 0 without markets."""
     wanted = sum(counts.values()) - counts.get("inactive", 0)
     return counts.get("live", 0) / wanted if wanted else 0.0
-
-
-def _size(ranges: Iterable[tuple[int, int]]) -> int:
-    return sum(last - first + 1 for first, last in ranges)

@@ -1,21 +1,29 @@
-"""The aggregator's record of each shard: its process, its frames, its last report. Pure."""
+"""The aggregator's record of each shard: its process, its frames, its reports. Pure."""
+
+from collections.abc import Collection
+
+import msgspec
 
 from shards.protocol.control import MarketReport, Report
 
 
 class ShardSession:
-    """One shard: its living process, its frames, its last report."""
+    """One shard: its living process, its frames, its markets as last reported."""
 
     __slots__ = (
         "accounted",
         "accounts",
         "assignment",
+        "at_front",
+        "changed",
         "epoch",
         "former",
         "frame_sequence",
         "frames",
+        "front",
         "lost",
         "lost_through",
+        "markets",
         "pid",
         "report",
         "unaccounted",
@@ -32,10 +40,18 @@ class ShardSession:
         self.lost_through = 0
         self.pid = 0
         self.report: Report | None = None
+        self.markets: dict[str, MarketReport] = {}
+        """The newest report of each of its markets."""
+        self.at_front: set[str] = set()
+        """Those whose ledgers end at the front of the newest report, whatever height they name."""
+        self.changed: dict[str, MarketReport] = {}
+        """Those reported since `accounted`."""
         self.unaccounted: Report | None = None
         """A report whose frames have not all arrived yet."""
         self.accounted: dict[str, MarketReport] = {}
-        """The markets in the newest report whose frames have all arrived."""
+        """The markets as they were in the newest report whose frames have all arrived."""
+        self.front = 0
+        """The front of that report."""
         self.accounts = 0
         """The number of such reports."""
         self.assignment = 0
@@ -65,8 +81,12 @@ class ShardSession:
         self.frame_sequence = 0
         self.lost_through = 0
         self.report = None
+        self.markets = {}
+        self.at_front = set()
+        self.changed = {}
         self.unaccounted = None
         self.accounted = {}
+        self.front = 0
         self.accounts = 0
 
     def count(self, first: int, number: int) -> None:
@@ -76,8 +96,36 @@ class ShardSession:
             self.lost_through = first - 1
         self.frames += number
 
-    def account(self) -> Report | None:
-        """Return the newest report once all frames made before it have arrived, else None."""
+    def take(self, report: Report) -> bool:
+        """Take a report; return False if it has changes since a report that we do not have."""
+        before = self.report
+        if report.since and (before is None or report.since != before.number):
+            return False
+        rows = {market.market_id: market for market in report.markets}
+        at_front = {name for name, row in rows.items() if row.last == report.front}
+        if report.since:
+            self.markets |= rows
+            self.at_front -= rows.keys()
+            self.at_front |= at_front
+            self.changed |= rows
+        else:
+            self.markets, self.at_front, self.changed = rows, at_front, dict(rows)
+        self.report = self.unaccounted = report
+        return True
+
+    def account_again(self, market_id: str) -> None:
+        """Account for a market with the next report, although that may not name it."""
+        self.changed[market_id] = self.markets[market_id]
+
+    def account(self) -> tuple[Report, Collection[str]] | None:
+        """
+        Return what to account for once all frames made before the newest report have arrived.
+
+        Returns:
+            The report with all markets that changed since the last one returned, and the markets
+            whose ledgers have moved on to its front since then. None if frames are outstanding.
+
+        """
         report = self.unaccounted
         if report is None:
             return None
@@ -88,7 +136,12 @@ class ShardSession:
         if self.frame_sequence < report.frames and report.kept:
             return None
         self.unaccounted = None
-        self.accounted = {market.market_id: market for market in report.markets}
+        self.accounted = dict(self.markets)
+        has_moved = report.front != self.front
+        moved_on = self.at_front if has_moved else self.at_front & self.changed.keys()
+        self.front = report.front
+        report = msgspec.structs.replace(report, markets=list(self.changed.values()))
+        self.changed = {}
         self.accounts += 1
         self.assignment = report.assignment
-        return report
+        return report, moved_on

@@ -1,12 +1,16 @@
 """The aggregator's work once a second: sample the coverage, detect changes, add a point."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Final
 
 from collector.aggregator.aggregator import Aggregator
 from collector.aggregator.state.coverage import live_share
 from collector.aggregator.telemetry.market_time_series import MarketNow
 from collector.aggregator.telemetry.process_table import Processes
 from collector.aggregator.telemetry.time_series import Sample, Use
+
+_METER_S: Final = 4.5
+"""How often the markets' activity is measured, which is averaged over a minute."""
 
 
 class Sampler:
@@ -17,33 +21,44 @@ class Sampler:
         self._processes = processes
         self._looked_at: float | None = None
         self._published = 0
+        self._metered_at: float | None = None
+        self._names: Mapping[str, str] = {}
+        """The markets' states at the last sample."""
+        self._missing: dict[str, int] = {}
+        """Their missing blocks."""
 
     def look(self, now: float, ts: int) -> Iterator[None]:
         """
         Take one sample in steps, so that frames that arrive meanwhile wait only for one step.
 
-        With hundreds of markets all steps together take milliseconds, each a fraction of one.
+        With hundreds of markets all steps together take milliseconds, each a fraction of one. What
+        looks at every market is done only after something has changed.
         """
         aggregator = self._aggregator
         coverage = aggregator.coverage
         coverage.sample(now)
         if since := coverage.joined_from():
             aggregator.proof.judge(coverage.accounted(), since=since)
-        aggregator.telemetry.changes.states(list(coverage.states), now, ts)
+        names, missing = coverage.names(now), coverage.totals().missing
+        has_moved = names is not self._names
+        is_changed = has_moved or missing != self._missing
+        self._names, self._missing = names, missing
+        if has_moved:
+            aggregator.telemetry.changes.states(list(coverage.states), now, ts)
         yield
-        aggregator.telemetry.activity.look(aggregator.topics.counts(), now)
+        if self._metered_at is None or now - self._metered_at > _METER_S:
+            self._metered_at = now
+            aggregator.telemetry.activity.look(aggregator.topics.counts(), now)
         aggregator.telemetry.journal.flush()
         yield
         aggregator.telemetry.timeline.add(self._sample(now, ts))
         yield
-        markets = [
-            MarketNow(
-                coverage.symbol(state.market_id),
-                coverage.state_of(state, now),
-                coverage.missing(state),
-            )
-            for state in coverage.states.values()
-        ]
+        markets = None
+        if is_changed:
+            markets = [
+                MarketNow(coverage.symbol(market_id), state, missing.get(market_id, 0))
+                for market_id, state in names.items()
+            ]
         aggregator.telemetry.market_times.add(ts // 1_000_000_000, coverage.head, markets)
 
     def _sample(self, now: float, ts: int) -> Sample:

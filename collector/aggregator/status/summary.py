@@ -133,11 +133,8 @@ def _chain(aggregator: Aggregator, reports: Iterable[Report]) -> ChainIdentity:
 
 
 def _events(aggregator: Aggregator) -> Events:
-    counts = aggregator.topics.counts().values()
-    return Events(
-        trades=sum(count.trades for count in counts),
-        book_updates=sum(count.book_updates for count in counts),
-    )
+    topics = aggregator.topics
+    return Events(trades=topics.published("trades"), book_updates=topics.published("book"))
 
 
 def _frames(aggregator: Aggregator, reports: Iterable[Report]) -> Frames:
@@ -203,7 +200,7 @@ def _shard(number: int, session: ShardSession, hops: Hops) -> Shard:
     return Shard(
         shard=number,
         epoch=session.epoch,
-        markets=len(report.markets),
+        markets=len(session.markets),
         blocks=report.head,
         frames=session.frames,
         lost=session.lost,

@@ -17,7 +17,7 @@ from collector.archive.replay.events_of import BookOf
 from shards.protocol import frames
 from shards.protocol.control import MarketReport, Report
 from shards.protocol.events import Book
-from shards.protocol.frames import KEYFRAME, KIND_BOOK, KIND_TRADES, SNAPSHOT, BatchHeader, Record
+from shards.protocol.frames import KEYFRAME, KIND_BOOK, SNAPSHOT, BatchHeader, Record
 from shards.protocol.ranges import RangeList, within
 
 _REPORT_S: Final = 0.5
@@ -37,8 +37,6 @@ class ReplayShard:
         """Its time, ns."""
         self._books: dict[str, BookOf] = {}
         self._states: dict[str, Record] = {}
-        self._counts: dict[str, list[int]] = {}
-        """Trades and book updates, by symbol."""
         self._sequence = 0
         self.batch: list[Record] = []
         """Records that have not been sent."""
@@ -66,7 +64,6 @@ class ReplayShard:
     def take(self, record: Record, event: Book | None) -> None:
         """Take the next record."""
         if record.kind != KIND_BOOK:
-            self._count(record, trades=record.count if record.kind == KIND_TRADES else 0)
             self.batch.append(record)
             return
         symbol = record.topic[5:-1]
@@ -77,7 +74,6 @@ class ReplayShard:
             flags = SNAPSHOT | KEYFRAME if is_known else SNAPSHOT
             record = msgspec.structs.replace(record, flags=flags)
         self.batch.append(record)
-        self._count(record, updates=not record.flags & SNAPSHOT)
         if self._follow(record, event):
             self.batch.append(self._books[symbol].whole(
                 flags=SNAPSHOT | KEYFRAME, ts_recv=record.ts_recv))  # fmt: skip
@@ -128,24 +124,15 @@ class ReplayShard:
             book = self._books[symbol] = BookOf(symbol, event.market_id)
         return book.take(event)
 
-    def _count(self, record: Record, *, trades: int = 0, updates: int = 0) -> None:
-        if trades or updates:
-            counts = self._counts.setdefault(record.topic.partition(".")[2][:-1], [0, 0])
-            counts[0] += trades
-            counts[1] += updates
-
     def _market_reports(self, through: int) -> Iterator[MarketReport]:
         missing: dict[str, RangeList] = {}
         for part in self._covered:
             missing.setdefault(part.market, []).extend(part.missing)
         for market in self._aggregator.run.config.markets:
-            trades, updates = self._counts.get(market.symbol, (0, 0))
             yield MarketReport(
                 first=self._first,
                 last=through,
                 missing=within(missing.get(market.symbol, []), self._first, through),
                 market_id=market.market_id,
                 state="live",
-                trades=trades,
-                book_updates=updates,
             )

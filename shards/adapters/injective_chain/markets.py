@@ -1,7 +1,7 @@
 """List the chain's markets: spot, derivative and binary, by the v2 queries."""
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -58,15 +58,29 @@ def list_markets(endpoint: str, access: "Access") -> Iterator[Market]:
         ask = functools.partial(access.blocking_query, endpoint, timeout_s=_TIMEOUT_S)
         for status in _STATUSES:
             spot, _ = ask(stub.SpotMarkets, query.QuerySpotMarketsRequest(status=status))
-            yield from (_spot(endpoint, market, status) for market in spot.markets)
+            yield from (_known(endpoint, "spot", market, status) for market in spot.markets)
             derivative, _ = ask(
                 stub.DerivativeMarkets, query.QueryDerivativeMarketsRequest(status=status)
             )
-            yield from (_derivative(endpoint, full.market, status) for full in derivative.markets)
+            found = (full.market for full in derivative.markets)
+            yield from (_known(endpoint, "derivative", market, status) for market in found)
             binary, _ = ask(
                 stub.BinaryOptionsMarkets, query.QueryBinaryMarketsRequest(status=status)
             )
-            yield from (_binary(endpoint, market, status) for market in binary.markets)
+            yield from (_known(endpoint, "binary", market, status) for market in binary.markets)
+
+
+def _known(endpoint: str, kind: MarketType, market: Any, status: str) -> Market:
+    """Convert a market, unless it has not changed since the last listing."""
+    return _converted(endpoint, kind, market.SerializeToString(), status)
+
+
+@functools.lru_cache(maxsize=8_192)
+def _converted(endpoint: str, kind: MarketType, encoded: bytes, status: str) -> Market:
+    message, convert = _KINDS[kind]
+    market = INJECTIVE.message(f"injective.exchange.v2.{message}")()
+    market.ParseFromString(encoded)
+    return convert(endpoint, market, status)
 
 
 def _spot(endpoint: str, market: Any, status: str) -> Market:
@@ -92,6 +106,14 @@ def _binary(endpoint: str, market: Any, status: str) -> Market:
         oracle_base=market.oracle_symbol,
         oracle_quote=market.oracle_provider,
     )
+
+
+_KINDS: Final[dict[str, tuple[str, Callable[[str, Any, str], Market]]]] = {
+    "spot": ("SpotMarket", _spot),
+    "derivative": ("DerivativeMarket", _derivative),
+    "binary": ("BinaryOptionsMarket", _binary),
+}
+"""By type, the name of the message and what converts it."""
 
 
 def _market(endpoint: str, market: Any, kind: MarketType, status: str) -> Market:

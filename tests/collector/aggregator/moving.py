@@ -32,7 +32,7 @@ from shards.protocol.frames import (
 from shards.protocol.ledger import MarketLedger
 from shards.protocol.settings import Endpoints, Market
 from shards.push import plain_send
-from tests.shards.reported import market_report, report
+from tests.shards.reported import Changes, market_report, report
 
 MARKET = Market("0x" + "a" * 64, "INJ/USDT", "INJ-USDT", "spot")
 NAME = MARKET.market_id
@@ -72,6 +72,7 @@ class Shard:
         self.version = 0
         self.is_fresh = True
         self.publisher = 0
+        self._changes = Changes()
 
     # ---- what the chain does to it ------------------------------------------------------
 
@@ -154,9 +155,14 @@ class Shard:
             head=self._chain.head,
         )
         said.assignment = self.version
+        if not self.is_fresh:
+            said = self._changes.of(said)
         answer = aggregator.report(said, 1000.0)
         assert not answer.fenced
+        self._changes.answered(answer)
         self._heed(answer)
+        if answer.whole and said.since:
+            self.report(aggregator)
 
     def _heed(self, answer: Answer) -> None:
         assignment = answer.assignment

@@ -1,8 +1,8 @@
 """
 The aggregator where everything may begin again: chain, sequence, its own epoch, the shards' clocks.
 
-A machine takes steps in any order: two shards, played by hand, send what they heard, die, come
-come back with higher or lower epochs, and notice sooner or later that the chain was replaced; the
+A machine takes steps in any order: two shards, played by hand, send what they heard, report what
+changed since their last answered report (reports and answers get lost), die, come back with higher or lower epochs, and notice sooner or later that the chain was replaced; the
 aggregator dies and is followed by one with its ledger. Batches are on their way for a while, also
 those of a dead shard, or for a dead aggregator. A naive model knows each chain's blocks.
 At every frame: numbers without a hole, nothing of another chain, nothing that is untrue, nothing
@@ -38,7 +38,7 @@ from shards.protocol.frames import (
 from shards.protocol.ledger import MarketLedger
 from shards.protocol.settings import Endpoints, Market
 from tests.searches import examples
-from tests.shards.reported import market_report, report
+from tests.shards.reported import Changes, market_report, report
 
 MARKET: Final = Market("0x" + "a" * 64, "INJ/USDT", "INJ-USDT", "spot")
 NAME: Final = MARKET.market_id
@@ -98,6 +98,7 @@ class Shard:
         self.version = 0
         self.is_fresh = True
         self.publisher = 0
+        self.changes = Changes()
 
     # ---- what it hears ----------------------------------------------------------------
 
@@ -172,8 +173,8 @@ class Shard:
         ledger = self.ledger
         return ledger is not None and ledger.first > 0 and self.book >= 0
 
-    def report(self) -> None:
-        """Report, and do as the answer says."""
+    def report(self, *, arrives: bool = True, answered: bool = True) -> None:
+        """Report, and do as the answer says; either of them may be lost."""
         if self.gap is not None and self.is_live:
             closed = msgspec.structs.replace(self.gap, state="closed", last=self.blocks.head)
             self.make("gap", KIND_GAP, 0, closed.first, closed.gap_id, closed)
@@ -189,9 +190,17 @@ class Shard:
         said.head, said.assignment = self.blocks.head, self.version
         said.chain = self.replacement or self.world.record(self.generation)
         said.replaces = self.generation if self.replacement is not None else -1
+        if not self.is_fresh:
+            said = self.changes.of(said)
+        if not arrives:
+            return
         answer = self.world.aggregator.report(said, 1_000.0)
         assert not answer.fenced
-        self.heed(answer)
+        if answered:
+            self.changes.answered(answer)
+            self.heed(answer)
+            if answer.whole and said.since:
+                self.report()
 
     def heed(self, answer: Answer) -> None:
         if answer.chain is not None and answer.chain.generation > self.generation:
@@ -370,9 +379,9 @@ class World:
         self.blocks.block(with_trades=False, with_change=False)
         self.book = -1
 
-    def report(self, number: int) -> None:
+    def report(self, number: int, *, arrives: bool = True, answered: bool = True) -> None:
         before = self.aggregator.run.config.epoch
-        self.shards[number].report()
+        self.shards[number].report(arrives=arrives, answered=answered)
         if self.aggregator.run.config.epoch != before:
             self._begin_epoch()
             state = self.aggregator.coverage.states[NAME]
@@ -469,6 +478,11 @@ class Resets(RuleBasedStateMachine):
     @rule(who=WHO)
     def report(self, who: int) -> None:
         self.world.report(who)
+
+    @rule(who=WHO, arrives=st.booleans())
+    def report_is_lost(self, who: int, arrives: bool) -> None:
+        """Or its answer is."""
+        self.world.report(who, arrives=arrives, answered=False)
 
     @rule(sequence=st.integers(0, 4))
     def sequence_begins_again(self, sequence: int) -> None:

@@ -18,10 +18,12 @@ from collector.cluster.folder import HostFolder
 from collector.cluster.processes import Kept, Record, boot, save, started_at
 from collector.cluster.ray_node import RayNode
 from collector.cluster.spec import CellReport, Placed, Spec, Wanted, endpoint
+from collector.markets.parts import Part
 from shards.protocol.events import Trades
+from shards.protocol.settings import Market
 from tests.needs import NAMESPACES
 from tests.simulator.client import Simulator, simulator
-from tests.system.running import eventually, free_port_pair, run
+from tests.system.running import COLLECTOR, eventually, free_port_pair, run
 
 HOST = "127.0.0.1"
 
@@ -141,6 +143,46 @@ def test_a_reader_finds_all_cells_from_one_also_those_that_come_later(
     both_given = run("tail", "--cluster", seed, "--connect", seed)
     assert both_given.returncode == 2
     assert "give one of them" in both_given.stderr
+
+
+def test_a_relay_finds_all_cells_from_one(exchange: Simulator, folder: HostFolder) -> None:
+    both = wanted(1, exchange, folder, parts=2)
+    save(folder.wanted, both)
+    keeper.ensure(folder)
+    ready(folder, 1)
+    seed = both.map.cells[1].endpoint
+    publish = f"tcp://{HOST}:{free_port_pair()}"
+    with (
+        subprocess.Popen([*COLLECTOR, "relay", "--cluster", seed, "--publish", publish]) as relay,
+        Subscriber(publish, channels="trades") as subscriber,
+    ):
+        try:
+            heard: set[bool] = set()
+            until = time.monotonic() + 40
+            while heard != {True, False} and time.monotonic() < until:
+                received = subscriber.poll(0.5)
+                if received is not None and isinstance(received.event, Trades):
+                    market = Market(received.event.market_id, "", "", "spot")
+                    heard.add(Part(1, 2).has(market))
+            assert heard == {True, False}, "trades of both parts"
+            said = run("status", "--connect", publish)
+            assert said.returncode == 0, said.stderr
+        finally:
+            relay.terminate()
+            relay.wait(20)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ((), "--connect or --cluster: one of them is required"),
+        (("--connect", "tcp://a:1", "--cluster", "tcp://a:1"), "give one of them"),
+    ],
+)
+def test_a_relay_needs_cells_or_a_cluster(options: tuple[str, ...], said: str) -> None:
+    asked = run("relay", *options, "--publish", "tcp://127.0.0.1:5570")
+    assert asked.returncode == 2
+    assert said in asked.stderr
 
 
 def _hear(subscriber: Subscriber, heard: set[str]) -> None:
