@@ -19,6 +19,7 @@ bound                   at the bound                shown as
 import time
 from collections import deque
 from collections.abc import Callable
+from operator import attrgetter
 from typing import Any, Final
 
 import msgspec
@@ -66,6 +67,7 @@ class _Queue:
 
 
 _encode: Final = msgspec.msgpack.Encoder().encode
+_height: Final = attrgetter("height")
 
 
 class Pusher:
@@ -148,7 +150,7 @@ class Pusher:
             batch = _Batch(
                 self.frames + 1,
                 len(chunk),
-                max(record.height for record in chunk),
+                max(map(_height, chunk)),
                 time.monotonic(),
                 _encode(chunk),
             )

@@ -16,11 +16,12 @@ sent in immediate succession share both costs, and frames sent one by one pay fo
 Pure: the socket's ``send`` and the clock are passed as arguments.
 """
 
+from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Final, Protocol, TypeAlias
 
 from collector.aggregator.handover import Handover
-from collector.aggregator.replay_buffer import ReplayBuffer
+from collector.aggregator.replay_buffer import ROOM, ReplayBuffer
 from collector.aggregator.state.coverage import Coverage
 from collector.aggregator.state.market_state import UNOWNED
 from collector.aggregator.state.shard_sessions import ShardSession
@@ -43,8 +44,14 @@ from shards.protocol.frames import (
 
 SNDMORE: Final = 2
 """The value of zmq.SNDMORE: another message part follows."""
-BURST: Final = 16
+BURST: Final = 32
 """Frames per burst: the first waits for the last about 0.1 ms."""
+FLAGS: Final = (SNDMORE, 0) * BURST
+"""The flags of each part of a burst: topic, body, topic, body …"""
+_run: Final = deque[object](maxlen=0).extend
+"""Exhausts an iterator in C."""
+_LOW: Final = ROOM - 1
+"""The bits that are zero in one of `ROOM` numbers."""
 _assemble: Final = frames.assemble
 
 
@@ -70,8 +77,8 @@ class Publisher:
         self._send = send
         self.replay = _replay_buffer(0)
         """The newest frames, for late joiners."""
-        self._burst: list[tuple[bytes, bytes]] = []
-        """Topics and bodies of the current burst."""
+        self._burst: list[bytes] = []
+        """Topics and bodies of the current burst, in turn."""
 
     def start_over(self, generation: int) -> None:
         """Discard all kept frames: another chain begins."""
@@ -90,7 +97,7 @@ class Publisher:
         Publish what is new in some records of a batch, as one burst.
 
         This loop is most of what a frame costs. So it calls nothing of ours in the common case, a
-        book's next change; `ReplayBuffer.add` is written out in it. ``judge`` decides on the rest.
+        book's next change. ``judge`` decides on the rest.
 
         Args:
             records: At most `BURST`, from the batch with this header.
@@ -101,54 +108,60 @@ class Publisher:
             judge: Returns what to publish of any other record.
 
         """
-        by_name, burst, replay, shard = topics.by_name, self._burst, self.replay, header.shard
-        most, added = replay.frames_per_topic, 0
+        by_name, burst, shard, assemble = topics.by_name, self._burst, header.shard, _assemble
         for sequence, record in enumerate(records, first):
             try:
                 topic = by_name[record.topic]
             except KeyError:
                 topic = topics.open(record.topic)
-            whole = False
             if (
                 topic.shard != shard
                 or record.flags
                 or record.sequence <= topic.sequence
-                or record.height < topic.began_at
+                or record.height < topic.next_from
             ):
                 new = judge(topic, record, header, sequence, middle)
-                if new is None:
-                    continue
-                record, whole = new, bool(new.flags & SNAPSHOT)
-                topic.more += new.count - 1
+                if new is not None:
+                    self._add(topic, new, middle, sequence)
+                continue
             topic.sequence = record.sequence
             topic.height = height = record.height
             topic.topic_sequence = number = topic.topic_sequence + 1
-            body = _assemble(topic.head, number, middle, sequence) + record.event
-            burst.append((topic.name, body))
-            kept = topic.kept
-            if kept is None:
-                kept = topic.kept = replay.begin(record.topic, height)
-            size = len(body)
-            added += size
-            kept.bytes += size
-            kept.last = number
-            if whole:
-                kept.whole = number
-            kept.frames.append((number, height, body, True, whole))
-            if len(kept.frames) > most:
-                replay.bytes -= kept.drop_oldest()
+            body = assemble(topic.head, number, middle, sequence) + record.event
+            burst.append(topic.name)
+            burst.append(body)
+            keep = topic.keep
+            keep((number, height, body, True, False))
+            if not number & _LOW and topic.kept is not None:
+                self.replay.make_room(topic.kept)
         self._send_burst()
-        self.published += len(burst)
-        replay.grow(added)
+        bodies = burst[1::2]
+        self.published += len(bodies)
+        self.replay.grow(sum(map(len, bodies)))
         burst.clear()
 
+    def _add(self, topic: TopicState, record: Record, middle: bytes, sequence: int) -> None:
+        """Add a record that was judged to the burst."""
+        topic.more += record.count - 1
+        topic.sequence, topic.height = record.sequence, record.height
+        topic.topic_sequence = number = topic.topic_sequence + 1
+        body = _assemble(topic.head, number, middle, sequence) + record.event
+        self._burst += (topic.name, body)
+        kept = topic.kept
+        if kept is None:
+            kept = self.replay.begin(record.topic, record.height)
+            topic.begin(kept)
+        whole = bool(record.flags & SNAPSHOT)
+        if whole:
+            kept.whole = number
+        topic.keep((number, record.height, body, True, whole))
+        if not number & _LOW:
+            self.replay.make_room(kept)
+
     def _send_burst(self) -> None:
-        send = self._send
-        for topic, body in self._burst:
-            # XPUB never blocks: only a subscriber whose queue is full loses this frame,
-            # and detects that by the topic sequence.
-            send(topic, SNDMORE)
-            send(body)
+        # XPUB never blocks: only a subscriber whose queue is full loses a frame, and detects that
+        # by the topic sequence.
+        _run(map(self._send, self._burst, FLAGS))
 
     def keep(self, topic: TopicState, record: Record, middle: bytes, sequence: int) -> None:
         """Keep a record for late joiners without publishing it: a keyframe."""
@@ -218,9 +231,12 @@ class Forwarder:
         session.count(first, len(records))
         timed = not header.resent and self._latencies.receive(records, header, first, now)
         middle = middle_of(header, now)
-        for start in range(0, len(records), BURST):
-            burst = records[start : start + BURST]
-            publish(burst, header, first + start, middle, self._topics, self._judge)
+        if len(records) <= BURST:
+            publish(records, header, first, middle, self._topics, self._judge)
+        else:
+            for start in range(0, len(records), BURST):
+                burst = records[start : start + BURST]
+                publish(burst, header, first + start, middle, self._topics, self._judge)
         session.frame_sequence = first + len(records) - 1
         if timed:
             self._latencies.published(header.shard, now, self._clock())

@@ -3,21 +3,22 @@ The replay buffer: the newest frames of every topic, for late joiners and for re
 
 Per topic the newest frames are kept in order: published ones, and in between the book's keyframes
 (whole books that were not published). A keyframe carries the ``topic_sequence`` of the last delta
-that it includes. There are two limits: frames per topic, enforced by each `add`, and bytes in
-total, enforced when they are exceeded. Then the topics with the most bytes lose their oldest frames
-first. The newest frame from which a book can be built is kept.
+that it includes. There are two limits: frames per topic, and bytes in total, enforced when they are
+exceeded. Then the largest topics lose their oldest frames first; a topic's size is estimated from
+its newest frame. The newest frame from which a book can be built is kept.
 
 Pure: no I/O, no clock. `answer` speaks the request protocol of docs/wire-format.md.
 """
 
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import msgspec
 
 _encode = msgspec.msgpack.Encoder().encode
-
+ROOM: Final = 16
+"""Frames of a topic that are published between two removals of old ones."""
 
 Kept: TypeAlias = tuple[int, int, bytes, bool, bool]
 """topic_sequence, height, body, published, whole (a book can start from it)."""
@@ -26,43 +27,51 @@ Kept: TypeAlias = tuple[int, int, bytes, bool, bool]
 class KeptTopic:
     """The frames of one topic; `base` is the newest whole book that was dropped from them."""
 
-    __slots__ = ("base", "bytes", "frames", "from_height", "last", "whole")
+    __slots__ = ("_last_dropped", "base", "frames", "from_height", "whole")
 
     def __init__(self, from_height: int) -> None:
         self.frames: deque[Kept] = deque()
         self.base: Kept | None = None
-        self.bytes = 0
-        self.last = 0
         self.from_height = from_height
         self.whole = -1
         """The newest whole book's topic_sequence, -1 without one."""
+        self._last_dropped = 0
+
+    @property
+    def last(self) -> int:
+        """The topic_sequence of the newest frame; 0 if there never was one."""
+        return self.frames[-1][0] if self.frames else self._last_dropped
+
+    @property
+    def size(self) -> int:
+        """About how many bytes there are: as if every frame were as large as the newest."""
+        return len(self.frames) * len(self.frames[-1][2]) if self.frames else 0
+
+    def shorten(self, most: int) -> int:
+        """Drop the oldest frames until this many are left; return the bytes freed."""
+        freed = 0
+        while len(self.frames) > most:
+            freed += self.drop_oldest()
+        return freed
 
     def drop_oldest(self) -> int:
         """Drop the oldest frame, keep it as base if it is a whole book; return the bytes freed."""
         oldest = self.frames.popleft()
         topic_sequence, height, body, published, whole = oldest
+        self._last_dropped = topic_sequence
         if published and height >= self.from_height:
             self.from_height = height + 1
-        if not whole and self.base is None:
-            # The common case.
-            self.bytes -= len(body)
-            return len(body)
-        before = self.bytes
+        base = self.base
         if whole:
-            self.bytes -= 0 if self.base is None else len(self.base[2])
             self.base = oldest
-        else:
-            self.bytes -= len(body)
-            if self.base is not None and self.base[0] < topic_sequence:
-                self.drop_base(self.base)
-        return before - self.bytes
-
-    def drop_base(self, base: Kept) -> None:
-        """Drop the base: its next delta is gone, so that no book can be built from it."""
-        self.bytes -= len(base[2])
+            return 0 if base is None else len(base[2])
+        if base is None or base[0] >= topic_sequence:
+            return len(body)
+        # The base's next delta is gone, so no book can be built from it.
         if self.whole == base[0]:
             self.whole = -1
         self.base = None
+        return len(body) + len(base[2])
 
     def after(self, position: int) -> list[bytes]:
         """Return the published bodies after a position."""
@@ -135,13 +144,14 @@ class ReplayBuffer:
         """
         kept = self.begin(topic, height)
         kept.frames.append((topic_sequence, height, body, published, whole))
-        kept.bytes += len(body)
-        kept.last = topic_sequence
         if whole:
             kept.whole = topic_sequence
-        if len(kept.frames) > self.frames_per_topic:
-            self.bytes -= kept.drop_oldest()
+        self.bytes -= kept.shorten(self.frames_per_topic)
         self.grow(len(body))
+
+    def make_room(self, kept: KeptTopic) -> None:
+        """Drop a topic's oldest frames, so that `ROOM` more can be appended to it without `add`."""
+        self.bytes -= kept.shorten(self.frames_per_topic - ROOM)
 
     def grow(self, size: int) -> None:
         """Count the bytes of frames that were kept; if they are too many, drop old ones."""
@@ -215,12 +225,12 @@ class ReplayBuffer:
     def _evict(self) -> None:
         """Reduce the bytes by an eighth, so that this is rare."""
         target = self._total_bytes - self._total_bytes // 8
-        largest = sorted(self._topics.values(), key=lambda kept: kept.bytes, reverse=True)
+        largest = sorted(self._topics.values(), key=lambda kept: kept.size, reverse=True)
         # First drop what no book needs; then deltas after a topic's last whole book.
         for spare_book in (True, False):
             for kept in largest:
-                floor = kept.bytes // 2
-                while kept.frames and kept.bytes > floor and self.bytes > target:
+                floor = len(kept.frames) // 2
+                while len(kept.frames) > floor and self.bytes > target:
                     if spare_book and kept.frames[0][0] > kept.whole >= 0:
                         break
                     self.bytes -= kept.drop_oldest()

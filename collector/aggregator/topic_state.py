@@ -5,12 +5,12 @@ The channel defines how facts are identified (protocol/channels.py). A topic bel
 carries the frames of the shard that owns it. Pure: no I/O, no clock.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
 import msgspec
 
-from collector.aggregator.replay_buffer import KeptTopic
+from collector.aggregator.replay_buffer import Kept, KeptTopic
 from collector.aggregator.state.coverage import Coverage
 from collector.aggregator.state.market_state import NOBODY, UNOWNED
 from collector.aggregator.telemetry.activity_meter import Counts
@@ -34,11 +34,13 @@ class TopicState:
         "head",
         "height",
         "identity",
+        "keep",
         "kept",
         "known",
         "market_id",
         "more",
         "name",
+        "next_from",
         "sequence",
         "shard",
         "topic_sequence",
@@ -52,14 +54,19 @@ class TopicState:
         """The first bytes of all its frames."""
         self.kept: KeptTopic | None = None
         """Its newest frames, from the first one on (replay_buffer.py)."""
+        self.keep: Callable[[Kept], None]
+        """Appends to them; set together with ``kept``."""
         self.shard = UNOWNED
         """The shard whose frames are published."""
         self.topic_sequence = 0
         self.height = 0
         self.sequence = 0
         """Of the book, or of the last gap."""
-        self.began_at = 1 if channel.identity is Identity.SEQUENCE else 1 << 63
+        self.began_at = 1 if channel.identity is Identity.SEQUENCE else _NEVER
         """Height of the snapshot with which the book's sequence restarted; 1 if it never did."""
+        self.next_from = _NEVER
+        """From this height on, a higher sequence is the next change, and nothing has to be judged.
+        Equals ``began_at`` once there is a first frame."""
         self.at = 0
         """Block time of the newest change that names no height; 0 if all name theirs."""
         self.began_ts = 0
@@ -73,6 +80,17 @@ class TopicState:
     def count(self) -> int:
         """Events published."""
         return self.topic_sequence + self.more
+
+    def begin(self, kept: KeptTopic) -> None:
+        """Publish the first frame: from now on its frames are kept here."""
+        self.kept, self.keep = kept, kept.frames.append
+        self.next_from = self.began_at
+
+    def restart(self, height: int) -> None:
+        """The book's sequence restarted with a snapshot of this height."""
+        self.began_at, self.began_ts = height, self.at
+        if self.kept is not None:
+            self.next_from = height
 
 
 class Topics:
@@ -195,7 +213,7 @@ def is_new_book(topic: TopicState, record: Record) -> bool:
     if not record.flags & SNAPSHOT:
         return False
     if record.sequence < topic.sequence and is_later(topic, record):
-        topic.began_at, topic.began_ts = record.height, topic.at
+        topic.restart(record.height)
         topic.at = max(topic.at, record.ts_event)
         return True
     is_same = record.sequence == topic.sequence and record.height >= topic.began_at

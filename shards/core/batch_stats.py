@@ -36,7 +36,7 @@ class BatchStats:
         for frames, times in self.sizes.items():
             full, rest = divmod(frames, most)
             if full:
-                counted.record(most, full * times)
+                counted.add(most, full * times)
             if rest:
-                counted.record(rest, times)
+                counted.add(rest, times)
         return counted

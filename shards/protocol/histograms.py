@@ -54,7 +54,7 @@ class Histogram(msgspec.Struct, array_like=True):
         """Number of values counted."""
         return sum(self.counts.values())
 
-    def record(self, value: int, times: int = 1) -> None:
+    def record(self, value: int) -> None:
         """Count a value. Negative ones (clocks differ, a timer was early) count as 0."""
         if value < _SUB:
             # Zero in the sum as well: the sum is a counter and must not decrease.
@@ -62,14 +62,17 @@ class Histogram(msgspec.Struct, array_like=True):
         else:
             shift = value.bit_length() - 5
             index = (shift << 4) + (value >> shift)
-        counts = self.counts
-        if index in counts:
-            counts[index] += times
-        else:
-            counts[index] = times
-        self.total += value * times
+        try:
+            self.counts[index] += 1
+        except KeyError:
+            self.counts[index] = 1
+        self.total += value
         if value > self.maximum:
             self.maximum = value
+
+    def add(self, value: int, times: int) -> None:
+        """Count a value that occurred several times."""
+        self.merge(Histogram({bucket(value): times}, value * times, value))
 
     def stretch(self, value: int) -> None:
         """Raise the maximum to a value that is not counted."""

@@ -72,7 +72,8 @@ class ShardHops:
 
         Close enough: only small batches go untimed.
         """
-        self.span[1] = max(self.span[1], self.came)
+        if self.came > self.span[1]:
+            self.span[1] = self.came
 
 
 class Latencies:
@@ -133,7 +134,8 @@ class Latencies:
         hops.block_to_recv.record(late)
         self.clock.hear(record.height, late)
         hops.span = self._spans.setdefault(record.height, [record.ts_recv, now])
-        hops.span[0] = min(hops.span[0], record.ts_recv)
+        if record.ts_recv < hops.span[0]:
+            hops.span[0] = record.ts_recv
         hops.came = now
 
     def published(self, shard: int, came: int, now: int) -> None:

@@ -18,7 +18,7 @@ from collector.access.subscriptions import MAX_SUBSCRIPTION, Subscriptions
 from collector.aggregator import requests
 from collector.aggregator.aggregator import Aggregator
 from collector.aggregator.endpoints import MAX_REQUEST, bind
-from collector.aggregator.forwarder import Publisher, Send
+from collector.aggregator.forwarder import FLAGS, Publisher, Send
 from collector.aggregator.status.sampling import Sampler
 from collector.aggregator.telemetry.process_table import Processes
 from collector.archive.replay.joining import Joining
@@ -30,7 +30,6 @@ HWM: Final = 20_000
 """Frames queued for one reader before the replay waits for it."""
 _SAMPLE_S: Final = 1.0
 _LINGER_MS: Final = 60_000
-_SNDMORE: Final = int(zmq.SNDMORE | zmq.NOBLOCK)
 _NOBLOCK: Final = int(zmq.NOBLOCK)
 
 
@@ -48,15 +47,11 @@ class _WaitingPublisher(Publisher):
 
     def _send_burst(self) -> None:
         send = self._send
-        for name, body in self._burst:
+        for part, flags in zip(self._burst, FLAGS, strict=False):
             try:
-                send(name, _SNDMORE)
+                send(part, flags | _NOBLOCK)
             except zmq.Again:
-                self._retry(name, _SNDMORE)
-            try:
-                send(body, _NOBLOCK)
-            except zmq.Again:
-                self._retry(body, _NOBLOCK)
+                self._retry(part, flags | _NOBLOCK)
 
     def _retry(self, part: bytes, flags: int) -> None:
         while True:

@@ -66,7 +66,7 @@ def test_a_negative_latency_counts_as_nothing() -> None:
 
 def test_a_value_may_be_recorded_many_times_at_once() -> None:
     once, many = Histogram(), Histogram()
-    many.record(1_000, times=3)
+    many.add(1_000, times=3)
     for _ in range(3):
         once.record(1_000)
     assert (many.counts, many.number, many.total) == (once.counts, once.number, once.total)
