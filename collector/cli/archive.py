@@ -13,6 +13,7 @@ from collector.cli.base import Group
 from collector.cli.command import Command
 from collector.settings import installed
 from shards.protocol.errors import ConfigError
+from shards.protocol.text import printable
 
 if TYPE_CHECKING:
     import duckdb
@@ -87,7 +88,8 @@ def coverage(*, directory: Path, markets: tuple[str, ...], as_json: bool) -> Non
         click.echo(msgspec.json.encode(found).decode())
         return
     width = shutil.get_terminal_size((80, 24)).columns
-    click.echo("\n".join(overview.picture(found, width)))
+    # An archive may come from others.
+    click.echo("\n".join(map(printable, overview.picture(found, width))))
 
 
 @click.command(cls=Command, name="archive_compact")
@@ -252,6 +254,6 @@ def _answer(connection: "duckdb.DuckDBPyConnection", query: str, *, as_json: boo
             return
         width = shutil.get_terminal_size((80, 24)).columns
         if text := sql.show(connection, query, width=width):
-            click.echo(text)
+            click.echo("\n".join(printable(line, len(line)) for line in text.split("\n")))
     except sql.QueryError as error:
         raise click.UsageError(f"the query cannot be answered: {error}") from None

@@ -2,12 +2,18 @@
 
 from typing import TYPE_CHECKING
 
+from shards.protocol.text import printable
+
 if TYPE_CHECKING:
     from collector.cluster.spec import CellReport, HostRow, View
 
 
 def lines_of(view: "View") -> list[str]:
-    """Format a cluster for people."""
+    """Format a cluster for people; hosts and the last words of cells are foreign text."""
+    return [printable(line) for line in _lines(view)]
+
+
+def _lines(view: "View") -> list[str]:
     spec = view.spec
     if spec is None:
         return ["no cells are wanted", *(_host_line(row) for row in view.hosts)]

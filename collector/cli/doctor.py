@@ -9,6 +9,7 @@ from collector.cli import options
 from collector.cli.command import Command
 from collector.settings.config_file import File, read
 from collector.settings.start_options import StartOptions
+from shards.protocol.text import printable
 from shards.runtime.exit_codes import EXIT_BELOW, EXIT_OK
 
 _OF_START: Final = (
@@ -45,5 +46,6 @@ def doctor(*, config: str | None, as_json: bool, **_: Any) -> None:
             click.echo(json.dumps(row))
         else:
             verdict, colour = _MARKS[finding.verdict]
-            click.echo(f"{finding.what:<12} {click.style(verdict, fg=colour)}  {finding.text}")
+            text = "\n".join(map(printable, finding.text.split("\n")))
+            click.echo(f"{finding.what:<12} {click.style(verdict, fg=colour)}  {text}")
     click.get_current_context().exit(EXIT_BELOW if wrong else EXIT_OK)

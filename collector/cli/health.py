@@ -12,6 +12,7 @@ from collector.cli import options, value_types
 from collector.cli.command import Command
 from collector.settings.addresses import host_port
 from shards.protocol.errors import UNREADABLE, ConfigError
+from shards.protocol.text import printable
 from shards.runtime.exit_codes import EXIT_BELOW, EXIT_OK
 
 _DEFAULT: Final = "127.0.0.1:9464"
@@ -36,7 +37,7 @@ def health(*, http: str | None, ready: bool) -> None:
     where = http or os.environ.get("COLLECTOR_START_HTTP") or _DEFAULT
     path = "/readyz" if ready else "/healthz"
     is_healthy, reason = _probe(where, path)
-    click.echo("healthy" if is_healthy else f"not healthy: {reason}")
+    click.echo("healthy" if is_healthy else f"not healthy: {printable(reason)}")
     click.get_current_context().exit(EXIT_OK if is_healthy else EXIT_BELOW)
 
 

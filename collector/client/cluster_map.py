@@ -69,7 +69,11 @@ def endpoints(cluster: Sequence[str], keys: Keys | None = None, within_s: float 
             except (TimeoutError, Refused) as failed:
                 error = failed
                 continue
-            cells = msgspec.convert(found, ClusterMap | None)
+            try:
+                cells = msgspec.convert(found, ClusterMap | None)
+            except msgspec.ValidationError as garbled:
+                error = ValueError(f"the collector at {endpoint} says where no cell is: {garbled}")
+                continue
             if cells is not None and cells.cells:
                 return [cell.endpoint for cell in cells.cells]
             error = ValueError(f"the collector at {endpoint} belongs to no cluster")

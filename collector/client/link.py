@@ -16,7 +16,7 @@ from collector.client.cluster_map import ClusterMap, read_answer
 from collector.client.requests import RequestSocket, encode
 from collector.client.sockets import connected
 from collector.client.topic_sync import Inbox
-from shards.protocol.errors import UNREADABLE
+from shards.protocol.errors import UNREADABLE, ConfigError
 from shards.protocol.frames import PREFIX_SIZE, ts_pub_of
 from shards.protocol.histograms import Histogram
 
@@ -71,9 +71,21 @@ class Link:
         return self._frames is not None
 
     def open(self, context: "zmq.Context[zmq.Socket[bytes]]") -> None:
-        """Open the sockets and subscribe."""
-        self._frames = connected(context, zmq.SUB, self.connect, hwm=self._hwm, keys=self.keys)
-        self._dealer = RequestSocket(context, self.requests, self.keys)
+        """
+        Open the sockets and subscribe.
+
+        Raises:
+            ValueError: If that is not an endpoint.
+            ConfigError: If the keys name no server.
+
+        """
+        frames = connected(context, zmq.SUB, self.connect, hwm=self._hwm, keys=self.keys)
+        try:
+            self._dealer = RequestSocket(context, self.requests, self.keys)
+        except (ValueError, ConfigError):
+            frames.close(linger=0)
+            raise
+        self._frames = frames
         self._subscribe()
 
     def close(self) -> None:

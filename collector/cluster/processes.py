@@ -21,6 +21,8 @@ from typing import Final
 import msgspec
 import psutil
 
+from shards.protocol.errors import UNREADABLE
+
 _TAIL: Final = 4_096
 _LARGEST: Final = 16 << 20
 """Size of a log, bytes, above which it is set aside."""
@@ -193,5 +195,5 @@ def save(path: Path, what: msgspec.Struct, *, synced: bool = False) -> None:
 def _load(path: Path) -> Record | None:
     try:
         return msgspec.json.decode(path.read_bytes(), type=Record)
-    except (OSError, msgspec.DecodeError):
+    except (OSError, *UNREADABLE):
         return None

@@ -301,8 +301,8 @@ class Relay:
             }
         markets = answer.get("markets")
         if isinstance(markets, list):
-            seen = [row for row in markets if rights.may_see(str(row.get("symbol")))]
-            answer["markets"] = seen
+            rows = (row for row in markets if isinstance(row, dict))
+            answer["markets"] = [row for row in rows if rights.may_see(str(row.get("symbol")))]
         return answer
 
 

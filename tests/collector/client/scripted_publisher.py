@@ -83,6 +83,7 @@ class Script:
     sequences: dict[str, int] = field(default_factory=dict)
     markets: list[dict[str, Any]] = field(default_factory=list)
     status: dict[str, Any] = field(default_factory=lambda: {"coverage": {"now": 1.0}})
+    cluster: dict[str, Any] | None = None
     silent: bool = False
     origin: dict[str, Any] = field(default_factory=dict)
     _count: Iterator[int] = field(default_factory=lambda: itertools.count(1))
@@ -108,7 +109,7 @@ class Script:
 
     def answer(self, request: dict[str, Any]) -> list[bytes]:
         ask = request.get("ask")
-        if ask in ("status", "markets"):
+        if ask in ("status", "markets", "cluster"):
             reply = {"id": request["id"], ask: getattr(self, ask)}
             return [msgspec.msgpack.encode(reply)]
         return self.history.answer(request, self.publisher_epoch, self.head, origin=self.origin)

@@ -299,3 +299,22 @@ def test_commands_read_cells_and_do_without_one_that_is_away() -> None:
     assert out.returncode == 0, out.stderr
     assert "no answer" in out.stdout
     assert one.endpoint in out.stdout.splitlines()[0]
+
+
+def test_a_map_with_cells_that_cannot_be_read_ends_no_reader() -> None:
+    with publishing() as one, publishing() as other:
+        wrong = ["nonsense", "tcp://x:99999", "ipc://", "inproc://x", ""]
+        places = [
+            {"part": "1/2", "host": "h", "endpoint": at}
+            for at in (one.endpoint, *wrong, other.endpoint)
+        ]
+        one.script.cluster = {"generation": 1, "cells": places[:1]}
+        with Subscriber(cluster=one.endpoint) as reader:
+            one.script.cluster = {"generation": 2, "cells": places}
+
+            def names() -> list[str]:
+                reader.poll(0.0)
+                return [cell.name for cell in reader.cells]
+
+            eventually(lambda: len(names()) == 2, within_s=10, what="the other cell")
+            assert names() == [one.endpoint, other.endpoint]
