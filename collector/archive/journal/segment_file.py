@@ -99,7 +99,8 @@ _decode_raw: Final = msgspec.msgpack.Decoder(_RawChunk).decode
 
 def segments(root: Path) -> list[Path]:
     """Return the journal's segments, oldest first."""
-    return sorted((root / layout.JOURNAL).glob(f"*{_SUFFIX}"))
+    found = (root / layout.JOURNAL).glob(f"*{_SUFFIX}")
+    return sorted(path for path in found if path.stem.isdecimal())
 
 
 def segment_path(folder: Path, number: int) -> Path:

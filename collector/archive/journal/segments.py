@@ -89,7 +89,8 @@ class Segments:
                 segment_file.segment_path(self._folder, number).unlink(missing_ok=True)
                 del self._heights[number]
         for path in self._folder.glob("books-*.msgpack"):
-            if int(path.stem.partition("-")[2]) <= part.first:
+            first = path.stem.partition("-")[2]
+            if first.isdecimal() and int(first) <= part.first:
                 path.unlink(missing_ok=True)
 
     def close(self) -> None:

@@ -149,6 +149,15 @@ class Recorder:
             notes.append(Note("complete", "", complete, complete))
         self._segments.begin(Chunk([], notes, cursors))
 
+    async def _begin_next_segment(self, subscriber: Subscriber) -> None:
+        """Begin the next segment; while the disk is full, wait and take nothing."""
+        while True:
+            try:
+                self._begin_segment(subscriber)
+                return
+            except OSError as error:
+                await self._wait_for_room(error)
+
     async def _take(self, subscriber: Subscriber) -> None:
         """Take events, and write them to the journal whenever no more are waiting."""
         stopped = asyncio.create_task(self.stop.wait())
@@ -168,7 +177,7 @@ class Recorder:
                 self._intake.take(received)
             await self._write()
             if self._segments.is_due(self._intake.head):
-                self._begin_segment(subscriber)
+                await self._begin_next_segment(subscriber)
         stopped.cancel()
 
     async def _write(self, *, final: bool = False) -> None:
@@ -181,9 +190,7 @@ class Recorder:
                 self._segments.append(chunk)
                 break
             except OSError as error:
-                if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-                    raise
-                await self._full(error, final=final)
+                await self._wait_for_room(error, final=final)
         if self.status.state == "full":
             log.info("the disk has space again: recording continues")
             self._report("recording")
@@ -194,7 +201,10 @@ class Recorder:
         elif not self._config.sync_s:
             self._segments.sync_block()
 
-    async def _full(self, error: OSError, *, final: bool) -> None:
+    async def _wait_for_room(self, error: OSError, *, final: bool = False) -> None:
+        """Wait a while if the disk is full, and raise anything else."""
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise error
         if self.status.state != "full":
             log.error(
                 "the disk is full: %s takes nothing more; recording pauses, and what is missed "
@@ -242,15 +252,13 @@ class Recorder:
         except (TimeoutError, ValueError) as error:
             log.warning("%s; asking again", error)
             return False
-        self._meet(status)
-        if self._endpoints is None:
-            self._endpoints = await meet(self._root, self._info, _open_ones(status.endpoints))
-            if not registry.has_blocks(self._endpoints):
-                log.warning(
-                    "no node is known that has past blocks: what is lost stays "
-                    "missing until `collector backfill --to %s` fetches it",
-                    self._root,
-                )
+        try:
+            self._meet(status)
+            await self._meet_nodes(status)
+        except OSError as error:
+            # A full disk, for example.
+            log.warning("the chain's identity cannot be stored: %s; trying again", error)
+            return False
         self._intake.listed(markets)
         self._intake.collects({*status.collected} & {*self._config.channels})
         self._intake.start(subscriber.positions(), status.blocks.head)
@@ -266,8 +274,19 @@ class Recorder:
                 f"{self._root}: holds the chain {self._info.chain_id}, and the collector collects "
                 f"{chain_id}: record that into a folder of its own"
             )
+        write_info(self._root, msgspec.structs.replace(self._info, chain_id=chain_id))
         self._info.chain_id = chain_id
-        write_info(self._root, self._info)
+
+    async def _meet_nodes(self, status: Summary) -> None:
+        """Find the nodes from which lost blocks are fetched: those of this archive's chain."""
+        if self._endpoints is None:
+            self._endpoints = await meet(self._root, self._info, _open_ones(status.endpoints))
+        if not registry.has_blocks(self._endpoints):
+            log.warning(
+                "no node is known that has past blocks: what is lost stays "
+                "missing until `collector backfill --to %s` fetches it",
+                self._root,
+            )
 
     async def _fill(self) -> None:
         """Fetch lost blocks."""

@@ -1,5 +1,6 @@
 """Every market's book at the start of a part, kept in the journal's folder until that part is sealed."""
 
+import logging
 from pathlib import Path
 from typing import Final
 
@@ -9,6 +10,9 @@ from collector.archive.sealing.book_track import Carried
 from collector.archive.storage import layout
 from collector.archive.storage.files import write_whole
 from collector.archive.storage.layout import Part
+from shards.protocol.errors import UNREADABLE
+
+log = logging.getLogger(__name__)
 
 _encode: Final = msgspec.msgpack.Encoder().encode
 _books: Final = msgspec.msgpack.Decoder(list[Carried]).decode
@@ -21,9 +25,14 @@ def books_path(root: Path, first: int) -> Path:
 
 def load_books(root: Path, part: Part) -> list[Carried]:
     """Return every market's book as the part before this one left it."""
+    path = books_path(root, part.first)
     try:
-        return _books(books_path(root, part.first).read_bytes())
+        return _books(path.read_bytes())
     except FileNotFoundError:
+        return []
+    except UNREADABLE as error:
+        # The facts do not depend on it: books are known again from their next whole book on.
+        log.warning("%s: not readable, so the part lacks some keyframes: %s", path, error)
         return []
 
 

@@ -88,6 +88,11 @@ def file_of(channel: str, date: str, part: Part, suffix: str = "") -> str:
     return f"{folder_of(channel, date)}/{part.stem}{suffix}.parquet"
 
 
+def is_inside(path: str) -> bool:
+    """Return whether a relative path that somebody wrote down stays in the archive's folder."""
+    return bool(path) and path[0] != "/" and "\0" not in path and ".." not in path.split("/")
+
+
 def generation_of(path: str | Path) -> int:
     """Return the number in a file's suffix; 0 for what was sealed."""
     found = Path(path).name.split(".")

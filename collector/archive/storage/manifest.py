@@ -68,13 +68,28 @@ def read(root: Path) -> list[Line]:
 
 
 def lines_of(content: bytes) -> Iterator[Line]:
-    """Read the whole lines of a manifest's text."""
+    """
+    Read the whole lines of a manifest's text.
+
+    Archives are handed on, and files are read and removed by the paths in it: a line with a path
+    that leads out of the archive does not count.
+    """
     for line in content.split(b"\n")[:-1]:
         try:
-            yield _decode(line)
+            found = _decode(line)
         except UNREADABLE:
             # Truncated by a kill; the next writer continued on a new line.
             continue
+        if all(map(layout.is_inside, _paths(found))):
+            yield found
+
+
+def _paths(line: Line) -> Iterator[str]:
+    """Yield everything in a line that becomes a path."""
+    yield from line.removed
+    for file in line.files:
+        yield file.path
+        yield layout.folder_of(file.channel, file.date)
 
 
 def append(root: Path, line: Line) -> None:

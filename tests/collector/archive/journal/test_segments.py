@@ -2,8 +2,11 @@
 
 from pathlib import Path
 
+from collector.archive.journal import segment_file
 from collector.archive.journal.segment_file import Chunk, Entry, Note
 from collector.archive.journal.segments import Segments
+from collector.archive.storage import layout
+from collector.archive.storage.layout import Part
 
 
 def _block(height: int) -> Chunk:
@@ -52,3 +55,18 @@ def test_each_block_is_synced_once(tmp_path: Path) -> None:
     segments.append(_block(2))
     segments.sync_block()
     assert segments._writer.unsynced_s() < 0
+
+
+def test_files_of_others_in_its_folder_are_left_alone(tmp_path: Path) -> None:
+    segments = _begun(tmp_path)
+    folder = tmp_path / layout.JOURNAL
+    strangers = [folder / "copy of 000000000001.jnl", folder / "books-old.msgpack"]
+    for stranger in strangers:
+        stranger.write_bytes(b"mine")
+    segments.append(_block(5))
+    segments.begin(Chunk([], []))
+    segments.drop(Part(0, 99))
+    assert all(stranger.exists() for stranger in strangers)
+    assert [path.name for path in segment_file.segments(tmp_path)] == ["000000000002.jnl"]
+    segments.close()
+    Segments(tmp_path, 100).close()

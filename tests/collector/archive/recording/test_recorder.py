@@ -9,6 +9,7 @@ import pytest
 from collector.archive.reading.tables import read
 from collector.archive.recording.recorder import RecordConfig, Recorder
 from collector.archive.sealing.additions import add
+from collector.archive.sealing.carried_books import books_path, load_books
 from collector.archive.storage import layout, manifest
 from collector.archive.storage.files import open_archive, writing
 from collector.archive.storage.recovery import recover
@@ -36,6 +37,29 @@ async def test_the_facts_of_another_chain_are_refused_by_name(tmp_path: Path) ->
         ConfigError, match=r"holds the chain injective-1, and .* collects injective-888"
     ):
         again._meet(_of_chain("injective-888"))
+
+
+async def test_a_description_that_cannot_be_written_is_written_later(tmp_path: Path) -> None:
+    recorder = _recording(tmp_path)
+    # Nothing can be written beside it, as on a full disk.
+    blocked = tmp_path / (layout.INFO + layout.PARTIAL)
+    blocked.mkdir()
+    with pytest.raises(OSError, match="directory"):
+        recorder._meet(_of_chain("injective-1"))
+    blocked.rmdir()
+    recorder._meet(_of_chain("injective-1"))
+    assert open_archive(tmp_path).chain_id == "injective-1"
+
+
+def test_books_that_are_not_readable_are_not_there(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    part = layout.part_of(105, SPAN)
+    open_archive(tmp_path, create=True)
+    path = books_path(tmp_path, part.first)
+    path.write_bytes(b"\x93" * 4_000)
+    assert load_books(tmp_path, part) == []
+    assert f"{path}: not readable" in caplog.text
 
 
 def test_a_second_writer_is_told_who_the_first_is(tmp_path: Path) -> None:

@@ -2,7 +2,11 @@
 
 from pathlib import Path
 
+import pytest
+
+from collector.archive.maintenance.pruning import prune
 from collector.archive.storage import layout, manifest
+from collector.archive.storage.files import open_archive
 from collector.archive.storage.manifest import File, Line
 
 
@@ -48,3 +52,26 @@ def test_the_files_of_an_archive_are_those_that_no_later_line_removed(tmp_path: 
         manifest.append(tmp_path, line)
     assert set(manifest.current(manifest.read(tmp_path))) == {"c", "d"}
     assert manifest.sealed(manifest.read(tmp_path)) == {layout.Part(0, 9), layout.Part(10, 19)}
+
+
+@pytest.mark.parametrize("path", ["/etc/hostname", "../beside", "channel=book/../../beside", ""])
+def test_a_line_whose_paths_lead_out_of_the_archive_does_not_count(
+    tmp_path: Path, path: str
+) -> None:
+    """An archive may come from others, and pruning removes what its lines name."""
+    manifest.append(tmp_path, _line(0, paths=("a",)))
+    manifest.append(tmp_path, _line(10, paths=(path,)))
+    manifest.append(tmp_path, _line(20, removed=(path,)))
+    line = _line(30, paths=("d",))
+    line.files[0].date = "../../.."
+    manifest.append(tmp_path, line)
+    assert set(manifest.current(manifest.read(tmp_path))) == {"a"}
+
+
+def test_pruning_removes_nothing_outside(tmp_path: Path) -> None:
+    root, beside = tmp_path / "archive", tmp_path / "beside"
+    open_archive(root, create=True)
+    beside.write_text("mine")
+    manifest.append(root, _line(0, paths=("../beside", str(beside))))
+    prune(root, [layout.Part(0, 9)], ts=1)
+    assert beside.read_text() == "mine"
