@@ -265,7 +265,8 @@ class BlockTrack(Track):
         if gaps.current is None:
             return
         # By ranges: after a gap of thousands of blocks all markets pass here in one call.
-        if lost := ledger.missing.within(gaps.current.first, ledger.last):
+        lost = gaps.uncollected(ledger.first)
+        if lost := [*lost, *ledger.missing.within(gaps.current.first, ledger.last)]:
             count = sum(last - first + 1 for first, last in lost)
             gaps.leave_open(lost[0][0], lost[-1][1], ts, gap_details.blocks_not_available(count))
         else:

@@ -60,6 +60,13 @@ class GapAnnouncer:
         if gap is not None:
             self._announce_again(gap, "open", first, last, ts, detail)
 
+    def uncollected(self, first: int) -> list[tuple[int, int]]:
+        """Return the open gap's heights before this one, if nobody wanted the market then."""
+        gap = self.current
+        if gap is None or gap.cause != "removed" or not gap.first < first:
+            return []
+        return [(gap.first, first - 1)]
+
     def _announce_again(
         self,
         gap: Gap,

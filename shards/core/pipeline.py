@@ -228,10 +228,13 @@ class Pipeline(Generic[AnyLiveness]):
         """Resume markets that another process left, with their gaps; all markets by default."""
         left = gaps or {}
         for market_id in list(self.feeds) if market_ids is None else market_ids:
-            feed = self.feeds[market_id]
+            feed, gap = self.feeds[market_id], left.get(market_id)
             if feed.ledger.first:
                 self._head.height = max(self._head.height, feed.ledger.last)
-                feed.track.resume(ts, left.get(market_id))
+                feed.track.resume(ts, gap)
+            elif gap is not None:
+                # A new ledger, of a market that was collected before.
+                feed.gaps.adopt(gap, 0, ts)
 
     def start_over(self, first: int, ts: int, detail: str) -> None:
         """

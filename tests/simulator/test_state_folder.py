@@ -12,6 +12,7 @@ import psutil
 import pytest
 
 from collector import Book, ChainReplaced, Lost, Subscriber, Trades
+from collector.aggregator.state_saver import StateSaver
 from tests.simulator import faults
 from tests.simulator.client import Simulator, simulator
 from tests.system.running import Running, collector, eventually, free_port_pair, run
@@ -230,21 +231,35 @@ def test_a_state_that_cannot_be_kept_is_refused_only_where_it_was_asked_for(
 
 
 def test_what_is_too_long_ago_is_named_as_missing(venue: Simulator, tmp_path: Path) -> None:
+    """Of every market, also of one that was that far behind the others before the absence."""
     config = venue.config(tmp_path, extra="[limits]\nreplay_blocks = 40\n")
     options = ("--config", str(config), "--state", str(tmp_path / "kept"))
     with collector(tmp_path, *options) as first:
         before = first.await_live()
+        lagging = first.markets()[0]
         first.stop()
+    state = StateSaver(tmp_path / "kept")
+    ledger = state.load()
+    (of_lagging,) = [m for m in ledger.markets if m.market_id == lagging["market_id"]]
+    of_lagging.last -= 50
+    of_lagging.first -= 50
+    state.save_now(ledger)
     venue.await_height(venue.head() + 120)
     with collector(tmp_path, *options) as second:
         eventually(lambda: second.peek().get("markets", {}).get("live") == 6, within_s=_WITHIN_S)
         status = second.status()
-        assert status["blocks"]["first"] == before["blocks"]["first"]
+        assert status["blocks"]["first"] == of_lagging.first
         assert {hole["symbol"] for hole in status["holes"]} == {
             market["symbol"] for market in second.markets()
         }
         for hole in status["holes"]:
             ((lowest, highest),) = hole["heights"]
+            is_lagging = hole["symbol"] == lagging["symbol"]
+            assert (lowest < before["blocks"]["last"] - 40) == is_lagging
             assert lowest <= before["blocks"]["last"] + 40
-            assert 60 < highest - lowest + 1 < 300
+            assert 60 < highest - lowest + 1 < 400
+        assert status["blocks"]["missing"] > 6 * 60
+        assert status["completeness"] < 1.0
+        open_gaps = status["gaps"]["open"]
+        assert open_gaps == 6, "one a market, with its heights"
         assert status["blocks"]["replayed"] >= 6 * 30

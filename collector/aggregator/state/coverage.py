@@ -116,12 +116,14 @@ class Coverage:
         """
         Assign an owner to a market without one.
 
-        If its ledger ends more than `within` blocks behind the head, it begins a new one.
+        A removed market that returns after more than `within` blocks begins a new ledger: what
+        nobody wanted is not due. Its gap stays open and will name those blocks. The ledger of any
+        other market continues, however far behind it is: what cannot be replayed is missing.
         """
         self._changed()
         state = self.states[market_id]
-        if state.first and self.head - state.last > within:
-            state = self.states[market_id] = MarketState(market_id=market_id)
+        if state.shard == NOBODY and state.first and self.head - state.last > within:
+            state = self.states[market_id] = MarketState(market_id=market_id, gaps=state.gaps)
         state.shard = shard
         state.state = "pending"
 
@@ -206,7 +208,7 @@ class Coverage:
         points = {}
         for market_id in market_ids:
             state = self.states.get(market_id)
-            if state is not None and state.first:
+            if state is not None and (state.first or state.gaps.gap is not None):
                 points[market_id] = state.resume_point(again)
         return points
 

@@ -153,6 +153,9 @@ class Intake:
 
     def _gap(self, symbol: str, gap: Gap) -> None:
         if gap.cause == "removed" and gap.state == "open":
+            if gap.last:
+                self._returned(symbol, gap)
+                return
             self._removed.add(symbol)
             self._steady.discard(topic_name("book", symbol))
             self._note(Note("removed", symbol, gap.first, gap.last))
@@ -161,6 +164,13 @@ class Intake:
         self._note(Note(kind, symbol, gap.first, gap.last, str(gap.gap_id)))
         if gap.cause == "removed":
             self._note(Note("replayed", symbol, gap.first, gap.last))
+
+    def _returned(self, symbol: str, gap: Gap) -> None:
+        """A removed market is back; nothing between is replayed, everything after is collected."""
+        self._removed.discard(symbol)
+        since = gap.last + 1
+        self._note(Note("again", symbol, since, since))
+        self._note(Note("replayed", symbol, since, max(since, self.head)))
 
     def _note(self, note: Note) -> None:
         self._notes.append(note)

@@ -182,7 +182,7 @@ class Shard:
 
     def _begin(self, point: ResumePoint | None) -> None:
         self.book = -1
-        if point is None:
+        if point is None or not point.first:
             self.ledger = MarketLedger()
             return
         self.ledger = MarketLedger(point.first, point.last)

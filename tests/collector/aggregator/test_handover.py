@@ -107,9 +107,14 @@ def test_a_removed_market_that_comes_back_late_begins_anew() -> None:
         world.finish(to=60)
         world.move()
         world.finish()
-        state = world.aggregator.coverage.states[NAME]
+        coverage = world.aggregator.coverage
+        state = coverage.states[NAME]
         assert state.first > 60
         assert state.missing == []
+        # Its shard is handed the gap of its removal, to say which blocks were not collected.
+        gap = coverage.resume_points([NAME])[NAME].gap
+        assert gap is not None
+        assert (gap.cause, gap.state, gap.last) == ("removed", "open", 0)
 
 
 @pytest.mark.parametrize("world", [5], indirect=True)

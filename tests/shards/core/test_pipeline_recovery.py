@@ -43,6 +43,18 @@ def test_a_resumed_market_closes_the_gap_that_its_predecessor_left_open() -> Non
     assert gaps(one) == [("closed", "disconnect", FIRST + 4, FIRST + 6)]
 
 
+def test_a_market_that_returns_with_a_new_ledger_names_what_was_not_collected() -> None:
+    one = pipeline()
+    left = Gap(ONE, 77, "open", "removed", FIRST, 0, 77)
+    one.resume(SECOND, {ONE: left})
+    subscribe(one)
+    hear(one, FIRST + 9)
+    assert one.join(CHAIN.snapshot(ONE, FIRST + 9), SECOND)
+    assert state(one) is State.LIVE
+    # It stays open: nothing of it was replayed.
+    assert gaps(one) == [("open", "removed", FIRST, FIRST + 8)]
+
+
 def test_a_height_that_was_taken_over_says_nothing_of_the_pace() -> None:
     one = pipeline(MarketLedger(FIRST, FIRST + 5))
     one.resume(SECOND)

@@ -214,3 +214,16 @@ def test_the_chains_own_feed_is_resumed_like_a_market_but_counts_as_none() -> No
     assert "chain" not in {market.market_id for market, _ in coverage.shown()}
     assert coverage.resume_points(["chain"])["chain"].last == 20
     assert Coverage(MARKETS).chain_feed(NOW) is None
+
+
+def test_a_market_that_is_far_behind_continues_its_ledger_unless_it_was_removed() -> None:
+    former = Coverage(MARKETS[:3])
+    former.account(report(row(A, 100, 150), row(B, 100, 900), row(C, 100, 150), shard=0))
+    former.disown(C)
+    coverage = Coverage(MARKETS[:3], saved(former))
+    for market_id in (A, B, C):
+        coverage.own(market_id, 1, within=40)
+    assert coverage.states[A].first == 100
+    assert coverage.resume_points([A])[A].last == 150
+    # Nobody wanted its blocks.
+    assert coverage.states[C].first == 0

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import pytest
 from hypothesis import example, given, settings, strategies as st
 
 from collector.archive.journal.segment_file import Chunk
@@ -42,7 +43,8 @@ def _event(kind: str, symbol: str, height: int, number: int) -> Received:
             return _received("book", symbol, Lost("sequence", number, number, "cut"), number)
         case _:
             cause: Any = kind
-            gap = Gap(f"0x{symbol}", number, "open", cause, height, height, height, "")
+            last = 0 if kind == "removed" else height
+            gap = Gap(f"0x{symbol}", number, "open", cause, height, last, height, "")
             return _received("gap", symbol, gap, number)
 
 
@@ -139,3 +141,17 @@ def test_fetched_blocks_are_recorded_in_channels_that_had_no_event_yet() -> None
     chunk = after.take_chunk()
     assert chunk is not None
     assert [entry.topic for entry in chunk.entries] == ["trades.A."]
+
+
+@pytest.mark.parametrize("is_first", [True, False])
+def test_a_removed_market_that_comes_back_late_lacks_what_was_not_collected(is_first: bool) -> None:
+    """Whether its gap or its first change comes first."""
+    intake = Intake(5)
+    _journal(intake, [("change", "A", height) for height in range(1, 5)], 3)
+    intake.take(_event("removed", "A", 5, 5))
+    gap = Gap("0xA", 5, "open", "removed", 5, 60, 60, "56 blocks not available")
+    told = [_received("gap", "A", gap, 6), _event("change", "A", 63, 7)]
+    for received in told if is_first else reversed(told):
+        intake.take(received)
+    assert intake._removed == set()
+    assert intake.ledger.missing("A", 1, 100) == [(5, 60)]
