@@ -8,7 +8,15 @@ from pathlib import Path
 
 CORPUS = Path(__file__).parent / "corpus"
 _MOST = 4_096
-_MOST_OF = {"text": 256, "configuration": 512, "environment_names": 512, "archive_part": 16_384}
+_MOST_OF = {
+    "text": 256,
+    "configuration": 512,
+    "environment_names": 512,
+    "archive_part": 16_384,
+    # A longer one has more trades or levels, each of which is printed: 2,000 inputs a second.
+    "frame": 1_024,
+    "reply": 2_048,
+}
 """Bytes of an input; less where nothing is gained by more."""
 
 
