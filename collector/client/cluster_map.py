@@ -5,6 +5,7 @@ Every host of a cluster (docs/cluster.md) keeps the newest map beside the state 
 cell can tell a reader where the others are.
 """
 
+import logging
 import time
 from collections.abc import Sequence
 from typing import Final
@@ -14,7 +15,12 @@ import msgspec
 from collector.access.key_files import Keys
 from collector.client.requests import Refused, RequestClient
 from collector.settings.parts import requests_endpoint
+from shards.protocol.text import printable
 
+log = logging.getLogger(__name__)
+
+_MOST: Final = 256
+"""Cells of a cluster that are read; each takes two sockets."""
 FILE: Final = "cluster.json"
 """Name of the map's file in a cell's state folder."""
 
@@ -35,6 +41,21 @@ class ClusterMap(msgspec.Struct, frozen=True):
     generation: int = 0
     """Grows with every change; of two maps, the higher one is newer."""
     cells: Sequence[CellPlace] = ()
+
+
+def usable_endpoints(cluster: ClusterMap) -> list[str]:
+    """Return where the cells publish, each once; a map comes from one of them, and may name anything."""
+    return list(filter(_is_usable, dict.fromkeys(place.endpoint for place in cluster.cells)))[
+        :_MOST
+    ]
+
+
+def _is_usable(endpoint: str) -> bool:
+    try:
+        return bool(requests_endpoint(endpoint))
+    except ValueError as error:
+        log.warning("a cell names one that cannot be read: %s", printable(str(error)))
+        return False
 
 
 class Answer(msgspec.Struct):

@@ -5,6 +5,7 @@ The inbox is ticked only while no frame waits in the socket, so that frames in f
 as lost.
 """
 
+import logging
 import math
 import time
 from typing import Final
@@ -19,6 +20,9 @@ from collector.client.topic_sync import Inbox
 from shards.protocol.errors import UNREADABLE, ConfigError
 from shards.protocol.frames import PREFIX_SIZE, ts_pub_of
 from shards.protocol.histograms import Histogram
+from shards.protocol.text import printable
+
+log = logging.getLogger(__name__)
 
 _BATCH: Final = 256
 """Frames read at once: bounds the events in memory and gives other tasks a turn."""
@@ -87,6 +91,15 @@ class Link:
             raise
         self._frames = frames
         self._subscribe()
+
+    def try_open(self, context: "zmq.Context[zmq.Socket[bytes]]") -> bool:
+        """Open it if its endpoint can be used: another cell has named it."""
+        try:
+            self.open(context)
+        except (ValueError, ConfigError) as error:
+            log.warning("a cell names one that cannot be read: %s", printable(str(error)))
+            return False
+        return True
 
     def close(self) -> None:
         """Close the sockets."""

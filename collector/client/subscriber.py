@@ -8,21 +8,20 @@ inbox, and an `Arbiter` merges their events.
 
 import asyncio
 import importlib.util
-import logging
 import math
 import os
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 import zmq
 
 from collector.access.key_files import Keys
 from collector.client.cells.arbiter import Arbiter
 from collector.client.cells.cell import Cell
-from collector.client.cluster_map import ClusterMap
+from collector.client.cluster_map import ClusterMap, usable_endpoints
 from collector.client.kept_books import KeptBooks
 from collector.client.link import Link
 from collector.client.received import Received
@@ -34,23 +33,17 @@ from collector.client.waiting import Awaited, wait, wait_blocking
 from collector.settings import installed
 from collector.settings.addresses import endpoints_of
 from collector.settings.parts import DEFAULT_PUBLISH, requests_endpoint
-from shards.protocol.errors import ConfigError
 from shards.protocol.frames import KIND_BY_CHANNEL
 from shards.protocol.histograms import Histogram
 from shards.protocol.order_book import OrderBook
-from shards.protocol.text import printable
 
 if TYPE_CHECKING:
     from collector.client.arrow_batches import Batches
     from collector.tables.arrow import Decimals
 from collector.client.arguments import check_alone, followed_by_inbox, one_for_each
 
-log = logging.getLogger(__name__)
-
 KeysOrPath: TypeAlias = Keys | str | os.PathLike[str] | None
 """A client's keys: themselves, their file, or none."""
-_MOST_CELLS: Final = 256
-"""Cells of a cluster that are read; each takes two sockets."""
 
 
 class Subscriber:
@@ -347,18 +340,12 @@ class Subscriber:
         """Read the cells of a newer map too. One that is gone stays silent, and may come back."""
         self._generation = newest.generation
         known = {link.connect for link in self._links}
-        for endpoint in {place.endpoint: None for place in newest.cells}:
-            if endpoint in known or self._context is None or len(self._links) >= _MOST_CELLS:
-                continue
-            try:
+        for endpoint in usable_endpoints(newest):
+            if endpoint not in known and self._context is not None:
                 link = self._link_to(endpoint, requests_endpoint(endpoint))
-                link.open(self._context)
-            except (ValueError, ConfigError) as error:
-                # One cell says so: the others are read all the same.
-                log.warning("a cell names another that cannot be read: %s", printable(str(error)))
-                continue
-            self._links.append(link)
-            arbiter.add(endpoint, link.inbox)
+                if link.try_open(self._context):
+                    self._links.append(link)
+                    arbiter.add(endpoint, link.inbox)
 
     def _next(self) -> Received:
         received = self._ready.popleft()

@@ -256,7 +256,6 @@ class Recorder:
             self._meet(status)
             await self._meet_nodes(status)
         except OSError as error:
-            # A full disk, for example.
             log.warning("the chain's identity cannot be stored: %s; trying again", error)
             return False
         self._intake.listed(markets)
