@@ -198,7 +198,11 @@ def test_a_hole_that_nobody_can_fill_is_announced_with_its_heights_and_stays(
                 within_s=30,
                 what="heights of every market's hole",
             )
-            status = running.await_live()
+            status = eventually(
+                lambda: (s := running.status())["coverage"]["now"] == 1.0 and s,
+                within_s=30,
+                what="all live",
+            )
             holes = {hole["symbol"]: hole["heights"] for hole in status["holes"]}
             after = max(gap.last for gap in announced)
             # Whole books are asked for one by one, after the gaps were announced.
