@@ -343,6 +343,8 @@ async def _open(config: ShardConfig, watched: LoopMonitor) -> AsyncIterator[Shar
 async def run(config: ShardConfig, life: ChildContext) -> None:
     """Run a shard until it is asked to stop, then drain it."""
     async with _open(config, life.watched) as shard, asyncio.TaskGroup() as tasks:
+        # These are ZeroMQ's, which carry what is pushed.
+        life.put_others_first()
         serving = tasks.create_task(shard.serve())
         stopping = tasks.create_task(life.stop.wait())
         await asyncio.wait((serving, stopping), return_when=asyncio.FIRST_COMPLETED)

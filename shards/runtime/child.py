@@ -66,6 +66,11 @@ class ChildContext:
         self._heartbeat = heartbeat
         self._scheduling = scheduling
 
+    def put_others_first(self) -> None:
+        """In real time, schedule all other threads that exist now before the calling one."""
+        if self._scheduling is not None:
+            self._scheduling.put_others_first()
+
     async def beat(self) -> None:
         """Beat forever while the loop turns, and record how late each beat is."""
         while True:

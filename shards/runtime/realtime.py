@@ -11,6 +11,10 @@ keep the core: the kernel counts how long it runs without a pause (`RLIMIT_RTTIM
 
 Round robin, because shards of equal priority on one core must take turns. Linux only; elsewhere
 processes are scheduled normally.
+
+ZeroMQ's threads of a shard go before its own loop. They take what it pushed to the aggregator. At
+the same priority they would wait until the loop has nothing left to do: a block's first frames
+would leave with its last.
 """
 
 import contextlib
@@ -18,6 +22,7 @@ import logging
 import os
 import signal
 import sys
+import threading
 import time
 from types import FrameType
 from typing import Final
@@ -74,6 +79,8 @@ class Realtime:
     def __init__(self, priority: int) -> None:
         """Take it now, before any thread is started: threads inherit it."""
         self._priority = priority
+        self._carriers: frozenset[int] = frozenset()
+        """Threads that go before the others."""
         self._left_at = 0.0
         """When the kernel last made us leave real time, monotonic; 0 while we are in it."""
         self._is_logged = False
@@ -86,6 +93,13 @@ class Realtime:
             return
         signal.signal(signal.SIGXCPU, self._leave)
         self._limit()
+
+    def put_others_first(self) -> None:
+        """Schedule all other threads that exist now before the calling one, from now on."""
+        if self._priority:
+            self._carriers = _threads() - {threading.get_native_id()}
+            if not self._left_at:
+                self._schedule(self._priority)
 
     def beat(self) -> None:
         """Return to real time if it is due; called from the loop, so the loop turns again."""
@@ -117,7 +131,13 @@ class Realtime:
             resource.setrlimit(resource.RLIMIT_RTTIME, limits)
 
     def _schedule(self, priority: int) -> None:
-        for thread in os.listdir("/proc/self/task"):
+        for thread in _threads():
+            first = priority and thread in self._carriers
             # A thread may end meanwhile, or the right may have been taken away.
             with contextlib.suppress(OSError):
-                take(priority, int(thread))
+                take(priority + 1 if first else priority, thread)
+
+
+def _threads() -> frozenset[int]:
+    """Return the kernel ids of this process's threads."""
+    return frozenset(map(int, os.listdir("/proc/self/task")))

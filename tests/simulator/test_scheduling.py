@@ -12,6 +12,7 @@ import pytest
 
 from collector.control import scheduling
 from shards.runtime.exit_codes import EXIT_CONFIG
+from shards.runtime.realtime import SHARD
 from tests.simulator.client import Simulator, simulator
 from tests.system.running import COLLECTOR, Running, collector, eventually, free_port_pair
 
@@ -35,6 +36,12 @@ def _scheduled(running: Running) -> dict[str, str]:
         lambda: running.status()["processes"], within_s=20, what="the list of processes"
     )
     return {row["name"]: row["scheduling"] for row in rows}
+
+
+def _priorities(pid: int) -> list[int]:
+    """Return the real-time priorities of a process's threads, the oldest first."""
+    threads = sorted(int(task.name) for task in Path(f"/proc/{pid}/task").iterdir())
+    return [os.sched_getparam(thread).sched_priority for thread in threads]
 
 
 def _metrics(http: str) -> str:
@@ -66,8 +73,11 @@ def test_shards_and_aggregator_run_in_real_time_and_no_other(
             name: os.sched_getaffinity(running.pid(name))
             for name in ("coordinator", "shard 0", "aggregator", "http")
         }
+        loop, *carriers = _priorities(running.pid("shard 0"))
         metrics = eventually(lambda: _metrics(http), within_s=30, what="metrics")
         assert "shards and aggregator run in real time" in running.log
+    # ZeroMQ's two threads, which carry what the loop pushes.
+    assert (loop, carriers[:2]) == (SHARD, [SHARD + 1, SHARD + 1])
     assert placed == {
         "coordinator": {cpus[-1]},
         "shard 0": {cpus[0]},

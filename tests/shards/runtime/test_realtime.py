@@ -68,6 +68,31 @@ end.set()
     assert done.stdout.split() == ["realtime", "normal", "normal", "realtime", "normal"], done
 
 
+def test_threads_that_carry_frames_go_before_the_loop_also_after_a_return_to_real_time() -> None:
+    done = _run(
+        f"""{_THREADS}
+realtime.AGAIN_S = 0.0
+
+def priorities():
+    return [os.sched_getparam(int(thread)).sched_priority for thread in sorted(
+        os.listdir("/proc/self/task"), key=int)]
+
+ours.put_others_first()
+threading.Thread(target=end.wait).start()
+print(*priorities())
+until = time.monotonic() + 3 * realtime.PAUSE_S
+while time.monotonic() < until and now() != ["normal"]:
+    pass
+print(*priorities())
+ours.beat()
+print(*priorities())
+end.set()
+"""
+    )
+    # The loop, a thread from before, a thread from after that.
+    assert done.stdout.splitlines() == ["1 2 1", "0 0 0", "1 2 1"], done
+
+
 def test_who_is_stuck_in_c_is_killed_by_the_kernel() -> None:
     done = _run(
         f"""
