@@ -220,24 +220,38 @@ def sql(*, directory: Path, query: str | None, as_json: bool) -> None:
     if query is not None:
         _answer(connection, query, as_json=as_json)
         return
-    asked = _typed() if sys.stdin.isatty() else (line.rstrip("\n") for line in sys.stdin)
-    for statement in sql.statements(asked):
+    if not sys.stdin.isatty():
+        for statement in sql.statements(line.rstrip("\n") for line in sys.stdin):
+            _answer(connection, statement, as_json=as_json)
+        return
+    for statement in sql.statements(_typed()):
         try:
             _answer(connection, statement, as_json=as_json)
         except click.UsageError as error:
-            if not sys.stdin.isatty():
-                raise
             click.echo(error.format_message(), err=True)
+        except KeyboardInterrupt:
+            click.echo("interrupted", err=True)
 
 
-def _typed() -> Iterator[str]:
+def _typed() -> Iterator[str | None]:
+    """Yield the lines typed at a prompt; None for one that Ctrl-C gave up."""
     import readline
 
-    click.echo("One view per channel: SHOW TABLES; DESCRIBE trades; Ctrl-D ends.", err=True)
+    click.echo(
+        "One view per channel: SHOW TABLES; DESCRIBE trades; "
+        "Ctrl-C gives a statement up, Ctrl-D ends.",
+        err=True,
+    )
     readline.set_auto_history(True)
-    with contextlib.suppress(EOFError, KeyboardInterrupt):
-        while True:
-            yield input("archive> ")
+    while True:
+        try:
+            line: str | None = input("archive> ")
+        except KeyboardInterrupt:
+            click.echo(err=True)
+            line = None
+        except EOFError:
+            break
+        yield line
     click.echo(err=True)
 
 

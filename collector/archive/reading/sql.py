@@ -4,9 +4,11 @@ import contextlib
 import io
 import math
 import re
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import duckdb
 
@@ -17,7 +19,10 @@ from collector.archive.storage.files import open_archive
 from collector.tables.arrow import schema_of
 from collector.tables.schema import TABLES
 
+_T = TypeVar("_T")
 QueryError = duckdb.Error
+_comment: Final = re.compile(r"--[^'\"]*$")
+"""A comment at the end of a line; one with quotes may be part of a text."""
 
 _DATE: Final = r"regexp_extract(filename, 'date=([0-9-]+)/[^/]+$', 1)::DATE"
 
@@ -55,10 +60,9 @@ def connect(root: Path) -> duckdb.DuckDBPyConnection:
     for channel, table in TABLES.items():
         paths = [str(root / file.path) for file in files if file.channel == channel]
         if not paths:
-            connection.register(f"_no_{channel}", schema_of(table).empty_table())
-            connection.execute(
-                f"CREATE VIEW {channel} AS SELECT *, NULL::DATE AS date FROM _no_{channel}"
-            )
+            connection.register("_none", schema_of(table).empty_table())
+            connection.execute(f"CREATE TABLE {channel} AS SELECT *, NULL::DATE AS date FROM _none")
+            connection.unregister("_none")
             continue
         names = ", ".join(map(_quoted, paths))
         # Not by hive_partitioning: DuckDB would take folders above the archive for columns too.
@@ -91,11 +95,32 @@ def rows(connection: duckdb.DuckDBPyConnection, query: str) -> tuple[list[str], 
 
     Raises:
         QueryError: If the query fails.
+        KeyboardInterrupt: If Ctrl-C ended it.
 
     """
+    found = _interruptible(connection, lambda: _fetched(connection, query))
+    return found[0], [[_plain(value) for value in row] for row in found[1]]
+
+
+def _fetched(
+    connection: duckdb.DuckDBPyConnection, query: str
+) -> tuple[list[str], list[tuple[Any, ...]]]:
     found = connection.execute(query)
-    names = [column[0] for column in found.description or ()]
-    return names, [[_plain(value) for value in row] for row in found.fetchall()]
+    return [column[0] for column in found.description or ()], found.fetchall()
+
+
+def _interruptible(connection: duckdb.DuckDBPyConnection, run: Callable[[], _T]) -> _T:
+    """Run a query in a thread, since DuckDB looks for Ctrl-C only now and then."""
+    with ThreadPoolExecutor(1) as thread:
+        running = thread.submit(run)
+        try:
+            return running.result()
+        except KeyboardInterrupt:
+            while not running.done():
+                # It has no effect before the query runs.
+                connection.interrupt()
+                time.sleep(0.01)
+            raise
 
 
 def _plain(value: Any) -> Any:
@@ -119,8 +144,13 @@ def show(connection: duckdb.DuckDBPyConnection, query: str, *, width: int) -> st
 
     Raises:
         QueryError: If the query fails.
+        KeyboardInterrupt: If Ctrl-C ended it.
 
     """
+    return _interruptible(connection, lambda: _drawn(connection, query, width))
+
+
+def _drawn(connection: duckdb.DuckDBPyConnection, query: str, width: int) -> str:
     # None for a statement without rows, although the stubs differ.
     relation: duckdb.DuckDBPyRelation | None = connection.sql(query)
     if relation is None:
@@ -132,12 +162,21 @@ def show(connection: duckdb.DuckDBPyConnection, query: str, *, width: int) -> st
     return printed.getvalue().rstrip()
 
 
-def statements(lines: Iterable[str]) -> Iterator[str]:
-    """Put lines together until each statement is whole: it ends with a semicolon."""
+def statements(lines: Iterable[str | None]) -> Iterator[str]:
+    """
+    Put lines together until each statement is whole: it ends with a semicolon.
+
+    None stands for a line that was given up: what was typed before it is dropped too.
+    """
     waiting = ""
     for line in lines:
-        waiting += line + "\n"
-        if line.rstrip().endswith(";"):
+        if line is None:
+            waiting = ""
+            continue
+        bare = _comment.sub("", line).rstrip()
+        is_end = bare.endswith(";")
+        waiting += (bare if is_end else line) + "\n"
+        if is_end:
             yield waiting
             waiting = ""
     if waiting.strip():

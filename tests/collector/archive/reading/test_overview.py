@@ -1,7 +1,13 @@
 """`archive coverage` and `archive sql`: what is there, named to the height; and questions to it."""
 
+import functools
 import json
+import os
+import signal
+import threading
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -115,3 +121,17 @@ def test_statements_come_from_stdin_and_a_wrong_one_is_said(root: Path) -> None:
     assert run.exit_code == 2
     assert "nothing" in run.stderr
     assert "Traceback" not in run.stderr
+
+
+@pytest.mark.parametrize("ask", [sql.rows, functools.partial(sql.show, width=80)])
+def test_ctrl_c_ends_a_query_and_not_the_session(root: Path, ask: Callable[..., Any]) -> None:
+    connection = sql.connect(root)
+    threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()
+    with pytest.raises(KeyboardInterrupt):
+        ask(connection, "SELECT count(*) FROM range(1000000000000) t(x) WHERE sqrt(x) = 0.5")
+    assert ask(connection, "SELECT count(*) AS n FROM trades")
+
+
+def test_a_statement_ends_with_a_semicolon_or_is_given_up() -> None:
+    lines = ["SELECT 1", None, "SELECT", " 2; -- two", "SELECT 3"]
+    assert list(sql.statements(lines)) == ["SELECT\n 2;\n", "SELECT 3\n"]
