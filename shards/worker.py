@@ -265,7 +265,7 @@ class Shard:
         nodes.knows(chain)
         if is_another:
             first = chain.marks[0].height if chain.marks else 1
-            reason = f"the chain was replaced; {chain.id} starts over"
+            reason = f"{chain.name} was replaced: everything starts over"
             log.warning("%s", reason)
             self._pusher.forget()
             self._pipeline.start_over(first, time.time_ns(), reason)

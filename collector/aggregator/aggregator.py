@@ -201,7 +201,7 @@ class Aggregator:
         self.handover.start_over()
         for session in self.sessions.values():
             session.begin_chain()
-        text = f"chain {chain.id} was replaced; the ledger starts over"
+        text = f"{chain.name} was replaced; the ledger starts over"
         reason = f"the former chain ended here at block {blocks.last}"
         self.telemetry.journal.add("chain", text, ts=ts, shard=shard, reason=reason)
         self.notes.append(f"{text}; {reason}")

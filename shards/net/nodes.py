@@ -15,10 +15,10 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 from shards.net.access import Access
-from shards.net.fitness import Cause, Progress, Verdict, verdict
+from shards.net.fitness import BEHIND, Cause, Progress, Verdict, verdict
 from shards.net.rpc import block_time
 from shards.net.witness import RpcWitness, Witness
-from shards.protocol.chain import Chain, Mark, NodeView, Role
+from shards.protocol.chain import SAME_NS, Chain, Mark, NodeView, Role
 from shards.protocol.control import NodeReport
 from shards.protocol.errors import SourceError
 from shards.protocol.text import printable, without_secrets
@@ -27,6 +27,9 @@ log = logging.getLogger(__name__)
 
 _WITHIN_S: Final = 5.0
 """Longest wait for one round of queries; a turn at a refusing host may be half a minute away."""
+_TURN_S: Final = 0.05
+_RECORDED_TURNS: Final = 20
+"""How often the nodes are queried for a block that is very new."""
 CANNOT_TELL: Final = frozenset({"UNIMPLEMENTED", "UNAUTHENTICATED", "PERMISSION_DENIED"})
 """gRPC statuses of an endpoint that serves other questions, but not this one."""
 
@@ -230,14 +233,21 @@ class Nodes:
             if view is None or node.witness.role != "rpc":
                 continue
             if node.was_ours and view.network == self.chain.id:
-                generation = max(time.time_ns(), self.chain.generation + 1)
-                self.begun.clear()
-                self.replacement = Chain(view.network, generation).learned(view)
-                log.warning(
-                    "the chain %s was replaced: at %s %s",
-                    view.network, without_secrets(node.endpoint), node.foreign,
-                )  # fmt: skip
+                marks = Chain().learned(view).marks
+                self.replace(marks, f"at {without_secrets(node.endpoint)} {node.foreign}")
                 return
+
+    def replace(self, marks: tuple[Mark, ...], reason: str) -> None:
+        """Propose to the aggregator that another chain, with these known blocks, replaced ours."""
+        generation = max(time.time_ns(), self.chain.generation + 1)
+        self.begun.clear()
+        self.replacement = Chain(self.chain.id, generation, marks)
+        log.warning("%s was replaced: %s", self.chain.name, reason)
+
+    def remember(self, mark: Mark) -> None:
+        """Learn a block of our chain from a source that has no hashes, if no RPC has any."""
+        if not any(known.hash for known in self.chain.marks):
+            self.chain = self.chain.extended(mark)
 
     def knows(self, chain: Chain) -> None:
         """Take the aggregator's record of the chain; on another generation start over."""
@@ -268,6 +278,25 @@ class Nodes:
                     return found
             except SourceError:
                 continue
+        return None
+
+    async def contradiction(self, height: int, ts_event: int) -> str | None:
+        """
+        Compare a block, as a stream or an indexer shows it, with the chain's record.
+
+        Return why it belongs to another chain; empty: it is ours; None: no node can tell.
+        """
+        for _ in range(_RECORDED_TURNS):
+            # A block's record may appear shortly after the block.
+            recorded = await self.block_time(height)
+            if recorded is not None:
+                same = abs(recorded - ts_event) <= SAME_NS
+                reason = f"its block {height} was made at another time than that of our chain"
+                return "" if same else reason
+            head = await self.look()
+            if head is None or height + BEHIND < head:
+                break
+            await asyncio.sleep(_TURN_S)
         return None
 
     def foreign(self) -> str:

@@ -4,7 +4,8 @@ Which chain a node serves: its id, and block hashes at remembered heights. Pure.
 An address does not prove which node answers there. A node's blocks belong to our chain if its
 network id is ours, every block hash that both know is the same, and time increases with height.
 Consensus gives every block a later time than its predecessor, so a lower block with a later
-time belongs to another chain, even if the two have no known height in common.
+time belongs to another chain, even if the two have no known height in common. So does a higher
+block with an earlier time.
 """
 
 from typing import Final, Literal, TypeAlias
@@ -42,6 +43,11 @@ class Chain(msgspec.Struct, frozen=True, array_like=True):
     marks: tuple[Mark, ...] = ()
     """Known blocks, by height."""
 
+    @property
+    def name(self) -> str:
+        """Its name, for people: an indexer alone does not say which network it follows."""
+        return f"the chain {self.id}" if self.id else "the chain"
+
     def learned(self, view: "NodeView") -> "Chain":
         """Return the chain extended by what one of its nodes shows."""
         marks = self.marks
@@ -51,9 +57,15 @@ class Chain(msgspec.Struct, frozen=True, array_like=True):
         if not marks:
             marks = (view.earliest, view.latest) if view.earliest.hash else (view.latest,)
             marks = tuple({mark.height: mark for mark in marks}.values())
-        elif view.latest.height >= marks[-1].height + _APART:
-            marks = (marks[0], *marks[1:][-(_KEPT - 2) :], view.latest)
-        return Chain(self.id or view.network, self.generation, marks)
+            return Chain(self.id or view.network, self.generation, marks)
+        return Chain(self.id or view.network, self.generation, self.extended(view.latest).marks)
+
+    def extended(self, mark: Mark) -> "Chain":
+        """Return the chain with one more known block, unless it is close to the newest."""
+        marks = self.marks
+        if marks and mark.height < marks[-1].height + _APART:
+            return self
+        return Chain(self.id, self.generation, (*marks[:1], *marks[1:][-(_KEPT - 2) :], mark))
 
     def contradiction(self, view: "NodeView", also: Mark | None = None) -> str:
         """
@@ -74,9 +86,20 @@ class Chain(msgspec.Struct, frozen=True, array_like=True):
                     return f"its block {shown.height} was made at another time than ours"
         for shown in (view.latest, *asked):
             for mark in self.marks:
-                if shown.height < mark.height and shown.time > mark.time:
-                    return f"its block {shown.height} is later than our block {mark.height}"
+                if reason := disorder(shown, mark):
+                    return reason
         return ""
+
+
+def disorder(shown: Mark, ours: Mark) -> str:
+    """Say how a block cannot be of one chain with a block of ours; empty if it can, or no time is known."""
+    if not (shown.time and ours.time):
+        return ""
+    if shown.height < ours.height and shown.time > ours.time:
+        return f"its block {shown.height} is later than our block {ours.height}"
+    if shown.height > ours.height and shown.time + SAME_NS < ours.time:
+        return f"its block {shown.height} is earlier than our block {ours.height}"
+    return ""
 
 
 class NodeView(msgspec.Struct, frozen=True):

@@ -79,9 +79,9 @@ class Simulator:
         """Let a book's sequence begin again, low, while heights go on."""
         self._ask("count again", market=market)
 
-    def begin_again(self, seed: int, *, away_s: float = 0.0) -> None:
-        """Cut everybody, and come back on the same ports as another chain, from height 1."""
-        self._ask("begin again", seed=seed, away_s=away_s)
+    def begin_again(self, seed: int, *, away_s: float = 0.0, first: int = 1) -> None:
+        """Cut everybody, and come back on the same ports as another chain, from a height on."""
+        self._ask("begin again", seed=seed, away_s=away_s, first=first)
 
     def stats(self) -> dict[str, int]:
         """Return what the servers counted."""

@@ -11,7 +11,7 @@ A fault is injected as it is (`faults`); everything else is a question:
     {"ask": "list"}                                             {"ok": {…}}    a new market
     {"ask": "delist", "market": "INJ0000/USDT"}                 {"ok": {…}}    "resume" undoes it
     {"ask": "count again", "market": "INJ0000/USDT"}            {"ok": {…}}    its book's sequence
-    {"ask": "begin again", "seed": 2}                           {"ok": 1}      another chain
+    {"ask": "begin again", "seed": 2}                           {"ok": 1}      another chain; "first"
     {"ask": "asked"}                                            {"ok": {…}}    block results, by height
     {"ask": "stats"}                                            {"ok": {…}}
     {"ask": "heal"}                                             {"ok": 1021}   ends all faults
@@ -63,7 +63,11 @@ async def _execute(venue: Venue, line: bytes) -> Any:
         case "count again":
             return describe(exchange.count_again(command["market"]))
         case "begin again":
-            await venue.begin_again(int(command["seed"]), float(command.get("away_s", 0.0)))
+            await venue.begin_again(
+                int(command["seed"]),
+                float(command.get("away_s", 0.0)),
+                int(command.get("first", 1)),
+            )
             return exchange.height
         case "stats":
             return stats(venue)

@@ -180,13 +180,13 @@ class Venue:
             self._made.notify_all()
         return block
 
-    async def begin_again(self, seed: int, away_s: float = 0.0) -> None:
-        """Be another chain on the same ports: everybody is cut, heights begin at 1."""
+    async def begin_again(self, seed: int, away_s: float = 0.0, first: int = 1) -> None:
+        """Be another chain on the same ports: everybody is cut, heights begin at `first`."""
         for server in self.servers:
             await server.stop()
         self._halted_until = time.monotonic() + away_s + 1.0
         await asyncio.sleep(away_s)
-        self.exchange.begin_again(seed)
+        self.exchange.begin_again(seed, first)
         self.exchange.next_block(time.time_ns() // 1_000_000)
         self.rpc.forget()
         for server in self.servers:

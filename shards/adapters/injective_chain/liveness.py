@@ -11,7 +11,6 @@ from shards.core.blocks import Blocks
 from shards.core.pipeline import Pipeline
 from shards.net.fitness import BEHIND
 from shards.net.nodes import Nodes
-from shards.protocol.chain import SAME_NS
 from shards.protocol.errors import SourceError
 from shards.push import Pusher
 from shards.runtime.clock import SetClock
@@ -28,8 +27,6 @@ _LATE_S: Final = 1.0
 _ADMIT_S: Final = 2.0
 """How long a session waits for a node that shows its chain."""
 _TURN_S: Final = 0.05
-_RECORDED_TURNS: Final = 20
-"""How often a node is queried for a block that was just streamed."""
 _BURST_S: Final = 1.0
 """Longest time between the subscriptions' first blocks after a silence."""
 
@@ -123,22 +120,13 @@ class Watchdog:
             SourceError: If it belongs to another chain.
 
         """
-        recorded = None
-        for _ in range(_RECORDED_TURNS):
-            # A block's record may appear shortly after the block.
-            recorded = await self._nodes.block_time(height)
-            if recorded is not None or await self._nodes.look() is None:
-                break
-            await asyncio.sleep(_TURN_S)
-        if recorded is not None and abs(recorded - ts_event) > SAME_NS:
-            reason = f"its block {height} was made at another time than that of our chain"
-        elif recorded is None and 0 < self._nodes.head < height - BEHIND:
-            reason = f"its block {height} is unknown to every node; they are at {self._nodes.head}"
-        else:
-            self._nodes.refused(endpoint, "")
-            return
-        self._nodes.refused(endpoint, reason)
-        raise SourceError(endpoint, f"not the chain being collected: {reason}")
+        nodes = self._nodes
+        reason = await nodes.contradiction(height, ts_event)
+        if reason is None and 0 < nodes.head < height - BEHIND:
+            reason = f"its block {height} is unknown to every node; they are at {nodes.head}"
+        nodes.refused(endpoint, reason or "")
+        if reason:
+            raise SourceError(endpoint, f"not the chain being collected: {reason}")
 
     async def check_head(self, endpoint: str, height: int) -> None:
         """

@@ -48,6 +48,12 @@ class Owner(Protocol):
     def answered(self, connection: "Connection") -> None:
         """A probe was answered."""
 
+    def cut(self) -> None:
+        """A stream has ended, not by us."""
+
+    async def vet(self) -> bool:
+        """Return whether streams may be opened; False: the endpoint is being left."""
+
     async def judge(self, connection: "Connection", error: SourceError) -> bool:
         """A probe failed: return whether to keep the connection."""
 
@@ -142,6 +148,8 @@ class Connection:
         served = await self._prove()
         while self.is_open and self.markets:
             if served:
+                if not all(self.markets.values()) and not await self._owner.vet():
+                    return
                 await self._open_streams()
                 served = await self._prove()
                 await self._pause(self._limits.probe_s)
@@ -196,6 +204,7 @@ class Connection:
             reason = "CANCELLED"
         if number in self.markets.get(market_id, {}):
             self._unconfirmed.discard(number)
+            self._owner.cut()
             self._sink.lost(number, "disconnect", reason)
 
     # ---- the probe ------------------------------------------------------------------

@@ -361,6 +361,10 @@ class ProofTrack(Track):
             ledger.begin(max(1, head))
             ledger.last = ledger.first
         gap = feed.gaps.current
-        if gap is not None:
+        if gap is not None and (lost := feed.gaps.uncollected(ledger.first)):
+            ((first, last),) = lost
+            detail = gap_details.blocks_not_available(last - first + 1)
+            feed.gaps.leave_open(first, last, ts, detail)
+        elif gap is not None:
             feed.gaps.close(max(gap.first, head), ts, self._skipped)
         self._skipped = ""

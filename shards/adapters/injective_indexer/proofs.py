@@ -13,6 +13,7 @@ from shards.adapters.injective_indexer.proof_track import Bounds, ProofTrack
 from shards.adapters.injective_indexer.reader import Garbled, Probed, Reader
 from shards.core.feed import Feed
 from shards.core.liveness import Liveness
+from shards.protocol.chain import SAME_NS
 from shards.protocol.settings import Limits, Market
 
 _SECOND = 1_000_000_000
@@ -38,6 +39,10 @@ class Proofs(Liveness):
         self._markets: dict[str, Market] = {}
         self._feeds: dict[str, Feed] = {}
         self.tracks: dict[str, ProofTrack] = {}
+        self.is_trusting = False
+        """Whether contradictions between blocks are ignored, after a false alarm."""
+        self._timed = (0, 0)
+        """Height and time of the highest block whose time was named."""
 
     # ---- which markets --------------------------------------------------------------
 
@@ -53,6 +58,9 @@ class Proofs(Liveness):
     def forget(self, market_id: str) -> None:
         """A market was removed."""
         del self.tracks[market_id], self._markets[market_id], self._feeds[market_id]
+        if not self.tracks:
+            # Another chain may follow.
+            self._timed = (0, 0)
 
     # ---- payloads -------------------------------------------------------------------
 
@@ -60,10 +68,14 @@ class Proofs(Liveness):
         """Take a message of a stream or a probe."""
         if type(message) is StreamMessage:
             self.name(message.height, message.ts_event, ts_recv)
+            if self.head.suspect:
+                return True
             for feed in feeds:
                 self.tracks[feed.market_id].hear(message, ts_recv)
             return True
         if type(message) is Probed:
+            if self.head.suspect:
+                return True
             for seen in message.books:
                 self.name(seen.height, 0, ts_recv)
                 track = self.tracks.get(seen.market_id)
@@ -81,7 +93,14 @@ class Proofs(Liveness):
         return heard
 
     def name(self, height: int, ts_event: int, ts_recv: int) -> None:
-        """Note that a height was named."""
+        """Note that a height was named; suspect the chain if it contradicts an earlier one."""
+        if ts_event and height and not self.is_trusting:
+            newest, at = self._timed
+            if (height < newest and ts_event > at) or (height > newest and ts_event + SAME_NS < at):
+                self.head.suspect = height
+                return
+            if height > newest:
+                self._timed = height, ts_event
         if height > self.head.height:
             self.advance(height, ts_event, ts_recv)
 
@@ -125,6 +144,9 @@ class Proofs(Liveness):
             listed[market.market_id].append(told)
             newest = max(newest, told.ts_event)
             self.name(told.height, told.ts_event, ts)
+        if self.head.suspect:
+            # These trades may be another chain's (chain_watch.py).
+            return
         for name, of_market in listed.items():
             self.tracks[name].audited(of_market, newest, begun, ts)
 

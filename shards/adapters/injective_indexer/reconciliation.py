@@ -6,13 +6,17 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import Final
 
+from shards.adapters.injective_indexer.chain_watch import ChainWatch
 from shards.adapters.injective_indexer.proofs import Proofs
 from shards.adapters.injective_indexer.queries import IndexerQueries
 from shards.adapters.injective_indexer.service import Service
+from shards.adapters.injective_indexer.source import IndexerGrpc
+from shards.adapters.injective_indexer.trade_lists import TradeLists
 from shards.adapters.interface import RecoveryContext
 from shards.core.pipeline import Pipeline
 from shards.core.record_builder import NeedSnapshot, NeedSubscription
 from shards.net.backoff import Backoff
+from shards.net.nodes import Nodes
 from shards.protocol.errors import DecodeError, SourceError
 from shards.protocol.settings import Market
 from shards.runtime.clock import SetClock
@@ -31,8 +35,6 @@ _RETRY_S: Final = 0.5
 class Reconciliation:
     """The tasks beside the data path; none of them runs per message."""
 
-    nodes = None
-    """An indexer does not say which chain it follows."""
     halted = False
     """The indexer does not say whether the chain makes blocks."""
 
@@ -49,10 +51,17 @@ class Reconciliation:
         self._with_trades = "trades" in config.channels
         self._tasks = parts.tasks
         self._push_new = parts.push_new
+        services = {spot: Service(spot=spot) for spot in (True, False)}
         self._queries = IndexerQueries(
-            lambda: source.endpoints.current or first,
-            {spot: Service(spot=spot) for spot in (True, False)},
-            parts.access,
+            lambda: source.endpoints.current or first, services, parts.access
+        )
+        assert isinstance(source, IndexerGrpc)
+        self._watch = source.guard = ChainWatch(
+            config.endpoints.indexer,
+            Nodes(config.endpoints.rpc, parts.access),
+            source,
+            self._pipeline,
+            TradeLists(services, parts.access),
         )
         self._wanted: set[str] = set()
         """Markets whose snapshot is requested but not being fetched yet."""
@@ -80,9 +89,15 @@ class Reconciliation:
         """Run the tasks; never returns."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._tick())
+            tasks.create_task(self._watch.run())
             tasks.create_task(self._fetch_books())
             if self._with_trades:
                 tasks.create_task(self._audit())
+
+    @property
+    def nodes(self) -> Nodes:
+        """The RPCs, and what is known of the chain."""
+        return self._watch.nodes
 
     @property
     def waiting(self) -> int:
@@ -104,7 +119,7 @@ class Reconciliation:
         """Reopen one market's streams, more and more slowly until it goes live."""
         track = self._proofs.tracks.get(market_id)
         lives, backoff = self._backoffs.get(market_id, (0, Backoff()))
-        if track is not None and track.lives > lives:
+        if track is not None and track.lives != lives:
             backoff.reset()
         self._backoffs[market_id] = track.lives if track is not None else 0, backoff
         await asyncio.sleep(backoff.next_s())
@@ -146,16 +161,23 @@ class Reconciliation:
         return market_id not in self._fetching and self._pipeline.wants_snapshot(market_id)
 
     async def _fetch_once(self, batch: list[Market]) -> None:
+        session = self._watch.session
         try:
             async with self._slots:
                 books = await self._queries.books(batch)
         except SourceError as error:
             log.info("order books: %s; trying again", error)
             return
+        if not self._believes(session):
+            return
         ts_recv = time.time_ns()
         for book in books:
             self._pipeline.join(book, ts_recv)
         self._push_new()
+
+    def _believes(self, session: int) -> bool:
+        """Return whether an answer that was requested in a session is of the chain being collected."""
+        return bool(session) and session == self._watch.session and not self._pipeline.suspect
 
     # ---- trades ---------------------------------------------------------------------
 
@@ -172,11 +194,19 @@ class Reconciliation:
         due = self._audited_at.get(market_ids[0], 0.0) + self._limits.audit_s
         if time.monotonic() < due and not proofs.wants_audit(market_ids):
             return
+        session = self._watch.session
+        if not self._believes(session):
+            return
         try:
             if new := proofs.unanchored(market_ids):
-                proofs.anchored(new, await queries.newest_trade(spot, new))
+                newest = await queries.newest_trade(spot, new)
+                if not self._believes(session):
+                    return
+                proofs.anchored(new, newest)
             begun = time.time_ns()
             listed = await queries.trades(spot, market_ids, proofs.audit_from(market_ids))
+            if not self._believes(session):
+                return
             proofs.audited(market_ids, listed, begun, time.time_ns())
         except (SourceError, DecodeError) as error:
             log.info("trades: %s; trying again", error)
@@ -187,6 +217,7 @@ class Reconciliation:
 
     async def aclose(self) -> None:
         """Close the query connections."""
+        await self._watch.aclose()
         await self._queries.aclose()
 
 

@@ -59,3 +59,12 @@ class Service:
             market_ids=market_ids, start_time=start_ms, skip=skip, limit=limit
         )
         return INJECTIVE.stub(self._service, channel).TradesV2, request
+
+    def all_trades(
+        self, channel: grpc.aio.Channel, *, start_ms: int, end_ms: int, skip: int, limit: int
+    ) -> tuple[Any, Any]:
+        """Return the method and request for a page of the past trades of every market, newest first."""
+        request = self.messages.TradesV2Request(
+            start_time=start_ms, end_time=end_ms, skip=skip, limit=limit
+        )
+        return INJECTIVE.stub(self._service, channel).TradesV2, request

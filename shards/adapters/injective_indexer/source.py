@@ -69,6 +69,11 @@ class IndexerGrpc(Reconnecting):
         self._ended: asyncio.Future[SourceError] | None = None
         self._good_at = 0.0
         self._heard = 0
+        self.cuts = 0
+        """Streams that have ended, not by us: another server may answer now."""
+        self._vetted = 0
+        """The cuts before the endpoint was last vetted."""
+        self._vetting = asyncio.Lock()
         self.add(markets)
 
     # ---- which markets --------------------------------------------------------------
@@ -139,6 +144,7 @@ class IndexerGrpc(Reconnecting):
 
     async def _session(self, endpoint: str) -> None:
         self._good_at = time.monotonic()
+        self._vetted = self.cuts
         async with asyncio.TaskGroup() as tasks:
             self._tasks = tasks
             self._ended = asyncio.get_running_loop().create_future()
@@ -204,6 +210,24 @@ class IndexerGrpc(Reconnecting):
         """A probe was answered."""
         self._good_at = time.monotonic()
         self.endpoints.succeeded()
+
+    def cut(self) -> None:
+        """A stream has ended."""
+        self.cuts += 1
+
+    async def vet(self) -> bool:
+        """Return whether streams may be opened: if some have ended, only once the chain is known."""
+        async with self._vetting:
+            if self.guard is None or self._vetted == self.cuts:
+                return True
+            cuts = self.cuts
+            try:
+                await self.guard.admit(self.endpoints.current)
+            except SourceError as error:
+                self._leave("disconnect", error)
+                return False
+            self._vetted = cuts
+        return True
 
     async def judge(self, connection: Connection, error: SourceError) -> bool:
         """A probe failed: return whether to keep the connection."""

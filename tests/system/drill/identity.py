@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from collector.client.received import ChainReplaced
 from tests.simulator import faults
 from tests.simulator.client import simulator
-from tests.system.drill.reading import agrees
+from tests.system.drill.reading import agrees, agrees_now
 from tests.system.drill.registry import Stage, drill
 from tests.system.listening import Listener, assert_books_agree, assert_every_trade_once
 from tests.system.running import Devnet, Running, collector, devnet, eventually
@@ -38,6 +38,32 @@ def _on_the_simulator(stage: Stage) -> None:
         )
         stage.note("healed", "the reader's book is the new chain's")
     _assert_new(status, old_head)
+
+
+@drill("A1I", "the same at an indexer, which names no chain")
+def an_indexer_begun_anew(stage: Stage) -> None:
+    """What it lists shows it: readers are informed, and no trade of the two chains is joined."""
+    with simulator("--markets", "6", "--block-time", "0.3", "--touched", "all") as exchange:
+        path = exchange.config(stage.folder, extra=f'indexer = ["{exchange.indexer}"]\n')
+        # Without an RPC, which would show the new chain by its blocks.
+        path.write_text(
+            "".join(f"{line}\n" for line in path.read_text().splitlines() if line[:3] != "rpc")
+        )
+        with _collecting(stage, path, "--source", "indexer-grpc") as (running, listener):
+            since = exchange.head()
+            eventually(lambda: listener.drain().trades(since, 10**9), within_s=20, what="a trade")
+            exchange.begin_again(2, away_s=0.5)
+            stage.broke("the indexer stopped and came back with another chain, from height 1")
+            status = _told(stage, running, listener)
+            market, since = running.markets()[0], exchange.head()
+            eventually(
+                lambda: agrees_now(listener, exchange, market, after=since),
+                within_s=10,
+                what="a book that is the new chain's",
+            )
+            stage.note("healed", "the reader's book is the new chain's")
+    assert status["chain"]["former"], status["chain"]
+    assert status["gaps"]["open"] == 0, status["gaps"]
 
 
 def _on_the_node(stage: Stage) -> None:
