@@ -126,7 +126,7 @@ def up(*, folder: Path | None, within: float, block: bool, **given: Any) -> None
 
     here = _here(folder)
     node = _node(here, given)
-    asked = _asked(given, node.host)
+    asked = _asked(given, node)
     was_here = driver.is_joined(here, node)
     if was_here:
         # As after a reboot: its cells do not wait for a head that may be away.
@@ -153,6 +153,7 @@ def _tell(
     if not node.is_head and not is_insecure:
         _check_token(node.address, within)
     driver.join(folder, node)
+    _progress(f"waiting for Ray at {node.address}")
     with driver.connected(folder, within) as ray:
         manager = driver.Driver(ray, folder, create=True)
         # What the hosts know of a former manager comes first.
@@ -160,9 +161,16 @@ def _tell(
         spec = _spec(view.spec, asked) if asked or node.is_head else None
         if spec is not None:
             manager.want(spec)
+        _progress("waiting for the cells")
         is_done, view = manager.await_(lambda view: _is_up(view, node.host), within)
     click.echo("\n".join(lines_of(view)))
     return is_done
+
+
+def _progress(what: str) -> None:
+    """Say what takes time, to a person."""
+    if sys.stderr.isatty():
+        click.echo(what, err=True)
 
 
 def _is_up(view: "View", host: str) -> bool:
@@ -222,13 +230,16 @@ def _check_token(address: str, within: float) -> None:
         )
 
 
-def _asked(given: dict[str, Any], host: str) -> dict[str, Any]:
+def _asked(given: dict[str, Any], node: Any) -> dict[str, Any]:
     """Return what was said about the cells; refuse what cannot be."""
     from collector.cli.cluster_arguments import check
+    from collector.cluster import driver
 
     asked = {name: given[name] for name in ("parts", "replicas", "port") if given[name] is not None}
+    if "port" in asked:
+        driver.check_cells_port(asked["port"], node)
     if given["arguments"]:
-        check(given["arguments"], host)
+        check(given["arguments"], node.host)
         asked["arguments"] = given["arguments"]
     return asked
 
@@ -300,6 +311,7 @@ def scale(
             raise ConfigError("no cluster runs: 'collector cluster up' starts one")
         spec = _spec(known, {name: value for name, value in asked.items() if value is not None})
         manager.want(spec or known)
+        _progress("waiting for the cells")
         is_done, view = manager.await_(lambda view: view.spec == spec and view.is_whole, within)
     click.echo("\n".join(lines_of(view)))
     sys.exit(EXIT_OK if is_done else EXIT_BELOW)

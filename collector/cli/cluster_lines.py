@@ -20,19 +20,27 @@ def _lines(view: "View") -> list[str]:
     ready = view.ready()
     short = [f"{part} has {count}" for part, count in ready.items() if count < spec.replicas]
     state = "all complete" if view.is_whole else "; ".join(short) or "cells are moving"
-    lines = [f"{spec.parts} parts, {spec.replicas} replicas of each: {state}"]
+    size = f"{_count(spec.parts, 'part')}, {_count(spec.replicas, 'replica')} of each"
+    lines = [f"{size}: {state}"]
     if view.unplaced:
-        lines.append(f"no host has room for a replica of {', '.join(view.unplaced)}")
+        lines.append(
+            f"no place for another replica of {', '.join(view.unplaced)}: "
+            "each needs a host of its own, with room"
+        )
     if view.behind:
         lines.append(f"the former options are still those of the cells on {', '.join(view.behind)}")
     for row in view.hosts:
         lines.append(_host_line(row))
         lines += [f"  {_cell_line(cell)}" for cell in row.report.cells if row.is_present]
     lines += [
-        f"{lost.host}: away for {lost.away_s:.0f} s; it had {lost.cells} cells"
+        f"{lost.host}: away for {lost.away_s:.0f} s; it had {_count(lost.cells, 'cell')}"
         for lost in view.lost
     ]
     return [*lines, *view.problems]
+
+
+def _count(number: int, of: str) -> str:
+    return f"{number} {of}{'' if number == 1 else 's'}"
 
 
 def _host_line(row: "HostRow") -> str:

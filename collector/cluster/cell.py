@@ -14,6 +14,7 @@ from collector.client.sockets import PLAIN
 from collector.client.summary import read_summary
 from collector.cluster.folder import HostFolder
 from collector.cluster.processes import Kept, save
+from collector.cluster.readiness import Readiness
 from collector.cluster.spec import CellReport, Placed, Spec, endpoint
 
 _STOP_S: Final = 20.0
@@ -35,6 +36,7 @@ class KeptCell:
         self._started_at = 0.0
         self._asked_at = 0.0
         self._ready_since = -1.0
+        self._readiness = Readiness()
         self._problem = ""
         self._written = (ClusterMap(), "")
 
@@ -72,6 +74,7 @@ class KeptCell:
             if now - self._started_at < _REST_S[min(self._failures, len(_REST_S) - 1)]:
                 return
         self._started_at, self._problem = now, ""
+        self._readiness = Readiness()
         place = self._folder.cell(self.slot) / "tmp"
         try:
             # Its sockets are there: a name that is short enough for them.
@@ -88,12 +91,12 @@ class KeptCell:
             return
         self._asked_at = now
         self._kept.trim()
-        if not self._is_complete():
+        if not self._is_complete(now):
             self._ready_since = -1.0
         elif self._ready_since < 0:
             self._ready_since, self._failures = now, 0
 
-    def _is_complete(self) -> bool:
+    def _is_complete(self, now: float) -> bool:
         # Its own user needs no key there.
         doors = sorted((self._folder.cell(self.slot) / "tmp").glob("collector-*/admin"))
         if not doors:
@@ -103,7 +106,7 @@ class KeptCell:
                 summary = read_summary(client.ask("status", within_s=_ASK_S))
         except (TimeoutError, Refused, ValueError):
             return False
-        return summary.covers(1.0) and not summary.gaps.open
+        return self._readiness.take(summary, now)
 
     def write_map(self, newest: ClusterMap) -> None:
         """Put the map where the cell finds it."""

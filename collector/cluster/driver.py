@@ -84,6 +84,22 @@ def ray_address(option: str, given: str) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
+def check_cells_port(port: int, node: RayNode) -> None:
+    """
+    Check where the cells of a host are to publish.
+
+    Raises:
+        ConfigError: If Ray has some of the ports.
+
+    """
+    _, first = host_port(node.address)
+    if port < first + PORTS and first < port + 2 * max(node.room, 1):
+        raise ConfigError(
+            f"--port {port}: Ray has the ports {first} to {first + PORTS - 1}, and each cell needs "
+            "two of its own"
+        )
+
+
 def listening_host(folder: HostFolder, address: str, *, is_ours: bool) -> str:
     """
     Return this host's address, at which its head listens.
@@ -158,28 +174,21 @@ def connected(folder: HostFolder, within_s: float) -> Iterator[Any]:
     """
     node = node_of(folder)
     os.environ.update({"RAY_BACKEND_LOG_LEVEL": "fatal"} | of_token(node.token))
-    with _said_into(folder.path / "driver.log"):
-        import ray
-
-    deadline = time.monotonic() + within_s
+    deadline, ray = time.monotonic() + within_s, None
     while True:
         said = f"the head at {node.address} does not answer"
+        # First what costs nothing: after a boot, the cells need the CPU.
         if asks_for_token(node.address) is not None:
             try:
-                with _said_into(folder.path / "driver.log"):
-                    ray.init(
-                        address=node.address,
-                        namespace=actors.NAMESPACE,
-                        log_to_driver=False,
-                        logging_level="ERROR",
-                        _node_ip_address=node.host,
-                    )
-                break
+                ray = _entered(folder, node)
             except (ConnectionError, RuntimeError, ValueError) as error:
                 said = str(error).strip().splitlines()[-1]
+        if ray is not None:
+            break
         if time.monotonic() > deadline:
+            log = f"; its log is {folder.path / 'ray/log'}" if node.is_ours else ""
             raise ConfigError(
-                f"Ray cannot be reached within {within_s:g} s: {said}. Cells that run go on "
+                f"Ray cannot be reached within {within_s:g} s: {said}{log}. Cells that run go on "
                 "without it"
             )
         time.sleep(_EVERY_S)
@@ -187,6 +196,21 @@ def connected(folder: HostFolder, within_s: float) -> Iterator[Any]:
         yield ray
     finally:
         ray.shutdown()
+
+
+def _entered(folder: HostFolder, node: RayNode) -> Any:
+    """Enter Ray, which must answer; return its module."""
+    with _said_into(folder.path / "driver.log"):
+        import ray
+
+        ray.init(
+            address=node.address,
+            namespace=actors.NAMESPACE,
+            log_to_driver=False,
+            logging_level="ERROR",
+            _node_ip_address=node.host,
+        )
+    return ray
 
 
 @contextlib.contextmanager

@@ -14,6 +14,7 @@ import contextlib
 import fcntl
 import logging
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -36,6 +37,8 @@ log = logging.getLogger(__name__)
 
 TURN_S: Final = 0.2
 _LEAVE_S: Final = 2.0
+_CELLS_FIRST_S: Final = 8.0
+"""After a boot Ray waits so long for the cells: its start takes ten seconds of CPU, theirs two."""
 _TRIES: Final = 3
 """A new keeper gives up if another process tries the lock at the same instant."""
 _NOTHING: Final = Wanted(generation=0, host="", spec=Spec())
@@ -50,6 +53,8 @@ class Keeper:
         self._cells: dict[int, KeptCell] = {}
         self._written = Report(generation=-1)
         self._leaving_since = 0.0
+        self._began = 0.0
+        self._tidied = 0
         for path in sorted((folder.path / "cells").glob("*")):
             if path.name.isdecimal():
                 self._cells[int(path.name)] = KeptCell(folder, int(path.name))
@@ -59,9 +64,13 @@ class Keeper:
         self._leave(now)
         wanted = self._folder.read_wanted() or _NOTHING
         rows = self._keep_cells(wanted, now)
+        self._forget_states(wanted)
         for cell in self._cells.values():
             cell.write_map(wanted.map)
-        keeps_ray = self._ray.keep(now)
+        self._began = self._began or now
+        are_complete = all(row.is_ready for row in rows)
+        may_start = are_complete or now - self._began > _CELLS_FIRST_S
+        keeps_ray = self._ray.keep(now, may_start=may_start)
         self._report(Report(generation=wanted.generation, spec=wanted.spec, cells=tuple(rows)))
         return keeps_ray or bool(self._cells)
 
@@ -80,6 +89,23 @@ class Keeper:
             self._cells[slot].keep(placed, wanted.spec_of_cells, wanted.host, now)
             rows.append(self._cells[slot].report(placed, wanted.spec_of_cells, wanted.host, now))
         return rows
+
+    def _forget_states(self, wanted: Wanted) -> None:
+        """
+        Remove the states of cells that run elsewhere now.
+
+        With an old state, a cell that comes back would first fill the gap since then. Its readers
+        have those blocks from other cells. The end of the cluster removes nothing: then no one has.
+        """
+        parts = {placed.part for placed in wanted.cells}
+        running = {cell.part for cell in self._cells.values()}
+        if wanted.generation == self._tidied or wanted.is_ended or not running <= parts:
+            return
+        self._tidied = wanted.generation
+        keep = {self._folder.state(part) for part in parts}
+        for path in (self._folder.path / "state").glob("*"):
+            if path not in keep:
+                shutil.rmtree(path, ignore_errors=True)
 
     def _leave(self, now: float) -> None:
         """Leave the cluster after its end, once no process uses Ray any more."""

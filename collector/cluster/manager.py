@@ -32,6 +32,7 @@ class Board:
     def want(self, spec: Spec) -> None:
         """Have the cluster be like this."""
         self._spec, self._is_told, self._is_ending = spec, True, False
+        self._unplaced = ()
 
     def end(self) -> None:
         """Have no cell run any more."""

@@ -89,8 +89,8 @@ class KeptRay:
         self._kept = Kept(folder.path / "ray")
         self._started_at = 0.0
 
-    def keep(self, now: float) -> bool:
-        """Start Ray again if it has ended; return whether it is wanted."""
+    def keep(self, now: float, *, may_start: bool) -> bool:
+        """Start Ray again if it has ended, and it may start now; return whether it is wanted."""
         node = read(self._folder.ray, RayNode)
         if node is None or not node.is_ours:
             if self._kept.is_running():
@@ -103,7 +103,7 @@ class KeptRay:
                 return True
             # `up` was run again, with another address or room. The cells go on.
             self.end()
-        if not self._started_at or now - self._started_at >= _REST_S:
+        if may_start and (not self._started_at or now - self._started_at >= _REST_S):
             self._started_at = now
             self._sweep()
             self._kept.start(command, "ray", environment(node, self._folder.path))

@@ -36,6 +36,7 @@ def up(tmp_path: Path, *arguments: str) -> tuple[int, str]:
         (("--address", "127.0.0.1:1"), "copy it from the head's host"),
         (("--listen", "10.99.99.99:6700"), "this host has no such address"),
         (("--listen", "0.0.0.0:6700"), "name the one address"),
+        (("--port", "6695", "--room", "4"), "Ray has the ports 6700 to 6799"),
         (("--listen", "127.0.0.1:65500"), "65436 is the highest port"),
     ],
 )

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import psutil
 import pytest
 
@@ -211,6 +212,23 @@ def test_outside_a_cluster_a_cell_says_so(exchange: Simulator, folder: HostFolde
     (cell,) = ready(folder, 1)
     with pytest.raises(ValueError, match="belongs to no cluster"):
         endpoints([cell.endpoint])
+
+
+def test_the_state_of_a_cell_that_moved_away_is_removed_but_none_at_the_end(
+    exchange: Simulator, folder: HostFolder
+) -> None:
+    both = wanted(1, exchange, folder, parts=2)
+    save(folder.wanted, both)
+    keeper.ensure(folder)
+    ready(folder, 1)
+    one = msgspec.structs.replace(both, generation=2, cells=both.cells[:1])
+    save(folder.wanted, one)
+    eventually(
+        lambda: not folder.state("2/2").exists(), within_s=30, what="the end of the second state"
+    )
+    save(folder.wanted, msgspec.structs.replace(one, generation=3, cells=(), is_ended=True))
+    eventually(lambda: _is_free(folder), within_s=30, what="the end of the keeper")
+    assert folder.state("1/2").is_dir()
 
 
 def test_after_a_reboot_cells_do_not_wait_for_a_head_that_is_away(
