@@ -29,14 +29,22 @@ _TYPES: Final = {
     "int": pa.int64(),
     # Naive: zoned ones are cut to microseconds by DuckDB 1.
     "time": pa.timestamp("ns"),
+    "arrival": pa.timestamp("us"),
     "decimal": _DECIMAL,
     "bool": pa.bool_(),
     "levels": _LEVELS,
     "ranges": _RANGES,
 }
+_NS_PER_US: Final = 1000
 _LONGEST: Final = 39
 """Twenty digits, the point, eighteen decimals."""
 ROW_GROUP: Final = 32_768
+_INSTANTS: Final = ("time", "arrival")
+_NUMBERS: Final = ("int", *_INSTANTS)
+_ZSTD: Final = 4
+"""Level 6 makes a file 1.6 % smaller, in a third more time."""
+_REPEATED: Final = 5
+"""Rows with the same instant, from which on a dictionary is shorter."""
 
 
 def schema_of(table: Table) -> pa.Schema:
@@ -79,8 +87,16 @@ def _array(column: Column, values: Sequence[Any], overflow: _Overflow) -> pa.Arr
             return pa.array(pairs, _RANGES)
         case "time":
             return pa.array(values, pa.int64()).cast(_TYPES["time"])
+        case "arrival":
+            return pc.divide(pa.array(values, pa.int64()), _NS_PER_US).cast(_TYPES["arrival"])
         case _:
             return pa.array(values, _TYPES[column.type])
+
+
+def nanoseconds(instants: Any) -> Any:
+    """Return an array of instants, of whichever unit, as whole nanoseconds since 1970."""
+    numbers = instants.cast(pa.int64())
+    return numbers if instants.type.unit == "ns" else pc.multiply(numbers, _NS_PER_US)
 
 
 def _decimals(
@@ -180,8 +196,8 @@ def _plain(column: Column, array: pa.Array) -> list[Any]:
             return [list(itertools.islice(pairs, size)) for size in sizes]
         case "ranges":
             return [[(r["first"], r["last"]) for r in ranges or ()] for ranges in array.to_pylist()]
-        case "time":
-            return list(array.cast(pa.int64()).to_pylist())
+        case "time" | "arrival":
+            return list(nanoseconds(array).to_pylist())
         case _:
             return list(array.to_pylist())
 
@@ -208,21 +224,9 @@ class ParquetFile:
     """One file being written, in row groups of bounded size."""
 
     def __init__(self, path: Path, table: Table) -> None:
-        numbers = {c.name for c in table.columns if c.type in ("int", "time")}
-        leaves = [name for name in _leaves(table) if name not in numbers]
-        self._writer = pq.ParquetWriter(
-            path,
-            schema_of(table),
-            version="2.6",
-            compression="zstd",
-            compression_level=6,
-            use_dictionary=leaves,
-            dictionary_pagesize_limit=_dictionary_bytes(table),
-            column_encoding=dict.fromkeys(numbers, "DELTA_BINARY_PACKED"),
-            write_statistics=True,
-            write_page_checksum=True,
-            store_decimal_as_integer=False,
-        )
+        self._table = table
+        self._sink = pa.OSFile(str(path), "wb")
+        self._writer: pq.ParquetWriter | None = None
         self._rows = ROW_GROUP if _has_levels(table) else ROW_GROUP // 2
         """Of a row group, all of which is in memory: texts take more than amounts."""
         self._batches: list[pa.RecordBatch] = []
@@ -232,22 +236,56 @@ class ParquetFile:
         """Write a batch, with others in one row group."""
         self._batches.append(batch)
         self._waiting += batch.num_rows
-        while self._waiting >= self._rows:
-            self._flush()
+        # A small last group would repeat the dictionaries for a few rows.
+        while self._waiting >= self._rows + self._rows // 2:
+            self._flush(self._rows)
 
-    def _flush(self) -> None:
-        """Write one row group, which is full but for the last one."""
-        if self._batches:
-            table = pa.Table.from_batches(self._batches)
-            # Not combined: that is a copy of the whole row group, and the file is the same.
-            self._writer.write_table(table.slice(0, self._rows), row_group_size=self._rows)
-            rest = table.slice(self._rows)
-            self._batches, self._waiting = rest.to_batches(), rest.num_rows
+    def _flush(self, rows: int) -> None:
+        """Write one row group."""
+        table = pa.Table.from_batches(self._batches, schema_of(self._table))
+        # Not combined: that is a copy of the whole row group, and the file is the same.
+        group, rest = table.slice(0, rows), table.slice(rows)
+        if self._writer is None:
+            self._writer = _writer(self._sink, self._table, group)
+        self._writer.write_table(group, row_group_size=max(1, rows))
+        self._batches, self._waiting = rest.to_batches(), rest.num_rows
 
     def close(self) -> None:
         """Write the last row group and the footer."""
-        self._flush()
+        if self._batches or self._writer is None:
+            self._flush(self._waiting)
+        assert self._writer is not None
         self._writer.close()
+        self._sink.close()
+
+
+def _writer(sink: Any, table: Table, group: pa.Table) -> pq.ParquetWriter:
+    """Open a file whose first row group this is: its rows say how the instants are stored."""
+    numbers = {column.name for column in table.columns if column.type in _NUMBERS}
+    numbers -= {c.name for c in table.columns if c.type in _INSTANTS and _repeats(group[c.name])}
+    return pq.ParquetWriter(
+        sink,
+        schema_of(table),
+        version="2.6",
+        compression="zstd",
+        compression_level=_ZSTD,
+        use_dictionary=[name for name in _leaves(table) if name not in numbers],
+        dictionary_pagesize_limit=_dictionary_bytes(table),
+        column_encoding=dict.fromkeys(numbers, "DELTA_BINARY_PACKED"),
+        # Of amounts inside of lists no reader asks for the lowest and the highest.
+        write_statistics=[name for name in _leaves(table) if ".list." not in name],
+        write_page_checksum=True,
+        store_decimal_as_integer=False,
+    )
+
+
+def _repeats(instants: pa.ChunkedArray) -> bool:
+    """
+    Say whether instants are shorter in a dictionary than as differences.
+
+    A block has one time for all markets, and some sources deliver all of them in one message.
+    """
+    return int(pc.count_distinct(instants).as_py()) * _REPEATED <= len(instants)
 
 
 def _dictionary_bytes(table: Table) -> int:

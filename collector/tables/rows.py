@@ -5,8 +5,6 @@ Amounts are the chain's texts here, empty or null where there is none.
 """
 
 from collections.abc import Sequence
-from itertools import chain
-from operator import itemgetter
 from typing import Any, Final, Protocol
 
 from collector.tables.schema import Row, Table
@@ -51,16 +49,6 @@ def canonical(levels: Sequence[Level], *, highest_first: bool) -> list[Level]:
     return sorted(levels, key=lambda level: (len(level[0]), level[0]), reverse=highest_first)
 
 
-_price: Final = itemgetter(0)
-
-
-def _canonical_sides(sides: list[list[Level]], *, highest_first: bool) -> list[list[Level]]:
-    """Order the levels of many changes; prices are rarely of different lengths."""
-    if len(set(map(len, map(_price, chain.from_iterable(sides))))) > 1:
-        return [canonical(levels, highest_first=highest_first) for levels in sides]
-    return [sorted(levels, key=_price, reverse=highest_first) for levels in sides]
-
-
 def notional_of(price: str, quantity: str) -> str | None:
     """Return price times quantity with 18 decimals; None where it would need more."""
     product = int(price.replace(".", "", 1)) * int(quantity.replace(".", "", 1))
@@ -85,25 +73,6 @@ def book_row(event: Book, symbol: str, arrival: Arrival) -> Row:
         canonical(event.asks, highest_first=False),
         *_way(event, arrival),
     )
-
-
-def book_columns(changes: Sequence[tuple[Book, Arrival]], symbol: str) -> list[list[Any]]:
-    """Make the columns of many changes of one book; row by row it would take twice as long."""
-    events, arrivals = [event for event, _ in changes], [arrival for _, arrival in changes]
-    return [
-        [event.market_id for event in events],
-        [symbol] * len(events),
-        [event.height or None for event in events],
-        [event.sequence for event in events],
-        [event.ts_event or None for event in events],
-        [event.is_snapshot for event in events],
-        _canonical_sides([event.bids for event in events], highest_first=True),
-        _canonical_sides([event.asks for event in events], highest_first=False),
-        [event.ts_recv or None for event in events],
-        [arrival.ts_pub or None for arrival in arrivals],
-        [event.source for event in events],
-        [arrival.shard for arrival in arrivals],
-    ]
 
 
 def _way(event: Any, arrival: Arrival) -> Row:

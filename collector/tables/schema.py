@@ -7,7 +7,8 @@ A column is either of *fact*, what the exchange says, equal for every reader; or
 
 from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
-Type: TypeAlias = Literal["text", "int", "time", "decimal", "bool", "levels", "ranges"]
+Type: TypeAlias = Literal["text", "int", "time", "arrival", "decimal", "bool", "levels", "ranges"]
+"""An ``arrival`` is an instant by our own clock, stored to the microsecond; rows have nanoseconds."""
 
 Row: TypeAlias = tuple[Any, ...]
 
@@ -42,7 +43,7 @@ def _local(spec: str) -> tuple[Column, ...]:
     return tuple(Column(c.name, c.type, False) for c in _facts(spec))
 
 
-_WAY: Final = _local("ts_recv:time ts_pub:time source:text shard:int")
+_WAY: Final = _local("ts_recv:arrival ts_pub:arrival source:text shard:int")
 _MARKET: Final = (Column("market_id", "text"), Column("market", "text", False))
 _BOOK: Final = (
     *_MARKET,

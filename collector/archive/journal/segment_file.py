@@ -19,7 +19,7 @@ import time
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import BinaryIO, Final, NamedTuple
 
 import msgspec
 import zstandard
@@ -87,14 +87,37 @@ class Chunk(msgspec.Struct, array_like=True, gc=False):
     """Of all topics at the start of a segment; else of those that moved without an entry."""
 
 
+class Head(msgspec.Struct, array_like=True, gc=False):
+    """How an `Entry` begins."""
+
+    topic: str
+    kind: int
+    height: int
+
+
+class Stored(NamedTuple):
+    """A chunk whose entries are still encoded."""
+
+    heads: list[Head]
+    entries: list[msgspec.Raw]
+    notes: list[Note]
+    size: int
+    """Bytes of the whole; the entries are slices of them."""
+
+
 class _RawChunk(msgspec.Struct, array_like=True, gc=False):
     entries: list[msgspec.Raw] = []
     notes: list[Note] = []
 
 
+class _Heads(msgspec.Struct, array_like=True, gc=False):
+    entries: list[Head] = []
+
+
 _encode: Final = msgspec.msgpack.Encoder().encode
 _decode: Final = msgspec.msgpack.Decoder(Chunk).decode
 _decode_raw: Final = msgspec.msgpack.Decoder(_RawChunk).decode
+_decode_heads: Final = msgspec.msgpack.Decoder(_Heads).decode
 
 
 def segments(root: Path) -> list[Path]:
@@ -115,15 +138,15 @@ def read(path: Path) -> Iterator[Chunk]:
             yield chunk
 
 
-def read_raw(path: Path) -> Iterator[tuple[list[msgspec.Raw], list[Note]]]:
-    """Read a segment's whole chunks: the entries as they are stored, and the notes."""
+def read_stored(path: Path) -> Iterator[Stored]:
+    """Read a segment's whole chunks, but of their entries only how they begin."""
     with path.open("rb") as file:
         for payload, _ in _payloads(file):
             try:
-                chunk = _decode_raw(payload)
+                chunk, heads = _decode_raw(payload), _decode_heads(payload).entries
             except UNREADABLE:
                 return
-            yield chunk.entries, chunk.notes
+            yield Stored(heads, chunk.entries, chunk.notes, len(payload))
 
 
 def whole_bytes(path: Path) -> int:

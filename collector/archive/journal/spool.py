@@ -6,38 +6,23 @@ memory; the others go to a temporary file, in large pieces of one topic each.
 """
 
 import os
-import struct
 import tempfile
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import IO, Final, TypeAlias
+from typing import IO, Final
 
 import msgspec
 
 from collector.archive.journal import segment_file
-from collector.archive.journal.segment_file import Entry, Note
+from collector.archive.journal.packing import Buffer, array_head, array_of
+from collector.archive.journal.segment_file import Entry, Note, Stored
 from collector.archive.storage.layout import Part
 
-Buffer: TypeAlias = bytes | msgspec.Raw
 _encode: Final = msgspec.msgpack.Encoder().encode
 _decode: Final = msgspec.msgpack.Decoder(list[Entry]).decode
 _MOST_BYTES: Final = 8 << 20
 """Entries in memory; ten times as many are no faster."""
-_ARRAY: Final = struct.Struct(">BI")
-_ARRAY_32: Final = 0xDD
-"""MessagePack's mark of an array whose length has four bytes."""
-
-
-class _Head(msgspec.Struct, array_like=True, gc=False):
-    """How an `Entry` begins."""
-
-    topic: str
-    kind: int
-    height: int
-
-
-_decode_head: Final = msgspec.msgpack.Decoder(_Head).decode
 
 
 class Spool:
@@ -57,12 +42,25 @@ class Spool:
     def add(self, entries: Iterable[Entry]) -> None:
         """Keep entries."""
         for entry in entries:
-            self.keep(entry.topic, _encode(entry))
+            encoded = _encode(entry)
+            self._waiting[entry.topic].append(encoded)
+            self._bytes += len(encoded)
+        self._limit()
 
-    def keep(self, topic: str, encoded: Buffer) -> None:
-        """Keep an entry as the journal has it; nothing in it is read before it is asked for."""
-        self._waiting[topic].append(encoded)
-        self._bytes += memoryview(encoded).nbytes
+    def keep(self, stored: Stored, part: Part) -> None:
+        """Keep a chunk's entries of one part; only how they begin has been decoded."""
+        first, last = part
+        pairs = zip(stored.heads, stored.entries, strict=True)
+        chosen = [pair for pair in pairs if first <= pair[0].height <= last]
+        waiting = self._waiting
+        for head, entry in chosen:
+            waiting[head.topic].append(entry)
+        if chosen:
+            # They are slices of the chunk, so all of it stays in memory.
+            self._bytes += stored.size
+            self._limit()
+
+    def _limit(self) -> None:
         if self._bytes > _MOST_BYTES:
             self._write()
 
@@ -87,9 +85,9 @@ class Spool:
         found: list[Entry] = []
         for offset, length, number in self._pieces.get(topic, ()):
             assert self._file is not None
-            found += _array(number, [os.pread(self._file.fileno(), length, offset)])
+            found += _decode(array_head(number) + os.pread(self._file.fileno(), length, offset))
         waiting = self._waiting.get(topic, [])
-        return found + _array(len(waiting), waiting)
+        return found + _decode(array_of(waiting))
 
     def close(self) -> None:
         """Remove the file."""
@@ -109,16 +107,8 @@ def gather_each(
     """Read the whole journal once; return the entries of each part, and all notes in order."""
     spools, notes = tuple(Spool(folder) for _ in parts), []
     for segment in segment_file.segments(root):
-        for entries, noted in segment_file.read_raw(segment):
-            notes += noted
-            for entry in entries:
-                head = _decode_head(entry)
-                for spool, (first, last) in zip(spools, parts, strict=True):
-                    if first <= head.height <= last:
-                        spool.keep(head.topic, entry)
+        for stored in segment_file.read_stored(segment):
+            notes += stored.notes
+            for spool, part in zip(spools, parts, strict=True):
+                spool.keep(stored, part)
     return spools, notes
-
-
-def _array(number: int, entries: list[Buffer]) -> list[Entry]:
-    """Decode entries at once, as an array."""
-    return _decode(b"".join((_ARRAY.pack(_ARRAY_32, number), *entries)))

@@ -11,6 +11,8 @@ from typing import Any, Final, Literal
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from collector.tables.arrow import nanoseconds
+
 _Width = Literal["b", "i", "q"]
 _FORMATS: Final[dict[int, _Width]] = {1: "b", 4: "i", 8: "q"}
 
@@ -24,7 +26,7 @@ def as_list(array: Any) -> list[Any]:
     """
     kind = array.type
     if pa.types.is_timestamp(kind):
-        return numbers(array.cast(pa.int64()))
+        return numbers(nanoseconds(array))
     if pa.types.is_int64(kind) and not array.null_count:
         return numbers(array)
     if pa.types.is_decimal(kind):

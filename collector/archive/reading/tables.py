@@ -21,7 +21,7 @@ from collector.archive.reading.unsealed import unsealed
 from collector.archive.storage import layout, manifest
 from collector.archive.storage.files import open_archive, with_files
 from collector.archive.storage.part_file import read_file
-from collector.tables.arrow import Decimals, converted, schema_of
+from collector.tables.arrow import Decimals, converted, nanoseconds, schema_of
 from collector.tables.schema import TABLES
 from shards.protocol.ranges import RangeList, minus, union, within
 from shards.protocol.settings import CHAIN
@@ -197,10 +197,12 @@ def _check_markets(patterns: tuple[str, ...], known: list[gaps.Covered], table: 
         ValueError: If there is one.
 
     """
+    exact = [pattern for pattern in patterns if not GLOB.intersection(pattern)]
+    if not exact:
+        return
     names = {part.market for part in known}
     for column in {"market", "symbol"} & set(table.column_names):
         names |= set(pc.unique(table[column]).to_pylist())
-    exact = [pattern for pattern in patterns if not GLOB.intersection(pattern)]
     for pattern in exact if names else ():
         if pattern != CHAIN.symbol and not any(gaps.matches(name, (pattern,)) for name in names):
             some = ", ".join(sorted(names)[:_NAMED])
@@ -270,7 +272,7 @@ def _filtered(
             pc.and_(pc.greater_equal(column, heights[0]), pc.less_equal(column, heights[1]))
         )
     if times is not None and (when := _when(table)) is not None:
-        column = table[when].cast(pa.int64())
+        column = nanoseconds(table[when])
         table = table.filter(pc.and_(pc.greater_equal(column, times[0]), pc.less(column, times[1])))
     return table
 

@@ -65,18 +65,16 @@ class Intake:
 
     def take(self, received: Received) -> None:
         """Take one event, in the order in which the subscriber hands them out."""
-        event = received.event
-        if (
-            type(event) is Book
-            and received.topic in self._steady
-            and event.height
-            and not event.is_snapshot
-        ):
-            self._heights[received.topic] = event.height
-            self.head = max(self.head, event.height)
-            self._entries.append(_entry(received, event.height))
-            self.facts += 1
-            return
+        event, topic = received.event, received.topic
+        if type(event) is Book and topic in self._steady and not event.is_snapshot:
+            height = event.height
+            if height:
+                self._heights[topic] = height
+                if height > self.head:
+                    self.head = height
+                self._entries.append(_entry(received, height))
+                self.facts += 1
+                return
         self._take_any(received)
 
     def _take_any(self, received: Received) -> None:

@@ -1,20 +1,22 @@
 """
 One market's book through one part: its keyframe, its changes in order, its final state. Pure.
 
-Changes are applied by sequence, and handed out some hundred at once: so many stay in the processor's
-cache while they become rows. Where some are missing, the newest whole book before the next change
-replaces them as another keyframe, and the missing sequences are counted.
+Changes are applied by sequence, and handed out a thousand at once: columns cost less for many rows.
+Where some are missing, the newest whole book before the next change replaces them as another keyframe,
+and the missing sequences are counted.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain
-from typing import Final, Literal, TypeAlias
+from typing import Final, Literal
 
 import msgspec
 
+from collector.archive.journal.packing import array_of
 from collector.archive.journal.segment_file import Entry
 from collector.archive.storage.layout import Part
-from collector.tables.rows import book_row
+from collector.tables.book_changes import Changes, decoded
+from collector.tables.rows import Arrival, book_row
 from collector.tables.schema import Row
 from shards.adapters import registry
 from shards.core.top_of_book import TopOfBook
@@ -23,11 +25,9 @@ from shards.protocol.order_book import OrderBook
 from shards.protocol.ranges import RangeList, count, minus, union
 
 Reason = Literal["part", "joined", "resync"]
-_AT_ONCE: Final = 512
-"""Changes: of seven levels they take a megabyte."""
+_AT_ONCE: Final = 1_024
+"""Changes: of seven levels they take two megabytes."""
 _decode: Final = msgspec.msgpack.Decoder(Book).decode
-Told: TypeAlias = tuple[Book, Entry]
-"""An event, and the entry that it was in."""
 _NO_FRAME: Final = Entry("", 0, 0, b"")
 
 
@@ -54,10 +54,10 @@ class _Head(msgspec.Struct, array_like=True, gc=False):
     is_snapshot: bool
 
 
-_decode_head: Final = msgspec.msgpack.Decoder(_Head).decode
+_decode_heads: Final = msgspec.msgpack.Decoder(list[_Head]).decode
 
 
-def _drop(_: Sequence[Told]) -> None:
+def _drop(_: Changes) -> None:
     """Apply changes; only the book after the last one is needed."""
 
 
@@ -75,7 +75,7 @@ class Track:
         part: Part,
         carried: Carried | None,
         *,
-        put: Callable[[Sequence[Told]], None] = _drop,
+        put: Callable[[Changes], None] = _drop,
         with_tops: bool = False,
     ) -> None:
         self.symbol = symbol
@@ -86,7 +86,7 @@ class Track:
         self.changes = 0
         self.first_sequence: int | None = None
         self.last_sequence: int | None = None
-        self.tops: list[tuple[Ticker, Entry]] = []
+        self.tops: list[tuple[Ticker, Arrival]] = []
         """Every change of the best bid or ask, worked out from the book, if asked for."""
         self._with_tops = with_tops
         self.replayed = 0
@@ -117,35 +117,35 @@ class Track:
 
     def walk(self, entries: Iterable[Entry]) -> None:
         """Take the part's entries of the book's topic, in any order."""
-        deltas, whole = _by_sequence(entries)
+        deltas, whole = _by_sequence(list(entries))
         snapshots = sorted(whole)
         for run in _runs(sorted(s for s in deltas if s > self._begin)):
             self._catch_up(snapshots, whole, run[0] - 1)
             for start in range(0, len(run), _AT_ONCE):
                 some = [deltas[sequence] for sequence in run[start : start + _AT_ONCE]]
-                self._take([(_decode(entry.event), entry) for entry in some], snapshots, whole)
+                changes = decoded(array_of([entry.event for entry in some]), some)
+                self._take(changes, snapshots, whole)
         if snapshots:
             self._catch_up(snapshots, whole, snapshots[-1])
         if self._skipped:
             self._skipped = minus(self._skipped, [(s, s) for s in deltas])
 
-    def _take(self, changes: list[Told], snapshots: list[int], whole: dict[int, Entry]) -> None:
+    def _take(self, changes: Changes, snapshots: list[int], whole: dict[int, Entry]) -> None:
         """Take the next changes, which follow each other."""
-        first, last = changes[0][0], changes[-1][0]
-        if not self._with_tops and self._follows(first.sequence):
-            self._change_all([event for event, _ in changes])
+        first, last = changes.sequences[0], changes.sequences[-1]
+        if not self._with_tops and self._follows(first):
+            self._change_all(changes)
         else:
-            for event, entry in changes:
-                self._catch_up(snapshots, whole, event.sequence - 1)
-                self._change(event, entry)
-        self.market_id = self.market_id or first.market_id
-        self.changes += len(changes)
+            for number, sequence in enumerate(changes.sequences):
+                self._catch_up(snapshots, whole, sequence - 1)
+                self._change(changes, number)
+        self.market_id = self.market_id or changes.market_ids[0]
+        self.changes += len(changes.sequences)
         if self.first_sequence is None:
-            self.first_sequence = first.sequence
-        self.last_sequence = last.sequence
-        sources = [event.source for event, _ in changes]
-        if not self._replays.isdisjoint(sources):
-            self.replayed += sum(source in self._replays for source in sources)
+            self.first_sequence = first
+        self.last_sequence = last
+        if not self._replays.isdisjoint(changes.sources):
+            self.replayed += sum(source in self._replays for source in changes.sources)
         self._put(changes)
 
     def _catch_up(self, snapshots: list[int], whole: dict[int, Entry], through: int) -> None:
@@ -173,26 +173,28 @@ class Track:
         """Say whether a change is the next one of the book as it stands."""
         return self._book is not None and sequence == self._book.sequence + 1
 
-    def _change_all(self, events: list[Book]) -> None:
+    def _change_all(self, changes: Changes) -> None:
         """Apply changes that follow the book, and each other: nearly always all of them."""
         assert self._book is not None
-        bids = chain.from_iterable(event.bids for event in events)
-        self._book.change(events[-1].sequence, bids, chain.from_iterable(e.asks for e in events))
+        bids, asks = map(chain.from_iterable, (changes.bids, changes.asks))
+        self._book.change(changes.sequences[-1], bids, asks)
         self._reached = self._book.sequence
 
-    def _change(self, event: Book, entry: Entry) -> None:
-        if 0 <= self._reached < event.sequence - 1:
-            self._skipped.append((self._reached + 1, event.sequence - 1))
-        self._reached = max(self._reached, event.sequence)
+    def _change(self, changes: Changes, number: int) -> None:
+        sequence = changes.sequences[number]
+        if 0 <= self._reached < sequence - 1:
+            self._skipped.append((self._reached + 1, sequence - 1))
+        self._reached = max(self._reached, sequence)
         book = self._book
-        if book is None or event.sequence <= book.sequence:
+        if book is None or sequence <= book.sequence:
             return
-        if event.sequence != book.sequence + 1:
+        if sequence != book.sequence + 1:
             self._book = None
             return
-        book.change(event.sequence, event.bids, event.asks)
-        if self._with_tops and self._top.follow(book, event.bids, event.asks):
-            self.tops.append((_ticker(event, self._top), entry))
+        bids, asks = changes.bids[number], changes.asks[number]
+        book.change(sequence, bids, asks)
+        if self._with_tops and self._top.follow(book, bids, asks):
+            self.tops.append((_ticker(changes.event(number), self._top), changes.arrivals[number]))
 
     @property
     def sequences_missing(self) -> int:
@@ -208,9 +210,10 @@ class Track:
         return Carried(market_id, self.symbol, last, self._book.sequence, bids, asks)
 
 
-def _by_sequence(entries: Iterable[Entry]) -> tuple[dict[int, Entry], dict[int, Entry]]:
+def _by_sequence(entries: Sequence[Entry]) -> tuple[dict[int, Entry], dict[int, Entry]]:
     """Return the changes and the whole books, one for each sequence."""
-    told = [(_decode_head(entry.event), entry) for entry in entries]
+    heads = _decode_heads(array_of([entry.event for entry in entries]))
+    told = list(zip(heads, entries, strict=True))
     whole = _each_once([one for one in told if one[0].is_snapshot])
     return _each_once([one for one in told if not one[0].is_snapshot]), whole
 

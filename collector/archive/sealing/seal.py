@@ -18,7 +18,6 @@ from typing import Any, Final
 
 from collector.archive.journal import spool as spooling
 from collector.archive.journal.ledger import Ledger
-from collector.archive.journal.segment_file import Entry
 from collector.archive.journal.spool import Spool
 from collector.archive.sealing.book_track import Carried, Track
 from collector.archive.sealing.carried_books import load_books, save_books
@@ -29,10 +28,10 @@ from collector.archive.storage.crash_points import reach
 from collector.archive.storage.files import open_archive, sealing
 from collector.archive.storage.layout import Part
 from collector.archive.storage.recovery import recover
-from collector.tables.rows import book_columns, dedupe, rows_of
+from collector.tables.book_changes import Changes, columns_of
+from collector.tables.rows import dedupe, rows_of
 from collector.tables.schema import TABLES, Row, Table
 from shards.adapters import registry
-from shards.protocol.events import Book
 from shards.protocol.frames import EVENTS
 from shards.protocol.ranges import count
 
@@ -115,10 +114,12 @@ class Sealer:
                 row for event, entry in track.tops for row in rows_of(event, symbol, entry)
             ]
 
-    def _put_books(self, symbol: str, changes: Sequence[tuple[Book, Entry]]) -> None:
+    def _put_books(self, symbol: str, changes: Changes) -> None:
         """Write some changes of a market: at once, unless they are of more than one day."""
-        columns = book_columns(changes, symbol)
-        times = [event.ts_event or event.ts_recv for event, _ in changes]
+        columns = columns_of(changes, symbol)
+        times: Sequence[int] = changes.ts_events
+        if 0 in times:
+            times = [at or came for at, came in zip(times, changes.ts_recvs, strict=True)]
         first = min(times)
         if not first or layout.date_of(first) != layout.date_of(max(times)):
             for row in zip(*columns, strict=True):

@@ -19,6 +19,7 @@ _TYPES: Final = {
     "text": "VARCHAR",
     "int": "BIGINT",
     "time": "TIMESTAMP_NS",
+    "arrival": "TIMESTAMP",
     "decimal": "DECIMAL(38,18)",
     "bool": "BOOLEAN",
     "levels": "STRUCT(price DECIMAL(38,18), quantity DECIMAL(38,18))[]",

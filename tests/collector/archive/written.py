@@ -34,7 +34,7 @@ def instant(height: int) -> int:
 def change(height: int, source: str = "chain-ws") -> Book:
     """Make the change of one block: a new bid, an older one gone, an ask."""
     bids: list[Level] = [(amount(height), amount(1)), (amount(max(1, height - 3)), amount(0))]
-    what = (MARKET, height, height, instant(height), instant(height) + 7, source, False)
+    what = (MARKET, height, height, instant(height), instant(height) + 7_000, source, False)
     return Book(*what, bids, [(amount(1_000 + height), amount(2))])
 
 
@@ -61,7 +61,7 @@ def trades(height: int, source: str = "chain-ws") -> Trades:
         )
         for n in range(2)
     ]
-    return Trades(MARKET, height, instant(height), instant(height) + 7, source, made)
+    return Trades(MARKET, height, instant(height), instant(height) + 7_000, source, made)
 
 
 def entry(channel: str, event: Any, sequence: int = 1) -> Entry:

@@ -11,10 +11,6 @@ from collector.archive.journal.spool import Spool
 from collector.archive.sealing import seal
 from collector.archive.storage import manifest
 from collector.archive.storage.layout import part_of
-from collector.tables.arrow import batch_of, batch_of_columns
-from collector.tables.rows import book_columns, book_row
-from collector.tables.schema import TABLES
-from shards.protocol.events import Book
 from tests.collector.archive.written import DAY, SPAN, change, entry, trades, whole, write
 
 
@@ -60,19 +56,3 @@ def test_a_part_that_does_not_fit_into_memory_has_the_same_files(
     assert [row[1:3] for row in found if row[0] == "book"] == [("2026-11-27", 5), ("2026-11-28", 5)]
     monkeypatch.setattr(spool, "_MOST_BYTES", 500)
     assert _sealed(tmp_path / "little") == found
-
-
-def test_columns_of_changes_are_those_of_their_rows() -> None:
-    texts = ("9.500000000000000000", "10.500000000000000000", f"123456789012345678901.{0:018}")
-    changes = []
-    for sequence in range(1, 40):
-        bids = [(texts[(sequence + i) % 3], texts[i % 3]) for i in range(sequence % 4)]
-        asks = [(texts[i % 2], texts[2]) for i in range(sequence % 3)]
-        event = Book("0x1", sequence, sequence, 5 * sequence, 0, "chain-ws", False, bids, asks)
-        changes.append((event, Entry("book.A.", 1, sequence, b"", 7, sequence, sequence % 2)))
-    rows = [book_row(event, "A", entry) for event, entry in changes]
-    columns = book_columns(changes, "A")
-    assert list(zip(*columns, strict=True)) == rows
-    table = TABLES["book"]
-    assert batch_of_columns(table, columns) == batch_of(table, rows)
-    assert batch_of(table, rows)[1] > 0

@@ -8,8 +8,9 @@ from hypothesis import given, settings, strategies as st
 
 from collector.archive.journal.segment_file import Entry
 from collector.archive.sealing import book_track
-from collector.archive.sealing.book_track import Carried, Told, Track
+from collector.archive.sealing.book_track import Carried, Track
 from collector.archive.storage.layout import Part
+from collector.tables.book_changes import Changes
 from shards.protocol.events import ZERO, Book, Level
 from shards.protocol.order_book import OrderBook
 
@@ -50,26 +51,30 @@ def _carried(sequence: int) -> Carried:
     return Carried("0x1", "INJ-USDT", 99, sequence, bids, asks)
 
 
-@pytest.fixture(autouse=True, scope="module", params=[1, 3, 512])
+@pytest.fixture(autouse=True, scope="module", params=[1, 3, 1_024])
 def _at_once(request: pytest.FixtureRequest) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(book_track, "_AT_ONCE", request.param)
         yield
 
 
-def _walk(carried: Carried | None, events: list[Book]) -> tuple[Track, list[Told]]:
-    changes: list[Told] = []
-    track = Track("INJ-USDT", PART, carried, put=changes.extend)
+def _walk(carried: Carried | None, events: list[Book]) -> tuple[Track, list[Book]]:
+    changes: list[Book] = []
+
+    def put(some: Changes) -> None:
+        changes.extend(some.event(number) for number in range(len(some.sequences)))
+
+    track = Track("INJ-USDT", PART, carried, put=put)
     track.walk(map(_entry, events))
     assert track.changes == len(changes)
-    assert track.first_sequence == (changes[0][0].sequence if changes else None)
-    assert track.last_sequence == (changes[-1][0].sequence if changes else None)
+    assert track.first_sequence == (changes[0].sequence if changes else None)
+    assert track.last_sequence == (changes[-1].sequence if changes else None)
     return track, changes
 
 
 def test_changes_in_order_are_rows_and_end_in_the_book() -> None:
     track, changes = _walk(_carried(10), [_delta(s) for s in range(11, 31)])
-    assert [event.sequence for event, _ in changes] == list(range(11, 31))
+    assert [event.sequence for event in changes] == list(range(11, 31))
     assert [row[-1] for row in track.keyframes] == ["part"]
     assert track.sequences_missing == 0
     end = track.end("0x1")
@@ -79,14 +84,14 @@ def test_changes_in_order_are_rows_and_end_in_the_book() -> None:
 
 def test_what_was_told_in_the_part_before_is_no_row() -> None:
     _, changes = _walk(_carried(10), [_delta(s) for s in range(8, 14)])
-    assert [event.sequence for event, _ in changes] == [11, 12, 13]
+    assert [event.sequence for event in changes] == [11, 12, 13]
 
 
 def test_live_goes_before_replayed_whatever_came_first() -> None:
     track, changes = _walk(
         _carried(1), [_delta(2, "replay"), _delta(2), _delta(3), _delta(3, "replay")]
     )
-    assert [event.source for event, _ in changes] == ["chain-ws", "chain-ws"]
+    assert [event.source for event in changes] == ["chain-ws", "chain-ws"]
     assert track.replayed == 0
 
 
@@ -104,7 +109,7 @@ def test_a_whole_book_behind_a_hole_that_was_filled_is_not_needed() -> None:
     track, changes = _walk(_carried(10), events)
     assert track.sequences_missing == 0
     assert [row[-1] for row in track.keyframes] == ["part"]
-    assert [event.sequence for event, _ in changes] == list(range(11, 17))
+    assert [event.sequence for event in changes] == list(range(11, 17))
 
 
 def test_without_a_whole_book_after_a_hole_the_end_is_not_known() -> None:
@@ -126,7 +131,7 @@ def test_whatever_came_in_whatever_order(
     events = [_delta(s) for s in deltas] + [_whole(s) for s in wholes]
     random.shuffle(events)  # type: ignore[attr-defined]
     track, changes = _walk(_carried(10) if carry else None, events)
-    assert [event.sequence for event, _ in changes] == sorted(deltas)
+    assert [event.sequence for event in changes] == sorted(deltas)
     newest = max([*deltas, *wholes, 10 if carry else 0])
     if carry:
         assert track.sequences_missing == len(set(range(11, newest + 1)) - deltas)
