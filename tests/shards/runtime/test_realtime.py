@@ -73,12 +73,15 @@ def test_threads_that_carry_frames_go_before_the_loop_also_after_a_return_to_rea
         f"""{_THREADS}
 realtime.AGAIN_S = 0.0
 
-def priorities():
-    return [os.sched_getparam(int(thread)).sched_priority for thread in sorted(
-        os.listdir("/proc/self/task"), key=int)]
-
+earlier, = set(map(int, os.listdir("/proc/self/task"))) - {{os.getpid()}}
 ours.put_others_first()
-threading.Thread(target=end.wait).start()
+later = threading.Thread(target=end.wait)
+later.start()
+
+def priorities():
+    threads = (os.getpid(), earlier, later.native_id)
+    return [os.sched_getparam(thread).sched_priority for thread in threads]
+
 print(*priorities())
 until = time.monotonic() + 3 * realtime.PAUSE_S
 while time.monotonic() < until and now() != ["normal"]:
@@ -89,7 +92,7 @@ print(*priorities())
 end.set()
 """
     )
-    # The loop, a thread from before, a thread from after that.
+    # The loop, a thread from before, and one from after that.
     assert done.stdout.splitlines() == ["1 2 1", "0 0 0", "1 2 1"], done
 
 
