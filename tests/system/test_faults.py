@@ -61,8 +61,8 @@ def test_one_mute_subscription_is_found_and_healed_and_the_others_never_blink(
                 blinked.update(r["symbol"] for r in running.markets() if r["state"] != "live")
                 return bool(listener.drain().gaps("closed"))
 
-            eventually(healed, within_s=15, every_s=0.02, what="a closed gap")
-            status = running.await_live(15)
+            eventually(healed, within_s=30, every_s=0.02, what="a closed gap")
+            status = running.await_live(30)
             (opened,), (closed,) = listener.gaps("open"), listener.gaps("closed")
             assert_every_trade_once(node, listener, opened.first, closed.last)
     log.info("found after %.1f s", opened.ts / 1e9 - muted_at)
@@ -89,11 +89,17 @@ def test_a_connection_that_goes_mute_as_a_whole_is_made_anew(node: Devnet, tmp_p
                 between.swallow(asked.id)
             muted_at = time.time()
             closed = eventually(
-                lambda: listener.drain().gaps("closed"), within_s=15, what="a closed gap"
+                lambda: listener.drain().gaps("closed"), within_s=30, what="a closed gap"
             )
-            running.await_live(15)
+            running.await_live(30)
             log.info("healed after %.1f s", closed[0].ts / 1e9 - muted_at)
-            opened = listener.drain().gaps("open")
+            # What is published comes later than the status that tells of it.
+            eventually(
+                lambda: len(listener.drain().gaps("closed")) >= len(node.markets),
+                within_s=30,
+                what="a closed gap of every market",
+            )
+            opened = listener.gaps("open")
             status = running.await_accounted(opened[0].first + 1)
             last = status["blocks"]["last"]
             assert_every_trade_once(node, listener, opened[0].first, last)
@@ -122,6 +128,7 @@ def test_an_endpoint_that_refuses_is_tried_less_and_less_and_found_again_when_it
         proxy.accept_then_close()
         proxy.cut()
         refused_at = time.monotonic()
+        began = blocks_later(node, 1)
 
         def said_to_be_open() -> bool:
             endpoints = [shard["endpoints"][0] for shard in running.status()["shards"]]
@@ -129,9 +136,12 @@ def test_an_endpoint_that_refuses_is_tried_less_and_less_and_found_again_when_it
 
         eventually(said_to_be_open, within_s=30, what="two open breakers with their reasons")
         log.info("breakers open after %.1f s", time.monotonic() - refused_at)
-        assert running.status()["coverage"]["now"] == 0.0
+        eventually(
+            lambda: running.status()["coverage"]["now"] == 0.0, within_s=30, what="no coverage"
+        )
         eventually(lambda: time.monotonic() - refused_at > refusing_s, within_s=61)
         attempts = len(proxy.refused)
+        passed = blocks_later(node, 1) - began
         proxy.heal()
         healed_at = time.monotonic()
         status = running.await_live(within_s=30)
@@ -141,7 +151,8 @@ def test_an_endpoint_that_refuses_is_tried_less_and_less_and_found_again_when_it
     assert proxy.refused[7] - proxy.refused[0] > 0.2
     assert 2 * 4 < attempts <= 2 * most
     assert (status["completeness"], status["blocks"]["missing"]) == (1.0, 0)
-    assert status["blocks"]["replayed"] > refusing_s * len(node.markets)
+    assert passed > 0
+    assert status["blocks"]["replayed"] >= passed * len(node.markets)
 
 
 def test_a_second_endpoint_takes_over_and_the_first_is_returned_to(
@@ -156,17 +167,17 @@ def test_a_second_endpoint_takes_over_and_the_first_is_returned_to(
         proxy.cut()
         cut_at = time.monotonic()
         eventually(
-            lambda: f"connected to {second}" in running.log, within_s=20, what="the second one"
+            lambda: f"connected to {second}" in running.log, within_s=30, what="the second one"
         )
-        status = running.await_live(within_s=15)
+        status = running.await_live(within_s=30)
         log.info("live on the second after %.1f s", time.monotonic() - cut_at)
         assert (status["completeness"], status["blocks"]["missing"]) == (1.0, 0)
         proxy.heal()
         healed_at = time.monotonic()
         eventually(
-            lambda: running.log.count(f"connected to {first}") == 2, within_s=20, what="return"
+            lambda: running.log.count(f"connected to {first}") == 2, within_s=30, what="return"
         )
-        status = running.await_live(within_s=15)
+        status = running.await_live(within_s=30)
         log.info("live on the first after %.1f s", time.monotonic() - healed_at)
     assert (status["completeness"], status["blocks"]["missing"]) == (1.0, 0)
 
@@ -238,10 +249,10 @@ def test_garbage_costs_the_connection_and_nothing_else(
                 # The path of our folder is in the log too, and has the word in it.
                 return any("garbage" in line and "reconnecting" in line for line in lines())
 
-            eventually(given_up, within_s=20, every_s=1.0, what="garbage in the log")
+            eventually(given_up, within_s=30, every_s=1.0, what="garbage in the log")
             proxy.heal()
             # Back at once, it may not be past the block yet at which we joined.
-            eventually(lambda: running.status()["blocks"]["last"] > first, within_s=20)
+            eventually(lambda: running.status()["blocks"]["last"] > first, within_s=30)
             status = running.await_live()
             last = status["blocks"]["last"]
             assert_every_trade_once(node, listener, first, last)
