@@ -4,7 +4,6 @@ import re
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import msgspec
@@ -38,6 +37,7 @@ from tests.collector.client.scripted_publisher import (
     trades,
 )
 from tests.needs import NODE_JS
+from tests.system.running import eventually
 
 ROOT = Path(__file__).parents[2]
 DOC = (ROOT / "docs" / "wire-format.md").read_text()
@@ -179,11 +179,13 @@ def output_of(command: list[str]) -> str:
             text=True,
         )
         try:
-            deadline = time.monotonic() + 20
-            while not publisher.subscriptions and reader.poll() is None:
-                assert time.monotonic() < deadline, "the reader never subscribed"
+            eventually(
+                lambda: publisher.subscriptions or reader.poll() is not None,
+                within_s=60,
+                what="a subscription of the reader",
+            )
             publish_everything(publisher)
-            out, error = reader.communicate(timeout=20)
+            out, error = reader.communicate(timeout=60)
         finally:
             reader.kill()
             reader.wait()

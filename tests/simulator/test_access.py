@@ -210,12 +210,18 @@ def test_four_shards_ask_no_more_than_a_host_allows_and_stop_at_a_refusal(
         # The very first query: one for the markets.
         venue.inject(faults.Refuse(protocol="grpc", calls=1))
         with collector(tmp_path, "--config", config, "--shards", "4") as it:
-            status = it.await_live(within_s=60)
+            it.await_live(within_s=60)
             stats = venue.stats()
-    (host,) = status["requests"]
+
+            def told() -> Any:
+                # Shards report once a second.
+                (host,) = it.status()["requests"]
+                return host if host["refused"] and host["made"] >= stats["queries"] else None
+
+            host = eventually(told, within_s=30, what="every query counted")
     assert (host["group"], host["host"], host["per_s"]) == ("chain", "127.0.0.1", 60.0)
     assert host["refused"] == 1, "a storm, or nobody noticed"
-    assert host["made"] >= stats["queries"] >= 60
+    assert stats["queries"] >= 60
     # Evenly spaced over all processes: so many cannot take less. (The first may come late.)
     assert stats["queries_ms"] >= 0.8 * 1_000 * (stats["queries"] - 1) / 60.0
 
@@ -235,7 +241,7 @@ def test_a_host_whose_limit_nobody_knows_is_found_out_without_a_storm(tmp_path: 
                 (host,) = status["requests"]
                 return bool(host["refused"] == stats["queries_refused"])
 
-            eventually(is_told, within_s=10, what="every refusal counted")
+            eventually(is_told, within_s=30, what="every refusal counted")
     assert stats["queries_refused"] > 0
     # What was under way together when it refused, a few times; a storm would be hundreds.
     assert stats["queries_refused"] < stats["queries"]

@@ -56,12 +56,12 @@ def test_an_indexer_tells_it_too_where_there_is_nothing_else(
 def test_dead_and_quiet_markets_are_told_apart_and_none_is_stale(
     venue: Simulator, tmp_path: Path, source: str
 ) -> None:
-    config = venue.config(tmp_path, extra="[limits]\nmute_floor_s = 0.6\n")
+    config = venue.config(tmp_path)
     with collector(tmp_path, "--config", str(config), "--source", source, "--shards", "2") as it:
         it.await_live()
         head = venue.head()
-        # Longer than what makes a subscription mute.
-        venue.await_height(head + 40)
+        # Longer than what makes a subscription mute: 2 s.
+        venue.await_height(head + 60)
         status, rows = it.await_live(), it.markets()
         log = it.log
     assert {row["market_id"]: row["activity"] for row in rows} == TRUTH

@@ -28,7 +28,7 @@ def test_a_shard_replaced_while_no_node_answers_loses_no_change(tmp_path: Path) 
                 queries.cut()
                 os.kill(running.pid("shard 0"), signal.SIGKILL)
                 # More often than a height is asked for that a node has pruned.
-                eventually(lambda: running.log.count("order book of") >= 9, within_s=30)
+                eventually(lambda: running.log.count("order book of") >= 9, within_s=60)
                 queries.heal()
                 running.await_live()
                 lost += _read(subscriber, 3.0, seen)

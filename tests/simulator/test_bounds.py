@@ -4,153 +4,31 @@ import contextlib
 import socket
 import struct
 import time
-import urllib.request
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 import psutil
 import pytest
 import zmq
 
-from collector.access import authorized_file, key_files
-from collector.access.key_files import Keys
 from collector.access.subscriptions import MAX_SUBSCRIPTION
 from collector.aggregator.endpoints import MAX_REQUEST
 from collector.client.requests import Refused, RequestClient
 from collector.client.subscriber import Subscriber
-from collector.settings.parts import requests_endpoint
 from shards.protocol import frames
 from tests.simulator import intruders
-from tests.simulator.client import simulator
-from tests.system.running import Running, collector, eventually, free_port_pair
-
-_LIMITS: Final = """
-[access]
-max_connections = 40
-handshake_s = 1.0
-silent_s = 2.0
-replays_per_s = 5.0
-replay_burst = 30
-queued_bytes = 200000
-"""
-
-
-class Bounded:
-    """A collector with narrow bounds, and what it counts."""
-
-    def __init__(self, folder: Path, *, has_keys: bool) -> None:
-        self.folder = folder
-        self.running: Running
-        self.http = free_port_pair()
-        self.server = key_files.make("server") if has_keys else None
-        if self.server is not None:
-            key_files.write(self.server, folder)
-        self.monitor = self._make("monitor")
-        self._unused = [self._make(f"reader-{number}") for number in range(24)]
-
-    def _make(self, name: str) -> Keys | None:
-        """Make a key and let it in."""
-        if self.server is None:
-            return None
-        keys = key_files.make(name, server=self.server.public)
-        public = key_files.public_part(keys)
-        entry = authorized_file.of_public(public, max_connections=64)
-        authorized_file.add(self.folder / authorized_file.FILE, entry)
-        return keys
-
-    def reader(self) -> Keys | None:
-        """Return an unused key that was authorized from the start."""
-        return self._unused.pop()
-
-    @property
-    def frames(self) -> str:
-        """Where frames are published."""
-        return self.running.publish
-
-    @property
-    def requests(self) -> str:
-        """Where requests are answered."""
-        return requests_endpoint(self.frames)
-
-    def count(self, what: str, reason: str) -> int:
-        """Return a count as `/metrics` has it; wait for it while the aggregator has no time."""
-        request = urllib.request.Request(f"http://127.0.0.1:{self.http}/metrics")
-        if self.monitor is not None:
-            request.add_header("Authorization", f"Bearer {self.monitor.token}")
-        name = f'collector_{what}_total{{reason="{reason}"}} '
-
-        def found() -> list[str]:
-            with urllib.request.urlopen(request, timeout=10) as answer:
-                lines = answer.read().decode().splitlines()
-            return [line for line in lines if line.startswith(name)]
-
-        return int(float(eventually(found, within_s=20.0, every_s=0.2)[0][len(name) :]))
-
-    def is_scraped(self) -> bool:
-        """Whether `/metrics` is there."""
-        with contextlib.suppress(OSError):
-            return self.count("refused_requests", "rights") == 0
-        return False
-
-    @contextlib.contextmanager
-    def counting(self, what: str, reason: str, at_least: int = 1) -> Iterator[None]:
-        """What is done in the block is counted as this, once or more often."""
-        before = self.count(what, reason)
-        yield
-        eventually(
-            lambda: self.count(what, reason) >= before + at_least, within_s=15.0, every_s=0.2,
-            what=lambda: f"{what} {reason}: {before} before, {self.count(what, reason)} now",
-        )  # fmt: skip
-
-    @contextlib.contextmanager
-    def socket(
-        self, kind: int, endpoint: str, keys: Keys | None, **options: int
-    ) -> "Iterator[Any]":
-        """Connect a plain socket of ZeroMQ; it comes back no sooner than in a minute."""
-        with zmq.Context() as context, context.socket(kind) as one:
-            one.setsockopt(zmq.LINGER, 0)
-            one.setsockopt(zmq.RECONNECT_IVL, 60_000)
-            for name, value in options.items():
-                one.setsockopt(getattr(zmq, name), value)
-            if keys is not None:
-                one.curve_publickey, one.curve_secretkey = (
-                    keys.public.encode(), keys.secret.encode(),
-                )  # fmt: skip
-                one.curve_serverkey = keys.server.encode()
-            one.connect(endpoint)
-            yield one
-
-
-@contextlib.contextmanager
-def ends(one: "zmq.Socket[bytes]") -> Iterator[Callable[[], bool]]:
-    """Its connection is ended by the other side, in the block or within ten seconds."""
-    with one.get_monitor_socket(zmq.EVENT_DISCONNECTED) as ended:
-        yield lambda: ended.poll(0) > 0
-        assert ended.poll(10_000)
-        one.disable_monitor()
+from tests.simulator.bounded import Bounded, bounded_collector, ends
+from tests.system.running import eventually
 
 
 @pytest.fixture(scope="module", params=[True, False], ids=["keys", "plain"])
 def bounded(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Bounded]:
-    """Everything live, much being published."""
     folder = tmp_path_factory.mktemp("bounds")
-    made = Bounded(folder, has_keys=request.param)
-    options = ("--keys", str(folder / "server.key")) if request.param else ()
-    with (
-        simulator("--markets", "30", "--block-time", "0.06") as venue,
-        collector(
-            folder, "--shards", "1", "--config", str(venue.config(folder, extra=_LIMITS)),
-            "--http", f"127.0.0.1:{made.http}", *options, keys=made.monitor,
-        ) as started,
-    ):  # fmt: skip
-        made.running = started
-        started.await_live()
-        eventually(made.is_scraped, within_s=30.0)
+    with bounded_collector(folder, has_keys=request.param) as made:
         yield made
 
 
@@ -178,7 +56,7 @@ def test_a_handshake_that_does_not_end_is_ended(bounded: Bounded) -> None:
         ]
         for index, one in enumerate(held):
             one.sendall(intruders.greeting(b"CURVE")[: 6 * index])
-        eventually(lambda: hang_up(held) == 10, within_s=5.0)
+        eventually(lambda: hang_up(held) == 10, within_s=30.0)
 
 
 def test_silence_behind_a_handshake_is_ended(bounded: Bounded) -> None:
@@ -199,8 +77,8 @@ def test_silence_behind_a_handshake_is_ended(bounded: Bounded) -> None:
             by_key = bounded.running.status()["access"]["by_key"]
             return bool(by_key.get(name, 0) == number)
 
-        eventually(lambda: has(2), within_s=5.0)
-        eventually(lambda: has(0), within_s=8.0)
+        eventually(lambda: has(2), within_s=30.0)
+        eventually(lambda: has(0), within_s=30.0)
 
 
 def test_connections_in_all(bounded: Bounded) -> None:
@@ -231,7 +109,7 @@ def test_connections_in_all(bounded: Bounded) -> None:
                     assert late.poll(10_000)
         eventually(
             lambda: logged("all 40 connections for frames are in use: no more subscribers may"),
-            within_s=10.0, what=lambda: bounded.running.log,
+            within_s=30.0, what=lambda: bounded.running.log,
         )  # fmt: skip
         trying = {"RECONNECT_IVL": 100}
         with bounded.socket(zmq.SUB, bounded.frames, bounded.reader(), **trying) as late:
@@ -239,7 +117,7 @@ def test_connections_in_all(bounded: Bounded) -> None:
             assert late.poll(10_000)
         eventually(
             lambda: logged("there is room for subscribers again"),
-            within_s=15.0, what=lambda: bounded.running.log,
+            within_s=30.0, what=lambda: bounded.running.log,
         )  # fmt: skip
         last: dict[bytes, int] = {}
         while reader.poll(0):
@@ -263,11 +141,11 @@ def test_replays_of_a_key(bounded: Bounded) -> None:
 
         def ask_and_ask() -> None:
             for _ in range(200):
-                client.ask("replay", within_s=5.0, **fields)
+                client.ask("replay", within_s=30.0, **fields)
 
         with pytest.raises(Refused, match="too many replays at once: ask again in a second"):
             ask_and_ask()
-        assert other.ask("replay", within_s=5.0, **fields)["topic"] == topic
+        assert other.ask("replay", within_s=30.0, **fields)["topic"] == topic
     # 120 topics, 30 replays at once, 5 a second.
     joining = bounded.reader()
     with Subscriber(bounded.frames, channels=["book", "trades", "ticker"], keys=joining) as reader:
@@ -325,7 +203,7 @@ def test_a_reader_that_reads_no_replies(bounded: Bounded) -> None:
         for _ in range(5_000):
             deaf.send(asked)
         before = bounded.count("closed_connections", "slow")
-        eventually(lambda: bounded.count("closed_connections", "slow") > before, within_s=20.0)
+        eventually(lambda: bounded.count("closed_connections", "slow") > before, within_s=30.0)
 
 
 @pytest.mark.parametrize("size", [MAX_REQUEST + 1, 3 * MAX_REQUEST])
@@ -434,7 +312,7 @@ def test_requests_take_a_share_of_the_time(bounded: Bounded) -> None:
                 refused += b"take too much" in one.recv_multipart()[0]
     assert refused > 20
     with RequestClient(bounded.requests, other) as client:
-        assert client.ask("status", within_s=5.0)
+        assert client.ask("status", within_s=30.0)
 
 
 def _connected(endpoint: str, source: str) -> socket.socket | None:
@@ -488,7 +366,7 @@ def test_attempts_from_one_address(bounded: Bounded) -> None:
     assert _connects(bounded.frames, intruders.host(8))
     with Subscriber(bounded.frames, keys=bounded.reader()) as reader:
         assert reader.poll(10.0)
-    eventually(lambda: _connects(bounded.frames, source), within_s=20.0, every_s=0.5)
+    eventually(lambda: _connects(bounded.frames, source), within_s=30.0, every_s=0.5)
 
 
 def test_attempts_from_everywhere(bounded: Bounded) -> None:
@@ -497,10 +375,10 @@ def test_attempts_from_everywhere(bounded: Bounded) -> None:
         pytest.skip("nobody is asked for a key")
     known, new = bounded.reader(), bounded.reader()
     with RequestClient(bounded.requests, known) as client:
-        client.ask("status", within_s=5.0)
+        client.ask("status", within_s=30.0)
     _knock(bounded, "attempts", lambda number: intruders.host(1_000 + number))
     with RequestClient(bounded.requests, known) as client:
-        assert client.ask("status", within_s=5.0)
+        assert client.ask("status", within_s=30.0)
     elsewhere = bounded.requests.replace("tcp://", f"tcp://{intruders.host(9)}:0;")
     with bounded.socket(zmq.DEALER, elsewhere, new) as one:
         one.send(msgspec.msgpack.encode({"ask": "status", "id": 1}))

@@ -139,7 +139,7 @@ def test_a_market_that_the_server_takes_for_another_is_announced(
 ) -> None:
     """Its blocks come empty: what was kept back shows in its sequence, and in the trades' numbers."""
     with Subscriber(running.publish, channels=["gap"]) as subscriber:
-        eventually(lambda: subscriber.poll(0.1), within_s=20, what="an answer")
+        eventually(lambda: subscriber.poll(0.1), within_s=30, what="an answer")
         # Blocks before the first that is proved are not judged.
         proof = eventually(
             lambda: (found := running.status()["trade_proof"])["whole"] and found, within_s=30

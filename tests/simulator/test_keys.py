@@ -114,8 +114,15 @@ def test_our_own_processes_need_no_key(world: World) -> None:
     )
     url = f"http://127.0.0.1:{world.http}/metrics"
     token = {"Authorization": f"Bearer {world.keys('alice').token}"}
-    with urllib.request.urlopen(urllib.request.Request(url, headers=token)) as answer:
-        metrics = answer.read().decode()
+
+    def served() -> str:
+        """Nothing waits for the HTTP server to begin."""
+        asked = urllib.request.Request(url, headers=token)
+        with contextlib.suppress(OSError), urllib.request.urlopen(asked, timeout=20) as answer:
+            return str(answer.read(), "utf-8")
+        return ""
+
+    metrics = eventually(served, within_s=30)
     assert "collector_keys_required 1.0" in metrics
     assert 'collector_refused_connections_total{reason="unknown_key"}' in metrics
     with pytest.raises(urllib.error.HTTPError, match="401"):
@@ -148,7 +155,7 @@ def test_without_a_listed_key_not_one_frame_comes(world: World, who: str) -> Non
         socket.connect(world.running.publish)
         socket.subscribe(b"")
         eventually(
-            lambda: sum(world.access()["refused"].values()) > refused, within_s=20, every_s=0.2
+            lambda: sum(world.access()["refused"].values()) > refused, within_s=30, every_s=0.2
         )
         assert not socket.poll(0)
     sentence = {
@@ -187,22 +194,22 @@ def test_bob_gets_trades_only(world: World) -> None:
 def test_bob_is_answered_within_his_rights_only(world: World) -> None:
     with RequestClient(world.requests, world.keys("bob")) as client:
         prefixes = ["", "book.", "trades."]
-        topics = client.ask("topics", within_s=5.0, prefixes=prefixes)["topics"]
+        topics = client.ask("topics", within_s=30.0, prefixes=prefixes)["topics"]
         assert topics
         assert all(topic.startswith("trades.") for topic in topics)
         wanted: dict[str, Any] = {"publisher_epoch": 0, "after": 0}
         trades = next(iter(topics))
-        assert client.ask("replay", within_s=5.0, topic=trades, **wanted)["topic"] == trades
+        assert client.ask("replay", within_s=30.0, topic=trades, **wanted)["topic"] == trades
         for topic in ("book.INJ-USDT.", "gap.INJ-USDT.", "ticker.INJ-USDT.", "", "trade"):
             with pytest.raises(Refused, match="not among those that this key may read"):
-                client.ask("replay", within_s=5.0, topic=topic, **wanted)
+                client.ask("replay", within_s=30.0, topic=topic, **wanted)
         for what in ("grid", "events", "history", "metrics"):
             with pytest.raises(Refused, match="this key may read some topics only"):
-                client.ask(what, within_s=5.0)
+                client.ask(what, within_s=30.0)
         for what in ("report", "processes", "order"):
             with pytest.raises(Refused, match="is not answered at this endpoint"):
-                client.ask(what, within_s=5.0)
-    eventually(lambda: world.access()["requests_refused"].get("rights", 0) >= 9, within_s=5)
+                client.ask(what, within_s=30.0)
+    eventually(lambda: world.access()["requests_refused"].get("rights", 0) >= 9, within_s=30)
 
 
 def test_a_replay_brings_bob_no_keyframe(world: World) -> None:
@@ -240,10 +247,16 @@ def test_revoked_is_out_within_a_second_and_others_keep_every_frame(world: World
         authorized_file.remove(world.file, "carol")
         removed = time.time()
         newest = 0.0
-        deadline = time.monotonic() + 4.0
+        began = time.monotonic()
         numbers: dict[str, list[int]] = {}
         bare: dict[bytes, list[int]] = {}
-        while time.monotonic() < deadline:
+
+        def some_of_each() -> bool:
+            found = [*numbers.values(), *bare.values()]
+            return bool(numbers and bare) and min(map(len, found)) > 5
+
+        while time.monotonic() - began < 4.0 or not some_of_each():
+            assert time.monotonic() - began < 60.0, (numbers, bare)
             received = out.poll(0.02)
             if received is not None and received.channel:
                 newest = received.ts_pub / 1e9
@@ -256,7 +269,6 @@ def test_revoked_is_out_within_a_second_and_others_keep_every_frame(world: World
                 bare.setdefault(topic, []).append(frames.decode(body)[0].topic_sequence)
         # Not even a reader without our client, which heals nothing, misses a frame.
         for found in (*numbers.values(), *bare.values()):
-            assert len(found) > 5
             assert found == list(range(found[0], found[0] + len(found)))
         assert newest - removed < 1.0, f"{newest - removed:.2f} s"
         with (
@@ -264,7 +276,7 @@ def test_revoked_is_out_within_a_second_and_others_keep_every_frame(world: World
             pytest.raises(TimeoutError, match="does not let in the key of carol"),
         ):
             client.ask("status", within_s=2.0)
-    eventually(lambda: world.access()["closed"].get("revoked"), within_s=5)
+    eventually(lambda: world.access()["closed"].get("revoked"), within_s=30)
 
 
 def test_a_key_has_so_many_connections(world: World) -> None:
@@ -272,17 +284,17 @@ def test_a_key_has_so_many_connections(world: World) -> None:
     with contextlib.ExitStack() as stack:
         clients = [stack.enter_context(RequestClient(world.requests, dave)) for _ in range(3)]
         for client in clients:
-            client.ask("status", within_s=5.0)
+            client.ask("status", within_s=30.0)
         with (
             RequestClient(world.requests, dave) as fourth,
             pytest.raises(TimeoutError, match="has too many connections"),
         ):
             fourth.ask("status", within_s=2.0)
-        eventually(lambda: world.access()["by_key"].get("dave") == 3, within_s=5)
+        eventually(lambda: world.access()["by_key"].get("dave") == 3, within_s=30)
         clients[0].close()
         fifth = stack.enter_context(RequestClient(world.requests, dave))
-        assert fifth.ask("status", within_s=10.0)
-    eventually(lambda: "dave" not in world.access()["by_key"], within_s=10)
+        assert fifth.ask("status", within_s=30.0)
+    eventually(lambda: "dave" not in world.access()["by_key"], within_s=30)
 
 
 def test_the_admin_endpoint_is_for_operators(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -292,14 +304,18 @@ def test_the_admin_endpoint_is_for_operators(world: World, monkeypatch: pytest.M
         pytest.raises(TimeoutError, match="does not let in the key of alice"),
     ):
         client.ask("order", within_s=2.0, **order)
-    eventually(lambda: world.access()["refused"].get("role"), within_s=5)
+    eventually(lambda: world.access()["refused"].get("role"), within_s=30)
     with (
         RequestClient(world.requests, world.keys("olga")) as client,
         pytest.raises(Refused, match="admin commands are taken at the admin endpoint"),
     ):
-        client.ask("order", within_s=5.0, **order)
+        client.ask("order", within_s=30.0, **order)
     with RequestClient(world.admin, world.keys("olga")) as client:
-        assert client.ask("order", within_s=5.0, **order)["state"] in ("waiting", "done", "refused")
+        assert client.ask("order", within_s=30.0, **order)["state"] in (
+            "waiting",
+            "done",
+            "refused",
+        )
     done = run("scale", "2", "--connect", world.running.publish, "--keys",
                str(world.folder / "olga.key"))  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -341,7 +357,7 @@ def test_what_is_no_subscription_ends_its_connection_and_grants_nobody_anything(
             while his.poll(10):
                 seen.add(his.recv_multipart()[0].partition(b".")[0])
         assert seen == {b"trades"}
-        eventually(lambda: world.access()["closed"].get("nonsense", 0) > before, within_s=5)
+        eventually(lambda: world.access()["closed"].get("nonsense", 0) > before, within_s=30)
         hers.send(b"\x01book.")
         assert hers.poll(20_000)
 
@@ -351,13 +367,13 @@ def test_a_mistake_in_the_file_changes_nothing_and_is_said(world: World) -> None
     shutil.copy(world.file, kept)
     try:
         world.file.write_text("[[key]]\nname = 'x'\n")
-        eventually(lambda: world.access()["error"], within_s=5)
+        eventually(lambda: world.access()["error"], within_s=30)
         assert "public must be the 40 characters" in world.access()["error"]
         with RequestClient(world.requests, world.keys("alice")) as client:
-            assert client.ask("status", within_s=5.0)
+            assert client.ask("status", within_s=30.0)
     finally:
         shutil.copy(kept, world.file)
-    eventually(lambda: not world.access()["error"], within_s=5)
+    eventually(lambda: not world.access()["error"], within_s=30)
 
 
 def test_the_commands_take_keys(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -377,9 +393,9 @@ def test_a_subscriber_joins_again_after_its_connections_were_cut(world: World) -
     with Subscriber(world.running.publish, channels=["trades"], keys=frank) as subscriber:
         _topics(subscriber, 20)
         authorized_file.remove(world.file, "frank")
-        eventually(lambda: "frank" not in world.access()["by_key"], within_s=5)
+        eventually(lambda: "frank" not in world.access()["by_key"], within_s=30)
         world.let_in(frank)
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         last: dict[str, int] = {}
         healed = 0
         while healed < 5 or len(last) < 2:

@@ -10,7 +10,7 @@ import pytest
 from tests.simulator import faults
 from tests.simulator.client import Simulator, simulator
 from tests.simulator.published import Published, await_heights, check_books, check_trades
-from tests.system.running import Running, collector
+from tests.system.running import Running, collector, eventually
 
 SIZES = [
     ("chain-ws", 10),
@@ -70,8 +70,13 @@ def test_all_markets_come_back_after_a_cut_and_nothing_is_lost(rig: Rig) -> None
     first, last, published = _follow(rig, faults.Disconnect(protocol=protocol))
     check_trades(rig.venue, published, first, last)
     check_books(rig.venue, published, first, last)
+    # Shards report once a second.
+    eventually(
+        lambda: sum(shard["connects"] for shard in rig.running.status()["shards"]) >= before + 4,
+        within_s=30,
+        what="four shards that connected again",
+    )
     status = rig.running.await_live()
-    assert sum(shard["connects"] for shard in status["shards"]) >= before + 4
     assert status["coverage"]["now"] == 1.0
     assert status["completeness"] == 1.0
     assert status["blocks"]["missing"] == 0

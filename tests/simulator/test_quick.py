@@ -7,7 +7,7 @@ import pytest
 
 from tests.simulator.client import Simulator, simulator
 from tests.simulator.published import Published, await_heights, check_books, check_trades
-from tests.system.running import collector
+from tests.system.running import collector, eventually
 
 
 @pytest.fixture(scope="module")
@@ -43,8 +43,7 @@ def test_what_the_indexer_tells_is_published(venue: Simulator, tmp_path: Path) -
         published = Published(running.publish)
         first = venue.head() + 3
         venue.await_height(first + 10)
-        while published.drain() < first + 10:
-            assert venue.head() < first + 200, running.log
+        eventually(lambda: published.drain() >= first + 10, within_s=60, what=lambda: running.log)
         published.close()
-        assert running.live(), running.log
+        running.await_live()
     check_trades(venue, published, first, first + 5)

@@ -60,7 +60,7 @@ def test_the_public_endpoint_takes_nothing_that_steers(
         "order": {"token": "t", "order": {"kind": "drain", "number": 0}},
     }
     with pytest.raises(Refused, match=f"'{what}' is not answered at this endpoint"):
-        public.ask(what, within_s=5.0, **fields[what])
+        public.ask(what, within_s=30.0, **fields[what])
     assert running.status()["markets"]["moving"] == 0
 
 
@@ -128,7 +128,7 @@ def test_a_collector_of_another_host_says_where_it_takes_commands(
         sender, request = router.recv_multipart()
         reply = {"id": msgspec.msgpack.decode(request)["id"], "status": {"admin": elsewhere}}
         router.send_multipart([sender, msgspec.msgpack.encode(reply)])
-        _, stderr = command.communicate(timeout=20)
+        _, stderr = command.communicate(timeout=60)
     context.destroy(linger=0)
     assert command.returncode == 3
     assert "takes admin commands on its own host only" in stderr
@@ -143,15 +143,15 @@ def test_hostile_requests_end_no_process(running: Running, public: RequestClient
         for _ in range(2):
             for name, request in HOSTILE.items():
                 dealer.send(request)
-                assert dealer.poll(5_000), name
+                assert dealer.poll(30_000), name
                 *_, reply = dealer.recv_multipart()
                 assert isinstance(msgspec.msgpack.decode(reply), dict)
         for parts in ([b""], [b"", b""], [b"x"] * 3, [b""] * 500):
             dealer.send_multipart(parts)
-            assert dealer.poll(5_000)
+            assert dealer.poll(30_000)
             *_, reply = dealer.recv_multipart()
             assert "not one part" in msgspec.msgpack.decode(reply)["error"] or parts == [b"", b""]
-    assert public.ask("grid", within_s=5.0)["grid"]
+    assert public.ask("grid", within_s=30.0)["grid"]
     assert alive(processes) == processes
     assert _processes(running) == before
     assert "Traceback" not in running.log
@@ -163,7 +163,7 @@ def test_a_req_socket_is_answered(running: Running) -> None:
         socket.connect(requests_endpoint(running.publish))
         for request in (msgspec.msgpack.encode({"ask": "grid", "id": 1}), b"\xc1"):
             socket.send(request)
-            assert socket.poll(5_000)
+            assert socket.poll(30_000)
             assert isinstance(msgspec.msgpack.decode(socket.recv()), dict)
 
 
@@ -174,7 +174,7 @@ def test_a_giant_request_ends_its_connection_only(running: Running, public: Requ
         with dealer.get_monitor_socket(zmq.EVENT_DISCONNECTED) as monitor:
             dealer.connect(requests_endpoint(running.publish))
             dealer.send(b"\xc4" * (2 << 20))
-            assert monitor.poll(10_000)
+            assert monitor.poll(30_000)
             dealer.disable_monitor()
-    assert public.ask("grid", within_s=5.0)["grid"]
+    assert public.ask("grid", within_s=30.0)["grid"]
     assert _processes(running) == before

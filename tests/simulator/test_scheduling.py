@@ -33,7 +33,7 @@ def venue() -> Iterator[Simulator]:
 def _scheduled(running: Running) -> dict[str, str]:
     """Wait until the coordinator has named its processes; return how each is scheduled."""
     rows = eventually(
-        lambda: running.status()["processes"], within_s=20, what="the list of processes"
+        lambda: running.status()["processes"], within_s=30, what="the list of processes"
     )
     return {row["name"]: row["scheduling"] for row in rows}
 

@@ -84,8 +84,8 @@ def test_shards_that_die_in_the_middle_of_a_move_cost_nothing(
         # The newcomer dies while it joins, then the owner while it is being left.
         for number, victim, after_s in (("3", "shard 1", 0.1), ("1", "shard 0", 0.8)):
             moving = elsewhere.submit(run, "scale", number, "--connect", running.publish)
-            eventually(lambda: running.status()["markets"]["moving"], within_s=20, what="moves")
-            pid = eventually(lambda: running.pid(victim), within_s=10, what=victim)  # noqa: B023
+            eventually(lambda: running.status()["markets"]["moving"], within_s=30, what="moves")
+            pid = eventually(lambda: running.pid(victim), within_s=30, what=victim)  # noqa: B023
             time.sleep(after_s)
             os.kill(pid, signal.SIGKILL)
             done = moving.result(90)

@@ -83,7 +83,7 @@ class Host:
             ],
             start_new_session=True,
         )
-        self._first = eventually(self._found, within_s=10, what="the host's first process")
+        self._first = eventually(self._found, within_s=30, what="the host's first process")
         _ip(f"link add v{self.number} type veth peer name eth0 netns {self._first}")
         _ip(f"link set v{self.number} master {_BRIDGE} up")
         self.run(["ip", "link", "set", "lo", "up"])

@@ -12,9 +12,7 @@ exactly once, by the chain's own record.
 import argparse
 import collections
 import contextlib
-import hashlib
 import itertools
-import json
 import os
 import random
 import shutil
@@ -24,23 +22,16 @@ import sys
 import tempfile
 import threading
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Final, NamedTuple
-
-import msgspec
-import pyarrow as pa
+from typing import Final
 
 from collector.archive.journal import segment_file
 from collector.archive.reading.overview import overview
-from collector.archive.reading.tables import read
-from collector.archive.storage import layout, manifest
-from collector.verify.archive_check import Check
-from collector.verify.chain import Chain
 from tests.system import chain_record
+from tests.system.archive_verdict import OLDEST, Verdict, count, latest, learn, total
+from tests.system.recorders import record, sealed_through, status_of
 from tests.system.running import COLLECTOR, Devnet, Running, collector, devnet, eventually
 
 ANY: Final = "any instant"
@@ -67,11 +58,8 @@ COMPACT_POINTS: Final = {
     "compact.swapped": 1,
     "compact.removed": 1,
 }
-_SPAN: Final = 8
 _FIRES_WITHIN_S: Final = 30.0
 """After this time a recorder that has not reached its instant is killed wherever it is."""
-_OLDEST: Final = 5
-"""Markets are made in the blocks before it."""
 _UNSYNCED: Final = 12
 """Chunks that are cut off at most: one a block, and some for blocks that are fetched."""
 _OLDER: Final = 150
@@ -80,43 +68,6 @@ _OLDER: Final = 150
 
 _CHILD_KILLED: Final = b"exit code -9"
 """What a recorder logs of a sealing child that was killed."""
-
-
-class Verdict(NamedTuple):
-    """What was found."""
-
-    kills: int
-    by_point: dict[str, int]
-    blocks: int
-    trades: int
-    changes: int
-    lost: int
-    doubled: int
-    altered: int
-    unreadable: int
-    missing: int
-    """Heights that the coverage says are missing."""
-    wrong: int
-    """What `verify --archive` says against the same node."""
-
-    @property
-    def is_clean(self) -> bool:
-        """Whether nothing is wrong."""
-        wrong = (self.lost, self.doubled, self.altered, self.unreadable, self.missing, self.wrong)
-        return not any(wrong) and self.trades > 0 and self.changes > 0
-
-
-def record(
-    archive: Path, publish: str, *, crash_at: str = "", span: int = _SPAN
-) -> "subprocess.Popen[bytes]":
-    """Start a recorder, perhaps one that dies at a named instant."""
-    environment = dict(os.environ, ARCHIVE_CRASH_AT=crash_at)
-    command = [*COLLECTOR, "record", "--to", str(archive), "--connect", publish]
-    log = (archive.parent / "record.log").open("ab")
-    with log:
-        return subprocess.Popen(
-            [*command, "--part-heights", str(span)], env=environment, stdout=log, stderr=log
-        )
 
 
 class Gate:
@@ -219,7 +170,7 @@ class Gate:
         config.write_text(self._node.config_text())
         for _ in range(2):
             height = str(overview(self.archive).first - 1)
-            if int(height) < _OLDEST:
+            if int(height) < OLDEST:
                 break
             options = ["--config", str(config), "--from", height, "--until", height]
             crash_at = rng.choice(["", "", "", "backfill.fetched", "backfill.kept"])
@@ -309,7 +260,7 @@ def run(
         for number, folder in enumerate(folders)
     ]
     older = min(_OLDER, 15 + each // 2)
-    eventually(lambda: _latest(node) >= older, within_s=300, every_s=0.5, what="some blocks")
+    eventually(lambda: latest(node) >= older, within_s=300, every_s=0.5, what="some blocks")
     until = time.monotonic() + minutes * 60
     ended = threading.Event()
     with ThreadPoolExecutor(len(gates)) as pool:
@@ -318,11 +269,11 @@ def run(
                 done.result()
         finally:
             ended.set()
-    through = _latest(node)
+    through = latest(node)
     found = []
     for gate in gates:
         _finish(gate.archive, running, through)
-        found.append(_count(node, gate, truth))
+        found.append(count(node, gate.archive, truth, kills=gate.kills, by_point=gate.done))
     return total(found)
 
 
@@ -341,30 +292,6 @@ def _finish(archive: Path, running: Running, through: int) -> None:
         recorder.wait(30)
 
 
-def learn(node: Devnet, truth: dict[int, chain_record.Recorded]) -> int:
-    """Read the chain's record, return through which block; the newest may not have one yet."""
-    newest = _latest(node)
-    for height in range(max(truth, default=_OLDEST - 1) + 1, newest + 1):
-        try:
-            truth[height] = chain_record.block(node.rpc, height)
-        except urllib.error.HTTPError:
-            if height < newest:
-                raise
-    return max(truth, default=0)
-
-
-def total(found: Sequence[Verdict]) -> Verdict:
-    """Add up what was found in several archives."""
-    by_point: dict[str, int] = collections.Counter()
-    for one in found:
-        by_point.update(one.by_point)
-    counts = (
-        sum(getattr(one, name) for one in found) for name in Verdict._fields if name != "by_point"
-    )
-    kills, *others = counts
-    return Verdict(kills, dict(sorted(by_point.items())), *others)
-
-
 def _wait_or_kill(
     process: "subprocess.Popen[bytes]", seconds: float, *, keep: bool = False
 ) -> None:
@@ -375,114 +302,6 @@ def _wait_or_kill(
         if not keep:
             process.kill()
             process.wait()
-
-
-def _latest(node: Devnet) -> int:
-    with urllib.request.urlopen(f"{node.rpc}/status", timeout=5) as answer:
-        return int(json.load(answer)["result"]["sync_info"]["latest_block_height"])
-
-
-def status_of(archive: Path) -> dict[str, Any]:
-    """Return what the recorder says of itself; empty while it says nothing."""
-    try:
-        found: dict[str, Any] = msgspec.json.decode((archive / layout.STATUS).read_bytes())
-    except (OSError, msgspec.MsgspecError):
-        return {}
-    return found
-
-
-def sealed_through(archive: Path) -> int:
-    """Return the height through which an archive is sealed, by its recorder's word."""
-    return int(status_of(archive).get("sealed", 0))
-
-
-def _count(node: Devnet, gate: Gate, chain: dict[int, chain_record.Recorded]) -> Verdict:
-    """Hold the archive against the chain's record."""
-    archive = gate.archive
-    coverage = read(archive, "coverage", holes="allow").arrow.to_pylist()
-    # Markets that join a height apart are complete from different heights on.
-    first = {row["market_id"]: row["first_height"] for row in reversed(coverage)}
-    last = max(row["last_height"] for row in coverage)
-    changes = collections.Counter(_changes(archive, last))
-    oldest = min(fact[1] for fact in changes)
-    eventually(lambda: learn(node, chain) >= last, within_s=30, what=f"block {last}")
-    trades = collections.Counter(_trades(archive, last))
-    lost = altered = blocks = 0
-    known_trades, known_changes = set(), set()
-    for height in range(oldest, last + 1):
-        truth = chain[height]
-        blocks += 1
-        for fields in truth.trades.values():
-            known_trades.add(fields)
-            if height >= first.get(fields[0], last) and fields not in trades:
-                lost += 1
-                sys.stderr.write(f"lost: trade {fields[:2]}\n")
-        for (market_id, sequence), sides in truth.changes.items():
-            fact = (market_id, height, sequence, *sides)
-            known_changes.add(fact)
-            if height >= first.get(market_id, last) and fact not in changes:
-                lost += 1
-                sys.stderr.write(f"lost: change {fact[:3]}\n")
-    altered += sum(1 for fact in trades if fact not in known_trades)
-    altered += sum(1 for fact in changes if fact not in known_changes)
-    doubled = sum(n - 1 for n in (*trades.values(), *changes.values()))
-    return Verdict(
-        kills=gate.kills,
-        by_point=gate.done,
-        blocks=blocks,
-        trades=len(trades),
-        changes=len(changes),
-        lost=lost,
-        doubled=doubled,
-        altered=altered,
-        unreadable=_unreadable(archive),
-        missing=sum(row["missing"] for row in coverage),
-        wrong=_verified(node, archive),
-    )
-
-
-def _verified(node: Devnet, archive: Path) -> int:
-    """Count what the product's own check finds, which reads both by other code."""
-    with contextlib.closing(Chain(node.rpc, node.grpc, max_rps=400.0)) as chain:
-        found = Check(archive, chain).run()
-    sys.stderr.writelines(f"verify: {example}\n" for example in found.examples)
-    return sum(found.wrong.values()) + (found.blocks_compared == 0)
-
-
-_FIELDS: Final = (
-    *("market_id", "trade_id", "side", "price", "quantity", "fee", "execution_type", "order_hash"),
-    *("subaccount_id", "fee_recipient", "cid", "margin", "payout"),
-)
-
-
-def _trades(archive: Path, last: int) -> list[tuple[str, ...]]:
-    table = read(archive, "trades", end=last, decimals="text", holes="allow").arrow
-    rows = zip(*(table[name].to_pylist() for name in _FIELDS), strict=True)
-    return [tuple(value or "" for value in row) for row in rows]
-
-
-def _changes(archive: Path, last: int) -> list[tuple[Any, ...]]:
-    table: pa.Table = read(archive, "book", end=last, decimals="text", holes="allow").arrow
-    columns = (table[name].to_pylist() for name in ("market_id", "height", "sequence"))
-    sides = (
-        [
-            frozenset((x["price"], x["quantity"]) for x in levels)
-            for levels in table[side].to_pylist()
-        ]
-        for side in ("bids", "asks")
-    )
-    return list(zip(*columns, *sides, strict=True))
-
-
-def _unreadable(archive: Path) -> int:
-    """Count files that cannot be read, or are not what the manifest says."""
-    files = manifest.current(manifest.read(archive))
-    wrong = sum(
-        hashlib.sha256((archive / path).read_bytes()).hexdigest() != file.file_sha256
-        for path, file in files.items()
-    )
-    there = {str(p.relative_to(archive)) for p in archive.glob("*/date=*/*")}
-    return wrong + len(there ^ set(files))
 
 
 @contextlib.contextmanager

@@ -29,7 +29,7 @@ def blocks_later(node: Devnet, count: int) -> int:
     chain = Chain(node.rpc, node.grpc)
     try:
         height = chain.latest() + count
-        eventually(lambda: chain.latest() >= height, within_s=30, what="more blocks")
+        eventually(lambda: chain.latest() >= height, within_s=30 + 3 * count, what="more blocks")
         return height
     finally:
         chain.close()
@@ -55,7 +55,7 @@ class Listener:
 
     def __enter__(self) -> Self:
         self._subscriber.__enter__()
-        eventually(lambda: self.drain().joined, within_s=10, what="an aggregator that answers")
+        eventually(lambda: self.drain().joined, within_s=30, what="an aggregator that answers")
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -191,7 +191,7 @@ class Running:
     def _answer(self, what: str) -> dict[str, Any]:
         return eventually(
             lambda: self._ask(what),
-            within_s=15,
+            within_s=30,
             what=lambda: f"an aggregator that answers; log:\n{self.log}",
         )
 
@@ -217,13 +217,13 @@ class Running:
             processes = self.peek().get("processes", [])
             return next((int(p["pid"]) for p in processes if p["name"] == name), 0)
 
-        return eventually(known, within_s=20.0, what=lambda: f"a process {name}; log:\n{self.log}")
+        return eventually(known, within_s=30.0, what=lambda: f"a process {name}; log:\n{self.log}")
 
     def live(self) -> bool:
         """Everything is live and accounted for."""
         return _is_live(self.peek())
 
-    def await_live(self, within_s: float = 30.0) -> dict[str, Any]:
+    def await_live(self, within_s: float = 60.0) -> dict[str, Any]:
         """Wait until all markets are live; return the status."""
 
         def looked() -> dict[str, Any]:

@@ -7,12 +7,12 @@ import pytest
 
 from collector.archive.reading.tables import read
 from collector.archive.storage import manifest
-from tests.system.kill_gate import record
+from tests.system.recorders import record
 from tests.system.running import Devnet, collector, eventually, run
 
 pytestmark = pytest.mark.node
 
-_SPAN = 20
+_SPAN = 10
 
 
 def _digests(root: Path) -> dict[tuple[str, int], str]:
@@ -60,8 +60,8 @@ def test_a_backfilled_part_has_the_digests_of_the_recorded_one(
     assert _digests(past) == whole
 
     # In two halves, the second added to a part that is sealed; and nothing is asked for twice.
-    _backfilled(halves, config, first, first + 7)
-    assert "12 fetched for 1 parts" in _backfilled(halves, config, first, first + _SPAN - 1)
+    _backfilled(halves, config, first, first + 3)
+    assert "6 fetched for 1 parts" in _backfilled(halves, config, first, first + _SPAN - 1)
     assert "0 fetched for 0 parts" in _backfilled(halves, config, first, first + _SPAN - 1)
     for channel, key in (("trades", "trade_id"), ("book", "sequence")):
         rows = [

@@ -49,7 +49,7 @@ def test_a_market_that_is_added_reaches_early_and_late_subscribers(
         running.await_live()
         assert not running.status()["trade_proof"]["provable"]
         with Subscriber(running.publish, markets=["INJ*"]) as early:
-            eventually(lambda: early.poll(0.1), within_s=10, what="an answer")
+            eventually(lambda: early.poll(0.1), within_s=30, what="an answer")
             added = run("add", "inj/usdt", "--connect", running.publish)
             assert added.stdout.startswith("added INJ-USDT: 3 markets"), added.stderr
             assert _book(early, "INJ-USDT").is_snapshot
@@ -60,7 +60,7 @@ def test_a_market_that_is_added_reaches_early_and_late_subscribers(
             assert "INJ-USDT is collected already" in again.stderr
             removed = run("remove", "inj*", "--connect", running.publish)
             assert removed.stdout.startswith("removed INJ-USDT: 2 markets"), removed.stderr
-            gap = eventually(lambda: _gap(early), within_s=10, what="the gap that says so")
+            gap = eventually(lambda: _gap(early), within_s=30, what="the gap that says so")
             assert (gap, running.status()["gaps"]["open"]) == ("removed", 0)
         assert {row["symbol"] for row in running.markets()} == {"BTC-USDT", "ETH-USDT"}
         assert running.status()["coverage"]["now"] == 1.0
@@ -75,7 +75,7 @@ def _book(subscriber: Subscriber, symbol: str) -> Book:
             return None
         return received.event if isinstance(received.event, Book) else None
 
-    book = eventually(heard, within_s=20, every_s=0.0, what=f"a book of {symbol}")
+    book = eventually(heard, within_s=30, every_s=0.0, what=f"a book of {symbol}")
     assert book is not None
     return book
 

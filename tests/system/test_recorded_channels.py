@@ -20,7 +20,7 @@ from collector.archive.reading.tables import read
 from shards.protocol.channels import CHANNELS, OFFERED
 from tests.simulator.client import simulator
 from tests.system import chain_record
-from tests.system.kill_gate import record, sealed_through
+from tests.system.recorders import record, sealed_through
 from tests.system.running import Devnet, collector, eventually, run
 
 _SPAN: Final = 10

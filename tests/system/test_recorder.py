@@ -39,16 +39,31 @@ def _small_disk(folder: Path, size: str) -> Iterator[Path]:
 
 
 def _recorder(running: Running) -> dict[str, Any]:
-    found: dict[str, Any] = running.peek().get("recorder") or {}
+    """What the status says of it; a state of its own while there is no answer."""
+    found: dict[str, Any] = running.peek().get("recorder") or {"state": "unknown", "pid": 0}
     return found
 
 
 def _ready(port: int) -> tuple[int, str]:
+    """The answer of `/readyz` and its reason; 0 while nobody answers."""
     try:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=5) as answer:
             return answer.status, ""
     except urllib.error.HTTPError as error:
         return error.code, str(json.load(error)["reason"])
+    except OSError:
+        return 0, ""
+
+
+def _recording(running: Running, but: int) -> dict[str, Any]:
+    """What the status says of a recorder that records, if it is another than this process."""
+    found = _recorder(running)
+    return found if found["state"] == "recording" and found["pid"] not in (0, but) else {}
+
+
+def _is_whole(running: Running, through: int) -> bool:
+    found = _recorder(running)
+    return found.get("complete", 0) >= through and not found["to_fetch"]
 
 
 def test_a_killed_recorder_comes_back_and_a_full_disk_only_pauses_it(
@@ -59,17 +74,11 @@ def test_a_killed_recorder_comes_back_and_a_full_disk_only_pauses_it(
         options = ["--config", str(node.config(tmp_path)), "--record", str(disk / "archive")]
         with collector(tmp_path, *options, "--http", f"127.0.0.1:{port}") as running:
             running.await_live()
-            eventually(lambda: _recorder(running).get("state") == "recording", within_s=20)
-            os.kill(running.pid("record"), signal.SIGKILL)
-            before = _recorder(running)["pid"]
-            eventually(
-                lambda: (
-                    _recorder(running).get("pid") not in (0, before)
-                    and _recorder(running)["state"] == "recording"
-                ),
-                within_s=30,
-            )
-            assert _ready(port)[0] == 200
+            recording = eventually(lambda: _recording(running, 0), within_s=60)
+            before = recording["pid"]
+            os.kill(before, signal.SIGKILL)
+            eventually(lambda: _recording(running, before), within_s=60)
+            eventually(lambda: _ready(port)[0] == 200, within_s=30)
             page = {row.name for row in documented() if "_recorder_" in row.name}
             with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
                 served = set(
@@ -80,19 +89,14 @@ def test_a_killed_recorder_comes_back_and_a_full_disk_only_pauses_it(
             with contextlib.suppress(OSError), ballast.open("wb", buffering=0) as file:
                 while True:
                     file.write(b"0" * 4096)
-            eventually(lambda: _recorder(running).get("state") == "full", within_s=60)
-            eventually(lambda: _ready(port)[0] == 503, within_s=10)
-            assert "No space left" in _ready(port)[1]
+            eventually(lambda: _recorder(running)["state"] == "full", within_s=60)
+            eventually(lambda: "No space left" in _ready(port)[1], within_s=30)
+            assert _ready(port)[0] == 503
             ballast.unlink()
-            eventually(lambda: _recorder(running).get("state") == "recording", within_s=30)
-            eventually(lambda: _ready(port)[0] == 200, within_s=10)
+            eventually(lambda: _recorder(running)["state"] == "recording", within_s=30)
+            eventually(lambda: _ready(port)[0] == 200, within_s=30)
             through = running.status()["blocks"]["head"]
-            eventually(
-                lambda: (
-                    _recorder(running)["complete"] >= through and not _recorder(running)["to_fetch"]
-                ),
-                within_s=60,
-            )
+            eventually(lambda: _is_whole(running, through), within_s=60)
         table = read(disk / "archive", "book", holes="raise").arrow
         for market in set(table["market"].to_pylist()):
             of_market = read(disk / "archive", "book", markets=market).arrow["sequence"].to_pylist()

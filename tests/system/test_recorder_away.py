@@ -19,22 +19,33 @@ from collector.client.requests import RequestClient
 from collector.settings.parts import requests_endpoint
 from tests.simulator import faults
 from tests.simulator.client import Simulator, simulator
-from tests.system.kill_gate import record, sealed_through, status_of
+from tests.system.recorders import record, sealed_through, status_of
 from tests.system.running import Running, collector, eventually, run
 
 pytest.importorskip("pyarrow")
 
 _SPAN: Final = 100
-_FORGOTTEN: Final = 60
+_FORGOTTEN: Final = 40
 """Blocks that recorders miss and whose books the collector no longer keeps: the node has them."""
-_PRUNED: Final = 40
+_PRUNED: Final = 25
 """The first of these are no longer at the node either."""
-_BUSY: Final = ("--markets", "6", "--block-time", "0.15", "--touched", "1", "--matches", "3")
+_BUSY: Final = (
+    "--markets",
+    "6",
+    "--touched",
+    "1",
+    "--matches",
+    "3",
+    "--paused",
+    "0",
+    "--dead",
+    "0",
+)
 
 
 @contextlib.contextmanager
-def _busy() -> Iterator[Simulator]:
-    with simulator(*_BUSY, "--paused", "0", "--dead", "0") as exchange:
+def _busy(block_s: float = 0.08) -> Iterator[Simulator]:
+    with simulator(*_BUSY, "--block-time", str(block_s)) as exchange:
         yield exchange
 
 
@@ -77,7 +88,7 @@ class Recorder:
 def _await_forgotten(running: Running, height: int) -> None:
     """Wait until the collector keeps no book of a height, whatever the speed of this machine."""
     with RequestClient(requests_endpoint(running.publish)) as client:
-        topics = client.ask("topics", prefixes=["book."], within_s=15)["topics"]
+        topics = client.ask("topics", prefixes=["book."], within_s=30)["topics"]
         # A quiet market's only frame, its first book, is always kept.
         books = [topic for topic, last in topics.items() if last > 1]
         assert books
@@ -126,12 +137,14 @@ def _digests(root: Path, parts: set[Part]) -> dict[tuple[str, int, str], str]:
     }
 
 
-@pytest.mark.parametrize("away_s", [0, pytest.param(600, marks=pytest.mark.nightly)])
+@pytest.mark.parametrize(
+    ("away_s", "block_s"), [(0, 0.08), pytest.param(600, 0.15, marks=pytest.mark.nightly)]
+)
 def test_two_recorders_are_whole_again_and_ask_for_each_missed_block_once(
-    tmp_path: Path, away_s: float
+    tmp_path: Path, away_s: float, block_s: float
 ) -> None:
     with contextlib.ExitStack() as stack:
-        exchange = stack.enter_context(_busy())
+        exchange = stack.enter_context(_busy(block_s))
         recorders = []
         for name in ("one", "other"):
             running = stack.enter_context(_collecting(exchange, tmp_path / name))

@@ -16,7 +16,7 @@ from collector.client.received import Joined, Lost, Received
 from collector.client.subscriber import Subscriber
 from shards.protocol.events import Book, Level, Trades
 from tests.simulator.client import simulator
-from tests.system.kill_gate import record, sealed_through
+from tests.system.recorders import record, sealed_through
 from tests.system.running import COLLECTOR, Running, collector, eventually, free_port_pair
 
 pytest.importorskip("pyarrow")

@@ -12,6 +12,7 @@ from shards.protocol.events import Trades
 from tests.simulator.client import simulator
 from tests.system import two_cells
 from tests.system.drill.clocks import Clock
+from tests.system.reader import Reader
 from tests.system.running import collector, eventually, run
 
 
@@ -36,7 +37,7 @@ def test_clocks_an_hour_apart_that_step_back_while_running_harm_nothing(tmp_path
             cell = two_cells.Cell(name, tmp_path, exchange, stack, clock.environment)
             cell.running.await_live(60)
             cells.append(cell)
-        reader = stack.enter_context(two_cells.Reader(two_cells.subscriber_of(cells)))
+        reader = stack.enter_context(Reader(two_cells.subscriber_of(cells)))
         record = two_cells.Record(two_cells.settled(exchange, [reader]))
         epochs = [_epoch(cells[0])]
         clocks[0].set("-1h")

@@ -8,7 +8,7 @@ import pytest
 
 from collector.archive.storage import manifest
 from collector.archive.storage.layout import Part
-from tests.system.kill_gate import record
+from tests.system.recorders import record
 from tests.system.running import Devnet, collector, eventually
 
 pytestmark = pytest.mark.node

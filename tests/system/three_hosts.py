@@ -33,7 +33,8 @@ from tests.proxy import FaultProxy
 from tests.simulator.client import simulator
 from tests.system.cluster import PORT, REPLICAS, Cluster, ports_of
 from tests.system.hosts import NET, Host, isolated, prepare
-from tests.system.two_cells import Reader, Record, Result, Simulated, compare, settled
+from tests.system.reader import Reader
+from tests.system.two_cells import Record, Result, Simulated, compare, settled
 
 BLOCK_S: Final = 0.3
 AGAIN_S: Final = 15.0

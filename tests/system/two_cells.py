@@ -16,25 +16,24 @@ import random
 import signal
 import sys
 import tempfile
-import threading
 import time
 import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Final, Protocol, Self
+from typing import Any, Final, Protocol
 
 import click
 import msgspec
 import psutil
 
-from collector.client.received import Lost, Received
 from collector.client.subscriber import Subscriber
 from collector.settings.parts import requests_endpoint
 from shards.protocol.events import Book, Level, Trade, Trades
 from tests.proxy import FaultProxy
 from tests.simulator.client import Simulator, simulator
 from tests.system import chain_record
+from tests.system.reader import Reader
 from tests.system.running import Devnet, Running, collector, devnet, eventually, free_port_pair
 
 BLOCK_S: Final = 0.3
@@ -188,72 +187,6 @@ class Cell:
         for process in self.family():
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.send_signal(number)
-
-
-class Reader:
-    """A subscriber in a thread of its own, and when it heard of each height first."""
-
-    def __init__(self, subscriber: Subscriber) -> None:
-        self.heard: list[Received] = []
-        self.heights: list[tuple[float, int]] = []
-        """When a new highest height was heard of, monotonic."""
-        self.times: list[int] = []
-        """Block times of those heights, ns; 0 where the event did not state it."""
-        self._subscriber = subscriber
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._read)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()
-
-    def _read(self) -> None:
-        highest = 0
-        with self._subscriber as subscriber:
-            while not self._stop.is_set():
-                received = subscriber.poll(0.2)
-                if received is None:
-                    continue
-                self.heard.append(received)
-                height = getattr(received.event, "height", 0)
-                if height > highest:
-                    highest = height
-                    self.heights.append((time.monotonic(), height))
-                    self.times.append(getattr(received.event, "ts_event", 0))
-
-    @property
-    def highest(self) -> int:
-        """The highest height heard of."""
-        return self.heights[-1][1] if self.heights else 0
-
-    @property
-    def lost(self) -> list[Received]:
-        """What was not available any more."""
-        return [received for received in self.heard if isinstance(received.event, Lost)]
-
-    def longest_pause_s(self) -> float:
-        """Return the longest time between two blocks with events, by the chain's own clock."""
-        pairs = itertools.pairwise(filter(None, self.times))
-        return max(((b - a) / 1e9 for a, b in pairs), default=0.0)
-
-    def longest_excess_s(self, since: float) -> float:
-        """Return by how much a silence was at most longer than the chain's own pause in it."""
-        known = [
-            (at, made / 1e9)
-            for (at, _), made in zip(self.heights, self.times, strict=False)
-            if made and at > since
-        ]
-        pairs = itertools.pairwise(known)
-        return max(((b[0] - a[0]) - (b[1] - a[1]) for a, b in pairs), default=0.0)
-
-    def longest_silence_s(self, since: float) -> float:
-        """Return the longest time between two new heights, from a monotonic instant on."""
-        times = [since, *(at for at, _ in self.heights if at > since)]
-        return max((b - a for a, b in itertools.pairwise(times)), default=0.0)
 
 
 def subscriber_of(cells: list[Cell]) -> Subscriber:

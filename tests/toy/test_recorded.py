@@ -19,7 +19,7 @@ from collector.markets.discovery import discover
 from shards.adapters import registry
 from shards.protocol.settings import Endpoints
 from tests.collector.archive.replay.test_replay import Replayed, events
-from tests.system.kill_gate import record, sealed_through
+from tests.system.recorders import record, sealed_through
 from tests.system.running import eventually
 from tests.toy import exchange
 from tests.toy.adapter import PLACE

@@ -1,6 +1,5 @@
 """`collector health` against servers that answer well, badly, or not at all."""
 
-import socket
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -9,6 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from collector.cli.main import cli
+from tests.system.running import free_port_pair
 
 
 class Answers(BaseHTTPRequestHandler):
@@ -68,9 +68,7 @@ def test_who_answers_otherwise_is_no_healthy_collector(server: str, body: bytes)
 
 
 def test_nobody_is_not_healthy():
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port_pair()
     assert ask("--http", str(port)) == (
         4,
         f"not healthy: {port} does not answer: [Errno 111] Connection refused",

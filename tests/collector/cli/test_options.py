@@ -156,7 +156,7 @@ def run(*arguments: str, **environment: str) -> "subprocess.CompletedProcess[str
     import os
 
     return subprocess.run(
-        [*COLLECTOR, *arguments], capture_output=True, text=True, check=False, timeout=30,
+        [*COLLECTOR, *arguments], capture_output=True, text=True, check=False, timeout=120,
         env=os.environ | environment, stdin=subprocess.DEVNULL,
     )  # fmt: skip
 

@@ -57,7 +57,7 @@ def busy_publisher() -> Iterator[ScriptedPublisher]:
         yield publisher
 
 
-def run(*arguments: str, timeout_s: float = 20) -> "subprocess.CompletedProcess[str]":
+def run(*arguments: str, timeout_s: float = 90) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
         [*TAIL, *arguments], capture_output=True, text=True, timeout=timeout_s, check=False
     )

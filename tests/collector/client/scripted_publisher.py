@@ -4,7 +4,6 @@ puts it behind a real XPUB and a real ROUTER on free loopback ports, in a thread
 """
 
 import itertools
-import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -19,6 +18,7 @@ from collector.aggregator.replay_buffer import ReplayBuffer
 from shards.protocol import frames
 from shards.protocol.events import ZERO, Book, Gap, Level, Ticker, Trade, Trades
 from shards.protocol.order_book import OrderBook
+from tests.system.running import free_port_pair
 
 Event = Book | Trades | Gap | Ticker
 CHANNELS: dict[type[Event], str] = {
@@ -126,16 +126,8 @@ def height_of(event: Event) -> int:
 
 
 def free_endpoint() -> str:
-    """A loopback endpoint whose port and the one after it are free."""
-    while True:
-        with socket.socket() as first, socket.socket() as second:
-            first.bind(("127.0.0.1", 0))
-            port = first.getsockname()[1]
-            try:
-                second.bind(("127.0.0.1", port + 1))
-            except (OSError, OverflowError):
-                continue
-            return f"tcp://127.0.0.1:{port}"
+    """A loopback endpoint whose port and the one after it are free, and given to nobody else."""
+    return f"tcp://127.0.0.1:{free_port_pair()}"
 
 
 def _bind(bound: "zmq.Socket[bytes]", endpoint: str) -> None:

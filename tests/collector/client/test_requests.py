@@ -1,7 +1,6 @@
 """The request client over real sockets: deadlines, late replies, and replies that are none."""
 
 import asyncio
-import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -17,6 +16,7 @@ import zmq
 from collector.aggregator.endpoints import bind
 from collector.client.requests import AsyncRequestClient, Refused, RequestClient
 from tests.hostile import HOSTILE
+from tests.system.running import free_port_pair
 
 _encode = msgspec.msgpack.encode
 
@@ -133,7 +133,7 @@ def test_no_request_waits_for_a_collector_that_was_away(endpoint: str) -> None:
             with pytest.raises(TimeoutError):
                 client.ask("status", within_s=0.05)
         with answering(endpoint, lambda request: [[_encode({"id": request["id"]})]]) as came:
-            assert client.ask("markets", within_s=5.0) == {"id": 4}
+            assert client.ask("markets", within_s=30.0) == {"id": 4}
             assert [request["ask"] for request in came] == ["markets"]
 
 
@@ -146,7 +146,7 @@ def test_many_are_asked_at_once_and_answered_in_any_order(endpoint: str) -> None
 
     async def run() -> list[int]:
         with closing(AsyncRequestClient(endpoint)) as client:
-            asked = (client.ask("status", within_s=10.0, n=n) for n in range(50))
+            asked = (client.ask("status", within_s=30.0, n=n) for n in range(50))
             return [answer["n"] for answer in await asyncio.gather(*asked)]
 
     with answering(endpoint, answers):
@@ -164,13 +164,6 @@ def test_an_endpoint_that_is_none_is_refused() -> None:
     [("[::1]", "[::1]"), ("[::]", "[::1]"), ("127.0.0.1", "localhost"), ("[::]", "127.0.0.1")],
 )
 def test_both_address_families_are_served_and_reached(listens: str, asked: str) -> None:
-    port = unused_tcp_port("::1" if ":" in listens else "127.0.0.1")
+    port = free_port_pair()
     with answering(f"tcp://{listens}:{port}", lambda request: [[_encode({"id": request["id"]})]]):
         assert ask(f"tcp://{asked}:{port}", "status") == {"id": 1}
-
-
-def unused_tcp_port(host: str) -> int:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family) as taken:
-        taken.bind((host, 0))
-        return int(taken.getsockname()[1])

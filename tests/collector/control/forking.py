@@ -85,7 +85,7 @@ def _supervise(template: Template, then: Callable[[Child, Supervisor], None]) ->
         supervisor.reconcile()
         return child.state(time.monotonic()).last_beat > 0
 
-    eventually(beats, within_s=20, what="a heartbeat")
+    eventually(beats, within_s=30, what="a heartbeat")
     then(child, supervisor)
     supervisor.stop(["shard 0"], within_s=10)
 

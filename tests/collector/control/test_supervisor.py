@@ -73,7 +73,7 @@ def test_an_endless_loop_in_real_time_is_found_and_replaced(
     # We are scheduled normally, on the core that it does not leave.
     with supervised(loop, one_core) as (supervisor, child):
         _reconcile_until(
-            supervisor, lambda: child.state(time.monotonic()).last_beat > 0, within_s=25
+            supervisor, lambda: child.state(time.monotonic()).last_beat > 0, within_s=30
         )
         began = time.monotonic()
         _reconcile_until(supervisor, lambda: child.restarts == 1, within_s=30)
@@ -91,7 +91,7 @@ def test_a_child_that_never_beats_is_replaced() -> None:
 def test_a_stopped_child_that_cannot_even_abort_is_killed_and_replaced() -> None:
     with supervised(children.well) as (supervisor, child):
         _reconcile_until(
-            supervisor, lambda: child.state(time.monotonic()).last_beat > 0, within_s=25
+            supervisor, lambda: child.state(time.monotonic()).last_beat > 0, within_s=30
         )
         first = psutil.Process(child.pid)
         first.send_signal(signal.SIGSTOP)
@@ -102,11 +102,11 @@ def test_a_stopped_child_that_cannot_even_abort_is_killed_and_replaced() -> None
 def test_a_killed_child_is_back_at_once() -> None:
     with supervised(children.well) as (supervisor, child):
         _reconcile_until(
-            supervisor, lambda: child.state(time.monotonic()).last_beat > 0, within_s=25
+            supervisor, lambda: child.state(time.monotonic()).last_beat > 0, within_s=30
         )
         killed = child.pid
         psutil.Process(killed).kill()
-        _reconcile_until(supervisor, lambda: child.pid not in (0, killed), within_s=3)
+        _reconcile_until(supervisor, lambda: child.pid not in (0, killed), within_s=10)
         assert child.restarts == 1
 
 
@@ -120,7 +120,7 @@ def test_a_child_that_cannot_run_as_configured_ends_everything() -> None:
 
 def test_a_crash_loop_slows_down() -> None:
     with supervised(children.crashing) as (supervisor, child):
-        _reconcile_until(supervisor, lambda: child.restarts == 2, within_s=15)
+        _reconcile_until(supervisor, lambda: child.restarts == 2, within_s=30)
         _reconcile_until(
             supervisor,
             lambda: not child.state(time.monotonic()).running,

@@ -60,7 +60,7 @@ def test_who_dies_leaves_neither_template_nor_child() -> None:
     [found], _ = _run("die", code=-9)
     eventually(
         lambda: not any(psutil.pid_exists(pid) for pid in found["pids"]),
-        within_s=15,
+        within_s=30,
         what="no process left",
     )
 

@@ -66,7 +66,7 @@ def family(process):
 
 def assert_nothing_left(processes, folder, within_s=10):
     eventually(lambda: not any(map(runs, processes)), within_s)
-    eventually(lambda: not list(Path(folder).iterdir()), within_s=5)
+    eventually(lambda: not list(Path(folder).iterdir()), within_s=30)
 
 
 def ready(process):
@@ -131,7 +131,7 @@ def test_trades_on_loopback_and_survives_a_restart(tmp_path):
 
         processes = family(process)
         process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=20)
+        out, err = process.communicate(timeout=60)
         assert process.returncode == 0
         assert out == ""  # one line of JSON, whatever happened since
         assert "in all" in err
@@ -142,7 +142,7 @@ def every_market_trades(info, *, since, markets=14):
     """Wait until that many markets have traded, block by block; give them."""
     found: Counter[str] = Counter()
     block = since
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 90
     while len(found) < markets:
         assert time.monotonic() < deadline, found
         if height(info) > block + 1:  # the last block's results may not be there yet
@@ -167,7 +167,7 @@ def test_a_killed_keeper_takes_the_others_with_it(tmp_path):
         ready(process)
         processes = family(process)
         processes[1].kill()
-        assert process.wait(5) == 3
+        assert process.wait(30) == 3
         # At once: without a keeper a node ends too, some seconds later, for want of its signer.
         assert_nothing_left(processes[1:], tmp_path, within_s=1)
 
@@ -185,7 +185,7 @@ def test_sigterm_while_booting_leaves_nothing(tmp_path):
         # The keeper, and the node below it, before it can be ready.
         processes = eventually(lambda: len(f := family(process)) > 2 and f)
         process.terminate()
-        out, _ = process.communicate(timeout=10)
+        out, _ = process.communicate(timeout=60)
         assert process.returncode == 0
         assert out == ""
     assert_nothing_left(processes, tmp_path)
@@ -196,9 +196,17 @@ def test_blocks_come_at_the_pace_asked_for(tmp_path):
     with devnet(*options, folder=tmp_path) as process:
         info = ready(process)
         assert info.block_time_s == 0.9
-        eventually(lambda: height(info) >= 7)
-        pace = (block_time(info, 7) - block_time(info, 3)) / 4
-        assert 0.8 < pace < 1.1
+        paces: list[float] = []
+
+        def at_the_pace():
+            """On a busy machine blocks may come late, but never early, and not all of them."""
+            if height(info) >= 7 + len(paces):
+                last = 7 + len(paces)
+                paces.append((block_time(info, last) - block_time(info, last - 4)) / 4)
+            return paces and paces[-1] < 1.1
+
+        eventually(at_the_pace, within_s=60)
+        assert min(paces) > 0.8
 
 
 def test_the_end_of_stdin_stops_it_if_asked(tmp_path):
@@ -206,7 +214,7 @@ def test_the_end_of_stdin_stops_it_if_asked(tmp_path):
         assert ready(process).pids.trader is None
         processes = family(process)
         process.stdin.close()
-        assert process.wait(10) == 0
+        assert process.wait(30) == 0
     assert_nothing_left(processes, tmp_path)
 
 
@@ -216,7 +224,7 @@ def test_a_taken_port_ends_it_with_one_sentence(tmp_path):
         sock.listen()
         port = sock.getsockname()[1]
         with devnet("--rpc-port", str(port), folder=tmp_path) as process:
-            _, err = process.communicate(timeout=20)
+            _, err = process.communicate(timeout=60)
     assert process.returncode == 3
     assert err.strip().count("\n") == 0
     assert f"port {port} " in err
@@ -237,7 +245,7 @@ def test_a_kept_home_is_found_again_and_a_broken_one_explained(tmp_path):
     (home / "config" / "genesis.json").write_text('{"chain_id": 1}')
     (home / "data").rename(home / "lost")
     with devnet(*options, folder=temporary) as process:
-        _, err = process.communicate(timeout=20)
+        _, err = process.communicate(timeout=60)
     assert process.returncode == 3
     assert "the node ended with code" in err
     assert len(err.splitlines()) > 1  # the node's own words
@@ -246,7 +254,7 @@ def test_a_kept_home_is_found_again_and_a_broken_one_explained(tmp_path):
 def test_a_folder_with_something_else_in_it_is_left_alone(tmp_path):
     (tmp_path / "thesis.txt").write_text("the only copy")
     with devnet("--home", str(tmp_path), folder=tempfile.gettempdir()) as process:
-        _, err = process.communicate(timeout=20)
+        _, err = process.communicate(timeout=60)
     assert process.returncode == 3
     assert "neither empty nor" in err
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]

@@ -111,7 +111,7 @@ def served(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Served]:
     thread = threading.Thread(target=served.run)
     thread.start()
     try:
-        eventually(lambda: served.ask() == 200, within_s=20)
+        eventually(lambda: served.ask() == 200, within_s=30)
         yield served
     finally:
         began = time.monotonic()
@@ -153,7 +153,7 @@ def test_who_only_waits_is_closed(served: Served) -> None:
     with contextlib.ExitStack() as held:
         for one in waiting:
             held.enter_context(one)
-        eventually(all_cut, within_s=20)
+        eventually(all_cut, within_s=30)
     assert served.closed["unfinished"] == 4
 
 
@@ -161,7 +161,7 @@ def test_who_does_not_read_or_does_not_send_its_body_is_closed(served: Served) -
     with served.secured() as deaf, served.secured() as slow:
         deaf.sendall(b"GET /large HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
         slow.sendall(b"POST /body HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\nx")
-        eventually(lambda: served.closed["slow"] == 2, within_s=20)
+        eventually(lambda: served.closed["slow"] == 2, within_s=30)
         assert is_cut(deaf)
     assert served.ask() == 200
 
@@ -181,6 +181,6 @@ def test_a_websocket_stays(served: Served) -> None:
         live = held.enter_context(connect(url, ssl=served.context, proxy=None))
         for _ in range(2 * MOST):
             held.enter_context(served.plain())
-        eventually(lambda: served.closed["unfinished"] > 0, within_s=20)
+        eventually(lambda: served.closed["unfinished"] > 0, within_s=30)
         live.send("still here")
         assert live.recv(10) == "still here"

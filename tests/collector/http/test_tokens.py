@@ -112,7 +112,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     thread.start()
     try:
         for port in (served.http, served.web):
-            eventually(partial(_answers, served, port), within_s=20)
+            eventually(partial(_answers, served, port), within_s=30)
         yield served
     finally:
         loop.call_soon_threadsafe(lives[0].stop.set)
@@ -183,7 +183,7 @@ def test_a_session_for_a_token(served: Served) -> None:
 
 def test_a_revoked_keys_session_and_live_connection_end(served: Served) -> None:
     served.authorize("carol")
-    eventually(lambda: served.cookie("carol"), within_s=10)
+    eventually(lambda: served.cookie("carol"), within_s=30)
     session = {"Cookie": served.cookie("carol").partition(";")[0]}
     url = f"wss://127.0.0.1:{served.web}/live"
     with pytest.raises(InvalidStatus):

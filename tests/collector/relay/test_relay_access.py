@@ -60,7 +60,7 @@ class World:
     def access(self) -> dict[str, dict[str, int]]:
         """What the relay counted about its readers."""
         with RequestClient(self.requests, self.alice) as client:
-            found: dict[str, dict[str, int]] = client.ask("status", within_s=10)["status"]["relay"][
+            found: dict[str, dict[str, int]] = client.ask("status", within_s=30)["status"]["relay"][
                 "access"
             ]
         return found
@@ -120,7 +120,7 @@ def test_cells_with_different_keys_are_read_with_one_file_for_each(
         (tmp_path / "upper").mkdir()
         with relayed(tmp_path / "upper", connect, "--upstream-keys", ",".join(files)) as upper:
             with RequestClient(upper.requests, upper.alice) as client:
-                topics = client.ask("topics", within_s=10, prefixes=["trades."])["topics"]
+                topics = client.ask("topics", within_s=30, prefixes=["trades."])["topics"]
             assert list(topics) == [f"trades.{INJ}."]
 
 
@@ -129,32 +129,32 @@ def test_bob_gets_trades_only(world: World, cell: ScriptedPublisher) -> None:
         Subscriber(world.publish, keys=world.bob) as bob,
         Subscriber(world.publish, keys=world.alice) as alice,
     ):
-        until(bob, lambda r: isinstance(r.event, Joined), 20)
-        until(alice, lambda r: r.channel == "book", 20)
+        until(bob, lambda r: isinstance(r.event, Joined), 60)
+        until(alice, lambda r: r.channel == "book", 60)
         for height in range(106, 116):
             cell.send(INJ, delta(INJ, height, height - 99))
             cell.send(INJ, trades(INJ, height))
             cell.script.head = height
-        everything = until(alice, lambda r: r.channel == "trades" and r.event.height == 115, 20)  # type: ignore[union-attr]
-        some = until(bob, lambda r: r.channel == "trades" and r.event.height == 115, 20)  # type: ignore[union-attr]
+        everything = until(alice, lambda r: r.channel == "trades" and r.event.height == 115, 60)  # type: ignore[union-attr]
+        some = until(bob, lambda r: r.channel == "trades" and r.event.height == 115, 60)  # type: ignore[union-attr]
     assert {r.channel for r in everything if r.topic} == {"book", "trades"}
     assert {r.channel for r in some if r.topic} == {"trades"}
 
 
 def test_bob_is_answered_within_his_rights_only(world: World) -> None:
     with RequestClient(world.requests, world.bob) as client:
-        topics = client.ask("topics", within_s=5, prefixes=["", "book.", "trades."])["topics"]
+        topics = client.ask("topics", within_s=30, prefixes=["", "book.", "trades."])["topics"]
         assert {name.partition(".")[0] for name in topics} == {"trades"}
-        assert [row["symbol"] for row in client.ask("markets", within_s=5)["markets"]] == [INJ]
+        assert [row["symbol"] for row in client.ask("markets", within_s=30)["markets"]] == [INJ]
         fields = {"publisher_epoch": 0, "after": 0}
         with pytest.raises(Refused, match="not among those that this key may read"):
-            client.ask("replay", within_s=5, topic=f"book.{INJ}.", **fields)
+            client.ask("replay", within_s=30, topic=f"book.{INJ}.", **fields)
         for what in ("grid", "events", "history", "metrics"):
             with pytest.raises(Refused, match="shows all markets"):
-                client.ask(what, within_s=5)
+                client.ask(what, within_s=30)
         for what in ("order", "report", "processes"):
             with pytest.raises(Refused, match="not understood"):
-                client.ask(what, within_s=5)
+                client.ask(what, within_s=30)
 
 
 @pytest.mark.parametrize("keys", ["eve", None])
@@ -168,7 +168,7 @@ def test_without_a_listed_key_nothing_comes(world: World, keys: str | None) -> N
             client.ask("topics", within_s=1, prefixes=[""])
         received = subscriber.poll(0.2)
         assert received is None or not received.topic
-    assert set(world.access()["refused"]) & {"unknown_key", "mechanism"}
+    eventually(lambda: set(world.access()["refused"]) & {"unknown_key", "mechanism"}, within_s=30)
 
 
 def raw(context: "zmq.Context[zmq.Socket[bytes]]", kind: int, keys: Keys) -> "zmq.Socket[bytes]":
@@ -190,12 +190,12 @@ def test_hostile_requests_end_no_relay(world: World) -> None:
         for _ in range(2):
             for name, request in HOSTILE.items():
                 dealer.send(request)
-                assert dealer.poll(5_000), name
+                assert dealer.poll(30_000), name
                 *_, reply = dealer.recv_multipart()
                 assert isinstance(msgspec.msgpack.decode(reply), dict)
         for parts in ([b""], [b"x"] * 3, [b""] * 500):
             dealer.send_multipart(parts)
-            assert dealer.poll(5_000)
+            assert dealer.poll(30_000)
             *_, reply = dealer.recv_multipart()
             assert "not one part" in msgspec.msgpack.decode(reply)["error"]
 
@@ -206,7 +206,7 @@ def test_one_reader_cannot_use_up_the_relays_requests(world: World) -> None:
         refused = 0
         for _ in range(300):
             try:
-                greedy.ask("status", within_s=5)
+                greedy.ask("status", within_s=30)
             except Refused as error:
                 assert "too many requests at once" in str(error)  # noqa: PT017 - only some are
                 refused += 1
@@ -236,7 +236,7 @@ def test_revoked_is_out_within_a_second(world: World) -> None:
         with reader.get_monitor_socket(events) as monitor:
             reader.connect(world.publish)
             reader.subscribe(b"")
-            assert monitor.poll(10_000)
+            assert monitor.poll(30_000)
             assert recv_monitor_message(monitor)["event"] == zmq.EVENT_HANDSHAKE_SUCCEEDED
             authorized_file.remove(world.file, "bob")
             assert monitor.poll(1_000)

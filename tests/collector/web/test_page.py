@@ -84,7 +84,7 @@ def test_the_page_is_announced_and_in_the_status(running: Running, address: str)
     # Markets may be live before the coordinator has told of every process.
     eventually(
         lambda: "web" in {process["name"] for process in running.status()["processes"]},
-        within_s=10,
+        within_s=30,
         what="the page's process in the status",
     )
 

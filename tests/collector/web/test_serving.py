@@ -137,7 +137,7 @@ def test_the_history_covers_the_time_before_the_page_was_opened(
         assert status == 200
         return len(json.loads(body)["points"])
 
-    eventually(lambda: points() >= 3, within_s=20, what="three seconds of history")
+    eventually(lambda: points() >= 3, within_s=30, what="three seconds of history")
     assert get(page, "/history?span=1w")[0] == 200
     assert get(page, "/history?span=1y")[0] == 400
 
@@ -149,7 +149,7 @@ def test_closed_tabs_leave_nothing_open(page: Dashboard, running: Running) -> No
         looker.until(lambda message: "listing" in message)
         looker.say(open=symbols[0])
         looker.until(lambda message: message.get("market", {}).get("book"))
-    before = eventually(lambda: _settled(process), within_s=20, what="a steady count")
+    before = eventually(lambda: _settled(process), within_s=30, what="a steady count")
     lookers = [page.look() for _ in range(16)]
     for number, looker in enumerate(lookers):
         looker.until(lambda message: "listing" in message)
@@ -159,7 +159,7 @@ def test_closed_tabs_leave_nothing_open(page: Dashboard, running: Running) -> No
     assert process.num_fds() > before
     for looker in lookers:
         looker.connection.close()
-    eventually(lambda: process.num_fds() <= before, within_s=20, what=process.num_fds)
+    eventually(lambda: process.num_fds() <= before, within_s=30, what=process.num_fds)
 
 
 def _settled(process: psutil.Process) -> int:

@@ -36,13 +36,13 @@ def stands_still(stage: Stage) -> None:
             still.inject(faults.Halt(for_s=3_600))
             stage.broke("node A makes no blocks any more, and answers; node B goes on")
             stage.await_(
-                "seen", "connected to node B", lambda: going.ws in running.log, within_s=20
+                "seen", "connected to node B", lambda: going.ws in running.log, within_s=30
             )
             seen_s = stage.elapsed_s
-            stage.await_("healed", "all live, all gaps closed", running.live, within_s=10)
+            stage.await_("healed", "all live, all gaps closed", running.live, within_s=30)
             stage.await_(
                 "said", "the status says that A is behind", lambda: _behind(running, still.rpc),
-                within_s=20,
+                within_s=30,
             )  # fmt: skip
             _watch(stage, running, still, seconds=stage.watch_s(short=8, full=600))
             assert not running.status()["halted"]
@@ -54,7 +54,7 @@ def stands_still(stage: Stage) -> None:
                 lambda: running.log.count(f"connected to {still.ws}") == 2,
                 within_s=40,
             )
-            stage.await_("healed", "all live", running.live, within_s=10)
+            stage.await_("healed", "all live", running.live, within_s=30)
             status = running.status()
             assert not listener.drain().lost, listener.lost
     assert seen_s <= 2 * _MUTE_S + 1, seen_s
@@ -79,9 +79,9 @@ def lags(stage: Stage) -> None:
                 within_s=60,
             )
             stage.await_(
-                "seen", "connected to node B", lambda: going.ws in running.log, within_s=20
+                "seen", "connected to node B", lambda: going.ws in running.log, within_s=30
             )
-            stage.await_("healed", "all live", running.live, within_s=10)
+            stage.await_("healed", "all live", running.live, within_s=30)
             _watch(stage, running, late, seconds=stage.watch_s(short=6, full=600))
             late.heal()
             stage.note("done", "the stream of node A is at the head again")
@@ -91,7 +91,7 @@ def lags(stage: Stage) -> None:
                 lambda: running.log.count(f"connected to {late.ws}") == 2,
                 within_s=_RETURN_S,
             )
-            status = running.await_live(10)
+            status = running.await_live(30)
             assert not listener.drain().lost, listener.lost
     assert (status["completeness"], status["blocks"]["missing"]) == (1.0, 0), status["holes"]
 
@@ -118,7 +118,7 @@ def stands_still_on_nodes(stage: Stage) -> None:
                 "seen", "connected to node B", lambda: going.ws in running.log, within_s=30
             )
             seen_s = stage.elapsed_s
-            stage.await_("healed", "all live, all gaps closed", running.live, within_s=20)
+            stage.await_("healed", "all live, all gaps closed", running.live, within_s=30)
             stage.await_(
                 "said", "the status says that A is behind", lambda: _behind(running, still.rpc),
                 within_s=30,
@@ -185,7 +185,7 @@ def query_behind(stage: Stage) -> None:
                 lambda: going.stats()["queries"] > 0,
                 within_s=30,
             )
-            stage.await_("healed", "all books joined, all live", running.live, within_s=10)
+            stage.await_("healed", "all books joined, all live", running.live, within_s=30)
             status = running.status()
     assert status["completeness"] == 1.0
 

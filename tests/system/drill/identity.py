@@ -33,7 +33,7 @@ def _on_the_simulator(stage: Stage) -> None:
         market = running.markets()[0]
         eventually(
             lambda: agrees(listener, exchange, market),
-            within_s=10,
+            within_s=30,
             what="a book that is the new chain's",
         )
         stage.note("healed", "the reader's book is the new chain's")
@@ -120,12 +120,12 @@ def _told(stage: Stage, running: Running, listener: Listener) -> dict[str, Any]:
         lambda: (running.peek().get("chain") or {}).get("former"),
         within_s=60,
     )
-    stage.await_("said", "a reader is handed ChainReplaced", _replaced(listener), within_s=10)
+    stage.await_("said", "a reader is handed ChainReplaced", _replaced(listener), within_s=30)
     stage.await_(
         "said",
         "gaps of cause chain_changed are open",
         lambda: [g for g in listener.drain().gaps("open") if g.cause == "chain_changed"],
-        within_s=10,
+        within_s=30,
     )
     stage.await_("healed", "all markets are live, no gap is open", running.live, within_s=30)
     return running.status()
@@ -174,7 +174,7 @@ def _another_network(stage: Stage, source: str, protocol: faults.Protocol) -> No
                 "said",
                 "the status names the network of the other RPC endpoint",
                 lambda: "network injective-888" in _reason(running, other.rpc),
-                within_s=20,
+                within_s=30,
             )
             ours.inject(faults.Stop(protocol=protocol, for_s=6.0))
             stage.broke(
@@ -184,7 +184,7 @@ def _another_network(stage: Stage, source: str, protocol: faults.Protocol) -> No
                 "seen",
                 "the stream of the other network is refused by name",
                 lambda: "not the chain being collected" in running.log,
-                within_s=15,
+                within_s=30,
             )
             stage.await_("healed", "all live, on our stream again", running.live, within_s=30)
             status = running.status()
@@ -192,7 +192,7 @@ def _another_network(stage: Stage, source: str, protocol: faults.Protocol) -> No
                 head = ours.head()
                 eventually(
                     lambda m=market, h=head: agrees(listener, ours, m, since=h),  # type: ignore[misc]
-                    within_s=10,
+                    within_s=30,
                     what="our book",
                 )
             stage.note("healed", "books are ours; nothing of the other network was published")

@@ -16,6 +16,8 @@ from tests.simulator.client import simulator
 from tests.system.drill.registry import Stage, drill
 from tests.system.running import Running, collector, run
 
+_SHORT_STALL_S = 4.0
+
 
 @contextlib.contextmanager
 def _live(
@@ -24,10 +26,11 @@ def _live(
     publish: str = "",
     before: tuple[str, ...] = (),
     cwd: Path | None = None,
+    tables: str = "",
 ) -> Iterator[Running]:
     """Run a collector of a busy exchange until everything is live."""
     with simulator("--markets", "4", "--block-time", "0.2", "--touched", "all") as exchange:
-        config = ("--config", str(exchange.config(stage.folder)), "--shards", "2")
+        config = ("--config", str(exchange.config(stage.folder, extra=tables)), "--shards", "2")
         with collector(
             stage.folder, *config, *options, publish=publish, before=before, cwd=cwd
         ) as running:
@@ -65,16 +68,16 @@ def full_disk(stage: Stage) -> None:
                     file.write(bytes(4096))
             stage.broke("the disk is full")
             stage.await_(
-                "said", "a warning", _logged(running, "cannot save the ledger"), within_s=10
+                "said", "a warning", _logged(running, "cannot save the ledger"), within_s=30
             )
             stage.await_(
-                "said", "the status", lambda: running.status()["state"]["error"], within_s=10
+                "said", "the status", lambda: running.status()["state"]["error"], within_s=30
             )
             _kill(stage, running, "shard 0")
             filler.unlink()
             stage.note("done", "there is room again")
             stage.await_(
-                "healed", "the ledger is saved", _logged(running, "is saved again"), within_s=10
+                "healed", "the ledger is saved", _logged(running, "is saved again"), within_s=30
             )
     finally:
         subprocess.run(["umount", "-l", disk], check=True)
@@ -87,9 +90,9 @@ def removed_folder(stage: Stage) -> None:
         (folder,) = running.temporary.glob("collector-*")
         shutil.rmtree(folder)
         stage.broke("the folder with the sockets is removed")
-        stage.await_("seen", "the sockets are there again", (folder / "link").exists, within_s=10)
+        stage.await_("seen", "the sockets are there again", (folder / "link").exists, within_s=30)
         stage.await_(
-            "said", "a warning", _logged(running, "was removed; creating it again"), within_s=2
+            "said", "a warning", _logged(running, "was removed; creating it again"), within_s=30
         )
         for name in ("shard 0", "aggregator"):
             _kill(stage, running, name)
@@ -105,7 +108,7 @@ def second_start(stage: Stage) -> None:
         stage.broke(f"a second start ended with {done.returncode}")
         assert done.returncode == 3
         stage.note("said", done.stderr.strip().splitlines()[-1])
-        stage.await_("healed", "the first one answers", running.live, within_s=5)
+        stage.await_("healed", "the first one answers", running.live, within_s=30)
 
 
 @drill("B15", "more readers than descriptors")
@@ -125,7 +128,7 @@ def few_descriptors(stage: Stage) -> None:
                 "said",
                 "a warning",
                 _logged(running, "no more subscribers may connect"),
-                within_s=15,
+                within_s=30,
             )
         stage.note("done", "they leave")
         stage.await_("healed", "readers may connect again", running.live, within_s=30)
@@ -146,11 +149,13 @@ def deleted_directory(stage: Stage) -> None:
 @drill("B17", "all processes are stopped for a while")
 def all_stopped(stage: Stage) -> None:
     """No process is killed for having been stopped with all the others."""
-    with _live(stage) as running:
+    tables = f"[supervision]\nstall_after_s = {_SHORT_STALL_S}\n" if stage.short else ""
+    with _live(stage, tables=tables) as running:
         before = {p["name"]: p["pid"] for p in running.status()["processes"]}
         family = [running.process.pid]
         family += [p.pid for p in psutil.Process(family[0]).children(recursive=True)]
-        stopped_s = 13 if stage.short else 30
+        # Longer than what makes a single process count as stuck.
+        stopped_s = _SHORT_STALL_S + 2 if stage.short else 30
         for pid in family:
             os.kill(pid, signal.SIGSTOP)
         time.sleep(stopped_s)
@@ -178,6 +183,6 @@ def hang_up(stage: Stage) -> None:
         _kill(stage, running, "shard 0")
         os.killpg(running.process.pid, signal.SIGHUP)
         stage.note("done", "SIGHUP to the whole group")
-        assert running.process.wait(20) == 0
+        assert running.process.wait(60) == 0
         assert running.leftovers() == []
         stage.note("healed", "it has drained and left nothing behind")

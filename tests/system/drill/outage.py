@@ -14,7 +14,7 @@ from tests.system.listening import Listener, assert_books_agree, first_due
 from tests.system.running import Devnet, Running, collector, devnet, eventually, free_port_pair
 
 _AWAY_S = float(os.environ.get("DRILL_AWAY_S", "3600"))
-_SHORT_S = 15.0
+_SHORT_S = 8.0
 
 
 @drill("D46", "an hour away from a busy chain, then other shards", needs_node=True)
@@ -29,7 +29,7 @@ def away(stage: Stage) -> None:
         Listener(running) as listener,
     ):
         record.begin(first_due(node))
-        _reach(record, listener, record.last + 15)
+        _reach(record, listener, record.last + (8 if stage.short else 15))
         assert running.stop() == 0
         left = record.last
         stage.broke(f"the collector is stopped at block {left}")
@@ -55,7 +55,7 @@ def _heal(stage: Stage, again: Running, record: "_Record", listener: Listener, b
     due = record.trades
     eventually(
         lambda: not due - listener.drain().trades(record.first, record.last),
-        within_s=20,
+        within_s=30,
         what=lambda: f"{(due - listener.trades(record.first, record.last)).total()} trades",
     )
     assert listener.trades(record.first, record.last) == due

@@ -21,9 +21,9 @@ def no_results(stage: Stage) -> None:
                 "said",
                 "the log names the setting, discard_abci_responses",
                 lambda: "discard_abci_responses" in running.log,
-                within_s=10,
+                within_s=30,
             )
-            _goes_on(stage, running, within_s=10)
+            _goes_on(stage, running, within_s=30)
             log = running.log
     assert log.count("keeps no block results") == 1, log
 
@@ -41,9 +41,9 @@ def huge_results(stage: Stage) -> None:
                 "said",
                 "the log names the limit, limits.message_bytes",
                 lambda: "limits.message_bytes" in running.log,
-                within_s=20,
+                within_s=30,
             )
-            _goes_on(stage, running, within_s=20)
+            _goes_on(stage, running, within_s=30)
 
 
 def _lose_blocks(stage: Stage, exchange: Simulator, text: str) -> None:

@@ -30,11 +30,11 @@ def _begin_again(stage: Stage, source: str) -> None:
         with Listener(running) as listener:
             market = running.markets()[0]
             symbol = market["symbol"]
-            before = eventually(lambda: _sequence(listener, symbol), within_s=10, what="a book")
+            before = eventually(lambda: _sequence(listener, symbol), within_s=30, what="a book")
             exchange.count_again(market["ticker"])
             stage.broke(f"the book of {symbol} counts from 0 again (it stood at {before})")
             (gap,) = stage.await_(
-                "said", "a gap, cause seq", lambda: listener.drain().gaps("open"), within_s=10
+                "said", "a gap, cause seq", lambda: listener.drain().gaps("open"), within_s=30
             )
             assert gap.cause == "seq", gap
             assert "restarted" in gap.detail, gap
@@ -42,20 +42,20 @@ def _begin_again(stage: Stage, source: str) -> None:
                 "healed",
                 "the reader's book counts from 0",
                 lambda: 0 < _sequence(listener, symbol) < before,
-                within_s=10,
+                within_s=30,
             )
             stage.await_(
                 "healed",
                 "the gap is closed",
                 lambda: listener.drain().gaps("closed"),
-                within_s=10,
+                within_s=30,
             )
             height = exchange.head()
             stage.await_(
                 "healed",
                 "the reader's book is the exchange's",
                 lambda: agrees_now(listener, exchange, market, after=height),
-                within_s=10,
+                within_s=30,
             )
         status = running.await_live()
     assert status["coverage"]["now"] == 1.0

@@ -68,7 +68,7 @@ def secret_in_a_url(stage: Stage) -> None:
             assert node["fit"], node
             stage.note("seen", "the RPC is reached, and fit")
             with RequestClient(requests_endpoint(running.publish)) as client:
-                journal = client.ask("events", within_s=5.0)
+                journal = client.ask("events", within_s=30.0)
             shown = json.dumps([running.status(), running.markets(), journal]) + running.log
             assert _KEY not in shown
             stage.note("said", f"status, journal and log have it as {node['endpoint']}")

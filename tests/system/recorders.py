@@ -1,0 +1,40 @@
+"""A recorder in a process of its own, and what it says of itself."""
+
+import os
+import subprocess
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from collector.archive.storage import layout
+from tests.system.running import COLLECTOR
+
+_SPAN: Final = 8
+
+
+def record(
+    archive: Path, publish: str, *, crash_at: str = "", span: int = _SPAN
+) -> "subprocess.Popen[bytes]":
+    """Start a recorder, perhaps one that dies at a named instant."""
+    environment = dict(os.environ, ARCHIVE_CRASH_AT=crash_at)
+    command = [*COLLECTOR, "record", "--to", str(archive), "--connect", publish]
+    log = (archive.parent / "record.log").open("ab")
+    with log:
+        return subprocess.Popen(
+            [*command, "--part-heights", str(span)], env=environment, stdout=log, stderr=log
+        )
+
+
+def status_of(archive: Path) -> dict[str, Any]:
+    """Return what the recorder says of itself; empty while it says nothing."""
+    try:
+        found: dict[str, Any] = msgspec.json.decode((archive / layout.STATUS).read_bytes())
+    except (OSError, msgspec.MsgspecError):
+        return {}
+    return found
+
+
+def sealed_through(archive: Path) -> int:
+    """Return the height through which an archive is sealed, by its recorder's word."""
+    return int(status_of(archive).get("sealed", 0))
