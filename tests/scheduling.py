@@ -20,6 +20,8 @@ import pytest
 from xdist.scheduler import LoadScopeScheduling
 from xdist.workermanage import WorkerController
 
+from tests import ahead
+
 ALONE: Final = "alone"
 NODE: Final = "node"
 _IN_FULL_S: Final = 3 * 3_600.0
@@ -27,11 +29,17 @@ _FIRST: Final = (
     "tests/system/",
     "tests/collector/devnet/",
     "tests/simulator/",
+    # Its image is made meanwhile.
+    "tests/system/test_container.py",
     "tests/collector/web/",
     "tests/collector/cli/",
     "tests/collector/",
 )
-"""Where the long modules are: one that began last would keep all workers waiting. The rest is short."""
+"""
+Where the long modules are: one that began last would keep all workers waiting. The rest is short.
+
+The longest name that fits a test counts.
+"""
 
 
 def workers() -> int:
@@ -63,8 +71,8 @@ def arrange(items: list[pytest.Item], groups: Mapping[str, str]) -> None:
         name = groups.get(item.nodeid)
         if name in (NODE, ALONE):
             return -1 if name == NODE else len(_FIRST) + 1
-        rooms = [n for n, room in enumerate(_FIRST) if item.nodeid.startswith(room)]
-        return rooms[0] if rooms else len(_FIRST)
+        rooms = [(len(room), n) for n, room in enumerate(_FIRST) if item.nodeid.startswith(room)]
+        return max(rooms)[1] if rooms else len(_FIRST)
 
     items.sort(key=place)
 
@@ -81,11 +89,13 @@ class Scheduling(LoadScopeScheduling):  # type: ignore[misc] # it has no types
 
     def schedule(self) -> None:
         """Begin, once all workers have said which tests there are."""
-        file = _groups_file(self.nodes[0].workerinput["testrunuid"])
+        run = self.nodes[0].workerinput["testrunuid"]
+        file = _groups_file(run)
         if file.exists():
             self._groups = json.loads(file.read_text())
             file.unlink()
         super().schedule()
+        ahead.begin(run, self.collection or ())
 
     def _split_scope(self, nodeid: str) -> str:
         return self._groups.get(nodeid) or nodeid.partition("::")[0]

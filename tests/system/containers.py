@@ -19,6 +19,7 @@ from tests.system import fresh_debian
 PROJECT: Final = Path(__file__).parents[2]
 FILES: Final = PROJECT / "ops/container"
 BASE: Final = "localhost/debian:trixie"
+IMAGE: Final = "localhost/injective-collector:devnet"
 _PREFIX: Final = "containers-"
 _OWNER: Final = "owner"
 """Locked by the process whose containers they are; the kernel unlocks it when that ends."""
@@ -29,6 +30,7 @@ class Podman:
     """podman and buildah on a storage that ends with the test."""
 
     def __init__(self, folder: Path) -> None:
+        self.folder = folder
         settings = folder / "storage.conf"
         settings.write_text(
             f'[storage]\ndriver = "{_driver()}"\n'
@@ -166,11 +168,25 @@ def make_base(podman: Podman, folder: Path) -> None:
     archive.unlink()
 
 
+@contextmanager
+def made() -> Iterator[Podman]:
+    """Give a podman that has the project's image with its devnet, where containers can be run."""
+    with podman() as pod, tempfile.TemporaryDirectory(prefix="base-") as folder:
+        make_base(pod, Path(folder))
+        if runs_containers(pod):
+            build(pod, IMAGE, "archive,devnet,web")
+        yield pod
+
+
+def runs_containers(podman: Podman) -> bool:
+    """Whether the system lets us run a container."""
+    command = ("run", "--rm", "--network", "none", BASE, "echo", "works")
+    return any("works" in podman(*command, check=False) for _ in range(2))
+
+
 def need_containers(podman: Podman) -> None:
     """Skip where the system lets nobody run a container."""
-    if "works" not in podman(
-        "run", "--rm", "--network", "none", BASE, "echo", "works", check=False
-    ):
+    if not runs_containers(podman):
         said = podman("run", "--rm", "--network", "none", BASE, "echo", "works", check=False)
         pytest.skip(f"podman runs no containers here: {said.strip()[-200:]}")
 

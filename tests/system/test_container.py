@@ -6,37 +6,31 @@ import re
 import shutil
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 
 from collector.access import authorized_file, key_files
+from tests.ahead import image
 from tests.needs import PODMAN, PROMTOOL
 from tests.system import containers
-from tests.system.containers import (
-    FILES,
-    Podman,
-    build,
-    make_base,
-    need_containers,
-    podman,
-    wait_for,
-)
+from tests.system.containers import FILES, IMAGE, Podman, made, need_containers, wait_for
 
 pytestmark = [pytest.mark.network, pytest.mark.node, PODMAN.required()]
 
-IMAGE = "localhost/injective-collector:devnet"
 SMALL = ("--read-only", "--network", "none", "--shm-size", "64m", "--tmpfs", "/tmp")
 KEYS = "/etc/collector/keys"
 START = ("start", "--network", "devnet", "--devnet-spot", "4", "--devnet-perp", "2")
 
 
 @pytest.fixture(scope="module")
-def pod(tmp_path_factory: pytest.TempPathFactory):
-    with podman() as pod:
-        make_base(pod, tmp_path_factory.mktemp("base"))
+def pod(request: pytest.FixtureRequest):
+    """A podman with the image, made ahead by the process that shares the tests out, or here."""
+    worker = getattr(request.config, "workerinput", None)
+    ahead = image(worker["testrunuid"]) if worker else {}
+    with nullcontext(Podman(Path(ahead["folder"]))) if "folder" in ahead else made() as pod:
         need_containers(pod)
-        build(pod, IMAGE, "archive,devnet,web")
         yield pod
 
 
