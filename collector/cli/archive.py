@@ -185,7 +185,8 @@ def _said(plan: "Plan") -> str:
     left = f"{plan.kept_parts} parts stay, {size(plan.kept_bytes)}"
     if not plan.parts:
         return f"nothing to remove: {left}"
-    dates = plan.first_date + (f" to {plan.last_date}" if plan.last_date > plan.first_date else "")
+    last = f" to {plan.last_date}" if plan.last_date > plan.first_date else ""
+    dates = printable(plan.first_date + last)
     return (
         f"to be removed: {len(plan.parts)} parts, heights {plan.first} to {plan.last} ({dates}), "
         f"{plan.files} files, {size(plan.bytes)}\n{left}"
