@@ -1,11 +1,14 @@
 """`collector backfill`: record the past from the chain's record."""
 
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from collector.cli import options, value_types
 from collector.cli.command import Command
+
+if TYPE_CHECKING:
+    from shards.protocol.settings import Endpoints
 
 _CHANNELS: Final = ("book", "trades", "orders", "oracle", "blocks")
 
@@ -30,6 +33,11 @@ _CHANNELS: Final = ("book", "trades", "orders", "oracle", "blocks")
     help="The network to fetch from.",
 )
 @options.option("--config", metavar="FILE", help="TOML file that describes networks.")
+@options.connect(
+    "Instead of --network: fetch from the nodes of this running collector.",
+    default=None,
+    show_default=False,
+)
 @options.option(
     "--per-s", type=value_types.Number(float, above=0), default=20.0, show_default=True, metavar="N",
     help="Most blocks per second requested from the node.",
@@ -48,11 +56,21 @@ def backfill(**asked: Any) -> None:
     from collector.markets import networks, selection
     from collector.markets.discovery import discover
     from collector.settings import config_file
+    from shards.protocol.errors import ConfigError
+    from shards.protocol.settings import Endpoints
     from shards.runtime import logs
 
     logs.configure("backfill", level="WARNING", form="text")
-    file = config_file.read(asked["config"]) if asked["config"] else config_file.File()
-    _, endpoints = networks.described(asked["network"], file)
+    if asked["connect"]:
+        endpoints = _nodes_of(asked["connect"])
+    else:
+        file = config_file.read(asked["config"]) if asked["config"] else config_file.File()
+        _, endpoints = networks.described(asked["network"], file)
+        if endpoints == Endpoints():
+            raise ConfigError(
+                f"--network {asked['network']} names no nodes: those of a devnet are known to its "
+                "collector alone, which --connect asks"
+            )
     listed = discover(endpoints)
     chosen = selection.choose(listed, asked["markets"]) if asked["markets"] else listed
     config = BackfillConfig(
@@ -80,3 +98,14 @@ def backfill(**asked: Any) -> None:
         click.echo(
             f"left out part {part}: a recorder has begun it; run this again once it is sealed"
         )
+
+
+def _nodes_of(connect: str) -> "Endpoints":
+    """Return the nodes that a running collector reads; a devnet's are known to it alone."""
+    from collector.archive.recording.identity import open_ones
+    from collector.cli import query
+
+    given = options.given(click.get_current_context())
+    if both := {"network", "config"} & given.keys():
+        raise click.UsageError(f"--connect and --{both.pop()}: give one of them")
+    return open_ones(query.at(connect, query.ask_summary).endpoints)

@@ -63,5 +63,6 @@ class ArchiveFindings(msgspec.Struct, kw_only=True):
         lines += [f"  {example}" for example in self.examples]
         if (rest := sum(self.wrong.values()) - len(self.examples)) > 0:
             lines.append(f"  and {rest:,} more")
-        lines.append("whole" if self.equal else "NOT WHOLE")
+        verdict = "whole" if self.files else "nothing is sealed yet, so nothing was checked"
+        lines.append(verdict if self.equal else "NOT WHOLE")
         return "\n".join(lines)

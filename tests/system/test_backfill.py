@@ -7,6 +7,7 @@ import pytest
 
 from collector.archive.reading.tables import read
 from collector.archive.storage import manifest
+from collector.archive.storage.layout import Part
 from tests.system.recorders import record
 from tests.system.running import Devnet, collector, eventually, run
 
@@ -20,7 +21,11 @@ def _digests(root: Path) -> dict[tuple[str, int], str]:
     return {(f.channel, f.first): f.facts_sha256 for f in files if f.facts_sha256}
 
 
-def _backfilled(root: Path, config: Path, first: int, last: int) -> str:
+def _parts_of(root: Path) -> list[Part]:
+    return sorted(manifest.sealed(manifest.read(root)))
+
+
+def _backfilled(root: Path, nodes: tuple[str, str], first: int, last: int) -> str:
     options = [
         "--from",
         str(first),
@@ -31,7 +36,7 @@ def _backfilled(root: Path, config: Path, first: int, last: int) -> str:
         "--part-heights",
         str(_SPAN),
     ]
-    done = run("backfill", "--to", str(root), "--config", str(config), *options)
+    done = run("backfill", "--to", str(root), *nodes, *options)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -39,8 +44,9 @@ def _backfilled(root: Path, config: Path, first: int, last: int) -> str:
 def test_a_backfilled_part_has_the_digests_of_the_recorded_one(
     node: Devnet, tmp_path: Path
 ) -> None:
-    live, past, halves = (tmp_path / name for name in ("live", "past", "halves"))
+    live, past, halves, asked = (tmp_path / name for name in ("live", "past", "halves", "asked"))
     config = node.config(tmp_path)
+    named = ("--config", str(config))
     with collector(tmp_path, "--config", str(config)) as running:
         running.await_live()
         recorder = record(live, running.publish, span=_SPAN)
@@ -50,19 +56,23 @@ def test_a_backfilled_part_has_the_digests_of_the_recorded_one(
         finally:
             recorder.send_signal(signal.SIGTERM)
             assert recorder.wait(30) == 0
-    first = sorted(manifest.sealed(manifest.read(live)))[1].first
+        early = _parts_of(live)[1].first
+        # The collector tells which nodes it reads.
+        said = _backfilled(asked, ("--connect", running.publish), early, early + 3)
+        assert "4 fetched for 1 parts" in said
+    first = _parts_of(live)[1].first
     last = first + 2 * _SPAN - 1
     whole = {key: digest for key, digest in _digests(live).items() if first <= key[1] <= last}
     assert {channel for channel, _ in whole} == {"book", "trades", "keyframe"}
 
-    said = _backfilled(past, config, first, last)
+    said = _backfilled(past, named, first, last)
     assert f"{2 * _SPAN} fetched for 2 parts, 0 that no node has" in said
     assert _digests(past) == whole
 
     # In two halves, the second added to a part that is sealed; and nothing is asked for twice.
-    _backfilled(halves, config, first, first + 3)
-    assert "6 fetched for 1 parts" in _backfilled(halves, config, first, first + _SPAN - 1)
-    assert "0 fetched for 0 parts" in _backfilled(halves, config, first, first + _SPAN - 1)
+    _backfilled(halves, named, first, first + 3)
+    assert "6 fetched for 1 parts" in _backfilled(halves, named, first, first + _SPAN - 1)
+    assert "0 fetched for 0 parts" in _backfilled(halves, named, first, first + _SPAN - 1)
     for channel, key in (("trades", "trade_id"), ("book", "sequence")):
         rows = [
             sorted(zip(table["market"].to_pylist(), table[key].to_pylist(), strict=True))

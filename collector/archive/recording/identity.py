@@ -19,8 +19,15 @@ from shards.protocol.text import without_secrets
 
 log = logging.getLogger(__name__)
 
+_HIDDEN: Final = "***"
+"""Replaces a secret in an endpoint that is shown."""
 _LOOKS: Final = 2
 """The first one may only learn which chain it is; then event providers can be judged too."""
+
+
+def open_ones(endpoints: Endpoints) -> Endpoints:
+    """Return a collector's endpoints, without those that contain hidden secrets."""
+    return endpoints.filtered(lambda _, at: _HIDDEN not in at)
 
 
 async def meet(root: Path, info: Info, endpoints: Endpoints) -> Endpoints:

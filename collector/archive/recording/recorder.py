@@ -23,7 +23,7 @@ from collector.archive.journal.segment_file import Chunk, Note
 from collector.archive.journal.segments import Segments
 from collector.archive.recording import status_file
 from collector.archive.recording.filler import Filler, sources_of
-from collector.archive.recording.identity import meet
+from collector.archive.recording.identity import meet, open_ones
 from collector.archive.recording.intake import Intake, cursor_of
 from collector.archive.recording.status_file import State, Status
 from collector.archive.sealing.child import SealedParts
@@ -54,8 +54,6 @@ _SETTLED_S: Final = 2.5
 """After this time every shard has reported a head newer than our subscription."""
 _FULL_RETRY_S: Final = 2.0
 _SEAL_RETRY_S: Final = 15.0
-_HIDDEN: Final = "***"
-"""Replaces a secret in an endpoint that is shown."""
 _EXTRAS: Final = frozenset({"orders", "oracle"})
 
 
@@ -279,7 +277,7 @@ class Recorder:
     async def _meet_nodes(self, status: Summary) -> None:
         """Find the nodes from which lost blocks are fetched: those of this archive's chain."""
         if self._endpoints is None:
-            self._endpoints = await meet(self._root, self._info, _open_ones(status.endpoints))
+            self._endpoints = await meet(self._root, self._info, open_ones(status.endpoints))
         if not registry.has_blocks(self._endpoints):
             log.warning(
                 "no node is known that has past blocks: what is lost stays "
@@ -355,11 +353,6 @@ def _state(joined: bool) -> State:
 def _heights(ranges: list[tuple[int, int]]) -> Iterator[int]:
     for first, last in ranges:
         yield from range(first, last + 1)
-
-
-def _open_ones(endpoints: Endpoints) -> Endpoints:
-    """Return the collector's endpoints, without those that contain hidden secrets."""
-    return endpoints.filtered(lambda _, at: _HIDDEN not in at)
 
 
 async def record(config: RecordConfig, stop: asyncio.Event | None = None) -> None:

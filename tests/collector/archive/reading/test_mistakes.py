@@ -138,6 +138,7 @@ def test_markets_that_are_not_here_are_not_called_unsealed(root: Path) -> None:
         (("replay", "ROOT", "--from", "115", "--until", "112"), "ends before it begins"),
         (("replay", "ROOT", "--until", "0"), "nothing of the selection is in this"),
         (("archive", "coverage", "/nowhere"), "/nowhere: no archive is here"),
+        (("backfill", "--to", "ROOT", "--from", "5", "--network", "devnet"), "names no nodes"),
     ],
 )
 def test_commands_end_with_one_sentence(root: Path, arguments: tuple[str, ...], said: str) -> None:
