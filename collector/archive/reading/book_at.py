@@ -202,7 +202,8 @@ def _applied(market: str, whole: dict[str, Any], changes: list[dict[str, Any]]) 
         found.update((level["price"], level["quantity"]) for level in whole[side])
     height, sequence = whole["height"] or 0, whole["sequence"]
     for row in sorted(changes, key=lambda row: int(row["sequence"])):
-        if row["sequence"] <= sequence:
+        # The symbol may have been that of another market before.
+        if row["sequence"] <= sequence or row["market_id"] != whole["market_id"]:
             continue
         if row["sequence"] != sequence + 1:
             text = f"changes {sequence + 1} to {row['sequence'] - 1} of {market}'s book are missing"

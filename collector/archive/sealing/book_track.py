@@ -210,6 +210,32 @@ class Track:
         return Carried(market_id, self.symbol, last, self._book.sequence, bids, asks)
 
 
+def of_each_market(
+    entries: list[Entry], carried: Carried | None
+) -> list[tuple[list[Entry], Carried | None]]:
+    """
+    Split a topic's entries by market: nearly always there is one.
+
+    A market may be listed under the symbol of one that was removed. Its sequences start over.
+    """
+    if not entries:
+        return [(entries, carried)]
+    ends = [entries[0].event, entries[-1].event]
+    ids = {head.market_id for head in _decode_heads(array_of(ends))}
+    if carried is not None and carried.market_id:
+        ids.add(carried.market_id)
+    if len(ids) == 1:
+        return [(entries, carried)]
+    found: dict[str, list[Entry]] = {}
+    heads = _decode_heads(array_of([entry.event for entry in entries]))
+    for head, entry in zip(heads, entries, strict=True):
+        found.setdefault(head.market_id, []).append(entry)
+    return [
+        (of_market, carried if carried is not None and carried.market_id == market_id else None)
+        for market_id, of_market in found.items()
+    ]
+
+
 def _by_sequence(entries: Sequence[Entry]) -> tuple[dict[int, Entry], dict[int, Entry]]:
     """Return the changes and the whole books, one for each sequence."""
     heads = _decode_heads(array_of([entry.event for entry in entries]))

@@ -19,7 +19,7 @@ from typing import Any, Final
 from collector.archive.journal import spool as spooling
 from collector.archive.journal.ledger import Ledger
 from collector.archive.journal.spool import Spool
-from collector.archive.sealing.book_track import Carried, Track
+from collector.archive.sealing.book_track import Carried, Track, of_each_market
 from collector.archive.sealing.carried_books import load_books, save_books
 from collector.archive.sealing.exit_codes import ALREADY
 from collector.archive.sealing.output import Output
@@ -91,28 +91,40 @@ class Sealer:
         return sorted(symbols, key=lambda symbol: (self._ledger.of(symbol).market_id, symbol))
 
     def _book(self, symbol: str, *, with_ticker: bool) -> None:
-        track = Track(
-            symbol,
-            self._part,
-            self._carried.get(symbol),
-            put=functools.partial(self._put_books, symbol),
-            with_tops=with_ticker,
-        )
-        track.walk(self._entries.entries(f"book.{symbol}."))
-        self._keyframes += track.keyframes
-        self._coverage[symbol] = {
-            "first_sequence": track.first_sequence,
-            "last_sequence": track.last_sequence,
+        entries = self._entries.entries(f"book.{symbol}.")
+        end = None
+        for of_market, carried in of_each_market(entries, self._carried.get(symbol)):
+            track = Track(
+                symbol,
+                self._part,
+                carried,
+                put=functools.partial(self._put_books, symbol),
+                with_tops=with_ticker,
+            )
+            track.walk(of_market)
+            self._keyframes += track.keyframes
+            self._cover_book(symbol, track)
+            end = track.end(track.market_id or self._market_id(symbol))
+            if with_ticker:
+                self._tops.setdefault(symbol, []).extend(
+                    row for event, entry in track.tops for row in rows_of(event, symbol, entry)
+                )
+        if end is not None:
+            self.next.append(end)
+
+    def _cover_book(self, symbol: str, track: Track) -> None:
+        """Count a track; the sequences are those of the last market with this symbol."""
+        before = self._coverage.get(symbol, {})
+        counts = {
             "book_updates": track.changes,
             "sequences_missing": track.sequences_missing,
             "replayed_updates": track.replayed,
         }
-        if (end := track.end(track.market_id or self._market_id(symbol))) is not None:
-            self.next.append(end)
-        if with_ticker:
-            self._tops[symbol] = [
-                row for event, entry in track.tops for row in rows_of(event, symbol, entry)
-            ]
+        self._coverage[symbol] = {
+            "first_sequence": track.first_sequence,
+            "last_sequence": track.last_sequence,
+            **{name: number + before.get(name, 0) for name, number in counts.items()},
+        }
 
     def _put_books(self, symbol: str, changes: Changes) -> None:
         """Write some changes of a market: at once, unless they are of more than one day."""
@@ -222,8 +234,9 @@ def _books_before(entries: Spool, before: Part, ledger: Ledger) -> list[Carried]
     for topic in entries.topics():
         channel, _, rest = topic.partition(".")
         if channel == "book":
+            *_, (of_market, _) = of_each_market(entries.entries(topic), None)
             track = Track(rest[:-1], before, None)
-            track.walk(entries.entries(topic))
+            track.walk(of_market)
             if (end := track.end(ledger.of(rest[:-1]).market_id)) is not None:
                 found.append(end)
     return found

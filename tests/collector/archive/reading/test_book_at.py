@@ -6,11 +6,12 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from collector.archive.journal.segment_file import Note
 from collector.archive.reading.book_at import BookAt, book_at
-from collector.archive.reading.tables import HolesError, HolesWarning
+from collector.archive.reading.tables import HolesError, HolesWarning, read
 from collector.archive.sealing import seal
 from collector.archive.storage import layout, manifest
 from collector.archive.storage.part_file import read_file
@@ -131,3 +132,34 @@ def test_amounts_too_long_for_their_column_are_in_the_book(
     book = book_at(root, SYMBOL, 109)
     assert dict(book.bids)[Decimal(7)] == huge
     assert book.asks[-1] == (Decimal(huge), Decimal(3))
+
+
+@pytest.mark.parametrize("parts", [(), (100,), (100, 110)])
+@pytest.mark.parametrize("again", [106, 110, 114])
+def test_a_symbol_may_go_to_another_market(
+    tmp_path: Path, parts: tuple[int, ...], again: int
+) -> None:
+    """The second market's sequences are lower than the first one's: nothing of it is dropped."""
+    root, other = tmp_path / "archive", "0x" + "b6" * 32
+
+    def second(event: Any) -> Any:
+        return msgspec.structs.replace(event, market_id=other, sequence=event.sequence - again + 1)
+
+    made = [entry("book", written.whole(100))]
+    made += [entry("book", change(height)) for height in range(101, again)]
+    begun = msgspec.structs.replace(written.whole(again - 1), bids=[], asks=[])
+    made.append(msgspec.structs.replace(entry("book", second(begun)), height=again))
+    made += [entry("book", second(change(height))) for height in range(again, 120)]
+    written.write(root, made, begin=101)
+    for part in parts:
+        seal.seal(root, layout.part_of(part, SPAN), ts=written.DAY)
+    rows = read(root, "book").arrow
+    assert sorted(rows["height"].to_pylist()) == list(range(101, 120))
+    assert _is_after(book_at(root, SYMBOL, again - 2), again - 2)
+    for height in range(again, 120):
+        book = book_at(root, SYMBOL, height)
+        assert (book.height, book.sequence) == (height, height - again + 1)
+        assert book.bids[0][0] == Decimal(height)
+    if parts:
+        coverage = read(root, "coverage").arrow.to_pylist()
+        assert not any(row["sequences_missing"] for row in coverage)
