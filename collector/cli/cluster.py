@@ -71,12 +71,12 @@ def _sizes(command: Any) -> Any:
 @click.command("cluster_up", cls=Command)
 @options.option(
     "--address", metavar="HOST:PORT", type=value_types.Address(least=1),
-    help="Join the Ray whose head is there.  [default: this host is the head]",
+    help="Join the Ray whose head is there.  [default: as it is, or this host is the head]",
 )  # fmt: skip
 @options.option(
     "--listen", metavar="HOST:PORT", type=value_types.Address(least=1024),
     help="Where the head listens, if this host is the head: an address of this host that the others "
-    f"reach. Ray uses the hundred ports from there on, on each host.  [default: {_DEFAULT_LISTEN}]",
+    f"reach. Ray uses the hundred ports from there on, on each host.  [default: as it is, or {_DEFAULT_LISTEN}]",
 )  # fmt: skip
 @options.option(
     "--attach", is_flag=True,
@@ -92,7 +92,7 @@ def _sizes(command: Any) -> Any:
 )  # fmt: skip
 @options.option(
     "--room", type=value_types.Number(int, least=0), metavar="N",
-    help="How many cells this host may have.  [default: one per CPU]",
+    help="How many cells this host may have.  [default: as it is, or one per CPU]",
 )  # fmt: skip
 @_sizes
 @options.option(
@@ -125,7 +125,7 @@ def up(*, folder: Path | None, within: float, block: bool, **given: Any) -> None
     from collector.cluster import driver
 
     here = _here(folder)
-    node = _node(here, given)
+    node = ray_node(here, given)
     asked = _asked(given, node)
     was_here = driver.is_joined(here, node)
     if was_here:
@@ -198,20 +198,29 @@ def _stay(folder: "HostFolder") -> None:
         keeper.end(folder)
 
 
-def _node(folder: "HostFolder", given: dict[str, Any]) -> Any:
-    """Return how Ray is to run on this host."""
+def ray_node(folder: "HostFolder", given: dict[str, Any]) -> Any:
+    """Return how Ray is to run on this host: as it does, where nothing else is said."""
     import os
 
     from collector.cluster import driver
+    from collector.cluster.folder import read
     from collector.cluster.ray_node import RayNode
 
-    is_head = given["address"] is None
-    name = "--listen" if is_head else "--address"
-    at = driver.ray_address(name, given["listen"] or given["address"] or _DEFAULT_LISTEN)
-    is_ours = not given["attach"]
+    known = read(folder.ray, RayNode)
+    at, is_head = given["address"] or given["listen"], given["address"] is None
+    if known is not None and at is None:
+        at, is_head = known.address, known.is_head
+    at = driver.ray_address("--listen" if is_head else "--address", at or _DEFAULT_LISTEN)
+    is_ours = not given["attach"] and (known is None or known.is_ours)
     host = driver.listening_host(folder, at, is_ours=is_ours) if is_head else driver.own_host(at)
-    token = "" if given["insecure"] else driver.token_of(folder, given["token"], is_head=is_head)
-    room = os.cpu_count() or 1 if given["room"] is None else given["room"]
+    token = given["token"] or (known.token if known is not None else None)
+    if given["insecure"]:
+        token = ""
+    if token != "":
+        token = driver.token_of(folder, token, is_head=is_head)
+    room = given["room"]
+    if room is None:
+        room = os.cpu_count() or 1 if known is None else known.room
     return RayNode(address=at, is_head=is_head, host=host, room=room, token=token, is_ours=is_ours)
 
 
@@ -359,7 +368,8 @@ def _leave(folder: "HostFolder") -> None:
     """End this host's part of the cluster."""
     from collector.cluster import driver, keeper
 
-    if not driver.node_of(folder).is_ours:
+    node = driver.node_of(folder)
+    if not node.is_ours and driver.asks_for_token(node.address) is not None:
         raise ConfigError(
             "--here: others run Ray on this host (--attach), and through it the cluster would start "
             "the cells again: end that Ray first"

@@ -4,8 +4,8 @@ Ray on this host: how it is started, with which settings, and kept running.
 Ray's own ways are changed where they would hurt a collector:
 
 - A process that reaches Ray's ports can run programs as this user. So Ray asks for a token (RAY_AUTH_MODE),
-  and the head listens at the address that is given, by default on loopback. The token is not
-  encrypted on the wire: keep Ray's ports inside a private network.
+  and listens on loopback by default. With any other address it listens on all of them. The token is
+  not encrypted on the wire: keep Ray's ports inside a private network.
 - Ray forgets everything when its head dies. The head keeps its state in a RocksDB folder.
 - When Ray gives a host up, all of Ray ends there, also after a short cut of its network. Here that
   takes 1 min if the host refuses connections, and 3 min if it is silent. The manager does not wait
@@ -149,6 +149,8 @@ def command_of(node: RayNode, temporary: Path) -> list[str]:
         return [ray, "start", "--address", node.address, *fixed]
     own = ["--port", str(first), "--ray-client-server-port", str(first + len(_PORTS) + 1)]
     own += ["--dashboard-port", str(first + len(_PORTS) + 2), "--include-dashboard", "false"]
+    # The monitor is the autoscaler's, and it answers everyone, at a port outside of the hundred.
+    own += ["--no-monitor"]
     return [ray, "start", "--head", *own, *fixed]
 
 

@@ -270,8 +270,8 @@ def run(folder: Path, *, faults: list[str], seed: int, clocks: bool, within_s: f
             host = rng.choice(cluster.hosts[name in _OTHERS :])
             try:
                 row = _one(cluster, host, name, rng, reader)
-            except AssertionError as error:
-                found.stopped = f"{number}, {name} on {host.number}: {error}"
+            except (AssertionError, KeyboardInterrupt) as error:
+                found.stopped = f"{number}, {name} on {host.number}: {error or 'interrupted'}"
                 break
             found.rows.append(row)
             found.result.faults[name] += 1

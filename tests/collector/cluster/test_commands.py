@@ -10,10 +10,13 @@ from typing import Any
 import grpc
 import pytest
 
+from collector.cli.cluster import ray_node
 from collector.cli.cluster_arguments import check
 from collector.cluster import driver
 from collector.cluster.cell import command_of
 from collector.cluster.folder import HostFolder
+from collector.cluster.processes import save
+from collector.cluster.ray_node import RayNode
 from collector.cluster.spec import Placed, Spec
 from shards.protocol.errors import ConfigError
 from tests.system.running import run
@@ -62,6 +65,19 @@ def test_a_port_that_another_program_has_is_refused(tmp_path: Path) -> None:
         code, said = up(tmp_path, "--listen", f"127.0.0.1:{other.getsockname()[1]}")
     assert code == 3
     assert "another program listens there" in said
+
+
+def test_what_is_not_said_again_stays_as_it_is(tmp_path: Path) -> None:
+    folder, token = HostFolder(tmp_path), tmp_path / "token"
+    token.touch(0o600)
+    known = RayNode(address="127.0.0.1:6900", host="127.0.0.1", room=7, token=str(token))
+    save(folder.ray, known)
+    nothing = dict.fromkeys(("address", "listen", "token", "room"))
+    nothing |= {"attach": False, "insecure": False}
+    assert ray_node(folder, nothing) == known
+    assert ray_node(folder, nothing | {"room": 2}).room == 2
+    head = ray_node(folder, nothing | {"listen": "127.0.0.1:6800"})
+    assert (head.is_head, head.address, head.room) == (True, "127.0.0.1:6800", 7)
 
 
 def test_a_host_is_the_head_or_joins_one(tmp_path: Path) -> None:
