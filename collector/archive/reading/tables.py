@@ -92,7 +92,7 @@ def read(
     Args:
         root: The archive's folder.
         channel: ``book``, ``trades``, ``keyframe``, ``orders``, ``ticker``, ``oracle``, ``funding``,
-            ``markets``, ``blocks``, ``gap`` or ``coverage``.
+            ``markets``, ``blocks``, ``gap``, ``divergence`` or ``coverage``.
         markets: Symbols, tickers, or globs of them.
         start, end: Heights (both included), or instants (``end`` not included).
         decimals: Amounts as DECIMAL(38, 18), as float64, or as text.
