@@ -109,13 +109,23 @@ def _source(endpoints: list[str]) -> Any:
     return Sourced(*endpoints)
 
 
+class Unsearchable(Service):
+    """Of an indexer that finds no trades by their time."""
+
+    def all_trades(self, channel: Any, *, start_ms: int, end_ms: int, **page: int) -> Any:
+        at = min(start_ms, 1)
+        return super().all_trades(channel, start_ms=at, end_ms=at, **page)
+
+
 class Watched:
     """A watch over the indexers of some venues."""
 
-    def __init__(self, *venues: Venue, rpc: Venue | None = None) -> None:
+    def __init__(
+        self, *venues: Venue, rpc: Venue | None = None, service: type[Service] = Service
+    ) -> None:
         access = Access()
         names = [venue.indexer.endpoint for venue in venues]
-        services = {spot: Service(spot=spot) for spot in (True, False)}
+        services = {spot: service(spot=spot) for spot in (True, False)}
         messages = {spot: service.messages for spot, service in services.items()}
         proofs = Proofs(messages, channels=("book", "trades"), limits=Limits())
         self.pipeline = Pipeline([], proofs, source="indexer-grpc", decoder=proofs.reader.decode)
@@ -135,8 +145,8 @@ class Watched:
 
 
 @contextlib.asynccontextmanager
-async def watched(*venues: Venue, rpc: Venue | None = None) -> AsyncIterator[Watched]:
-    made = Watched(*venues, rpc=rpc)
+async def watched(*venues: Venue, **more: Any) -> AsyncIterator[Watched]:
+    made = Watched(*venues, **more)
     try:
         yield made
     finally:
@@ -222,6 +232,8 @@ async def test_one_of_two_indexers_that_becomes_another_chain_is_refused() -> No
         await grow(two)
         for venue in (one, two):
             await made.watch.admit(venue.indexer.endpoint)
+        # From now on it has a clock of its own.
+        one.options = options()
         await one.begin_again(9)
         await grow(one)
         with pytest.raises(SourceError, match="later than our block"):
@@ -240,6 +252,20 @@ async def test_an_indexer_without_its_trades_is_not_believed() -> None:
         made.source.endpoints.failed("cut")
         with pytest.raises(SourceError, match="it lists no trades, and trades were listed before"):
             await made.admit()
+
+
+async def test_an_indexer_that_finds_nothing_by_its_time_is_not_suspected() -> None:
+    async with (
+        serving(options(), paced=False) as venue,
+        watched(venue, service=Unsearchable) as made,
+    ):
+        await grow(venue)
+        await made.admit()
+        # So many that the remembered block is not among the newest trades.
+        await grow(venue, 120)
+        async with asyncio.timeout(20):
+            await made.watch.admit(venue.indexer.endpoint)
+        assert made.nodes.replacement is None
 
 
 async def test_an_rpc_tells_a_chain_that_nothing_else_tells() -> None:

@@ -234,14 +234,15 @@ class ChainWatch:
         return self._shown.judge(listed, has_ours=has_ours)
 
     async def _lists_ours(self, endpoint: str, listed: list[Mark]) -> bool:
-        """Return whether an endpoint lists one of the blocks that were listed before."""
+        """Return whether an endpoint lists a block that was listed before, or cannot tell."""
         newest_first = self._shown.marks[::-1]
         if any(is_same(mark, other) for mark in newest_first for other in listed):
             return True
         for mark in newest_first:
             if await self._lists.lists(endpoint, mark):
                 return True
-        return False
+        # If it does not find its own newest trade either, it cannot be asked in this way.
+        return bool(listed) and not await self._lists.lists(endpoint, listed[0])
 
     def _meet_generation(self) -> None:
         """Forget what was shown of a replaced chain."""
