@@ -43,6 +43,9 @@ from shards.runtime.loop_monitor import LoopMonitor
 log = logging.getLogger(__name__)
 
 _REPORT_POLL_S: Final = 0.1
+_MID_BLOCK_TURNS: Final = 5
+"""For so many polls a report waits for the rest of a block. In the middle of one, half of the markets
+are not where the others are, and each would be listed, once behind and once again at the front."""
 
 
 class Shard:
@@ -234,7 +237,10 @@ class Shard:
                 if answer.whole and report.since:
                     # The aggregator lacks the report that this one followed: it has just begun.
                     continue
-            for _ in range(round(self._config.limits.report_s / _REPORT_POLL_S)):
+            turns = round(self._config.limits.report_s / _REPORT_POLL_S)
+            for turn in range(turns + _MID_BLOCK_TURNS):
+                if turn >= turns and not self._pipeline.is_mid_block:
+                    break
                 await asyncio.sleep(_REPORT_POLL_S)
                 if self._changes() != seen:
                     break

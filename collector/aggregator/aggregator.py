@@ -171,8 +171,12 @@ class Aggregator:
         channels = ("gap", *(name for name in collected if name in _BEGUN))
         of_chain = ("gap", "blocks") if "blocks" in collected else ("gap",)
         begun, replay = self.topics.begun, self.publisher.replay
-        for market_id in [name for name in session.markets if name not in begun]:
-            first = session.markets[market_id].first
+        for market_id in list(session.unbegun):
+            market = session.markets.get(market_id)
+            if market is None or market_id in begun:
+                del session.unbegun[market_id]
+                continue
+            first = market.first
             if first and self.coverage.owner(market_id) in (report.shard, UNOWNED):
                 begun.add(market_id)
                 complete_from = max(first, report.kept_from)

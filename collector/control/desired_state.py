@@ -105,6 +105,8 @@ class DesiredState:
         self._is_ours: dict[str, bool] = {}
         """Whether a market is in our part, by id."""
         self._listings = 0
+        self._taken: tuple[int, Sequence[Market]] = (0, ())
+        """The revision after the last listing that changed anything, and that listing."""
         self._summed_up: tuple[tuple[int, int], dict[str, str], bool] | None = None
         """What follows from the listing and the assignment, for `statuses` and `every_market`."""
 
@@ -163,6 +165,10 @@ class DesiredState:
         if not found:
             # A listing without any market is not credible.
             return
+        if not self._gone and self._taken == (self.revision, found):
+            # As before, and nothing is different since then.
+            self.listed_through, self.commands.wants_listing = through, False
+            return
         named = self._named(found)
         missing = {
             market_id
@@ -185,6 +191,7 @@ class DesiredState:
         self._listings += 1
         self.listed_through = through
         self._take_new()
+        self._taken = self.revision, found
         self.commands.wants_listing = False
 
     def _ours(self) -> list[Market]:

@@ -16,11 +16,33 @@ if TYPE_CHECKING:
 PATIENCE_S: Final = 15.0
 
 
+class Symbols:
+    """Gives the listed markets their symbols; the same list again while nothing has changed."""
+
+    def __init__(self) -> None:
+        self._listed: list[Market] = []
+        self._found: list[Market] = []
+
+    def of(self, listed: list[Market]) -> list[Market]:
+        """Return the markets with their symbols."""
+        # Equal markets are mostly the same objects, which takes no time to find out.
+        if listed != self._listed:
+            self._listed, self._found = listed, with_symbols(listed)
+        return self._found
+
+
 def discover(
-    endpoints: Endpoints, access: "Access | None" = None, *, patience_s: float = PATIENCE_S
+    endpoints: Endpoints,
+    access: "Access | None" = None,
+    *,
+    patience_s: float = PATIENCE_S,
+    symbols: Symbols | None = None,
 ) -> list[Market]:
     """
     Return all markets of a network, with their symbols; an endpoint of another network is refused.
+
+    Args:
+        symbols: Of the listings before, if they are repeated.
 
     Raises:
         ConfigError: If none of the endpoints answered within `patience_s`.
@@ -28,6 +50,7 @@ def discover(
     """
     if access is None:
         access = registry.open_access(endpoints)
+    symbols = symbols or Symbols()
     adapter = registry.lister(endpoints)
     identity = NetworkIdentity(endpoints)
     asked = endpoints.of(adapter.listing)
@@ -40,7 +63,7 @@ def discover(
             tried += 1
             try:
                 identity.check(adapter, endpoint, access)
-                return with_symbols(list(adapter.list_markets(endpoint, access)))
+                return symbols.of(list(adapter.list_markets(endpoint, access)))
             except SourceError as error:
                 reason = error.reason
             # Each is asked once, however little patience there is.

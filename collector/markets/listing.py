@@ -30,6 +30,7 @@ class Listing:
         self._endpoints = endpoints
         self._every_s = every_s
         self._access = access or registry.open_access(endpoints)
+        self._symbols = discovery.Symbols()
         self._due_at = 0.0
         self._asking: threading.Thread | None = None
         self._listed: Listed | None = None
@@ -65,7 +66,9 @@ class Listing:
     def _ask(self, head: int) -> Callable[[], None]:
         def ask() -> None:
             try:
-                found = discovery.discover(self._endpoints, self._access, patience_s=0.0)
+                found = discovery.discover(
+                    self._endpoints, self._access, patience_s=0.0, symbols=self._symbols
+                )
             except ConfigError:
                 # The node is away; the shards report that in more detail.
                 return

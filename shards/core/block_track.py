@@ -46,7 +46,8 @@ class BlockTrack(Track):
         self._was_published = False
         """Whether the book was published before, here or by an earlier process."""
         self._postpones_book = False
-        self._held: list[tuple[Block, int]] = []
+        self.waiting: list[tuple[Block, int]] = []
+        """Blocks held until earlier ones are replayed, with their ``ts_recv``."""
         self._shown = 0
         """Newest height received after a gap, held or not."""
 
@@ -62,7 +63,7 @@ class BlockTrack(Track):
     @property
     def held(self) -> int:  # type: ignore[override]
         """Blocks held until earlier ones are replayed."""
-        return len(self._held)
+        return len(self.waiting)
 
     @property
     def replay_to(self) -> int:
@@ -124,7 +125,7 @@ class BlockTrack(Track):
         feed.gaps.widen(height, ts, gap_details.FRAMES_DROPPED)
         if height <= ledger.last:
             last = max(ledger.last, self._replay_to)
-            self._held.clear()
+            self.waiting.clear()
             ledger.rewind(height - 1)
             self._replay(last, ts)
         else:
@@ -222,7 +223,7 @@ class BlockTrack(Track):
             return
         self.replay_to = 0
         self._feed.want_book(self.ledger.last if self._feed.sync.passes_on else 0)
-        held, self._held = self._held, []
+        held, self.waiting = self.waiting, []
         for block, ts_recv in held:
             self._take_held(block, ts_recv)
         if not self._replay_to and self._shown > self.ledger.last:
@@ -243,12 +244,12 @@ class BlockTrack(Track):
 
         If the hole exceeds the limit, drop the block; it is replayed later.
         """
-        self._held.append((block, ts_recv))
+        self.waiting.append((block, ts_recv))
         if not self._replay_to:
             # This may give up the oldest blocks and move ``ledger.last``: check the limit after it.
             self._replay(block.height - 1, ts_recv)
         if block.height - self.ledger.last > self._held_limit:
-            self._held.clear()
+            self.waiting.clear()
 
     def may_join(self, snapshot: Snapshot, ts: int) -> bool:
         """Return whether all changes up to a snapshot are published, if they are passed on."""

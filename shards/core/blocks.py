@@ -131,7 +131,7 @@ class Blocks(Liveness):
 
     def held_blocks(self) -> int:
         """Return the number of blocks held until earlier ones are replayed."""
-        return sum(track.held for track in self.tracks.values())
+        return sum([len(track.waiting) for track in self.tracks.values()])
 
     def due_replays(self, limit: int) -> list[int]:
         """Return the lowest heights that must be replayed and are not fetched yet."""

@@ -75,6 +75,8 @@ class Pipeline(Generic[AnyLiveness]):
         self.generation = 0
         """Number of chain replacements so far; answers from an earlier generation are ignored."""
         self.payloads = 0
+        self._first_of_head = 0
+        """Number of the payload that brought the newest block first."""
         self.ignored = 0
         """Messages without use, mostly of subscriptions that have ended."""
         self.add(markets, ledgers or {})
@@ -158,6 +160,7 @@ class Pipeline(Generic[AnyLiveness]):
         head = self._head
         if block.height > head.height:
             if subscription in self._subscriptions.feeds:
+                self._first_of_head = self.payloads
                 self.liveness.advance(block.height, block.ts_event, ts_recv)
         elif block.ts_event > head.ts_event > 0:
             # No chain has a lower block with a later time.
@@ -324,6 +327,11 @@ class Pipeline(Generic[AnyLiveness]):
     def transitions(self) -> int:
         """How often a feed has come, gone or changed its state."""
         return self._builder.transitions
+
+    @property
+    def is_mid_block(self) -> bool:
+        """Whether the newest block has probably not come to all markets yet, by counting payloads."""
+        return self.payloads - self._first_of_head + 1 < len(self._subscriptions.feeds)
 
     @property
     def head(self) -> int:

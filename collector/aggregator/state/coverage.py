@@ -8,7 +8,7 @@ Pure: instants are passed as ``now`` (monotonic seconds).
 """
 
 from collections import Counter, deque
-from collections.abc import Container, Iterable, Iterator, Mapping
+from collections.abc import Collection, Container, Iterable, Iterator, Mapping
 from typing import Final, TypeAlias
 
 from collector.aggregator.state.market_state import NOBODY, UNOWNED, MarketState
@@ -182,10 +182,11 @@ class Coverage:
                 continue
             state.account(market, report.epoch)
 
-    def move_on(self, report: Report, market_ids: Iterable[str]) -> None:
+    def move_on(self, report: Report, market_ids: Collection[str]) -> None:
         """Account for these markets up to the report's front, after `account`."""
         states, shard, front = self.states, report.shard, report.front
-        self._version += 1
+        if market_ids:
+            self._version += 1
         for market_id in market_ids:
             state = states.get(market_id)
             if state is not None and state.first and state.shard == shard:

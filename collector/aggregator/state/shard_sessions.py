@@ -27,6 +27,7 @@ class ShardSession:
         "pid",
         "report",
         "unaccounted",
+        "unbegun",
     )
 
     def __init__(self) -> None:
@@ -42,6 +43,8 @@ class ShardSession:
         self.report: Report | None = None
         self.markets: dict[str, MarketReport] = {}
         """The newest report of each of its markets."""
+        self.unbegun: dict[str, None] = {}
+        """Those whose topics were not declared to late joiners by its reports yet."""
         self.at_front: set[str] = set()
         """Those whose ledgers end at the front of the newest report, whatever height they name."""
         self.changed: dict[str, MarketReport] = {}
@@ -82,6 +85,7 @@ class ShardSession:
         self.lost_through = 0
         self.report = None
         self.markets = {}
+        self.unbegun = {}
         self.at_front = set()
         self.changed = {}
         self.unaccounted = None
@@ -104,12 +108,13 @@ class ShardSession:
         rows = {market.market_id: market for market in report.markets}
         at_front = {name for name, row in rows.items() if row.last == report.front}
         if report.since:
-            self.markets |= rows
-            self.at_front -= rows.keys()
-            self.at_front |= at_front
-            self.changed |= rows
+            self.markets.update(rows)
+            self.at_front.difference_update(rows)
+            self.at_front.update(at_front)
+            self.changed.update(rows)
         else:
             self.markets, self.at_front, self.changed = rows, at_front, dict(rows)
+        self.unbegun.update(dict.fromkeys(rows))
         self.report = self.unaccounted = report
         return True
 
@@ -136,7 +141,8 @@ class ShardSession:
         if self.frame_sequence < report.frames and report.kept:
             return None
         self.unaccounted = None
-        self.accounted = dict(self.markets)
+        if self.changed or not report.since:
+            self.accounted = dict(self.markets)
         has_moved = report.front != self.front
         moved_on = self.at_front if has_moved else self.at_front & self.changed.keys()
         self.front = report.front

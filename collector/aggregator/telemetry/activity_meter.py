@@ -57,7 +57,7 @@ class ActivityMeter:
         self._looked_at: float | None = None
 
     def look(self, counts: Mapping[str, Counts], now: float) -> None:
-        """Take the counts of trades and book updates by market id; about once a second."""
+        """Take the counts of trades and book updates by market id; every few seconds."""
         elapsed_s = now - self._looked_at if self._looked_at is not None else 0.0
         self._looked_at = now
         part = min(1.0, elapsed_s / _RATE_S)
