@@ -7,8 +7,10 @@ import json
 import re
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
 
 import psutil
 
@@ -20,6 +22,9 @@ from tests.proxy import FaultProxy
 from tests.system.running import Devnet, eventually, free_port_pair
 
 _HOST = "127.0.0.1"
+_LAGS: Final = 10
+"""So many blocks behind, a node is waited for only while it comes nearer."""
+_PATIENCE_S: Final = 20.0
 
 
 class FullNode:
@@ -76,8 +81,9 @@ def full_node(validator: Devnet) -> Iterator[FullNode]:
         try:
             child.start()
             node = FullNode(ports, link, child)
+            laggard = _Laggard(child)
             eventually(
-                lambda: _is_ready(ports, validator),
+                lambda: _is_ready(ports, validator, laggard),
                 within_s=600,
                 every_s=0.2,
                 what=lambda: (
@@ -91,9 +97,33 @@ def full_node(validator: Devnet) -> Iterator[FullNode]:
             shutil.rmtree(home, ignore_errors=True)
 
 
-def _is_ready(ports: dict[str, int], validator: Devnet) -> bool:
+class _Laggard:
+    """
+    Starts a node again that does not come nearer to the head.
+
+    A node that was at the head and then fell behind gets its blocks one by one, as votes, which on a
+    busy machine is slower than the chain. One that starts fetches them all.
+    """
+
+    def __init__(self, child: Child) -> None:
+        self._child = child
+        self._least = 1 << 30
+        self._since = time.monotonic()
+
+    def look(self, behind: int) -> None:
+        now = time.monotonic()
+        if behind < self._least:
+            self._least, self._since = behind, now
+        elif behind > _LAGS and now - self._since > _PATIENCE_S:
+            self._child.stop(grace_s=5.0)
+            self._child.start()
+            self._least, self._since = 1 << 30, time.monotonic()
+
+
+def _is_ready(ports: dict[str, int], validator: Devnet, laggard: _Laggard) -> bool:
     head = height(port_of(validator.rpc))
     mine = height(ports["rpc"])
+    laggard.look(head - mine)
     return 2 < head <= mine + 1 and accepts(ports["ws"]) and accepts(ports["stream"])
 
 
