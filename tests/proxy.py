@@ -263,13 +263,13 @@ class FaultProxy:
         ready = threading.Event()
         self._thread = threading.Thread(target=self._serve, args=(ready,), daemon=True)
         self._thread.start()
-        assert ready.wait(10)
+        assert ready.wait(90)
         return self
 
     def __exit__(self, *_: object) -> None:
         assert self._thread is not None
         self._apply(self._stop.set)
-        self._thread.join(10)
+        self._thread.join(90)
 
     def _serve(self, ready: threading.Event) -> None:
         async def serve() -> None:

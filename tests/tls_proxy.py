@@ -74,7 +74,7 @@ def tls_before(upstream: str, context: ssl.SSLContext) -> Iterator[int]:
     finally:
         asyncio.run_coroutine_threadsafe(stop(server), loop).result(10)
         loop.call_soon_threadsafe(loop.stop)
-        thread.join(10)
+        thread.join(90)
         loop.close()
 
 

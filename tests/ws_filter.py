@@ -79,12 +79,12 @@ class WsFilter:
 
     def __enter__(self) -> Self:
         self._thread.start()
-        assert self._ready.wait(10)
+        assert self._ready.wait(90)
         return self
 
     def __exit__(self, *_: object) -> None:
         self._loop.call_soon_threadsafe(self._stop.set)
-        self._thread.join(10)
+        self._thread.join(90)
 
     def _run(self) -> None:
         asyncio.run(self._serve())

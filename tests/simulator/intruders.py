@@ -206,7 +206,7 @@ class Recording:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._thread.join(20)
+        self._thread.join(90)
         self._server.close()
 
     def _relay(self) -> None:

@@ -214,4 +214,4 @@ def test_a_simulator_takes_faults_and_questions_while_it_runs() -> None:
         running_simulator.heal()
         assert running_simulator.process.stdin is not None
         running_simulator.process.stdin.close()
-        assert running_simulator.process.wait(10) == 0
+        assert running_simulator.process.wait(90) == 0

@@ -333,7 +333,7 @@ def test_a_hangup_drains_and_cleans_up(config: str, tmp_path: Path) -> None:
         family = _family(running)
         # As a terminal does it: to the whole group.
         os.killpg(running.process.pid, signal.SIGHUP)
-        assert running.process.wait(20) == 0
+        assert running.process.wait(90) == 0
         eventually(lambda: not alive(family), within_s=30)
         assert running.leftovers() == []
         assert "Traceback" not in running.log
@@ -354,7 +354,7 @@ def test_a_second_signal_forces_and_cleans_up(config: str, tmp_path: Path) -> No
             return "forced to stop" in running.log
 
         eventually(forced, within_s=30, every_s=0.2, what="forced to stop")
-        assert running.process.wait(20) == 1
+        assert running.process.wait(90) == 1
         eventually(lambda: not alive(family), within_s=30)
         assert running.leftovers() == []
         assert "forced to stop" in running.log

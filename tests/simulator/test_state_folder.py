@@ -82,7 +82,7 @@ def _kill_everything(running: Running) -> None:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.kill()
     psutil.wait_procs(family, 10)
-    running.process.wait(10)
+    running.process.wait(90)
 
 
 @pytest.mark.parametrize("how", ["kill -9 of everything", "SIGTERM"])

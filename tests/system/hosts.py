@@ -169,7 +169,7 @@ class Host:
         if self._outer is not None:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self._first, signal.SIGKILL)
-            self._outer.wait(20)
+            self._outer.wait(90)
             self._outer = None
             self._first = 0
             with contextlib.suppress(subprocess.CalledProcessError):

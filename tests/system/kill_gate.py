@@ -289,7 +289,7 @@ def _finish(archive: Path, running: Running, through: int) -> None:
         )
     finally:
         recorder.send_signal(signal.SIGTERM)
-        recorder.wait(30)
+        recorder.wait(90)
 
 
 def _wait_or_kill(

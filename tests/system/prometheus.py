@@ -99,7 +99,7 @@ def prometheus(folder: Path, target: int) -> Iterator[Prometheus]:
         yield Prometheus(port)
     finally:
         process.terminate()
-        process.wait(20)
+        process.wait(90)
 
 
 def report(server: Prometheus, outcomes: Sequence[Outcome], began: float) -> tuple[bool, str]:

@@ -140,7 +140,7 @@ def devnet(*options: str) -> Iterator[Devnet]:
             yield Devnet(process, json.loads(line))
         finally:
             process.terminate()
-            process.wait(20)
+            process.wait(90)
 
 
 class Running:

@@ -55,7 +55,7 @@ def test_a_backfilled_part_has_the_digests_of_the_recorded_one(
             eventually(lambda: len(manifest.sealed(manifest.read(live))) >= 3, within_s=90)
         finally:
             recorder.send_signal(signal.SIGTERM)
-            assert recorder.wait(30) == 0
+            assert recorder.wait(90) == 0
         early = _parts_of(live)[1].first
         # The collector tells which nodes it reads.
         said = _backfilled(asked, ("--connect", running.publish), early, early + 3)

@@ -41,7 +41,7 @@ def test_only_the_containers_of_a_process_that_ended_are_removed(
             assert folder.exists(), "its process lives"
         # As the watch over stuck tests ends a process: nothing is cleaned up.
         owner.send_signal(signal.SIGKILL)
-        owner.wait(10)
+        owner.wait(90)
         assert folder.exists()
         with podman():
             assert not folder.exists()

@@ -42,7 +42,7 @@ def _recorded(folder: Path, *options: str, parts: int) -> Path:
             eventually(lambda: sealed_through(root) >= through, within_s=90, every_s=0.2)
         finally:
             recorder.send_signal(signal.SIGTERM)
-            assert recorder.wait(30) == 0
+            assert recorder.wait(90) == 0
     return root
 
 

@@ -82,7 +82,7 @@ class Recorder:
     def off(self) -> None:
         """Stop it."""
         self._process.send_signal(signal.SIGTERM)
-        assert self._process.wait(30) == 0
+        assert self._process.wait(90) == 0
 
 
 def _await_forgotten(running: Running, height: int) -> None:

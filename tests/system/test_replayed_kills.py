@@ -91,7 +91,7 @@ def _kill_while_sealing(running: Running, archive: Path, point: str) -> None:
     process = record(archive, running.publish, crash_at=point, span=_SPAN)
     eventually(lambda: b"exit code -9" in log.read_bytes()[before:], within_s=60, what=point)
     process.kill()
-    process.wait(10)
+    process.wait(90)
 
 
 def _record_under_kills(running: Running, archive: Path) -> int:
@@ -107,7 +107,7 @@ def _record_under_kills(running: Running, archive: Path) -> int:
         eventually(lambda: sealed_through(archive) >= through, within_s=60, every_s=0.2)
     finally:
         recorder.send_signal(signal.SIGTERM)
-        recorder.wait(30)
+        recorder.wait(90)
     return sealed_through(archive)
 
 
@@ -138,7 +138,7 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Recorded:
             eventually(lambda: live.height > last, within_s=30, what="all frames")
         finally:
             live.stop.set()
-            live.join(20)
+            live.join(90)
     assert live.lost == []
     found = overview(archive)
     assert all(day.is_whole for day in found.days)

@@ -101,7 +101,7 @@ def _kill_driver(cluster: Cluster, host: Host, rng: random.Random) -> Callable[[
     driver = cluster.up(host)
     time.sleep(rng.uniform(0.5, 4.0))
     host.kill(["cluster up"])
-    driver.wait(10)
+    driver.wait(90)
     return lambda: None
 
 

@@ -53,5 +53,5 @@ def collecting(
     finally:
         for child in reversed(started):
             child.terminate()
-            child.join(20)
+            child.join(90)
             assert child.exitcode == 0, "it did not end when asked to"

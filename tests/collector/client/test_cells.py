@@ -286,7 +286,7 @@ def test_commands_read_cells_and_do_without_one_that_is_away() -> None:
         tail = [sys.executable, "-m", "collector", "tail", "--json", "-n", "1"]
         out = subprocess.run(
             [*tail, "--connect", f"{one.endpoint},{away}"],
-            capture_output=True, text=True, timeout=40, check=False,
+            capture_output=True, text=True, timeout=90, check=False,
         )  # fmt: skip
         assert out.returncode == 0, out.stderr
         assert json.loads(out.stdout)["publisher"] == one.endpoint
@@ -294,7 +294,7 @@ def test_commands_read_cells_and_do_without_one_that_is_away() -> None:
         status = [sys.executable, "-m", "collector", "status", "--connect"]
         out = subprocess.run(
             [*status, f"{away},{one.endpoint}"],
-            capture_output=True, text=True, timeout=40, check=False,
+            capture_output=True, text=True, timeout=90, check=False,
         )  # fmt: skip
     assert out.returncode == 0, out.stderr
     assert "no answer" in out.stdout

@@ -170,7 +170,7 @@ def test_a_relay_finds_all_cells_from_one(exchange: Simulator, folder: HostFolde
             assert said.returncode == 0, said.stderr
         finally:
             relay.terminate()
-            relay.wait(20)
+            relay.wait(90)
 
 
 @pytest.mark.parametrize(

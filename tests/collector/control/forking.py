@@ -59,7 +59,7 @@ def end(how: str, beat: Heartbeat) -> None:
 
 
 def _ended(process: Process) -> int | None:
-    process.join(20)
+    process.join(90)
     code = process.exitcode
     process.close()
     return code

@@ -74,7 +74,7 @@ def test_a_process_with_threads_is_not_forked() -> None:
         assert not template.pid
         process, _ = template.launch("shard 0", children.well, None)
         psutil.Process(process.pid).kill()
-        process.join(10)
+        process.join(90)
         assert process.exitcode == -9
         process.close()
     finally:

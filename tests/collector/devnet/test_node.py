@@ -55,7 +55,7 @@ def devnet(*options, folder):
             yield process
         finally:
             process.terminate()
-            process.wait(20)
+            process.wait(90)
 
 
 def family(process):
@@ -167,7 +167,7 @@ def test_a_killed_keeper_takes_the_others_with_it(tmp_path):
         ready(process)
         processes = family(process)
         processes[1].kill()
-        assert process.wait(30) == 3
+        assert process.wait(90) == 3
         # At once: without a keeper a node ends too, some seconds later, for want of its signer.
         assert_nothing_left(processes[1:], tmp_path, within_s=1)
 
@@ -214,7 +214,7 @@ def test_the_end_of_stdin_stops_it_if_asked(tmp_path):
         assert ready(process).pids.trader is None
         processes = family(process)
         process.stdin.close()
-        assert process.wait(30) == 0
+        assert process.wait(90) == 0
     assert_nothing_left(processes, tmp_path)
 
 

@@ -116,7 +116,7 @@ def served(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Served]:
     finally:
         began = time.monotonic()
         served.server.should_exit = True
-        thread.join(20)
+        thread.join(90)
         assert not thread.is_alive()
         assert time.monotonic() - began < 10
 

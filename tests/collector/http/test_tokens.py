@@ -64,7 +64,7 @@ class Served:
     ) -> http.client.HTTPResponse:
         """Ask over TLS, the certificate checked."""
         connection = http.client.HTTPSConnection(
-            "127.0.0.1", port, context=self.context, timeout=20
+            "127.0.0.1", port, context=self.context, timeout=90
         )
         connection.request(method, path, body or None, headers)
         answer = connection.getresponse()
@@ -116,7 +116,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         yield served
     finally:
         loop.call_soon_threadsafe(lives[0].stop.set)
-        thread.join(20)
+        thread.join(90)
         loop.close()
 
 

@@ -56,7 +56,7 @@ class Relay:
     def stop(self, number: int = signal.SIGTERM) -> int:
         assert self._process is not None
         self._process.send_signal(number)
-        return self._process.wait(20)
+        return self._process.wait(90)
 
 
 @contextlib.contextmanager
@@ -224,7 +224,7 @@ def test_a_relay_of_itself_is_refused(host: str) -> None:
     relay = [sys.executable, "-m", "collector", "relay", "--connect", f"tcp://{host}:5600"]
     done = subprocess.run(
         [*relay, "--publish", "tcp://0.0.0.0:5600", "--insecure"],
-        capture_output=True, text=True, timeout=30, check=False,
+        capture_output=True, text=True, timeout=90, check=False,
     )  # fmt: skip
     assert done.returncode == 3
     assert "where this relay publishes" in done.stderr
@@ -234,7 +234,7 @@ def test_an_open_address_without_keys_is_refused() -> None:
     relay = [sys.executable, "-m", "collector", "relay", "--connect", "tcp://127.0.0.1:9"]
     done = subprocess.run(
         [*relay, "--publish", "tcp://0.0.0.0:5600"],
-        capture_output=True, text=True, timeout=30, check=False,
+        capture_output=True, text=True, timeout=90, check=False,
     )  # fmt: skip
     assert done.returncode == 3
     assert "--keys" in done.stderr

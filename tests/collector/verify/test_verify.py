@@ -52,7 +52,7 @@ def running(folder: Path, name: str, *arguments: object) -> "Iterator[subprocess
                 yield process
             finally:
                 process.terminate()
-                process.wait(30)
+                process.wait(90)
 
 
 def verify(info: DevnetInfo, *arguments: object) -> "subprocess.CompletedProcess[str]":

@@ -84,4 +84,4 @@ def dashboard(folder: Path, publish: str, *options: str) -> Iterator[Dashboard]:
             yield Dashboard(process, found[0])
         finally:
             process.terminate()
-            process.wait(20)
+            process.wait(90)

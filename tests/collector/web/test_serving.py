@@ -214,7 +214,7 @@ def test_it_ends_by_signal_with_exit_code_0_although_somebody_looks(
             looker.until(lambda message: "listing" in message)
             looker.say(open=running.markets()[0]["symbol"])
             serving.process.send_signal(number)
-            assert serving.process.wait(20) == 0
+            assert serving.process.wait(90) == 0
     assert "Traceback" not in (tmp_path / "dashboard.log").read_text()
 
 

@@ -35,7 +35,7 @@ class Started:
 
     def end(self) -> int | None:
         """Wait for its end and return the exit code."""
-        self.process.join(20)
+        self.process.join(90)
         return self.process.exitcode
 
 
@@ -110,7 +110,7 @@ def test_an_orphan_ends(capfd: pytest.CaptureFixture[str]) -> None:
     parent.start()
     assert pids.poll(20)
     orphan = psutil.Process(pids.recv())
-    parent.join(20)
+    parent.join(90)
     _eventually(lambda: not runs(orphan))
     _eventually(lambda: "drained" in capfd.readouterr().err)
 

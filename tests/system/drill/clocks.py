@@ -113,7 +113,7 @@ def _tail(stage: Stage, clock: Clock, publish: str) -> Iterator[Callable[[], set
             yield ids
         finally:
             reading.terminate()
-            reading.wait(10)
+            reading.wait(90)
 
 
 def _read(exchange: Simulator, listener: Listener, blocks: int) -> None:

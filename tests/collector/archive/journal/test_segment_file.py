@@ -86,7 +86,7 @@ def test_killed_inside_its_third_append_a_writer_leaves_two_chunks(tmp_path: Pat
     )
     done = subprocess.run(
         [sys.executable, "-c", script, str(tmp_path)],
-        env={**os.environ, "ARCHIVE_CRASH_AT": "journal.torn:3"}, check=False, timeout=30,
+        env={**os.environ, "ARCHIVE_CRASH_AT": "journal.torn:3"}, check=False, timeout=90,
     )  # fmt: skip
     assert done.returncode == -signal.SIGKILL
     (path,) = segment_file.segments(tmp_path)

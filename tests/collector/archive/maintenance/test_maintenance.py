@@ -212,7 +212,7 @@ def test_it_waits_for_who_seals_and_the_command_says_what_it_did(tmp_path: Path)
         )  # fmt: skip
         with pytest.raises(subprocess.TimeoutExpired):
             waiting.wait(3)
-    assert waiting.wait(30) == 0
+    assert waiting.wait(90) == 0
     assert waiting.stdout is not None
     assert "12 files became 6" in waiting.stdout.read()
     waiting.stdout.close()

@@ -56,7 +56,7 @@ class Replayed:
 
     def __exit__(self, *_: object) -> None:
         self.stop.set()
-        self.thread.join(20)
+        self.thread.join(90)
         assert not self.thread.is_alive()
 
 
@@ -148,7 +148,7 @@ def test_two_readers_have_the_same(root: Path) -> None:
 
 def test_the_speed_is_that_of_the_blocks(root: Path) -> None:
     with Replayed(root, speed=10.0, first=200, last=220) as one:
-        one.thread.join(20)
+        one.thread.join(90)
         took = one.replay.outcome.seconds
     # Twenty half seconds at ten times the speed.
     assert 1.0 <= took < 8.0
@@ -166,7 +166,7 @@ def test_the_commands_of_a_live_collector_work_on_it(root: Path) -> None:
     try:
         run = subprocess.run(
             [*collector, "status", "--connect", publish, "--json"],
-            capture_output=True, text=True, check=True, timeout=30,
+            capture_output=True, text=True, check=True, timeout=90,
         )  # fmt: skip
         assert json.loads(run.stdout)["markets"]["live"] == 1
         tail = subprocess.Popen(
@@ -175,11 +175,11 @@ def test_the_commands_of_a_live_collector_work_on_it(root: Path) -> None:
         assert tail.stdout is not None
         assert all("INJ-USDT" in tail.stdout.readline() for _ in range(10))
         tail.terminate()
-        tail.wait(20)
+        tail.wait(90)
         tail.stdout.close()
     finally:
         replay.terminate()
-        _, said = replay.communicate(timeout=20)
+        _, said = replay.communicate(timeout=90)
     assert replay.returncode == 0, said
     assert "replayed" in said
 

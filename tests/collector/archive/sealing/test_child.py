@@ -48,5 +48,5 @@ def test_the_child_yields_to_a_recorder_that_yields_itself(tmp_path: Path) -> No
         "test_child._seal(Path(sys.argv[2]))\n"
     )
     command = [sys.executable, "-c", script, str(probe), str(tmp_path)]
-    subprocess.run(command, check=True, timeout=30)
+    subprocess.run(command, check=True, timeout=90)
     assert (tmp_path / "seen").read_text() == "19\n"
