@@ -2,7 +2,7 @@
 Which tests are run, and how several workers share them (`pytest -n auto`).
 
 Proofs in full (the mark `nightly`) are left out without `--nightly`; each has a short form.
-Two or three workers a core, since most tests wait for something. A module's tests stay together, and so do
+Five or six workers on two cores, since most tests wait for something. A module's tests stay together, and so do
 all that ask the one devnet (the fixture `node`), so that nothing is booted twice. What measures
 (the mark `alone`) is run when all others are done, by the one worker that is left.
 """
@@ -44,7 +44,8 @@ The longest name that fits a test counts.
 
 def workers() -> int:
     """Return how many workers `-n auto` is: the quick tests wait more than the others."""
-    return (3 if "SHORT_SEARCHES" in os.environ else 2) * (os.cpu_count() or 1)
+    on_two_cores = 6 if "SHORT_SEARCHES" in os.environ else 5
+    return on_two_cores * (os.cpu_count() or 1) // 2
 
 
 def group(item: pytest.Item) -> str:
