@@ -45,6 +45,9 @@ def test_a_collector_starts_over_and_joins_nothing(tmp_path: Path, first: int) -
         with Listener(running) as listener:
             since = venue.head()
             eventually(lambda: listener.drain().trades(since, FAR - 1), within_s=20, what="a trade")
+            eventually(
+                lambda: running.status()["chain"]["height"], within_s=20, what="a known block"
+            )
             venue.begin_again(9, away_s=0.3, first=first)
             eventually(
                 lambda: _replaced(listener),
@@ -283,6 +286,20 @@ async def test_an_rpc_tells_a_chain_that_nothing_else_tells() -> None:
         with pytest.raises(SourceError, match="made at another time than that of our chain"):
             await made.watch.admit(venue.indexer.endpoint)
         assert made.nodes.replacement is None
+
+
+async def test_node_and_indexer_that_become_another_chain_together_are_noticed() -> None:
+    async with serving(options(), paced=False) as venue, watched(venue, rpc=venue) as made:
+        await grow(venue)
+        await made.watch.nodes.look()
+        await made.admit()
+        await venue.begin_again(9)
+        await grow(venue)
+        made.source.endpoints.failed("cut")
+        admitting = asyncio.create_task(made.admit())
+        await _replaced_in(made.nodes)
+        assert not made.session()
+        admitting.cancel()
 
 
 async def test_a_collector_that_was_away_knows_the_chain_by_its_saved_marks() -> None:

@@ -94,10 +94,12 @@ class ChainWatch:
                 await self._look()
 
     async def _look(self) -> None:
-        """Judge the endpoint that is read."""
-        await self.nodes.look()
+        """Judge the endpoint that is read; at once when there is one."""
         endpoint = self._source.endpoints.current
-        if endpoint and self.nodes.replacement is None:
+        if not endpoint:
+            return
+        await self.nodes.look()
+        if self.nodes.replacement is None:
             found = await self._judge(endpoint)
             self._mention(endpoint, found)
             if found is not None and found.kind == "foreign":
@@ -161,6 +163,8 @@ class ChainWatch:
         self.nodes.refused(endpoint, "")
 
     async def _vet(self, endpoint: str) -> None:
+        # The nodes may have another chain by now, and would find the indexer's blocks in it.
+        await self.nodes.look()
         found = await self._judge(endpoint)
         if self.nodes.replacement is None and found is not None and found.kind == "foreign":
             await self._replace(endpoint, found)
