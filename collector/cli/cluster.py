@@ -347,8 +347,13 @@ def down(*, here: bool, within: float, folder: Path | None) -> None:
     _require_ray()
     from collector.cluster import driver
 
-    with driver.connected(place, within) as ray:
-        view = driver.Driver(ray, place, create=False).end(within)
+    try:
+        with driver.connected(place, within) as ray:
+            view = driver.Driver(ray, place, create=False).end(within)
+    except ConfigError as error:
+        if not place.ray.exists():
+            raise
+        raise ConfigError(f"{error}; 'down --here' ends those of this host") from None
     left = [row.host for row in view.hosts if row.report.cells and row.is_present]
     away = [row.host for row in view.hosts if row.report.cells and not row.is_present]
     away += [lost.host for lost in view.lost]

@@ -67,6 +67,16 @@ def test_a_port_that_another_program_has_is_refused(tmp_path: Path) -> None:
     assert "another program listens there" in said
 
 
+def test_down_says_how_to_end_a_host_whose_ray_is_away(tmp_path: Path) -> None:
+    folder = HostFolder(tmp_path)
+    save(folder.ray, RayNode(address="127.0.0.1:1", host="127.0.0.1", room=1, token=""))
+    done = run("cluster", "down", "--within", "0.5", "--folder", str(tmp_path))
+    assert done.returncode == 3
+    assert "the head at 127.0.0.1:1 does not answer" in done.stderr
+    assert "'down --here' ends those of this host" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
 def test_what_is_not_said_again_stays_as_it_is(tmp_path: Path) -> None:
     folder, token = HostFolder(tmp_path), tmp_path / "token"
     token.touch(0o600)
