@@ -33,7 +33,11 @@ REPORTS: Final = (
     "lost",
     "taken, but its answer is lost",
 )
-OTHERS: Final = ("the aggregator begins again", "a market comes from another shard")
+OTHERS: Final = (
+    "the aggregator begins again",
+    "a market is another shard's",
+    "a market comes from another shard",
+)
 NAMES: Final = (*REPORTS, *OTHERS, *sorted(ACTIONS))
 
 
@@ -84,10 +88,13 @@ class Both:
             self.report(name)
         elif name == "the aggregator begins again":
             self.of_changes, self.of_all = (Kept(self.epoch, kept.saved()) for kept in self.both)
+        elif name == "a market is another shard's":
+            for kept in self.both:
+                kept.coverage.states[IDS[number % len(IDS)]].shard = 1
         elif name == "a market comes from another shard":
             market_id = IDS[number % len(IDS)]
             for kept in self.both:
-                if kept.coverage.owner(market_id) == 0 and market_id in kept.session.markets:
+                if kept.coverage.owner(market_id) == 1 and market_id in kept.session.markets:
                     kept.coverage.hand_over(market_id, 0, self.epoch)
                     kept.session.account_again(market_id)
         else:
@@ -140,21 +147,26 @@ class Both:
 @given(
     seed=st.integers(0, 5),
     grouped=st.booleans(),
+    is_live=st.booleans(),
     steps=st.lists(
         st.tuples(st.one_of(st.sampled_from(REPORTS), st.sampled_from(NAMES)), st.integers(0, 7)),
         max_size=60,
     ),
 )
 def test_the_ledgers_are_those_of_whole_reports(
-    seed: int, grouped: bool, steps: list[tuple[str, int]]
+    seed: int, grouped: bool, is_live: bool, steps: list[tuple[str, int]]
 ) -> None:
     both = Both(seed, grouped=grouped)
     both.world.connect()
     both.world.block()
+    if is_live:
+        both.world.heal()
     for name, number in steps:
         both.take_step(name, number)
         assert both.of_changes.states() == both.of_all.states(), name
     both.world.heal()
+    for number in range(len(IDS)):
+        both.take_step("a market comes from another shard", number)
     # At most one report is refused, after which everything is reported.
     both.report("taken")
     both.report("taken")
@@ -172,6 +184,50 @@ def begun() -> Both:
     both.world.heal()
     both.report("taken")
     return both
+
+
+def test_what_was_reported_while_frames_were_on_their_way_counts_up_to_the_next_front() -> None:
+    both = Both(1, grouped=False)
+    both.world.connect()
+    both.world.block()
+    both.world.heal()
+    both.report("taken while frames are on their way")
+    both.world.block_at_last()
+    both.report("taken")
+    assert both.of_changes.states() == both.of_all.states()
+    assert both.of_changes.coverage.accounted() == both.world.head
+
+
+def test_a_market_that_falls_behind_the_front_is_not_moved_on_with_it() -> None:
+    both = begun()
+    both.world.block(deaf=1)
+    both.report("taken")
+    assert both.of_changes.states() == both.of_all.states()
+    assert both.of_changes.coverage.states[IDS[1]].last == both.world.head - 1
+
+
+def test_a_market_that_comes_from_another_shard_counts_though_nothing_of_it_changed() -> None:
+    both = begun()
+    both.take_step("a market is another shard's", 0)
+    both.world.block(deaf=0)
+    both.world.block()
+    for _ in range(4):
+        both.world.answer_replays(0)
+    for _ in range(3):
+        both.report("taken")
+    both.take_step("a market comes from another shard", 0)
+    both.report("taken")
+    assert both.of_changes.states() == both.of_all.states()
+    assert both.of_changes.coverage.states[IDS[0]].replayed
+
+
+def test_changes_after_another_report_are_refused() -> None:
+    session = ShardSession()
+    session.begin(1, 1)
+    for number, since, is_taken in ((1, 0, True), (2, 1, True), (4, 3, False), (5, 2, True)):
+        said = report(epoch=1)
+        said.number, said.since = number, since
+        assert session.take(said) == is_taken
 
 
 def test_markets_that_only_follow_the_chain_are_not_named() -> None:
