@@ -177,6 +177,8 @@ class _Books:
         end = next((file.first for file in files if file.first > last), EVER)
         near = {file.path: file for file in files if file.first <= end}
         parts = holes.covered(self._root, near, (self._market,))
+        # The first whole book is of a block from before the recorder's first.
+        first = max(first, min((part.first for part in parts), default=first))
         newest = max((part.last for part in parts), default=0)
         found = holes.holes(parts, first, min(last, newest)) if first <= newest else {}
         lost = [r for ranges in found.values() for r in ranges]

@@ -163,3 +163,11 @@ def test_a_symbol_may_go_to_another_market(
     if parts:
         coverage = read(root, "coverage").arrow.to_pylist()
         assert not any(row["sequences_missing"] for row in coverage)
+
+
+def test_the_first_whole_book_may_be_older_than_the_first_block(tmp_path: Path) -> None:
+    root = tmp_path / "archive"
+    made = [msgspec.structs.replace(entry("book", written.whole(97)), height=101)]
+    written.write(root, [*made, entry("trades", trades(103))], begin=101)
+    seal.seal(root, layout.part_of(100, SPAN), ts=written.DAY)
+    assert book_at(root, SYMBOL, 105).sequence == 97
