@@ -7,6 +7,7 @@ other things, owns it, and removes it at the end of the run. A run without worke
 
 import atexit
 import json
+import signal
 import subprocess
 import sys
 import tempfile
@@ -41,6 +42,9 @@ def end(run: str) -> None:
         process = _begun.pop()
         assert process.stdin is not None
         process.stdin.close()
+        if not _word(run).exists():
+            # A run that ends early does not wait for what nobody will use.
+            process.terminate()
         try:
             process.wait(_END_S)
         except subprocess.TimeoutExpired:
@@ -67,6 +71,7 @@ def main() -> None:
     from tests.system.containers import made
 
     word = Path(sys.argv[1])
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
 
     def say(**said: str) -> None:
         new = word.with_suffix(".new")
