@@ -29,6 +29,8 @@ from typing import Final
 
 from collector.archive.journal import segment_file
 from collector.archive.reading.overview import overview
+from collector.archive.storage.files import sealing
+from collector.archive.storage.recovery import recover
 from tests.system import chain_record
 from tests.system.archive_verdict import OLDEST, Verdict, count, latest, learn, total
 from tests.system.recorders import record, sealed_through, status_of
@@ -290,6 +292,9 @@ def _finish(archive: Path, running: Running, through: int) -> None:
     finally:
         recorder.send_signal(signal.SIGTERM)
         recorder.wait(90)
+    with sealing(archive):
+        # It may have been sealing another part when it was stopped: the next recorder does this.
+        recover(archive)
 
 
 def _wait_or_kill(

@@ -30,17 +30,10 @@ _FORGOTTEN: Final = 40
 _PRUNED: Final = 25
 """The first of these are no longer at the node either."""
 _BUSY: Final = (
-    "--markets",
-    "6",
-    "--touched",
-    "1",
-    "--matches",
-    "3",
-    "--paused",
-    "0",
-    "--dead",
-    "0",
+    *("--markets", "6", "--touched", "1", "--matches", "3", "--paused", "0", "--dead", "0"),
+    *("--history", "20000"),
 )
+"""It keeps the blocks of all the time in which the recorders are away."""
 
 
 @contextlib.contextmanager
