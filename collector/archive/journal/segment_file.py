@@ -29,7 +29,7 @@ from collector.archive.storage.crash_points import reach, torn
 from collector.archive.storage.files import make_folder, sync_folder
 from shards.protocol.errors import UNREADABLE
 
-_HEAD: Final = struct.Struct(">II")
+HEAD: Final = struct.Struct(">II")
 _MOST: Final = 1 << 30
 _SUFFIX: Final = ".jnl"
 _LEVEL: Final = -1
@@ -174,8 +174,8 @@ def _payloads(file: BinaryIO) -> Iterator[tuple[bytes, int]]:
     """Read what the whole chunks hold, each with the number of bytes up to its end."""
     unpack = zstandard.ZstdDecompressor().decompress
     end = 0
-    while len(head := file.read(_HEAD.size)) == _HEAD.size:
-        length, crc = _HEAD.unpack(head)
+    while len(head := file.read(HEAD.size)) == HEAD.size:
+        length, crc = HEAD.unpack(head)
         packed = file.read(length) if length < _MOST else b""
         if len(packed) < length or zlib.crc32(packed) != crc:
             return
@@ -183,7 +183,7 @@ def _payloads(file: BinaryIO) -> Iterator[tuple[bytes, int]]:
             payload = unpack(packed)
         except zstandard.ZstdError:
             return
-        end += _HEAD.size + length
+        end += HEAD.size + length
         yield payload, end
 
 
@@ -232,7 +232,7 @@ class Writer:
 
         """
         payload = self._pack.compress(_encode(chunk))
-        data = _HEAD.pack(len(payload), zlib.crc32(payload)) + payload
+        data = HEAD.pack(len(payload), zlib.crc32(payload)) + payload
         try:
             written = os.write(self._file, torn("journal.torn", data))
             while written < len(data):

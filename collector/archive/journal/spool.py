@@ -15,6 +15,7 @@ from typing import IO, Final
 import msgspec
 
 from collector.archive.journal import segment_file
+from collector.archive.journal.damage import lost_blocks
 from collector.archive.journal.packing import Buffer, array_head, array_of
 from collector.archive.journal.segment_file import Entry, Note, Stored
 from collector.archive.storage.layout import Part
@@ -106,9 +107,13 @@ def gather_each(
 ) -> tuple[tuple[Spool, ...], list[Note]]:
     """Read the whole journal once; return the entries of each part, and all notes in order."""
     spools, notes = tuple(Spool(folder) for _ in parts), []
-    for segment in segment_file.segments(root):
+    segments = segment_file.segments(root)
+    lost = lost_blocks(segments)
+    for segment in segments:
         for stored in segment_file.read_stored(segment):
             notes += stored.notes
+            if segment in lost:
+                notes.append(lost.pop(segment))
             for spool, part in zip(spools, parts, strict=True):
                 spool.keep(stored, part)
     return spools, notes

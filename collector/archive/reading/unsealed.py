@@ -7,6 +7,7 @@ from typing import Final, NamedTuple
 import pyarrow as pa
 
 from collector.archive.journal import segment_file
+from collector.archive.journal.damage import lost_blocks
 from collector.archive.journal.ledger import Ledger
 from collector.archive.storage import layout
 from collector.archive.storage.layout import Part, part_of
@@ -39,9 +40,13 @@ def unsealed(segments: Iterable[Path], channel: str, span: int, sealed: Iterable
     rows: list[Row] = []
     wholes: list[Row] = []
     ledger, through = Ledger(), 0
-    for path in segments:
+    paths = list(segments)
+    lost = lost_blocks(paths)
+    for path in paths:
         for chunk in segment_file.read(path):
             ledger.fold(chunk.notes)
+            if path in lost:
+                ledger.fold((lost.pop(path),))
             for entry in chunk.entries:
                 through = max(through, entry.height)
                 name, _, rest = entry.topic.partition(".")

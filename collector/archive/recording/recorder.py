@@ -19,6 +19,7 @@ from typing import Final
 import msgspec
 
 from collector.archive.journal import segment_file
+from collector.archive.journal.damage import read_all
 from collector.archive.journal.segment_file import Chunk, Note
 from collector.archive.journal.segments import Segments
 from collector.archive.recording import status_file
@@ -126,8 +127,7 @@ class Recorder:
     def _resume(self, subscriber: Subscriber) -> None:
         """Continue from the journal."""
         intake, positions = self._intake, {}
-        for path in segment_file.segments(self._root):
-            chunks = list(segment_file.read(path))
+        for path, chunks in read_all(segment_file.segments(self._root)):
             for position in intake.replay(chunks):
                 positions[position.topic] = position
             heights = [entry.height for chunk in chunks for entry in chunk.entries]
