@@ -233,9 +233,11 @@ class Shard:
             answer = await self._link.report(report, wait_s=1.0)
             if answer is not None:
                 self._markets.answered(whole=answer.whole)
-                self._apply(answer)
-                if answer.whole and report.since:
-                    # The aggregator lacks the report that this one followed: it has just begun.
+                # The aggregator lacks the report that this one followed: it has just begun. It gets
+                # the kept frames once a whole report has told it from where topics are complete.
+                is_lacking = answer.whole and report.since > 0
+                self._apply(answer, links=not is_lacking)
+                if is_lacking:
                     continue
             turns = round(self._config.limits.report_s / _REPORT_POLL_S)
             for turn in range(turns + _MID_BLOCK_TURNS):
@@ -250,14 +252,14 @@ class Shard:
         is_replaced = nodes is not None and nodes.replacement is not None
         return is_replaced, self._pipeline.transitions
 
-    def _apply(self, answer: Answer) -> None:
+    def _apply(self, answer: Answer, *, links: bool = True) -> None:
         if answer.fenced:
             raise Fenced(f"shard {self._config.shard} was replaced by a younger process")
         if answer.chain is not None:
             self._use_chain(answer.chain)
         if answer.assignment is not None and answer.assignment.version != self._assignment:
             self._reassign(answer.assignment, answer.resume)
-        if self._pusher.link(answer.publisher_epoch):
+        if links and self._pusher.link(answer.publisher_epoch):
             self._pusher.flush()
             self._pipeline.keyframes(time.time_ns())
             self._push_new()
