@@ -24,7 +24,7 @@ from collector import Lost, Subscriber
 from collector.devnet.protos import PROTOS
 from shards.protocol.channels import OFFERED
 from shards.protocol.events import Funding, Gap, Metadata, Oracle, Orders, Pulse, Ticker, Trades
-from tests.system.running import Devnet, collector
+from tests.system.running import Devnet, collector, eventually
 
 pytestmark = pytest.mark.node
 
@@ -61,7 +61,18 @@ class Chain:
         }.get(method, f"Query{method}Request")
         request = getattr(self._query[module], name)(**fields)
         pinned = (("x-cosmos-block-height", str(height)),)
-        return getattr(self._stubs[module], method)(request, metadata=pinned, timeout=10)
+        call = getattr(self._stubs[module], method)
+
+        def answer() -> Any:
+            try:
+                return call(request, metadata=pinned, timeout=10)
+            except grpc.RpcError as error:
+                # The node streams a block's events a moment before it answers for the block.
+                if "height in the future" not in error.details():
+                    raise
+            return None
+
+        return eventually(answer, within_s=30, what=f"block {height}")
 
     def block_time_ms(self, height: int) -> int:
         with urllib.request.urlopen(f"{self._rpc}/header?height={height}", timeout=10) as answer:

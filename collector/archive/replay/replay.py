@@ -169,10 +169,11 @@ class Replay:
             if timed.height > config.last or timed.ts >= config.until:
                 break
             if timed.height != shard.height:
-                shard.height = timed.height
                 if config.speed or len(shard.batch) >= _BATCH:
+                    # A report says through which height everything has gone out.
                     shard.flush()
                     server.serve(0)
+                shard.height = timed.height
             # Some records have no time of their own.
             ts_began = ts_began or timed.ts
             if timed.ts > shard.ts:
