@@ -113,9 +113,15 @@ class Chain:
         return block
 
     def heights_of(self, market_id: str, sequences: range) -> set[int]:
-        """Return the blocks that made these changes of a book, unless its sequence restarts."""
+        """
+        Return the blocks that made these changes of a book.
+
+        Empty if its sequence restarted between them. It is lower afterwards, so a reader that comes
+        to the higher numbers late received a book from before the restart: it lacks no change.
+        """
         found = {books[market_id].sequence: h for h, books in reversed(self.books.items())}
-        return {found[sequence] for sequence in sequences}
+        restarted = any(sequence not in found for sequence in sequences)
+        return set() if restarted else {found[sequence] for sequence in sequences}
 
     def snapshot(self, market_id: str, height: int, *, told: bool = True) -> Snapshot:
         """Answer the book query at a height; an old node does not say which it was."""

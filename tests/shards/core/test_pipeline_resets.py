@@ -46,6 +46,18 @@ def test_whatever_begins_again_every_fact_of_the_chain_that_is_comes_once(
     check(world)
 
 
+def test_a_successor_that_begins_before_a_restarted_sequence_comes_to_its_book() -> None:
+    world = World(0, grouped=False, again=0.05)
+    world.connect()
+    world.blocks(2)
+    for action, number in [("disconnect", 0), ("block", 0), ("block", 0), ("snapshot", 2)]:
+        RESETS[action](world, number)
+    # The book was published with its new sequence; the successor's ledger ends before that.
+    RESETS["be away for long"](world, 0)
+    world.heal()
+    check(world)
+
+
 def test_a_lower_block_with_a_later_time_is_suspected_and_a_late_one_is_not() -> None:
     world = World(1, grouped=True)
     world.connect()
