@@ -101,7 +101,7 @@ def _record_under_kills(running: Running, archive: Path) -> int:
     os.kill(running.pid("aggregator"), signal.SIGKILL)
     _kill_while_sealing(running, archive, "manifest.torn")
     eventually(running.live, within_s=60)
-    through = int(running.status()["blocks"]["head"])
+    through = int(running.status()["blocks"]["head"]) + 2 * _SPAN
     recorder = record(archive, running.publish, span=_SPAN)
     try:
         eventually(lambda: sealed_through(archive) >= through, within_s=60, every_s=0.2)

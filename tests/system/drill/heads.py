@@ -61,7 +61,7 @@ def stands_still(stage: Stage) -> None:
     assert (status["completeness"], status["blocks"]["missing"]) == (1.0, 0), status["holes"]
 
 
-@drill("A2L", "the stream of one of two nodes is steadily behind, and goes on")
+@drill("A2L", "the stream of one of two nodes is steadily behind, and goes on", is_short=False)
 def lags(stage: Stage) -> None:
     """It brings blocks, so it is left only for the other once that was heard at the head."""
     with _two_nodes() as (late, going):
