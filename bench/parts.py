@@ -8,7 +8,7 @@ in every block. Two tables:
   quiet ones, and what is done every second for each market would show as CPU for an update.
 - *the same chain* (``--chain``): the blocks come at the pace of the real chain, whatever the number of markets.
 
-What a cell spends in any case, once a second, is told apart from the rest by the second table alone.
+Only the second table shows separately what a cell spends once a second in any case.
 """
 
 import contextlib

@@ -43,7 +43,7 @@ def end(run: str) -> None:
         assert process.stdin is not None
         process.stdin.close()
         if not _word(run).exists():
-            # A run that ends early does not wait for what nobody will use.
+            # A run that ends early does not wait for an image that no test will use.
             process.terminate()
         try:
             process.wait(_END_S)

@@ -61,7 +61,7 @@ class GapAnnouncer:
             self._announce_again(gap, "open", first, last, ts, detail)
 
     def uncollected(self, first: int) -> list[tuple[int, int]]:
-        """Return the open gap's heights before this one, if nobody wanted the market then."""
+        """Return the open gap's heights before this one, if the market was not collected then."""
         gap = self.current
         if gap is None or gap.cause != "removed" or not gap.first < first:
             return []

@@ -45,7 +45,7 @@ def _recorder(running: Running) -> dict[str, Any]:
 
 
 def _ready(port: int) -> tuple[int, str]:
-    """The answer of `/readyz` and its reason; 0 while nobody answers."""
+    """The answer of `/readyz` and its reason; 0 while there is no answer."""
     try:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=5) as answer:
             return answer.status, ""

@@ -116,8 +116,8 @@ class Coverage:
         """
         Assign an owner to a market without one.
 
-        A removed market that returns after more than `within` blocks begins a new ledger: what
-        nobody wanted is not due. Its gap stays open and will name those blocks. The ledger of any
+        A removed market that returns after more than `within` blocks begins a new ledger: blocks
+        from before its return are not due. Its gap stays open and will name those blocks. The ledger of any
         other market continues, however far behind it is: what cannot be replayed is missing.
         """
         self._changed()

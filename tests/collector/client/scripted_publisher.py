@@ -126,7 +126,7 @@ def height_of(event: Event) -> int:
 
 
 def free_endpoint() -> str:
-    """A loopback endpoint whose port and the one after it are free, and given to nobody else."""
+    """A loopback endpoint whose port and the one after it are free, and given to no other test."""
     return f"tcp://127.0.0.1:{free_port_pair()}"
 
 

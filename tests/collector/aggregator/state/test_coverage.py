@@ -225,5 +225,5 @@ def test_a_market_that_is_far_behind_continues_its_ledger_unless_it_was_removed(
         coverage.own(market_id, 1, within=40)
     assert coverage.states[A].first == 100
     assert coverage.resume_points([A])[A].last == 150
-    # Nobody wanted its blocks.
+    # Its blocks were not collected on purpose.
     assert coverage.states[C].first == 0
