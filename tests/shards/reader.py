@@ -71,6 +71,10 @@ class Received:
         assert event.is_snapshot == bool(record.flags & SNAPSHOT)
         if record.flags & KEYFRAME:
             self.keyframes += 1
+            if not self.is_whole and record.sequence >= self.book_sequence:
+                # A subscriber without a whole book asks for one: the aggregator has this.
+                self.book.load(event.sequence, event.bids, event.asks)
+                self.is_whole = True
             self.book_sequence = max(self.book_sequence, record.sequence)
             return
         if (

@@ -139,6 +139,14 @@ def test_a_book_whose_process_never_reported_goes_on_after_a_hole() -> None:
     check(world)
 
 
+def test_changes_that_go_out_before_any_whole_book_lead_to_one() -> None:
+    away = ("be away for long", 0)
+    for send in ([], [("replays", 0), ("send", 0), ("restart", 0)]):
+        world = World(0, grouped=False)
+        play(world, [away, away, *send])
+        check(world)
+
+
 @pytest.mark.parametrize("grouped", [False, True], ids=["one each", "one for all"])
 @settings(
     max_examples=examples(200),
