@@ -135,7 +135,7 @@ class Aggregator:
         """Take a shard's report and return the answer (the caller sets ``id``)."""
         session = self.sessions.setdefault(report.shard, ShardSession())
         # Both died: frames pushed by the shard's last process may have died with our predecessor.
-        again = _AGAIN if not session.epoch else 0
+        again = 0 if session.has_sent_all else _AGAIN
         epoch = self.run.config.epoch
         if session.is_replaced(report.epoch, fresh=report.fresh):
             return Answer(id=0, publisher_epoch=epoch, fenced=True)

@@ -125,7 +125,7 @@ class Coverage:
         if state.shard == NOBODY and state.first and self.head - state.last > within:
             state = self.states[market_id] = MarketState(market_id=market_id, gaps=state.gaps)
         state.shard = shard
-        state.state = "pending"
+        state.state, state.reason = "pending", ""
 
     def disown(self, market_id: str) -> None:
         """No shard collects this market any more."""

@@ -21,6 +21,7 @@ class ShardSession:
         "frame_sequence",
         "frames",
         "front",
+        "has_sent_all",
         "lost",
         "lost_through",
         "markets",
@@ -36,6 +37,9 @@ class ShardSession:
         """The epochs of replaced processes."""
         self.frame_sequence = 0
         self.frames = 0
+        self.has_sent_all = False
+        """Whether a report was accounted for since this aggregator began: then the frames that its
+        shard had kept are all here. Until that, they may die with the shard."""
         self.lost = 0
         """Frames missing in the sequence of batches; their blocks show up as missing."""
         self.lost_through = 0
@@ -149,5 +153,6 @@ class ShardSession:
         report = msgspec.structs.replace(report, markets=list(self.changed.values()))
         self.changed = {}
         self.accounts += 1
+        self.has_sent_all = True
         self.assignment = report.assignment
         return report, moved_on

@@ -23,6 +23,9 @@ class Counts(msgspec.Struct):
     """Sequence of its book; -1 before the first."""
 
 
+_NOTHING: Final = Counts()
+
+
 class Activity(NamedTuple):
     """How active one market is."""
 
@@ -33,12 +36,16 @@ class Activity(NamedTuple):
     volume_blocks: int
 
 
+_NO_MARK: Final = (0, 0)
+"""Before the first book and the first trade; again after a chain was replaced."""
+
+
 class _Heard(msgspec.Struct):
     """Measurements of one market."""
 
     changes: int = 0
     """Book updates and trades."""
-    mark: tuple[int, int] = (0, 0)
+    mark: tuple[int, int] = _NO_MARK
     """The book's sequence and the number of trades: values that change only with the market. A
     fetched snapshot counts as an update, but is no change."""
     changed_at: float | None = None
@@ -61,7 +68,9 @@ class ActivityMeter:
         elapsed_s = now - self._looked_at if self._looked_at is not None else 0.0
         self._looked_at = now
         part = min(1.0, elapsed_s / _RATE_S)
-        for market_id, count in counts.items():
+        # A market without counts has published nothing since another chain began.
+        for market_id in counts.keys() | self._heard.keys():
+            count = counts.get(market_id, _NOTHING)
             heard = self._heard.get(market_id)
             if heard is None:
                 heard = self._heard[market_id] = _Heard(since=now)
@@ -71,7 +80,7 @@ class ActivityMeter:
             heard.changes = changes
             mark = (max(count.sequence, 0), count.trades)
             if mark != heard.mark:
-                if heard.mark != (0, 0):
+                if _NO_MARK not in (mark, heard.mark):
                     heard.changed_at = now
                 heard.mark = mark
             if elapsed_s:

@@ -10,6 +10,7 @@ import zmq
 
 from collector.aggregator.aggregator import OWN_SHARD, Aggregator
 from collector.aggregator.forwarder import Publisher
+from collector.aggregator.state.saved import Saved
 from collector.aggregator.telemetry.activity_meter import Counts
 from collector.settings.parts import AggregatorConfig
 from shards.protocol import frames
@@ -61,7 +62,11 @@ class Bench:
     """An aggregator, its shards played by hand, and one subscriber of everything."""
 
     def __init__(
-        self, directory: Path, epoch: int = PUBLISHER, channels: tuple[str, ...] = DEFAULT_CHANNELS
+        self,
+        directory: Path,
+        epoch: int = PUBLISHER,
+        channels: tuple[str, ...] = DEFAULT_CHANNELS,
+        saved: Saved | None = None,
     ) -> None:
         self.context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self.publisher = self.context.socket(zmq.XPUB)
@@ -83,7 +88,7 @@ class Bench:
             channels=channels,
         )
         publisher = Publisher(plain_send(self.publisher))
-        self.aggregator = Aggregator(config, publisher, clock=time.time_ns)
+        self.aggregator = Aggregator(config, publisher, clock=time.time_ns, saved=saved)
 
     def close(self) -> None:
         self.context.destroy(linger=0)
@@ -409,6 +414,29 @@ def test_a_fresh_shard_is_told_where_to_take_up(bench: Bench) -> None:
     point = answer.resume[MARKET.market_id]
     assert (point.first, point.last) == (100, 105)
     assert (point.replayed, point.missing) == ([(102, 103)], [(104, 104)])
+
+
+def test_until_a_new_aggregator_has_what_a_shard_kept_its_successor_sends_some_again(
+    bench: Bench, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """The shard's frames may have died with the former aggregator, and then with the shard."""
+    bench.start_shard()
+    row = market_report(MARKET.market_id, 100, 205)
+    bench.report(report(row, epoch=EPOCH, kept=0))
+    saved = bench.aggregator.ledger()
+    with contextlib.closing(
+        Bench(tmp_path_factory.mktemp("next"), PUBLISHER + 1, saved=saved)
+    ) as after:
+        changes = report(epoch=EPOCH, head=206, frames=30)
+        changes.number, changes.since = 8, 7
+        assert after.aggregator.report(changes, NOW).whole
+        # It dies before it sends again what it kept.
+        answer = after.aggregator.report(report(epoch=EPOCH + 1, fresh=True), NOW)
+        assert answer.resume[MARKET.market_id].last == 205 - 32
+        # Its successor dies too, once all that it pushed is here.
+        after.report(report(row, epoch=EPOCH + 1, kept=0))
+        answer = after.aggregator.report(report(epoch=EPOCH + 2, fresh=True), NOW)
+        assert answer.resume[MARKET.market_id].last == 205
 
 
 def test_frames_skipped_by_a_batchs_number_are_counted_as_lost(bench: Bench) -> None:

@@ -162,5 +162,17 @@ def test_pace_and_weight_are_those_of_the_last_minute() -> None:
     assert alive.measured("0xa", 900.0, 0.5).weight == pytest.approx(1.0, abs=0.05)
 
 
+def test_a_market_that_is_silent_on_the_chain_that_replaced_its_own_is_not_active() -> None:
+    alive = ActivityMeter({"0xa": STILL})
+    for now in range(60):
+        alive.look(counts(updates=now * 2, sequence=1 + now), float(now))
+    for now in range(60, 660):
+        # All topics are new, and this market's have no frame yet; then its book is fetched.
+        alive.look({} if now < 600 else counts(updates=1, sequence=5), float(now))
+    row = alive.measured("0xa", 660.0, 0.5)
+    assert row.changes_per_s == pytest.approx(0.0, abs=0.01)
+    assert row.level == "quiet"
+
+
 def test_a_market_that_nobody_assessed_can_be_described() -> None:
     assert ActivityMeter({}).measured("0xnew", 5.0, 0.0) == ("active", 0.0, 1.0, None, 0)

@@ -150,6 +150,14 @@ def test_a_shard_takes_over_the_gap_that_its_predecessor_left_open() -> None:
     assert coverage.resume_points([A])[A].gap == gap(10, "open")
 
 
+def test_a_market_that_comes_back_gives_no_reason_of_its_absence() -> None:
+    coverage = Coverage(MARKETS[:1])
+    coverage.disown(A)
+    assert coverage.states[A].reason
+    coverage.own(A, 0, within=100)
+    assert (coverage.states[A].state, coverage.states[A].reason) == ("pending", "")
+
+
 def test_a_shard_whose_aggregator_died_too_has_some_blocks_again() -> None:
     coverage = Coverage(MARKETS[:1])
     coverage.account(report(row(A, 100, 150, replayed=((120, 149),))))
