@@ -198,7 +198,7 @@ class Aggregator:
 
         Subscribers see a new publisher epoch, and the chain's generation in every reply.
         """
-        ts = self._clock()
+        ts, head = self._clock(), self.coverage.head
         blocks, gaps = self.coverage.start_over()
         self.run.begin_chain(chain, blocks, gaps, ts)
         self.proof.start_over()
@@ -206,7 +206,7 @@ class Aggregator:
         for session in self.sessions.values():
             session.begin_chain()
         text = f"{chain.name} was replaced; the ledger starts over"
-        reason = f"the former chain ended here at block {blocks.last}"
+        reason = f"the former chain ended here at block {blocks.last or head}"
         self.telemetry.journal.add("chain", text, ts=ts, shard=shard, reason=reason)
         self.notes.append(f"{text}; {reason}")
         self.handover.unsaved = True

@@ -4,7 +4,7 @@ from collector.client.performance import Hops
 from collector.client.summary import Summary
 from collector.tui.numbers import clock, duration, micros, rate, sparkline
 from collector.tui.spans import Line, Span, fit, printable, spread
-from collector.tui.summary_text import completeness
+from collector.tui.summary_text import completeness, pace
 from collector.tui.tones import MARKS
 from collector.tui.view_model import Picture
 
@@ -85,7 +85,7 @@ def _blocks(summary: Summary) -> Line:
     return (
         Span("block ", "label"),
         Span(f"{blocks.head:,}"),
-        Span(f" every {summary.block_time_s:.2f} s", "label"),
+        Span(f" {pace(summary)}".rstrip(), "label"),
         Span("   gaps ", "label"),
         Span(f"{gaps.open:,} open", "warn" if gaps.open else ""),
         Span(f", {gaps.closed:,} closed", "label"),

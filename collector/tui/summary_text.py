@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 from typing import Final
 
-from collector.client.summary import Path, Proof, Summary, TakenUp
+from collector.client.summary import ChainIdentity, Path, Proof, Summary, TakenUp
 from shards.protocol.text import printable
 
 
@@ -54,7 +54,7 @@ def progress_line(summary: Summary, *, bar: int = 0) -> str:
 
 def block_lines(summary: Summary, frames_per_s: float) -> list[str]:
     """Format the summary as the block that a terminal shows."""
-    markets, blocks, gaps = summary.markets, summary.blocks, summary.gaps
+    markets, gaps = summary.markets, summary.gaps
     latency, events, frames = summary.hop("recv_to_aggregator"), summary.events, summary.frames
     lines = [
         "",
@@ -62,14 +62,12 @@ def block_lines(summary: Summary, frames_per_s: float) -> list[str]:
         + _without_any(summary)
         + _others(markets.states)
         + f"   coverage {summary.coverage.now:.4f} (mean {summary.coverage.mean:.4f})",
-        f"blocks    head {blocks.head}, every {summary.block_time_s:.2f} s"
-        + (", HALTED" if summary.halted else "")
-        + f"   completeness {completeness(summary)}"
-        + f"   replayed {blocks.replayed}, missing {blocks.missing}",
+        f"blocks    {_blocks(summary)}",
         f"events    {events.trades} trades, {events.book_updates} book updates"
         f"   gaps {gaps.open} open, {gaps.closed} closed",
         f"proof     {proof_text(summary.trade_proof)}",
         *([f"state     {taken_up}"] if (taken_up := _taken_up(summary.state.taken_up)) else []),
+        *([f"chain     {replaced}"] if (replaced := _replaced(summary.chain)) else []),
         f"frames    {frames_per_s:.0f}/s, {frames.published} published, {frames.dropped} dropped",
         f"latency   receive to aggregator p50 {latency.p50:.0f} µs, "
         f"p99 {latency.p99:.0f} µs, max {latency.max / 1000:.1f} ms",
@@ -85,6 +83,17 @@ def block_lines(summary: Summary, frames_per_s: float) -> list[str]:
         for p in summary.processes
     ]
     return lines + [printable(line) for line in trouble_lines(summary)]
+
+
+def _blocks(summary: Summary) -> str:
+    blocks = summary.blocks
+    return (
+        f"head {blocks.head}"
+        + (f", {every}" if (every := pace(summary)) else "")
+        + (", HALTED" if summary.halted else "")
+        + f"   completeness {completeness(summary)}"
+        + f"   replayed {blocks.replayed}, missing {blocks.missing}"
+    )
 
 
 _HOPS: Final = (
@@ -132,13 +141,26 @@ def _taken_up(found: TakenUp | None) -> str:
     )
 
 
+def pace(summary: Summary) -> str:
+    """Return how often blocks come; empty if the source does not show it, or not yet."""
+    return f"every {summary.block_time_s:.2f} s" if summary.block_time_s else ""
+
+
+def _replaced(chain: ChainIdentity) -> str:
+    """Say that another chain replaced the one that was collected, and when."""
+    if not chain.former:
+        return ""
+    at = datetime.fromtimestamp(chain.former[-1].until / 1e9, UTC)
+    return f"replaced by another one on {at:%Y-%m-%d %H:%M:%S} UTC; blocks and gaps count from then"
+
+
 def _others(states: dict[str, int]) -> str:
     others = [f"{count} {name}" for name, count in sorted(states.items()) if name != "live"]
     return f" ({', '.join(others)})" if others else ""
 
 
 def trouble_lines(summary: Summary) -> list[str]:
-    """List problems: gaps, open breakers, refused requests."""
+    """List problems: gaps, open breakers, unfit nodes, refused requests."""
     lines = [f"AWAY      {away}"] if (away := away_text(summary)) else []
     if error := summary.state.error:
         lines.append(f"state     {error}")
@@ -156,6 +178,11 @@ def trouble_lines(summary: Summary) -> list[str]:
     lines += [
         f"breaker   {endpoint} is {breaker}: {reason}"
         for (endpoint, breaker), reason in seen.items()
+    ]
+    lines += [
+        f"node      {node.endpoint} ({node.role}) is not fit: {node.reason}"
+        for node in summary.chain.nodes
+        if not node.fit
     ]
     lines += [
         f"refused   {host.host} answered {host.refused} of {host.made} requests "

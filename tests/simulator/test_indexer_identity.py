@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 
 from collector.client.received import ChainReplaced, Received
+from shards.adapters.injective_indexer import chain_watch
 from shards.adapters.injective_indexer.chain_watch import ChainWatch
 from shards.adapters.injective_indexer.proofs import Proofs
 from shards.adapters.injective_indexer.service import Service
@@ -120,11 +122,31 @@ class Unsearchable(Service):
         return super().all_trades(channel, start_ms=at, end_ms=at, **page)
 
 
+class Misdated(TradeLists):
+    """Of an indexer that lists the newest block of a moment with a time years ahead."""
+
+    _block = ""
+
+    async def _page(self, *args: Any, **asked: Any) -> Any:
+        answer = await super()._page(*args, **asked)
+        for trade in answer.trades:
+            block = trade.trade_id.partition("_")[0]
+            self._block = self._block or block
+            if block == self._block:
+                trade.executed_at += 10**12
+        return answer
+
+
 class Watched:
     """A watch over the indexers of some venues."""
 
     def __init__(
-        self, *venues: Venue, rpc: Venue | None = None, service: type[Service] = Service
+        self,
+        *venues: Venue,
+        rpc: str | None = None,
+        service: type[Service] = Service,
+        lists: type[TradeLists] = TradeLists,
+        received: int = 1_005,
     ) -> None:
         access = Access()
         names = [venue.indexer.endpoint for venue in venues]
@@ -132,13 +154,13 @@ class Watched:
         messages = {spot: service.messages for spot, service in services.items()}
         proofs = Proofs(messages, channels=("book", "trades"), limits=Limits())
         self.pipeline = Pipeline([], proofs, source="indexer-grpc", decoder=proofs.reader.decode)
-        self.nodes = Nodes([rpc.rpc.url] if rpc else [], access)
+        self.nodes = Nodes([rpc] if rpc else [], access)
         self.source = _source(names)
         self.watch = ChainWatch(
-            names, self.nodes, self.source, self.pipeline, TradeLists(services, access)
+            names, self.nodes, self.source, self.pipeline, lists(services, access)
         )
         # Something was received before.
-        self.pipeline.liveness.advance(1_005, 0, 0)
+        self.pipeline.liveness.advance(received, 0, 0)
 
     def session(self) -> int:
         return self.watch.session
@@ -277,7 +299,7 @@ async def test_an_rpc_tells_a_chain_that_nothing_else_tells() -> None:
     async with (
         serving(options(clock_ms=clock_ms), paced=False) as chain,
         serving(options(clock_ms=clock_ms), paced=False) as venue,
-        watched(venue, rpc=chain) as made,
+        watched(venue, rpc=chain.rpc.url) as made,
     ):
         await grow(chain, 20)
         await grow(venue, 4)
@@ -289,7 +311,7 @@ async def test_an_rpc_tells_a_chain_that_nothing_else_tells() -> None:
 
 
 async def test_node_and_indexer_that_become_another_chain_together_are_noticed() -> None:
-    async with serving(options(), paced=False) as venue, watched(venue, rpc=venue) as made:
+    async with serving(options(), paced=False) as venue, watched(venue, rpc=venue.rpc.url) as made:
         await grow(venue)
         await made.watch.nodes.look()
         await made.admit()
@@ -319,3 +341,112 @@ async def test_a_collector_that_was_away_knows_the_chain_by_its_saved_marks() ->
             admitting = asyncio.create_task(made.admit())
             await _replaced_in(made.nodes)
             admitting.cancel()
+
+
+async def test_a_shard_that_received_nothing_yet_takes_no_other_chain_for_its_own() -> None:
+    async with serving(options(), paced=False) as venue:
+        await grow(venue)
+        async with watched(venue) as before:
+            await before.admit()
+            saved = before.nodes.chain
+        await venue.begin_again(9)
+        await grow(venue)
+        async with watched(venue, received=0) as made:
+            # What another shard knows of the chain, as the aggregator says it.
+            made.nodes.knows(Chain("", saved.generation, saved.marks))
+            admitting = asyncio.create_task(made.admit())
+            await _replaced_in(made.nodes)
+            admitting.cancel()
+
+
+async def test_an_indexer_that_never_listed_our_chain_is_not_read_while_it_lists_nothing() -> None:
+    async with (
+        serving(options(), paced=False) as ours,
+        serving(options(), paced=False) as other,
+        watched(ours, other) as made,
+    ):
+        await grow(ours)
+        await made.admit()
+        for venue in (ours, other):
+            await venue.inject(faults.Refuse(protocol="indexer"))
+        with pytest.raises(SourceError, match="it lists no trades now"):
+            await made.watch.admit(other.indexer.endpoint)
+        # One that listed ours is: its database may be busy for an hour.
+        await made.watch.admit(ours.indexer.endpoint)
+
+
+async def test_a_contradiction_is_no_false_alarm_as_long_as_no_trades_are_listed() -> None:
+    async with serving(options(), paced=False) as venue, watched(venue) as made:
+        await grow(venue)
+        await made.admit()
+        await venue.inject(faults.Refuse(protocol="indexer"))
+        proofs = made.pipeline.liveness
+        proofs.name(1_010, 10**18, 0)
+        proofs.name(5, 10**18 + 1, 0)
+        watching = asyncio.create_task(made.watch.run())
+        async with asyncio.timeout(20):
+            while not made.source.left:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        watching.cancel()
+        made.pipeline.clear_suspect()
+        proofs.name(6, 10**18 + 2, 0)
+        assert made.pipeline.suspect == 6
+
+
+async def test_one_trade_with_a_wrong_time_alarms_once() -> None:
+    async with serving(options(), paced=False) as venue, watched(venue) as made:
+        await grow(venue)
+        await made.admit()
+        proofs, now = made.pipeline.liveness, time.time_ns()
+        proofs.name(1_010, now + 10**18, 0)
+        proofs.name(1_011, now, 0)
+        assert made.pipeline.suspect
+        watching = asyncio.create_task(made.watch.run())
+        async with asyncio.timeout(20):
+            while not made.source.left:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        watching.cancel()
+        made.pipeline.clear_suspect()
+        # Ten minutes later.
+        proofs.trust(False)
+        proofs.name(1_012, now + 1, 0)
+        assert not made.pipeline.suspect
+
+
+@pytest.mark.parametrize("has_rpc", [True, False])
+async def test_one_listed_block_with_a_wrong_time_makes_no_other_chain(has_rpc: bool) -> None:
+    async with (
+        serving(options(), paced=False) as venue,
+        watched(venue, rpc=venue.rpc.url if has_rpc else None, lists=Misdated) as made,
+    ):
+        await grow(venue)
+        with contextlib.suppress(SourceError):
+            # As long as no later block is listed, nothing else can be compared.
+            await made.admit()
+        for _ in range(3):
+            await grow(venue)
+            await made.watch.admit(venue.indexer.endpoint)
+        # What came later is compared, so that another chain is still recognised.
+        assert made.nodes.replacement is None
+        await venue.begin_again(9)
+        await grow(venue)
+        made.source.endpoints.failed("cut")
+        admitting = asyncio.create_task(made.admit())
+        await _replaced_in(made.nodes)
+        admitting.cancel()
+
+
+async def test_a_node_that_takes_too_long_leaves_the_judgement_to_the_lists(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(chain_watch, "_WITHIN_S", 0.5)
+    same = options(clock_ms=1_795_000_000_000)
+    async with (
+        serving(same, paced=False) as behind,
+        serving(same, paced=False) as venue,
+        watched(venue, rpc=behind.rpc.url) as made,
+    ):
+        # The node is waited for: it may be about to have the block.
+        await grow(venue, 20)
+        await made.admit()
+        assert made.watch._had_ours

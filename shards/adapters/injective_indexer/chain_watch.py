@@ -87,7 +87,7 @@ class ChainWatch:
         while True:
             await asyncio.sleep(_WATCH_S)
             if time.monotonic() >= self._peace_until:
-                self._pipeline.liveness.is_trusting = False
+                self._pipeline.liveness.trust(False)
             if self._pipeline.suspect:
                 await self._look_into(self._pipeline.suspect)
             elif time.monotonic() >= self._look_at:
@@ -121,10 +121,10 @@ class ChainWatch:
             return
         found = await self._judge(endpoint)
         reason = f"block {height} contradicts the blocks before it"
-        if found is None or found.kind != "foreign":
+        if found is not None and found.kind == "ours":
             log.warning("%s: %s, but it lists our trades", without_secrets(endpoint), reason)
             self._peace_until = time.monotonic() + _PEACE_S
-            self._pipeline.liveness.is_trusting = True
+            self._pipeline.liveness.trust(True)
         self._source.reconnect("chain_changed", reason)
 
     @property
@@ -155,9 +155,10 @@ class ChainWatch:
 
         """
         episode = self._episode
-        if self._pipeline.head:
+        self._meet_generation()
+        if self._pipeline.head or self._shown.marks:
             await self._vet(endpoint)
-        # Otherwise nothing was received yet: what is read first is our chain.
+        # Otherwise nothing is known yet: what is read first is our chain.
         self._pipeline.clear_suspect()
         self._admitted = episode
         self.nodes.refused(endpoint, "")
@@ -173,6 +174,8 @@ class ChainWatch:
         elif found is not None and found.kind != "ours":
             self.nodes.refused(endpoint, found.reason)
             raise SourceError(endpoint, f"not the chain being collected: {found.reason}")
+        elif found is None and self._had_ours and endpoint not in self._had_ours:
+            raise SourceError(endpoint, "it lists no trades now, and never listed one of our chain")
 
     async def aclose(self) -> None:
         """Close the connections."""
@@ -215,9 +218,10 @@ class ChainWatch:
         try:
             async with asyncio.timeout(_WITHIN_S):
                 listed = await self._lists.newest(endpoint)
-                found = await self._compare(endpoint, listed)
+            found = await self._compare(endpoint, listed)
         except (SourceError, TimeoutError) as error:
-            log.info("%s: its trades are not listed: %s", without_secrets(endpoint), error)
+            why = str(error) or f"no answer in {_WITHIN_S:.0f} s"
+            log.info("%s: its trades are not listed: %s", without_secrets(endpoint), why)
             return None
         if generation != self.nodes.chain.generation:
             return None
@@ -225,17 +229,36 @@ class ChainWatch:
         if found.kind == "ours" and listed:
             self._shown.learn(listed)
             self._had_ours.add(endpoint)
-            self.nodes.remember(listed[0])
+            self.nodes.remember(self._shown.marks[-1])
         return found
 
     async def _compare(self, endpoint: str, listed: list[Mark]) -> Found:
-        """Compare with an RPC's block, or else with what was listed before."""
-        if listed and self.nodes.nodes:
-            reason = await self.nodes.contradiction(listed[0].height, listed[0].time)
-            if reason is not None:
-                return Found("foreign", reason, is_proved=True) if reason else OURS
-        has_ours = await self._lists_ours(endpoint, listed)
+        """Compare with an RPC's blocks, or else with what was listed before."""
+        if (found := await self._compare_with_nodes(listed)) is not None:
+            return found
+        async with asyncio.timeout(_WITHIN_S):
+            has_ours = await self._lists_ours(endpoint, listed)
         return self._shown.judge(listed, has_ours=has_ours)
+
+    async def _compare_with_nodes(self, listed: list[Mark]) -> Found | None:
+        """
+        Compare the latest and the highest listed block with an RPC's; None if that is not clear.
+
+        They differ if a single trade is listed with a wrong time. One of them is ours then.
+        """
+        if not listed or not self.nodes.nodes:
+            return None
+        latest, highest = listed[0], max(listed, key=lambda mark: mark.height)
+        try:
+            async with asyncio.timeout(_WITHIN_S):
+                reason = again = await self.nodes.contradiction(latest.height, latest.time)
+                if highest != latest:
+                    again = await self.nodes.contradiction(highest.height, highest.time)
+        except TimeoutError:
+            return None
+        if reason and again:
+            return Found("foreign", reason, is_proved=True)
+        return OURS if reason == again == "" else None
 
     async def _lists_ours(self, endpoint: str, listed: list[Mark]) -> bool:
         """Return whether an endpoint lists a block that was listed before, or cannot tell."""

@@ -39,7 +39,7 @@ class Proofs(Liveness):
         self._markets: dict[str, Market] = {}
         self._feeds: dict[str, Feed] = {}
         self.tracks: dict[str, ProofTrack] = {}
-        self.is_trusting = False
+        self._is_trusting = False
         """Whether contradictions between blocks are ignored, after a false alarm."""
         self._timed = (0, 0)
         """Height and time of the highest block whose time was named."""
@@ -92,9 +92,15 @@ class Proofs(Liveness):
         # This probe proves nothing; the next one will.
         return heard
 
+    def trust(self, is_trusting: bool) -> None:
+        """Ignore contradictions between blocks, or no longer; those named before are forgotten."""
+        if is_trusting != self._is_trusting:
+            # One of them had a wrong time, and would contradict all that follow.
+            self._is_trusting, self._timed = is_trusting, (0, 0)
+
     def name(self, height: int, ts_event: int, ts_recv: int) -> None:
         """Note that a height was named; suspect the chain if it contradicts an earlier one."""
-        if ts_event and height and not self.is_trusting:
+        if ts_event and height and not self._is_trusting:
             newest, at = self._timed
             if (height < newest and ts_event > at) or (height > newest and ts_event + SAME_NS < at):
                 self.head.suspect = height

@@ -49,11 +49,21 @@ class ShownChain:
         """Whether no indexer has shown these marks to this process yet."""
 
     def learn(self, listed: Sequence[Mark]) -> None:
-        """Remember the newest listed block (they are listed latest first)."""
+        """
+        Remember the highest listed block.
+
+        The latest one may be lower: a trade that is listed with a wrong time. If that was
+        remembered when it was the highest, it is forgotten now.
+        """
         if self.is_inherited:
             self.is_inherited, self.marks = False, []
-        if listed and (not self.marks or listed[0].time >= self.marks[-1].time + _APART_NS):
-            self.marks = [*self.marks[1 - _KEPT :], listed[0]]
+        if not listed:
+            return
+        newest, marks = max(listed, key=lambda mark: mark.height), self.marks
+        while marks and disorder(newest, marks[-1]):
+            marks.pop()
+        if not marks or newest.time >= marks[-1].time + _APART_NS:
+            self.marks = [*marks[1 - _KEPT :], newest]
 
     def judge(self, listed: Sequence[Mark], *, has_ours: bool) -> Found:
         """

@@ -60,7 +60,7 @@ export class Overview {
     figures(byId("figures"), [
       ["coverage", format.share(coverage.now), `${markets.live} of ${wanted} live, mean ${format.share(coverage.mean, 1)}`, coverage.now < 1 ? "warn" : "good"],
       blocks.provable === false ? ["completeness", "–", "the indexer tells no blocks"] : ["completeness", format.share(status.completeness, 4), `${format.count(blocks.replayed)} replayed, ${format.count(blocks.missing)} missing`, blocks.missing ? "warn" : "good"],
-      ["head", format.count(blocks.head), status.halted ? "the chain is halted" : `a block every ${status.block_time_s.toFixed(2)} s`, status.halted ? "warn" : ""],
+      ["head", format.count(blocks.head), status.halted ? "the chain is halted" : status.block_time_s ? `a block every ${status.block_time_s.toFixed(2)} s` : "", status.halted ? "warn" : ""],
       ["frames", this.#perSecond === null ? "–" : format.rate(this.#perSecond), `${format.count(frames.published)} published, ${format.count(frames.dropped)} dropped`, frames.dropped ? "warn" : ""],
       ["latency p99", format.micros(latency.p99), `p50 ${format.micros(latency.p50)}, max ${format.micros(latency.max)}`],
       ["open gaps", format.count(gaps.open), `${format.count(gaps.closed)} closed`, gaps.open ? "warn" : "good"],
