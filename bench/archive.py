@@ -71,8 +71,8 @@ def sample(seed: int) -> list[tuple[str, list[Book]]]:
     """
     Make changes like a busy exchange's: prices that wander on a grid, about seven levels a change.
 
-    A block has one time, of whole milliseconds, as the chain's stream tells it. Return, by market,
-    its symbol, its whole book first and then each change.
+    A block has one time, of whole milliseconds, as the chain's stream tells it, and prices rise on
+    both sides of a change. Return, by market, its symbol, its whole book first and then each change.
     """
     rng = random.Random(seed)
     gaps = (rng.randint(560, 760) * 1_000_000 for _ in range(HEIGHTS))
@@ -92,6 +92,7 @@ def _market(rng: random.Random, number: int, times: list[int]) -> tuple[str, lis
         sequence += 1
         middle += rng.choice((-2, -1, 0, 0, 1, 2))
         sides = [_levels(rng, middle, side, rng.randint(1, 6)) for side in (-1, 1)]
+        sides[0].reverse()
         received = ts + rng.randint(80, 400) * 1_000_000 + rng.randint(0, 999_999)
         events.append(Book(market_id, height, sequence, ts, received, "chain-ws", False, *sides))
     return symbol, events

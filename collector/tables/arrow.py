@@ -20,8 +20,9 @@ from collector.tables.schema import Column, Row, Table
 Decimals: TypeAlias = Literal["exact", "float", "text"]
 """Amounts as DECIMAL(38, 18), as float64, or as the chain's texts with 18 decimals."""
 
-_DECIMAL: Final = pa.decimal128(38, 18)
-_LEVELS: Final = pa.list_(pa.struct([("price", _DECIMAL), ("quantity", _DECIMAL)]))
+DECIMAL: Final = pa.decimal128(38, 18)
+"""Of every amount."""
+_LEVELS: Final = pa.list_(pa.struct([("price", DECIMAL), ("quantity", DECIMAL)]))
 _RANGES: Final = pa.list_(pa.struct([("first", pa.int64()), ("last", pa.int64())]))
 _OVERFLOW: Final = pa.list_(pa.struct([("column", pa.string()), ("text", pa.string())]))
 _TYPES: Final = {
@@ -30,7 +31,7 @@ _TYPES: Final = {
     # Naive: zoned ones are cut to microseconds by DuckDB 1.
     "time": pa.timestamp("ns"),
     "arrival": pa.timestamp("us"),
-    "decimal": _DECIMAL,
+    "decimal": DECIMAL,
     "bool": pa.bool_(),
     "levels": _LEVELS,
     "ranges": _RANGES,
@@ -63,8 +64,12 @@ def batch_of(table: Table, rows: Sequence[Row]) -> tuple[pa.RecordBatch, int]:
     return batch_of_columns(table, columns)
 
 
-def batch_of_columns(table: Table, columns: Sequence[Sequence[Any]]) -> tuple[pa.RecordBatch, int]:
-    """Make a batch of columns of equal length; say how many values did not fit."""
+def batch_of_columns(table: Table, columns: Sequence[Any]) -> tuple[pa.RecordBatch, int]:
+    """
+    Make a batch of columns of equal length; say how many values did not fit.
+
+    A column of levels may be an Arrow array already.
+    """
     overflow: _Overflow = {}
     arrays = [
         _array(column, values, overflow)
@@ -81,7 +86,8 @@ def _array(column: Column, values: Sequence[Any], overflow: _Overflow) -> pa.Arr
         case "decimal":
             return _decimals(column.name, values, range(len(values)), overflow)
         case "levels":
-            return _levels(column.name, values, overflow)
+            is_made = isinstance(values, pa.Array)
+            return values if is_made else _levels(column.name, values, overflow)
         case "ranges":
             pairs = [[{"first": a, "last": b} for a, b in ranges] for ranges in values]
             return pa.array(pairs, _RANGES)
@@ -110,8 +116,8 @@ def _decimals(
         return _decimals(name, [text or None for text in texts], rows, overflow)
     if max(map(len, different), default=0) > _LONGEST:
         fitting = [_fitting(name, t, row, overflow) for t, row in zip(texts, rows, strict=True)]
-        return pa.array(fitting, pa.string()).cast(_DECIMAL)
-    return found.dictionary.cast(_DECIMAL).take(found.indices)
+        return pa.array(fitting, pa.string()).cast(DECIMAL)
+    return found.dictionary.cast(DECIMAL).take(found.indices)
 
 
 def _fitting(name: str, text: str | None, row: int, overflow: _Overflow) -> str | None:
@@ -125,14 +131,17 @@ def _levels(name: str, values: Sequence[Any], overflow: _Overflow) -> pa.Array:
     # Iterators in C: there are some seven levels in a row.
     flat = list(chain.from_iterable(chain.from_iterable(values)))
     sizes = list(map(len, values))
-    struct = pa.StructArray.from_arrays(
-        [
-            _decimals(f"{name}.price", flat[::2], _rows_of_levels(sizes), overflow),
-            _decimals(f"{name}.quantity", flat[1::2], _rows_of_levels(sizes), overflow),
-        ],
-        ["price", "quantity"],
-    )
     offsets = pa.array([0, *itertools.accumulate(sizes)], pa.int32())
+    return levels_of(
+        offsets,
+        _decimals(f"{name}.price", flat[::2], _rows_of_levels(sizes), overflow),
+        _decimals(f"{name}.quantity", flat[1::2], _rows_of_levels(sizes), overflow),
+    )
+
+
+def levels_of(offsets: pa.Array, prices: pa.Array, quantities: pa.Array) -> pa.Array:
+    """Make a column of one side of a book: where each row's levels begin, and all levels' amounts."""
+    struct = pa.StructArray.from_arrays([prices, quantities], ["price", "quantity"])
     return pa.ListArray.from_arrays(offsets, struct, type=_LEVELS)
 
 
@@ -150,7 +159,7 @@ def converted(table: pa.Table, decimals: Decimals) -> pa.Table:
 
 def _converted(array: pa.Array, decimals: Decimals) -> pa.Array:
     kind = array.type
-    if kind == _DECIMAL:
+    if kind == DECIMAL:
         return array.cast(pa.float64()) if decimals == "float" else _texts(array)
     if pa.types.is_list(kind) and pa.types.is_struct(kind.value_type):
         # Only what the offsets of this array name.

@@ -1,27 +1,35 @@
 """
 Many changes of one book at once: from their encoded events to a table's columns. Pure.
 
-Everything is done column by column, for a row by itself takes three times as long.
+Everything is done column by column, for a row by itself takes three times as long. Levels stay encoded
+until they are columns as well (`book_side.py`).
 """
 
 from collections.abc import Sequence
-from itertools import chain
-from operator import itemgetter
+from functools import cached_property
 from types import GenericAlias
 from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from collector.tables.rows import Arrival, canonical
+from collector.tables.book_side import Encoded, Side, side_of
+from collector.tables.rows import Arrival
 from shards.protocol.events import Book, Level
 
-_ROW: Final = GenericAlias(tuple, tuple(field.type for field in msgspec.structs.fields(Book)))
+_SIDES: Final = ("bids", "asks")
+_ROW: Final = GenericAlias(
+    tuple,
+    tuple(
+        msgspec.Raw if field.name in _SIDES else field.type
+        for field in msgspec.structs.fields(Book)
+    ),
+)
 """A book's event as a tuple: tuples become columns in one call."""
 _decode: Final = msgspec.msgpack.Decoder(list[_ROW]).decode  # type: ignore[valid-type]
-_price: Final = itemgetter(0)
+_levels: Final = msgspec.msgpack.Decoder(list[Level]).decode
 
 
-class Changes(NamedTuple):
+class Fields(NamedTuple):
     """The columns of some changes, in order: the fields of their events, and how they came."""
 
     market_ids: Sequence[str]
@@ -31,13 +39,39 @@ class Changes(NamedTuple):
     ts_recvs: Sequence[int]
     sources: Sequence[str]
     are_snapshots: Sequence[bool]
-    bids: Sequence[list[Level]]
-    asks: Sequence[list[Level]]
+    bids: Encoded
+    asks: Encoded
     arrivals: Sequence[Arrival]
+
+
+class Changes:
+    """Some changes of one book."""
+
+    def __init__(self, fields: Fields) -> None:
+        self.fields = fields
+
+    def __len__(self) -> int:
+        return len(self.fields.arrivals)
+
+    def at(self, places: Sequence[int]) -> "Changes":
+        """Return the changes at these places, in their order."""
+        chosen = (list(map(column.__getitem__, places)) for column in self.fields)
+        return Changes(Fields._make(chosen))
 
     def event(self, number: int) -> Book:
         """Return one of the events."""
-        return Book(*(column[number] for column in self[:-1]))  # type: ignore[arg-type]
+        of_one: list[Any] = [column[number] for column in self.fields[:-1]]
+        return Book(*of_one[:-2], *map(_levels, of_one[-2:]))
+
+    @cached_property
+    def bids(self) -> Side:
+        """The levels of the bids."""
+        return side_of(self.fields.bids, highest_first=True)
+
+    @cached_property
+    def asks(self) -> Side:
+        """The levels of the asks."""
+        return side_of(self.fields.asks, highest_first=False)
 
 
 def decoded(events: bytes, arrivals: Sequence[Arrival]) -> Changes:
@@ -45,45 +79,46 @@ def decoded(events: bytes, arrivals: Sequence[Arrival]) -> Changes:
     Decode a MessagePack array of one or more `Book`.
 
     Raises:
-        msgspec.MsgspecError: If it is none.
+        msgspec.MsgspecError: If it is none; of levels, only once they are used.
 
     """
-    return Changes._make((*zip(*_decode(events), strict=True), arrivals))
+    return Changes(Fields._make((*zip(*_decode(events), strict=True), arrivals)))
 
 
-def columns_of(changes: Changes, symbol: str) -> list[Sequence[Any]]:
-    """Return the columns of the table ``book``; puts the levels into the order of the table."""
-    for sides, highest_first in ((changes.bids, True), (changes.asks, False)):
-        _order(sides, highest_first=highest_first)
-    arrivals = changes.arrivals
+def columns_of(changes: Changes, symbol: str) -> list[Any]:
+    """Return the columns of the table ``book``, with the levels in the order of the table."""
+    fields = changes.fields
+    arrivals = fields.arrivals
     return [
-        changes.market_ids,
+        fields.market_ids,
         [symbol] * len(arrivals),
-        _known(changes.heights),
-        changes.sequences,
-        _known(changes.ts_events),
-        changes.are_snapshots,
-        changes.bids,
-        changes.asks,
-        _known(changes.ts_recvs),
+        _known(fields.heights),
+        fields.sequences,
+        _known(fields.ts_events),
+        fields.are_snapshots,
+        changes.bids.column(),
+        changes.asks.column(),
+        _known(fields.ts_recvs),
         _known([arrival.ts_pub for arrival in arrivals]),
-        changes.sources,
+        fields.sources,
         [arrival.shard for arrival in arrivals],
+    ]
+
+
+def facts_of(changes: Changes) -> list[Sequence[Any]]:
+    """Return the columns of fact of the table ``book``, for an encoder of MessagePack."""
+    fields = changes.fields
+    return [
+        fields.market_ids,
+        _known(fields.heights),
+        fields.sequences,
+        _known(fields.ts_events),
+        fields.are_snapshots,
+        changes.bids.facts(),
+        changes.asks.facts(),
     ]
 
 
 def _known(numbers: Sequence[int]) -> Sequence[int | None]:
     """Replace zeros, which stand for what is not known."""
     return [number or None for number in numbers] if 0 in numbers else numbers
-
-
-def _order(sides: Sequence[list[Level]], *, highest_first: bool) -> None:
-    """Order the levels of each change by price, in place."""
-    # Texts of equal length sort like numbers, and prices are rarely of different lengths.
-    if len(set(map(len, map(_price, chain.from_iterable(sides))))) > 1:
-        for levels in sides:
-            levels[:] = canonical(levels, highest_first=highest_first)
-        return
-    for levels in sides:
-        if len(levels) > 1:
-            levels.sort(key=_price, reverse=highest_first)

@@ -13,17 +13,21 @@ stops at the first that is not whole, and `Writer` removes what follows before i
 removed once all its parts are sealed.
 """
 
+import contextlib
+import itertools
 import os
 import struct
 import time
 import zlib
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import BinaryIO, Final, NamedTuple
 
 import msgspec
 import zstandard
 
+from collector.archive.journal.packing import array_of
 from collector.archive.storage import layout
 from collector.archive.storage.crash_points import reach, torn
 from collector.archive.storage.files import make_folder, sync_folder
@@ -32,6 +36,8 @@ from shards.protocol.errors import UNREADABLE
 HEAD: Final = struct.Struct(">II")
 _MOST: Final = 1 << 30
 _SUFFIX: Final = ".jnl"
+_TOGETHER: Final = 64
+"""Chunks that are decoded at once: a block of few changes is a small chunk."""
 _LEVEL: Final = -1
 """Without entropy coding, whose tables cost more than a small chunk: a third of the CPU to read."""
 
@@ -96,7 +102,7 @@ class Head(msgspec.Struct, array_like=True, gc=False):
 
 
 class Stored(NamedTuple):
-    """A chunk whose entries are still encoded."""
+    """One or more chunks that follow each other; their entries are still encoded."""
 
     heads: list[Head]
     entries: list[msgspec.Raw]
@@ -116,8 +122,8 @@ class _Heads(msgspec.Struct, array_like=True, gc=False):
 
 _encode: Final = msgspec.msgpack.Encoder().encode
 _decode: Final = msgspec.msgpack.Decoder(Chunk).decode
-_decode_raw: Final = msgspec.msgpack.Decoder(_RawChunk).decode
-_decode_heads: Final = msgspec.msgpack.Decoder(_Heads).decode
+_decode_raw: Final = msgspec.msgpack.Decoder(list[_RawChunk]).decode
+_decode_heads: Final = msgspec.msgpack.Decoder(list[_Heads]).decode
 
 
 def segments(root: Path) -> list[Path]:
@@ -139,14 +145,31 @@ def read(path: Path) -> Iterator[Chunk]:
 
 
 def read_stored(path: Path) -> Iterator[Stored]:
-    """Read a segment's whole chunks, but of their entries only how they begin."""
+    """Read a segment's whole chunks, but of their entries only how they begin; the first chunk alone."""
+    most = 1
     with path.open("rb") as file:
-        for payload, _ in _payloads(file):
+        payloads = (payload for payload, _ in _payloads(file))
+        while some := list(itertools.islice(payloads, most)):
+            most = _TOGETHER
             try:
-                chunk, heads = _decode_raw(payload), _decode_heads(payload).entries
+                yield _stored(some)
             except UNREADABLE:
+                # The chunks before the one that is not readable.
+                with contextlib.suppress(*UNREADABLE):
+                    for payload in some:
+                        yield _stored([payload])
                 return
-            yield Stored(heads, chunk.entries, chunk.notes, len(payload))
+
+
+def _stored(payloads: list[bytes]) -> Stored:
+    data = array_of(payloads)
+    chunks, heads = _decode_raw(data), _decode_heads(data)
+    return Stored(
+        list(chain.from_iterable(chunk.entries for chunk in heads)),
+        list(chain.from_iterable(chunk.entries for chunk in chunks)),
+        list(chain.from_iterable(chunk.notes for chunk in chunks)),
+        len(data),
+    )
 
 
 def whole_bytes(path: Path) -> int:

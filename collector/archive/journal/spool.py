@@ -49,15 +49,14 @@ class Spool:
         self._limit()
 
     def keep(self, stored: Stored, part: Part) -> None:
-        """Keep a chunk's entries of one part; only how they begin has been decoded."""
-        first, last = part
-        pairs = zip(stored.heads, stored.entries, strict=True)
-        chosen = [pair for pair in pairs if first <= pair[0].height <= last]
-        waiting = self._waiting
-        for head, entry in chosen:
-            waiting[head.topic].append(entry)
-        if chosen:
-            # They are slices of the chunk, so all of it stays in memory.
+        """Keep the entries of one part; only how they begin has been decoded."""
+        (first, last), waiting, is_any = part, self._waiting, False
+        for head, entry in zip(stored.heads, stored.entries, strict=True):
+            if first <= head.height <= last:
+                waiting[head.topic].append(entry)
+                is_any = True
+        if is_any:
+            # They are slices of the chunks, so all of them stay in memory.
             self._bytes += stored.size
             self._limit()
 

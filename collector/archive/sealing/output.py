@@ -42,10 +42,10 @@ class Output:
         if len(self._rows) >= _BATCH:
             self._flush()
 
-    def add_columns(self, columns: Sequence[Sequence[Any]]) -> None:
-        """Take many rows, which come next, as their columns; none of them is local."""
+    def add_columns(self, columns: Sequence[Any], facts: Sequence[Sequence[Any]]) -> None:
+        """Take many rows, which come next, as their columns and those of fact; none is local."""
         self._flush()
-        rows = list(zip(*[columns[i] for i in self._facts], strict=True))
+        rows = list(zip(*facts, strict=True))
         # The digest covers the rows one after the other: an array without its header.
         encoded = memoryview(_encode(rows))
         self._digest.update(encoded[_array_head(len(rows)) :])

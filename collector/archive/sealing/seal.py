@@ -28,8 +28,8 @@ from collector.archive.storage.crash_points import reach
 from collector.archive.storage.files import open_archive, sealing
 from collector.archive.storage.layout import Part
 from collector.archive.storage.recovery import recover
-from collector.tables.book_changes import Changes, columns_of
-from collector.tables.rows import dedupe, rows_of
+from collector.tables.book_changes import Changes, columns_of, facts_of
+from collector.tables.rows import book_row, dedupe, rows_of
 from collector.tables.schema import TABLES, Row, Table
 from shards.adapters import registry
 from shards.protocol.frames import EVENTS
@@ -128,17 +128,17 @@ class Sealer:
 
     def _put_books(self, symbol: str, changes: Changes) -> None:
         """Write some changes of a market: at once, unless they are of more than one day."""
-        columns = columns_of(changes, symbol)
-        times: Sequence[int] = changes.ts_events
+        times: Sequence[int] = changes.fields.ts_events
         if 0 in times:
-            times = [at or came for at, came in zip(times, changes.ts_recvs, strict=True)]
+            times = [at or came for at, came in zip(times, changes.fields.ts_recvs, strict=True)]
         first = min(times)
         if not first or layout.date_of(first) != layout.date_of(max(times)):
-            for row in zip(*columns, strict=True):
-                self._put("book", row)
+            for number, arrival in enumerate(changes.fields.arrivals):
+                self._put("book", book_row(changes.event(number), symbol, arrival))
             return
         self._day = min(first, self._day or first)
-        self._output("book", layout.date_of(first)).add_columns(columns)
+        output = self._output("book", layout.date_of(first))
+        output.add_columns(columns_of(changes, symbol), facts_of(changes))
 
     def _market_id(self, symbol: str) -> str:
         carried = self._carried.get(symbol)
