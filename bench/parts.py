@@ -12,6 +12,7 @@ Only the second table shows separately what a cell spends once a second in any c
 """
 
 import contextlib
+import math
 import tempfile
 import time
 from collections import Counter
@@ -96,7 +97,7 @@ def measure(markets: int, parts: int, seconds: float, block_s: float) -> Row:
 
 
 @click.command()
-@click.option("--seconds", default=20.0, show_default=True)
+@click.option("--seconds", default=20.0, show_default=True, help="At least; whole blocks.")
 @click.option("--updates-per-s", default=500.0, show_default=True, help="Of each cell.")
 @click.option("--chain", is_flag=True, help="The same pace of blocks in all rows.")
 @click.option("--only", multiple=True, metavar="MARKETS/PARTS", help="These rows alone.")
@@ -109,7 +110,8 @@ def main(seconds: float, updates_per_s: float, *, chain: bool, only: tuple[str, 
         if only and f"{markets}/{parts}" not in only:
             continue
         block_s = _CHAIN_S if chain else markets / parts / updates_per_s
-        row = measure(markets, parts, seconds, block_s)
+        # Whole blocks: with few of them, half a block more or less would change the rate.
+        row = measure(markets, parts, block_s * math.ceil(seconds / block_s), block_s)
         first = first or row.all_us
         each = "".join(f"{row.us.get(kind, 0.0):>13.1f}" for kind in _PROCESSES)
         share = 100 * row.us.get("aggregator", 0.0) / row.all_us

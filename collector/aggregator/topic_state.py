@@ -170,17 +170,15 @@ class Topics:
         topics = self._of_channel.get(channel, ())
         return sum([topic.topic_sequence + topic.more for topic in topics])
 
-    def counts(self) -> dict[str, Counts]:
-        """Count trades and book updates by market id."""
-        counts: dict[str, Counts] = {}
-        for name, topic in self.by_name.items():
-            row = counts.setdefault(topic.market_id, Counts())
-            if name.startswith("book."):
-                row.book_updates += topic.count
-                row.sequence = topic.sequence
-            elif name.startswith("trades."):
-                row.trades += topic.count
-        return counts
+    def published_markets(self) -> list[str]:
+        """Return the ids of the markets of which anything was published."""
+        return list(self._of_market)
+
+    def counts(self, market_ids: Iterable[str] | None = None) -> dict[str, Counts]:
+        """Count trades and book updates by market id, of all markets or of these."""
+        of_market = self._of_market
+        chosen = of_market if market_ids is None else market_ids
+        return {market_id: _counted(of_market.get(market_id, ())) for market_id in chosen}
 
     def events(self) -> dict[str, int]:
         """Return trades plus book updates by market id; cheaper than `counts`."""
@@ -196,6 +194,18 @@ class Topics:
             msgspec.structs.replace(market, status=statuses.get(market.market_id, market.status))
             for market in self.markets.values()
         ]
+
+
+def _counted(topics: Iterable[TopicState]) -> Counts:
+    """Count what was published of one market."""
+    counts = Counts()
+    for topic in topics:
+        if topic.name.startswith(b"book."):
+            counts.book_updates += topic.count
+            counts.sequence = topic.sequence
+        elif topic.name.startswith(b"trades."):
+            counts.trades += topic.count
+    return counts
 
 
 def is_new_book(topic: TopicState, record: Record) -> bool:

@@ -52,8 +52,15 @@ class BlockTrack(Track):
         """Newest height received after a gap, held or not."""
 
     def moved(self) -> None:
-        """The feed's state has changed."""
-        self._flows = self._feed.state is State.LIVE and not self._replay_to
+        """The feed's state has changed, or what is replayed."""
+        feed = self._feed
+        self._flows = feed.state is State.LIVE and not self._replay_to
+        feed.builder.moved.add(feed.market_id)
+
+    @property
+    def is_steady(self) -> bool:  # type: ignore[override]
+        """Whether it is live, and nothing is outstanding, the book included."""
+        return self._flows and self._feed.sync.in_sync
 
     @property
     def is_complete(self) -> bool:

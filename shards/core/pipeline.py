@@ -74,6 +74,8 @@ class Pipeline(Generic[AnyLiveness]):
         self._subscriptions = Subscriptions(liveness)
         self.generation = 0
         """Number of chain replacements so far; answers from an earlier generation are ignored."""
+        self.composition = 0
+        """Grows whenever markets come or go."""
         self.payloads = 0
         self._first_of_head = 0
         """Number of the payload that brought the newest block first."""
@@ -85,6 +87,7 @@ class Pipeline(Generic[AnyLiveness]):
 
     def add(self, markets: Sequence[Market], ledgers: Mapping[str, MarketLedger]) -> None:
         """Create feeds for more markets; the caller must resume those that have a ledger."""
+        self.composition += 1
         self.liveness.expect(len(self.feeds) + len(markets))
         for market in markets:
             self.markets[market.market_id] = market
@@ -103,6 +106,7 @@ class Pipeline(Generic[AnyLiveness]):
     def remove(self, market_ids: Iterable[str]) -> None:
         """Remove markets; late messages of their subscriptions are ignored."""
         gone = []
+        self.composition += 1
         for market_id in market_ids:
             feed = self.feeds.pop(market_id)
             feed.track.flush()
@@ -327,6 +331,12 @@ class Pipeline(Generic[AnyLiveness]):
     def transitions(self) -> int:
         """How often a feed has come, gone or changed its state."""
         return self._builder.transitions
+
+    def take_moved(self) -> set[str]:
+        """Return the markets that were not steady at some time since the last call (`Track`)."""
+        builder = self._builder
+        moved, builder.moved = builder.moved, set()
+        return moved & self.feeds.keys()
 
     @property
     def is_mid_block(self) -> bool:

@@ -88,6 +88,8 @@ class RecordBuilder:
         self.requests: list[Request] = []
         self.transitions = 0
         """Grows when a feed comes, goes or changes its state, which is reported at once."""
+        self.moved: set[str] = set()
+        """The markets that were not steady (`Track.is_steady`) since reports looked at them."""
         self._by_id = trade_identity is TradeIdentity.ID
         self._limits = limits
         self._keyframe_every = limits.keyframe_every

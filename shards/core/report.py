@@ -2,16 +2,18 @@
 Build a shard's reports (protocol/control.py). Pure: everything beside the pipeline is passed in.
 
 `MarketReports` remembers how each market was reported last, so that a report has only what changed.
+A report also looks only at the markets that may have changed: a shard may have thousands.
 """
 
-from collections.abc import Sequence
-from typing import Any, Protocol, TypeAlias
+from collections.abc import Iterable, Sequence
+from typing import Any, Final, Protocol, TypeAlias
 
 from shards.core.feed import Feed
 from shards.core.pipeline import Pipeline
 from shards.protocol.chain import Chain
 from shards.protocol.control import EndpointReport, MarketReport, NodeReport, PathReport, Report
 from shards.protocol.histograms import ShardStats
+from shards.protocol.ledger import MarketLedger
 from shards.protocol.settings import ShardConfig
 
 
@@ -43,6 +45,8 @@ class ChainView(Protocol):
 
 _Standing: TypeAlias = tuple[object, ...]
 """What is reported of a market, except for its book's sequence, in a form that is cheap to compare."""
+_AT_FRONT: Final = -1
+"""Where a ledger ends that ends at the front."""
 
 
 class MarketReports:
@@ -57,6 +61,9 @@ class MarketReports:
         """Number of the newest report, once it is answered; 0: the next one has all markets."""
         self._known: dict[str, _Standing] = {}
         self._basis: object = None
+        self._ledgers: list[tuple[str, MarketLedger]] = []
+        self._unsettled: set[str] = set()
+        """Markets that the next report has to look at in any case."""
 
     def answered(self, *, whole: bool) -> None:
         """Note that the newest report was taken; with ``whole`` the next one has all markets."""
@@ -69,20 +76,42 @@ class MarketReports:
         All markets, if not: then the aggregator may have taken it or not. All, too, if this shard
         collects other markets than at the last report, or if ``basis`` differs.
         """
-        known, front = self._known, pipeline.head
-        basis = (basis, pipeline.generation)
-        if basis != self._basis or known.keys() != pipeline.feeds.keys():
+        basis = (basis, pipeline.generation, pipeline.composition)
+        if basis != self._basis:
             self._basis, self._taken = basis, 0
+            self._ledgers = [(name, feed.ledger) for name, feed in pipeline.feeds.items()]
         self.since, self._taken = self._taken, 0
         self.number += 1
         if not self.since:
-            known.clear()
-        rows = []
-        for market_id, feed in pipeline.feeds.items():
+            self._known.clear()
+            return self._look(pipeline, list(pipeline.feeds))
+        return self._look(pipeline, self._candidates(pipeline))
+
+    def _candidates(self, pipeline: Pipeline[Any]) -> Iterable[str]:
+        """
+        Return the markets that may have changed.
+
+        A steady one receives the next block and nothing else happens to it. So only the end of its
+        ledger can have changed, and only in that it does not end at the front.
+        """
+        front = pipeline.head
+        # Most of what a report costs with thousands of markets: nothing may be added to it.
+        behind = [name for name, ledger in self._ledgers if ledger.last != front]
+        return self._unsettled.union(pipeline.take_moved(), behind)
+
+    def _look(self, pipeline: Pipeline[Any], market_ids: Iterable[str]) -> list[MarketReport]:
+        """Report those of some markets that changed."""
+        feeds, known, front = pipeline.feeds, self._known, pipeline.head
+        rows, unsettled = [], set()
+        for market_id in market_ids:
+            feed = feeds[market_id]
             standing = _standing(feed, front)
             if standing != known.get(market_id):
                 known[market_id] = standing
                 rows.append(_market(feed))
+            if standing[1] != _AT_FRONT or not feed.track.is_steady:
+                unsettled.add(market_id)
+        self._unsettled = unsettled
         return rows
 
 
@@ -92,7 +121,7 @@ def _standing(feed: Feed, front: int) -> _Standing:
     is_at_front = last == front and not 0 < waits_from <= last
     return (
         feed.state,
-        -1 if is_at_front else last,
+        _AT_FRONT if is_at_front else last,
         ledger.replayed.changes,
         ledger.missing.changes,
         sync.in_sync,

@@ -18,6 +18,10 @@ class Track:
     held = 0
     """Blocks held until earlier ones are replayed."""
 
+    is_steady = False
+    """Whether nothing of it changes that is reported, except that its ledger moves on. A track that
+    ceases to be steady, or becomes so, is noted in `RecordBuilder.moved`: a report looks at it."""
+
     @property
     def is_complete(self) -> bool:
         """Whether nothing is outstanding, except possibly the book."""

@@ -10,7 +10,9 @@ from collector.aggregator.telemetry.process_table import Processes
 from collector.aggregator.telemetry.time_series import Sample, Use
 
 _METER_S: Final = 4.5
-"""How often the markets' activity is measured, which is averaged over a minute."""
+"""How often the activity of some markets is measured, which is averaged over a minute."""
+_METERED: Final = 500
+"""So many markets in turn: what it costs does not grow with their number."""
 
 
 class Sampler:
@@ -22,6 +24,8 @@ class Sampler:
         self._looked_at: float | None = None
         self._published = 0
         self._metered_at: float | None = None
+        self._to_meter: list[str] = []
+        """The markets whose activity is measured next."""
         self._names: Mapping[str, str] = {}
         """The markets' states at the last sample."""
         self._missing: dict[str, int] = {}
@@ -48,7 +52,7 @@ class Sampler:
         yield
         if self._metered_at is None or now - self._metered_at > _METER_S:
             self._metered_at = now
-            aggregator.telemetry.activity.look(aggregator.topics.counts(), now)
+            self._meter(now)
         aggregator.telemetry.journal.flush()
         yield
         aggregator.telemetry.timeline.add(self._sample(now, ts))
@@ -60,6 +64,14 @@ class Sampler:
                 for market_id, state in names.items()
             ]
         aggregator.telemetry.market_times.add(ts // 1_000_000_000, coverage.head, markets)
+
+    def _meter(self, now: float) -> None:
+        """Measure the activity of the markets whose turn it is."""
+        topics, activity = self._aggregator.topics, self._aggregator.telemetry.activity
+        # Of a market that was measured before, nothing may be published since the chain was replaced.
+        to_meter = self._to_meter or list({*topics.published_markets(), *activity.markets})
+        turn, self._to_meter = to_meter[:_METERED], to_meter[_METERED:]
+        activity.look(topics.counts(turn), now)
 
     def _sample(self, now: float, ts: int) -> Sample:
         aggregator = self._aggregator

@@ -1,6 +1,6 @@
 """How active each market is: from its published events, or from evidence before there are any."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Final, NamedTuple
 
 import msgspec
@@ -21,9 +21,6 @@ class Counts(msgspec.Struct):
     book_updates: int = 0
     sequence: int = -1
     """Sequence of its book; -1 before the first."""
-
-
-_NOTHING: Final = Counts()
 
 
 class Activity(NamedTuple):
@@ -51,6 +48,8 @@ class _Heard(msgspec.Struct):
     changed_at: float | None = None
     since: float = 0.0
     """When measuring began."""
+    looked_at: float | None = None
+    """When it was last measured."""
     rate: float = 0.0
     """Changes per second, averaged."""
 
@@ -63,17 +62,25 @@ class ActivityMeter:
         self._heard: dict[str, _Heard] = {}
         self._looked_at: float | None = None
 
+    @property
+    def markets(self) -> Iterable[str]:
+        """The ids of all markets of which counts were taken, and of those alone."""
+        return self._heard.keys()
+
     def look(self, counts: Mapping[str, Counts], now: float) -> None:
-        """Take the counts of trades and book updates by market id; every few seconds."""
-        elapsed_s = now - self._looked_at if self._looked_at is not None else 0.0
-        self._looked_at = now
-        part = min(1.0, elapsed_s / _RATE_S)
-        # A market without counts has published nothing since another chain began.
-        for market_id in counts.keys() | self._heard.keys():
-            count = counts.get(market_id, _NOTHING)
+        """
+        Take the counts of trades and book updates by market id, of all markets or some of them.
+
+        A market's first counts are taken as new since the last look. One whose chain was replaced has
+        counts of zero until something of the new chain is published.
+        """
+        before, self._looked_at = self._looked_at, now
+        for market_id, count in counts.items():
             heard = self._heard.get(market_id)
             if heard is None:
-                heard = self._heard[market_id] = _Heard(since=now)
+                heard = self._heard[market_id] = _Heard(since=now, looked_at=before)
+            elapsed_s = now - heard.looked_at if heard.looked_at is not None else 0.0
+            heard.looked_at = now
             changes = count.trades + count.book_updates
             # Fewer than before: a restarted aggregator counts from 0.
             new = max(0, changes - heard.changes)
@@ -85,7 +92,8 @@ class ActivityMeter:
                 heard.mark = mark
             if elapsed_s:
                 # In the first minute, average over the time measured so far.
-                share = max(part, min(1.0, elapsed_s / max(elapsed_s, now - heard.since)))
+                measured_s = min(_RATE_S, max(elapsed_s, now - heard.since))
+                share = min(1.0, elapsed_s / measured_s)
                 heard.rate += share * (new / elapsed_s - heard.rate)
 
     def level(self, market_id: str, now: float) -> Level:

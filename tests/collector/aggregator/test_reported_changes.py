@@ -8,7 +8,7 @@ lost; the aggregator may begin again, the shard may be replaced, a market may co
 shard.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -18,6 +18,7 @@ from hypothesis import HealthCheck, given, settings, strategies as st
 from collector.aggregator.state.coverage import Coverage
 from collector.aggregator.state.market_state import MarketState
 from collector.aggregator.state.shard_sessions import ShardSession
+from shards.core.feed import Feed
 from shards.core.report import MarketReports
 from shards.protocol.control import MarketReport, Report
 from tests.searches import examples
@@ -69,6 +70,18 @@ class Kept:
         return msgspec.msgpack.decode(encoded, type=list[MarketState])
 
 
+def standing(session: ShardSession) -> dict[str, MarketReport]:
+    """Return what a shard's reports say of its markets now, without the books' sequences."""
+    newest = session.report
+    assert newest is not None
+    return {
+        name: msgspec.structs.replace(
+            row, sequence=-1, last=newest.front if name in session.at_front else row.last
+        )
+        for name, row in session.markets.items()
+    }
+
+
 class Both:
     """The shard, and both records of it."""
 
@@ -110,7 +123,6 @@ class Both:
                 kept.session.begin(self.epoch, self.epoch)
 
     def report(self, how: str) -> None:
-        feeds = self.world.pipeline.feeds.values()
         rows = self.changes.make(self.world.pipeline, "")
         if how == "lost":
             return
@@ -128,8 +140,9 @@ class Both:
             self.changes.answered(whole=not is_taken)
         if is_taken:
             # Whole, as `MarketReports` would make it for the first time.
-            self.of_all.take(self._said(MarketReports().make(self.world.pipeline, "")))
-            assert self.of_changes.session.markets.keys() == {feed.market_id for feed in feeds}
+            whole = MarketReports().make(self.world.pipeline, "")
+            self.of_all.take(self._said(whole))
+            assert standing(self.of_changes.session) == standing(self.of_all.session)
         if how == "taken":
             for kept in self.both:
                 kept.session.frame_sequence = self.frames
@@ -165,6 +178,8 @@ def test_the_ledgers_are_those_of_whole_reports(
     both.world.block()
     if is_live:
         both.world.heal()
+        both.report("taken")
+        both.report("taken")
     for name, number in steps:
         both.take_step(name, number)
         assert both.of_changes.states() == both.of_all.states(), name
@@ -182,11 +197,13 @@ def test_the_ledgers_are_those_of_whole_reports(
 
 
 def begun() -> Both:
-    """Three live markets, reported."""
+    """Three live markets, whose last report had only what changed."""
     both = Both(1, grouped=False)
     both.world.connect()
     both.world.block()
     both.world.heal()
+    both.report("taken")
+    both.world.block_at_last()
     both.report("taken")
     return both
 
@@ -248,6 +265,56 @@ def test_one_that_misses_a_block_is() -> None:
     both.world.block(deaf=1)
     (row,) = both.changes.make(both.world.pipeline, "")
     assert (row.market_id, row.last) == (IDS[1], both.world.head - 1)
+
+
+def test_one_that_has_caught_up_is_named_once_more() -> None:
+    both = begun()
+    head = both.world.head + 1
+    both.world.block(deaf=1)
+    both.report("taken")
+    both.world.hear(list(both.world.subscriptions)[1], head)
+    (row,) = both.changes.make(both.world.pipeline, "")
+    assert (row.market_id, row.last) == (IDS[1], both.world.head)
+    both.changes.answered(whole=False)
+    assert both.changes.make(both.world.pipeline, "") == []
+
+
+def test_one_whose_first_change_waits_for_the_book_does_not_follow_the_front() -> None:
+    both = Both(4, grouped=False)
+    both.world.connect()
+    both.world.block()
+    both.report("taken")
+    both.report("taken")
+    first = both.world.pipeline.feeds[IDS[0]].sync
+    assert first.waits_from == 0
+    both.world.block()
+    assert first.waits_from == both.world.head
+    rows = {row.market_id: row for row in both.changes.make(both.world.pipeline, "")}
+    assert rows[IDS[0]].last == both.world.head - 1
+
+
+class Looked(dict[str, Feed]):
+    """The feeds of a pipeline, which notes the markets that are looked at."""
+
+    def __init__(self, feeds: Mapping[str, Feed]) -> None:
+        super().__init__(feeds)
+        self.at: list[str] = []
+
+    def __getitem__(self, market_id: str) -> Feed:
+        self.at.append(market_id)
+        return super().__getitem__(market_id)
+
+
+def test_a_report_looks_only_at_markets_that_may_have_changed() -> None:
+    both = begun()
+    both.world.pipeline.feeds = looked = Looked(both.world.pipeline.feeds)
+    both.world.block_at_last()
+    both.report("taken")
+    # The whole report that is compared with it looks at all.
+    assert looked.at == list(looked)
+    both.world.block(deaf=1)
+    both.report("taken")
+    assert looked.at[len(looked) :] == [IDS[1], *looked]
 
 
 @pytest.mark.parametrize("how", ["lost", "taken, but its answer is lost"])

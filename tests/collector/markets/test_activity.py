@@ -168,10 +168,19 @@ def test_a_market_that_is_silent_on_the_chain_that_replaced_its_own_is_not_activ
         alive.look(counts(updates=now * 2, sequence=1 + now), float(now))
     for now in range(60, 660):
         # All topics are new, and this market's have no frame yet; then its book is fetched.
-        alive.look({} if now < 600 else counts(updates=1, sequence=5), float(now))
+        alive.look(counts() if now < 600 else counts(updates=1, sequence=5), float(now))
     row = alive.measured("0xa", 660.0, 0.5)
     assert row.changes_per_s == pytest.approx(0.0, abs=0.01)
     assert row.level == "quiet"
+
+
+def test_the_pace_is_the_same_for_markets_that_are_looked_at_in_turn() -> None:
+    alive = ActivityMeter({})
+    for now in range(0, 600, 3):
+        turn = "0xa" if now % 2 else "0xb"
+        alive.look({turn: Counts(0, now * 2, 1 + now)}, float(now))
+    for market_id in ("0xa", "0xb"):
+        assert alive.measured(market_id, 600.0, 0.5).changes_per_s == pytest.approx(2.0, rel=0.05)
 
 
 def test_a_market_that_nobody_assessed_can_be_described() -> None:
