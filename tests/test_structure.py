@@ -1,5 +1,6 @@
 """The bounds of modules and folders: a module has one idea, and a folder can be read at a glance."""
 
+import ast
 from collections import Counter
 from pathlib import Path
 from typing import Final
@@ -41,3 +42,17 @@ def test_every_folder_says_what_it_holds() -> None:
     for folder in {path.parent for path in PRODUCT}:
         text = (folder / "__init__.py").read_text()
         assert text.startswith('"""'), f"{folder / '__init__.py'} needs a docstring"
+
+
+def test_no_error_is_raised_where_python_would_put_it_into_a_group() -> None:
+    """Before 3.11.4, and Debian 12 has 3.11.2, that becomes of what an ``except*`` raises."""
+    found = [
+        f"{path.relative_to(ROOT)}:{inner.lineno}"
+        for path in PRODUCT
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.TryStar)
+        for handler in node.handlers
+        for inner in ast.walk(handler)
+        if isinstance(inner, ast.Raise) and inner.exc is not None
+    ]
+    assert not found, "use shards.runtime.groups.alone"

@@ -24,6 +24,16 @@ _INTERRUPTED: Final = 130
 CONTEXT: dict[str, Any] = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 
+_REFUSALS: Final = frozenset(
+    getattr(errno, name)
+    for name in (
+        "EACCES", "EPERM", "EROFS", "ENOSPC", "EDQUOT", "EIO", "ELOOP", "ENAMETOOLONG",
+        "ENOTDIR", "EISDIR", "EEXIST", "ESTALE", "EMFILE", "ENFILE",
+    )
+)  # fmt: skip
+"""Why a system refuses a file; not ENOENT, which may be our own mistake."""
+
+
 class Voice:
     """Runs a command and turns errors into one sentence and an exit code."""
 
@@ -131,7 +141,9 @@ def fail(ctx: click.Context | None, sentence: str, code: int) -> NoReturn:
 
 
 def unwritable(ctx: click.Context | None, error: OSError) -> NoReturn:
-    """Report that stdout cannot be written; re-raise other errors."""
+    """Report what the system refuses: a file, or stdout; re-raise other errors."""
+    if error.filename and error.errno in _REFUSALS:
+        fail(ctx, f"{os.fsdecode(error.filename)}: {error.strerror}", EXIT_CONFIG)
     if error.errno not in (errno.EPIPE, errno.ENOSPC, errno.EBADF) or error.filename:
         raise error
     # Nothing may be flushed there at exit either.

@@ -11,6 +11,7 @@ from collector.cli import environment
 from collector.cli.base import CONTEXT, Group, Voice, fail, unwritable
 from collector.cli.options import Option
 from shards.protocol.errors import ConfigError
+from shards.runtime import groups
 from shards.runtime.exit_codes import EXIT_CONFIG
 
 
@@ -51,6 +52,11 @@ class Command(Voice, click.Command):
             fail(ctx, str(error), EXIT_CONFIG)
         except OSError as error:
             unwritable(ctx, error)
+        except BaseExceptionGroup as group:
+            for leaf in groups.leaves(group):
+                if isinstance(leaf, OSError) and leaf.filename:
+                    unwritable(ctx, leaf)
+            raise
         return found
 
 

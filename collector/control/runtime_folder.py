@@ -57,10 +57,11 @@ def runtime_folder() -> Iterator[Path]:
             f"no folder for the sockets between our processes: {error.strerror or error}; "
             "name one that can be written to with TMPDIR"
         ) from None
-    # Programs that clean up temporary files skip locked folders.
     lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        with contextlib.suppress(OSError):
+            # Programs that clean up temporary files skip locked folders.
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
         yield folder
     finally:
         os.close(lock)

@@ -103,6 +103,10 @@ def open_state(
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             lock = stack.enter_context((folder / "lock").open("a+"))
+            _lock(lock, folder, publish, is_default=not asked)
+            _await_orphans(folder)
+            _try_reading(folder)
+            _identify(SavedFile(folder / "identity"), Identity(network, tells_blocks), folder)
         except OSError as error:
             sentence = f"cannot keep a state in {folder}: {error.strerror}"
             if asked:
@@ -112,9 +116,6 @@ def open_state(
             log.warning("%s: the state ends with this run; give another with --state", sentence)
             yield fallback
             return
-        _lock(lock, folder, publish, is_default=not asked)
-        _await_orphans(folder)
-        _identify(SavedFile(folder / "identity"), Identity(network, tells_blocks), folder)
         if not is_lasting and (folder / "ledger").exists():
             SavedFile(folder / "ledger").set_aside("the chain that it is of is gone")
         log.info("the state is kept in %s", folder)
@@ -163,6 +164,12 @@ def _await_orphans(folder: Path) -> None:
         f"the state in {folder} is still in use by the aggregator of a former collector: "
         "end that process, or give another folder with --state"
     )
+
+
+def _try_reading(folder: Path) -> None:
+    """Raise OSError if a ledger is here that cannot be read: it would be replaced by a new one."""
+    with contextlib.suppress(FileNotFoundError), (folder / "ledger").open("rb"):
+        pass
 
 
 def _identify(file: SavedFile, ours: Identity, folder: Path) -> None:

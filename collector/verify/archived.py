@@ -74,12 +74,16 @@ class Archive:
         """Lines that a kill cut short; a writer wrote them again."""
         self.pruned: set[tuple[int, int]] = set()
         """Parts that were removed to make room; heights, both ends included."""
-        if not (root / "_archive.json").is_file():
-            raise ConfigError(f"{root}: no archive is here (there is no _archive.json)")
         try:
             said = (root / "_archive.json").read_bytes()
             self.identity = msgspec.json.decode(said, type=Identity)
-        except (OSError, *UNREADABLE) as error:
+        except FileNotFoundError:
+            raise ConfigError(f"{root}: no archive is here (there is no _archive.json)") from None
+        except NotADirectoryError:
+            raise ConfigError(f"{root}: is not a folder; an archive is one") from None
+        except OSError as error:
+            raise ConfigError(f"{root}: cannot be read: {error.strerror}") from None
+        except UNREADABLE as error:
             raise ConfigError(f"{root}/_archive.json cannot be read: {error}") from None
         try:
             content = (root / "_manifest.jsonl").read_bytes()

@@ -26,7 +26,7 @@ import logging
 import signal
 import sys
 import time
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine
 from typing import Any, Final, Protocol, TypeAlias
 
 import setproctitle
@@ -34,7 +34,7 @@ import uvloop
 
 from shards.protocol.errors import ConfigError, Fenced
 from shards.protocol.settings import LogFormat
-from shards.runtime import logs, parent
+from shards.runtime import groups, logs, parent
 from shards.runtime.exit_codes import EXIT_CONFIG, EXIT_OK
 from shards.runtime.loop_monitor import LoopMonitor
 from shards.runtime.realtime import Realtime
@@ -143,13 +143,10 @@ def run_loop(
 
     """
     scheduling = Realtime(realtime) if realtime else None
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        try:
-            if spin:
-                keep_awake(runner.get_loop())
-            runner.run(_live(body, heartbeat, scheduling))
-        except* ConfigError as group:
-            raise next(_leaves(group)) from None
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner, groups.alone(ConfigError):
+        if spin:
+            keep_awake(runner.get_loop())
+        runner.run(_live(body, heartbeat, scheduling))
 
 
 def keep_awake(loop: asyncio.AbstractEventLoop) -> None:
@@ -209,7 +206,7 @@ def freeze_heap() -> None:
 
 def _judge(error: Exception, exit_config: int) -> int | None:
     """Log in one line what ended the process and return the exit code; None for a bug."""
-    leaves = list(_leaves(error))
+    leaves = list(groups.leaves(error))
     if all(isinstance(leaf, ConfigError) for leaf in leaves):
         log.error("%s", leaves[0])
         return exit_config
@@ -217,12 +214,3 @@ def _judge(error: Exception, exit_config: int) -> int | None:
         log.warning("%s", leaves[0])
         return EXIT_OK
     return None
-
-
-def _leaves(error: BaseException) -> Iterator[BaseException]:
-    """Yield the exceptions in a tree of exception groups."""
-    if isinstance(error, BaseExceptionGroup):
-        for part in error.exceptions:
-            yield from _leaves(part)
-    else:
-        yield error

@@ -127,9 +127,19 @@ _decode_heads: Final = msgspec.msgpack.Decoder(list[_Heads]).decode
 
 
 def segments(root: Path) -> list[Path]:
-    """Return the journal's segments, oldest first."""
-    found = (root / layout.JOURNAL).glob(f"*{_SUFFIX}")
-    return sorted(path for path in found if path.stem.isdecimal())
+    """
+    Return the journal's segments, oldest first.
+
+    Raises:
+        OSError: If the folder is there and cannot be read; `Path.glob` would find nothing then.
+
+    """
+    folder = root / layout.JOURNAL
+    try:
+        found = [folder / name for name in os.listdir(folder)]
+    except FileNotFoundError:
+        return []
+    return sorted(path for path in found if path.suffix == _SUFFIX and path.stem.isdecimal())
 
 
 def segment_path(folder: Path, number: int) -> Path:

@@ -1,8 +1,10 @@
 """SQL over an archive: DuckDB with a view for each channel, over the files that count now."""
 
 import contextlib
+import errno
 import io
 import math
+import os
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -15,9 +17,10 @@ import duckdb
 from collector.archive.journal import segment_file
 from collector.archive.reading.overview import size
 from collector.archive.storage import manifest
-from collector.archive.storage.files import open_archive
+from collector.archive.storage.files import open_archive, with_files
 from collector.tables.arrow import schema_of
 from collector.tables.schema import TABLES
+from shards.protocol.errors import ConfigError
 
 _T = TypeVar("_T")
 QueryError = duckdb.Error
@@ -51,10 +54,14 @@ def connect(root: Path) -> duckdb.DuckDBPyConnection:
     in them.
 
     Raises:
-        ConfigError: If there is no archive.
+        ConfigError: If there is no archive, or a file of it is missing or cannot be read.
 
     """
     open_archive(root)
+    return with_files(lambda: _connected(root))
+
+
+def _connected(root: Path) -> duckdb.DuckDBPyConnection:
     files = manifest.current(manifest.read(root)).values()
     connection = duckdb.connect()
     for channel, table in TABLES.items():
@@ -65,11 +72,16 @@ def connect(root: Path) -> duckdb.DuckDBPyConnection:
             connection.unregister("_none")
             continue
         names = ", ".join(map(_quoted, paths))
-        # Not by hive_partitioning: DuckDB would take folders above the archive for columns too.
-        connection.execute(
-            f"CREATE VIEW {channel} AS SELECT * EXCLUDE (filename), {_DATE} AS date FROM "
-            f"read_parquet([{names}], hive_partitioning = false, filename = true)"
-        )
+        try:
+            # Not by hive_partitioning: DuckDB would take folders above the archive for columns too.
+            connection.execute(
+                f"CREATE VIEW {channel} AS SELECT * EXCLUDE (filename), {_DATE} AS date FROM "
+                f"read_parquet([{names}], hive_partitioning = false, filename = true)"
+            )
+        except duckdb.Error as error:
+            if gone := next((path for path in paths if not os.path.lexists(path)), None):
+                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), gone) from None
+            raise ConfigError(f"{root}: {str(error).splitlines()[0]}") from None
     return connection
 
 

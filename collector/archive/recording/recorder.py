@@ -37,7 +37,7 @@ from shards.protocol.errors import ConfigError
 from shards.protocol.events import Block
 from shards.protocol.frames import KIND_BY_CHANNEL
 from shards.protocol.settings import Endpoints, LogFormat
-from shards.runtime import child
+from shards.runtime import child, groups
 from shards.runtime.child import Heartbeat
 from shards.runtime.exit_codes import EXIT_BUG
 
@@ -374,10 +374,8 @@ async def record(config: RecordConfig, stop: asyncio.Event | None = None) -> Non
         recorder = Recorder(config, root, info)
         if stop is not None:
             recorder.stop = stop
-        try:
+        with groups.alone(ConfigError):
             await recorder.run()
-        except* ConfigError as group:
-            raise group.exceptions[0] from None
 
 
 def main(config: RecordConfig, heartbeat: Heartbeat) -> None:

@@ -87,7 +87,9 @@ def open_archive(root: Path, *, span: int = 0, create: bool = False, now: str = 
         info = _make(root, Info(format=layout.FORMAT, span=span or layout.SPAN, created=now))
     except NotADirectoryError:
         raise ConfigError(f"{root}: is not a folder; an archive is one") from None
-    except (OSError, *UNREADABLE) as error:
+    except OSError as error:
+        raise ConfigError(f"{root}: cannot be read: {error.strerror}") from None
+    except UNREADABLE as error:
         raise ConfigError(f"{path}: cannot be read: {error}") from None
     if info.span < 1:
         raise ConfigError(f"{path}: cannot be read: {info.span} heights a part")
@@ -165,6 +167,11 @@ def _locked(root: Path, name: str, *, wait: bool) -> Iterator[str]:
         except BlockingIOError:
             yield os.read(descriptor, 200).decode(errors="replace").strip() or "another process"
             return
+        except OSError as error:
+            raise ConfigError(
+                f"{root}: this file system has no locks ({error.strerror}), and without them two "
+                "recorders could write one archive: choose a folder on another one"
+            ) from None
         with contextlib.suppress(OSError):
             # The disk may be full; the lock is held in any case.
             os.ftruncate(descriptor, 0)

@@ -3,7 +3,7 @@
 import datetime
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pytest
 
@@ -129,20 +129,23 @@ def test_markets_that_are_not_here_are_not_called_unsealed(root: Path) -> None:
     assert "nothing sealed of these markets" in picture(overview(root, ["BTC-USDT"]))[1]
 
 
+_REPLAY: Final = ("replay", "ROOT", "--publish", "ipc://ROOT.socket")
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
         (("record", "--to", "/etc/passwd"), "/etc/passwd: is not a folder"),
         (("record", "--to", "/usr/lib"), "/usr/lib: holds other files"),
-        (("replay", "ROOT", "--from", "500"), "which has heights 101 to 139"),
-        (("replay", "ROOT", "--from", "115", "--until", "112"), "ends before it begins"),
-        (("replay", "ROOT", "--until", "0"), "nothing of the selection is in this"),
+        ((*_REPLAY, "--from", "500"), "which has heights 101 to 139"),
+        ((*_REPLAY, "--from", "115", "--until", "112"), "ends before it begins"),
+        ((*_REPLAY, "--until", "0"), "nothing of the selection is in this"),
         (("archive", "coverage", "/nowhere"), "/nowhere: no archive is here"),
         (("backfill", "--to", "ROOT", "--from", "5", "--network", "devnet"), "names no nodes"),
     ],
 )
 def test_commands_end_with_one_sentence(root: Path, arguments: tuple[str, ...], said: str) -> None:
-    done = run(*(str(root) if word == "ROOT" else word for word in arguments))
+    done = run(*(word.replace("ROOT", str(root)) for word in arguments))
     assert done.returncode == 3
     assert said in done.stderr.splitlines()[-1]
     assert "Traceback" not in done.stderr
