@@ -260,7 +260,8 @@ class BlockTrack(Track):
 
     def may_join(self, snapshot: Snapshot, ts: int) -> bool:
         """Return whether all changes up to a snapshot are published, if they are passed on."""
-        return not self._feed.sync.is_ahead(snapshot, self.ledger.last)
+        sync, last = self._feed.sync, self.ledger.last
+        return not sync.is_ahead(snapshot, last, is_complete=self.is_complete)
 
     def joined(self, before: int, snapshot: Snapshot, ts: int) -> None:
         """The book has joined: nothing may be outstanding any more."""

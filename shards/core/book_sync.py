@@ -33,6 +33,7 @@ class BookSync:
     __slots__ = (
         "_at_most",
         "_buffer",
+        "_looked",
         "_observed_from",
         "_through",
         "_wanted",
@@ -60,6 +61,9 @@ class BookSync:
         """Changes up to this block are in the book; 0 if the height is unknown."""
         self._at_most = 0
         """Changes after this block are not in the book."""
+        self._looked = (-1, 0)
+        """Sequence of the newest snapshot of unknown height that may be ahead, and the newest block
+        when it first came."""
 
     @property
     def is_wanted(self) -> bool:
@@ -81,14 +85,27 @@ class BookSync:
         self.passes_on = passes_on and self._wanted
         self._buffer.clear()
         self._observed_from = observed_from
+        self._looked = (-1, 0)
 
-    def is_ahead(self, snapshot: Snapshot, height: int) -> bool:
-        """Return whether a snapshot includes changes after this height, which are to be passed on."""
+    def is_ahead(self, snapshot: Snapshot, height: int, *, is_complete: bool) -> bool:
+        """
+        Return whether a snapshot includes changes that are to be passed on.
+
+        ``height`` is the newest block whose changes were received, and ``is_complete`` says whether
+        nothing up to the head is outstanding.
+        """
         if not self.passes_on:
             return False
         if snapshot.height:
             return snapshot.height > height
-        return bool(self._buffer) and snapshot.sequence > self._buffer[-1].sequence
+        if self._buffer:
+            return snapshot.sequence > self._buffer[-1].sequence
+        # Perhaps nobody changes this book: then a later block brings no change either.
+        sequence, since = self._looked
+        if sequence != snapshot.sequence:
+            self._looked = snapshot.sequence, height
+            return True
+        return height <= since or not is_complete
 
     def includes(self, height: int) -> bool:
         """Return whether a block's changes are in what was published."""

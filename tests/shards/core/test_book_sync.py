@@ -193,3 +193,17 @@ def test_whatever_is_lost_a_book_in_sync_is_the_true_one(
             sync.join(chain.snapshot(MARKET, max(FIRST - 1, height - 1)), 0)
         if sync.in_sync and sync.book.sequence == truth.sequence:
             assert (sync.book.bids, sync.book.asks) == (truth.bids, truth.asks)
+
+
+def test_a_passed_on_book_of_unknown_height_joins_once_a_later_block_left_it_as_it_is() -> None:
+    sync = BookSync(MARKET)
+    sync.lose(observed_from=101, passes_on=True)
+    looks = ((9, 100, True), (9, 100, True), (10, 101, True), (10, 102, False))
+    assert all(
+        sync.is_ahead(snapshot(sequence, 0), height, is_complete=is_complete)
+        for sequence, height, is_complete in looks
+    )
+    assert not sync.is_ahead(snapshot(10, 0), 102, is_complete=True)
+    hear(sync, 10, 103)
+    assert sync.is_ahead(snapshot(11, 0), 104, is_complete=True)
+    assert not sync.is_ahead(snapshot(10, 0), 104, is_complete=True)

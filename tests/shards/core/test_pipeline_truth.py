@@ -147,6 +147,13 @@ def test_changes_that_go_out_before_any_whole_book_lead_to_one() -> None:
         check(world)
 
 
+def test_a_book_of_unknown_height_does_not_hide_changes_that_were_not_received_yet() -> None:
+    names = ("snapshot", "be away for long", "restart", "snapshot from the past")
+    world = World(0, grouped=True)
+    play(world, [(name, 0) for name in (*names, "snapshot of unknown height")])
+    check(world)
+
+
 @pytest.mark.parametrize("grouped", [False, True], ids=["one each", "one for all"])
 @settings(
     max_examples=examples(200),
