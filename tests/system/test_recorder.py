@@ -61,6 +61,11 @@ def _recording(running: Running, but: int) -> dict[str, Any]:
     return found if found["state"] == "recording" and found["pid"] not in (0, but) else {}
 
 
+def _is_full(running: Running, but: int) -> bool:
+    found = _recorder(running)
+    return found["state"] == "full" and found["pid"] not in (0, but)
+
+
 def _is_whole(running: Running, through: int) -> bool:
     found = _recorder(running)
     return found.get("complete", 0) >= through and not found["to_fetch"]
@@ -92,6 +97,10 @@ def test_a_killed_recorder_comes_back_and_a_full_disk_only_pauses_it(
             eventually(lambda: _recorder(running)["state"] == "full", within_s=60)
             eventually(lambda: "No space left" in _ready(port)[1], within_s=30)
             assert _ready(port)[0] == 503
+            # One that starts while the disk is full waits as well.
+            before = _recorder(running)["pid"]
+            os.kill(before, signal.SIGKILL)
+            eventually(lambda: _is_full(running, before), within_s=60)
             ballast.unlink()
             eventually(lambda: _recorder(running)["state"] == "recording", within_s=30)
             eventually(lambda: _ready(port)[0] == 200, within_s=30)

@@ -247,14 +247,27 @@ class Writer:
         return self._number
 
     def begin(self, chunk: Chunk) -> None:
-        """Begin a new segment with a chunk that has every position."""
+        """
+        Begin a new segment with a chunk that has every position.
+
+        Raises:
+            OSError: If the disk is full or fails; then no segment is open, and none was made.
+
+        """
         self.sync()
         self.close()
-        self._number += 1
-        self._open(segment_path(self._folder, self._number))
-        sync_folder(self._folder)
-        self.bytes = 0
-        self.append(chunk)
+        path = segment_path(self._folder, self._number + 1)
+        self._open(path)
+        self._number, self.bytes = self._number + 1, 0
+        try:
+            sync_folder(self._folder)
+            self.append(chunk)
+        except OSError:
+            # Trying again would make one empty segment after the other.
+            self.close()
+            path.unlink()
+            self._number -= 1
+            raise
 
     def append(self, chunk: Chunk) -> None:
         """

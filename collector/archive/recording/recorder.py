@@ -106,6 +106,7 @@ class Recorder:
         """Record until `stop`."""
         subscriber = self._subscriber
         self._resume(subscriber)
+        await self._begin_next_segment(subscriber)
         with subscriber:
             async with asyncio.TaskGroup() as tasks:
                 beside = [
@@ -137,7 +138,6 @@ class Recorder:
         if positions:
             subscriber.resume(positions.values(), intake.head)
             log.info("resuming at height %d, %d topics", intake.head, len(positions))
-        self._begin_segment(subscriber)
 
     def _begin_segment(self, subscriber: Subscriber) -> None:
         """Begin a segment that does not need the earlier ones."""

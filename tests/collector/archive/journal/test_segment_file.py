@@ -1,5 +1,6 @@
 """The journal: whatever a kill leaves of its last write, all before it is there."""
 
+import contextlib
 import errno
 import os
 import random
@@ -7,6 +8,7 @@ import resource
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -108,22 +110,45 @@ def test_segments_are_numbered_and_the_newest_is_written(tmp_path: Path) -> None
     assert len(list(segment_file.read(segment_file.segments(tmp_path)[0]))) == 3
 
 
+@contextlib.contextmanager
+def _no_longer_than(size: int) -> Iterator[None]:
+    """Have the kernel refuse to make files longer, for the length of the block."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, before)
+
+
 def test_a_write_that_the_disk_refuses_leaves_nothing_behind(tmp_path: Path) -> None:
     """The kernel's limit on a file's size refuses as a full disk does: after a part of it."""
     writer = Writer(tmp_path)
     writer.begin(_chunk(0))
-    size, limits = writer.bytes, resource.getrlimit(resource.RLIMIT_FSIZE)
-    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    size = writer.bytes
     large = Chunk([Entry("book.INJ-USDT.", 1, 1, random.Random(1).randbytes(5_000))])
-    try:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (size + 1_000, limits[1]))
-        with pytest.raises(OSError) as caught:  # noqa: PT011
-            writer.append(large)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-        signal.signal(signal.SIGXFSZ, before)
+    with _no_longer_than(size + 1_000), pytest.raises(OSError) as caught:  # noqa: PT011
+        writer.append(large)
     assert caught.value.errno == errno.EFBIG
     assert os.path.getsize(segment_file.segments(tmp_path)[0]) == size
     writer.append(large)
     writer.close()
     assert list(segment_file.read(segment_file.segments(tmp_path)[0])) == [_chunk(0), large]
+
+
+def test_a_segment_that_cannot_be_begun_is_not_there_and_begun_again_under_its_number(
+    tmp_path: Path,
+) -> None:
+    writer = Writer(tmp_path)
+    writer.begin(_chunk(0))
+    with _no_longer_than(10):
+        for _ in range(3):
+            with pytest.raises(OSError, match="large"):
+                writer.begin(_chunk(1))
+            assert [path.stem for path in segment_file.segments(tmp_path)] == ["000000000001"]
+    writer.begin(_chunk(1))
+    writer.append(_chunk(2))
+    writer.close()
+    assert [len(list(segment_file.read(p))) for p in segment_file.segments(tmp_path)] == [1, 2]
