@@ -106,6 +106,8 @@ class Topics:
         """Markets whose topics were declared to late joiners."""
         self._of_market: dict[str, list[TopicState]] = {}
         self._of_channel: dict[str, list[TopicState]] = {}
+        self._published: dict[str, tuple[int, int]] = {}
+        """By channel, how many events had been published with so many frames."""
         self._coverage = coverage
         self._publisher_epoch = 0
         self.enter(markets)
@@ -117,6 +119,7 @@ class Topics:
         self.begun.clear()
         self._of_market.clear()
         self._of_channel.clear()
+        self._published.clear()
 
     def enter(self, markets: Iterable[Market]) -> None:
         """Add markets, or update known ones."""
@@ -165,10 +168,18 @@ class Topics:
         book = self.by_name.get(frames.topic("book", self.symbols[market_id]))
         return book.sequence if book is not None else 0
 
-    def published(self, channel: str) -> int:
-        """Return the number of events of a channel, over all markets."""
-        topics = self._of_channel.get(channel, ())
-        return sum([topic.topic_sequence + topic.more for topic in topics])
+    def published(self, channel: str, frames_published: int) -> int:
+        """
+        Return the number of events of a channel, over all markets.
+
+        They are counted only if more frames were published since the last call.
+        """
+        as_of, events = self._published.get(channel, (-1, 0))
+        if as_of != frames_published:
+            topics = self._of_channel.get(channel, ())
+            events = sum([topic.topic_sequence + topic.more for topic in topics])
+            self._published[channel] = frames_published, events
+        return events
 
     def published_markets(self) -> list[str]:
         """Return the ids of the markets of which anything was published."""

@@ -8,7 +8,7 @@ import msgspec
 from collector.client.cluster_map import CellPlace, ClusterMap
 from collector.cluster.plan import HostView, plan
 from collector.cluster.roll import Roll
-from collector.cluster.rollout import has_same_options, rollout
+from collector.cluster.rollout import Rollout, has_same_options
 from collector.cluster.spec import Placed, Report, Spec, View, Wanted, endpoint
 
 _FIRST_S: Final = 10.0
@@ -26,6 +26,7 @@ class Board:
         self._is_ending = False
         self._generation = 0
         self._roll = Roll(now)
+        self._rollout = Rollout()
         self._wanted: dict[str, Wanted] = {}
         self._unplaced: tuple[str, ...] = ()
 
@@ -89,7 +90,7 @@ class Board:
             }
             made = plan(self._spec, views)
             cells = {host: tuple(placed) for host, placed in made.cells.items()}
-            runs = rollout(self._spec, present)
+            runs = self._rollout.next(self._spec, present, now)
             self._unplaced = tuple(dict.fromkeys(made.unplaced))
         self._decide(self._spec, runs, cells)
 

@@ -158,10 +158,6 @@ _OTHERS: Final = frozenset(("kill host", "cut off", "kill ray"))
 """Faults of hosts other than the head's."""
 
 
-_SLOW: Final = "new options"
-"""It takes a minute or more: it is done only if it is named."""
-
-
 class Row(msgspec.Struct):
     """A fault, and what was seen of it."""
 
@@ -321,7 +317,7 @@ def _compare(found: Run, records: list[Record], reader: Reader) -> None:
 def turns(rng: random.Random, most: int) -> Iterator[str]:
     """Yield each fault in turn, again and again, each time in another order."""
     while most > 0:
-        names = [name for name in FAULTS if name != _SLOW]
+        names = list(FAULTS)
         rng.shuffle(names)
         yield from names[:most]
         most -= len(names)

@@ -133,8 +133,11 @@ def _chain(aggregator: Aggregator, reports: Iterable[Report]) -> ChainIdentity:
 
 
 def _events(aggregator: Aggregator) -> Events:
-    topics = aggregator.topics
-    return Events(trades=topics.published("trades"), book_updates=topics.published("book"))
+    topics, published = aggregator.topics, aggregator.publisher.published
+    return Events(
+        trades=topics.published("trades", published),
+        book_updates=topics.published("book", published),
+    )
 
 
 def _frames(aggregator: Aggregator, reports: Iterable[Report]) -> Frames:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
+from google.protobuf.message import DecodeError
 
 from shards.adapters.injective_chain.amounts import amount_in
 from shards.adapters.injective_chain.grpc_decoder import decimal_text
@@ -19,6 +20,14 @@ if TYPE_CHECKING:
 _STATUSES: Final = ("Active", "Paused")
 """Capitalised: for any other spelling the chain returns an empty list, not an error."""
 _TIMEOUT_S: Final = 5.0
+_PACKAGE: Final = "injective.exchange.v2"
+_QUERY: Final = f"{_PACKAGE}.Query"
+_LISTS: Final[dict[MarketType, tuple[str, str]]] = {
+    "spot": ("SpotMarkets", "QuerySpotMarkets"),
+    "derivative": ("DerivativeMarkets", "QueryDerivativeMarkets"),
+    "binary": ("BinaryOptionsMarkets", "QueryBinaryMarkets"),
+}
+"""By type, the query that lists its markets, and how the names of its messages begin."""
 
 
 def network(endpoint: str, access: "Access") -> str:
@@ -52,33 +61,43 @@ def list_markets(endpoint: str, access: "Access") -> Iterator[Market]:
         SourceError: If a query fails, or an amount in its answer is none.
 
     """
-    query: Any = INJECTIVE.package("injective.exchange.v2")
     with access.open_blocking(endpoint) as channel:
-        stub = INJECTIVE.stub("injective.exchange.v2.Query", channel)
-        ask = functools.partial(access.blocking_query, endpoint, timeout_s=_TIMEOUT_S)
+        stub = INJECTIVE.stub(_QUERY, channel)
         for status in _STATUSES:
-            spot, _ = ask(stub.SpotMarkets, query.QuerySpotMarketsRequest(status=status))
-            yield from (_known(endpoint, "spot", market, status) for market in spot.markets)
-            derivative, _ = ask(
-                stub.DerivativeMarkets, query.QueryDerivativeMarketsRequest(status=status)
-            )
-            found = (full.market for full in derivative.markets)
-            yield from (_known(endpoint, "derivative", market, status) for market in found)
-            binary, _ = ask(
-                stub.BinaryOptionsMarkets, query.QueryBinaryMarketsRequest(status=status)
-            )
-            yield from (_known(endpoint, "binary", market, status) for market in binary.markets)
+            for kind, (name, message) in _LISTS.items():
+                request = INJECTIVE.message(f"{_PACKAGE}.{message}Request")(status=status)
+                answer, _ = access.blocking_query(
+                    endpoint, stub.raw(name), request, timeout_s=_TIMEOUT_S
+                )
+                yield from decoded(endpoint, kind, answer, status)
 
 
-def _known(endpoint: str, kind: MarketType, market: Any, status: str) -> Market:
-    """Convert a market, unless it has not changed since the last listing."""
-    return _converted(endpoint, kind, market.SerializeToString(), status)
+@functools.lru_cache(maxsize=12)
+def decoded(endpoint: str, kind: MarketType, answer: bytes, status: str) -> tuple[Market, ...]:
+    """
+    Decode the answer to one of the queries, unless it is as it was at the last listing.
+
+    Raises:
+        SourceError: If it cannot be decoded, or an amount in it is none.
+
+    """
+    message = INJECTIVE.message(f"{_PACKAGE}.{_LISTS[kind][1]}Response")()
+    try:
+        message.ParseFromString(answer)
+    except DecodeError as error:
+        raise SourceError(endpoint, f"its list of markets cannot be decoded: {error}") from None
+    listed = message.markets
+    # A derivative comes with its price and its funding, which change all the time.
+    markets = (full.market for full in listed) if kind == "derivative" else listed
+    return tuple(
+        _converted(endpoint, kind, market.SerializeToString(), status) for market in markets
+    )
 
 
 @functools.lru_cache(maxsize=8_192)
 def _converted(endpoint: str, kind: MarketType, encoded: bytes, status: str) -> Market:
     message, convert = _KINDS[kind]
-    market = INJECTIVE.message(f"injective.exchange.v2.{message}")()
+    market = INJECTIVE.message(f"{_PACKAGE}.{message}")()
     market.ParseFromString(encoded)
     return convert(endpoint, market, status)
 

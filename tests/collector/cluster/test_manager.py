@@ -1,7 +1,10 @@
 """What the manager decides, and that a new one goes on where the last one was."""
 
+from collections import Counter
+
 import msgspec
 
+from collector.cluster.actors import report_of
 from collector.cluster.manager import Board
 from collector.cluster.roll import GONE_S, SERVING_S, START_S
 from collector.cluster.spec import CellReport, LostHost, Placed, Report, Spec, Wanted
@@ -196,22 +199,31 @@ class SlowHosts(Hosts):
         super().__init__()
         self.now = 0.0
         self.began: dict[tuple[str, Placed, Spec], float] = {}
+        self.kept: dict[str, Report] = {}
+        """What each host's keeper said last."""
 
     def report(self, host: str) -> Report:
-        """Report the cells as old as they are; their options restart them."""
-        report = super().report(host)
-        wanted = self.told.get(host)
+        """Report as an agent does; the keeper reads the orders after that."""
+        wanted, said = self.told.get(host), self.kept.get(host, Report())
         if wanted is None:
-            return report
+            return Report()
         running = {(host, one, wanted.spec_of_cells) for one in wanted.cells}
         for known in [key for key in self.began if key[0] == host and key not in running]:
             del self.began[known]
         cells = []
-        for one in wanted.cells:
-            age = self.now - self.began.setdefault((host, one, wanted.spec_of_cells), self.now)
-            is_ready = age >= 3 and "bad" not in wanted.spec_of_cells.arguments
-            cells.append(CellReport(part=one.part, slot=one.slot, ready_s=age if is_ready else -1))
-        return msgspec.structs.replace(report, cells=tuple(cells))
+        for key in running:
+            self.began.setdefault(key, self.now)
+            age = self.now - self.began[key] if self.is_complete(key) else -1.0
+            cells.append(CellReport(part=key[1].part, slot=key[1].slot, ready_s=age))
+        self.kept[host] = Report(generation=wanted.generation, cells=tuple(cells))
+        return report_of(wanted, said)
+
+    def is_complete(self, cell: tuple[str, Placed, Spec]) -> bool:
+        return self.now - self.began[cell] >= 3 and "bad" not in cell[2].arguments
+
+    def replicas(self) -> Counter[str]:
+        """Count the complete cells of each part, as they are."""
+        return Counter(one[1].part for one in self.began if self.is_complete(one))
 
 
 def rolled(hosts: SlowHosts, board: Board, *, seconds: float) -> int:
@@ -220,7 +232,7 @@ def rolled(hosts: SlowHosts, board: Board, *, seconds: float) -> int:
     for _ in range(int(2 * seconds)):
         hosts.now += 0.5
         hosts.turn(board, hosts.now, ROOMS)
-        fewest = min(fewest, *board.view(hosts.now).ready().values())
+        fewest = min(fewest, *(hosts.replicas()[part] for part in SPEC.names()))
     return fewest
 
 

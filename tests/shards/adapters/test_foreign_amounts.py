@@ -14,7 +14,7 @@ from shards.adapters.injective_indexer import markets as indexer_markets
 from shards.adapters.messages import INJECTIVE
 from shards.net.access import Access
 from shards.protocol.errors import SourceError
-from shards.protocol.settings import Market
+from shards.protocol.settings import Market, MarketType
 
 CHAIN: Any = INJECTIVE.package("injective.exchange.v2")
 INDEXER: Any = INJECTIVE.package("injective_spot_exchange_rpc")
@@ -121,3 +121,17 @@ def _listed_by_an_indexer(tick: str, *, decimals: int) -> list[Market]:
 
     with grpc.insecure_channel("127.0.0.1:1") as channel:
         return list(indexer_markets._spot("indexer", query, channel))
+
+
+@pytest.mark.parametrize("kind", ["spot", "derivative", "binary"])
+def test_a_list_of_markets_that_cannot_be_decoded(kind: MarketType) -> None:
+    with pytest.raises(SourceError, match="list of markets cannot be decoded"):
+        chain_markets.decoded("node", kind, b"\xff\xff", "Active")
+
+
+def test_a_list_that_is_as_it_was_is_not_decoded_again() -> None:
+    answer = CHAIN.QuerySpotMarketsResponse(markets=[{"market_id": ID}]).SerializeToString()
+    first = chain_markets.decoded("node", "spot", answer, "Active")
+    assert [market.market_id for market in first] == [ID]
+    assert chain_markets.decoded("node", "spot", bytes(bytearray(answer)), "Active") is first
+    assert chain_markets.decoded("node", "spot", answer, "Paused")[0].status == "Paused"
