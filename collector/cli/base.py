@@ -154,6 +154,11 @@ def unwritable(ctx: click.Context | None, error: OSError) -> NoReturn:
     fail(ctx, f"cannot write to stdout: {error.strerror}", EXIT_CONFIG)
 
 
+def takes_colours() -> bool:
+    """Return whether the user's terminal is to have colours; click leaves them out of files itself."""
+    return not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
 def _more(ctx: click.Context | None) -> str:
     return f" ('{ctx.command_path} --help' lists what there is)" if ctx else ""
 

@@ -6,6 +6,7 @@ from typing import Any, Final
 import click
 
 from collector.cli import options
+from collector.cli.base import takes_colours
 from collector.cli.command import Command
 from collector.settings.config_file import File, read
 from collector.settings.start_options import StartOptions
@@ -47,5 +48,6 @@ def doctor(*, config: str | None, as_json: bool, **_: Any) -> None:
         else:
             verdict, colour = _MARKS[finding.verdict]
             text = "\n".join(map(printable, finding.text.split("\n")))
-            click.echo(f"{finding.what:<12} {click.style(verdict, fg=colour)}  {text}")
+            shown = click.style(verdict, fg=colour) if takes_colours() else verdict
+            click.echo(f"{finding.what:<12} {shown}  {text}")
     click.get_current_context().exit(EXIT_BELOW if wrong else EXIT_OK)

@@ -5,6 +5,8 @@ While the block is shown, everything that this process and its children write to
 through a pipe and is printed above it, line by line.
 """
 
+import contextlib
+import io
 import logging
 import os
 import sys
@@ -21,6 +23,31 @@ log = logging.getLogger(__name__)
 _LINE_EVERY_S: Final = 10.0
 _PROGRESS_EVERY_S: Final = 2.0
 _BAR: Final = 40
+
+
+class _Terminal(io.TextIOWrapper):
+    """
+    A terminal that may show fewer characters than we have, and that may be closed meanwhile.
+
+    Then the run is about to end by SIGHUP, in order; what is still written is lost.
+    """
+
+    def __init__(self, descriptor: int) -> None:
+        encoding = sys.stderr.encoding
+        super().__init__(os.fdopen(os.dup(descriptor), "wb"), encoding, errors="replace")
+
+    def write(self, text: str) -> int:
+        with contextlib.suppress(OSError):
+            return super().write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError):
+            super().flush()
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):
+            super().close()
 
 
 class StatusBlock:
@@ -48,7 +75,7 @@ class StatusBlock:
             reader, writer = os.pipe()
             os.dup2(writer, 2)
             os.close(writer)
-            screen = Console(file=os.fdopen(os.dup(self._terminal), "w"), highlight=False)
+            screen = Console(file=_Terminal(self._terminal), highlight=False)
             self._live = Live(
                 console=screen,
                 auto_refresh=False,

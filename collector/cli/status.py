@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -139,5 +140,10 @@ def _screen() -> Iterator[Callable[[str], None]]:
     from rich.live import Live
     from rich.text import Text
 
-    with Live(auto_refresh=False, vertical_overflow="crop") as live:
-        yield lambda text: live.update(Text(text), refresh=True)
+    # The cursor is hidden: it comes back however this ends.
+    before = signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    try:
+        with Live(auto_refresh=False, vertical_overflow="crop") as live:
+            yield lambda text: live.update(Text(text), refresh=True)
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,5 +1,6 @@
 """What a running collector tells of itself while things go wrong."""
 
+import contextlib
 import json
 import os
 import pty
@@ -272,7 +273,10 @@ def test_every_process_logs_json_lines(running: Running) -> None:
     assert all(line.keys() >= {"ts", "level", "pid", "logger", "message"} for line in lines)
 
 
-def test_a_watched_status_is_redrawn_in_place_and_ends_with_control_c(running: Running) -> None:
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 0), (signal.SIGTERM, 143)])
+def test_a_watched_status_is_redrawn_in_place_and_gives_the_cursor_back(
+    running: Running, number: signal.Signals, code: int
+) -> None:
     command = [*COLLECTOR, "status", "--watch", "--connect", running.publish]
     ours, theirs = pty.openpty()
     with subprocess.Popen(command, stdin=theirs, stdout=theirs, start_new_session=True) as watching:
@@ -288,8 +292,13 @@ def test_a_watched_status_is_redrawn_in_place_and_ends_with_control_c(running: R
             eventually(drawn_twice, within_s=_WITHIN_S, what=lambda: seen)
             # Back to the first line of the picture before.
             assert "\x1b[1A" in seen
-            watching.send_signal(signal.SIGINT)
-            assert watching.wait(_WITHIN_S) == 0
+            watching.send_signal(number)
+            assert watching.wait(_WITHIN_S) == code
+            with contextlib.suppress(OSError):
+                # Until the terminal has no user any more.
+                while more := os.read(ours, 65_536):
+                    seen += more.decode(errors="replace")
+            assert seen.rindex("\x1b[?25h") > seen.rindex("\x1b[?25l")
         finally:
             watching.kill()
             os.close(ours)

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 import pytest
 
-from collector.cli.base import Group
+from collector.cli.base import Group, takes_colours
 from collector.cli.main import cli
 from tests.system.running import Devnet, collector, free_port_pair, run
 
@@ -238,3 +238,17 @@ def test_coverage_below_the_demand_exits_with_4(node: Devnet, tmp_path: Path) ->
     )
     assert done.returncode == 4
     assert "coverage 0.0000 is below --min-coverage 0.5000" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [("NO_COLOR", "1", False), ("NO_COLOR", "", True), ("TERM", "dumb", False)],
+)
+def test_a_terminal_has_colours_unless_its_user_says_no(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, expected: bool
+) -> None:
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    assert takes_colours()
+    monkeypatch.setenv(name, value)
+    assert takes_colours() == expected
