@@ -80,6 +80,8 @@ class Content:
             assert pipeline.join(self.books[market.market_id], TS)
         assert all(feed.state is State.LIVE for feed in pipeline.feeds.values())
         pipeline.take_requests()
+        # As at saturation: the source never pauses, so each change is put into its book at once.
+        pipeline._late.is_open = False
         return pipeline, pipeline.take_records()
 
     @functools.cached_property

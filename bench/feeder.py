@@ -30,6 +30,8 @@ from tests.simulator.ws_server import Connection, text_frame
 _IDLE_S: Final = 0.65
 _KEPT: Final = 300
 _BEHIND_S: Final = 0.5
+_AHEAD_S: Final = 0.1
+"""How long before it is due a block is assembled: not while the last one is being measured."""
 
 
 class Load:
@@ -60,6 +62,7 @@ class Load:
                 await self._one(due)
 
     async def _one(self, due: float) -> None:
+        await asyncio.sleep(due - time.monotonic() - _AHEAD_S)
         due_ms = int((time.time() + max(0.0, due - time.monotonic())) * 1000)
         block = self._exchange.next_block(due_ms)
         made = WsBlock(self._exchange.by_id, block, self._levels)

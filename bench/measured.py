@@ -104,6 +104,8 @@ class Way:
         for market in made.markets:
             assert shard._pipeline.join(made.books[market.market_id], now)
         shard._pipeline.take_requests()
+        # No loop turns here, so nothing is put off until the source pauses.
+        shard._pipeline._late.is_open = False
         if not shard._pusher.link(EPOCH):
             raise AssertionError("the shard knows this aggregator already")
         if isinstance(shard, _Unmeasured):

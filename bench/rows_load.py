@@ -127,7 +127,8 @@ def _whole_blocks(scale: Scale, number: str, *, realtime: bool) -> list[Line]:
     ratio = Line(number, f"the same / the floor, {how} too", [], 1.5 if realtime else 2.0)
     seconds = scale.seconds * scale.size(2, 6)
     priority = "realtime" if realtime else "normal"
-    with Feeder(markets=markets) as feeder:
+    # Otherwise a shard in real time may take the feeder's core before it has sent to the other shard.
+    with Feeder(markets=markets, goes_first=realtime) as feeder:
         for _ in range(scale.runs):
             with sides.ours(feeder, shards=2, times="times", priority=priority) as side:
                 mine = side.steady(markets / 0.65, seconds)

@@ -39,6 +39,7 @@ from shards.push import Pusher
 from shards.runtime import child
 from shards.runtime.child import ChildContext, Heartbeat
 from shards.runtime.loop_monitor import LoopMonitor
+from shards.settling import Settling
 
 log = logging.getLogger(__name__)
 
@@ -82,8 +83,12 @@ class Shard:
         """This process has not collected anything yet."""
         self._batch_ts = 0
         """``ts_recv`` of the first payload whose records were not pushed yet; 0 without any."""
+        self._settling = Settling(self._pipeline, self._push_new)
         self._watched = watched or LoopMonitor()
-        self._batches = BatchStats(self._watched.vitals, most_age_s=config.limits.batch_age_s)
+        self._batches = BatchStats(
+            self._watched.vitals,
+            most_age_s=config.limits.batch_age_s,
+        )
 
     # ---- life -----------------------------------------------------------------------
 
@@ -206,8 +211,11 @@ class Shard:
                 sizes[len(records)] += 1
             except KeyError:
                 sizes[len(records)] = 1
-        if self._pipeline.has_requests and self._recovery is not None:
+        pipeline = self._pipeline
+        if pipeline.has_requests and self._recovery is not None:
             self._recovery.dispatch()
+        if pipeline.has_late:
+            self._settling.begin()
 
     def _push_timed(self, records: list[Record], ts_recv: int) -> None:
         """Push a batch chosen for timing; its latency is that of its oldest payload."""

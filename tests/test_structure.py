@@ -16,7 +16,7 @@ LONGER: Final = {
 """The modules that a split would make harder to read, each with the reason."""
 LOOSE: Final = {
     "collector": {"__init__.py", "__main__.py"},
-    "shards": {"__init__.py", "worker.py", "push.py", "control_client.py"},
+    "shards": {"__init__.py", "worker.py", "push.py", "settling.py", "control_client.py"},
 }
 """The only files that are in no folder of their package."""
 

@@ -15,6 +15,7 @@ block whose sequence is not above ours means that the sequence restarted.
 
 from typing import Final
 
+from shards.core.late_changes import NEVER, LateChanges
 from shards.protocol.errors import SequenceGap
 from shards.protocol.events import Book, BookUpdate, Snapshot, Source
 from shards.protocol.order_book import OrderBook
@@ -33,6 +34,7 @@ class BookSync:
     __slots__ = (
         "_at_most",
         "_buffer",
+        "_late",
         "_looked",
         "_observed_from",
         "_through",
@@ -40,12 +42,17 @@ class BookSync:
         "book",
         "changed_at",
         "in_sync",
+        "is_owed",
         "market_id",
         "passes_on",
     )
 
-    def __init__(self, market_id: str, *, wanted: bool = True) -> None:
+    def __init__(self, market_id: str, *, wanted: bool = True, late: LateChanges = NEVER) -> None:
+        """``late`` takes changes that may be put into the book later."""
         self.market_id = market_id
+        self._late = late
+        self.is_owed = False
+        """Whether `defer` has to be called with the change that `receive` returned."""
         self.book = OrderBook(market_id)
         # A book that is not collected is always in sync: nothing waits for it.
         self.in_sync = not wanted
@@ -152,7 +159,10 @@ class BookSync:
             # From a lost block, replayed after a newer snapshot was loaded.
             return None
         elif sequence == book.sequence + 1:
-            book.change(sequence, bids, asks)
+            if self._late.is_open:
+                self.is_owed = True
+            else:
+                book.change(sequence, bids, asks)
             self._through = self._at_most = height
             return delta
         elif sequence > book.sequence or height > self._at_most:
@@ -160,6 +170,11 @@ class BookSync:
             self._keep(delta)
             raise SequenceGap(self.market_id, expected=book.sequence + 1, found=sequence)
         return None
+
+    def defer(self, event: bytes) -> None:
+        """Take the encoded form of the change that `receive` returned: it is published."""
+        self.is_owed = False
+        self._late.defer(self.book, event)
 
     def _keep(self, delta: Book) -> None:
         """Buffer a delta until the snapshot arrives."""

@@ -7,8 +7,11 @@ requested while everything else continues. The *gap* is announced when something
 closed when nothing is outstanding any more (gap_announcer.py).
 """
 
+from functools import partial
+
 from shards.core.book_sync import BookSync
 from shards.core.gap_announcer import GapAnnouncer
+from shards.core.late_changes import NEVER, LateChanges
 from shards.core.record_builder import RecordBuilder
 from shards.core.states import TABLE, State, Stimulus
 from shards.core.top_of_book import TopOfBook
@@ -33,18 +36,20 @@ class Feed:
         source: Source,
         with_book: bool = True,
         with_ticker: bool = False,
+        late: LateChanges = NEVER,
     ) -> None:
-        """``source`` is the source name in events from live payloads."""
+        """``source`` is the source name in events from live payloads; for ``late`` see `BookSync`."""
         self.market_id = market_id
         self.ledger = ledger
         self.stats = FeedStats()
-        self.sync = BookSync(market_id, wanted=with_book)
+        self.sync = BookSync(market_id, wanted=with_book, late=late)
         self.gaps = GapAnnouncer(market_id, builder.gap, self.stats)
         self.builder = builder
         self.source: Source = source
         self.state = State.PENDING
         self.reason = ""
         """Why the feed is not live, as text for people."""
+        self._late = late
         self._top = TopOfBook() if with_ticker else None
 
     # ---- where it stands ------------------------------------------------------------
@@ -128,6 +133,11 @@ class Feed:
         if self.sync.is_wanted and self.sync.in_sync:
             self.builder.keyframe(self._whole(ts))
 
+    def _keyframe_due(self, event: Book) -> None:
+        make = partial(self._publish_keyframe, event)
+        if not self._late.postpone(self.market_id, make):
+            make()
+
     def _publish_keyframe(self, event: Book) -> None:
         # During a join the book is ahead of this delta; a keyframe would include
         # deltas that are not sent yet.
@@ -160,8 +170,11 @@ class Feed:
                 continue
             if delta is not None:
                 self.stats.book_updates += 1
-                if self.builder.book(delta, late):
-                    self._publish_keyframe(delta)
+                is_due = self.builder.book(delta, late)
+                if self.sync.is_owed:
+                    self.sync.defer(self.builder.records[-1].event)
+                if is_due:
+                    self._keyframe_due(delta)
                 top = self._top
                 if (
                     top is not None

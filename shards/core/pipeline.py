@@ -16,6 +16,7 @@ from typing import Generic, TypeAlias, TypeVar
 
 from shards.core.block_slices import split
 from shards.core.feed import Feed
+from shards.core.late_changes import MOST, NEVER, LateChanges
 from shards.core.liveness import Liveness
 from shards.core.record_builder import RecordBuilder, Request
 from shards.core.subscriptions import Subscriptions
@@ -71,6 +72,7 @@ class Pipeline(Generic[AnyLiveness]):
         self._builder = RecordBuilder(
             trade_identity=trade_identity, limits=limits or Limits(), channels=channels
         )
+        self._late = LateChanges()
         self._subscriptions = Subscriptions(liveness)
         self.generation = 0
         """Number of chain replacements so far; answers from an earlier generation are ignored."""
@@ -100,6 +102,7 @@ class Pipeline(Generic[AnyLiveness]):
                 source=self._source,
                 with_book=has_book and not BOOKS.isdisjoint(self._channels),
                 with_ticker=has_book and "ticker" in self._channels,
+                late=self._late if "book" in self._channels else NEVER,
             )
             feed.track = self.liveness.track(feed, market)
 
@@ -110,6 +113,7 @@ class Pipeline(Generic[AnyLiveness]):
         for market_id in market_ids:
             feed = self.feeds.pop(market_id)
             feed.track.flush()
+            self._late.forget(market_id)
             self._builder.remove(market_id)
             self.liveness.forget(market_id)
             del self.markets[market_id]
@@ -297,6 +301,15 @@ class Pipeline(Generic[AnyLiveness]):
     # ---- what goes out --------------------------------------------------------------
 
     @property
+    def has_late(self) -> bool:
+        """Whether work on books was put off (late_changes.py)."""
+        return bool(self._late)
+
+    def settle(self, most: int) -> None:
+        """Do a part of that work: put at most so many changes into their books, or make a keyframe."""
+        self._late.settle(most)
+
+    @property
     def has_requests(self) -> bool:
         """Whether `take_requests` would return anything."""
         return bool(self._builder.requests)
@@ -315,6 +328,8 @@ class Pipeline(Generic[AnyLiveness]):
 
     def flush(self) -> None:
         """Publish what is being held back: the process is ending."""
+        while self._late:
+            self._late.settle(MOST)
         for feed in self.feeds.values():
             feed.track.flush()
 

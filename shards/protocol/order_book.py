@@ -3,11 +3,14 @@
 from collections.abc import Iterable
 from typing import Final
 
+import msgspec
+
 from shards.protocol.errors import SequenceGap
-from shards.protocol.events import ZERO, Level
+from shards.protocol.events import ZERO, Book, Level
 
 _LOOK: Final = 256 - 1
 """Deltas between two removals of empty levels; reading the book removes them as well."""
+_decode: Final = msgspec.msgpack.Decoder(Book).decode
 
 
 def _by_number(prices: Iterable[str], *, highest_first: bool) -> list[str]:
@@ -23,17 +26,20 @@ class OrderBook:
     Both sides of a book, price text to quantity text, and its sequence.
 
     A delta is applied whole, removals included, so that levels never pass through Python.
-    Removed levels are dropped on the next read, or after `_LOOK` deltas.
+    Removed levels are dropped on the next read, or after `_LOOK` deltas. A delta can also be deferred:
+    then the book counts it at once, and its levels change before the next read.
     """
 
-    __slots__ = ("_asks", "_bids", "_is_clean", "market_id", "sequence")
+    __slots__ = ("_asks", "_bids", "_deferred", "_is_clean", "market_id", "sequence")
 
     def __init__(self, market_id: str) -> None:
         self.market_id = market_id
         self._bids: dict[str, str] = {}
         self._asks: dict[str, str] = {}
         self._is_clean = True
-        """Whether no removed level is left in it."""
+        """Whether no removed level is left in it, and no delta is deferred."""
+        self._deferred: list[bytes] = []
+        """Encoded deltas whose levels are not in it yet, in order."""
         self.sequence = 0
 
     def load(self, sequence: int, bids: Iterable[Level], asks: Iterable[Level]) -> None:
@@ -41,6 +47,7 @@ class OrderBook:
         self._bids = dict(bids)
         self._asks = dict(asks)
         self._is_clean = False
+        self._deferred.clear()
         self.sequence = sequence
 
     def apply(self, sequence: int, bids: list[Level], asks: list[Level]) -> None:
@@ -60,11 +67,29 @@ class OrderBook:
 
     def change(self, sequence: int, bids: Iterable[Level], asks: Iterable[Level]) -> None:
         """Like `apply`, for a caller that has checked the sequence; also of many deltas in order."""
+        if self._deferred:
+            self.settle()
         self.sequence = sequence
         self._bids.update(bids)
         self._asks.update(asks)
         self._is_clean = False
         if not sequence & _LOOK:
+            self._drop_removed()
+
+    def defer(self, event: bytes) -> None:
+        """Count a delta that follows the last one; its levels change in `settle`, or on the next read."""
+        self.sequence += 1
+        self._deferred.append(event)
+        self._is_clean = False
+
+    def settle(self) -> None:
+        """Change the levels that deferred deltas name."""
+        deferred, self._deferred = self._deferred, []
+        for event in deferred:
+            delta = _decode(event)
+            self._bids.update(delta.bids)
+            self._asks.update(delta.asks)
+        if self.sequence & _LOOK < len(deferred):
             self._drop_removed()
 
     @property
@@ -82,6 +107,8 @@ class OrderBook:
         return self._asks
 
     def _drop_removed(self) -> None:
+        if self._deferred:
+            self.settle()
         self._is_clean = True
         for side in (self._bids, self._asks):
             for price in [price for price, quantity in side.items() if quantity == ZERO]:

@@ -123,7 +123,7 @@ class Quota(NamedTuple):
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """Limits and intervals of a shard; the defaults were chosen by measurement."""
 
-    batch_age_s: PositiveOrZero = 0.0005
+    batch_age_s: PositiveOrZero = 0.002
     """Longest time that a frame waits for others in its batch."""
     batch_frames: Count = 256
     push_hwm: Count = 1_000

@@ -71,6 +71,9 @@ class Received:
         assert event.is_snapshot == bool(record.flags & SNAPSHOT)
         if record.flags & KEYFRAME:
             self.keyframes += 1
+            if self.is_whole and record.sequence == self.book_sequence == self.book.sequence:
+                # It includes exactly the changes before it.
+                assert (event.bids, event.asks) == self.book.levels()
             if not self.is_whole and record.sequence >= self.book_sequence:
                 # A subscriber without a whole book asks for one: the aggregator has this.
                 self.book.load(event.sequence, event.bids, event.asks)

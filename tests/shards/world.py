@@ -86,6 +86,12 @@ class World:
             else:
                 assert isinstance(request, NeedReplay | NeedSubscription)
 
+    def pause(self, steps: int) -> None:
+        """The node sends nothing for a moment: some of the work on books is done."""
+        for _ in range(steps):
+            self.pipeline.settle(2)
+        self.settle()
+
     # ---- the node -------------------------------------------------------------------
 
     def connect(self) -> None:

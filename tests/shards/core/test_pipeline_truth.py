@@ -27,6 +27,7 @@ ACTIONS: dict[str, Action] = {
     "connect": lambda world, n: world.connect(),
     "mute": lambda world, n: world.mute(n),
     "watch": lambda world, n: world.watch(),
+    "pause": lambda world, n: world.pause(n),
     "snapshot": lambda world, n: world.answer_snapshot(n),
     "snapshot from the past": lambda world, n: world.answer_snapshot(n, late_by=n + 1),
     "snapshot of unknown height": lambda world, n: world.answer_snapshot(n, told=False),

@@ -2,12 +2,14 @@
 
 import sys
 from decimal import Decimal
+from itertools import cycle
 
 import pytest
 from hypothesis import given, settings, strategies as st
 
 from shards.protocol.errors import SequenceGap
-from shards.protocol.events import ZERO, Level
+from shards.protocol.events import ZERO, Book, Level
+from shards.protocol.frames import encode
 from shards.protocol.order_book import OrderBook
 from tests.searches import examples
 from tests.shards.chain import text
@@ -29,6 +31,50 @@ def changed(side: dict[Decimal, Decimal], levels: list[Level]) -> None:
         side[price] = quantity
         if not quantity:
             del side[price]
+
+
+@settings(max_examples=examples(150), deadline=None)
+@given(
+    deltas=DELTAS,
+    ways=st.lists(st.sampled_from(["change", "defer", "settle", "read"]), min_size=1, max_size=12),
+)
+def test_the_book_is_the_same_whether_its_deltas_are_deferred_or_not(
+    deltas: list[tuple[list[Level], list[Level]]], ways: list[str]
+) -> None:
+    plain, book = OrderBook("0x1"), OrderBook("0x1")
+    for way, (sequence, (bids, asks)) in zip(cycle(ways), enumerate(deltas, start=1), strict=False):
+        plain.apply(sequence, bids, asks)
+        if way == "change":
+            book.apply(sequence, bids, asks)
+        else:
+            book.defer(encode(Book("0x1", 1, sequence, 0, 0, "chain-ws", False, bids, asks)))
+        assert book.sequence == sequence, "a deferred delta counts at once"
+        if way == "settle":
+            book.settle()
+        elif way == "read":
+            assert (book.bids, book.asks) == (plain.bids, plain.asks)
+    assert book.levels() == plain.levels()
+
+
+def test_a_snapshot_replaces_deferred_deltas_too() -> None:
+    book = OrderBook("0x1")
+    book.defer(encode(Book("0x1", 1, 1, 0, 0, "chain-ws", False, [("9.0", "5")], [])))
+    book.load(40, [("8.0", "2")], [])
+    assert book.levels() == ([("8.0", "2")], [])
+
+
+def test_removed_levels_are_dropped_where_all_deltas_are_deferred() -> None:
+    book = OrderBook("0x00")
+    for number in range(1, 2_001):
+        price = f"{number + number % 2}.000000000000000000"
+        quantity = "1.000000000000000000" if number % 2 else ZERO
+        book.defer(
+            encode(Book("0x00", 1, number, 0, 0, "chain-ws", False, [(price, quantity)], []))
+        )
+        if number % 3 == 0:
+            book.settle()
+        assert len(book._bids) < 400
+    assert book.bids == {}
 
 
 @settings(max_examples=examples(150), deadline=None)
