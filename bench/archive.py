@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import msgspec
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from collector.archive.journal import segment_file
@@ -176,6 +177,8 @@ def ours(folder: Path, markets: list[tuple[str, list[Book]]], updates: int) -> d
     root = folder / "archive"
     files.open_archive(root, span=_SPAN, create=True)
     came = blocks(markets)
+    # As a recorder's sealing child does.
+    pa.set_memory_pool(pa.system_memory_pool())
     spent: dict[str, int] = {}
     # A recorder has no such sample in memory: Python's collector should not search it.
     gc.collect()

@@ -95,6 +95,9 @@ def _array(column: Column, values: Sequence[Any], overflow: _Overflow) -> pa.Arr
             return pa.array(values, pa.int64()).cast(_TYPES["time"])
         case "arrival":
             return pc.divide(pa.array(values, pa.int64()), _NS_PER_US).cast(_TYPES["arrival"])
+        case "text" if values and values.count(values[0]) == len(values):
+            # Of one market, and mostly of one source: a text need not be read for each row.
+            return pa.repeat(pa.scalar(values[0], pa.string()), len(values))
         case _:
             return pa.array(values, _TYPES[column.type])
 

@@ -2,7 +2,7 @@
 Many changes of one book at once: from their encoded events to a table's columns. Pure.
 
 Everything is done column by column, for a row by itself takes three times as long. Levels stay encoded
-until they are columns as well (`book_side.py`).
+until they are columns as well (`book_sides.py`).
 """
 
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from collector.tables.book_side import Encoded, Side, side_of
+from collector.tables.book_sides import Encoded, Sides, sides_of
 from collector.tables.rows import Arrival
 from shards.protocol.events import Book, Level
 
@@ -53,8 +53,11 @@ class Changes:
     def __len__(self) -> int:
         return len(self.fields.arrivals)
 
-    def at(self, places: Sequence[int]) -> "Changes":
-        """Return the changes at these places, in their order."""
+    def at(self, places: list[int]) -> "Changes":
+        """Return the changes at one or more places, in their order."""
+        first, end = places[0], places[0] + len(places)
+        if places == list(range(first, end)):
+            return Changes(Fields._make(column[first:end] for column in self.fields))
         chosen = (list(map(column.__getitem__, places)) for column in self.fields)
         return Changes(Fields._make(chosen))
 
@@ -64,14 +67,9 @@ class Changes:
         return Book(*of_one[:-2], *map(_levels, of_one[-2:]))
 
     @cached_property
-    def bids(self) -> Side:
-        """The levels of the bids."""
-        return side_of(self.fields.bids, highest_first=True)
-
-    @cached_property
-    def asks(self) -> Side:
-        """The levels of the asks."""
-        return side_of(self.fields.asks, highest_first=False)
+    def sides(self) -> Sides:
+        """The levels of the bids and the asks."""
+        return sides_of(self.fields.bids, self.fields.asks)
 
 
 def decoded(events: bytes, arrivals: Sequence[Arrival]) -> Changes:
@@ -96,8 +94,7 @@ def columns_of(changes: Changes, symbol: str) -> list[Any]:
         fields.sequences,
         _known(fields.ts_events),
         fields.are_snapshots,
-        changes.bids.column(),
-        changes.asks.column(),
+        *changes.sides.columns(),
         _known(fields.ts_recvs),
         _known([arrival.ts_pub for arrival in arrivals]),
         fields.sources,
@@ -114,8 +111,7 @@ def facts_of(changes: Changes) -> list[Sequence[Any]]:
         fields.sequences,
         _known(fields.ts_events),
         fields.are_snapshots,
-        changes.bids.facts(),
-        changes.asks.facts(),
+        *changes.sides.facts(),
     ]
 
 

@@ -6,6 +6,7 @@ Where some are missing, the newest whole book before the next change replaces th
 and the missing sequences are counted.
 """
 
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final, Literal
 
@@ -123,10 +124,11 @@ class Track:
         deltas, places = _by_sequence(every)
         whole = {sequence: told[place] for sequence, place in places.items()}
         snapshots = sorted(whole)
-        for run in _runs(sorted(s for s in deltas if s > self._begin)):
+        sequences = sorted(deltas)
+        for run in _runs(sequences[bisect_right(sequences, self._begin) :]):
             self._catch_up(snapshots, whole, run[0] - 1)
             for start in range(0, len(run), _AT_ONCE):
-                some = [deltas[sequence] for sequence in run[start : start + _AT_ONCE]]
+                some = list(map(deltas.__getitem__, run[start : start + _AT_ONCE]))
                 self._take(every.at(some), snapshots, whole)
         if snapshots:
             self._catch_up(snapshots, whole, snapshots[-1])
@@ -181,7 +183,7 @@ class Track:
         """Apply changes that follow the book, and each other: nearly always all of them."""
         assert self._book is not None
         last = changes.fields.sequences[-1]
-        self._book.change(last, changes.bids.newest(), changes.asks.newest())
+        self._book.change(last, *changes.sides.newest())
         self._reached = last
 
     def _change(self, change: Book, arrival: Arrival) -> None:

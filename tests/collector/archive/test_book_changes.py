@@ -38,7 +38,7 @@ def _check(events: list[Book]) -> int:
     whole, told = OrderBook("0x1"), OrderBook("0x1")
     for event in events:
         whole.change(event.sequence, event.bids, event.asks)
-    told.change(whole.sequence, changes.bids.newest(), changes.asks.newest())
+    told.change(whole.sequence, *changes.sides.newest())
     assert told.levels() == whole.levels()
     return overflows
 
@@ -90,8 +90,8 @@ def test_the_chains_levels_need_no_object_each() -> None:
         assert _check(events) == 0
         entries = [_entry(event) for event in events]
         changes = decoded(array_of([entry.event for entry in entries]), entries)
-        assert isinstance(changes.bids.column(), pa.ListArray)
-        assert isinstance(changes.asks.column(), pa.ListArray)
+        for column in changes.sides.columns():
+            assert isinstance(column, pa.ListArray)
 
 
 def test_an_amount_that_is_too_long_is_kept_as_a_text() -> None:
@@ -105,7 +105,7 @@ def test_a_side_of_something_else_is_refused(level: object) -> None:
     event = _encode(("0x1", 1, 1, 1, 1, "chain-ws", False, [level], []))
     changes = decoded(array_of([event]), [Entry("book.A.", 1, 1, event)])
     with pytest.raises(msgspec.ValidationError):
-        changes.bids.newest()
+        changes.sides.newest()
 
 
 def test_something_else_than_a_book_is_refused() -> None:
