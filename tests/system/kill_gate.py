@@ -235,9 +235,13 @@ def cut_tail(archive: Path, rng: random.Random) -> int:
     least = ends[1] if len(found) == 1 and len(ends) > 1 else 0
     low = max(least, ends[max(0, len(ends) - 1 - rng.randint(1, _UNSYNCED))])
     content, began = found[-1].read_bytes(), overview(archive).first
-    if len(content) <= low:
+    if ends[-1] <= low:
         return 0
-    os.truncate(found[-1], rng.randint(low, len(content) - 1))
+    cut = rng.randint(low, ends[-1] - 1)
+    os.truncate(found[-1], cut)
+    if rng.random() < 0.5:
+        # Zeros that were on the disk before.
+        os.truncate(found[-1], len(content))
     if overview(archive).first != began:
         # Where recording began was synced long before older blocks were fetched up to there.
         found[-1].write_bytes(content)

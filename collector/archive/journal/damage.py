@@ -10,11 +10,14 @@ import logging
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import BinaryIO, Final
 
 from collector.archive.journal import segment_file
 from collector.archive.journal.segment_file import Chunk, Note
 
 log = logging.getLogger(__name__)
+
+_PIECE: Final = 1 << 20
 
 
 def lost_blocks(segments: Sequence[Path]) -> dict[Path, Note]:
@@ -67,10 +70,18 @@ def _is_whole(path: Path) -> bool:
             if len(head) < segment_file.HEAD.size:
                 return False
             length, crc = segment_file.HEAD.unpack(head)
+            if not length:
+                # Zeros ahead of its chunks, which a power cut has brought back.
+                return not any(head) and _is_blank(file)
             end += segment_file.HEAD.size + length
             if end > size or zlib.crc32(file.read(length)) != crc:
                 return False
     return True
+
+
+def _is_blank(file: BinaryIO) -> bool:
+    """Say whether the rest of a file is zeros."""
+    return all(not any(piece) for piece in iter(lambda: file.read(_PIECE), b""))
 
 
 def _between(damaged: Path, following: Chunk) -> Note | None:

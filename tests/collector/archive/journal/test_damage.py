@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from collector.archive.journal import segment_file
+from collector.archive.journal.damage import lost_blocks
 from collector.archive.journal.segment_file import Chunk, Note, Writer
 from collector.archive.reading.tables import HolesWarning, read
 from collector.archive.recording.recorder import RecordConfig, Recorder
@@ -44,6 +45,18 @@ def test_whole_segments_lack_nothing_and_the_newest_ends_with_its_last_whole_chu
     assert len(read(root, "trades", holes="raise")) == 2 * 19
     _damage(segment_file.segments(root)[-1], -1)
     assert len(read(root, "trades", holes="raise")) == 2 * 18
+
+
+@pytest.mark.parametrize(
+    ("behind", "is_whole"), [(bytes(3_000_000), True), (bytes(9) + b"1", False)]
+)
+def test_zeros_that_a_power_cut_brings_back_are_no_damage(
+    root: Path, behind: bytes, is_whole: bool
+) -> None:
+    segments = segment_file.segments(root)
+    with segments[0].open("ab") as file:
+        file.write(behind)
+    assert (not lost_blocks(segments)) is is_whole
 
 
 @pytest.mark.parametrize(

@@ -8,10 +8,13 @@ import resource
 import signal
 import subprocess
 import sys
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
+import zstandard
 from hypothesis import given, settings, strategies as st
 
 from collector.archive.journal import segment_file
@@ -94,6 +97,81 @@ def test_killed_inside_its_third_append_a_writer_leaves_two_chunks(tmp_path: Pat
     (path,) = segment_file.segments(tmp_path)
     assert len(list(segment_file.read(path))) == 2
     assert path.stat().st_size > segment_file.whole_bytes(path)
+
+
+def test_zeros_stand_behind_the_chunks_of_an_open_segment_alone(tmp_path: Path) -> None:
+    writer = Writer(tmp_path)
+    writer.begin(_chunk(0))
+    for number in range(1, 4):
+        writer.append(_chunk(number))
+    (path,) = segment_file.segments(tmp_path)
+    content = path.read_bytes()
+    assert len(content) > writer.bytes + 1_000_000
+    assert not any(content[writer.bytes :])
+    assert segment_file.whole_bytes(path) == writer.bytes
+    # As after a kill or a power cut: the next writer goes on behind the chunks.
+    following = Writer(tmp_path)
+    assert following.bytes == path.stat().st_size == writer.bytes
+    following.append(_chunk(4))
+    assert path.stat().st_size > following.bytes
+    following.begin(_chunk(5))
+    assert path.stat().st_size == segment_file.whole_bytes(path)
+    following.close()
+    found = [list(segment_file.read(path)) for path in segment_file.segments(tmp_path)]
+    assert found == [[_chunk(number) for number in range(5)], [_chunk(5)]]
+
+
+def test_long_journals_are_filled_again_and_again(tmp_path: Path) -> None:
+    writer, rng = Writer(tmp_path), random.Random(1)
+    writer.begin(Chunk([], []))
+    chunks = [Chunk([Entry("book.A.", 1, n, rng.randbytes(300_000))]) for n in range(9)]
+    for chunk in chunks:
+        writer.append(chunk)
+    (path,) = segment_file.segments(tmp_path)
+    assert list(segment_file.read(path)) == [Chunk([], []), *chunks]
+    writer.close()
+    assert path.stat().st_size == writer.bytes > 2_700_000
+
+
+def test_a_disk_without_room_for_zeros_takes_chunks(tmp_path: Path) -> None:
+    writer = Writer(tmp_path)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
+        writer.begin(_chunk(0))
+        for number in range(1, 9):
+            writer.append(_chunk(number))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, before)
+    (path,) = segment_file.segments(tmp_path)
+    assert path.stat().st_size == writer.bytes
+    writer.append(_chunk(9))
+    assert list(segment_file.read(path)) == [_chunk(number) for number in range(10)]
+    writer.close()
+
+
+def test_chunks_decoded_together_are_those_decoded_one_by_one(tmp_path: Path) -> None:
+    """Also those before one that cannot be decoded."""
+    path = _written(tmp_path, 150)
+    for foreign in (b"", msgspec.msgpack.encode(["no chunk"])):
+        chunks = list(segment_file.read(path))
+        stored = list(segment_file.read_stored(path))
+        assert len(stored[0].entries) == 1
+        heads = [head for some in stored for head in some.heads]
+        entries = [entry for some in stored for entry in some.entries]
+        notes = [note for some in stored for note in some.notes]
+        assert list(map(msgspec.msgpack.encode, entries)) == [
+            msgspec.msgpack.encode(entry) for chunk in chunks for entry in chunk.entries
+        ]
+        assert [head.height for head in heads] == [e.height for c in chunks for e in c.entries]
+        assert notes == [note for chunk in chunks for note in chunk.notes]
+        packed = zstandard.compress(foreign)
+        end = segment_file.ends(path)[99]
+        with path.open("r+b") as file:
+            file.seek(end)
+            file.write(segment_file.HEAD.pack(len(packed), zlib.crc32(packed)) + packed)
 
 
 def test_segments_are_numbered_and_the_newest_is_written(tmp_path: Path) -> None:
