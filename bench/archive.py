@@ -36,7 +36,7 @@ from collector.archive.sealing import seal
 from collector.archive.storage import files, layout, manifest
 from collector.client.received import Received
 from shards.protocol.events import Book, Level
-from shards.protocol.frames import EVENTS
+from shards.protocol.frames import EVENTS, KIND_BOOK, encode, prefix
 
 MARKETS: Final = 20
 HEIGHTS: Final = 4_900
@@ -126,7 +126,9 @@ def blocks(markets: list[tuple[str, list[Book]]]) -> list[list[Received]]:
     for symbol, events in markets:
         for number, event in enumerate(events, 1):
             header = (7, number, event.ts_recv + 900, event.ts_recv + 500, 0, 9, number)
-            one = Received(f"book.{symbol}.", "book", symbol, event, *header, event.ts_recv + 2000)
+            body = prefix(KIND_BOOK, *header) + encode(event)
+            topic, when = (f"book.{symbol}.", "book", symbol), event.ts_recv + 2000
+            one = Received(*topic, event, *header, when, False, "", body)
             by_height.setdefault(event.height, []).append(one)
     return [by_height[height] for height in sorted(by_height)]
 

@@ -80,6 +80,12 @@ class Received(msgspec.Struct, frozen=True, gc=False):
     """Delivered by a replay, so its latency is meaningless."""
     publisher: str = ""
     """Of several cells, the publish endpoint of the one that had it first; empty with one."""
+    body: bytes = b""
+    """Of the change of a book that is in sync, the frame's body as it came; else empty."""
+
+    def __repr__(self) -> str:
+        shown = (f"{name}={getattr(self, name)!r}" for name in self.__struct_fields__[:-1])
+        return f"Received({', '.join(shown)})"
 
 
 def notice(event: Event) -> str:

@@ -213,7 +213,7 @@ class Inbox:
             position.overlaps, position.linked = False, True
             topic = position.topic, position.channel, position.symbol
             # Positional: keywords take twice as long.
-            self.ready.append(Received(*topic, event, *header, ts_sub, healed))
+            self.ready.append(Received(*topic, event, *header, ts_sub, healed, "", body))
             return
         self._admit(position, event, header, ts_sub, healed)
         if position.lacks_book:

@@ -26,6 +26,8 @@ _ROW: Final = GenericAlias(
 )
 """A book's event as a tuple: tuples become columns in one call."""
 _decode: Final = msgspec.msgpack.Decoder(list[_ROW]).decode  # type: ignore[valid-type]
+_decode_books: Final = msgspec.msgpack.Decoder(list[Book]).decode
+_encode: Final = msgspec.msgpack.Encoder().encode
 _levels: Final = msgspec.msgpack.Decoder(list[Level]).decode
 
 
@@ -80,7 +82,12 @@ def decoded(events: bytes, arrivals: Sequence[Arrival]) -> Changes:
         msgspec.MsgspecError: If it is none; of levels, only once they are used.
 
     """
-    return Changes(Fields._make((*zip(*_decode(events), strict=True), arrivals)))
+    try:
+        rows = _decode(events)
+    except msgspec.ValidationError:
+        # Of a newer version, with fields that this one does not know.
+        rows = _decode(_encode(_decode_books(events)))
+    return Changes(Fields._make((*zip(*rows, strict=True), arrivals)))
 
 
 def columns_of(changes: Changes, symbol: str) -> list[Any]:

@@ -26,7 +26,13 @@ from collector.client.topic_cursor import Position
 from shards.adapters import registry
 from shards.protocol.errors import ConfigError
 from shards.protocol.events import REPLAY, Block, Book, Gap, Oracle, Orders, Pulse, Trades
-from shards.protocol.frames import EVENTS, KIND_BOOK, KIND_BY_CHANNEL, topic as topic_name
+from shards.protocol.frames import (
+    EVENTS,
+    KIND_BOOK,
+    KIND_BY_CHANNEL,
+    PREFIX_SIZE,
+    topic as topic_name,
+)
 from shards.protocol.text import symbol_of
 
 _encode: Final = msgspec.msgpack.Encoder().encode
@@ -72,10 +78,11 @@ class Intake:
                 self._heights[topic] = height
                 if height > self.head:
                     self.head = height
-                # As `_entry`, which costs a call.
+                # The event as it came: encoding it again would take as long as all the rest.
+                encoded = received.body[PREFIX_SIZE:] or _encode(event)
                 self._entries.append(
                     Entry(
-                        topic, KIND_BOOK, height, _encode(event), received.publisher_epoch,
+                        topic, KIND_BOOK, height, encoded, received.publisher_epoch,
                         received.topic_sequence, received.ts_pub, received.ts_push, received.shard,
                     )
                 )  # fmt: skip

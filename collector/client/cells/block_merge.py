@@ -233,7 +233,7 @@ class BlockMerge(Merge):
         self.fact = max(self.fact, event.height)
         if len(fresh) < len(event.trades):
             part = msgspec.structs.replace(event, trades=fresh)
-            received = msgspec.structs.replace(received, event=part)
+            received = msgspec.structs.replace(received, event=part, body=b"")
         self.deliver(side, received)
 
 

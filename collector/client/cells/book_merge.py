@@ -148,7 +148,8 @@ class BookMerge(Merge):
         bids, asks = book.levels()
         event = msgspec.structs.replace(event, is_snapshot=True, bids=bids, asks=asks)
         reach = side.reach
-        self._load(side, msgspec.structs.replace(received, event=event, healed=True), event)
+        whole = msgspec.structs.replace(received, event=event, healed=True, body=b"")
+        self._load(side, whole, event)
         side.reach = reach
 
     def _skip(self, side: Side, received: Received, event: Book) -> None:

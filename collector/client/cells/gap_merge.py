@@ -104,7 +104,9 @@ class MarketGaps:
         if newest is None or not any(view.answers for view in views):
             return None
         event = self._judge(newest, views, floor)
-        return None if event is None else msgspec.structs.replace(newest, event=event)
+        if event is None:
+            return None
+        return msgspec.structs.replace(newest, event=event, body=b"")
 
     def _judge(self, newest: Received, views: Sequence[View], floor: int) -> Gap | None:
         assert isinstance(newest.event, Gap)

@@ -100,6 +100,14 @@ def test_an_amount_that_is_too_long_is_kept_as_a_text() -> None:
     assert _check([event, event]) == 4
 
 
+def test_fields_that_a_newer_version_appended_are_left_out() -> None:
+    event = _books([([(_amount(1), _amount(2))], [])])[0]
+    fields = msgspec.structs.astuple(event)
+    encoded = [_encode(event), _encode((*fields, "more")), _encode((*fields, 1, {}))]
+    changes = decoded(array_of(encoded), [_entry(event)] * 3)
+    assert [changes.event(number) for number in range(3)] == [event] * 3
+
+
 @pytest.mark.parametrize("level", [(1, 2), ("1",), ("1", "2", "3"), "12", ("1", b"2"), ("1", None)])
 def test_a_side_of_something_else_is_refused(level: object) -> None:
     event = _encode(("0x1", 1, 1, 1, 1, "chain-ws", False, [level], []))

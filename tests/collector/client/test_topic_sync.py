@@ -16,6 +16,7 @@ from collector.client.topic_sync import Inbox
 from collector.client.whole_book import load_or_apply
 from shards.protocol.errors import SequenceGap
 from shards.protocol.events import Book, Gap, Ticker, Trades
+from shards.protocol.frames import decode
 from shards.protocol.order_book import OrderBook
 from tests.collector.client.scripted_publisher import (
     Event,
@@ -225,6 +226,7 @@ class World:
             for s, e in self.facts
             if s == symbol and isinstance(e, Book) and not e.is_snapshot
         ]
+        assert all(decode(r.body)[1] == r.event for r in out if r.body)
         assert got == sorted(set(got))
         assert not lost & set(got)
         assert [s for s in true if s > first] == sorted((lost & set(true)) | set(got))

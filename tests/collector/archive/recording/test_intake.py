@@ -4,12 +4,14 @@ from typing import Any
 
 import pytest
 from hypothesis import example, given, settings, strategies as st
+from msgspec import structs
 
 from collector.archive.journal.segment_file import Chunk
 from collector.archive.recording.intake import Intake, cursor_of
 from collector.client.received import Lost, Received
 from collector.client.topic_cursor import Position
 from shards.protocol.events import Block, Book, Gap, Trade, Trades
+from shards.protocol.frames import KIND_BOOK, encode, prefix
 
 SYMBOLS = ("A", "B")
 
@@ -27,7 +29,13 @@ class _Never(set[str]):
 
 
 def _received(channel: str, symbol: str, event: Any, number: int) -> Received:
-    return Received(f"{channel}.{symbol}.", channel, symbol, event, 7, number, number, number, 1)
+    header = (7, number, number, number, 1)
+    received = Received(f"{channel}.{symbol}.", channel, symbol, event, *header)
+    if not isinstance(event, Book) or event.is_snapshot or number % 7 == 0:
+        return received
+    # Changes mostly come with their frames.
+    body = prefix(KIND_BOOK, *header, 1, number) + encode(event)
+    return structs.replace(received, body=body)
 
 
 def _event(kind: str, symbol: str, height: int, number: int) -> Received:
