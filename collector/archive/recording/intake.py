@@ -78,14 +78,7 @@ class Intake:
                 self._heights[topic] = height
                 if height > self.head:
                     self.head = height
-                # The event as it came: encoding it again would take as long as all the rest.
-                encoded = received.body[PREFIX_SIZE:] or _encode(event)
-                self._entries.append(
-                    Entry(
-                        topic, KIND_BOOK, height, encoded, received.publisher_epoch,
-                        received.topic_sequence, received.ts_pub, received.ts_push, received.shard,
-                    )
-                )  # fmt: skip
+                self._entries.append(_entry(received, height))
                 self.facts += 1
                 return
         self._take_any(received)
@@ -379,7 +372,8 @@ def _entry(received: Received, height: int) -> Entry:
         received.topic,
         KIND_BY_CHANNEL[received.channel],
         height,
-        _encode(received.event),
+        # As it came: encoding it again would take as long as all the rest.
+        received.body[PREFIX_SIZE:] or _encode(received.event),
         received.publisher_epoch,
         received.topic_sequence,
         received.ts_pub,
