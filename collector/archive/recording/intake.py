@@ -26,13 +26,7 @@ from collector.client.topic_cursor import Position
 from shards.adapters import registry
 from shards.protocol.errors import ConfigError
 from shards.protocol.events import REPLAY, Block, Book, Gap, Oracle, Orders, Pulse, Trades
-from shards.protocol.frames import (
-    EVENTS,
-    KIND_BOOK,
-    KIND_BY_CHANNEL,
-    PREFIX_SIZE,
-    topic as topic_name,
-)
+from shards.protocol.frames import EVENTS, KIND_BY_CHANNEL, PREFIX_SIZE, topic as topic_name
 from shards.protocol.text import symbol_of
 
 _encode: Final = msgspec.msgpack.Encoder().encode
