@@ -9,6 +9,7 @@ import time
 import pytest
 
 from tests.proxy import FaultProxy
+from tests.system.running import at_best
 
 LONG = 5.0
 SHORT = 0.3
@@ -174,9 +175,13 @@ def test_throttle_bounds_the_rate(proxy, client):
 
 def test_delay_shifts_everything_by_as_much(proxy, client):
     proxy.delay(0.2)
-    began = time.monotonic()
-    assert ask(client, b"late") == b"late"
-    assert 0.4 <= time.monotonic() - began < 1.5
+
+    def took_s() -> float:
+        began = time.monotonic()
+        assert ask(client, b"late") == b"late"
+        return time.monotonic() - began
+
+    assert at_best(took_s, below=1.5) >= 0.4
 
 
 def test_corrupt_inverts_one_byte_once(proxy, client):

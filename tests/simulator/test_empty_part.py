@@ -8,7 +8,7 @@ from pathlib import Path
 from collector.markets.parts import Part
 from shards.protocol.settings import Market
 from tests.simulator.client import Simulator, simulator
-from tests.system.running import Running, collector, eventually, free_port_pair, run
+from tests.system.running import Running, collector, eventually, free_port_pair, proven
 
 PARTS = (Part(1, 2), Part(2, 2))
 
@@ -63,17 +63,7 @@ def test_a_part_without_a_market_waits_for_one_to_be_listed(tmp_path: Path) -> N
         assert status["coverage"]["now"] == 0.0
         probe = port + empty.number - 1
         eventually(lambda: is_ready(probe), within_s=30, what="readiness")
-        connect = ",".join(cell.publish for cell in cells.values())
-
-        def proof() -> str:
-            return run("status", "--connect", connect).stdout
-
-        said = eventually(
-            lambda: said if "blocks are here" in (said := proof()) else "",
-            within_s=40,
-            every_s=1.0,
-            what=proof,
-        )
+        said = proven(*cells.values())
         assert "with trades missing" not in said
         listed = list_market_of(exchange, empty)
         eventually(

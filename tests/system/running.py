@@ -43,6 +43,19 @@ def eventually(
     return found
 
 
+def at_best(measure: Callable[[], float], *, below: float, tries: int = 3) -> float:
+    """
+    Measure a duration that must be short; measure again, and once more, if it was not.
+
+    A busy machine is slow now and then, a fault in the program every time.
+    """
+    found: list[float] = []
+    while len(found) < tries and (not found or found[-1] >= below):
+        found.append(measure())
+    assert min(found) < below, f"{found}: never below {below}"
+    return min(found)
+
+
 _KEPT: Final = contextlib.ExitStack()
 """Sockets that keep the ports we gave out: others may listen there, but are not given them."""
 atexit.register(_KEPT.close)
@@ -321,6 +334,21 @@ def run(*arguments: str, within_s: float = 60.0) -> "subprocess.CompletedProcess
         stdin=subprocess.DEVNULL,
         check=False,
         env={"COLLECTOR_START_PUBLISH": publish} | os.environ,
+    )
+
+
+def proven(*cells: Running) -> str:
+    """Wait until the trade proofs of some parts add up; return what `status` says of all of them."""
+    connect = ",".join(cell.publish for cell in cells)
+
+    def said() -> str:
+        return run("status", "--connect", connect).stdout
+
+    return eventually(
+        lambda: text if "blocks are here" in (text := said()) else "",
+        within_s=40,
+        every_s=1.0,
+        what=said,
     )
 
 

@@ -13,7 +13,7 @@ from tests.simulator.client import simulator
 from tests.system import two_cells
 from tests.system.drill.clocks import Clock
 from tests.system.reader import Reader
-from tests.system.running import collector, eventually, run
+from tests.system.running import collector, eventually, proven
 
 
 def test_whatever_happens_to_either_every_fact_comes_once(tmp_path: Path) -> None:
@@ -99,14 +99,6 @@ def test_two_parts_are_everything_and_a_new_market_is_in_one(tmp_path: Path) -> 
                 if seen & one and seen & other:
                     break
 
-        def proof() -> str:
-            return run("status", "--connect", connect).stdout
-
-        said = eventually(
-            lambda: said if "blocks are here" in (said := proof()) else "",
-            within_s=40,
-            every_s=1.0,
-            what=proof,
-        )
+        said = proven(*cells)
     assert "with trades missing" not in said
     assert "part 1/2" in said

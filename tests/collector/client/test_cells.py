@@ -177,7 +177,7 @@ def test_a_cell_of_another_chain_is_refused_before_anything_of_it_is_delivered()
             until(subscriber, lambda r: r.channel == "book")
             eventually(
                 lambda: subscriber.poll(0.0) is None and subscriber.cells[1].refused,
-                within_s=5,
+                within_s=30,
                 what="the cell of another chain is refused",
             )
             assert subscriber.cells[1].refused == (
@@ -202,7 +202,7 @@ def test_a_cell_that_learns_its_chain_later_is_read(known: str) -> None:
             two.script.origin = {"chain_id": "injective-1"}
             eventually(
                 lambda: subscriber.poll(0.0) is None and subscriber.cells[1].chain_id,
-                within_s=5,
+                within_s=30,
                 what="the cell's chain is known",
             )
             assert all(cell.answers for cell in subscriber.cells)

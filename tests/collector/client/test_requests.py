@@ -16,7 +16,7 @@ import zmq
 from collector.aggregator.endpoints import bind
 from collector.client.requests import AsyncRequestClient, Refused, RequestClient
 from tests.hostile import HOSTILE
-from tests.system.running import free_port_pair
+from tests.system.running import at_best, free_port_pair
 
 _encode = msgspec.msgpack.encode
 
@@ -109,12 +109,16 @@ def test_a_refusal_is_raised_with_its_sentence(endpoint: str, ask: Any) -> None:
 def test_without_a_reply_the_deadline_is_kept(endpoint: str, ask: Any) -> None:
     for answers in (lambda _: [], lambda _: [[b"\xc1"]]):
         with answering(endpoint, answers):
-            began = time.monotonic()
-            with pytest.raises(
-                TimeoutError, match=rf"no collector answered at {endpoint} within 0.3 s"
-            ):
-                ask(endpoint, "status", 0.3)
-            assert 0.25 < time.monotonic() - began < 2.0
+
+            def waited_s() -> float:
+                began = time.monotonic()
+                with pytest.raises(
+                    TimeoutError, match=rf"no collector answered at {endpoint} within 0.3 s"
+                ):
+                    ask(endpoint, "status", 0.3)
+                return time.monotonic() - began
+
+            assert at_best(waited_s, below=2.0) > 0.25
 
 
 @both
