@@ -137,18 +137,24 @@ class _Columns:
         return Pair(_told(self._spelled, last[:different]), _told(self._spelled, last[different:]))
 
     def columns(self) -> Pair:
-        found = self._quantities.dictionary_encode()
-        prices = self._prices.dictionary.cast(DECIMAL).take(self._prices.indices)
-        quantities = found.dictionary.cast(DECIMAL).take(found.indices)
-        bids, asks = slice(self._cut), slice(self._cut, None)
-        first_ask = pa.scalar(self._cut, pa.int32())
-        return Pair(
-            _column(self._ends[: len(self._bids) + 1], prices[bids], quantities[bids], self._order.bids),
-            _column(
-                pc.subtract(self._ends[len(self._bids) :], first_ask),
-                prices[asks], quantities[asks], self._order.asks,
-            ),
-        )  # fmt: skip
+        coded = (self._prices, self._quantities.dictionary_encode())
+        prices, quantities = (codes.dictionary.cast(DECIMAL) for codes in coded)
+        of_price, of_quantity = (codes.indices for codes in coded)
+        count, cut = len(self._bids), self._cut
+        first_ask = pa.scalar(cut, pa.int32())
+        sides = (
+            (self._ends[: count + 1], slice(cut), self._order.bids),
+            (pc.subtract(self._ends[count:], first_ask), slice(cut, None), self._order.asks),
+        )
+        # Each side by itself: a slice of both would keep the other in memory.
+        return Pair._make(
+            levels_of(
+                ends,
+                prices.take(_ordered(of_price[side], order)),
+                quantities.take(_ordered(of_quantity[side], order)),
+            )
+            for ends, side, order in sides
+        )
 
     def facts(self) -> Pair:
         bids, asks = self._order
@@ -194,10 +200,8 @@ def _sorting(keys: Any) -> Any:
     return pc.array_sort_indices(keys)
 
 
-def _column(ends: Any, prices: Any, quantities: Any, order: Any) -> Any:
-    if order is not None:
-        prices, quantities = prices.take(order), quantities.take(order)
-    return levels_of(ends, prices, quantities)
+def _ordered(array: Any, order: Any) -> Any:
+    return array if order is None else array.take(order)
 
 
 def _reordered(encoded: Encoded, ends: Any, sizes: Any, order: Any) -> Encoded:
