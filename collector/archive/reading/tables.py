@@ -143,7 +143,9 @@ def within_range(
     files = manifest.current(lines)
     chosen = [f for f in files.values() if f.channel == channel and _overlaps(f, heights, times)]
     tables = _each(
-        lambda f: _filtered(read_file(root, f), patterns, heights, times),
+        lambda f: _filtered(
+            read_file(root, f, is_alone=len(chosen) == 1), patterns, heights, times
+        ),
         sorted(chosen, key=_order),
     )
     tail = unsealed(segments, channel, span, manifest.sealed(lines))

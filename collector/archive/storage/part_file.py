@@ -22,11 +22,21 @@ FAULTS: Final = (pa.ArrowException, OSError, MemoryError, *UNREADABLE)
 """What Arrow raises on foreign bytes."""
 _FEW: Final = 100_000
 """Rows that one thread reads in less than 0.1 s; others would take more CPU than they save time."""
+_FEWER: Final = 5_000
+"""The same for a file of its own, which is waited for: about 3 ms."""
 
 
-def read_file(root: Path, file: File, columns: Sequence[str] | None = None) -> pa.Table:
+def read_file(
+    root: Path, file: File, columns: Sequence[str] | None = None, *, is_alone: bool = False
+) -> pa.Table:
     """
     Return a file of the manifest, or some of its columns.
+
+    Args:
+        root: The archive's folder.
+        file: Which file.
+        columns: Which to read; by default all.
+        is_alone: Whether no other file is read at the same time, so that cores may be idle.
 
     Raises:
         FileNotFoundError: If it is missing: it may have been replaced a moment ago.
@@ -35,7 +45,7 @@ def read_file(root: Path, file: File, columns: Sequence[str] | None = None) -> p
     """
     path = path_of(root, file.path)
     try:
-        return table_of(path, file.channel, columns, file.rows)
+        return table_of(path, file.channel, columns, file.rows, is_alone=is_alone)
     except FileNotFoundError:
         raise
     except FAULTS as error:
@@ -47,7 +57,12 @@ def read_file(root: Path, file: File, columns: Sequence[str] | None = None) -> p
 
 
 def table_of(
-    source: Any, channel: str, columns: Sequence[str] | None = None, rows: int | None = None
+    source: Any,
+    channel: str,
+    columns: Sequence[str] | None = None,
+    rows: int | None = None,
+    *,
+    is_alone: bool = False,
 ) -> pa.Table:
     """
     Read a channel's Parquet file from a path or a buffer.
@@ -57,6 +72,7 @@ def table_of(
         channel: Which channel it should be.
         columns: Which to read; by default all.
         rows: How many it should have, if that is known.
+        is_alone: Whether columns are read at the same time although the file is small.
 
     Raises:
         Exception: Whatever Arrow raises for invalid bytes.
@@ -68,7 +84,8 @@ def table_of(
         _check(opened.schema_arrow, due)
         _check_rows(opened.metadata, rows)
         names = None if columns is None else list(columns)
-        table = opened.read(names, use_threads=opened.metadata.num_rows > _FEW)
+        few = _FEWER if is_alone else _FEW
+        table = opened.read(names, use_threads=opened.metadata.num_rows > few)
     _validate(table)
     due = pa.schema([due.field(name) for name in table.column_names])
     return table if table.schema.equals(due) else table.cast(due, safe=False)

@@ -12,7 +12,7 @@ import pytest
 
 from collector.archive.journal import segment_file
 from collector.archive.reading.tables import read
-from collector.archive.storage import manifest
+from collector.archive.storage import manifest, part_file
 from collector.archive.storage.manifest import File
 from collector.archive.storage.part_file import read_file
 from shards.protocol.errors import ConfigError
@@ -32,17 +32,21 @@ def _files(root: Path) -> Iterator[File]:
 
 def _read_or_refused(root: Path, file: File) -> pa.Table | str:
     try:
-        return read_file(root, file)
+        return read_file(root, file, is_alone=True)
     except ConfigError as error:
         return str(error)
 
 
-def test_no_flipped_bit_is_read_as_another_fact(root: Path) -> None:
+@pytest.mark.parametrize("with_threads", [False, True])
+def test_no_flipped_bit_is_read_as_another_fact(
+    root: Path, monkeypatch: pytest.MonkeyPatch, *, with_threads: bool
+) -> None:
     chance = random.Random(1)
+    monkeypatch.setattr(part_file, "_FEWER", 0 if with_threads else 1_000)
     for file in _files(root):
         path = root / file.path
         whole, held = path.read_bytes(), read_file(root, file)
-        for _ in range(60):
+        for _ in range(30):
             changed = bytearray(whole)
             at = chance.randrange(len(whole))
             changed[at] ^= 1 << chance.randrange(8)
