@@ -276,6 +276,11 @@ class Aggregator:
 
     # ---- what is to outlive it ------------------------------------------------------
 
+    def ledger_version(self) -> object:
+        """Return what is another value whenever the state to be saved is another."""
+        run, version = self.run, self.handover.ownership.version
+        return self.coverage.version, run.chain, run.config.epoch, version
+
     def ledger(self) -> Saved:
         """Return the state to be saved."""
         saved = self.run.saved(self.coverage.ledgers(), self._clock())

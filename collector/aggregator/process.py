@@ -220,10 +220,18 @@ class Server:
             await asyncio.sleep(1.0)
             for _ in sampler.look(time.monotonic(), time.time_ns()):
                 await asyncio.sleep(0)
-            await self._keeper.save(self.aggregator.ledger(), self.aggregator.telemetry.journal)
+            await self._save()
             self._report_saving()
             self._look_at_readers()
             self._endpoints.look()
+
+    async def _save(self) -> None:
+        """Save what has changed."""
+        aggregator, keeper = self.aggregator, self._keeper
+        version = aggregator.ledger_version()
+        if keeper.is_due(version):
+            await keeper.save(aggregator.ledger(), version)
+        await keeper.save_journal(aggregator.telemetry.journal)
 
     def _look_at_readers(self) -> None:
         publisher = self.aggregator.publisher

@@ -1,9 +1,9 @@
 """
 Save the ledger and the journal, and load them again.
 
-Both are written once a second. The data path never waits for a disk, and no process ends because
-of one: a ledger that cannot be saved causes a warning, a metric, and a collector that is not ready
-until it can be saved again.
+Both are written once a second if they have changed. The data path never waits for a disk, and no
+process ends because of one: a ledger that cannot be saved causes a warning, a metric, and a collector
+that is not ready until it can be saved again.
 """
 
 import asyncio
@@ -23,6 +23,9 @@ from shards.runtime.saved import SavedFile
 
 log = logging.getLogger(__name__)
 
+_AGAIN_S: Final = 5.0
+"""A ledger is saved again after this time though nothing of it has changed: then its age shows that
+it can be saved."""
 LOCK: Final = "aggregator.lock"
 """In the state folder, locked by the aggregator that saves there."""
 _encode: Final = msgspec.msgpack.Encoder().encode
@@ -41,6 +44,8 @@ class StateSaver:
         self._entered = 0
         """Id of the newest journal entry that was saved."""
         self._saves = 0
+        self._version: object = None
+        """Of the ledger that was saved; None if that is unknown."""
         self.saved_at = time.monotonic()
         """When it was last saved, monotonic."""
         self._lock: Any = None
@@ -68,6 +73,7 @@ class StateSaver:
     def save_now(self, ledger: Saved) -> None:
         """Save the ledger at once, so that it survives this process."""
         self._saves += 1
+        self._version = None
         try:
             self._ledger.save(_encode(ledger))
         except OSError as error:
@@ -75,23 +81,36 @@ class StateSaver:
         else:
             self._succeeded()
 
-    async def save(self, ledger: Saved, journal: Journal) -> None:
-        """Save the ledger and the journal's new entries, synced to the disk."""
+    def is_due(self, version: object) -> bool:
+        """Whether a ledger of this version is to be saved: it has changed, or the last one is old."""
+        is_old = time.monotonic() - self.saved_at >= _AGAIN_S
+        return version != self._version or is_old or bool(self.error)
+
+    async def save(self, ledger: Saved, version: object) -> None:
+        """Save the ledger, synced to the disk."""
         self._saves += 1
         number, payload = self._saves, _encode(ledger)
         try:
             part = await asyncio.to_thread(self._ledger.write_through, payload)
             if number == self._saves:
                 self._ledger.adopt(part)
+                self._version = version
             # Otherwise a newer one was saved in the meantime.
-            if self._entered != journal.last:
-                entered, entries = journal.last, _encode(list(journal))
-                self._journal.adopt(await asyncio.to_thread(self._journal.write_through, entries))
-                self._entered = entered
         except OSError as error:
             self._failed(error)
         else:
             self._succeeded()
+
+    async def save_journal(self, journal: Journal) -> None:
+        """Save the journal if it has new entries, synced to the disk."""
+        if self._entered == journal.last:
+            return
+        try:
+            entered, entries = journal.last, _encode(list(journal))
+            self._journal.adopt(await asyncio.to_thread(self._journal.write_through, entries))
+            self._entered = entered
+        except OSError as error:
+            self._failed(error)
 
     def _failed(self, error: OSError) -> None:
         sentence = f"cannot save the ledger in {self.folder}: {error.strerror or error}"

@@ -73,7 +73,8 @@ class Controller:
     def statuses(self) -> dict[str, str]:
         """Return the markets' statuses by market id, for the aggregator; empty if it has them."""
         statuses, is_known = self._desired.statuses, self._known == self._desired.revision
-        self._sent = None if is_known and statuses == self._told else statuses
+        # The same object until something changes: there is no need to compare thousands.
+        self._sent = None if is_known and statuses is self._told else statuses
         return statuses if self._sent is not None else {}
 
     def take(self, standing: Standing, cpu: Mapping[int, float], client: RequestClient) -> None:

@@ -140,6 +140,11 @@ class Coverage:
         state = self.states[market_id]
         state.shard, state.since, state.taken_by = shard, state.last + 1, epoch
 
+    @property
+    def version(self) -> int:
+        """Grows whenever something of any market may have changed."""
+        return self._version
+
     def ledgers(self) -> list[MarketState]:
         """Return the market states to be saved."""
         return [*self.states.values(), *self._former.values()]

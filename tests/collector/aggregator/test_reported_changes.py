@@ -65,9 +65,11 @@ class Kept:
     def states(self) -> object:
         return msgspec.to_builtins(self.coverage.states)
 
+    def encoded(self) -> bytes:
+        return msgspec.msgpack.encode(self.coverage.ledgers())
+
     def saved(self) -> list[MarketState]:
-        encoded = msgspec.msgpack.encode(self.coverage.ledgers())
-        return msgspec.msgpack.decode(encoded, type=list[MarketState])
+        return msgspec.msgpack.decode(self.encoded(), type=list[MarketState])
 
 
 def standing(session: ShardSession) -> dict[str, MarketReport]:
@@ -97,6 +99,14 @@ class Both:
         return self.of_changes, self.of_all
 
     def take_step(self, name: str, number: int) -> None:
+        """Take one step; a ledger that it changes has another version, by which it is saved."""
+        before = [(kept.coverage, kept.coverage.version, kept.encoded()) for kept in self.both]
+        self._take_step(name, number)
+        for kept, (coverage, version, encoded) in zip(self.both, before, strict=True):
+            if name != "a market is another shard's" and kept.coverage is coverage:
+                assert version != coverage.version or encoded == kept.encoded()
+
+    def _take_step(self, name: str, number: int) -> None:
         if name in REPORTS:
             self.report(name)
         elif name == "the aggregator begins again":
