@@ -35,6 +35,8 @@ _LENGTH: Final = bytes(byte & 0x1F for byte in range(0x100))
 # Empty texts are left out: they stand for no amount, so they are of another form.
 _ALIKE: Final = bytes.maketrans(_TEXTS[1:], b"t" * 31)
 _LEVEL: Final = b"\x92tt"
+_SIDES: Final = [b"?"] * 0x90 + [_ARRAYS[n : n + 1] + b"l" * n for n in range(16)] + [b"?"] * 0x60
+"""By the mark of an array: the mark and its levels."""
 _HEADS: Final = [_ARRAYS[size : size + 1] for size in range(16)]
 # Scalars of Arrow: it takes 8 us to make one of an int.
 _ONE: Final = pa.scalar(1, pa.int32())
@@ -228,8 +230,10 @@ def _parsed(encoded: Encoded) -> tuple[Any, bytes, bytes]:
     if _ARRAY_16 in joined:
         return _parsed_long(encoded)
     marks = joined.translate(None, _ASCII)
-    sizes = marks.translate(_ALIKE).replace(_LEVEL, b"")
-    if len(sizes) != len(encoded) or sizes.translate(None, _ARRAYS):
+    told = marks.translate(_ALIKE).replace(_LEVEL, b"l")
+    sizes = told.translate(None, b"l")
+    # An array of two is marked as a level is, so that the numbers alone may be right by chance.
+    if len(sizes) != len(encoded) or told != b"".join(map(_SIDES.__getitem__, sizes)):
         raise _OtherFormError
     return _numbers(sizes.translate(_SIZE)), marks, joined.translate(None, _MARKS)
 

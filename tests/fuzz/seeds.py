@@ -161,7 +161,18 @@ def seeds() -> dict[str, list[bytes]]:
         "archive_journal": list(_archived()),
         "archive_manifest": [_manifest()],
         "archive_part": list(_parts()),
+        "book_sides": list(_sides()),
     }
+
+
+def _sides() -> Iterable[bytes]:
+    """Sides as a chain has them, in another order, of doubled prices, and long ones."""
+    up = [(f"{price}.{0:018}", f"{price % 7}.5") for price in range(8, 12)]
+    long = [(str(price), "1") for price in range(17)]
+    yield _encode([up, up[:1], [], [], up[2:], up])
+    yield _encode([up[::-1], [*up, *up], up[:2], up[::-1]])
+    yield _encode([long, up, up, long])
+    yield _encode([[("1" * 40, "1")], []])
 
 
 def write() -> None:

@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import io
+import itertools
 import struct
 import time
 import zlib
@@ -29,11 +30,14 @@ from collector.client.topic_sync import Inbox
 from collector.settings import config_file
 from collector.settings.parts import AggregatorConfig, Supervision
 from collector.settings.start_options import ROWS
+from collector.tables.book_sides import sides_of
+from collector.tables.rows import canonical
 from shards.adapters.injective_chain import block_results, grpc_decoder, ws_extras_decoder
 from shards.adapters.injective_indexer.decoder import IndexerDecoder, Units
 from shards.adapters.messages import INJECTIVE
 from shards.protocol import channels
-from shards.protocol.errors import ConfigError, DecodeError
+from shards.protocol.errors import UNREADABLE, ConfigError, DecodeError
+from shards.protocol.events import Level
 from shards.protocol.frames import PREFIX_SIZE, is_readable, read_header
 from shards.protocol.settings import Endpoints, Limits, Market
 from shards.protocol.text import printable, symbol_of, without_secrets
@@ -201,6 +205,39 @@ def archive_journal(data: bytes) -> None:
     list(segment_file.chunks_of(io.BytesIO(whole + whole[:-1])))
 
 
+_raw_items: Final = msgspec.msgpack.Decoder(list[msgspec.Raw]).decode
+_levels: Final = msgspec.msgpack.Decoder(list[Level]).decode
+_encode: Final = msgspec.msgpack.encode
+
+
+def book_sides(data: bytes) -> None:
+    """Both sides of a book's changes, as a journal has them: as columns the same as level by level."""
+    try:
+        sides = _raw_items(data)
+    except UNREADABLE:
+        return
+    half = len(sides) // 2
+    bids, asks = sides[:half], sides[half : 2 * half]
+    told = []
+    with contextlib.suppress(*UNREADABLE):
+        told = [[*map(_levels, bids)], [*map(_levels, asks)]]
+    try:
+        found = sides_of(bids, asks)
+        newest = [*map(dict, found.newest())]
+    except UNREADABLE:
+        assert not told
+        return
+    if not told:
+        # A recorder decodes an event before it keeps it: what is no text does not come this far.
+        return
+    for levels, of_side, last, highest_first in zip(
+        told, found.facts(), newest, (True, False), strict=True
+    ):
+        ordered = [canonical(of_one, highest_first=highest_first) for of_one in levels]
+        assert _encode(list(of_side)) == _encode(ordered)
+        assert last == dict(itertools.chain.from_iterable(levels))
+
+
 def archive_manifest(data: bytes) -> None:
     """An archive's manifest: a line is one, or none."""
     lines = list(manifest.lines_of(data))
@@ -219,13 +256,13 @@ TARGETS: Final[dict[str, Target]] = {
     for target in (
         node_websocket, node_block_results, node_grpc, indexer, request, reply, frame,
         configuration, environment_names, text, archive_journal, archive_manifest,
-        archive_part,
+        archive_part, book_sides,
     )
 }  # fmt: skip
 
 
 _JSON: Final = frozenset(("node_websocket", "node_block_results", "archive_manifest"))
-_MSGPACK: Final = frozenset(("request", "reply", "archive_journal"))
+_MSGPACK: Final = frozenset(("request", "reply", "archive_journal", "book_sides"))
 
 WORDS: Final[dict[str, tuple[str, ...]]] = {
     "configuration": (
