@@ -105,4 +105,11 @@ def __getattr__(name: str) -> object:
     home = _HOMES.get(name)
     if home is None:
         raise AttributeError(f"module 'collector' has no attribute {name!r}")
-    return getattr(import_module(home), name)
+    try:
+        return getattr(import_module(home), name)
+    except ModuleNotFoundError as error:
+        if error.name != "pyarrow":
+            raise
+        from collector.settings.installed import missing
+
+        raise ImportError(missing("archive", "pyarrow is"), name=error.name) from None

@@ -52,20 +52,6 @@ def archive() -> None:
     """Look at an archive that `collector record` made, and tidy it."""
 
 
-def need(module: str, extra: str) -> None:
-    """
-    Check that an extra is installed.
-
-    Raises:
-        ConfigError: If it is not; the text says how to install it.
-
-    """
-    import importlib.util
-
-    if importlib.util.find_spec(module) is None:
-        raise ConfigError(installed.missing(extra, f"the extra {extra!r} is"))
-
-
 @click.command(cls=Command, name="archive_coverage")
 @_folder
 @options.market("Symbol, ticker, or a glob of either; may be repeated.")
@@ -76,7 +62,7 @@ def coverage(*, directory: Path, markets: tuple[str, ...], as_json: bool) -> Non
 
     Missing heights are listed. Data that is received but not sealed yet is not counted.
     """
-    need("pyarrow", "archive")
+    installed.need("pyarrow", "archive")
     import shutil
 
     import msgspec
@@ -103,7 +89,7 @@ def compact(*, directory: Path, dry_run: bool, as_json: bool) -> None:
     A part with late facts has several files; afterwards it has one, with the digest of an
     archive that had everything at once. It may run beside a recorder, be killed, and be run again.
     """
-    need("pyarrow", "archive")
+    installed.need("pyarrow", "archive")
     import time
 
     import msgspec
@@ -151,7 +137,7 @@ def prune(
     """
     if keep is None and max_size is None:
         raise click.UsageError("say what may stay: --keep AGE, --max-size SIZE, or both")
-    need("pyarrow", "archive")
+    installed.need("pyarrow", "archive")
     import time
 
     import msgspec
@@ -212,7 +198,7 @@ def sql(*, directory: Path, query: str | None, as_json: bool) -> None:
 
     Without QUERY, statements are read from a prompt or from stdin; each ends with a semicolon.
     """
-    need("duckdb", "query")
+    installed.need("duckdb", "query")
     from collector.archive.reading import sql
 
     connection = sql.connect(directory)

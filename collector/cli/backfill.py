@@ -6,6 +6,7 @@ import click
 
 from collector.cli import options, value_types
 from collector.cli.command import Command
+from collector.settings import installed
 
 if TYPE_CHECKING:
     from shards.protocol.settings import Endpoints
@@ -52,6 +53,7 @@ def backfill(**asked: Any) -> None:
     """
     import asyncio
 
+    installed.need("pyarrow", "archive")
     from collector.archive.recording.backfill import BackfillConfig, backfill as run
     from collector.markets import networks, selection
     from collector.markets.discovery import discover

@@ -6,6 +6,7 @@ import click
 
 from collector.cli import options, query, value_types
 from collector.cli.command import Command
+from collector.settings import installed
 from shards.protocol.channels import NAMES
 
 _CHANNELS: Final = (*NAMES, "gap")
@@ -43,6 +44,8 @@ def record(
     Nothing received is lost to a kill or a power cut; what was missed in the meantime is
     backfilled from the chain's record. Ctrl-C stops it cleanly.
     """
+    # Without it the journal would grow, and nothing would be sealed.
+    installed.need("pyarrow", "archive")
     from collector.archive.recording.recorder import RecordConfig, record as run
     from shards.runtime import child, logs
 

@@ -8,8 +8,8 @@ from typing import Any, Final
 import click
 
 from collector.cli import options, value_types
-from collector.cli.archive import need
 from collector.cli.command import Command
+from collector.settings import installed
 from collector.settings.parts import DEFAULT_PUBLISH
 from shards.protocol.channels import NAMES
 from shards.protocol.errors import ConfigError
@@ -98,7 +98,7 @@ def replay(
     `tail`, `top`, the web page and every Subscriber read it like a collector. No frame is lost to
     a slow reader: the replay waits. It ends after the last frame.
     """
-    need("pyarrow", "archive")
+    installed.need("pyarrow", "archive")
     from collector.access import config as access_config, refusal
     from collector.archive.replay.events_of import CHANNELS
     from collector.archive.replay.replay import Replay, ReplayConfig

@@ -144,6 +144,8 @@ def _check(asked: Asked) -> None:
         if not has and name in asked.origins and name not in asked.file.options:
             raise ConfigError(f"{asked.origin(name)} changes nothing without {needs}")
     _check_addresses(asked)
+    if told.record:
+        installed.need("pyarrow", "archive", asked.origin("record"))
     access_config.check_start(told, asked.origin)
     if told.summary:
         summary_file.check(told.summary, asked.origin("summary"))

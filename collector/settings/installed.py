@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import unquote, urlsplit
 
+from shards.protocol.errors import ConfigError
+
 _DISTRIBUTION: Final = "injective-collector"
 _PROGRAM: Final = "collector"
 
@@ -27,6 +29,19 @@ def advice(extra: str) -> str:
 def missing(extra: str, modules: str) -> str:
     """Return a sentence about missing modules, with the command that installs them."""
     return f"{modules} not installed: {advice(extra)}"
+
+
+def need(module: str, extra: str, wanted_by: str = "") -> None:
+    """
+    Check that an extra is installed, by one of its modules.
+
+    Raises:
+        ConfigError: If it is not; the text begins with what asks for it, and says how to install it.
+
+    """
+    if importlib.util.find_spec(module) is None:
+        where = f"{wanted_by}: " if wanted_by else ""
+        raise ConfigError(where + missing(extra, f"the extra {extra!r} is"))
 
 
 def _requirement(extra: str) -> str:

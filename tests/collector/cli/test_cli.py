@@ -241,6 +241,35 @@ def test_coverage_below_the_demand_exits_with_4(node: Devnet, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(
+    "command",
+    [
+        "record --to kept",
+        "start --network devnet --record kept",
+        "backfill --to kept --from 1",
+        "replay kept",
+        "archive coverage kept",
+        "archive compact kept",
+        "archive prune kept --keep 9d",
+    ],
+)
+def test_what_needs_the_extra_archive_says_so_before_it_begins(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(SystemExit) as ended:
+        cli(command.split(), prog_name="collector")
+    assert ended.value.code == EXIT_CONFIG
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "the extra 'archive' is not installed: " in line
+    assert not Path("kept").exists()
+
+
+def test_reading_without_the_extra_says_what_to_type() -> None:
+    code = "import sys; sys.modules['pyarrow'] = None; import collector\ntry: collector.read\n"
+    assert "install" in _python(f"{code}except ImportError as error: print(error)")
+
+
+@pytest.mark.parametrize(
     ("name", "value", "expected"),
     [("NO_COLOR", "1", False), ("NO_COLOR", "", True), ("TERM", "dumb", False)],
 )
