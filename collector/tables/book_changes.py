@@ -17,6 +17,8 @@ from collector.tables.rows import Arrival
 from shards.protocol.events import Book, Level
 
 _SIDES: Final = ("bids", "asks")
+_BEFORE_SIDES: Final = 7
+"""Fields of a book's event that stand before its sides."""
 _ROW: Final = GenericAlias(
     tuple,
     tuple(
@@ -28,7 +30,7 @@ _ROW: Final = GenericAlias(
 _decode: Final = msgspec.msgpack.Decoder(list[_ROW]).decode  # type: ignore[valid-type]
 _decode_books: Final = msgspec.msgpack.Decoder(list[Book]).decode
 _encode: Final = msgspec.msgpack.Encoder().encode
-_levels: Final = msgspec.msgpack.Decoder(list[Level]).decode
+_decode_sides: Final = msgspec.msgpack.Decoder(list[list[Level]]).decode
 
 
 class Fields(NamedTuple):
@@ -63,10 +65,11 @@ class Changes:
         chosen = (list(map(column.__getitem__, places)) for column in self.fields)
         return Changes(Fields._make(chosen))
 
-    def event(self, number: int) -> Book:
-        """Return one of the events."""
-        of_one: list[Any] = [column[number] for column in self.fields[:-1]]
-        return Book(*of_one[:-2], *map(_levels, of_one[-2:]))
+    def events(self) -> list[Book]:
+        """Return the events, with an object for each level."""
+        plain = self.fields[:_BEFORE_SIDES]
+        sides = (_decode_sides(_encode(side)) for side in (self.fields.bids, self.fields.asks))
+        return list(map(Book, *plain, *sides))
 
     @cached_property
     def sides(self) -> Sides:

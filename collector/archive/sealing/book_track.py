@@ -142,9 +142,9 @@ class Track:
         if not self._with_tops and self._follows(first):
             self._change_all(changes)
         else:
-            for number, sequence in enumerate(fields.sequences):
-                self._catch_up(snapshots, whole, sequence - 1)
-                self._change(changes.event(number), fields.arrivals[number])
+            for event, arrival in zip(changes.events(), fields.arrivals, strict=True):
+                self._catch_up(snapshots, whole, event.sequence - 1)
+                self._change(event, arrival)
         self.market_id = self.market_id or fields.market_ids[0]
         self.changes += len(changes)
         if self.first_sequence is None:

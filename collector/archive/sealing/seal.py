@@ -133,8 +133,8 @@ class Sealer:
             times = [at or came for at, came in zip(times, changes.fields.ts_recvs, strict=True)]
         first = min(times)
         if not first or layout.date_of(first) != layout.date_of(max(times)):
-            for number, arrival in enumerate(changes.fields.arrivals):
-                self._put("book", book_row(changes.event(number), symbol, arrival))
+            for event, arrival in zip(changes.events(), changes.fields.arrivals, strict=True):
+                self._put("book", book_row(event, symbol, arrival))
             return
         self._day = min(first, self._day or first)
         output = self._output("book", layout.date_of(first))

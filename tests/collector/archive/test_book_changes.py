@@ -27,7 +27,7 @@ def _check(events: list[Book]) -> int:
     """Compare the columns of some events with the rows that each event makes; count what overflows."""
     entries = [_entry(event) for event in events]
     changes = decoded(array_of([entry.event for entry in entries]), entries)
-    assert [changes.event(number) for number in range(len(events))] == events
+    assert changes.events() == events
     rows = [book_row(event, "A", entry) for event, entry in zip(events, entries, strict=True)]
     batch, overflows = batch_of_columns(_TABLE, columns_of(changes, "A"))
     batch.validate(full=True)
@@ -105,7 +105,7 @@ def test_fields_that_a_newer_version_appended_are_left_out() -> None:
     fields = msgspec.structs.astuple(event)
     encoded = [_encode(event), _encode((*fields, "more")), _encode((*fields, 1, {}))]
     changes = decoded(array_of(encoded), [_entry(event)] * 3)
-    assert [changes.event(number) for number in range(3)] == [event] * 3
+    assert changes.events() == [event] * 3
 
 
 @pytest.mark.parametrize("level", [(1, 2), ("1",), ("1", "2", "3"), "12", ("1", b"2"), ("1", None)])

@@ -62,7 +62,7 @@ def _walk(carried: Carried | None, events: list[Book]) -> tuple[Track, list[Book
     changes: list[Book] = []
 
     def put(some: Changes) -> None:
-        changes.extend(some.event(number) for number in range(len(some)))
+        changes.extend(some.events())
 
     track = Track("INJ-USDT", PART, carried, put=put)
     track.walk(map(_entry, events))
