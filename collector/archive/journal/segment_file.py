@@ -42,6 +42,8 @@ _AHEAD: Final = 1 << 20
 Bytes that are filled with zeros ahead of the chunks. To overwrite them takes half of the CPU of a
 sync, for the file system does not have to store where new bytes are.
 """
+_OF_FREE: Final = 1_024
+"""They take one of so many free bytes at most, so that a full disk is noticed at once."""
 _TOGETHER: Final = 64
 """Chunks that are decoded at once: a block of few changes is a small chunk."""
 _LEVEL: Final = -1
@@ -291,7 +293,7 @@ class Writer:
         data = HEAD.pack(len(payload), zlib.crc32(payload)) + payload
         end = self.bytes + len(data)
         if end > self._filled:
-            self._fill(end + _AHEAD)
+            self._fill(end)
         chosen = torn("journal.torn", data)
         try:
             self._write(chosen, self.bytes)
@@ -304,8 +306,10 @@ class Writer:
         self._unsynced_at = self._unsynced_at or time.monotonic()
 
     def _fill(self, end: int) -> None:
-        """Fill the segment with zeros up to there; without any if the disk is nearly full."""
+        """Fill the segment with zeros ahead of there; without any if the disk is nearly full."""
         try:
+            disk = os.fstatvfs(self._file)
+            end += min(_AHEAD, disk.f_bavail * disk.f_frsize // _OF_FREE)
             self._write(bytes(end - self._filled), self._filled)
             self._filled = end
         except OSError:

@@ -106,7 +106,7 @@ def test_zeros_stand_behind_the_chunks_of_an_open_segment_alone(tmp_path: Path) 
         writer.append(_chunk(number))
     (path,) = segment_file.segments(tmp_path)
     content = path.read_bytes()
-    assert len(content) > writer.bytes + 1_000_000
+    assert len(content) > writer.bytes
     assert not any(content[writer.bytes :])
     assert segment_file.whole_bytes(path) == writer.bytes
     # As after a kill or a power cut: the next writer goes on behind the chunks.
