@@ -131,5 +131,5 @@ def replay(
     click.echo(f"replaying {directory} at {' '.join(publish)}; Ctrl-C ends it", err=True)
     done = one.run()
     rate = done.frames / done.seconds if done.seconds else 0.0
-    heights = f"heights {done.first} to {done.last}"
-    click.echo(f"replayed {done.frames:,} frames, {heights}, {rate:,.0f} frames/s", err=True)
+    heights = f", heights {done.first} to {done.last}" if done.last >= done.first else ""
+    click.echo(f"replayed {done.frames:,} frames{heights}, {rate:,.0f} frames/s", err=True)
