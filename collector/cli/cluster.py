@@ -278,11 +278,12 @@ def status(*, as_json: bool, endpoints: bool, within: float, folder: Path | None
     Run it on any host of the cluster. Readers need no Ray: 'collector status --cluster'.
     """
     _require_ray()
-    from collector.cluster import driver
+    from collector.cluster import attempt, driver
 
     here = _here(folder)
+    attempt.go_on_in_child(within)
     with driver.connected(here, within) as ray:
-        view = driver.Driver(ray, here, create=False).view()
+        view = driver.Driver(ray, here, create=False, answer_s=within).view()
     if as_json:
         import msgspec
 
@@ -309,10 +310,11 @@ def scale(
     if parts is None and replicas is None:
         raise click.UsageError("give --parts, --replicas or both")
     _require_ray()
-    from collector.cluster import driver
+    from collector.cluster import attempt, driver
 
     here = _here(folder)
     asked = {"parts": parts, "replicas": replicas}
+    attempt.go_on_in_child(2 * within + attempt.ANSWERS_S)
     with driver.connected(here, within) as ray:
         manager = driver.Driver(ray, here, create=False)
         known = manager.view().spec

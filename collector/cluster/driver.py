@@ -8,6 +8,7 @@ and what is wanted is on the hosts.
 import contextlib
 import errno
 import ipaddress
+import math
 import os
 import socket
 import sys
@@ -28,6 +29,9 @@ from collector.settings.addresses import host_port
 from shards.protocol.errors import ConfigError
 
 _ANSWER_S: Final = 20.0
+_TOKEN_S: Final = 3.0
+_RAY_WAITS: Final = "RAY_gcs_server_request_timeout_seconds"
+"""How long Ray itself waits for its process on this host while a command connects; 60 by default."""
 _PROBE: Final = "/ray.rpc.NodeInfoGcsService/GetClusterId"
 _EVERY_S: Final = 0.5
 _PORTS_END: Final = 65_536
@@ -150,11 +154,11 @@ def _family(host: str) -> socket.AddressFamily:
         return socket.AF_INET
 
 
-def asks_for_token(address: str) -> bool | None:
+def asks_for_token(address: str, within_s: float = _TOKEN_S) -> bool | None:
     """Whether Ray at an address refuses who has no token; None if nothing answers there."""
     with grpc.insecure_channel(address) as channel:
         try:
-            channel.unary_unary(_PROBE)(b"", timeout=3.0)
+            channel.unary_unary(_PROBE)(b"", timeout=min(_TOKEN_S, within_s))
         except grpc.RpcError as error:
             code = error.code()
             if code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
@@ -174,11 +178,13 @@ def connected(folder: HostFolder, within_s: float) -> Iterator[Any]:
     """
     node = node_of(folder)
     os.environ.update({"RAY_BACKEND_LOG_LEVEL": "fatal"} | of_token(node.token))
+    # Read when Ray is imported. One attempt takes half of the time: a second one may do better.
+    os.environ[_RAY_WAITS] = str(math.ceil(min(60.0, within_s / 2)))
     deadline, ray = time.monotonic() + within_s, None
     while True:
         said = f"the head at {node.address} does not answer"
         # First what costs nothing: after a boot, the cells need the CPU.
-        if asks_for_token(node.address) is not None:
+        if asks_for_token(node.address, within_s) is not None:
             try:
                 ray = _entered(folder, node)
             except (ConnectionError, RuntimeError, ValueError) as error:
@@ -230,8 +236,12 @@ def _said_into(path: Path) -> Iterator[None]:
 class Driver:
     """Asks the manager."""
 
-    def __init__(self, ray: Any, folder: HostFolder, *, create: bool) -> None:
+    def __init__(
+        self, ray: Any, folder: HostFolder, *, create: bool, answer_s: float = _ANSWER_S
+    ) -> None:
+        """``answer_s``: how long the manager may take to answer; Ray may be about to start it."""
         self._ray = ray
+        self._answer_s = answer_s
         try:
             self._manager = actors.manager(str(folder.path), create=create)
         except ValueError:
@@ -266,7 +276,7 @@ class Driver:
         """Ask the manager. Ray may be about to start it again, so ask until it answers."""
         from ray.exceptions import ActorDiedError, RayError
 
-        deadline = time.monotonic() + _ANSWER_S
+        deadline = time.monotonic() + self._answer_s
         while True:
             left_s = max(0.1, deadline - time.monotonic())
             try:
