@@ -126,8 +126,10 @@ def replay(
     )
     stop = threading.Event()
     one = Replay(config, stop)
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        # Under nohup SIGHUP is ignored, and stays so.
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, lambda *_: stop.set())
     click.echo(f"replaying {directory} at {' '.join(publish)}; Ctrl-C ends it", err=True)
     done = one.run()
     rate = done.frames / done.seconds if done.seconds else 0.0

@@ -1,6 +1,8 @@
 """`collector replay`: the facts that were live, on the same wire, to every reader."""
 
 import json
+import os
+import signal
 import subprocess
 import sys
 import threading
@@ -28,7 +30,7 @@ from shards.protocol.frames import KIND_BOOK, KIND_TRADES
 from tests.collector.archive import written
 from tests.collector.archive.maintenance.test_maintenance import added_to
 from tests.collector.archive.written import SYMBOL, change, sealed, trades
-from tests.system.running import free_port_pair
+from tests.system.running import COLLECTOR, eventually, free_port_pair
 
 _FIRST, _LAST = 101, 399
 
@@ -288,3 +290,22 @@ def test_books_of_a_source_without_heights_go_out_between_the_blocks(tmp_path: P
     assert [t.record.sequence for t in found if t.event] == list(range(101, 130))
     assert [t.ts for t in found] == sorted(t.ts for t in found)
     assert not any(t.event.height for t in found if t.event)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_replay_that_is_ended_leaves_no_folder(
+    root: Path, tmp_path: Path, number: signal.Signals
+) -> None:
+    # At this speed it would take minutes.
+    command = [*COLLECTOR, "replay", str(root), "--speed", "0.01"]
+    with subprocess.Popen(
+        [*command, "--publish", f"ipc://{tmp_path}/publish"],
+        env=os.environ | {"TMPDIR": str(tmp_path)},
+    ) as process:
+        try:
+            eventually((tmp_path / "publish").exists, within_s=30, what="it publishes")
+            process.send_signal(number)
+            assert process.wait(60) == 0
+        finally:
+            process.kill()
+    assert not list(tmp_path.glob("collector-replay-*"))
