@@ -337,6 +337,18 @@ def run(*arguments: str, within_s: float = 60.0) -> "subprocess.CompletedProcess
     )
 
 
+@contextlib.contextmanager
+def signals_kept() -> Iterator[None]:
+    """Undo what a command that runs in this process does to the handlers of its signals."""
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.getsignal(number) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
 def proven(*cells: Running) -> str:
     """Wait until the trade proofs of some parts add up; return what `status` says of all of them."""
     connect = ",".join(cell.publish for cell in cells)
