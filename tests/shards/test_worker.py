@@ -1,10 +1,14 @@
 """A shard's work on books, which waits until the source pauses."""
 
 import asyncio
+import contextlib
 import time
+from collections.abc import AsyncIterator
 
+import pytest
 import zmq
 
+from shards import settling
 from shards.protocol import frames
 from shards.protocol.frames import KEYFRAME, Record
 from shards.protocol.settings import Endpoints, Limits, ShardConfig
@@ -15,7 +19,9 @@ CHAIN = Chain(1, 60)
 EPOCH = 7
 
 
-async def test_keyframes_follow_when_the_source_pauses() -> None:
+@contextlib.asynccontextmanager
+async def joined() -> AsyncIterator[tuple[Shard, "zmq.Socket[bytes]"]]:
+    """A shard whose markets are live at FIRST, and the other end of its PUSH socket."""
     with zmq.Context() as context, context.socket(zmq.PULL) as pull:
         pull.bind("inproc://push")
         config = ShardConfig(
@@ -31,34 +37,60 @@ async def test_keyframes_follow_when_the_source_pauses() -> None:
         )
         shard = Shard(config, context)
         try:
-            await _play(shard, pull)
+            shard._pusher.link(EPOCH)
+            for number, market in enumerate(MARKETS, start=1):
+                shard.subscribed(number, (market.market_id,))
+                shard.receive(b'{"jsonrpc":"2.0","id":%d,"result":"success"}' % number, 1, True)
+                hear(shard, number, FIRST)
+                shard._pipeline.join(CHAIN.snapshot(market.market_id, FIRST), 1)
+            shard._pipeline.take_requests()
+            yield shard, pull
         finally:
             await shard.aclose()
 
 
-async def _play(shard: Shard, pull: "zmq.Socket[bytes]") -> None:
-    shard._pusher.link(EPOCH)
+def hear(shard: Shard, number: int, height: int) -> None:
+    """One market hears a block."""
+    shard.receive(CHAIN.payload(number, height, (MARKETS[number - 1].market_id,)), 1, True)
+
+
+def change(shard: Shard) -> None:
+    """Each market hears blocks until its book has changed once."""
     for number, market in enumerate(MARKETS, start=1):
-        shard.subscribed(number, (market.market_id,))
-        shard.receive(b'{"jsonrpc":"2.0","id":%d,"result":"success"}' % number, 1, True)
-        shard.receive(CHAIN.payload(number, FIRST, (market.market_id,)), 1, True)
-        shard._pipeline.join(CHAIN.snapshot(market.market_id, FIRST), 1)
-    shard._pipeline.take_requests()
-    for height in range(FIRST + 1, FIRST + 6):
-        for number, market in enumerate(MARKETS, start=1):
-            shard.receive(CHAIN.payload(number, height, (market.market_id,)), 1, True)
-    assert shard._settling.is_running
-    deadline = time.monotonic() + 20.0
-    while shard._pipeline.has_late:
-        assert time.monotonic() < deadline
-        await asyncio.sleep(0.001)
-    received: list[Record] = []
-    while pull.poll(0):
-        pull.recv()
-        received += frames.decode_records(pull.recv())
-    for market in MARKETS:
-        of_book = [r for r in received if r.topic == f"book.{market.symbol}."]
-        last = CHAIN.books[FIRST + 5][market.market_id].sequence
-        assert [r.sequence for r in of_book if not r.flags & KEYFRAME][-1] == last
-        assert of_book[-1].flags & KEYFRAME
-        assert of_book[-1].sequence == last
+        height, before = FIRST, CHAIN.books[FIRST][market.market_id].sequence
+        while CHAIN.books[height][market.market_id].sequence == before:
+            height += 1
+            hear(shard, number, height)
+
+
+async def test_keyframes_follow_when_the_source_pauses() -> None:
+    async with joined() as (shard, pull):
+        change(shard)
+        assert shard._settling.is_running
+        deadline = time.monotonic() + 20.0
+        while shard._pipeline.has_late:
+            assert time.monotonic() < deadline
+            await asyncio.sleep(0.001)
+        received: list[Record] = []
+        while pull.poll(0):
+            pull.recv()
+            received += frames.decode_records(pull.recv())
+        for market in MARKETS:
+            changed, keyframe = [r for r in received if r.topic == f"book.{market.symbol}."][-2:]
+            assert (changed.flags & KEYFRAME, keyframe.flags & KEYFRAME) == (0, KEYFRAME)
+            assert changed.sequence == keyframe.sequence
+
+
+async def test_nothing_is_worked_off_while_the_source_sends(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with joined() as (shard, _):
+        change(shard)
+        # The next wait, after the payload below, does not end in this test.
+        monkeypatch.setattr(settling, "_PAUSE_S", 600.0)
+        hear(shard, 1, FIRST)
+        deadline = time.monotonic() + 20.0
+        while shard._settling._payloads != shard._pipeline.payloads:
+            assert time.monotonic() < deadline
+            await asyncio.sleep(0.001)
+        assert shard._pipeline.has_late
