@@ -17,7 +17,7 @@ from shards.core.states import State, Stimulus
 from shards.core.track import Track
 from shards.protocol import gap_details
 from shards.protocol.events import REPLAY, Block, Cause, Gap, Snapshot, Source
-from shards.protocol.frames import Record
+from shards.protocol.frames import KEYFRAME, KIND_BOOK, SNAPSHOT, Record
 
 
 class BlockTrack(Track):
@@ -45,6 +45,8 @@ class BlockTrack(Track):
         self.is_confirmed = False
         self._was_published = False
         """Whether the book was published before, here or by an earlier process."""
+        self._first_book = -1
+        """Sequence of the whole book that was published first; -1: an earlier process did that."""
         self._postpones_book = False
         self.waiting: list[tuple[Block, int]] = []
         """Blocks held until earlier ones are replayed, with their ``ts_recv``."""
@@ -125,6 +127,9 @@ class BlockTrack(Track):
         if not ledger.first:
             return
         height = max(ledger.first, min(height, ledger.last + 1))
+        if any(map(self._is_first_book, records)):
+            # It stood for the changes before it, too: all of them wait for another one.
+            height, self._was_published = ledger.first, False
         self._lose_book(height - 1)
         feed.sync.rewind(height - 1)
         feed.want_book(height - 1)
@@ -137,6 +142,10 @@ class BlockTrack(Track):
             self._replay(last, ts)
         else:
             feed.on(Stimulus.INCOMPLETE, "the book was not delivered")
+
+    def _is_first_book(self, record: Record) -> bool:
+        is_whole = record.kind == KIND_BOOK and record.flags & (SNAPSHOT | KEYFRAME) == SNAPSHOT
+        return is_whole and record.sequence == self._first_book
 
     # ---- blocks ---------------------------------------------------------------------
 
@@ -265,6 +274,8 @@ class BlockTrack(Track):
 
     def joined(self, before: int, snapshot: Snapshot, ts: int) -> None:
         """The book has joined: nothing may be outstanding any more."""
+        if not self._was_published:
+            self._first_book = snapshot.sequence
         self._was_published = True
         self._feed.try_going_live(ts)
 

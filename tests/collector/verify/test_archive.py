@@ -230,4 +230,4 @@ def test_the_command_says_it_with_its_exit_code(root: Path) -> None:
     assert json.loads(run.stdout)["wrong"]["file"] == 1
     run = CliRunner().invoke(cli, ["verify", "--archive", os.devnull])
     assert run.exit_code == 3
-    assert "no archive is here" in run.stderr
+    assert "is not a folder" in run.stderr

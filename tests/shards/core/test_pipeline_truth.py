@@ -148,6 +148,13 @@ def test_changes_that_go_out_before_any_whole_book_lead_to_one() -> None:
         check(world)
 
 
+def test_the_first_book_that_was_dropped_stood_for_the_changes_before_it() -> None:
+    names = ("snapshot", "send", "restart", "connect", "block", "snapshot", "drop")
+    world = World(0, grouped=False)
+    play(world, [(name, 0) for name in ("block",) * 6 + names])
+    check(world)
+
+
 def test_a_book_of_unknown_height_does_not_hide_changes_that_were_not_received_yet() -> None:
     names = ("snapshot", "be away for long", "restart", "snapshot from the past")
     world = World(0, grouped=True)
