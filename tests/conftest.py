@@ -22,7 +22,7 @@ from tests.scheduling import (  # noqa: F401 - hooks
     pytest_xdist_auto_num_workers,
     pytest_xdist_make_scheduler,
 )
-from tests.system.running import Devnet, devnet
+from tests.system.running import Devnet, devnet, signals_kept
 
 # No test takes up, or leaves behind, what is kept for the user.
 os.environ["XDG_STATE_HOME"] = tempfile.mkdtemp(prefix="t-state-")
@@ -37,6 +37,14 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 # On a busy machine an example may take any time; tests of speed are in bench/.
 settings.register_profile("any time", deadline=None)
 settings.load_profile("any time")
+
+
+@pytest.fixture(autouse=True)
+def _own_signals() -> Iterator[None]:
+    """A command that a test runs in its own process must not leave its handlers to the next test."""
+    with signals_kept():
+        yield
+
 
 _booted = ExitStack()
 

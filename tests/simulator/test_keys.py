@@ -401,12 +401,14 @@ def test_a_subscriber_joins_again_after_its_connections_were_cut(world: World) -
         _topics(subscriber, 20)
         authorized_file.remove(world.file, "frank")
         eventually(lambda: "frank" not in world.access()["by_key"], within_s=30)
+        missed = world.running.status()["blocks"]["last"] + 20
+        eventually(lambda: world.running.status()["blocks"]["last"] > missed, within_s=60)
         world.let_in(frank)
         deadline = time.monotonic() + 60
         last: dict[str, int] = {}
         healed = 0
         while healed < 5 or len(last) < 2:
-            assert time.monotonic() < deadline
+            assert time.monotonic() < deadline, (healed, last)
             received = subscriber.poll(1.0)
             if received is None or not received.channel or isinstance(received.event, Joined):
                 continue

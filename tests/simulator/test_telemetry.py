@@ -26,6 +26,7 @@ from tests.system.http import get, get_json
 from tests.system.running import COLLECTOR, Running, collector, eventually, free_port_pair
 
 _WITHIN_S = 40.0
+_MARKETS = 6
 _ROOT = Path(__file__).parents[2]
 _OPS = _ROOT / "ops"
 
@@ -33,7 +34,7 @@ _OPS = _ROOT / "ops"
 @pytest.fixture(scope="module")
 def venue() -> Iterator[Simulator]:
     """A busy exchange with a few markets."""
-    with simulator("--markets", "6", "--block-time", "0.1") as running:
+    with simulator("--markets", str(_MARKETS), "--block-time", "0.1") as running:
         yield running
 
 
@@ -89,12 +90,17 @@ def test_the_answers_have_the_fields_order_and_types_of_the_golden_ones(
 class Told:
     """The journal of a running collector, from now on."""
 
-    def __init__(self, requests: RequestClient) -> None:
+    def __init__(self, requests: RequestClient, after: int | None = None) -> None:
         self._requests = requests
-        self.after = self._ask(0)["last"]
+        self.after = self._ask(0)["last"] if after is None else after
 
     def _ask(self, after: int) -> dict[str, Any]:
         return self._requests.ask("events", within_s=30.0, after=after)
+
+    def count(self, kind: str, text: str) -> int:
+        """Count the entries of a kind with these words in them."""
+        entries = self._ask(self.after)["events"]
+        return sum(entry["kind"] == kind and text in entry["text"] for entry in entries)
 
     def await_one(self, kind: str, text: str) -> dict[str, Any]:
         """Wait for an entry of a kind with these words in it."""
@@ -116,6 +122,9 @@ class Told:
 def test_a_dropped_connection_is_in_the_journal_with_its_reasons(
     venue: Simulator, running: Running, requests: RequestClient
 ) -> None:
+    told = Told(requests, after=0)
+    # What was live at the last look is noted; only then is its end another entry.
+    eventually(lambda: told.count("state", "→ live") >= _MARKETS, within_s=_WITHIN_S)
     told = Told(requests)
     venue.inject(faults.Disconnect(protocol="ws"))
     assert told.await_one("state", "live → ")["reason"]

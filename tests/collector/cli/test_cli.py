@@ -10,7 +10,7 @@ import pytest
 
 from collector.cli.base import Group, takes_colours
 from collector.cli.main import cli
-from tests.system.running import Devnet, collector, free_port_pair, run, signals_kept
+from tests.system.running import Devnet, collector, free_port_pair, run
 
 EXIT_USAGE, EXIT_CONFIG = 2, 3
 
@@ -256,7 +256,7 @@ def test_what_needs_the_extra_archive_says_so_before_it_begins(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: str
 ) -> None:
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    with signals_kept(), pytest.raises(SystemExit) as ended:
+    with pytest.raises(SystemExit) as ended:
         cli(command.split(), prog_name="collector")
     assert ended.value.code == EXIT_CONFIG
     (line,) = capsys.readouterr().err.splitlines()

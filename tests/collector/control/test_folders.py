@@ -20,7 +20,6 @@ from shards.net.token_bucket import TokenBucket
 from shards.protocol.errors import ConfigError
 from shards.runtime.exit_codes import EXIT_CONFIG
 from tests.collector.archive import written
-from tests.system.running import signals_kept
 
 AS_NOBODY = pytest.mark.skipif(os.geteuid() != 0, reason="becomes another user")
 
@@ -140,7 +139,7 @@ def test_what_cannot_be_read_in_an_archive_is_named_in_a_sentence(
         (root / name).write_text("")
     else:
         (root / name).mkdir()
-    with signals_kept(), pytest.raises(SystemExit) as ended:
+    with pytest.raises(SystemExit) as ended:
         cli(command.format(root).split(), prog_name="collector")
     assert ended.value.code == EXIT_CONFIG
     *_, line = capsys.readouterr().err.splitlines()

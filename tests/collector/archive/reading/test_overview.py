@@ -126,6 +126,7 @@ def test_statements_come_from_stdin_and_a_wrong_one_is_said(root: Path) -> None:
 @pytest.mark.parametrize("ask", [sql.rows, functools.partial(sql.show, width=80)])
 def test_ctrl_c_ends_a_query_and_not_the_session(root: Path, ask: Callable[..., Any]) -> None:
     connection = sql.connect(root)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()
     with pytest.raises(KeyboardInterrupt):
         ask(connection, "SELECT count(*) FROM range(1000000000000) t(x) WHERE sqrt(x) = 0.5")
