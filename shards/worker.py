@@ -85,10 +85,7 @@ class Shard:
         """``ts_recv`` of the first payload whose records were not pushed yet; 0 without any."""
         self._settling = Settling(self._pipeline, self._push_new)
         self._watched = watched or LoopMonitor()
-        self._batches = BatchStats(
-            self._watched.vitals,
-            most_age_s=config.limits.batch_age_s,
-        )
+        self._batches = BatchStats(self._watched.vitals, most_age_s=config.limits.batch_age_s)
 
     # ---- life -----------------------------------------------------------------------
 

@@ -178,6 +178,19 @@ async def watched(*venues: Venue, **more: Any) -> AsyncIterator[Watched]:
         await made.watch.aclose()
 
 
+@contextlib.asynccontextmanager
+async def ours_and_other() -> AsyncIterator[tuple[Venue, Venue, Watched]]:
+    """An indexer that is admitted, and another one beside it."""
+    async with (
+        serving(options(), paced=False) as ours,
+        serving(options(), paced=False) as other,
+        watched(ours, other) as made,
+    ):
+        await grow(ours)
+        await made.admit()
+        yield ours, other, made
+
+
 def options(**more: Any) -> Options:
     return Options(markets=4, activity=Activity(matches=6.0), block_time_s=0.001, **more)
 
@@ -226,13 +239,7 @@ async def test_the_only_indexer_with_another_chain_has_ours_replaced(first: int)
 
 
 async def test_an_indexer_of_another_chain_beside_ours_is_refused() -> None:
-    async with (
-        serving(options(), paced=False) as ours,
-        serving(options(), paced=False) as other,
-        watched(ours, other) as made,
-    ):
-        await grow(ours)
-        await made.admit()
+    async with ours_and_other() as (ours, other, made):
         await other.begin_again(9, first=FAR)
         await grow(other)
         with pytest.raises(SourceError, match="not the chain being collected: it lists none"):
@@ -360,13 +367,7 @@ async def test_a_shard_that_received_nothing_yet_takes_no_other_chain_for_its_ow
 
 
 async def test_an_indexer_that_never_listed_our_chain_is_not_read_while_it_lists_nothing() -> None:
-    async with (
-        serving(options(), paced=False) as ours,
-        serving(options(), paced=False) as other,
-        watched(ours, other) as made,
-    ):
-        await grow(ours)
-        await made.admit()
+    async with ours_and_other() as (ours, other, made):
         for venue in (ours, other):
             await venue.inject(faults.Refuse(protocol="indexer"))
         with pytest.raises(SourceError, match="it lists no trades now"):
