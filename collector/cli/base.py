@@ -10,6 +10,7 @@ import contextlib
 import errno
 import importlib
 import os
+import select
 import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -152,6 +153,24 @@ def unwritable(ctx: click.Context | None, error: OSError) -> NoReturn:
         # The reader has exited (`| head`).
         sys.exit(EXIT_OK)
     fail(ctx, f"cannot write to stdout: {error.strerror}", EXIT_CONFIG)
+
+
+def must_be_read() -> None:
+    """
+    Check that a program which prints nothing at the moment has a reader.
+
+    Raises:
+        BrokenPipeError: If stdout is a pipe, and its reader has exited: nothing would ever be read.
+
+    """
+    waiting = select.poll()
+    try:
+        waiting.register(sys.stdout, 0)
+    except ValueError:
+        # It is no file of the system.
+        return
+    if any(events & (select.POLLERR | select.POLLHUP) for _, events in waiting.poll(0)):
+        raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
 
 
 def takes_colours() -> bool:

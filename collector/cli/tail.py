@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from collector.cli import options, query, value_types
+from collector.cli.base import must_be_read
 from collector.cli.command import Command
 from collector.cli.query import ask_markets, ask_summary
 from shards.protocol.errors import ConfigError
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 _QUIET_S: Final = 0.3
 """Silence after which the existing frames have all arrived."""
 _CATCH_UP_S: Final = 2.0
+_LOOK_S: Final = 1.0
+"""How often it looks whether its output is still read, while there is nothing to print."""
 
 
 @click.command(cls=Command)
@@ -125,7 +128,7 @@ def _print(subscriber: "Subscriber", as_json: bool, count: int | None) -> None:
     while printed != count:
         if not subscriber.pending:
             flush()
-        received = subscriber.poll()
+        received = _next(subscriber)
         if received is None:
             break
         if not _noted(subscriber, received):
@@ -141,8 +144,9 @@ def _newest(subscriber: "Subscriber", count: int) -> "list[Received]":
     kept: list[tuple[int, int, Received]] = []
     until = math.inf
     for number in itertools.count():
-        wait_s = None if until == math.inf else _QUIET_S
-        received = subscriber.poll(wait_s) if time.monotonic() < until else None
+        if time.monotonic() >= until:
+            break
+        received = _next(subscriber) if until == math.inf else subscriber.poll(_QUIET_S)
         if received is None:
             break
         if isinstance(received.event, Joined):
@@ -152,6 +156,13 @@ def _newest(subscriber: "Subscriber", count: int) -> "list[Received]":
             if len(kept) > count:
                 heapq.heappop(kept)
     return [received for _, _, received in sorted(kept, key=lambda one: one[:2])]
+
+
+def _next(subscriber: "Subscriber") -> "Received | None":
+    """Wait for the next event, as long as somebody reads what is printed."""
+    while (received := subscriber.poll(_LOOK_S)) is None and subscriber.is_open:
+        must_be_read()
+    return received
 
 
 def _noted(subscriber: "Subscriber", received: "Received") -> bool:

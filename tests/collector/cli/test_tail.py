@@ -128,6 +128,22 @@ def test_a_reader_that_goes_away_ends_it_quietly_with_0() -> None:
         process.stdout = None
 
 
+@pytest.mark.parametrize("market", [INJ, PERP], ids=["after a line", "before any"])
+def test_a_reader_that_goes_away_ends_it_also_when_nothing_is_published(market: str) -> None:
+    with (
+        busy_publisher() as publisher,
+        tailing("--connect", publisher.endpoint, "--market", market, "-n", "9") as process,
+    ):
+        assert process.stdout is not None
+        assert process.stderr is not None
+        if market == INJ:
+            assert [process.stdout.readline()[14:19] for _ in range(2)] == ["book "] * 2
+        process.stdout.close()
+        assert process.wait(90) == 0
+        assert "Error" not in process.stderr.read()
+        process.stdout = None
+
+
 def test_nobody_at_the_endpoint_is_one_sentence_and_3() -> None:
     endpoint = free_endpoint()
     done = run("--connect", endpoint)
