@@ -19,28 +19,40 @@ class Settling:
         """``push_new`` pushes the keyframes that were made."""
         self._pipeline = pipeline
         self._push_new = push_new
-        self.is_running = False
+        self._next: asyncio.Handle | None = None
+        """What comes next, if anything: the end of the wait, or another step."""
         self._payloads = 0
         """Payloads so far when the wait began."""
 
+    @property
+    def is_running(self) -> bool:
+        """Whether it waits or works."""
+        return self._next is not None
+
     def begin(self) -> None:
         """Wait for a pause, unless it does already."""
-        if not self.is_running:
-            self.is_running = True
+        if self._next is None:
             self._wait()
+
+    def end(self) -> None:
+        """Neither wait nor work any more: what is pushed now would find its socket closed."""
+        if self._next is not None:
+            self._next.cancel()
+            self._next = None
 
     def _wait(self) -> None:
         self._payloads = self._pipeline.payloads
-        asyncio.get_running_loop().call_later(_PAUSE_S, self._step)
+        self._next = asyncio.get_running_loop().call_later(_PAUSE_S, self._step)
 
     def _step(self) -> None:
+        # An error in this step must not be the end of all later ones.
+        self._next = None
         pipeline = self._pipeline
         if pipeline.payloads != self._payloads:
             self._wait()
             return
         pipeline.settle(_AT_ONCE)
         if pipeline.has_late:
-            asyncio.get_running_loop().call_soon(self._step)
+            self._next = asyncio.get_running_loop().call_soon(self._step)
         else:
-            self.is_running = False
             self._push_new()

@@ -145,6 +145,7 @@ class Shard:
         """Close all sockets and connections."""
         if self._recovery is not None:
             await self._recovery.aclose()
+        self._settling.end()
         self._pusher.close()
         self._link.close()
         self._access.close()

@@ -59,7 +59,8 @@ class LateChanges:
         books, keyframes = self._books, self._keyframes
         if books:
             for book in books[-most:]:
-                book.settle()
+                # One change for each entry: a single book may have all that wait.
+                book.settle(1)
             del books[-most:]
         elif keyframes:
             keyframes.pop(next(iter(keyframes)))()

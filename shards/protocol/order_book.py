@@ -82,15 +82,18 @@ class OrderBook:
         self._deferred.append(event)
         self._is_clean = False
 
-    def settle(self) -> None:
-        """Change the levels that deferred deltas name."""
-        deferred, self._deferred = self._deferred, []
+    def settle(self, most: int | None = None) -> None:
+        """Change the levels that deferred deltas name; ``most``: only those of the oldest ones."""
+        deferred, self._deferred = (
+            self._deferred[:most],
+            [] if most is None else self._deferred[most:],
+        )
         for event in deferred:
             delta = _decode(event)
             self._bids.update(delta.bids)
             self._asks.update(delta.asks)
-        if self.sequence & _LOOK < len(deferred):
-            self._drop_removed()
+        if (self.sequence - len(self._deferred)) & _LOOK < len(deferred):
+            self._drop_zeros()
 
     @property
     def bids(self) -> dict[str, str]:
@@ -110,6 +113,9 @@ class OrderBook:
         if self._deferred:
             self.settle()
         self._is_clean = True
+        self._drop_zeros()
+
+    def _drop_zeros(self) -> None:
         for side in (self._bids, self._asks):
             for price in [price for price, quantity in side.items() if quantity == ZERO]:
                 del side[price]

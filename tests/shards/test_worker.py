@@ -3,7 +3,8 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any
 
 import pytest
 import zmq
@@ -63,14 +64,18 @@ def change(shard: Shard) -> None:
             hear(shard, number, height)
 
 
+async def until(holds: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 20.0
+    while not holds():
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.001)
+
+
 async def test_keyframes_follow_when_the_source_pauses() -> None:
     async with joined() as (shard, pull):
         change(shard)
         assert shard._settling.is_running
-        deadline = time.monotonic() + 20.0
-        while shard._pipeline.has_late:
-            assert time.monotonic() < deadline
-            await asyncio.sleep(0.001)
+        await until(lambda: not shard._pipeline.has_late)
         received: list[Record] = []
         while pull.poll(0):
             pull.recv()
@@ -89,8 +94,37 @@ async def test_nothing_is_worked_off_while_the_source_sends(
         # The next wait, after the payload below, does not end in this test.
         monkeypatch.setattr(settling, "_PAUSE_S", 600.0)
         hear(shard, 1, FIRST)
-        deadline = time.monotonic() + 20.0
-        while shard._settling._payloads != shard._pipeline.payloads:
-            assert time.monotonic() < deadline
-            await asyncio.sleep(0.001)
+        await until(lambda: shard._settling._payloads == shard._pipeline.payloads)
         assert shard._pipeline.has_late
+
+
+@contextlib.contextmanager
+def errors_of_the_loop() -> Iterator[list[dict[str, Any]]]:
+    """What goes wrong in the callbacks of the running loop."""
+    found: list[dict[str, Any]] = []
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda _, context: found.append(context))
+    yield found
+    loop.set_exception_handler(None)
+
+
+async def test_a_shard_that_ends_before_the_pause_leaves_no_work_behind() -> None:
+    with errors_of_the_loop() as errors:
+        async with joined() as (shard, _):
+            change(shard)
+            assert shard._settling.is_running
+        # Longer than the wait for a pause: the socket is closed now.
+        await asyncio.sleep(10 * settling._PAUSE_S)
+    assert errors == []
+
+
+async def test_an_error_in_one_step_does_not_end_the_work_for_good() -> None:
+    with errors_of_the_loop() as errors:
+        async with joined() as (shard, _):
+            book = shard._pipeline.feeds[MARKETS[0].market_id].sync.book
+            shard._pipeline._late.defer(book, b"no event")
+            shard._push_new()
+            await until(lambda: bool(errors))
+            shard._push_new()
+            await until(lambda: not shard._pipeline.has_late)
+    assert len(errors) == 1

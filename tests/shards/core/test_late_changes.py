@@ -78,6 +78,18 @@ def test_when_too_many_changes_wait_the_next_ones_do_not_until_the_source_pauses
     assert is_right(record, FIRST + 19)
 
 
+def test_a_step_is_as_short_where_one_market_has_all_that_waits() -> None:
+    one = live()
+    hear(one, *range(FIRST + 1, changing(8) + 1))
+    for left in (6, 4, 2, 0):
+        one.settle(2)
+        assert len(one.feeds[ONE].sync.book._deferred) == left
+    one.take_records()
+    one.keyframes(SECOND)
+    [record] = one.take_records()
+    assert is_right(record, changing(8))
+
+
 def test_a_keyframe_is_made_in_the_pause() -> None:
     one = live(keyframe_every=1)
     height = changing(1)
