@@ -17,8 +17,8 @@ from tests.system.running import Running, collector, eventually, free_port_pair
 _LIMITS: Final = """
 [access]
 max_connections = 40
-handshake_s = 1.0
-silent_s = 2.0
+handshake_s = 2.0
+silent_s = 3.0
 replays_per_s = 5.0
 replay_burst = 30
 queued_bytes = 200000
@@ -70,7 +70,11 @@ class Bounded:
         name = f'collector_{what}_total{{reason="{reason}"}} '
 
         def found() -> list[str]:
-            with urllib.request.urlopen(request, timeout=10) as answer:
+            lines: list[str] = []
+            with (
+                contextlib.suppress(OSError),
+                urllib.request.urlopen(request, timeout=10) as answer,
+            ):
                 lines = answer.read().decode().splitlines()
             return [line for line in lines if line.startswith(name)]
 
@@ -113,10 +117,10 @@ class Bounded:
 
 @contextlib.contextmanager
 def ends(one: "zmq.Socket[bytes]") -> Iterator[Callable[[], bool]]:
-    """Its connection is ended by the other side, in the block or within ten seconds."""
+    """Its connection is ended by the other side, in the block or soon after it."""
     with one.get_monitor_socket(zmq.EVENT_DISCONNECTED) as ended:
         yield lambda: ended.poll(0) > 0
-        assert ended.poll(10_000)
+        assert ended.poll(30_000)
         one.disable_monitor()
 
 

@@ -22,7 +22,7 @@ BUSY = Options(markets=6, activity=Activity(touched=1.0, matches=2.0, shares=ALL
 
 async def eventually(condition: Callable[[], object]) -> None:
     """Wait for something of the servers' that nothing announces."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not condition():  # noqa: ASYNC110 - see above
             await asyncio.sleep(0.005)
 
@@ -45,7 +45,7 @@ class Client:
 
     async def until(self, condition: Callable[[], object]) -> None:
         """Wait for something to be true of what was heard."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while not condition():
                 self.news.clear()
                 await self.news.wait()

@@ -252,9 +252,9 @@ async def test_the_rpcs_word_when_to_come_back_is_heeded(venue: Venue) -> None:
     await venue.inject(faults.Refuse(protocol="rpc", calls=1, retry_after_s=2))
     access = Access()
     rpc = Rpc(venue.rpc.url, access)
+    began = time.monotonic()
     with pytest.raises(SourceError, match="429"):
         await rpc.call("status")
-    began = time.monotonic()
     await access.turn(venue.rpc.url)
     assert time.monotonic() - began >= 1.5
     assert await latest_height(rpc) == venue.exchange.height
@@ -277,7 +277,7 @@ async def test_book_queries_go_on_elsewhere_and_return(venue: Venue) -> None:
         assert await asked() == [0, 1], "it did not go elsewhere at once"
         venue.heal()
         assert await asked() == [0, 1], "it returned before its time"
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while await asked() != [1, 0]:
             assert time.monotonic() < deadline, "it never returned"
             await asyncio.sleep(0.1)

@@ -63,22 +63,19 @@ def test_silence_behind_a_handshake_is_ended(bounded: Bounded) -> None:
     if bounded.server is None:
         pytest.skip("nobody is asked for a key")
     silent = bounded.reader()
+    assert silent is not None
+    name = silent.name
+    before = bounded.count("closed_connections", "silent")
     with (
-        bounded.counting("closed_connections", "silent", 2),
         bounded.socket(zmq.DEALER, bounded.requests, silent),
         bounded.socket(zmq.SUB, bounded.frames, silent),
     ):
-        assert silent is not None
-        name = silent.name
-        by_key = {name: 0}
 
-        def has(number: int) -> bool:
-            nonlocal by_key
-            by_key = bounded.running.status()["access"]["by_key"]
-            return bool(by_key.get(name, 0) == number)
+        def ended() -> int:
+            return bounded.count("closed_connections", "silent") - before
 
-        eventually(lambda: has(2), within_s=30.0)
-        eventually(lambda: has(0), within_s=30.0)
+        eventually(lambda: ended() == 2, within_s=30.0, every_s=0.2, what=lambda: f"{ended()} of 2")
+        eventually(lambda: name not in bounded.running.status()["access"]["by_key"], within_s=30.0)
 
 
 def test_connections_in_all(bounded: Bounded) -> None:
@@ -92,7 +89,7 @@ def test_connections_in_all(bounded: Bounded) -> None:
 
     with bounded.socket(zmq.SUB, bounded.frames, honest) as reader:
         reader.subscribe(b"")
-        assert reader.poll(10_000)
+        assert reader.poll(30_000)
         with (
             contextlib.ExitStack() as stack,
             bounded.counting("refused_connections", "connections", 20),
@@ -106,7 +103,7 @@ def test_connections_in_all(bounded: Bounded) -> None:
                 # A flood does not shut out other readers.
                 with bounded.socket(zmq.SUB, bounded.frames, bounded.reader()) as late:
                     late.subscribe(b"")
-                    assert late.poll(10_000)
+                    assert late.poll(30_000)
         eventually(
             lambda: logged("all 40 connections for frames are in use: no more subscribers may"),
             within_s=30.0, what=lambda: bounded.running.log,
@@ -114,7 +111,7 @@ def test_connections_in_all(bounded: Bounded) -> None:
         trying = {"RECONNECT_IVL": 100}
         with bounded.socket(zmq.SUB, bounded.frames, bounded.reader(), **trying) as late:
             late.subscribe(b"")
-            assert late.poll(10_000)
+            assert late.poll(30_000)
         eventually(
             lambda: logged("there is room for subscribers again"),
             within_s=30.0, what=lambda: bounded.running.log,
@@ -196,14 +193,13 @@ def test_a_reader_that_reads_no_frames(bounded: Bounded) -> None:
 def test_a_reader_that_reads_no_replies(bounded: Bounded) -> None:
     small = {"RCVHWM": 1, "RCVBUF": 4_096, "SNDHWM": 100_000}
     asked = msgspec.msgpack.encode({"ask": "topics", "id": 1, "prefixes": [""]})
+    # Counted while it is still connected: what it does itself is not what ends it.
     with (
         bounded.socket(zmq.DEALER, bounded.requests, bounded.reader(), **small) as deaf,
         bounded.counting("closed_connections", "slow"),
     ):
         for _ in range(5_000):
             deaf.send(asked)
-        before = bounded.count("closed_connections", "slow")
-        eventually(lambda: bounded.count("closed_connections", "slow") > before, within_s=30.0)
 
 
 @pytest.mark.parametrize("size", [MAX_REQUEST + 1, 3 * MAX_REQUEST])
@@ -279,14 +275,14 @@ def test_a_flood_of_changes(bounded: Bounded) -> None:
         bounded.socket(zmq.SUB, bounded.frames, bounded.reader()) as reader,
     ):
         reader.subscribe(b"")
-        assert reader.poll(10_000)
+        assert reader.poll(30_000)
         for number in range(60_000):
             # Without keys libzmq keeps to itself what changes nothing.
             kind = 0 if number % 2 and bounded.server is not None else 1
             one.send(b"%cx%d" % (kind, number))
         while reader.poll(0):
             reader.recv_multipart()
-        assert reader.poll(10_000)
+        assert reader.poll(30_000)
 
 
 def test_requests_take_a_share_of_the_time(bounded: Bounded) -> None:

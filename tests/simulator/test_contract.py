@@ -238,7 +238,7 @@ def _book(
     method = query.SpotOrderbook if spot else query.DerivativeOrderbook
     metadata = (("x-cosmos-block-height", str(height)),) if height else ()
     response, call = method.with_call(
-        request(market_id=market_id, limit=limit), metadata=metadata, timeout=5
+        request(market_id=market_id, limit=limit), metadata=metadata, timeout=30
     )
     answered = dict(call.initial_metadata())["x-cosmos-block-height"]
     return grpc_decoder.snapshot(market_id, int(answered), response)
@@ -299,18 +299,18 @@ def test_an_impossible_height_is_refused(query: Any, height: str, code: int) -> 
         query.SpotOrderbook(
             QUERY.QuerySpotOrderbookRequest(market_id="0x00"),
             metadata=(("x-cosmos-block-height", height),),
-            timeout=5,
+            timeout=30,
         )
     assert caught.value.code() is grpc.StatusCode.UNKNOWN
     assert f"codespace sdk code {code}:" in caught.value.details()
 
 
 def test_markets_are_found_by_status_spelled_exactly(upstream: Any, query: Any) -> None:
-    active = query.SpotMarkets(QUERY.QuerySpotMarketsRequest(status="Active"), timeout=5)
+    active = query.SpotMarkets(QUERY.QuerySpotMarketsRequest(status="Active"), timeout=30)
     assert active.markets
-    assert query.SpotMarkets(QUERY.QuerySpotMarketsRequest(), timeout=5) == active
+    assert query.SpotMarkets(QUERY.QuerySpotMarketsRequest(), timeout=30) == active
     for wrong in ("active", "Nonsense"):
-        none = query.SpotMarkets(QUERY.QuerySpotMarketsRequest(status=wrong), timeout=5)
+        none = query.SpotMarkets(QUERY.QuerySpotMarketsRequest(status=wrong), timeout=30)
         assert not none.markets
 
 
@@ -325,7 +325,7 @@ def test_discovery_finds_every_market(upstream: Any) -> None:
 
 
 def _get(url: str) -> Any:
-    with urllib.request.urlopen(url, timeout=5) as answer:
+    with urllib.request.urlopen(url, timeout=30) as answer:
         return json.loads(answer.read())
 
 

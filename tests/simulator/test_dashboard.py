@@ -53,7 +53,7 @@ def test_every_panel_has_its_series(tmp_path: Path) -> None:
             def empty() -> dict[str, str]:
                 return {q: title for q, title in questions.items() if not asked.series(q)}
 
-            eventually(lambda: not empty(), within_s=40.0, every_s=1.0, what=empty)
+            eventually(lambda: not empty(), within_s=90.0, every_s=1.0, what=empty)
 
 
 def test_the_panels_take_their_data_from_what_is_provisioned() -> None:

@@ -71,7 +71,7 @@ def test_a_part_without_a_market_waits_for_one_to_be_listed(tmp_path: Path) -> N
             within_s=30,
             what=lambda: cells[empty].log,
         )
-        cells[empty].await_live(30)
+        cells[empty].await_live(60)
         for cell in cells.values():
             assert cell.stop() == 0, cell.log
 

@@ -83,7 +83,7 @@ async def test_garbage_cannot_be_decoded(venue: Venue, what: Any) -> None:
     async with listening(venue) as client:
         await venue.inject(faults.Garbage(what=what))
         await blocks(venue, 1)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             assert "garbage" in await client.listener.ended
 
 
@@ -94,7 +94,7 @@ async def test_an_oversized_message_is_valid_but_long(venue: Venue) -> None:
         await client.until(lambda: len(client.heights(1)) == 1)
         await venue.inject(faults.Oversized(size=66 << 20))
         await blocks(venue, 1)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             assert await client.listener.ended
 
 
@@ -129,13 +129,13 @@ async def test_the_deaf_do_not_answer_but_go_on_talking(venue: Venue) -> None:
 async def test_disconnect_cuts_and_stop_refuses_until_it_is_over(venue: Venue) -> None:
     async with listening(venue) as client:
         await venue.inject(faults.Disconnect(protocol="ws"))
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             assert await client.listener.ended == "connection lost"
     async with listening(venue) as client:
-        await venue.inject(faults.Stop(protocol="ws", for_s=0.2))
+        await venue.inject(faults.Stop(protocol="ws", for_s=1.0))
         with pytest.raises(SourceError):
             await websocket.connect(venue.ws.url, lambda *_: None)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while True:
                 with contextlib.suppress(SourceError):
                     transport, _ = await websocket.connect(venue.ws.url, lambda *_: None)
@@ -187,10 +187,11 @@ async def test_a_halted_chain_makes_no_blocks() -> None:
     options = msgspec.structs.replace(BUSY, block_time_s=0.02)
     async with running(options) as venue:
         await venue.reached(venue.exchange.height + 3)
+        began = time.monotonic()
         await venue.inject(faults.Halt(for_s=0.4))
-        height, began = venue.exchange.height, time.monotonic()
+        height = venue.exchange.height
         await venue.reached(height + 2)
-        assert time.monotonic() - began >= 0.3
+        assert time.monotonic() - began >= 0.4
 
 
 def test_a_simulator_takes_faults_and_questions_while_it_runs() -> None:

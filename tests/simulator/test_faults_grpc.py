@@ -34,7 +34,7 @@ async def query(venue: Venue) -> AsyncIterator[Any]:
 async def ask_book(query: Any, venue: Venue, **metadata: str) -> tuple[int, int, dict[str, str]]:
     """Ask for a book; return its sequence, height, and the metadata of the answer."""
     request = QUERY.QuerySpotOrderbookRequest(market_id=venue.exchange.markets[0].market_id)
-    call = query.SpotOrderbook(request, timeout=5, metadata=tuple(metadata.items()))
+    call = query.SpotOrderbook(request, timeout=30, metadata=tuple(metadata.items()))
     response = await call
     answered = dict(await call.initial_metadata())
     return response.seq, int(answered["x-cosmos-block-height"]), answered
@@ -82,7 +82,7 @@ async def test_all_servers_stop_and_come_back_where_they_were(venue: Venue, quer
     endpoints = venue.endpoints()
     await ask_book(query, venue)
     async with streaming(venue) as call:
-        await venue.inject(faults.Stop(for_s=0.2))
+        await venue.inject(faults.Stop(for_s=1.0))
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await call.read()
         assert caught.value.code() is grpc.StatusCode.UNAVAILABLE

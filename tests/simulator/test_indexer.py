@@ -87,10 +87,10 @@ def derivative(healthy: Simulator) -> Iterator[Any]:
 
 
 def test_an_update_follows_the_book_that_was_asked_for(spot: Any, healthy: Simulator) -> None:
-    call = spot.StreamOrderbookUpdate(SPOT.StreamOrderbookUpdateRequest(), timeout=20)
+    call = spot.StreamOrderbookUpdate(SPOT.StreamOrderbookUpdateRequest(), timeout=60)
     first = next(call)
     market_id = first.market_id
-    book = spot.OrderbooksV2(SPOT.OrderbooksV2Request(market_ids=[market_id]), timeout=5)
+    book = spot.OrderbooksV2(SPOT.OrderbooksV2Request(market_ids=[market_id]), timeout=30)
     sequence = book.orderbooks[0].orderbook.sequence
     assert sequence >= first.orderbook_level_updates.sequence
     seen = first.orderbook_level_updates.sequence
@@ -106,11 +106,11 @@ def test_a_whole_book_is_the_true_one_in_token_units(spot: Any, healthy: Simulat
     market = next(m for m in healthy.markets if m["type"] == "spot" and not m["quiet"])
     info = next(
         m
-        for m in spot.Markets(SPOT.MarketsRequest(), timeout=5).markets
+        for m in spot.Markets(SPOT.MarketsRequest(), timeout=30).markets
         if m.market_id == market["market_id"]
     )
     request = SPOT.OrderbookV2Request(market_id=info.market_id, depth=0)
-    book = spot.OrderbookV2(request, timeout=5).orderbook
+    book = spot.OrderbookV2(request, timeout=30).orderbook
     truth = healthy.book(info.market_id, book.height)
     base, quote = info.base_token_meta.decimals, info.quote_token_meta.decimals
     assert book.sequence == truth.sequence
@@ -122,13 +122,13 @@ def test_a_whole_book_is_the_true_one_in_token_units(spot: Any, healthy: Simulat
 
 def test_past_trades_can_be_paged_and_bounded_by_time(spot: Any, healthy: Simulator) -> None:
     healthy.await_height(1_030)
-    whole = spot.TradesV2(SPOT.TradesV2Request(limit=10_000), timeout=5)
+    whole = spot.TradesV2(SPOT.TradesV2Request(limit=10_000), timeout=30)
     ids = [trade.trade_id for trade in whole.trades]
     assert whole.paging.total >= len(ids) > 4
     assert ids == sorted(ids, key=lambda i: [int(n) for n in i.split("_")], reverse=True)
     newest, middle = whole.trades[0].executed_at, whole.trades[len(ids) // 2].executed_at
     request = SPOT.TradesV2Request(start_time=middle, end_time=newest, limit=3, skip=1)
-    page = spot.TradesV2(request, timeout=5)
+    page = spot.TradesV2(request, timeout=30)
     assert [trade.trade_id for trade in page.trades] == ids[1:4]
     assert (getattr(page.paging, "from"), page.paging.to) == (2, 4)
 
@@ -156,10 +156,10 @@ def test_a_quiet_market_sends_nothing_not_even_headers(spot: Any, healthy: Simul
 
 
 def test_markets_are_found_by_status_in_lower_case(spot: Any, derivative: Any) -> None:
-    active = spot.Markets(SPOT.MarketsRequest(market_status="active"), timeout=5).markets
+    active = spot.Markets(SPOT.MarketsRequest(market_status="active"), timeout=30).markets
     assert active
-    assert not spot.Markets(SPOT.MarketsRequest(market_status="Active"), timeout=5).markets
+    assert not spot.Markets(SPOT.MarketsRequest(market_status="Active"), timeout=30).markets
     request = DERIVATIVE.BinaryOptionsMarketsRequest(limit=1)
-    binaries = derivative.BinaryOptionsMarkets(request, timeout=5)
+    binaries = derivative.BinaryOptionsMarkets(request, timeout=30)
     assert len(binaries.markets) == 1
     assert binaries.paging.total == 2

@@ -46,34 +46,34 @@ def test_a_collector_starts_over_and_joins_nothing(tmp_path: Path, first: int) -
         running.await_live()
         with Listener(running) as listener:
             since = venue.head()
-            eventually(lambda: listener.drain().trades(since, FAR - 1), within_s=20, what="a trade")
+            eventually(lambda: listener.drain().trades(since, FAR - 1), within_s=60, what="a trade")
             eventually(
-                lambda: running.status()["chain"]["height"], within_s=20, what="a known block"
+                lambda: running.status()["chain"]["height"], within_s=60, what="a known block"
             )
             venue.begin_again(9, away_s=0.3, first=first)
             eventually(
                 lambda: _replaced(listener),
-                within_s=30,
+                within_s=60,
                 what=lambda: f"a reader that is told\n{running.log}",
             )
-            eventually(running.live, within_s=30, what=lambda: running.log)
+            eventually(running.live, within_s=60, what=lambda: running.log)
             begun = venue.head() + 1
             eventually(
-                lambda: listener.drain().trades(begun, begun + 500), within_s=20, what="its trades"
+                lambda: listener.drain().trades(begun, begun + 500), within_s=60, what="its trades"
             )
             venue.inject(faults.Halt(for_s=300.0))
             last = venue.head()
             due = true_trades(venue, begun, last).keys()
             eventually(
                 lambda: not due - listener.drain().trades(begun, last).keys(),
-                within_s=30,
+                within_s=60,
                 what="every trade",
             )
             eventually(
                 lambda: all(
                     agrees_now(listener, venue, market, after=first) for market in running.markets()
                 ),
-                within_s=30,
+                within_s=60,
                 what="books that are the new chain's",
             )
             _assert_apart(listener.heard, is_new=lambda h: h >= FAR if first == FAR else h < 900)
@@ -197,7 +197,7 @@ def options(**more: Any) -> Options:
 
 async def _replaced_in(nodes: Nodes) -> Chain:
     """Wait until a replacement is proposed."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while (found := nodes.replacement) is None:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
     return found
@@ -295,7 +295,7 @@ async def test_an_indexer_that_finds_nothing_by_its_time_is_not_suspected() -> N
         await made.admit()
         # So many that the remembered block is not among the newest trades.
         await grow(venue, 120)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             await made.watch.admit(venue.indexer.endpoint)
         assert made.nodes.replacement is None
 
@@ -385,7 +385,7 @@ async def test_a_contradiction_is_no_false_alarm_as_long_as_no_trades_are_listed
         proofs.name(1_010, 10**18, 0)
         proofs.name(5, 10**18 + 1, 0)
         watching = asyncio.create_task(made.watch.run())
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while not made.source.left:  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
         watching.cancel()
@@ -403,7 +403,7 @@ async def test_one_trade_with_a_wrong_time_alarms_once() -> None:
         proofs.name(1_011, now, 0)
         assert made.pipeline.suspect
         watching = asyncio.create_task(made.watch.run())
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while not made.source.left:  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
         watching.cancel()

@@ -95,7 +95,7 @@ def recorded(running: Running, keys: Keys) -> bytes:
     """What alice says on the wire, from her greeting to her subscription."""
     with intruders.Recording(running.publish) as between:
         reader = Reader(between.endpoint, keys)
-        assert reader.socket.poll(20_000)
+        assert reader.socket.poll(60_000)
         reader.close()
     assert b"INITIATE" in between.said
     return between.said

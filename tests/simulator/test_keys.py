@@ -1,6 +1,7 @@
 """Keys at a running collector: who gets what, who gets nothing, and how soon that changes."""
 
 import contextlib
+import re
 import shutil
 import subprocess
 import time
@@ -107,6 +108,22 @@ def _topics(subscriber: Subscriber, number: int) -> set[str]:
     return set(found)
 
 
+def _await_refusal(
+    client: RequestClient, sentence: str, what: str = "status", **fields: Any
+) -> None:
+    """Ask without an answer, until the reason is known: a handshake takes a while on a busy machine."""
+    said = ""
+
+    def refused() -> bool:
+        nonlocal said
+        with pytest.raises(TimeoutError) as caught:
+            client.ask(what, within_s=1.0, **fields)
+        said = str(caught.value)
+        return re.search(sentence, said) is not None
+
+    eventually(refused, within_s=30, what=lambda: f"{sentence}; said was: {said}")
+
+
 def test_our_own_processes_need_no_key(world: World) -> None:
     """The recorder reads at a socket in the runtime folder; HTTP asks there, and others for tokens."""
     eventually(
@@ -119,11 +136,11 @@ def test_our_own_processes_need_no_key(world: World) -> None:
         """Nothing waits for the HTTP server to begin."""
         asked = urllib.request.Request(url, headers=token)
         with contextlib.suppress(OSError), urllib.request.urlopen(asked, timeout=20) as answer:
-            return str(answer.read(), "utf-8")
+            body = str(answer.read(), "utf-8")
+            return body if "collector_keys_required 1.0" in body else ""
         return ""
 
-    metrics = eventually(served, within_s=30)
-    assert "collector_keys_required 1.0" in metrics
+    metrics = eventually(served, within_s=30, what="metrics of a collector with keys")
     assert 'collector_refused_connections_total{reason="unknown_key"}' in metrics
     with pytest.raises(urllib.error.HTTPError, match="401"):
         urllib.request.urlopen(url)
@@ -163,8 +180,8 @@ def test_without_a_listed_key_not_one_frame_comes(world: World, who: str) -> Non
         "eve": "does not let in the key of eve",
         "wrong server": "does not let in the key of alice: .* or names another server key",
     }[who]
-    with RequestClient(world.requests, keys) as client, pytest.raises(TimeoutError, match=sentence):
-        client.ask("status", within_s=2.0)
+    with RequestClient(world.requests, keys) as client:
+        _await_refusal(client, sentence)
 
 
 def test_bob_gets_trades_only(world: World) -> None:
@@ -178,14 +195,14 @@ def test_bob_gets_trades_only(world: World) -> None:
             socket.subscribe(prefix)
         socket.connect(world.running.publish)
         for _ in range(60):
-            assert socket.poll(20_000)
+            assert socket.poll(60_000)
             topic, _body = socket.recv_multipart()
             assert topic.startswith(b"trades.")
         # What he gives up is what stays away, no more: "t" and "" still cover his trades.
         socket.unsubscribe(b"trades.")
         socket.unsubscribe(b"")
         for _ in range(15):
-            assert socket.poll(20_000)
+            assert socket.poll(60_000)
             assert socket.recv_multipart()[0].startswith(b"trades.")
     with Subscriber(world.running.publish, keys=bob) as subscriber:
         assert {t.partition(".")[0] for t in _topics(subscriber, 30)} == {"trades"}
@@ -223,7 +240,7 @@ def test_a_replay_brings_bob_no_keyframe(world: World) -> None:
         asked = {"ask": "replay", "id": 1, "topic": frames.topic("book", "INJ-USDT"),
                  "publisher_epoch": 0, "after": 0}  # fmt: skip
         socket.send(msgspec.msgpack.encode(asked))
-        assert socket.poll(10_000)
+        assert socket.poll(30_000)
         assert len(socket.recv_multipart()) == 1
 
 
@@ -250,7 +267,7 @@ def _out_after_s(world: World) -> float:
         plain.subscribe(b"trades.")
         _topics(out, 10)
         _topics(kept, 10)
-        assert plain.poll(20_000)
+        assert plain.poll(60_000)
         authorized_file.remove(world.file, "carol")
         removed = time.time()
         newest = 0.0
@@ -277,11 +294,8 @@ def _out_after_s(world: World) -> float:
         # Not even a reader without our client, which heals nothing, misses a frame.
         for found in (*numbers.values(), *bare.values()):
             assert found == list(range(found[0], found[0] + len(found)))
-        with (
-            RequestClient(world.requests, carol) as client,
-            pytest.raises(TimeoutError, match="does not let in the key of carol"),
-        ):
-            client.ask("status", within_s=2.0)
+        with RequestClient(world.requests, carol) as client:
+            _await_refusal(client, "does not let in the key of carol")
     eventually(lambda: world.access()["closed"].get("revoked"), within_s=30)
     return newest - removed
 
@@ -292,11 +306,8 @@ def test_a_key_has_so_many_connections(world: World) -> None:
         clients = [stack.enter_context(RequestClient(world.requests, dave)) for _ in range(3)]
         for client in clients:
             client.ask("status", within_s=30.0)
-        with (
-            RequestClient(world.requests, dave) as fourth,
-            pytest.raises(TimeoutError, match="has too many connections"),
-        ):
-            fourth.ask("status", within_s=2.0)
+        with RequestClient(world.requests, dave) as fourth:
+            _await_refusal(fourth, "has too many connections")
         eventually(lambda: world.access()["by_key"].get("dave") == 3, within_s=30)
         clients[0].close()
         fifth = stack.enter_context(RequestClient(world.requests, dave))
@@ -306,11 +317,8 @@ def test_a_key_has_so_many_connections(world: World) -> None:
 
 def test_the_admin_endpoint_is_for_operators(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     order = {"token": "t", "order": {"kind": "rebalance"}}
-    with (
-        RequestClient(world.admin, world.keys("alice")) as client,
-        pytest.raises(TimeoutError, match="does not let in the key of alice"),
-    ):
-        client.ask("order", within_s=2.0, **order)
+    with RequestClient(world.admin, world.keys("alice")) as client:
+        _await_refusal(client, "does not let in the key of alice", "order", **order)
     eventually(lambda: world.access()["refused"].get("role"), within_s=30)
     with (
         RequestClient(world.requests, world.keys("olga")) as client,
@@ -354,7 +362,7 @@ def test_what_is_no_subscription_ends_its_connection_and_grants_nobody_anything(
             sockets.append(socket)
         his, hers = sockets
         his.send(b"\x01trades.")
-        assert his.poll(20_000)
+        assert his.poll(60_000)
         deadline = time.monotonic() + 3.0
         seen = set()
         while time.monotonic() < deadline:
@@ -366,7 +374,7 @@ def test_what_is_no_subscription_ends_its_connection_and_grants_nobody_anything(
         assert seen == {b"trades"}
         eventually(lambda: world.access()["closed"].get("nonsense", 0) > before, within_s=30)
         hers.send(b"\x01book.")
-        assert hers.poll(20_000)
+        assert hers.poll(60_000)
 
 
 def test_a_mistake_in_the_file_changes_nothing_and_is_said(world: World) -> None:

@@ -18,7 +18,7 @@ from collector.client.requests import Refused, RequestClient
 from collector.settings.parts import requests_endpoint
 from tests.hostile import HOSTILE
 from tests.simulator.client import simulator
-from tests.system.running import COLLECTOR, Running, alive, collector, run
+from tests.system.running import COLLECTOR, Running, alive, collector, eventually, run
 
 _NOBODY = 65534
 as_another_user = pytest.mark.skipif(
@@ -70,6 +70,8 @@ def test_the_commands_of_the_same_user_find_the_admin_endpoint(running: Running)
         assert done.returncode == 0, done.stderr
         assert done.stdout.count("shard ") == number
     running.await_live()
+    # The list of processes is a second old.
+    eventually(lambda: "shard 2" not in _processes(running), within_s=30)
 
 
 def test_only_the_own_user_can_enter_where_it_is_steered(running: Running) -> None:
@@ -124,7 +126,7 @@ def test_a_collector_of_another_host_says_where_it_takes_commands(
         stderr=subprocess.PIPE,
         text=True,
     ) as command:
-        assert router.poll(20_000)
+        assert router.poll(60_000)
         sender, request = router.recv_multipart()
         reply = {"id": msgspec.msgpack.decode(request)["id"], "status": {"admin": elsewhere}}
         router.send_multipart([sender, msgspec.msgpack.encode(reply)])

@@ -69,7 +69,7 @@ def test_amounts_are_integers_of_10_to_the_minus_18(stub: Any) -> None:
 
 def test_a_stream_without_a_filter_is_refused(stub: Any) -> None:
     with pytest.raises(grpc.RpcError) as caught:
-        next(stub.StreamV2(STREAM.StreamRequest(), timeout=10))
+        next(stub.StreamV2(STREAM.StreamRequest(), timeout=60))
     assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
     assert "at least one filter must be set" in caught.value.details()
 
@@ -106,7 +106,7 @@ def test_stream_and_truth_agree(healthy: Simulator) -> None:
 def test_the_old_stream_is_not_served(healthy: Simulator) -> None:
     with grpc.insecure_channel(healthy.stream) as channel:
         call = INJECTIVE.stub("injective.stream.v1beta1.Stream", channel).Stream(
-            LEGACY.StreamRequest(), timeout=10
+            LEGACY.StreamRequest(), timeout=60
         )
         with pytest.raises(grpc.RpcError) as caught:
             next(call)
