@@ -132,7 +132,7 @@ def free_endpoint() -> str:
 
 def _bind(bound: "zmq.Socket[bytes]", endpoint: str) -> None:
     """Bind, also where a predecessor has just been closed: that takes effect a little later."""
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 30
     while True:
         try:
             bound.bind(endpoint)

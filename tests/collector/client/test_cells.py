@@ -261,7 +261,7 @@ def test_it_is_iterated_on_a_loop() -> None:
     with publishing() as one, publishing() as two:
         for cell in (one, two):
             beginning(cell)
-        assert asyncio.run(asyncio.wait_for(read(one, two), 20)) == [101, 102, 103, 104, 105]
+        assert asyncio.run(asyncio.wait_for(read(one, two), 60)) == [101, 102, 103, 104, 105]
 
 
 @pytest.mark.parametrize(
@@ -321,5 +321,5 @@ def test_a_map_with_cells_that_cannot_be_read_ends_no_reader() -> None:
                 reader.poll(0.0)
                 return [cell.name for cell in reader.cells]
 
-            eventually(lambda: len(names()) == 2, within_s=10, what="the other cell")
+            eventually(lambda: len(names()) == 2, within_s=30, what="the other cell")
             assert names() == [one.endpoint, other.endpoint]

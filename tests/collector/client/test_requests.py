@@ -56,12 +56,12 @@ def endpoint(tmp_path: Path) -> str:
     return f"ipc://{tmp_path}/r"
 
 
-def ask(endpoint: str, what: str, within_s: float = 5.0, **fields: Any) -> dict[str, Any]:
+def ask(endpoint: str, what: str, within_s: float = 30.0, **fields: Any) -> dict[str, Any]:
     with RequestClient(endpoint) as client:
         return client.ask(what, within_s=within_s, **fields)
 
 
-def ask_async(endpoint: str, what: str, within_s: float = 5.0, **fields: Any) -> dict[str, Any]:
+def ask_async(endpoint: str, what: str, within_s: float = 30.0, **fields: Any) -> dict[str, Any]:
     async def run() -> dict[str, Any]:
         with closing(AsyncRequestClient(endpoint)) as client:
             return await client.ask(what, within_s=within_s, **fields)
@@ -124,7 +124,7 @@ def test_without_a_reply_the_deadline_is_kept(endpoint: str, ask: Any) -> None:
 @both
 def test_it_waits_for_a_collector_that_is_just_starting(endpoint: str, ask: Any) -> None:
     found: list[dict[str, Any]] = []
-    thread = threading.Thread(target=lambda: found.append(ask(endpoint, "status", 10.0)))
+    thread = threading.Thread(target=lambda: found.append(ask(endpoint, "status", 30.0)))
     thread.start()
     with answering(endpoint, lambda request: [[_encode({"id": request["id"]})]]):
         thread.join()

@@ -38,7 +38,7 @@ def opened(publisher: ScriptedPublisher, sequence: int = 1) -> None:
 
 
 def until(
-    subscriber: Subscriber, done: Callable[[Received], bool], deadline_s: float = 10.0
+    subscriber: Subscriber, done: Callable[[Received], bool], deadline_s: float = 60.0
 ) -> list[Received]:
     """Everything up to the first event that is what the test waits for."""
     out: list[Received] = []
@@ -162,7 +162,7 @@ async def read_in_a_loop(endpoint: str, publisher: ScriptedPublisher) -> tuple[l
             await asyncio.wait_for(anext(subscriber), 0.05)
         publishing_all = asyncio.to_thread(send_many, publisher)
         _, got = await asyncio.wait_for(
-            asyncio.gather(publishing_all, collect(subscriber, 600)), 20
+            asyncio.gather(publishing_all, collect(subscriber, 600)), 60
         )
         neighbour.cancel()
     return got, turns

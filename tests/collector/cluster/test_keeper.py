@@ -49,7 +49,7 @@ def wanted(generation: int, exchange: Simulator, folder: HostFolder, parts: int)
     spec = Spec(
         parts=parts,
         replicas=1,
-        port=free_port_pair(),
+        port=free_port_pair(parts),
         arguments=("--config", str(exchange.config(folder.path))),
     )
     cells = tuple(Placed(part, slot) for slot, part in enumerate(spec.names()))
@@ -325,7 +325,7 @@ def test_a_keeper_that_is_ended_as_soon_as_it_is_there_ends_what_runs(
     keeper.ensure(folder)
     ready(folder, 1)
     os.kill(pid_of(folder), signal.SIGKILL)
-    eventually(lambda: _is_free(folder), within_s=10, what="the end of the keeper")
+    eventually(lambda: _is_free(folder), within_s=30, what="the end of the keeper")
     assert Kept(folder.cell(0)).is_running()
     keeper.ensure(folder)
     assert not _is_free(folder)

@@ -34,7 +34,7 @@ def speak(config: str, beat: Heartbeat) -> None:
     async def call() -> str:
         async with grpc.aio.insecure_channel("127.0.0.1:1") as channel:
             try:
-                await channel.unary_unary("/a/b")(b"", timeout=5)
+                await channel.unary_unary("/a/b")(b"", timeout=60)
             except grpc.aio.AioRpcError as error:
                 return str(error.code())
         return ""
@@ -132,7 +132,7 @@ _TASKS: dict[str, Callable[[Template], None]] = {
 
 def main(task: str) -> None:
     """Do one of the tasks, and say what came of it."""
-    template = Template(registry.preload, answer_s=3.0 if task == "stopped" else 15.0)
+    template = Template(registry.preload, answer_s=6.0 if task == "stopped" else 60.0)
     assert template.pid
     _TASKS[task](template)
     template.close()

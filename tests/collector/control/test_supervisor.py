@@ -62,6 +62,7 @@ def one_core() -> Iterator[int]:
     os.sched_setaffinity(0, before)
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize(
     ("loop", "where"),
     [(endless.endless, "spin_here"), (endless.endless_in_c, "spin_in_c_here")],
@@ -100,13 +101,15 @@ def test_a_stopped_child_that_cannot_even_abort_is_killed_and_replaced() -> None
 
 
 def test_a_killed_child_is_back_at_once() -> None:
-    with supervised(children.well) as (supervisor, child):
+    # On a busy machine a healthy child may have no time for a second.
+    limits = msgspec.structs.replace(QUICK, stall_after_s=60.0)
+    with supervised(children.well, limits=limits) as (supervisor, child):
         _reconcile_until(
             supervisor, lambda: child.state(time.monotonic()).last_beat > 0, within_s=30
         )
         killed = child.pid
         psutil.Process(killed).kill()
-        _reconcile_until(supervisor, lambda: child.pid not in (0, killed), within_s=10)
+        _reconcile_until(supervisor, lambda: child.pid not in (0, killed), within_s=60)
         assert child.restarts == 1
 
 
@@ -115,7 +118,7 @@ def test_a_child_that_cannot_run_as_configured_ends_everything() -> None:
         supervised(children.misconfigured) as (supervisor, _),
         pytest.raises(ConfigError, match="shard 0 cannot run as configured"),
     ):
-        _reconcile_until(supervisor, lambda: False, within_s=10)
+        _reconcile_until(supervisor, lambda: False, within_s=60)
 
 
 def test_a_crash_loop_slows_down() -> None:
@@ -124,7 +127,7 @@ def test_a_crash_loop_slows_down() -> None:
         _reconcile_until(
             supervisor,
             lambda: not child.state(time.monotonic()).running,
-            within_s=10,
+            within_s=60,
         )
         supervisor.reconcile()
         assert child.restarts == 2, "the fourth start waits for half a minute"

@@ -23,7 +23,7 @@ def _run(task: str, code: int = 0) -> tuple[list[dict[str, Any]], str]:
         [sys.executable, "-m", "tests.collector.control.forking", task],
         capture_output=True,
         text=True,
-        timeout=90,
+        timeout=180,
     )
     assert done.returncode == code, done.stderr
     return [json.loads(line) for line in done.stdout.splitlines()], done.stderr

@@ -27,7 +27,7 @@ from collector.access.http_server import BoundedServer, HttpBounds
 from tests.system.running import eventually
 
 MOST = 20
-BOUNDS = HttpBounds(most=MOST, request_s=1.0, answer_s=2.0)
+BOUNDS = HttpBounds(most=MOST, request_s=2.0, answer_s=4.0)
 LARGE = 32 << 20
 """More than the system's buffers hold."""
 
@@ -85,9 +85,9 @@ class Served:
     def ask(self, path: str = "/") -> int:
         """Ask once; return the status."""
         client = (
-            http.client.HTTPSConnection("127.0.0.1", self.port, timeout=20, context=self.context)
+            http.client.HTTPSConnection("127.0.0.1", self.port, timeout=60, context=self.context)
             if self.context
-            else http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
+            else http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
         )
         with contextlib.closing(client):
             client.request("GET", path)
@@ -95,7 +95,7 @@ class Served:
 
     def plain(self) -> socket.socket:
         """Connect, and no more."""
-        return socket.create_connection(("127.0.0.1", self.port), timeout=20)
+        return socket.create_connection(("127.0.0.1", self.port), timeout=60)
 
     def secured(self) -> socket.socket:
         """Connect, over TLS if that is asked for."""
@@ -105,20 +105,26 @@ class Served:
         )
 
 
+def _answers(served: Served) -> bool:
+    with contextlib.suppress(OSError, http.client.HTTPException):
+        return served.ask() == 200
+    return False
+
+
 @pytest.fixture(params=[False, True], ids=["plain", "tls"])
 def served(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Served]:
     served = Served(tmp_path, is_tls=request.param)
     thread = threading.Thread(target=served.run)
     thread.start()
     try:
-        eventually(lambda: served.ask() == 200, within_s=30)
+        eventually(lambda: _answers(served), within_s=30)
         yield served
     finally:
         began = time.monotonic()
         served.server.should_exit = True
         thread.join(90)
         assert not thread.is_alive()
-        assert time.monotonic() - began < 10
+        assert time.monotonic() - began < 30
 
 
 def is_cut(connection: socket.socket) -> bool:
@@ -141,7 +147,7 @@ def test_who_only_waits_is_closed(served: Served) -> None:
     again = served.secured()
     again.sendall(b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\nGET / HTTP/1.1\r\nX: ")
     waiting = [*first, again]
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 30
 
     def all_cut() -> bool:
         for one in waiting[2:]:
@@ -154,7 +160,7 @@ def test_who_only_waits_is_closed(served: Served) -> None:
         for one in waiting:
             held.enter_context(one)
         eventually(all_cut, within_s=30)
-    assert served.closed["unfinished"] == 4
+    eventually(lambda: served.closed["unfinished"] == 4, within_s=30, what=lambda: served.closed)
 
 
 def test_who_does_not_read_or_does_not_send_its_body_is_closed(served: Served) -> None:
@@ -162,7 +168,7 @@ def test_who_does_not_read_or_does_not_send_its_body_is_closed(served: Served) -
         deaf.sendall(b"GET /large HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
         slow.sendall(b"POST /body HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\nx")
         eventually(lambda: served.closed["slow"] == 2, within_s=30)
-        assert is_cut(deaf)
+        eventually(lambda: is_cut(deaf), within_s=30)
     assert served.ask() == 200
 
 
@@ -171,16 +177,18 @@ def test_a_flood_keeps_nobody_out(served: Served) -> None:
         for _ in range(3 * MOST):
             held.enter_context(served.plain())
         assert served.ask() == 200
-        assert served.closed["connections"] >= MOST
+        eventually(
+            lambda: served.closed["connections"] >= MOST, within_s=30, what=lambda: served.closed
+        )
 
 
 def test_a_websocket_stays(served: Served) -> None:
     scheme = "wss" if served.context else "ws"
     url = f"{scheme}://127.0.0.1:{served.port}/live"
     with contextlib.ExitStack() as held:
-        live = held.enter_context(connect(url, ssl=served.context, proxy=None))
+        live = held.enter_context(connect(url, ssl=served.context, proxy=None, open_timeout=60))
         for _ in range(2 * MOST):
             held.enter_context(served.plain())
         eventually(lambda: served.closed["unfinished"] > 0, within_s=30)
         live.send("still here")
-        assert live.recv(10) == "still here"
+        assert live.recv(30) == "still here"

@@ -188,11 +188,11 @@ def test_a_revoked_keys_session_and_live_connection_end(served: Served) -> None:
     url = f"wss://127.0.0.1:{served.web}/live"
     with pytest.raises(InvalidStatus):
         connect(url, ssl=served.context)
-    with connect(url, ssl=served.context, additional_headers=session) as live:
-        live.recv(20)
+    with connect(url, ssl=served.context, additional_headers=session, open_timeout=60) as live:
+        live.recv(30)
         authorized_file.remove(served.file, "carol")
         with contextlib.suppress(ConnectionClosed):
             for _ in range(1_000):
-                live.recv(10)
+                live.recv(30)
         assert live.close_code == 1008
     assert served.ask(served.web, "/", **session).status == 303

@@ -116,8 +116,15 @@ def test_cells_with_different_keys_are_read_with_one_file_for_each(
         assert [told[one.publish]["relay"]["connect"] for one in (world, other)] == [
             cell.endpoint
         ] * 2
-        refused = run("status", "--connect", connect, "--keys", files[0], "--json").stdout
-        assert "does not let in the key of alice" in json.loads(refused)[other.publish]["error"]
+        one_file = ("--connect", connect, "--keys", files[0], "--json")
+        # Why is known after the handshake, which may take longer on a busy machine.
+        eventually(
+            lambda: (
+                "does not let in the key of alice"
+                in json.loads(run("status", *one_file).stdout)[other.publish].get("error", "")
+            ),
+            within_s=30,
+        )
         three = run("tail", *both[:3], ",".join((*files, files[0])))
         assert three.returncode == 3
         assert "names 3 files, and there are 2 endpoints" in three.stderr
@@ -206,16 +213,20 @@ def test_hostile_requests_end_no_relay(world: World) -> None:
 
 def test_one_reader_cannot_use_up_the_relays_requests(world: World) -> None:
     """A cell counts what is forwarded as the relay's own: each reader has its share."""
-    with RequestClient(world.requests, world.bob) as greedy:
-        refused = 0
+    refused = 0
+    with zmq.Context() as context, raw(context, zmq.DEALER, world.bob) as greedy:
+        greedy.connect(world.requests)
+        # All at once: one after the other, they may be slower than he may ask.
+        for number in range(300):
+            greedy.send(msgspec.msgpack.encode({"ask": "status", "id": number}))
         for _ in range(300):
-            try:
-                greedy.ask("status", within_s=30)
-            except Refused as error:
-                assert "too many requests at once" in str(error)  # noqa: PT017 - only some are
+            assert greedy.poll(30_000)
+            reply = msgspec.msgpack.decode(greedy.recv_multipart()[0])
+            if "error" in reply:
+                assert "too many requests at once" in reply["error"]
                 refused += 1
-        assert refused
-        assert world.access()["requests_refused"]["requests"] >= 1
+    assert 0 < refused < 300
+    eventually(lambda: world.access()["requests_refused"].get("requests"), within_s=30)
 
 
 def test_a_reader_that_reads_nothing_is_cut_off(world: World, cell: ScriptedPublisher) -> None:

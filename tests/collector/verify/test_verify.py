@@ -90,7 +90,7 @@ def write_config(folder: Path, info: DevnetInfo) -> Path:
     return path
 
 
-def wait_until_live(publish: str, within_s: float = 60.0) -> None:
+def wait_until_live(publish: str, within_s: float = 120.0) -> None:
     command = [sys.executable, "-m", "collector", "status", "--json", "--connect", publish]
     deadline = time.monotonic() + within_s
     while True:

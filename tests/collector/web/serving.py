@@ -25,7 +25,9 @@ class Dashboard:
 
     def look(self, **headers: str) -> "Looker":
         """Open a live connection."""
-        return Looker(connect(f"ws://{self.host}/live", additional_headers=headers))
+        return Looker(
+            connect(f"ws://{self.host}/live", additional_headers=headers, open_timeout=60)
+        )
 
 
 class Looker:

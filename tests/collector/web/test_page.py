@@ -45,7 +45,8 @@ def running(
 ) -> Iterator[Running]:
     """A collector of it with its page, everything live."""
     folder = tmp_path_factory.mktemp("collector")
-    config = str(venue.config(folder))
+    # What a test stops is not to be replaced before the page has shown it.
+    config = str(venue.config(folder, extra="[supervision]\nstall_after_s = 120\n"))
     options = ("--shards", "2", "--config", config, "--web", address)
     with collector(folder, *options) as started:
         started.await_live()
@@ -91,11 +92,11 @@ def test_the_page_is_announced_and_in_the_status(running: Running, address: str)
 
 def test_it_shows_every_market_and_goes_on(page: Browser, running: Running) -> None:
     assert set(page.texts("#grid .name")) == {row["symbol"] for row in running.markets()}
-    assert set(page.texts("#grid .glyph")) == {"●"}
+    eventually(lambda: set(page.texts("#grid .glyph")) == {"●"}, within_s=30)
     await_update(page)
-    assert "100 %" in page.texts("#figures dd")
-    rows = page.texts("#processes tbody th")
-    assert {"aggregator", "shard 0", "shard 1", "web"} <= set(rows)
+    eventually(lambda: "100 %" in page.texts("#figures dd"), within_s=30)
+    names = {"aggregator", "shard 0", "shard 1", "web"}
+    eventually(lambda: names <= set(page.texts("#processes tbody th")), within_s=30)
     page.until("document.querySelectorAll('#charts canvas').length === 5")
     page.until("document.querySelectorAll('#hops tbody tr').length === 6")
     page.until("document.title.startsWith('● 12/12 live')")
@@ -215,7 +216,7 @@ def test_it_outlives_the_aggregator(page: Browser, running: Running) -> None:
     page.until("[...document.querySelectorAll('#events li')].some("
                "e => e.textContent.includes('aggregator restarted'))")  # fmt: skip
     page.until("document.body.dataset.link === 'live'")
-    assert page.run("return document.getElementById('banner').hidden")
+    page.until("document.getElementById('banner').hidden")
 
 
 def test_a_collector_that_does_not_answer_is_said_and_so_is_its_return(
@@ -233,12 +234,13 @@ def test_a_collector_that_does_not_answer_is_said_and_so_is_its_return(
 
 
 def test_a_server_that_is_gone_is_said_and_found_again(page: Browser, running: Running) -> None:
-    os.kill(running.pid("web"), signal.SIGKILL)
+    # What the page says is kept: it may have found the server again before the next look.
     page.run(
         "window.said = '';"
         "new MutationObserver(() => window.said += document.getElementById('banner').textContent)"
         ".observe(document.getElementById('banner'), {childList: true, subtree: true})"
     )
+    os.kill(running.pid("web"), signal.SIGKILL)
     page.until("window.said.includes('lost its server') || document.body.dataset.link === 'lost'")
     page.until("document.body.dataset.link === 'live'")
     await_update(page)

@@ -39,7 +39,7 @@ class Started:
         return self.process.exitcode
 
 
-def _eventually(condition: Callable[[], Any], within_s: float = 20.0) -> None:
+def _eventually(condition: Callable[[], Any], within_s: float = 60.0) -> None:
     deadline = time.monotonic() + within_s
     while not condition():
         assert time.monotonic() < deadline
@@ -108,7 +108,7 @@ def test_an_orphan_ends(capfd: pytest.CaptureFixture[str]) -> None:
     pids, at_parent = _spawn.Pipe(duplex=False)
     parent = _spawn.Process(target=bodies.die_and_leave, args=("until_stopped", at_parent))
     parent.start()
-    assert pids.poll(20)
+    assert pids.poll(60)
     orphan = psutil.Process(pids.recv())
     parent.join(90)
     _eventually(lambda: not runs(orphan))
