@@ -197,6 +197,8 @@ class FaultProxy:
         self._loop: asyncio.AbstractEventLoop
         self._faults: Faults
         self._listening: socket.socket | None = None
+        self._kept: socket.socket | None = None
+        """Keeps the port while `refuse` does not listen: nobody who asks for any port is given it."""
         self._listener: asyncio.Task[None] | None = None
         self._connections: set[Connection] = set()
         self._thread: threading.Thread | None = None
@@ -254,6 +256,9 @@ class FaultProxy:
 
     async def __aexit__(self, *_: object) -> None:
         self._stop_listening()
+        if self._kept is not None:
+            self._kept.close()
+            self._kept = None
         tasks = self._cut()
         if self._listener is not None:
             tasks.append(self._listener)
@@ -293,7 +298,7 @@ class FaultProxy:
         async def run() -> None:
             change()
 
-        asyncio.run_coroutine_threadsafe(run(), self._loop).result(10)
+        asyncio.run_coroutine_threadsafe(run(), self._loop).result(60)
 
     def _set(self, **faults: object) -> None:
         def change() -> None:
@@ -305,9 +310,13 @@ class FaultProxy:
     # -- in the loop -------------------------------------------------------------------
 
     def _listen(self) -> None:
+        if self._kept is None:
+            self._kept = socket.socket()
+            self._kept.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            self._kept.bind((self._host, self.port))
+            self.port = self._kept.getsockname()[1]
         self._listening = socket.create_server((self._host, self.port), backlog=256)
         self._listening.setblocking(False)
-        self.port = self._listening.getsockname()[1]
         self._listener = self._loop.create_task(self._accept(self._listening))
 
     def _stop_listening(self) -> None:

@@ -11,7 +11,7 @@ import pytest
 from tests.proxy import FaultProxy
 from tests.system.running import at_best
 
-LONG = 5.0
+LONG = 30.0
 SHORT = 0.3
 
 
@@ -168,9 +168,13 @@ def test_half_open_swallows_data_and_closes(server, proxy, client):
 
 def test_throttle_bounds_the_rate(proxy, client):
     proxy.throttle(10_000)
-    began = time.monotonic()
-    assert len(ask(client, bytes(5_000))) == 5_000
-    assert 0.4 < time.monotonic() - began < 3
+
+    def took_s() -> float:
+        began = time.monotonic()
+        assert len(ask(client, bytes(5_000))) == 5_000
+        return time.monotonic() - began
+
+    assert at_best(took_s, below=3.0) > 0.4
 
 
 def test_delay_shifts_everything_by_as_much(proxy, client):

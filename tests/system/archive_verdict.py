@@ -169,5 +169,5 @@ def learn(node: Devnet, truth: dict[int, chain_record.Recorded]) -> int:
 
 def latest(node: Devnet) -> int:
     """Return the node's newest height."""
-    with urllib.request.urlopen(f"{node.rpc}/status", timeout=5) as answer:
+    with urllib.request.urlopen(f"{node.rpc}/status", timeout=30) as answer:
         return int(json.load(answer)["result"]["sync_info"]["latest_block_height"])

@@ -21,7 +21,7 @@ class Recorded(NamedTuple):
 
 def block(rpc: str, height: int) -> Recorded:
     """Ask a node for the record of one block."""
-    with urllib.request.urlopen(f"{rpc}/block_results?height={height}", timeout=10) as answer:
+    with urllib.request.urlopen(f"{rpc}/block_results?height={height}", timeout=30) as answer:
         result = json.load(answer)["result"]
     trades = {t.trade_id: (t.market_id, *t.fields) for t in block_results.trades(result)}
     events = [*(result.get("finalize_block_events") or ())]

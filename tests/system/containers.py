@@ -83,7 +83,7 @@ class Podman:
             ("podman", *arguments),
             env=self.environment,
             capture_output=True,
-            timeout=60,
+            timeout=120,
             check=False,
         )
         return done.returncode

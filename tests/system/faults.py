@@ -70,7 +70,8 @@ class Watch:
         deadline = time.monotonic() + within_s
         while True:
             look = self.look()
-            if look.is_whole and look.processes:
+            # A signal to process 0, which is known for a moment, would go to all of this run.
+            if look.is_whole and look.processes and all(pid for _, pid, _ in look.processes):
                 return look
             assert time.monotonic() < deadline, f"not whole within {within_s:.0f} s: {look}"
             time.sleep(_POLL_S)

@@ -127,7 +127,7 @@ def tree(
             else:
                 upstream, key = cell.publish, door.admit(name)
             relay = Relay(folder, name, upstream, key)
-            stack.callback(relay.process.wait, 20)
+            stack.callback(relay.process.wait, 90)
             stack.callback(relay.process.terminate)
             relay.await_position()
             relays.append(relay)

@@ -61,9 +61,9 @@ _KEPT: Final = contextlib.ExitStack()
 atexit.register(_KEPT.close)
 
 
-def free_port_pair() -> int:
+def free_port_pair(pairs: int = 1) -> int:
     """
-    Return a port that is free, and so is the next one: frames, then requests.
+    Return a port that is free, and so is the next one: frames, then requests; or so many pairs.
 
     As long as we run, whoever asks for any free port (another worker's tests) gets others.
     """
@@ -71,7 +71,8 @@ def free_port_pair() -> int:
         with contextlib.ExitStack() as stack:
             port = _bound(stack, 0)
             with contextlib.suppress(OSError, OverflowError):
-                _bound(stack, port + 1)
+                for following in range(1, 2 * pairs):
+                    _bound(stack, port + following)
                 if sys.platform == "linux":  # elsewhere nobody else could listen there
                     _KEPT.push(stack.pop_all())
                 return port
@@ -107,8 +108,8 @@ class Devnet:
         """Have the node stopped and started again, and wait until it makes blocks."""
         former = self.node()
         self.process.send_signal(signal.SIGUSR1)
-        eventually(lambda: self.node() not in (0, former), within_s=60, what="another node")
-        eventually(lambda: self._height() > 1, within_s=60, every_s=0.2, what="blocks again")
+        eventually(lambda: self.node() not in (0, former), within_s=120, what="another node")
+        eventually(lambda: self._height() > 1, within_s=120, every_s=0.2, what="blocks again")
 
     def node(self) -> int:
         """Return the node's process id; 0 while there is none."""
@@ -118,7 +119,7 @@ class Devnet:
 
     def _height(self) -> int:
         try:
-            with urllib.request.urlopen(f"{self.rpc}/status", timeout=5) as answer:
+            with urllib.request.urlopen(f"{self.rpc}/status", timeout=20) as answer:
                 return int(json.load(answer)["result"]["sync_info"]["latest_block_height"])
         except (OSError, ValueError):
             return 0
@@ -260,7 +261,7 @@ class Running:
             looked, within_s=30, what=lambda: f"block {height} accounted for; log:\n{self.log}"
         )
 
-    def stop(self, number: int = signal.SIGTERM, within_s: float = 20.0) -> int:
+    def stop(self, number: int = signal.SIGTERM, within_s: float = 60.0) -> int:
         """Send a signal and return the exit code."""
         self.process.send_signal(number)
         return self.process.wait(within_s)
@@ -358,7 +359,7 @@ def proven(*cells: Running) -> str:
 
     return eventually(
         lambda: text if "blocks are here" in (text := said()) else "",
-        within_s=40,
+        within_s=90,
         every_s=1.0,
         what=said,
     )

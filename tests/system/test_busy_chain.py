@@ -170,7 +170,7 @@ def test_a_subscriber_that_does_not_read_harms_nobody_and_catches_up(
             first = first_due(busy)
             last = blocks_later(busy, 12)
             assert_every_trade_once(busy, listener, first, last)
-            status = running.status()
+            status = running.await_live()
             assert not listener.lost
             heard = listener.trades(first, last)
             eventually(

@@ -65,7 +65,7 @@ class Chain:
 
         def answer() -> Any:
             try:
-                return call(request, metadata=pinned, timeout=10)
+                return call(request, metadata=pinned, timeout=30)
             except grpc.RpcError as error:
                 # The node streams a block's events a moment before it answers for the block.
                 if "height in the future" not in error.details():
@@ -75,7 +75,7 @@ class Chain:
         return eventually(answer, within_s=30, what=f"block {height}")
 
     def block_time_ms(self, height: int) -> int:
-        with urllib.request.urlopen(f"{self._rpc}/header?height={height}", timeout=10) as answer:
+        with urllib.request.urlopen(f"{self._rpc}/header?height={height}", timeout=30) as answer:
             text = json.load(answer)["result"]["header"]["time"]
         seconds, _, fraction = text.rstrip("Z").partition(".")
         whole = int(datetime.fromisoformat(f"{seconds}+00:00").timestamp())

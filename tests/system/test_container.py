@@ -47,7 +47,7 @@ def processes(pod: Podman, name: str) -> dict[str, str]:
 
 def test_the_main_job_runs_without_network_rights_or_a_writable_root(pod: Podman):
     pod("run", "--detach", "--name", "main", *SMALL, IMAGE, *START, "--summary", "-")
-    wait_for("it is ready", lambda: is_ready(pod, "main"), 60.0)
+    wait_for("it is ready", lambda: is_ready(pod, "main"), 120.0)
     assert pod("exec", "main", "id", "-u").strip() == "65532"
     assert pod.code("exec", "main", "touch", "/opt/collector/x") != 0
     assert pod.code("healthcheck", "run", "main") == 0
@@ -55,7 +55,7 @@ def test_the_main_job_runs_without_network_rights_or_a_writable_root(pod: Podman
     # An orphan is the init's: it does not stay as a zombie.
     pod("exec", "main", "sh", "-c", "(sleep 0.1 &) ; exit 0")
     script = 'grep -l "State:.Z" /proc/[0-9]*/status || true'
-    wait_for("no zombie", lambda: not pod("exec", "main", "sh", "-c", script).strip(), 10.0)
+    wait_for("no zombie", lambda: not pod("exec", "main", "sh", "-c", script).strip(), 30.0)
 
     # SIGTERM to process 1 drains: the summary is whole, the exit code that of the program.
     pod("stop", "--time", "30", "main")
@@ -102,7 +102,7 @@ def with_keys(pod: Podman, secret: Path):
     mounted = ("--volume", f"{secret}:{KEYS}:ro")
     given = ("--publish", "tcp://0.0.0.0:5590", "--keys", f"{KEYS}/collector.key")
     pod("run", "--detach", "--name", "keys", *SMALL, *mounted, IMAGE, *START, *given)
-    wait_for("it is ready", lambda: is_ready(pod, "keys"), 60.0)
+    wait_for("it is ready", lambda: is_ready(pod, "keys"), 120.0)
     yield "keys"
     pod("rm", "--force", "--time", "0", "keys")
 
@@ -124,7 +124,7 @@ def test_its_health_turns_red_when_the_node_dies(pod: Podman, with_keys: str):
     # The keeper would start the node again.
     kill = f"import os; os.kill({keeper}, 19); os.kill({node}, 9)"
     pod("exec", with_keys, "python3", "-c", kill)
-    wait_for("it is not ready", lambda: not is_ready(pod, with_keys), 30.0)
+    wait_for("it is not ready", lambda: not is_ready(pod, with_keys), 60.0)
     assert pod.code("healthcheck", "run", with_keys) != 0
     # The collector itself is well: it only has no node.
     assert pod.code("exec", with_keys, "collector", "health") == 0

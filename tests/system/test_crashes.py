@@ -78,7 +78,7 @@ def test_a_shard_that_stands_still_is_replaced_and_never_comes_back(
             log.info("replaced after %.1f s", time.monotonic() - stopped_at)
             assert not runs(old)
             replaced_at = time.monotonic()
-            status = running.await_live(within_s=30)
+            status = running.await_live(within_s=60)
             log.info("all live %.1f s later", time.monotonic() - replaced_at)
             status = running.await_accounted(first + 1)
             assert_every_trade_once(node, listener, first, status["blocks"]["last"])

@@ -62,14 +62,15 @@ def test_one_mute_subscription_is_found_and_healed_and_the_others_never_blink(
                 return bool(listener.drain().gaps("closed"))
 
             eventually(healed, within_s=30, every_s=0.02, what="a closed gap")
-            status = running.await_live(30)
+            status = running.await_live(60)
             (opened,), (closed,) = listener.gaps("open"), listener.gaps("closed")
             assert_every_trade_once(node, listener, opened.first, closed.last)
     log.info("found after %.1f s", opened.ts / 1e9 - muted_at)
     log.info("healed after %.1f s", closed.ts / 1e9 - muted_at)
     assert (opened.market_id, opened.cause) == (market["market_id"], "mute")
     assert opened.ts / 1e9 - muted_at <= 5 * max(BLOCK_S, status["block_time_s"]) + 1
-    assert blinked == {market["symbol"]}
+    # On a quiet machine it may be live again between two looks; the gap shows that it was not.
+    assert blinked <= {market["symbol"]}
     assert between.connects == 1
     again = between.asked[asked_before:]
     assert [a.method for a in again] == ["unsubscribe", "subscribe"]
@@ -91,7 +92,7 @@ def test_a_connection_that_goes_mute_as_a_whole_is_made_anew(node: Devnet, tmp_p
             closed = eventually(
                 lambda: listener.drain().gaps("closed"), within_s=30, what="a closed gap"
             )
-            running.await_live(30)
+            running.await_live(60)
             log.info("healed after %.1f s", closed[0].ts / 1e9 - muted_at)
             # What is published comes later than the status that tells of it.
             eventually(
@@ -144,7 +145,7 @@ def test_an_endpoint_that_refuses_is_tried_less_and_less_and_found_again_when_it
         passed = blocks_later(node, 1) - began
         proxy.heal()
         healed_at = time.monotonic()
-        status = running.await_live(within_s=30)
+        status = running.await_live(within_s=60)
     log.info("%d attempts of two shards", attempts)
     log.info("recovered after %.1f s", time.monotonic() - healed_at)
     # The breakers alone would let the first four of each shard through in one instant.
@@ -169,7 +170,7 @@ def test_a_second_endpoint_takes_over_and_the_first_is_returned_to(
         eventually(
             lambda: f"connected to {second}" in running.log, within_s=30, what="the second one"
         )
-        status = running.await_live(within_s=30)
+        status = running.await_live(within_s=60)
         log.info("live on the second after %.1f s", time.monotonic() - cut_at)
         assert (status["completeness"], status["blocks"]["missing"]) == (1.0, 0)
         proxy.heal()
@@ -177,7 +178,7 @@ def test_a_second_endpoint_takes_over_and_the_first_is_returned_to(
         eventually(
             lambda: running.log.count(f"connected to {first}") == 2, within_s=30, what="return"
         )
-        status = running.await_live(within_s=30)
+        status = running.await_live(within_s=60)
         log.info("live on the first after %.1f s", time.monotonic() - healed_at)
     assert (status["completeness"], status["blocks"]["missing"]) == (1.0, 0)
 
@@ -249,7 +250,7 @@ def test_garbage_costs_the_connection_and_nothing_else(
                 # The path of our folder is in the log too, and has the word in it.
                 return any("garbage" in line and "reconnecting" in line for line in lines())
 
-            eventually(given_up, within_s=30, every_s=1.0, what="garbage in the log")
+            eventually(given_up, within_s=60, every_s=1.0, what="garbage in the log")
             proxy.heal()
             # Back at once, it may not be past the block yet at which we joined.
             eventually(lambda: running.status()["blocks"]["last"] > first, within_s=30)

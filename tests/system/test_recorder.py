@@ -47,12 +47,22 @@ def _recorder(running: Running) -> dict[str, Any]:
 def _ready(port: int) -> tuple[int, str]:
     """The answer of `/readyz` and its reason; 0 while there is no answer."""
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=5) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=20) as answer:
             return answer.status, ""
     except urllib.error.HTTPError as error:
         return error.code, str(json.load(error)["reason"])
     except OSError:
         return 0, ""
+
+
+def _served(port: int) -> set[str]:
+    """The metrics of a recorder that are served now; what is served may be a second old."""
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=20) as answer:
+            body = answer.read().decode()
+    except OSError:
+        return set()
+    return set(re.findall(r"^(collector_recorder_\w+) ", body, re.M))
 
 
 def _recording(running: Running, but: int) -> dict[str, Any]:
@@ -85,11 +95,10 @@ def test_a_killed_recorder_comes_back_and_a_full_disk_only_pauses_it(
             eventually(lambda: _recording(running, before), within_s=60)
             eventually(lambda: _ready(port)[0] == 200, within_s=30)
             page = {row.name for row in documented() if "_recorder_" in row.name}
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
-                served = set(
-                    re.findall(r"^(collector_recorder_\w+) ", answer.read().decode(), re.M)
-                )
-            assert served == page != set()
+            assert page
+            eventually(
+                lambda: _served(port) == page, within_s=30, what=lambda: page ^ _served(port)
+            )
             ballast = disk / "ballast"
             with contextlib.suppress(OSError), ballast.open("wb", buffering=0) as file:
                 while True:
@@ -98,7 +107,7 @@ def test_a_killed_recorder_comes_back_and_a_full_disk_only_pauses_it(
             eventually(lambda: "No space left" in _ready(port)[1], within_s=30)
             assert _ready(port)[0] == 503
             # One that starts while the disk is full waits as well.
-            before = _recorder(running)["pid"]
+            before = eventually(lambda: _recorder(running)["pid"], within_s=30)
             os.kill(before, signal.SIGKILL)
             eventually(lambda: _is_full(running, before), within_s=60)
             ballast.unlink()

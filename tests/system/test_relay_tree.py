@@ -21,7 +21,7 @@ def test_every_reader_of_every_relay_has_everything_within_its_rights(tmp_path: 
         with Subscriber(far.publish, channels=["book", "trades"], keys=str(bob)) as reader:
             topics: set[str] = set()
             while len(topics) < 3:
-                received = reader.poll(20.0)
+                received = reader.poll(60.0)
                 assert received is not None
                 if isinstance(received.event, Trades):
                     topics.add(received.topic)

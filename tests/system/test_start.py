@@ -50,7 +50,7 @@ def test_the_main_job_runs_on_a_devnet_of_its_own_and_ends_with_a_summary() -> N
         *("start", "--network", "devnet", "--shards", "2", "--duration", "15", "--summary", "-"),
         *("--publish", f"tcp://127.0.0.1:{free_port_pair()}", "--min-coverage", "1"),
         *("--devnet-option=--quiet-markets=2",),
-        within_s=100,
+        within_s=240,
     )
     assert done.returncode == 0, done.stderr
     summary = json.loads(done.stdout)
@@ -95,8 +95,11 @@ def test_a_killed_shard_is_back_and_the_others_never_blink(node: Devnet, tmp_pat
             blinked.update(
                 r["symbol"] for r in rows if r["symbol"] in others and r["state"] != "live"
             )
-            processes = {p["name"]: p["restarts"] for p in running.status()["processes"]}
-            return processes["shard 0"] == 1 and running.live()
+            status = running.status()
+            processes = {p["name"]: p["restarts"] for p in status["processes"]}
+            # Until the new one reports, the status has the word of the one before.
+            reported = status["gaps"]["opened"] > 0
+            return processes["shard 0"] == 1 and reported and running.live()
 
         eventually(back, within_s=30, what="shard 0 restarted and all live")
         log.info("back and live after %.1f s", time.monotonic() - killed_at)
@@ -115,7 +118,7 @@ def test_ctrl_c_at_any_moment_leaves_nothing(tmp_path: Path, after: str) -> None
         family = eventually(lambda: ours.children(recursive=True), within_s=30, what="a child")
         assert running.stop(signal.SIGINT) == 0, running.log
         eventually(lambda: not alive(family), within_s=30, what="no process left")
-        assert not list(running.temporary.iterdir())
+        eventually(lambda: not running.leftovers(), within_s=30, what=running.leftovers)
 
 
 @pytest.mark.parametrize("delay_s", [0.05, 0.3, 0.6, 1.2, 2.0, 3.0])
@@ -160,7 +163,7 @@ def test_280_markets_are_covered(tmp_path: Path) -> None:
     with collector(tmp_path, "--network", "devnet", *sizes, "--shards", "4") as running:
         status = running.await_live(within_s=120)
         eventually(
-            lambda: running.status()["blocks"]["due"] > 10 * 280, within_s=60, what="ten blocks"
+            lambda: running.status()["blocks"]["due"] > 10 * 280, within_s=120, what="ten blocks"
         )
         status = running.status()
     assert status["markets"]["live"] == status["markets"]["requested"] == 280

@@ -41,7 +41,7 @@ def test_every_part_that_both_have_has_the_same_digest(node: Devnet, tmp_path: P
             running.await_live(90)
             roots.append(folder / "archive")
             recorder = record(roots[-1], running.publish)
-            stack.callback(recorder.wait, 30)
+            stack.callback(recorder.wait, 90)
             stack.callback(recorder.send_signal, signal.SIGTERM)
         one, other = roots
         both = eventually(

@@ -104,7 +104,7 @@ class Real:
 
     def head(self) -> int:
         """Return the newest height."""
-        with urllib.request.urlopen(f"{self._node.rpc}/status", timeout=10) as answer:
+        with urllib.request.urlopen(f"{self._node.rpc}/status", timeout=30) as answer:
             return int(json.load(answer)["result"]["sync_info"]["latest_block_height"])
 
     def facts(self, height: int) -> Facts:

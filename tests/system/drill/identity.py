@@ -51,14 +51,14 @@ def an_indexer_begun_anew(stage: Stage) -> None:
         )
         with _collecting(stage, path, "--source", "indexer-grpc") as (running, listener):
             since = exchange.head()
-            eventually(lambda: listener.drain().trades(since, 10**9), within_s=20, what="a trade")
+            eventually(lambda: listener.drain().trades(since, 10**9), within_s=60, what="a trade")
             exchange.begin_again(2, away_s=0.5)
             stage.broke("the indexer stopped and came back with another chain, from height 1")
             status = _told(stage, running, listener)
             market, since = running.markets()[0], exchange.head()
             eventually(
                 lambda: agrees_now(listener, exchange, market, after=since),
-                within_s=10,
+                within_s=60,
                 what="a book that is the new chain's",
             )
             stage.note("healed", "the reader's book is the new chain's")

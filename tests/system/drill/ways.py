@@ -33,7 +33,7 @@ def hostile_names(stage: Stage) -> None:
             with Subscriber(running.publish, channels="book") as subscriber:
                 missing = {symbols[name] for name in _NAMES}
                 while missing:
-                    received = subscriber.poll(20.0)
+                    received = subscriber.poll(60.0)
                     assert received is not None, missing
                     if type(received.event) is Book:
                         missing.discard(received.symbol)
