@@ -8,9 +8,10 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack
+from typing import Final
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from tests import needs
 from tests.scheduling import (  # noqa: F401 - hooks
@@ -34,8 +35,11 @@ sys.dont_write_bytecode = False
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-# On a busy machine an example may take any time; tests of speed are in bench/.
-settings.register_profile("any time", deadline=None)
+# On a busy machine an example may take any time; tests of speed are in bench/. Examples are the same
+# in each run, so that a run judges the change and not its luck: `search` looks for others.
+_ANY_TIME: Final = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("any time", _ANY_TIME, derandomize=True)
+settings.register_profile("search", _ANY_TIME)
 settings.load_profile("any time")
 
 
