@@ -1,28 +1,39 @@
 """What an archive has and lacks of each market, from its coverage tables."""
 
 import datetime
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from collector.archive.storage import layout, manifest
+from collector.archive.storage.files import path_of
 from collector.archive.storage.part_file import read_file
 from collector.client.topic_filter import symbol_pattern
 from shards.protocol.ranges import RangeList, count, minus, union, within
 
 _EVERY: Final = 1 << 62
+_COLUMNS: Final = ("market", "market_id", "first_height", "last_height", "missing_ranges")
+_MOST: Final = 100_000
+"""Markets' shares of parts that are kept in memory, about 30 MB."""
 
 
 class Covered(NamedTuple):
     """One market's share of one part."""
 
     market: str
+    market_id: str
     date: str
     first: int
     last: int
     """Heights that are due here, both ends included."""
     missing: RangeList
+
+
+class Counted(NamedTuple):
+    """The same, with what was counted."""
+
+    part: Covered
     row: Mapping[str, Any]
     """The whole row of the coverage table."""
 
@@ -30,18 +41,63 @@ class Covered(NamedTuple):
 def covered(
     root: Path, files: Mapping[str, manifest.File], markets: Iterable[str]
 ) -> list[Covered]:
-    """Read the coverage of the markets that match one of the patterns, oldest part first."""
+    """Return the coverage of the markets that match one of the patterns, oldest part first."""
+    found = [part for file in _of_coverage(files) for part in _parts(root, file)]
+    return of_markets(found, tuple(markets))
+
+
+def of_markets(parts: list[Covered], patterns: tuple[str, ...]) -> list[Covered]:
+    """Return the parts of the markets that match one of the patterns."""
+    if "*" in patterns:
+        return parts
+    wanted = {name for name in {part.market for part in parts} if matches(name, patterns)}
+    return [part for part in parts if part.market in wanted]
+
+
+def counted(
+    root: Path, files: Mapping[str, manifest.File], markets: Iterable[str]
+) -> Iterator[Counted]:
+    """Yield the same with whole rows."""
     patterns = tuple(markets)
-    found = []
-    for file in sorted(files.values(), key=lambda file: file.first):
-        if file.channel != layout.COVERAGE:
-            continue
+    for file in _of_coverage(files):
         for row in read_file(root, file).to_pylist():
             if matches(row["market"], patterns):
-                missing = [(r["first"], r["last"]) for r in row["missing_ranges"] or ()]
-                where = (row["market"], file.date, row["first_height"], row["last_height"])
-                found.append(Covered(*where, missing, row))
-    return found
+                yield Counted(_part(file, row), row)
+
+
+def _of_coverage(files: Mapping[str, manifest.File]) -> list[manifest.File]:
+    found = (file for file in files.values() if file.channel == layout.COVERAGE)
+    return sorted(found, key=lambda file: file.first)
+
+
+def _part(file: manifest.File, row: Mapping[str, Any]) -> Covered:
+    missing = [(r["first"], r["last"]) for r in row["missing_ranges"] or ()]
+    where = (file.date, row["first_height"], row["last_height"])
+    return Covered(row["market"], row["market_id"], *where, missing)
+
+
+_Key: TypeAlias = tuple[str, str, int, int]
+_known: Final[dict[_Key, list[Covered]]] = {}
+"""
+What files of coverage say, from earlier reads of this process.
+
+Every read asks for all of them, and an archive has one for each hour.
+"""
+
+
+def _parts(root: Path, file: manifest.File) -> list[Covered]:
+    """Read a file of coverage, unless it is known."""
+    is_now = path_of(root, file.path).stat()
+    # A sealed file never changes. One that was put back from a copy is read again.
+    key = (file.date, file.file_sha256, is_now.st_ino, is_now.st_mtime_ns)
+    parts = _known.get(key)
+    if parts is None:
+        parts = [_part(file, row) for row in read_file(root, file, _COLUMNS).to_pylist()]
+        if len(_known) * len(parts) > _MOST:
+            # The last one: reads go from the oldest to the newest, each time.
+            _known.popitem()
+        _known[key] = parts
+    return parts
 
 
 def matches(symbol: str, patterns: Iterable[str]) -> bool:

@@ -8,7 +8,7 @@ import msgspec
 
 from collector.archive.journal import segment_file
 from collector.archive.reading import holes
-from collector.archive.reading.holes import Covered
+from collector.archive.reading.holes import Counted
 from collector.archive.storage import manifest
 from collector.archive.storage.files import open_archive, with_files
 from shards.protocol.ranges import RangeList, count, minus, union
@@ -85,7 +85,8 @@ def _overview(root: Path, markets: Iterable[str]) -> Overview:
     info = open_archive(root)
     lines = manifest.read(root)
     files, gone = manifest.current(lines), union(manifest.pruned(lines))
-    parts = holes.covered(root, files, markets)
+    rows = list(holes.counted(root, files, markets))
+    parts = [part for part, _ in rows]
     return Overview(
         path=str(root),
         chain_id=info.chain_id,
@@ -95,18 +96,18 @@ def _overview(root: Path, markets: Iterable[str]) -> Overview:
         bytes=sum(file.bytes for file in files.values()),
         journal_bytes=sum(path.stat().st_size for path in segment_file.segments(root)),
         part_heights=info.span,
-        days=list(_days(parts, gone)),
+        days=list(_days(rows, gone)),
         holes={m: left for m, r in holes.holes(parts).items() if (left := minus(r, gone))},
         pruned=gone,
     )
 
 
-def _days(parts: Iterable[Covered], gone: RangeList) -> Iterator[Day]:
-    grouped: dict[tuple[str, str], list[Covered]] = {}
-    for part in parts:
-        grouped.setdefault((part.market, part.date), []).append(part)
-    for (market, date), of_day in sorted(grouped.items()):
-        rows = [part.row for part in of_day]
+def _days(parts: Iterable[Counted], gone: RangeList) -> Iterator[Day]:
+    grouped: dict[tuple[str, str], list[Counted]] = {}
+    for counted in parts:
+        grouped.setdefault((counted.part.market, counted.part.date), []).append(counted)
+    for (market, date), counts in sorted(grouped.items()):
+        of_day, rows = [part for part, _ in counts], [row for _, row in counts]
         missing = union(heights for part in of_day for heights in part.missing)
         # Heights between two parts of a day that are in neither are missing, too.
         covered = union((part.first, part.last) for part in of_day)
@@ -114,7 +115,7 @@ def _days(parts: Iterable[Covered], gone: RangeList) -> Iterator[Day]:
         missing = union([*missing, *between])
         yield Day(
             market=market,
-            market_id=rows[0]["market_id"],
+            market_id=of_day[0].market_id,
             date=date,
             first=covered[0][0],
             last=covered[-1][1],

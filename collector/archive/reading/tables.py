@@ -154,7 +154,7 @@ def within_range(
     table = pa.concat_tables(tables) if tables else schema_of(TABLES[channel]).empty_table()
     known = gaps.covered(root, files, ("*",))
     _check_markets(patterns, known, table)
-    parts = [part for part in known if gaps.matches(part.market, patterns)]
+    parts = gaps.of_markets(known, patterns)
     lacking = _holes(parts, heights, times, table)
     for market, ranges in tail.missing.items():
         if gaps.matches(market, patterns):

@@ -116,7 +116,7 @@ class Replay:
         """Describe the markets as the archive's newest listing of them does."""
         listed = read(self.config.root, "markets", decimals="text", holes="allow").arrow.to_pylist()
         rows = {row["market_id"]: row for row in listed}
-        ids = {part.market: part.row["market_id"] for part in self._covered}
+        ids = {part.market: part.market_id for part in self._covered}
         for symbol, market_id in sorted(ids.items()):
             if symbol == CHAIN.symbol:
                 continue

@@ -4,18 +4,20 @@ import random
 from pathlib import Path
 from typing import Any, Final
 
+import duckdb
+import polars
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from collector.archive.reading.tables import read
 from collector.archive.storage import manifest
-from collector.archive.storage.part_file import read_file
+from collector.archive.storage.part_file import read_file, table_of
 from collector.tables import arrow
 from collector.tables.arrow import ParquetFile, batch_of, schema_of
 from collector.tables.schema import TABLES
 from collector.verify.archived import facts_digest
-from tests.collector.archive.written import DAY, sealed
+from tests.collector.archive.written import DAY, amount, sealed
 
 _TABLE: Final = TABLES["blocks"]
 _US: Final = 1_000
@@ -76,6 +78,57 @@ def test_local_instants_are_kept_to_the_microsecond(tmp_path: Path) -> None:
         "chain-ws",
         0,
     )
+
+
+def _books(markets: int, each: int) -> list[tuple[Any, ...]]:
+    chance = random.Random(2)
+    rows: list[tuple[Any, ...]] = []
+    for market in range(markets):
+        for n in range(1, each + 1):
+            bids = [(amount(chance.randrange(1, 400), 2), amount(chance.randrange(9)))]
+            market_id, when = f"0x{market:064x}", DAY + n
+            way = (when, when, "chain-ws", market % 2)
+            rows.append((market_id, f"M{market}-USDT", n, n, when, False, bids, [], *way))
+    return rows
+
+
+@pytest.mark.parametrize(("markets", "is_plain"), [(1, False), (7, False), (8, True), (30, True)])
+def test_prices_of_many_markets_are_in_no_dictionary(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, markets: int, is_plain: bool
+) -> None:
+    # Two row groups, of different markets: their texts are in different dictionaries.
+    monkeypatch.setattr(arrow, "ROW_GROUP", 20 * markets)
+    rows = _books(2 * markets, 20)
+    path = tmp_path / "file"
+    file = ParquetFile(path, TABLES["book"])
+    batch, _ = batch_of(TABLES["book"], rows)
+    file.add(batch)
+    file.close()
+    with pq.ParquetFile(path) as opened:
+        footer = opened.metadata
+    assert footer.num_row_groups == 2
+    for group in map(footer.row_group, (0, 1)):
+        columns = [group.column(n) for n in range(group.num_columns)]
+        dictionaries = {c.path_in_schema for c in columns if c.has_dictionary_page}
+        assert ("bids.list.element.price" in dictionaries) is not is_plain
+        assert {"bids.list.element.quantity", "market_id", "source"} <= dictionaries
+    found = table_of(path, "book", rows=len(rows))
+    assert found.schema.equals(schema_of(TABLES["book"]))
+    assert found.equals(pa.Table.from_batches([batch]))
+    assert table_of(path, "book", ["market", "bids"]).equals(found.select(["market", "bids"]))
+    _equal_elsewhere(path, found)
+
+
+def _equal_elsewhere(path: Path, due: pa.Table) -> None:
+    """Compare what DuckDB and Polars make of a file."""
+    bids = [level[0]["price"] for level in due["bids"].to_pylist()]
+    query = f"SELECT market, bids[1].price FROM read_parquet('{path}')"
+    with duckdb.connect() as connection:
+        found = connection.execute(query).fetchall()
+    assert found == list(zip(due["market"].to_pylist(), bids, strict=True))
+    frame = polars.read_parquet(path)
+    assert frame["market"].to_list() == due["market"].to_pylist()
+    assert frame["bids"].list.first().struct.field("price").to_list() == bids
 
 
 def _as_before(root: Path, channel: str) -> None:
