@@ -120,7 +120,7 @@ class Feed:
         self.stats.resyncs += 1
         for event in published:
             if self.builder.book(event, late=True):
-                self._publish_keyframe(event)
+                self._publish_keyframe(event.sequence, event.ts_recv)
         self.stats.book_updates += len(published) - 1
         if self._top is not None:
             self._top.load(sync.book)
@@ -134,15 +134,19 @@ class Feed:
             self.builder.keyframe(self._whole(ts))
 
     def _keyframe_due(self, event: Book) -> None:
-        make = partial(self._publish_keyframe, event)
-        if not self._late.postpone(self.market_id, make):
+        # Without its levels: in a flood, half of the markets may wait.
+        make = partial(self._publish_keyframe, event.sequence, event.ts_recv)
+        if self.builder.is_overdue(self.market_id):
+            self._late.forget(self.market_id)
+            make()
+        elif not self._late.postpone(self.market_id, make):
             make()
 
-    def _publish_keyframe(self, event: Book) -> None:
+    def _publish_keyframe(self, sequence: int, ts_recv: int) -> None:
         # During a join the book is ahead of this delta; a keyframe would include
         # deltas that are not sent yet.
-        if self.sync.in_sync and event.sequence == self.sync.book.sequence:
-            self.builder.keyframe(self._whole(event.ts_recv), deltas=0)
+        if self.sync.in_sync and sequence == self.sync.book.sequence:
+            self.builder.keyframe(self._whole(ts_recv), deltas=0)
 
     def _whole(self, ts: int) -> Book:
         sync = self.sync

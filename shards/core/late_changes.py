@@ -7,7 +7,7 @@ work. So they are put off until the source pauses:
 
 - A published change counts at once, and its levels change later. If the source does not pause, and
   `MOST` changes wait, further changes are not put off.
-- A keyframe is made in the pause, or after its market's next change, whichever is first.
+- A keyframe is made in the pause, or once it is overdue (`RecordBuilder.is_overdue`), whichever is first.
 """
 
 from collections.abc import Callable
@@ -43,15 +43,14 @@ class LateChanges:
             self.is_open = False
 
     def postpone(self, market_id: str, keyframe: Callable[[], None]) -> bool:
-        """Put off a keyframe; return False if it has to be made now."""
-        was_postponed = self._keyframes.pop(market_id, None) is not None
-        if was_postponed or not self.is_open:
+        """Put off a keyframe, in place of the market's earlier one; return False if nothing is put off."""
+        if self is NEVER:
             return False
         self._keyframes[market_id] = keyframe
         return True
 
     def forget(self, market_id: str) -> None:
-        """The market is removed: its keyframe is not made."""
+        """The market is removed, or its keyframe is made now: none is made later."""
         self._keyframes.pop(market_id, None)
 
     def settle(self, most: int) -> None:

@@ -29,6 +29,9 @@ from shards.protocol.settings import Limits, Market
 from shards.protocol.text import symbol_of
 from shards.protocol.trade_ids import TradeIdentity
 
+_OVERDUE: Final = 96
+"""Deltas without a keyframe at most, where it is put off: the aggregator keeps at least 112 frames of a
+topic, and late joiners need the keyframe and all after it."""
 _BOOK_ALONE: Final = 1 << 62
 """Above every height: no block needs to be replayed (`Track.rewind`)."""
 
@@ -92,7 +95,8 @@ class RecordBuilder:
         """The markets that were not steady (`Track.is_steady`) since reports looked at them."""
         self._by_id = trade_identity is TradeIdentity.ID
         self._limits = limits
-        self._keyframe_every = limits.keyframe_every
+        self._keyframe_every = every = limits.keyframe_every
+        self._overdue = max(every + 1, min(every * 3 // 2, _OVERDUE))
         self._lanes: dict[str, _MarketTopics] = {}
         self._channels = frozenset(channels)
         self._with_book = "book" in channels
@@ -159,6 +163,10 @@ class RecordBuilder:
             )
         )
         return lane.deltas >= self._keyframe_every
+
+    def is_overdue(self, market_id: str) -> bool:
+        """Return whether a market's keyframe must not be put off any longer."""
+        return self._lanes[market_id].deltas >= self._overdue
 
     def keyframe(self, event: Book, *, deltas: int | None = None) -> None:
         """Make a keyframe of the whole book for late joiners, and restart the delta count."""

@@ -9,7 +9,7 @@ from shards.protocol.errors import SequenceGap
 from shards.protocol.events import ZERO, Book, Level
 
 _LOOK: Final = 256 - 1
-"""Deltas between two removals of empty levels; reading the book removes them as well."""
+"""Deltas between two removals of empty levels."""
 _decode: Final = msgspec.msgpack.Decoder(Book).decode
 
 
@@ -21,13 +21,19 @@ def _by_number(prices: Iterable[str], *, highest_first: bool) -> list[str]:
     return found
 
 
+def _left(side: dict[str, str]) -> list[str]:
+    """Return the prices of a side that are not empty."""
+    return [price for price, quantity in side.items() if quantity != ZERO]
+
+
 class OrderBook:
     """
     Both sides of a book, price text to quantity text, and its sequence.
 
     A delta is applied whole, removals included, so that levels never pass through Python.
-    Removed levels are dropped on the next read, or after `_LOOK` deltas. A delta can also be deferred:
-    then the book counts it at once, and its levels change before the next read.
+    Removed levels stay as empty ones, since most come back: `levels` passes over them, and drops them if
+    they are the majority. `bids`, `asks` and every `_LOOK` deltas drop them all. A delta can also be
+    deferred: then the book counts it at once, and its levels change before the next read.
     """
 
     __slots__ = ("_asks", "_bids", "_deferred", "_is_clean", "market_id", "sequence")
@@ -122,11 +128,16 @@ class OrderBook:
 
     def levels(self) -> tuple[list[Level], list[Level]]:
         """Return bids from the highest price down, asks from the lowest up."""
-        bids, asks = self.bids, self.asks
-        return (
-            [(price, bids[price]) for price in _by_number(bids, highest_first=True)],
-            [(price, asks[price]) for price in _by_number(asks, highest_first=False)],
+        if self._deferred:
+            self.settle()
+        bids, asks = self._bids, self._asks
+        found = (
+            [(price, bids[price]) for price in _by_number(_left(bids), highest_first=True)],
+            [(price, asks[price]) for price in _by_number(_left(asks), highest_first=False)],
         )
+        if len(bids) + len(asks) > 2 * (len(found[0]) + len(found[1])):
+            self._drop_removed()
+        return found
 
     def __repr__(self) -> str:
         return (

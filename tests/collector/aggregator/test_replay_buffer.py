@@ -8,7 +8,12 @@ import pytest
 from hypothesis import given, strategies as st
 
 from collector.access.rights import Rights
-from collector.aggregator.replay_buffer import ReplayBuffer
+from collector.aggregator.forwarder import Publisher
+from collector.aggregator.replay_buffer import ROOM, ReplayBuffer
+from shards.core import record_builder
+from shards.core.record_builder import RecordBuilder
+from shards.protocol.settings import Limits
+from shards.protocol.trade_ids import TradeIdentity
 
 EPOCH = 7
 BOOK = "book.INJ-USDT."
@@ -249,3 +254,15 @@ def test_half_a_million_prefixes_cost_little_also_with_few_rights() -> None:
     assert time.process_time() - began < 1.0
     topics = msgspec.msgpack.decode(reply)["topics"]
     assert sorted(topics) == sorted(f"trades.M{number}-USDT." for number in range(50))
+
+
+@pytest.mark.parametrize(("every", "at_most"), [(64, 96), (90, 96), (100, 101), (1_000, 1_001)])
+def test_a_keyframe_that_is_put_off_and_what_follows_it_fit_into_what_is_kept(
+    every: int, at_most: int
+) -> None:
+    builder = RecordBuilder(
+        trade_identity=TradeIdentity.HEIGHT, limits=Limits(keyframe_every=every)
+    )
+    assert builder._overdue == at_most
+    kept = Publisher(lambda part, flags=0: None).replay.frames_per_topic
+    assert kept - ROOM > record_builder._OVERDUE

@@ -101,13 +101,26 @@ def test_a_keyframe_is_made_in_the_pause() -> None:
     assert pause(one) == [], "once"
 
 
-def test_a_keyframe_is_made_after_the_next_change_where_there_is_no_pause() -> None:
-    one = live(keyframe_every=1)
-    for number in (2, 4, 6):
-        hear(one, *range(one.feeds[ONE].ledger.last + 1, changing(number) + 1))
-        [keyframe] = keyframes_of(one.take_records())
-        assert is_right(keyframe, changing(number))
-    assert keyframes_of(pause(one)) == []
+@pytest.mark.parametrize(("every", "at_most"), [(1, 2), (4, 6), (7, 10)])
+@pytest.mark.parametrize("puts_off", [True, False])
+def test_a_keyframe_is_overdue_after_half_as_many_changes_more_where_there_is_no_pause(
+    every: int, at_most: int, puts_off: bool
+) -> None:
+    one = live(keyframe_every=every, puts_off=puts_off)
+    one._builder._lanes[ONE].first = one._builder._lanes[ONE].deltas = 0
+    since, made = 0, 0
+    for height in sorted(CHAIN.books):
+        if height <= FIRST or CHAIN.books[height][ONE] == CHAIN.books[height - 1][ONE]:
+            continue
+        hear(one, *range(one.feeds[ONE].ledger.last + 1, height + 1))
+        since += 1
+        keyframes = keyframes_of(one.take_records())
+        assert len(keyframes) == (since == at_most)
+        for keyframe in keyframes:
+            assert is_right(keyframe, height)
+            since, made = 0, made + 1
+    assert made
+    assert len(keyframes_of(pause(one))) == (since >= every)
 
 
 def test_the_keyframe_of_a_market_that_is_removed_or_lost_its_book_is_not_made() -> None:

@@ -89,10 +89,11 @@ def test_the_book_equals_a_naive_one_after_any_deltas(
         book.apply(sequence, buys, sells)
         changed(bids, buys)
         changed(asks, sells)
-    said_bids, said_asks = book.levels()
-    assert as_numbers(said_bids) == sorted(bids.items(), reverse=True)
-    assert as_numbers(said_asks) == sorted(asks.items())
+        said_bids, said_asks = book.levels()
+        assert as_numbers(said_bids) == sorted(bids.items(), reverse=True)
+        assert as_numbers(said_asks) == sorted(asks.items())
     assert book.sequence == len(deltas)
+    assert dict(as_numbers([*book.bids.items()])) == bids
 
 
 @settings(max_examples=examples(150), deadline=None)
@@ -138,6 +139,17 @@ def test_a_snapshot_replaces_everything() -> None:
     assert book.levels() == ([("8.0", "2")], [])
     assert book.sequence == 40
     assert repr(book) == "<OrderBook 0x1, sequence 40, 1 bids, 0 asks>"
+
+
+def test_removed_levels_are_dropped_when_most_are_removed_and_somebody_looks() -> None:
+    book = OrderBook("0x1")
+    prices = [f"{n}.000000000000000000" for n in range(1, 11)]
+    book.load(0, [], [(price, "1.000000000000000000") for price in prices])
+    for sequence, price in enumerate(prices, start=1):
+        book.apply(sequence, [], [(price, ZERO)])
+        left = [(other, "1.000000000000000000") for other in prices[sequence:]]
+        assert book.levels() == ([], left)
+        assert len(book._asks) <= 2 * len(left)
 
 
 def test_removed_levels_are_not_kept_for_ever_where_nobody_looks() -> None:
