@@ -2,9 +2,11 @@
 
 import asyncio
 import contextlib
+import socket
 import time
 from collections.abc import AsyncIterator, Callable
 from typing import Any, Final, Protocol
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -101,6 +103,8 @@ class Venue:
         """Called with each block before it is sent."""
         self._halted_until = 0.0
         self._returning: set[asyncio.Task[None]] = set()
+        self._kept: dict[int, socket.socket] = {}
+        """Sockets that keep the ports of servers which are away: no other process is given them."""
         self._made = asyncio.Condition()
         self._begin()
 
@@ -184,6 +188,7 @@ class Venue:
         """Be another chain on the same ports: everybody is cut, heights begin at `first`."""
         for server in self.servers:
             await server.stop()
+        self._keep_ports()
         self._halted_until = time.monotonic() + away_s + 1.0
         await asyncio.sleep(away_s)
         self.exchange.begin_again(seed, first)
@@ -231,10 +236,26 @@ class Venue:
         servers = self._concerned(fault.protocol)
         for server in servers:
             await server.stop()
+        self._keep_ports()
         if fault.for_s:
             task = asyncio.create_task(self._return(servers, fault.for_s))
             self._returning.add(task)
             task.add_done_callback(self._returning.discard)
+
+    def _keep_ports(self) -> None:
+        for endpoint in self.endpoints().values():
+            port = urlsplit(endpoint if "//" in endpoint else f"//{endpoint}").port or 0
+            if port in self._kept:
+                continue
+            kept = socket.socket()
+            kept.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                kept.bind(("127.0.0.1", port))
+            except OSError:
+                # Its server listens.
+                kept.close()
+            else:
+                self._kept[port] = kept
 
     async def _return(self, servers: list[Server], after_s: float) -> None:
         await asyncio.sleep(after_s)
@@ -251,6 +272,8 @@ class Venue:
             task.cancel()
         for server in self.servers:
             await server.stop()
+        for kept in self._kept.values():
+            kept.close()
 
 
 @contextlib.asynccontextmanager

@@ -5,6 +5,7 @@ import json
 import socket
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 from collector.client.requests import RequestClient
@@ -13,7 +14,7 @@ from collector.settings.parts import requests_endpoint
 from shards.protocol.events import Book
 from tests.simulator.client import Simulator, simulator
 from tests.system.drill.registry import Stage, drill
-from tests.system.running import Running, collector, free_port_pair
+from tests.system.running import Running, collector, eventually, free_port_pair
 
 _NAMES = ("INJ/USDT", "INJ/USDT.", "A[1]/USDT", "\x1b[31mred\x1b[0m/USDT", "\u202eTDSU/JNI")
 _KEY = "k3y0f4n0p3r4t0r"
@@ -49,9 +50,11 @@ def number_in_a_port(stage: Stage) -> None:
         path = _config(stage.folder, exchange, grpc=[f"127.0.0.1:{port}", exchange.grpc])
         stage.broke(f"the first server of queries is 127.0.0.1:{port}, where nobody listens")
         with _live(stage, path) as running:
-            status = running.status()
-            (row,) = [n for n in status["chain"]["nodes"] if n["endpoint"].endswith(f":{port}")]
+            row = eventually(
+                lambda: _judged(running, f":{port}"), within_s=30, what=lambda: running.status()
+            )
             assert (row["role"], row["cause"]) == ("queries", "silent"), row
+            status = running.status()
             stage.note("said", f"the status: {row['reason']}")
             assert not any(host["refused"] for host in status["requests"]), status["requests"]
             stage.note("seen", "no host is given a rest for too many requests")
@@ -64,8 +67,9 @@ def secret_in_a_url(stage: Stage) -> None:
         path = _config(stage.folder, exchange, rpc=f"{exchange.rpc}?apikey={_KEY}")
         stage.broke("the RPC's URL ends with ?apikey=…")
         with _live(stage, path) as running:
-            (node,) = [n for n in running.status()["chain"]["nodes"] if n["role"] == "rpc"]
-            assert node["fit"], node
+            node = eventually(
+                lambda: _fit_rpc(running), within_s=30, what=lambda: running.status()["chain"]
+            )
             stage.note("seen", "the RPC is reached, and fit")
             with RequestClient(requests_endpoint(running.publish)) as client:
                 journal = client.ask("events", within_s=30.0)
@@ -106,6 +110,21 @@ def _live(stage: Stage, config: Path) -> Iterator[Running]:
         running.await_live(60)
         stage.note("healed", "everything is live")
         yield running
+
+
+def _nodes(running: Running) -> list[dict[str, Any]]:
+    """What is known of the nodes; shards report it once a second."""
+    return list((running.status()["chain"] or {}).get("nodes", ()))
+
+
+def _judged(running: Running, at: str) -> dict[str, Any]:
+    """Return the row of the node at an address once something is held against it."""
+    found = (node for node in _nodes(running) if node["endpoint"].endswith(at) and node["cause"])
+    return next(found, {})
+
+
+def _fit_rpc(running: Running) -> dict[str, Any]:
+    return next((node for node in _nodes(running) if node["role"] == "rpc" and node["fit"]), {})
 
 
 @contextlib.contextmanager
