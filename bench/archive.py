@@ -4,8 +4,9 @@ The archive beside what its peers write: ``python -m bench.archive --peers PYTHO
 PYTHON is an interpreter that has nautilus_trader and databento-dbn (``uv venv -p 3.12 peers`` and
 ``uv pip install nautilus_trader databento-dbn``). Each run makes one sample of about 35,000 book
 updates of 20 markets and gives it to all writers. CPU is that of the whole process with its
-threads, without the start of Python and imports, on both sides; what was written is read by a new
-process, once.
+threads, without the start of Python and imports, on both sides. What was written is read by a new
+process: once, which is the first read, and nine times more, and the median of those nine counts. Most of a first
+read is that Linux clears memory, on both sides.
 """
 
 import argparse
@@ -49,6 +50,7 @@ from shards.protocol.frames import (
 
 MARKETS: Final = 20
 HEIGHTS: Final = 4_900
+_AGAIN: Final = 9
 _SPAN: Final = 5_000
 _DAY: Final = 1_795_824_000_000_000_000
 _BLOCKS: Final = 16
@@ -75,8 +77,8 @@ BUDGETS: Final = (
     Budget("the same with a sync a block", "record_block_us", "nautilus_write_us", math.inf),
     Budget("sealing alone / nautilus write_data", "seal_us", "nautilus_write_us", math.inf),
     Budget("journal to events a CPU second / catalog", "events_per_s", "nautilus_per_s", 1e9, 2.0),
-    Budget("stored to Arrow table / object list", "arrow_wall_us", "nautilus_read_wall_us", 0.1),
-    Budget("the same again, in one process", "again_wall_us", "nautilus_again_wall_us", math.inf),
+    Budget("stored to Arrow table / object list", "again_wall_us", "nautilus_again_wall_us", 0.1),
+    Budget("the first read of a process", "arrow_wall_us", "nautilus_read_wall_us", math.inf),
     Budget("the same in CPU", "arrow_us", "nautilus_read_us", math.inf),
 )
 
@@ -262,7 +264,7 @@ def _read_back(root: Path) -> dict[str, float]:
         "events_per_s": 1e6 / events_us,
         "arrow_us": arrow_us,
         "arrow_wall_us": times[0],
-        "again_wall_us": min(wall_us(table, rows) for _ in range(3)),
+        "again_wall_us": statistics.median(wall_us(table, rows) for _ in range(_AGAIN)),
     }
 
 

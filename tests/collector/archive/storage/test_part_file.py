@@ -37,12 +37,14 @@ def _read_or_refused(root: Path, file: File) -> pa.Table | str:
         return str(error)
 
 
-@pytest.mark.parametrize("with_threads", [False, True])
+@pytest.mark.parametrize("way", ["one thread", "threads", "steps"])
 def test_no_flipped_bit_is_read_as_another_fact(
-    root: Path, monkeypatch: pytest.MonkeyPatch, *, with_threads: bool
+    root: Path, monkeypatch: pytest.MonkeyPatch, way: str
 ) -> None:
     chance = random.Random(1)
-    monkeypatch.setattr(part_file, "_FEWER", 0 if with_threads else 1_000)
+    monkeypatch.setattr(part_file, "_FEWER", 1_000 if way == "one thread" else 0)
+    monkeypatch.setattr(part_file, "_FRESH", 1 << 62 if way == "steps" else 0)
+    monkeypatch.setattr(part_file, "_STEP", 3)
     for file in _files(root):
         path = root / file.path
         whole, held = path.read_bytes(), read_file(root, file)
@@ -55,6 +57,21 @@ def test_no_flipped_bit_is_read_as_another_fact(
             assert isinstance(found, str) or found.equals(held), f"byte {at} of {file.path}"
             assert not isinstance(found, str) or found.startswith(f"{path}: cannot be read")
         path.write_bytes(whole)
+
+
+def test_the_first_read_of_a_process_is_in_steps_and_equals_later_ones(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(part_file, "_FEWER", 0)
+    monkeypatch.setattr(part_file, "_STEP", 3)
+    for file in _files(root):
+        monkeypatch.setattr(part_file, "_FRESH", 0)
+        later = read_file(root, file, is_alone=True)
+        monkeypatch.setattr(part_file, "_FRESH", 1 << 62)
+        first = read_file(root, file, is_alone=True)
+        assert first.schema.equals(later.schema)
+        assert first.equals(later)
+        assert (first["market"].num_chunks, later["market"].num_chunks) == (-(-file.rows // 3), 1)
 
 
 def test_a_file_cut_off_anywhere_is_refused_by_name(root: Path) -> None:
