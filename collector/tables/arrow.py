@@ -1,8 +1,8 @@
 """
 Rows to Arrow and Parquet. It loads pyarrow, so it is imported only where that is needed.
 
-Amounts become DECIMAL(38, 18) from their texts, exactly. One of more than twenty integer
-digits becomes null; its column and text stand in the column ``overflow``.
+Amounts become DECIMAL(38, 18) from their texts, exactly. One of more than twenty integer digits
+becomes null, and so does a text that is no number; its column and text stand in the column ``overflow``.
 """
 
 import itertools
@@ -37,8 +37,8 @@ _TYPES: Final = {
     "ranges": _RANGES,
 }
 _NS_PER_US: Final = 1000
-_LONGEST: Final = 39
-"""Twenty digits, the point, eighteen decimals."""
+_LONGEST: Final = 40
+"""A sign, twenty digits, the point, eighteen decimals."""
 ROW_GROUP: Final = 32_768
 _INSTANTS: Final = ("time", "arrival")
 _NUMBERS: Final = ("int", *_INSTANTS)
@@ -119,19 +119,27 @@ def _decimals(
     # Many are equal, and reading a number takes longer than looking it up.
     found = pa.array(texts, pa.string()).dictionary_encode()
     different = found.dictionary.to_pylist()
-    if "" in different:
+    if "" in different and "." not in name:
+        # Absent; a level always has both of its amounts.
         return _decimals(name, [text or None for text in texts], rows, overflow)
-    if max(map(len, different), default=0) > _LONGEST:
-        fitting = [_fitting(name, t, row, overflow) for t, row in zip(texts, rows, strict=True)]
-        return pa.array(fitting, pa.string()).cast(DECIMAL)
-    return found.dictionary.cast(DECIMAL).take(found.indices)
+    amounts = amounts_of(found.dictionary)
+    if amounts is not None:
+        return amounts.take(found.indices)
+    unfit = {text for text in different if amounts_of(pa.array([text])) is None}
+    for text, row in zip(texts, rows, strict=True):
+        if text is not None and text in unfit:
+            overflow.setdefault(row, []).append({"column": name, "text": text})
+    return pa.array([None if t in unfit else t for t in texts], pa.string()).cast(DECIMAL)
 
 
-def _fitting(name: str, text: str | None, row: int, overflow: _Overflow) -> str | None:
-    if text is None or len(text.lstrip("-")) <= _LONGEST:
-        return text
-    overflow.setdefault(row, []).append({"column": name, "text": text})
-    return None
+def amounts_of(texts: pa.Array) -> pa.Array | None:
+    """Return texts as amounts; None if one is no number, or does not fit."""
+    if (pc.max(pc.binary_length(texts)).as_py() or 0) > _LONGEST:
+        return None
+    try:
+        return texts.cast(DECIMAL)
+    except pa.ArrowInvalid:
+        return None
 
 
 def _levels(name: str, values: Sequence[Any], overflow: _Overflow) -> pa.Array:
@@ -219,7 +227,7 @@ def _plain(column: Column, array: pa.Array) -> list[Any]:
 
 
 def _put_back(table: Table, row: Row, notes: list[dict[str, str]]) -> Row:
-    """Put the texts of amounts that are too long for their column in their places."""
+    """Put the texts of amounts that do not fit into their column in their places."""
     cells = list(row)
     for note in notes:
         name, _, leaf = note["column"].partition(".")

@@ -15,7 +15,7 @@ import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from collector.tables.arrow import DECIMAL, levels_of
+from collector.tables.arrow import amounts_of, levels_of
 from collector.tables.rows import canonical
 from shards.protocol.events import Level
 
@@ -140,7 +140,9 @@ class _Columns:
 
     def columns(self) -> Pair:
         coded = (self._prices, self._quantities.dictionary_encode())
-        prices, quantities = (codes.dictionary.cast(DECIMAL) for codes in coded)
+        prices, quantities = (amounts_of(codes.dictionary) for codes in coded)
+        if prices is None or quantities is None:
+            return _Lists(self._bids, self._asks).columns()
         of_price, of_quantity = (codes.indices for codes in coded)
         count, cut = len(self._bids), self._cut
         first_ask = pa.scalar(cut, pa.int32())

@@ -4,6 +4,7 @@ Make rows out of events, in the order of the table's columns (`schema.py`). Pure
 Amounts are the chain's texts here, empty or null where there is none.
 """
 
+import re
 from collections.abc import Sequence
 from typing import Any, Final, Protocol
 
@@ -28,6 +29,8 @@ from shards.protocol.events import (
 
 _SCALE: Final = 10**18
 _DECIMALS: Final = 18
+_is_amount: Final = re.compile(r"-?[0-9]{1,100}\.[0-9]{18}").fullmatch
+"""Whether a foreign text is spelled as an amount."""
 
 
 class Arrival(Protocol):
@@ -50,7 +53,9 @@ def canonical(levels: Sequence[Level], *, highest_first: bool) -> list[Level]:
 
 
 def notional_of(price: str, quantity: str) -> str | None:
-    """Return price times quantity with 18 decimals; None where it would need more."""
+    """Return price times quantity with 18 decimals; None where it would need more, or one is no amount."""
+    if not (_is_amount(price) and _is_amount(quantity)):
+        return None
     product = int(price.replace(".", "", 1)) * int(quantity.replace(".", "", 1))
     whole, rest = divmod(product, _SCALE)
     if rest:

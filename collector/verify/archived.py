@@ -176,7 +176,7 @@ def _text(value: Decimal | None) -> str | None:
 
 
 def _put_back(cells: list[Any], names: list[str], notes: Iterable[dict[str, str]]) -> None:
-    """Restore the texts of amounts that are too long for their column."""
+    """Restore the texts of amounts that do not fit into their column."""
     for note in notes:
         name, _, leaf = note["column"].partition(".")
         at = names.index(name)

@@ -189,11 +189,25 @@ class _Books:
 
 
 def _put_back(row: dict[str, Any]) -> None:
-    """Put amounts that are too long for their column in their places, which are in order."""
-    for note in row["overflow"] or ():
+    """
+    Put amounts that are too long for their column in their places, which are in order.
+
+    A level with an amount that is no number is left out: no order can be there.
+    """
+    notes = row["overflow"] or ()
+    for note in notes:
         side, _, name = note["column"].partition(".")
         level = next(level for level in row[side] if level[name] is None)
-        level[name] = decimal.Decimal(note["text"])
+        level[name] = _number(note["text"])
+    for side in ("bids", "asks") if notes else ():
+        row[side] = [level for level in row[side] if all(v.is_finite() for v in level.values())]
+
+
+def _number(text: str) -> decimal.Decimal:
+    try:
+        return decimal.Decimal(text)
+    except decimal.InvalidOperation:
+        return decimal.Decimal("NaN")
 
 
 def _applied(market: str, whole: dict[str, Any], changes: list[dict[str, Any]]) -> BookAt:

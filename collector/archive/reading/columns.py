@@ -22,7 +22,7 @@ def as_list(array: Any) -> list[Any]:
     Return a column's values.
 
     Amounts are texts, instants are ns since 1970 (0 if missing), levels are lists of
-    ``(price, quantity)``. An amount too long for the column is None inside a level.
+    ``(price, quantity)``. An amount that does not fit into the column is None inside a level.
     """
     kind = array.type
     if pa.types.is_timestamp(kind):

@@ -139,7 +139,7 @@ def _whole(column: Any) -> Any:
 
 
 def _put_back(row: Row) -> None:
-    """Put the texts of amounts that are too long for a column in their places."""
+    """Put the texts of amounts that do not fit into a column in their places."""
     for note in row["overflow"]:
         name, _, leaf = note["column"].partition(".")
         if not leaf:

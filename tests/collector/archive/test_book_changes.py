@@ -7,7 +7,7 @@ from hypothesis import given, strategies as st
 
 from collector.archive.journal.packing import array_of
 from collector.archive.journal.segment_file import Entry
-from collector.tables.arrow import batch_of, batch_of_columns
+from collector.tables.arrow import batch_of, batch_of_columns, rows_from
 from collector.tables.book_changes import columns_of, decoded, facts_of
 from collector.tables.rows import book_row
 from collector.tables.schema import TABLES
@@ -62,7 +62,8 @@ _events = st.lists(
     min_size=1,
     max_size=20,
 )
-_odd = st.sampled_from(["", "1", "-3.5", "007", f"{10**19}.{0:018}", f"{10**21}.{0:018}"])
+_RUBBISH = ["", "abc", ".", "NaN", "1 ", "1_0", "\x00", "1e40", "1e-30", "0.1234567890123456789"]
+_odd = st.sampled_from(["1", "-3.5", "007", f"{10**19}.{0:018}", f"{10**21}.{0:018}", *_RUBBISH])
 
 
 def _books(levels: list[tuple[list[Level], list[Level]]]) -> list[Book]:
@@ -98,6 +99,16 @@ def test_an_amount_that_is_too_long_is_kept_as_a_text() -> None:
     long = f"123456789012345678901.{0:018}"
     event = Book("0x1", 1, 1, 5, 5, "chain-ws", False, [(long, _amount(1))], [(_amount(7), long)])
     assert _check([event, event]) == 4
+
+
+@pytest.mark.parametrize("text", _RUBBISH)
+def test_an_amount_that_is_no_number_is_kept_as_a_text(text: str) -> None:
+    side = [(_amount(1), text), (text, _amount(2)), (_amount(3), _amount(4))]
+    events = [*_books([(side, [])]), *_books([([], side[2:])])]
+    assert _check(events) == 2
+    entry = _entry(events[0])
+    row = book_row(events[0], "A", entry)
+    assert list(rows_from(_TABLE, batch_of(_TABLE, [row])[0])) == [row]
 
 
 def test_fields_that_a_newer_version_appended_are_left_out() -> None:

@@ -2,6 +2,7 @@
 
 from decimal import Decimal, localcontext
 
+import pytest
 from hypothesis import given, strategies as st
 
 from collector.archive.sealing.seal import PLAIN
@@ -30,6 +31,11 @@ def test_notional_is_exact_or_null(price: int, quantity: int) -> None:
         else:
             assert Decimal(found) == exact
             assert len(found.partition(".")[2]) == 18
+
+
+@pytest.mark.parametrize("rubbish", ["", "abc", "1.5", "1_0", "٣", "-", "1e5", "9" * 5_000])
+def test_there_is_no_notional_of_what_is_no_amount(rubbish: str) -> None:
+    assert notional_of(rubbish, _text(1)) is notional_of(_text(1), rubbish) is None
 
 
 @given(st.lists(st.integers(1, 10**30), unique=True, max_size=8), st.randoms())

@@ -7,16 +7,21 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
+import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
+from msgspec.structs import replace
 
 from collector.archive.journal.segment_file import Note
+from collector.archive.reading.book_at import book_at
+from collector.archive.replay import events_of
 from collector.archive.sealing import seal
-from collector.archive.storage import layout
+from collector.archive.storage import layout, manifest
 from collector.cli.main import cli
+from collector.tables.rows import canonical
 from collector.verify.archive_check import Check
 from collector.verify.archived import file_digest
 from collector.verify.block_results import ChainTrade, Sides
@@ -80,6 +85,26 @@ def test_amounts_too_long_for_a_column_have_their_digest_too(tmp_path: Path) -> 
     written.write(tmp_path / "archive", made)
     seal.seal(tmp_path / "archive", layout.part_of(0, written.SPAN), ts=written.DAY)
     assert Check(tmp_path / "archive").run().wrong == {}
+
+
+def test_amounts_that_are_no_numbers_are_archived_as_texts(tmp_path: Path) -> None:
+    """A broken node may send some, and a part that cannot be sealed would keep all others waiting."""
+    root, odd = tmp_path / "archive", change(3)
+    odd.bids[:0] = [("abc", written.amount(1)), (written.amount(7), "")]
+    deals = trades(3)
+    deals.trades[0] = replace(deals.trades[0], price="1_0", fee="-")
+    written.write(
+        root, [entry("book", written.whole(2)), entry("book", odd), entry("trades", deals)]
+    )
+    seal.seal(root, layout.part_of(0, written.SPAN), ts=written.DAY)
+    assert Check(root).run().wrong == {}
+    assert [f"{price:f}" for price, _ in book_at(root, SYMBOL, 3).bids] == [
+        written.amount(n) for n in (3, 2)
+    ]
+    files = [*manifest.current(manifest.read(root)).values()]
+    found = [t.record.event for t in events_of.records(root, files, ("book", "trades"), ("*",))]
+    ordered = replace(odd, bids=canonical(odd.bids, highest_first=True))
+    assert {msgspec.msgpack.encode(event) for event in (ordered, deals)} <= set(found)
 
 
 def _cut(root: Path) -> None:
