@@ -159,7 +159,6 @@ def at(connect: str, what: "Callable[[RequestClient], _Read]") -> _Read:
 
     """
     from collector.client.requests import RequestClient
-    from collector.settings.parts import requests_endpoint
 
-    with RequestClient(requests_endpoint(connect)) as client:
+    with RequestClient.of(connect) as client:
         return what(client)

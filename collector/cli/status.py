@@ -33,14 +33,13 @@ def status(*, connect: str, cluster: str | None, as_json: bool, watch: bool) -> 
     """
     from collector.client.requests import RequestClient
     from collector.settings.addresses import endpoints_of
-    from collector.settings.parts import requests_endpoint
 
     connect = query.cells_of(connect, cluster)
     if len(endpoints_of(connect)) > 1:
         with contextlib.suppress(KeyboardInterrupt):
             _cells(connect, as_json=as_json, watch=watch)
         return
-    with RequestClient(requests_endpoint(connect)) as client:
+    with RequestClient.of(connect) as client:
         first = _Answer(ask(client, "status"))
         if not watch:
             click.echo(first.json if as_json else first.lines())

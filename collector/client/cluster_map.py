@@ -85,7 +85,7 @@ def endpoints(cluster: Sequence[str], keys: Keys | None = None, within_s: float 
     while time.monotonic() < deadline:
         for endpoint in cluster:
             try:
-                with RequestClient(requests_endpoint(endpoint), keys) as client:
+                with RequestClient.of(endpoint, keys) as client:
                     found = client.ask("cluster", within_s=each_s).get("cluster")
             except (TimeoutError, Refused) as failed:
                 error = failed

@@ -17,6 +17,7 @@ from collector.client.cluster_map import ClusterMap, read_answer
 from collector.client.requests import RequestSocket, encode
 from collector.client.sockets import connected
 from collector.client.topic_sync import Inbox
+from collector.settings.parts import asked_at, requests_endpoint
 from shards.protocol.errors import UNREADABLE, ConfigError
 from shards.protocol.frames import PREFIX_SIZE, ts_pub_of
 from shards.protocol.histograms import Histogram
@@ -74,6 +75,12 @@ class Link:
         """Whether its sockets are open."""
         return self._frames is not None
 
+    @property
+    def asked_at(self) -> str:
+        """What its requests endpoint is called in sentences."""
+        is_derived = self.requests == requests_endpoint(self.connect)
+        return asked_at(self.connect) if is_derived else self.requests
+
     def open(self, context: "zmq.Context[zmq.Socket[bytes]]") -> None:
         """
         Open the sockets and subscribe.
@@ -85,7 +92,7 @@ class Link:
         """
         frames = connected(context, zmq.SUB, self.connect, hwm=self._hwm, keys=self.keys)
         try:
-            self._dealer = RequestSocket(context, self.requests, self.keys)
+            self._dealer = RequestSocket(context, self.requests, self.keys, name=self.asked_at)
         except (ValueError, ConfigError):
             frames.close(linger=0)
             raise

@@ -27,6 +27,7 @@ import zmq
 from collector.access.key_files import Keys
 from collector.client.handshakes import Handshakes
 from collector.client.sockets import chosen, connected
+from collector.settings.parts import asked_at, requests_endpoint
 from shards.protocol.errors import UNREADABLE, ConfigError
 
 encode: Final = msgspec.msgpack.Encoder().encode
@@ -76,10 +77,13 @@ class RequestSocket:
         context: "zmq.Context[zmq.Socket[bytes]]",
         endpoint: str,
         keys: Keys | None = None,
+        *,
+        name: str = "",
     ) -> None:
+        """``name`` is the endpoint's in sentences; by default itself."""
         keys = chosen(keys, endpoint)
         self.socket = connected(context, zmq.DEALER, endpoint, hwm=_HWM, immediate=True, keys=keys)
-        self._handshakes = Handshakes(self.socket, endpoint, keys)
+        self._handshakes = Handshakes(self.socket, name or endpoint, keys)
         self.trouble = ""
         """Why the last handshake failed; empty while there is a connection."""
 
@@ -113,15 +117,21 @@ class RequestSocket:
 class RequestClient:
     """One question at a time, blocking. Close it when done, or use ``with``."""
 
-    def __init__(self, endpoint: str, keys: Keys | None = None) -> None:
-        self.endpoint = endpoint
+    def __init__(self, endpoint: str, keys: Keys | None = None, *, name: str = "") -> None:
+        """``name`` is the endpoint's in sentences; by default itself."""
+        self._name = name or endpoint
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         try:
-            self._socket = RequestSocket(self._context, endpoint, keys)
+            self._socket = RequestSocket(self._context, endpoint, keys, name=name)
         except (ValueError, ConfigError):
             self._context.destroy(linger=0)
             raise
         self._ids = itertools.count(1)
+
+    @classmethod
+    def of(cls, publish: str, keys: Keys | None = None) -> Self:
+        """Return the client of the collector that publishes at an endpoint: sentences name that one."""
+        return cls(requests_endpoint(publish), keys, name=asked_at(publish))
 
     def ask(self, what: str, *, within_s: float, **fields: Any) -> dict[str, Any]:
         """
@@ -146,7 +156,7 @@ class RequestClient:
         if not sent:
             # There is no connection: libzmq may know the reason.
             self._socket.send(request)
-        raise no_answer(self.endpoint, within_s, self._socket.trouble)
+        raise no_answer(self._name, within_s, self._socket.trouble)
 
     def _wait(self, deadline: float, *, unsent: bool) -> bool:
         left_s = deadline - time.monotonic()
@@ -174,13 +184,14 @@ class RequestClient:
 class AsyncRequestClient:
     """Many questions at once, on the running event loop. Close it there."""
 
-    def __init__(self, endpoint: str, keys: Keys | None = None) -> None:
-        self.endpoint = endpoint
+    def __init__(self, endpoint: str, keys: Keys | None = None, *, name: str = "") -> None:
+        """``name`` is the endpoint's in sentences; by default itself."""
+        self._name = name or endpoint
         self.answered_at = time.monotonic()
         """When the last reply arrived; the time of construction before the first."""
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         try:
-            self._socket = RequestSocket(self._context, endpoint, keys)
+            self._socket = RequestSocket(self._context, endpoint, keys, name=name)
         except (ValueError, ConfigError):
             self._context.destroy(linger=0)
             raise
@@ -189,6 +200,11 @@ class AsyncRequestClient:
         self._waiting: dict[int, asyncio.Future[tuple[dict[str, Any], list[bytes]]]] = {}
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(self._socket.socket.FD, self._turn)
+
+    @classmethod
+    def of(cls, publish: str, keys: Keys | None = None) -> Self:
+        """Return the client of the collector that publishes at an endpoint: sentences name that one."""
+        return cls(requests_endpoint(publish), keys, name=asked_at(publish))
 
     async def ask(self, what: str, *, within_s: float, **fields: Any) -> dict[str, Any]:
         """
@@ -216,7 +232,7 @@ class AsyncRequestClient:
                 answer, bodies = await reply
         except TimeoutError:
             self._turn()
-            raise no_answer(self.endpoint, within_s, self._socket.trouble) from None
+            raise no_answer(self._name, within_s, self._socket.trouble) from None
         finally:
             del self._waiting[number]
         return _accepted(answer), bodies

@@ -396,5 +396,5 @@ class Subscriber:
         return [link for link, cell in pairs if cell.answers] or self._links[:1]
 
     def _ask(self, link: Link, what: str, timeout_s: float) -> Any:
-        with RequestClient(link.requests, link.keys) as client:
+        with RequestClient(link.requests, link.keys, name=link.asked_at) as client:
             return client.ask(what, within_s=timeout_s)[what]

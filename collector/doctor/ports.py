@@ -35,7 +35,7 @@ def listener(address: str, check: Callable[[str], None]) -> Finding:
 
 
 def _collector_at(endpoint: str) -> bool:
-    with RequestClient(requests_endpoint(connectable(endpoint))) as client:
+    with RequestClient.of(connectable(endpoint)) as client:
         try:
             client.ask("status", within_s=_ANSWER_S)
         except TimeoutError:

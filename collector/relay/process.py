@@ -284,7 +284,7 @@ class Relay:
         if client is None:
             # A cluster's cells all have the first key, also those that were started later.
             held = dict(zip(named, keys, strict=False)).get(answering, keys[0])
-            client = AsyncRequestClient(requests_endpoint(answering), held)
+            client = AsyncRequestClient.of(answering, held)
             self._upstream[answering] = client
         return client
 

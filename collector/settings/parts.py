@@ -52,6 +52,14 @@ def requests_endpoint(publish: str) -> str:
     return f"tcp://{host}:{int(port) + 1}"
 
 
+def asked_at(publish: str) -> str:
+    """Name a publish endpoint in a sentence about its requests: as it was typed, and where they go."""
+    requests = requests_endpoint(publish)
+    is_tcp = requests.startswith("tcp://")
+    where = f"port {requests.rpartition(':')[2]}" if is_tcp else requests.removeprefix("ipc://")
+    return f"{publish} (requests go to {where})"
+
+
 def connectable(publish: str) -> str:
     """Return the endpoint to connect to for a publish endpoint, which may be a wildcard."""
     host, colon, port = publish.removeprefix("tcp://").rpartition(":")

@@ -10,7 +10,6 @@ from textual.app import App
 from textual.binding import Binding, BindingType
 
 from collector.settings.addresses import endpoints_of
-from collector.settings.parts import requests_endpoint
 from collector.tui.market_rows import MarketRow
 from collector.tui.market_screen import MarketPage
 from collector.tui.panels import Grid
@@ -44,9 +43,7 @@ class Top(App[None]):
         super().__init__(ansi_color="NO_COLOR" in os.environ)
         self.connect = connect
         self.animation_level = "none"
-        self._cells = [
-            (requests_endpoint(at), Watched(at, time.time())) for at in endpoints_of(connect)
-        ]
+        self._cells = [(at, Watched(at, time.time())) for at in endpoints_of(connect)]
         self._chosen = 0
         self.picture = self.latest()
         self.paused = False
@@ -55,8 +52,8 @@ class Top(App[None]):
     def on_mount(self) -> None:
         """Show the overview and begin to ask."""
         self.push_screen(self._overview)
-        for requests, watched in self._cells:
-            self.run_worker(poll(requests, watched, self._seen))
+        for endpoint, watched in self._cells:
+            self.run_worker(poll(endpoint, watched, self._seen))
 
     def latest(self) -> Picture:
         """Return the current picture, also during a pause."""

@@ -21,7 +21,7 @@ _ANSWER_S: Final = 1.5
 
 async def poll(endpoint: str, watched: Watched, seen: Callable[[], None]) -> None:
     """Keep `watched` up to date until cancelled; call `seen` after every poll."""
-    with closing(AsyncRequestClient(endpoint)) as client:
+    with closing(AsyncRequestClient.of(endpoint)) as client:
         while True:
             started = time.monotonic()
             try:

@@ -12,7 +12,6 @@ from collector.client.requests import RequestClient
 from collector.client.summary import read_summary
 from collector.markets import networks
 from collector.settings import installed
-from collector.settings.parts import requests_endpoint
 from collector.verify import replayed
 from collector.verify.archive_findings import ArchiveFindings
 from collector.verify.chain import Chain
@@ -151,7 +150,7 @@ def _network(asked: dict[str, Any]) -> Endpoints:
         return networks.described(name, file)[1]
     if asked["capture"] or asked["archive"] or (asked["rpc"] and asked["grpc"]):
         return networks.LOCAL
-    with RequestClient(requests_endpoint(asked["connect"])) as client:
+    with RequestClient.of(asked["connect"]) as client:
         try:
             found = read_summary(client.ask("status", within_s=5.0)).endpoints
         except (TimeoutError, ValueError) as error:

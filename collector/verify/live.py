@@ -58,7 +58,7 @@ class Live:
 
         """
         options = self._options
-        with RequestClient(Subscriber(options.connect).requests) as client:
+        with RequestClient.of(options.connect) as client:
             rows = _markets(client, _ANSWER_S)
             symbols = known_symbols(options.markets, rows) or ["*"]
             channels = (*options.channels, "gap")

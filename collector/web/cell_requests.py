@@ -7,7 +7,6 @@ from typing import Any, Final
 
 from collector.client.requests import AsyncRequestClient
 from collector.client.summary import Summary, read_summary
-from collector.settings.parts import requests_endpoint
 from shards.protocol.errors import ConfigError
 
 _STATUS_S: Final = 1.5
@@ -23,7 +22,7 @@ class CellRequests:
     def __init__(self, endpoints: Sequence[str]) -> None:
         """Raise ValueError if one is neither a tcp nor an ipc endpoint."""
         self.endpoints = tuple(endpoints)
-        self._clients = [AsyncRequestClient(requests_endpoint(at)) for at in self.endpoints]
+        self._clients = [AsyncRequestClient.of(at) for at in self.endpoints]
         self._answered = [time.time()] * len(self._clients)
         self._summaries: list[Summary | None] = [None] * len(self._clients)
         self.chosen = 0

@@ -149,7 +149,7 @@ def test_nobody_at_the_endpoint_is_one_sentence_and_3() -> None:
     done = run("--connect", endpoint)
     assert done.returncode == 3
     assert re.fullmatch(
-        r"tail: no collector answered at tcp://127.0.0.1:\d+ within 5 s: "
+        rf"tail: no collector answered at {endpoint} \(requests go to port \d+\) within 5 s: "
         r"is one running \('collector start'\), and is this its endpoint \(--connect\)\?\n",
         done.stderr,
     )

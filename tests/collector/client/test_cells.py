@@ -295,7 +295,7 @@ def test_commands_read_cells_and_do_without_one_that_is_away() -> None:
         )  # fmt: skip
         assert out.returncode == 0, out.stderr
         assert json.loads(out.stdout)["publisher"] == one.endpoint
-        assert f"no collector answered at {away[:-1]}"[:40] in out.stderr
+        assert f"no collector answered at {away} (requests go to port " in out.stderr
         status = [sys.executable, "-m", "collector", "status", "--connect"]
         out = subprocess.run(
             [*status, f"{away},{one.endpoint}"],

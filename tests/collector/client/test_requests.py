@@ -1,6 +1,7 @@
 """The request client over real sockets: deadlines, late replies, and replies that are none."""
 
 import asyncio
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -119,6 +120,14 @@ def test_without_a_reply_the_deadline_is_kept(endpoint: str, ask: Any) -> None:
                 return time.monotonic() - began
 
             assert at_best(waited_s, below=2.0) > 0.25
+
+
+def test_sentences_name_the_endpoint_that_was_typed_and_where_requests_go(tmp_path: Path) -> None:
+    place = f"ipc://{tmp_path}/publish"
+    for typed, asked in (("tcp://127.0.0.1:9", "port 10"), (place, f"{tmp_path}/publish.requests")):
+        sentence = re.escape(f"no collector answered at {typed} (requests go to {asked}) within")
+        with RequestClient.of(typed) as client, pytest.raises(TimeoutError, match=sentence):
+            client.ask("status", within_s=0.05)
 
 
 @both

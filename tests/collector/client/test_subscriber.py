@@ -254,8 +254,13 @@ def test_status_and_markets_are_asked_for_with_a_deadline() -> None:
         assert subscriber.markets() == markets
         assert subscriber.status() == {"coverage": {"now": 1.0}}
         publisher.script.silent = True
-        with pytest.raises(TimeoutError, match=f"no collector answered at {subscriber.requests}"):
+        port = int(publisher.endpoint.rpartition(":")[2])
+        typed = f"answered at {publisher.endpoint} \\(requests go to port {port + 1}\\) within"
+        with pytest.raises(TimeoutError, match=typed):
             subscriber.status(0.1)
+        apart = Subscriber("tcp://127.0.0.1:9", requests=subscriber.requests)
+        with pytest.raises(TimeoutError, match=f"answered at {subscriber.requests} within"):
+            apart.status(0.1)
 
 
 def test_a_foreign_message_of_another_shape_does_not_shift_the_parts() -> None:

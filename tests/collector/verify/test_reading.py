@@ -112,7 +112,10 @@ def test_a_capture_that_is_cut_off_is_refused(tmp_path: Path) -> None:
             ("--rpc", "http://127.0.0.1:9", "--grpc", "127.0.0.1:9"),
             "http://127.0.0.1:9 does not give its height",
         ),
-        (("--connect", "tcp://127.0.0.1:9"), "no collector answered at tcp://127.0.0.1:10"),
+        (
+            ("--connect", "tcp://127.0.0.1:9"),
+            "answered at tcp://127.0.0.1:9 (requests go to port 10)",
+        ),
         (("--config", "/none.toml"), "/none.toml"),
     ],
 )

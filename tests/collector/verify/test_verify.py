@@ -247,7 +247,7 @@ def test_a_malformed_endpoint_is_said_before_anything_is_asked(world: World) -> 
     [
         (("--rpc", "http://127.0.0.1:9"), "http://127.0.0.1:9 does not give its height"),
         (("--grpc", "127.0.0.1:9"), "127.0.0.1:9 does not give order book"),
-        (("--connect", "tcp://127.0.0.1:9"), "tcp://127.0.0.1:10"),
+        (("--connect", "tcp://127.0.0.1:9"), "tcp://127.0.0.1:9 (requests go to port 10)"),
         (("--market", "NOPE/USDT"), "no market matches 'NOPE/USDT'"),
         (("--capture", "/none"), "/none"),
     ],
