@@ -15,7 +15,7 @@ from collector.cli.cluster_lines import lines_of
 from collector.cli.command import Command
 from collector.settings import installed
 from shards.protocol.errors import ConfigError
-from shards.runtime.exit_codes import EXIT_BELOW, EXIT_OK
+from shards.runtime.exit_codes import EXIT_BELOW, EXIT_CONFIG, EXIT_OK
 
 if TYPE_CHECKING:
     from collector.cluster.folder import HostFolder
@@ -122,7 +122,7 @@ def up(*, folder: Path | None, within: float, block: bool, **given: Any) -> None
             "give --address (this host joins the head there) or --listen (it is the head), not both"
         )
     _require_ray()
-    from collector.cluster import driver
+    from collector.cluster import attempt, driver
 
     here = _here(folder)
     node = ray_node(here, given)
@@ -132,16 +132,22 @@ def up(*, folder: Path | None, within: float, block: bool, **given: Any) -> None
         # As after a reboot: its cells do not wait for a head that may be away.
         driver.join(here, node)
     try:
-        is_done = _tell(here, node, asked, within, is_insecure=given["insecure"])
+        # It waits so long at most for the head, to be in Ray, for the hosts, and for the cells.
+        code = attempt.code_of_child(4 * within + attempt.ANSWERS_S)
     except ConfigError as error:
         if not (block and was_here):
             raise
-        # To end would be to end the cells, under a service manager.
-        is_done = False
         click.echo(str(error), err=True)
-    if block:
+        code = EXIT_CONFIG
+    if code is None:
+        is_done = _tell(here, node, asked, within, is_insecure=given["insecure"])
+        sys.exit(EXIT_OK if is_done else EXIT_BELOW)
+    # Under a service manager, to end would be to end the cells.
+    stays = (EXIT_OK, EXIT_BELOW, EXIT_CONFIG) if was_here else (EXIT_OK, EXIT_BELOW)
+    if block and code in stays:
         _stay(here)
-    sys.exit(EXIT_OK if is_done else EXIT_BELOW)
+        code = EXIT_OK if code == EXIT_OK else EXIT_BELOW
+    sys.exit(code)
 
 
 def _tell(
@@ -151,7 +157,7 @@ def _tell(
     from collector.cluster import driver
 
     if not node.is_head and not is_insecure:
-        _check_token(node.address, within)
+        driver.check_token(node.address, within)
     driver.join(folder, node)
     _progress(f"waiting for Ray at {node.address}")
     with driver.connected(folder, within) as ray:
@@ -222,21 +228,6 @@ def ray_node(folder: "HostFolder", given: dict[str, Any]) -> Any:
     if room is None:
         room = os.cpu_count() or 1 if known is None else known.room
     return RayNode(address=at, is_head=is_head, host=host, room=room, token=token, is_ours=is_ours)
-
-
-def _check_token(address: str, within: float) -> None:
-    from collector.cluster import driver
-
-    deadline = time.monotonic() + within
-    while (asks := driver.asks_for_token(address)) is None:
-        if time.monotonic() > deadline:
-            raise ConfigError(f"--address {address}: no head of Ray answers there")
-        time.sleep(0.5)
-    if not asks:
-        raise ConfigError(
-            f"--address {address}: that Ray asks for no token, so any process that reaches it can run programs "
-            "on its hosts: start it with RAY_AUTH_MODE=token, or add --insecure if that is meant"
-        )
 
 
 def _asked(given: dict[str, Any], node: Any) -> dict[str, Any]:
@@ -347,9 +338,10 @@ def down(*, here: bool, within: float, folder: Path | None) -> None:
         _leave(place)
         return
     _require_ray()
-    from collector.cluster import driver
+    from collector.cluster import attempt, driver
 
     try:
+        attempt.go_on_in_child(2 * within + attempt.ANSWERS_S)
         with driver.connected(place, within) as ray:
             view = driver.Driver(ray, place, create=False).end(within)
     except ConfigError as error:

@@ -31,6 +31,19 @@ def go_on_in_child(within_s: float) -> None:
         ConfigError: In this process, if the child is not done in time, or if Ray has ended it.
 
     """
+    code = code_of_child(within_s)
+    if code is not None:
+        sys.exit(code)
+
+
+def code_of_child(within_s: float) -> int | None:
+    """
+    Return None in a child process, and in this one the exit code with which the child has ended.
+
+    Raises:
+        ConfigError: In this process, if the child is not done in time, or if Ray has ended it.
+
+    """
     reading, writing = os.pipe()
     sys.stdout.flush()
     sys.stderr.flush()
@@ -38,12 +51,12 @@ def go_on_in_child(within_s: float) -> None:
     if child == 0:
         os.close(reading)
         atexit.register(os.write, writing, _ENDED)
-        return
+        return None
     os.close(writing)
     with os.fdopen(reading, "rb") as said:
         code = _code_of(child, time.monotonic() + within_s + _SPARE_S)
         if said.read() == _ENDED:
-            sys.exit(code)
+            return code
     raise ConfigError(
         f"Ray runs on this host but does not work: {_why(code, within_s)}. Cells that run go on without it"
     )

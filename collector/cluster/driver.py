@@ -167,6 +167,26 @@ def asks_for_token(address: str, within_s: float = _TOKEN_S) -> bool | None:
     return False
 
 
+def check_token(address: str, within_s: float) -> None:
+    """
+    Check that Ray at an address asks for a token.
+
+    Raises:
+        ConfigError: If it does not, or does not answer in time.
+
+    """
+    deadline = time.monotonic() + within_s
+    while (asks := asks_for_token(address)) is None:
+        if time.monotonic() > deadline:
+            raise ConfigError(f"--address {address}: no head of Ray answers there")
+        time.sleep(_EVERY_S)
+    if not asks:
+        raise ConfigError(
+            f"--address {address}: that Ray asks for no token, so any process that reaches it can run programs "
+            "on its hosts: start it with RAY_AUTH_MODE=token, or add --insecure if that is meant"
+        )
+
+
 @contextlib.contextmanager
 def connected(folder: HostFolder, within_s: float) -> Iterator[Any]:
     """

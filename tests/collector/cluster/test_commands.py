@@ -1,11 +1,7 @@
 """`collector cluster`: what is refused before any Ray is started or asked, in one sentence."""
 
-import contextlib
 import socket
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import grpc
 import pytest
@@ -19,6 +15,7 @@ from collector.cluster.processes import save
 from collector.cluster.ray_node import RayNode
 from collector.cluster.spec import Placed, Spec
 from shards.protocol.errors import ConfigError
+from tests.collector.cluster.heads import head
 from tests.system.running import run
 
 pytest.importorskip("ray", reason="needs the extra cluster")
@@ -125,27 +122,6 @@ def test_the_head_makes_a_token_that_only_its_user_can_read(tmp_path: Path) -> N
     path.chmod(0o644)
     with pytest.raises(ConfigError, match="chmod 600"):
         driver.token_of(folder, None, is_head=True)
-
-
-@contextlib.contextmanager
-def head(code: grpc.StatusCode | None) -> Iterator[str]:
-    """Something at a head's address that answers every call, or refuses it."""
-
-    def answer(request: bytes, context: Any) -> bytes:
-        if code is not None:
-            context.abort(code, "no")
-        return b""
-
-    server = grpc.server(ThreadPoolExecutor(1))
-    methods = {"GetClusterId": grpc.unary_unary_rpc_method_handler(answer)}
-    service = grpc.method_handlers_generic_handler("ray.rpc.NodeInfoGcsService", methods)
-    server.add_generic_rpc_handlers((service,))
-    port = server.add_insecure_port("127.0.0.1:0")
-    server.start()
-    try:
-        yield f"127.0.0.1:{port}"
-    finally:
-        server.stop(None).wait(5)
 
 
 def test_a_ray_without_a_token_is_refused(tmp_path: Path) -> None:
