@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import copy
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -236,6 +237,35 @@ async def test_the_only_indexer_with_another_chain_has_ours_replaced(first: int)
         made.nodes.knows(found)
         await admitting
         assert made.session() == 2
+
+
+@pytest.mark.parametrize("first", [1, FAR], ids=["lower", "higher"])
+async def test_a_chain_that_comes_back_replaces_the_one_that_had_replaced_it(first: int) -> None:
+    async with serving(options(), paced=False) as venue, watched(venue) as made:
+        await grow(venue)
+        await made.admit()
+        former = copy.deepcopy(venue.exchange.__dict__)
+        await venue.begin_again(9, first=first)
+        await grow(venue)
+        await _admitted_again(made)
+        between = made.nodes.chain.generation
+        # The indexer's record is again that of the first chain, which goes on.
+        venue.exchange.__dict__.update(former)
+        await grow(venue)
+        await _admitted_again(made)
+        assert made.nodes.chain.generation > between > 0
+
+
+async def _admitted_again(made: Watched) -> None:
+    """The chain was replaced: the aggregator switches, and the indexer is read again."""
+    made.source.endpoints.failed("cut")
+    admitting = asyncio.create_task(made.admit())
+    found = await _replaced_in(made.nodes)
+    assert not made.session()
+    made.pipeline.start_over(found.marks[0].height, 0, "replaced")
+    made.nodes.knows(found)
+    await admitting
+    assert made.session()
 
 
 async def test_an_indexer_of_another_chain_beside_ours_is_refused() -> None:

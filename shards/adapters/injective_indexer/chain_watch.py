@@ -171,10 +171,12 @@ class ChainWatch:
             await self._replace(endpoint, found)
         if self.nodes.replacement is not None:
             await self.nodes.begun.wait()
-        elif found is not None and found.kind != "ours":
+            # Have it show the new chain's trades now: the former one may come back at any time.
+            found = await self._judge(endpoint)
+        if found is not None and found.kind != "ours":
             self.nodes.refused(endpoint, found.reason)
             raise SourceError(endpoint, f"not the chain being collected: {found.reason}")
-        elif found is None and self._had_ours and endpoint not in self._had_ours:
+        if found is None and self._had_ours and endpoint not in self._had_ours:
             raise SourceError(endpoint, "it lists no trades now, and never listed one of our chain")
 
     async def aclose(self) -> None:
