@@ -14,6 +14,7 @@ from collector.client.received import ChainReplaced, Received
 from shards.adapters.injective_indexer import chain_watch
 from shards.adapters.injective_indexer.chain_watch import ChainWatch
 from shards.adapters.injective_indexer.proofs import Proofs
+from shards.adapters.injective_indexer.queries import IndexerQueries
 from shards.adapters.injective_indexer.service import Service
 from shards.adapters.injective_indexer.trade_lists import TradeLists
 from shards.core.pipeline import Pipeline
@@ -35,6 +36,8 @@ from tests.system.listening import Listener
 from tests.system.running import collector, eventually
 
 FAR = 100_000
+HOUR = 5_538
+"""Blocks of 0.65 s."""
 
 
 @pytest.mark.parametrize("first", [1, FAR], ids=["lower", "higher"])
@@ -254,6 +257,36 @@ async def test_a_chain_that_comes_back_replaces_the_one_that_had_replaced_it(fir
         await grow(venue)
         await _admitted_again(made)
         assert made.nodes.chain.generation > between > 0
+
+
+async def test_an_indexer_that_was_away_for_an_hour_is_ours_and_lists_every_trade_of_it() -> None:
+    async with (
+        serving(options(clock_ms=1_795_000_000_000, history=8_000), paced=False) as venue,
+        watched(venue) as made,
+    ):
+        await grow(venue)
+        await made.admit()
+        exchange, since = venue.exchange, venue.exchange.height
+        exchange.activity = Activity(matches=0.2)
+        ts = 1_795_000_010_000
+        for block in range(HOUR):
+            exchange.next_block(ts + block * 650)
+        made.source.endpoints.failed("cut")
+        await made.admit()
+        assert (made.session(), made.nodes.replacement) == (2, None)
+        services = {spot: Service(spot=spot) for spot in (True, False)}
+        queries = IndexerQueries(lambda: venue.indexer.endpoint, services, Access())
+        ids = [market.market_id for market in exchange.markets]
+        listed = [
+            trade.trade_id
+            for spot in services
+            for trade in await queries.trades(spot, ids, ts * 1_000_000)
+        ]
+        await queries.aclose()
+        heights = range(since + 1, exchange.height + 1)
+        due = [trade.trade_id for h in heights for _, trade in exchange.trades_of(h)]
+        assert len(due) > 1_000
+        assert sorted(listed) == sorted(due)
 
 
 async def _admitted_again(made: Watched) -> None:
