@@ -117,7 +117,9 @@ class Mover:
         """Kill a shard or the aggregator somewhere in the middle of a move."""
         time.sleep(self._rng.uniform(0.5, 3.0))
         rows = self._status()["processes"]
-        victims = [row for row in rows if row["name"].startswith(("shard", "aggregator"))]
+        # A process has no id, 0, while it is being replaced: that would be all of this run.
+        alive = [row for row in rows if row["pid"]]
+        victims = [row for row in alive if row["name"].startswith(("shard", "aggregator"))]
         victim = self._rng.choice(victims)
         with contextlib.suppress(ProcessLookupError):
             os.kill(victim["pid"], signal.SIGKILL)

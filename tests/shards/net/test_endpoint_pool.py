@@ -223,7 +223,7 @@ async def test_with_all_breakers_open_it_waits_for_the_one_that_opens_first() ->
     with pytest.raises(TimeoutError):
         await asyncio.wait_for(endpoints.next(), 0.01)
     endpoints.probed("a")
-    assert await asyncio.wait_for(endpoints.next(), 5) == "a"
+    assert await asyncio.wait_for(endpoints.next(), 60) == "a"
 
 
 async def test_only_data_resets_the_backoff() -> None:
@@ -247,7 +247,7 @@ async def test_waits_stay_short_while_nobody_answers_and_do_not_count() -> None:
     await endpoints.next()
     for _ in range(2):
         endpoints.failed("refused", unreachable=True)
-        await asyncio.wait_for(endpoints.next(), UNREACHABLE_S + 1)
+        await asyncio.wait_for(endpoints.next(), UNREACHABLE_S + 8)
     assert backoff.attempt == 1
 
 
