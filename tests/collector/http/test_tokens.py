@@ -187,7 +187,7 @@ def test_a_revoked_keys_session_and_live_connection_end(served: Served) -> None:
     session = {"Cookie": served.cookie("carol").partition(";")[0]}
     url = f"wss://127.0.0.1:{served.web}/live"
     with pytest.raises(InvalidStatus):
-        connect(url, ssl=served.context)
+        connect(url, ssl=served.context, open_timeout=60)
     with connect(url, ssl=served.context, additional_headers=session, open_timeout=60) as live:
         live.recv(30)
         authorized_file.remove(served.file, "carol")

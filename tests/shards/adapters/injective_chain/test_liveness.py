@@ -77,7 +77,7 @@ async def test_a_block_that_comes_while_the_node_is_asked_is_no_halt(
         watch = Watchdog(one, pusher, source, nodes, push_new=lambda: None)
         watching = asyncio.create_task(watch.run())
         try:
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 await twice.wait()
         finally:
             watching.cancel()
@@ -85,5 +85,5 @@ async def test_a_block_that_comes_while_the_node_is_asked_is_no_halt(
             pusher.close()
             access.close()
             server.close()
-            await asyncio.wait_for(rpc.ended.wait(), 10)
+            await asyncio.wait_for(rpc.ended.wait(), 60)
     assert told == [(False, False), (False, False)]
