@@ -97,8 +97,7 @@ def table_of(
         is_large = opened.metadata.num_rows > (_FEWER if is_alone else _FEW)
         table = _read(opened, None if columns is None else list(columns), is_large=is_large)
     _validate(table)
-    due = pa.schema([due.field(name) for name in table.column_names])
-    return table if table.schema.equals(due) else table.cast(due, safe=False)
+    return _as_due(table, due)
 
 
 def _opened(source: Any, texts: list[str]) -> pq.ParquetFile:
@@ -115,6 +114,15 @@ def _read(opened: pq.ParquetFile, names: list[str] | None, *, is_large: bool) ->
     table = pa.Table.from_batches(opened.iter_batches(_STEP, columns=names, use_threads=True))
     if table.num_rows != opened.metadata.num_rows:
         raise ValueError(f"{table.num_rows} rows, where its footer has {opened.metadata.num_rows}")
+    return table
+
+
+def _as_due(table: pa.Table, due: pa.Schema) -> pa.Table:
+    """Cast the columns that are not as they should be. Only those: a cast visits each level."""
+    for at, found in enumerate(table.schema):
+        field = due.field(found.name)
+        if found.type != field.type:
+            table = table.set_column(at, field, table.column(at).cast(field.type, safe=False))
     return table
 
 
