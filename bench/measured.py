@@ -17,7 +17,9 @@ import zmq
 
 from bench.content import Content, content
 from bench.stage import EPOCH, aggregator
+from shards.core.late_changes import MOST
 from shards.protocol.settings import Endpoints, Limits, ShardConfig
+from shards.settling import Settling
 from shards.worker import Shard
 
 _SIZE: Final = {"markets": 20, "blocks": 25}
@@ -46,6 +48,15 @@ SERIES: Final = (
 CUTS: Final = 2 * len(SERIES)
 
 
+class _AtOnce(Settling):
+    """No loop turns here, in which the source could pause: what was put off is done at once."""
+
+    def begin(self) -> None:
+        while self._pipeline.has_late:
+            self._pipeline.settle(MOST)
+        self._push_new()
+
+
 class _Unmeasured(Shard):
     """A shard that measures nothing."""
 
@@ -61,6 +72,8 @@ class _Unmeasured(Shard):
             self._pusher.push(records)
         if self._pipeline.has_requests and self._recovery is not None:
             self._recovery.dispatch()
+        if self._pipeline.has_late:
+            self._settling.begin()
 
 
 class Way:
@@ -104,8 +117,7 @@ class Way:
         for market in made.markets:
             assert shard._pipeline.join(made.books[market.market_id], now)
         shard._pipeline.take_requests()
-        # No loop turns here, so nothing is put off until the source pauses.
-        shard._pipeline._late.is_open = False
+        shard._settling = _AtOnce(shard._pipeline, shard._push_new)
         if not shard._pusher.link(EPOCH):
             raise AssertionError("the shard knows this aggregator already")
         if isinstance(shard, _Unmeasured):
