@@ -22,6 +22,8 @@ SHARE: Final = 0.2
 """With less the supervisor takes a shard for stuck: a second's work takes half a minute."""
 _HEAL_S: Final = 900.0
 _SLACK_MB: Final = 8.0
+_FEWEST_READINGS: Final = 20
+"""In the first seconds of a flood every buffer fills: that is not growth."""
 
 
 class Overload(msgspec.Struct):
@@ -46,11 +48,11 @@ class Overload(msgspec.Struct):
     """From the end of the load; negative if not in time."""
 
     def growth_mb(self) -> dict[str, float]:
-        """Return by how much each process's second half lies above its first."""
+        """Return by how much each process's second half lies above its first; too short a run has none."""
         return {
             name: round(max(row[len(row) // 2 :]) - max(row[: len(row) // 2]), 1)
             for name, row in self.pss_mb.items()
-            if len(row) > 1
+            if len(row) >= _FEWEST_READINGS
         }
 
     def failures(self) -> list[str]:

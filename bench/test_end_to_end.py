@@ -26,6 +26,7 @@ from bench import (
 )
 from bench.budget import Line, Scale
 from bench.budgets import Outcome
+from bench.overload import Overload
 from bench.rig import Bench, Feeder
 from collector.control import scheduling
 from tests.needs import STRACE
@@ -175,6 +176,17 @@ def test_verdicts() -> None:
     """A limit is an upper one, or a lower one."""
     assert Line("1", "", [1.0, 2.0, 9.0], 2.0).met
     assert not Line("1", "", [1.0, 2.0, 9.0], 2.5, at_least=True).met
+
+
+def test_an_overload_of_minutes_shows_growth_and_a_moment_does_not() -> None:
+    """Buffers fill in the first seconds, whatever is measured."""
+
+    def pressed(readings: list[float]) -> Overload:
+        return Overload(1.0, 2.0, pss_mb={"shard 0": readings}, healed_s=0.0)
+
+    assert not pressed([34.0, 48.0]).failures()
+    assert not pressed([34.0] + [48.0] * 59).failures()
+    assert pressed([34.0] * 30 + [48.0] * 30).failures() == ["memory of shard 0 grew by 14.0 MB"]
 
 
 def test_blocks_are_timed_from_their_first_byte() -> None:
