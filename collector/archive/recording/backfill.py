@@ -11,9 +11,9 @@ import datetime
 import logging
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import msgspec
 
@@ -80,6 +80,8 @@ class Outcome(msgspec.Struct, kw_only=True):
     """Parts that are still being recorded."""
 
 
+Done: TypeAlias = dict[str, RangeList]
+"""Heights, by market."""
 Progress = Callable[[int, int], None]
 """Called with the number of blocks fetched, and in total."""
 
@@ -99,13 +101,14 @@ class Backfill:
         self._symbols = {market.market_id: market.symbol for market in config.markets}
         if {"blocks", "oracle"} & set(config.channels):
             self._symbols[CHAIN.market_id] = CHAIN.symbol
+        self._channels = " ".join(sorted(config.channels))
         self._done = self._total = 0
 
     async def run(self, first: int, last: int) -> Outcome:
         """Fetch and seal what is missing between two heights."""
         outcome = Outcome(first=first, last=last)
         lacking = self._lacking(first, last)
-        self._total = count(union(r for ranges in lacking.values() for r in ranges))
+        self._total = count(_of_any(lacking))
         recorded = self._recorded()
         part = part_of(first, self._span)
         while part.first <= last:
@@ -151,57 +154,77 @@ class Backfill:
         """Fetch a part's blocks into a journal of their own, then seal or add them."""
         folder = self._root / _FOLDER / part.stem
         make_folder(folder)
-        done, gone = self._resumed(folder)
-        writer = Writer(folder)
-        if not writer.number:
-            writer.begin(Chunk([], self._notes(part, lacking)))
-        wanted = minus(union(r for ranges in lacking.values() for r in ranges), done)
-        self._done += count(done)
+        done, gone = self._resumed(folder, lacking)
+        wanted = {symbol: minus(ranges, done.get(symbol, [])) for symbol, ranges in lacking.items()}
+        writer, noted = Writer(folder), Chunk([], self._notes(lacking))
+        if writer.number:
+            writer.append(noted)
+        else:
+            writer.begin(noted)
+        heights = _of_any(wanted)
+        self._done += count(_of_any(lacking)) - count(heights)
 
         def take(height: int, block: Block | None) -> None:
             nonlocal gone
             gone += block is None
-            writer.append(self._chunk(height, block, lacking))
+            writer.append(self._chunk(height, block, wanted))
             reach("backfill.fetched")
             self._done += 1
             self._progress(self._done, self._total)
 
-        await self._filler.fetch((h for a, b in wanted for h in range(a, b + 1)), take)
+        await self._filler.fetch((h for a, b in heights for h in range(a, b + 1)), take)
         writer.sync()
         writer.close()
         lines = manifest.read(self._root)
         is_sealed = part in manifest.sealed(lines) and part not in manifest.pruned(lines)
         if not is_sealed:
             await self._fetch_books(folder, part, lacking)
-        await asyncio.to_thread(self._keep, folder, part, is_sealed=is_sealed)
+        await asyncio.to_thread(self._keep, folder, part, lacking, is_sealed=is_sealed)
         reach("backfill.kept")
         shutil.rmtree(folder)
         return gone
 
-    def _resumed(self, folder: Path) -> tuple[RangeList, int]:
-        """Return the heights that an earlier run fetched, and how many of them are gone."""
+    def _resumed(self, folder: Path, lacking: dict[str, RangeList]) -> tuple[Done, int]:
+        """
+        Return the heights that an earlier run fetched of each market, and how many of them are gone.
+
+        If that run wanted more than this one, or other channels, what it fetched is dropped: the
+        part would have facts that nobody asked for, and nothing to say how far they go.
+        """
         notes = [
             n for p in segment_file.segments(folder) for c in segment_file.read(p) for n in c.notes
         ]
-        done = union((n.first, n.last) for n in notes if n.kind in ("filled", "gone"))
+        found: Done = {}
+        for note in notes:
+            if note.kind in ("filled", "gone"):
+                found.setdefault(note.symbol, []).append((note.first, note.last))
+        done = {symbol: union(ranges) for symbol, ranges in found.items()}
+        channels = {note.text for note in notes if note.kind == "channels"}
+        is_more = any(minus(ranges, lacking.get(symbol, [])) for symbol, ranges in done.items())
+        if is_more or channels != {self._channels}:
+            shutil.rmtree(folder)
+            make_folder(folder)
+            return {}, 0
         return done, len({n.first for n in notes if n.kind == "gone"})
 
-    def _notes(self, part: Part, lacking: dict[str, RangeList]) -> list[Note]:
+    def _notes(self, lacking: dict[str, RangeList]) -> list[Note]:
         types = {market.symbol: market.type for market in self._config.markets}
-        found = [Note("source", "", 0, 0, REPLAY)]
-        for market_id, symbol in self._symbols.items():
-            if ranges := lacking.get(symbol):
-                found.append(Note("market", symbol, 0, 0, f"{market_id} {types.get(symbol, '')}"))
-                found.append(Note("start", symbol, ranges[0][0], 0))
-                found.append(Note("end", symbol, 0, ranges[-1][1]))
-        return found
+        return [
+            Note("source", "", 0, 0, REPLAY),
+            Note("channels", "", 0, 0, self._channels),
+            *(
+                Note("market", symbol, 0, 0, f"{market_id} {types.get(symbol, '')}")
+                for market_id, symbol in self._symbols.items()
+                if symbol in lacking
+            ),
+        ]
 
-    def _chunk(self, height: int, block: Block | None, lacking: dict[str, RangeList]) -> Chunk:
-        """Make the journal's chunk of one block: its facts of the markets that lack it."""
+    def _chunk(self, height: int, block: Block | None, wanted: dict[str, RangeList]) -> Chunk:
+        """Make the journal's chunk of one block: its facts of the markets of which it is wanted."""
         symbols = {
             market_id: symbol
             for market_id, symbol in self._symbols.items()
-            if any(a <= height <= b for a, b in lacking.get(symbol, ()))
+            if any(a <= height <= b for a, b in wanted.get(symbol, ()))
         }
         kind = "gone" if block is None else "filled"
         notes = [Note(kind, symbol, height, height) for symbol in symbols.values()]
@@ -241,17 +264,21 @@ class Backfill:
             await past.aclose()
         save_books(folder, part, [had[symbol] for symbol in sorted(had) if symbol in lacking])
 
-    def _keep(self, folder: Path, part: Part, *, is_sealed: bool) -> None:
+    def _keep(
+        self, folder: Path, part: Part, lacking: dict[str, RangeList], *, is_sealed: bool
+    ) -> None:
         """Make files of what was fetched."""
         with sealing(self._root):
             recover(self._root)
-            self._seal_or_add(folder, part, is_sealed=is_sealed)
+            self._seal_or_add(folder, part, lacking, is_sealed=is_sealed)
 
-    def _seal_or_add(self, folder: Path, part: Part, *, is_sealed: bool) -> None:
+    def _seal_or_add(
+        self, folder: Path, part: Part, lacking: dict[str, RangeList], *, is_sealed: bool
+    ) -> None:
         entries, notes = spooling.gather(folder, part, folder)
         try:
             ledger = Ledger()
-            ledger.fold(notes)
+            ledger.fold([*notes, *_due(lacking)])
             if is_sealed:
                 Adder(self._root, part, entries, ledger).run(ts=time.time_ns())
                 return
@@ -270,6 +297,18 @@ class Backfill:
             writer="backfill", ts=time.time_ns(),
         )  # fmt: skip
         manifest.append(self._root, line)
+
+
+def _of_any(ranges: dict[str, RangeList]) -> RangeList:
+    """Return the heights that are in the ranges of any market."""
+    return union(heights for of_market in ranges.values() for heights in of_market)
+
+
+def _due(lacking: dict[str, RangeList]) -> Iterator[Note]:
+    """Note from where to where each market is due: what was asked for, and nothing more."""
+    for symbol, ranges in lacking.items():
+        yield Note("start", symbol, ranges[0][0], 0)
+        yield Note("end", symbol, 0, ranges[-1][1])
 
 
 def sorted_levels(levels: Sequence[Any], highest_first: bool) -> list[Any]:
