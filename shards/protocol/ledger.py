@@ -1,16 +1,23 @@
 """
 The ledger: which blocks of a market were received, replayed, or are missing.
 
-It is kept as ranges of heights, so its size depends on the number of gaps, not on time. A market's
-*due* blocks run from the first block after it joined to the newest block of the chain.
+It is kept as ranges of heights, so its size depends on the number of gaps, not on time. After months
+these are thousands, and the ledger travels with reports and is saved every second: so the number of
+ranges is bounded, and only their sum is kept of the older ones (ranges.py). A market's *due* blocks
+run from the first block after it joined to the newest block of the chain.
 """
 
 from collections.abc import Iterable
-from typing import Self
+from typing import Final, Self
 
 import msgspec
 
 from shards.protocol.ranges import Ranges
+
+_REPLAYED: Final = 64
+"""Ranges of replayed blocks that are kept of a market; people see only their number."""
+_MISSING: Final = 256
+"""Ranges of missing blocks; people see these heights, and gaps are announced with the newest."""
 
 
 class LedgerState(msgspec.Struct, array_like=True, gc=False):
@@ -55,8 +62,8 @@ class MarketLedger:
         self.first = first
         """0 until the market joins."""
         self.last = last
-        self.replayed = Ranges(replayed)
-        self.missing = Ranges(missing)
+        self.replayed = Ranges(replayed, _REPLAYED)
+        self.missing = Ranges(missing, _MISSING)
         self.audited_to = audited_to
         """For indexer-grpc, whose heights do not count blocks: trades executed up to this
         instant (ns) were compared with the indexer's list; 0 until there is a baseline."""

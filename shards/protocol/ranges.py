@@ -1,16 +1,18 @@
 """
 Sets of heights as ranges, both ends included. Pure.
 
-Their size depends on the number of holes, not on time. A `RangeList` is how they are stored and
-sent; `Ranges` is a set that changes.
+Their size depends on the number of holes, not on time; a set may bound it. A `RangeList` is how they
+are stored and sent; `Ranges` is a set that changes.
 """
 
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 RangeList: TypeAlias = list[tuple[int, int]]
 """Ranges in ascending order, without overlap."""
+_OLDEST: Final = 8
+"""The lowest ranges of a bounded set, which are never summed up."""
 
 
 def union(ranges: Iterable[tuple[int, int]]) -> RangeList:
@@ -58,10 +60,18 @@ def count(ranges: Iterable[tuple[int, int]]) -> int:
 class Ranges:
     """A set of heights that changes; adding to it takes one search."""
 
-    __slots__ = ("_ranges", "changes")
+    __slots__ = ("_most", "_ranges", "changes")
 
-    def __init__(self, ranges: Iterable[tuple[int, int]] = ()) -> None:
+    def __init__(self, ranges: Iterable[tuple[int, int]] = (), most: int = 0) -> None:
+        """
+        ``most`` bounds the number of ranges; 0: it does not.
+
+        Beyond it, those after the lowest eight are summed up: one range of as many heights stands
+        for them. Their number stays exact, and so do all newer ranges.
+        """
+        self._most = most
         self._ranges = union(ranges)
+        self._sum_up()
         self.changes = 0
         """Grows whenever the set may have changed: comparing this is cheaper than the ranges."""
 
@@ -79,7 +89,16 @@ class Ranges:
             last = max(last, ranges[stop][1])
             stop += 1
         ranges[start:stop] = [(first, last)]
+        self._sum_up()
         self.changes += 1
+
+    def _sum_up(self) -> None:
+        """Let one range stand for several, if there are too many."""
+        ranges, surplus = self._ranges, len(self._ranges) - self._most
+        if self._most and surplus > 0:
+            several = slice(_OLDEST, _OLDEST + surplus + 1)
+            first = ranges[_OLDEST][0]
+            ranges[several] = [(first, first + count(ranges[several]) - 1)]
 
     def discard(self, first: int, last: int) -> None:
         """Remove the heights from ``first`` to ``last``; absent heights are ignored."""

@@ -7,6 +7,7 @@ import msgspec
 from collector.aggregator.state.gap_log import GapLog
 from shards.protocol.control import MarketReport, Report, ResumePoint
 from shards.protocol.ledger import LedgerState, MarketLedger
+from shards.protocol.ranges import union, within
 
 _BLOCK_NS: Final = 1_000_000_000
 """Longer than a block takes, for counting blocks by time."""
@@ -63,16 +64,16 @@ class MarketState(LedgerState, array_like=True, kw_only=True):
 
     def _continue_ledger(self, market: MarketReport) -> None:
         """Add what the new owner has to what the one before it accounted for."""
-        before = MarketLedger.of(self)
-        before.last = max(self.last, self.since - 1)
+        since, last = self.since, max(market.last, self.since - 1)
+        # Bounded apart from the new owner's: what is summed up must stay below ``since``.
+        before = MarketLedger(
+            replayed=within(self.replayed, 0, since - 1),
+            missing=within(self.missing, 0, since - 1),
+        )
         # Its own account of earlier blocks is of frames that were not needed.
-        before.rewind(self.since - 1)
-        for ranges, found in ((before.replayed, market.replayed), (before.missing, market.missing)):
-            for first, last in found:
-                ranges.add(max(first, self.since), last)
-        before.last = max(market.last, self.since - 1)
-        before.audited_to = market.audited_to
-        self.copy_ledger(before.state())
+        self.replayed = union([*before.replayed, *within(market.replayed, since, last)])
+        self.missing = union([*before.missing, *within(market.missing, since, last)])
+        self.last, self.audited_to = last, market.audited_to
 
     def resume_point(self, again: int = 0) -> ResumePoint:
         """Return where a restarted shard resumes it: some blocks before the accounted height."""

@@ -71,3 +71,17 @@ def test_a_difference_has_what_only_the_first_has(a: RangeList, b: RangeList) ->
 @given(PAIRS, st.integers(0, 40), st.integers(0, 40))
 def test_within_returns_the_heights_between_two(a: RangeList, first: int, last: int) -> None:
     assert members(ranges.within(a, first, last)) == {h for h in members(a) if first <= h <= last}
+
+
+def test_a_bounded_set_keeps_its_number_and_its_newest_and_lowest_ranges() -> None:
+    ranges, truth = Ranges(most=20), Ranges()
+    for n in range(500):
+        ranges.add(10 * n, 10 * n + n % 3)
+        truth.add(10 * n, 10 * n + n % 3)
+        assert len(ranges) == len(truth)
+        assert len(list(ranges)) == min(n + 1, 20)
+    rows, all_rows = list(ranges), list(truth)
+    assert rows[:8] == all_rows[:8]
+    assert rows[9:] == all_rows[-11:]
+    assert rows == sorted(rows)
+    assert list(Ranges(all_rows, most=20)) == rows, "also of ranges that it begins with"

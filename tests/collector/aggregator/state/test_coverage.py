@@ -235,3 +235,23 @@ def test_a_market_that_is_far_behind_continues_its_ledger_unless_it_was_removed(
     assert coverage.resume_points([A])[A].last == 150
     # Its blocks were not collected on purpose.
     assert coverage.states[C].first == 0
+
+
+def test_a_market_that_moves_and_is_cut_often_has_a_small_ledger_that_counts_exactly() -> None:
+    coverage, last, replayed = Coverage(MARKETS[:1]), 99, 0
+    for owner in range(3):
+        begun, ours = last + 1, []
+        if owner:
+            coverage.hand_over(A, owner, epoch=owner)
+            # Lost while it joined: the owner before it had these.
+            ours.append((begun - 5, begun - 4))
+        for _ in range(200):
+            last += 50
+            replayed += 3
+            ours.append((last - 30, last - 28))
+            row_of = row(A, max(100, begun - 20), last, replayed=tuple(ours))
+            coverage.account(report(row_of, shard=owner, epoch=owner))
+            found = coverage.blocks()
+            assert (found.due, found.replayed, found.missing) == (last - 99, replayed, 0)
+    assert len(coverage.states[A].replayed) <= 128
+    assert len(coverage.resume_points([A])[A].replayed) <= 64
