@@ -23,7 +23,8 @@ class Totals(msgspec.Struct, frozen=True):
     accounted: int
     """The height through which the blocks of every collected market are accounted for."""
     joined_from: int
-    """The first block since which every active market has joined; 0 while some have not."""
+    """The first block since which every active market that is collected has joined; 0 while some have
+    not."""
     missing: dict[str, int]
     """Blocks that are due but missing, by market id; without the markets that lack none."""
     holes: dict[str, RangeList]
@@ -98,5 +99,10 @@ def _gaps(states: Iterable[MarketState]) -> Gaps:
 
 
 def _joined_from(states: Mapping[str, MarketState], statuses: Mapping[str, str]) -> int:
-    firsts = [state.first for name, state in states.items() if statuses[name] == "Active"]
+    firsts = [
+        state.first
+        for name, state in states.items()
+        # One that was removed before it ever joined never will.
+        if statuses[name] == "Active" and state.shard != NOBODY
+    ]
     return max(firsts) if firsts and all(firsts) else 0

@@ -13,6 +13,9 @@ from collector.client.summary import Proof
 
 _COUNTED: Final = 256
 """Blocks whose counts are kept for the proof over parts."""
+_OPEN: Final = 16_384
+"""Blocks with trades that may wait to be judged, some hours. While a market cannot be subscribed, or
+nobody lists the markets, none is judged; then the oldest are given up."""
 
 
 class TradeProof:
@@ -45,10 +48,12 @@ class TradeProof:
         """Heights with missing trades; the newest hundred."""
         self._open: dict[int, tuple[int, int]] = {}
         self._judged = 0
+        self._given_up = 0
+        """Blocks through this height that were not judged before never will be."""
 
     def start_over(self) -> None:
         """Start over, for another chain."""
-        self.whole = self._judged = 0
+        self.whole = self._judged = self._given_up = 0
         self.holes = []
         self._open.clear()
         self._counted.clear()
@@ -56,9 +61,14 @@ class TradeProof:
 
     def add(self, height: int, count: int, highest: int) -> None:
         """Add one market's trades of a block; ``highest`` is the highest n among them."""
-        if height > self._judged:
-            counted, top = self._open.get(height, (0, -1))
-            self._open[height] = (counted + count, max(top, highest))
+        if height > self._judged and height > self._given_up:
+            waiting = self._open
+            counted, top = waiting.get(height, (0, -1))
+            waiting[height] = (counted + count, max(top, highest))
+            if len(waiting) > _OPEN:
+                oldest = next(iter(waiting))
+                del waiting[oldest]
+                self._given_up = max(self._given_up, oldest)
 
     def listed(self, through: int, *, every_market: bool) -> None:
         """
@@ -81,6 +91,8 @@ class TradeProof:
             return
         # The first call only sets the start: of earlier blocks some trades may be lost.
         since = max(since, height + 1) if not self._judged else since
+        # Of those, or of some of their trades, the counts are gone.
+        since = max(since, self._given_up + 1)
         self._judged = height
         if not self.every_market:
             # What was counted before was not all of the part's trades.

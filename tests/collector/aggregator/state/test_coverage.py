@@ -255,3 +255,13 @@ def test_a_market_that_moves_and_is_cut_often_has_a_small_ledger_that_counts_exa
             assert (found.due, found.replayed, found.missing) == (last - 99, replayed, 0)
     assert len(coverage.states[A].replayed) <= 128
     assert len(coverage.resume_points([A])[A].replayed) <= 64
+
+
+def test_a_market_removed_before_it_joined_keeps_no_block_from_being_judged() -> None:
+    coverage = Coverage(MARKETS[:2])
+    said = report(row(A, 100, 150), row(B, state="failed"))
+    coverage.report(said, NOW)
+    coverage.account(said)
+    assert coverage.joined_from() == 0
+    coverage.disown(B)
+    assert coverage.joined_from() == 100

@@ -58,3 +58,24 @@ def test_it_finds_exactly_the_blocks_that_lost_a_market(owners: list[int], lost:
     seen_whole = came == list(range(len(came)))
     assert proof.summary().whole == int(bool(came) and seen_whole)
     assert proof.summary().holes == int(bool(came) and not seen_whole)
+
+
+def test_blocks_that_wait_for_days_are_bounded_and_the_newest_are_judged() -> None:
+    proof, most = begun(), 16_384
+    for height in range(10, 10 + 2 * most):
+        proof.add(height, 1, 1)
+        proof.add(height, 1, 0)
+    # A replayed block that is older than what was given up, and comes in part.
+    proof.add(12, 1, 1)
+    assert len(proof._open) == most
+    proof.judge(10 + 2 * most, since=5)
+    assert proof.summary() == Proof(provable=True, whole=most, holes=0, heights=[])
+
+
+def test_a_part_does_not_count_blocks_that_it_gave_up() -> None:
+    proof = TradeProof(every_market=True, part="1/2")
+    proof.judge(9, since=5)
+    for height in range(10, 20 + 16_384):
+        proof.add(height, 1, 0)
+    proof.judge(19, since=5)
+    assert (proof.summary().since, proof.summary().blocks) == (20, [])
