@@ -7,6 +7,7 @@ is the assignment and the answers to commands. The controller carries it out.
 
 from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Final
 
 import msgspec
 
@@ -20,6 +21,10 @@ from collector.settings.parts import Supervision
 from collector.settings.wording import plural
 from shards.protocol.errors import ConfigError
 from shards.protocol.settings import Market
+
+_ANSWERS: Final = 200
+"""Answers to commands that are kept: more than the commands that an aggregator remembers. All of them
+go to it twice a second."""
 
 
 class Selection(msgspec.Struct, frozen=True):
@@ -38,7 +43,7 @@ class Commands:
 
     def __init__(self) -> None:
         self.answers: dict[str, dict[str, str]] = {}
-        """State and text, by token."""
+        """State and text of the newest commands, by token."""
         self.current: Command | None = None
         self.text = ""
         """The answer to the current command."""
@@ -59,7 +64,12 @@ class Commands:
 
     def _answer(self, state: str) -> None:
         if self.current is not None:
-            self.answers[self.current.token] = {"state": state, "text": self.text}
+            self._keep(self.current.token, state, self.text)
+
+    def _keep(self, token: str, state: str, text: str) -> None:
+        self.answers[token] = {"state": state, "text": text}
+        if len(self.answers) > _ANSWERS:
+            del self.answers[next(iter(self.answers))]
 
     def refuse(self, asked: PendingCommand, error: Exception) -> None:
         """Refuse a command; one that adds markets only after a new listing."""
@@ -67,7 +77,7 @@ class Commands:
             # The market may have been listed after our last look.
             self.wants_listing, self._looked = True, asked.token
         else:
-            self.answers[asked.token] = {"state": "refused", "text": str(error)}
+            self._keep(asked.token, "refused", str(error))
 
 
 class DesiredState:
@@ -291,7 +301,7 @@ class DesiredState:
         chosen = selection.choose(ours, patterns)
         ids = {market.market_id for market in chosen}
         wanted = {m: s for m, s in self.assignment.wanted.items() if m not in ids}
-        if len(chosen) == len(ours):
+        if all(self._found[market_id].type == "chain" for market_id in wanted):
             raise ConfigError("no market would be left: stop the collector instead")
         self._removed |= ids
         self._retired -= ids

@@ -97,6 +97,25 @@ def test_what_cannot_be_is_refused_in_a_sentence(asked: PendingCommand, why: str
     assert (mine.revision, mine.is_busy) == (1, False)
 
 
+def test_the_answers_of_months_are_bounded_and_the_newest_are_kept() -> None:
+    mine = desired()
+    asked = [order("drain", number=5 + n) for n in range(1_000)]
+    for one in asked:
+        mine.order([one], {})
+    assert len(mine.commands.answers) == 200
+    assert all(one.token in mine.commands.answers for one in asked[-200:])
+
+
+def test_the_last_market_is_not_removed_though_one_that_is_no_longer_listed_is_shown() -> None:
+    mine = desired("INJ/USDT", "BTC/USDT", markets=2)
+    for through in (1, 2):
+        mine.listed(FOUND[1:], through)
+    asked = order("remove", markets=["BTC/USDT"])
+    mine.order([asked], {})
+    assert mine.commands.answers[asked.token]["text"].startswith("no market would be left")
+    assert list(mine.assignment.wanted) == [FOUND[1].market_id]
+
+
 def test_a_market_that_was_listed_a_moment_ago_is_found_by_looking_again() -> None:
     mine = desired("INJ/USDT", shards=1, markets=1)
     asked = order("add", markets=["atom/usdt"])
