@@ -25,12 +25,13 @@ class AuthorizedFile:
     stay in force, and the log says what is wrong.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, must_be_valid: bool = True) -> None:
         """
         Read the file for the first time.
 
         Raises:
-            ConfigError: If it cannot be read or is invalid.
+            ConfigError: If it cannot be read or is invalid. Where it need not be valid, no key may
+                connect until it is.
 
         """
         self.path = path
@@ -38,7 +39,13 @@ class AuthorizedFile:
         """Why the newest version of the file is not in force."""
         self._seen = self._newest = _version(path)
         """Versions of the file: the one that was read last, and the one at the last look."""
-        self.current = authorized_file.read(path)
+        try:
+            self.current = authorized_file.read(path)
+        except ConfigError as error:
+            if must_be_valid:
+                raise
+            self.current, self.error = NOBODY, str(error)
+            log.error("%s; no key may connect until that is corrected", error)
 
     def look(self, since_s: float = 0.0) -> bool:
         """

@@ -74,9 +74,14 @@ after 300 libzmq keeps the connection until its handshake has taken too long."""
 class Gate:
     """Access control for one publisher's sockets. Stop it when done."""
 
-    def __init__(self, config: AccessConfig) -> None:
+    def __init__(self, config: AccessConfig, *, is_restart: bool = False) -> None:
         """
         Read the keys.
+
+        Args:
+            config: The settings.
+            is_restart: Whether the publisher takes the place of one that ended. Then a mistake in the
+                authorized keys shuts readers out, but does not end it.
 
         Raises:
             ConfigError: If a file cannot be used.
@@ -85,7 +90,11 @@ class Gate:
         self.config = config
         self.has_keys = bool(config.keys)
         self._keys = Keys.read(config.keys) if config.keys else None
-        self._file = AuthorizedFile(Path(config.authorized)) if config.keys else None
+        self._file = (
+            AuthorizedFile(Path(config.authorized), must_be_valid=not is_restart)
+            if config.keys
+            else None
+        )
         most = max(16, (descriptors.limit() - _SPARE) // 3)
         limits = config.limits
         if limits.max_connections > most:

@@ -45,7 +45,7 @@ class Server:
     def __init__(self, config: AggregatorConfig, life: ChildContext) -> None:
         self._config = config
         self._life = life
-        self._gate = Gate(config.access)
+        self._gate = Gate(config.access, is_restart=not config.begins)
         self._context = self._gate.new_context()
         self._endpoints = Endpoints()
         self._gate.start(self._context)

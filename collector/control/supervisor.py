@@ -41,6 +41,9 @@ class ChildState(msgspec.Struct, frozen=True):
     aborted_at: float = 0.0
     retired_at: float = 0.0
     """When it was asked to end for good; 0 if never."""
+    has_run: bool = False
+    """Whether a process of it has beaten. What it cannot use now, a file or an address, could be used
+    then, so that it is tried again."""
 
 
 class Start(msgspec.Struct, frozen=True):
@@ -69,7 +72,7 @@ class Forget(msgspec.Struct, frozen=True):
 
 
 class GiveUp(msgspec.Struct, frozen=True):
-    """Stop everything: a restart cannot help."""
+    """Stop everything: it cannot run as configured."""
 
     name: str
 
@@ -94,7 +97,7 @@ def plan(
             elif now >= child.retired_at + limits.retire_within_s:
                 actions.append(Kill(child.name))
         elif not child.running:
-            if child.exit_code == EXIT_CONFIG:
+            if child.exit_code == EXIT_CONFIG and not child.has_run:
                 return [GiveUp(child.name)]
             if child.exit_code is None or now >= child.exited_at + restart_wait_s(child, limits):
                 actions.append(Start(child.name))
@@ -143,6 +146,7 @@ class Child:
         """Exit code of its last process, and when that was seen; None while one runs."""
         self._aborted_at = 0.0
         self._retired_at = 0.0
+        self._has_run = False
 
     @property
     def pid(self) -> int:
@@ -191,15 +195,18 @@ class Child:
             level = logging.INFO if self._retired_at else logging.WARNING
             log.log(level, "%s ended: %s", self.name, self.ended)
         exit_code, exited_at = self._end or (None, 0.0)
+        last_beat = self._beat.value if self._beat is not None else 0.0
+        self._has_run = self._has_run or last_beat > 0.0
         return ChildState(
             self.name,
             tuple(self._starts),
             process is not None,
             exit_code,
             exited_at,
-            self._beat.value if self._beat is not None else 0.0,
+            last_beat,
             self._aborted_at,
             self._retired_at,
+            self._has_run,
         )
 
     def retire(self, now: float) -> None:
@@ -264,7 +271,7 @@ class Supervisor:
         Carry out the plan once.
 
         Raises:
-            ConfigError: If a child reports that a restart cannot help; its message is in the log.
+            ConfigError: If a child cannot run as configured, and never has; its message is in the log.
 
         """
         now = time.monotonic()

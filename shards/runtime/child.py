@@ -13,7 +13,8 @@ A body returns after it has drained. How it ends determines what the supervisor 
 the body              exit code  the supervisor
 ====================  =========  =====================================================
 returns               0          starts it again, unless it asked for the end
-raises `ConfigError`  3          stops everything: a restart would not help
+raises `ConfigError`  3          stops everything, unless a process of it has run before:
+                                 then what cannot be used now is tried again
 raises `Fenced`       0          starts it again: another process had taken its place
 raises anything else  1          starts it again; the traceback is in the log
 ====================  =========  =====================================================

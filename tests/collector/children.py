@@ -3,6 +3,7 @@
 import faulthandler
 import os
 import time
+from pathlib import Path
 from typing import Any
 
 from shards.runtime.exit_codes import EXIT_CONFIG
@@ -46,3 +47,10 @@ def crashing(_: object, heartbeat: Any) -> None:
     """Beat and fail."""
     _beat(heartbeat)
     raise ValueError("a bug")
+
+
+def misconfigured_while(path: Path, heartbeat: Any) -> None:
+    """Beat until killed, unless this file is there: then say that a restart would not help."""
+    if path.exists():
+        os._exit(EXIT_CONFIG)
+    well(None, heartbeat)

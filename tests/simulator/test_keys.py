@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import msgspec
+import psutil
 import pytest
 import zmq
 
@@ -389,6 +390,34 @@ def test_a_mistake_in_the_file_changes_nothing_and_is_said(world: World) -> None
     finally:
         shutil.copy(kept, world.file)
     eventually(lambda: not world.access()["error"], within_s=30)
+
+
+def test_a_mistake_in_the_file_does_not_keep_a_killed_aggregator_from_coming_back(
+    world: World,
+) -> None:
+    kept = world.folder / "kept.toml"
+    shutil.copy(world.file, kept)
+    try:
+        world.file.write_text("[[key]]\nname = 'x'\n")
+        eventually(lambda: "stay in force" in world.running.log, within_s=30)
+        killed = world.running.pid("aggregator")
+        psutil.Process(killed).kill()
+        eventually(lambda: "no key may connect until" in world.running.log, within_s=60)
+        # Whom nobody lets in needs no key: HTTP serves, and the shards are collecting.
+        url = f"http://127.0.0.1:{world.http}/readyz"
+        eventually(lambda: _status_of(url) == 200, within_s=60)
+    finally:
+        shutil.copy(kept, world.file)
+    eventually(lambda: not world.access()["error"], within_s=60)
+    assert world.running.pid("aggregator") != killed
+    with RequestClient(world.requests, world.keys("alice")) as client:
+        assert client.ask("status", within_s=30.0)
+
+
+def _status_of(url: str) -> int:
+    with contextlib.suppress(OSError), urllib.request.urlopen(url, timeout=10) as answer:
+        return int(answer.status)
+    return 0
 
 
 def test_the_commands_take_keys(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

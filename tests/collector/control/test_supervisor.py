@@ -5,6 +5,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import msgspec
 import psutil
@@ -119,6 +120,25 @@ def test_a_child_that_cannot_run_as_configured_ends_everything() -> None:
         pytest.raises(ConfigError, match="shard 0 cannot run as configured"),
     ):
         _reconcile_until(supervisor, lambda: False, within_s=60)
+
+
+def test_a_child_that_has_run_is_tried_until_its_configuration_can_be_used_again(
+    tmp_path: Path,
+) -> None:
+    limits = msgspec.structs.replace(QUICK, stall_after_s=60.0, crash_loop=100, restart_cap_s=0.1)
+    trouble = tmp_path / "trouble"
+    with supervised(children.misconfigured_while, trouble, limits) as (supervisor, child):
+
+        def beats() -> bool:
+            state = child.state(time.monotonic())
+            return state.running and state.last_beat > 0
+
+        _reconcile_until(supervisor, beats, within_s=60)
+        trouble.touch()
+        psutil.Process(child.pid).kill()
+        _reconcile_until(supervisor, lambda: child.restarts >= 2, within_s=60)
+        trouble.unlink()
+        _reconcile_until(supervisor, beats, within_s=60)
 
 
 def test_a_crash_loop_slows_down() -> None:

@@ -1,5 +1,6 @@
 """The supervisor's plan as a table: children in, actions out, no process anywhere."""
 
+import msgspec
 import pytest
 
 from collector.control.supervisor import (
@@ -66,6 +67,10 @@ CASES: dict[str, tuple[ChildState, list[Action]]] = {
         [Start("a")],
     ),
     "cannot run as configured: give up": (ended(EXIT_CONFIG, NOW - 99, NOW - 100), [GiveUp("a")]),
+    "could run as configured before, and cannot now: start it": (
+        msgspec.structs.replace(ended(EXIT_CONFIG, NOW - 0.1, NOW - 50), has_run=True),
+        [Start("a")],
+    ),
 }
 
 
