@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 from collector.archive.journal import segment_file
 from collector.archive.reading import holes
 from collector.archive.reading.bounds import EVER, Bound, bounds
+from collector.archive.reading.instants import DATED
 from collector.archive.reading.tables import (
     GLOB,
     HolesError,
@@ -28,8 +29,6 @@ from collector.archive.storage.part_file import read_file
 from shards.protocol.ranges import union, within
 
 _OF_BOOKS: Final = ["market_id", "height", "sequence", "bids", "asks", "overflow"]
-_DATED: Final = ("blocks", "book", "trades")
-"""Channels whose rows tell when a block was."""
 
 
 class BookAt(NamedTuple):
@@ -119,8 +118,8 @@ class _Books:
         names = ["height", "ts_event"]
         if self._tail.table is not None:
             yield self._tail.table.select(names)
-        files = [file for file in self._of(*_DATED) if file.date <= newest]
-        if len(files) < sum(1 for _ in self._of(*_DATED)):
+        files = [file for file in self._of(*DATED) if file.date <= newest]
+        if len(files) < sum(1 for _ in self._of(*DATED)):
             # The archive goes on after that date.
             yield pa.table({"height": [None], "ts_event": [EVER]})
         for first in sorted({file.first for file in files}, reverse=True):
@@ -176,7 +175,8 @@ class _Books:
         # The part after the range shows that the archive goes on.
         end = next((file.first for file in files if file.first > last), EVER)
         near = {file.path: file for file in files if file.first <= end}
-        parts = holes.covered(self._root, near, (self._market,))
+        known = [*holes.covered(self._root, near, ("*",)), *self._tail.due]
+        parts = holes.of_markets(known, (self._market,))
         # The first whole book is of a block from before the recorder's first.
         first = max(first, min((part.first for part in parts), default=first))
         newest = max((part.last for part in parts), default=0)

@@ -8,6 +8,7 @@ pandas and pyarrow accept it directly.
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, Literal, get_args
 
@@ -17,6 +18,7 @@ import pyarrow.compute as pc
 from collector.archive.journal import segment_file
 from collector.archive.reading import holes as gaps
 from collector.archive.reading.bounds import EVER, Bound, bounds
+from collector.archive.reading.instants import heights_between
 from collector.archive.reading.unsealed import unsealed
 from collector.archive.storage import layout, manifest
 from collector.archive.storage.files import open_archive, with_files
@@ -152,14 +154,10 @@ def within_range(
     if tail.table is not None:
         tables.append(_filtered(tail.table, patterns, heights, times))
     table = pa.concat_tables(tables) if tables else schema_of(TABLES[channel]).empty_table()
-    known = gaps.covered(root, files, ("*",))
+    known = [*gaps.covered(root, files, ("*",)), *tail.due]
     _check_markets(patterns, known, table)
-    parts = gaps.of_markets(known, patterns)
-    lacking = _holes(parts, heights, times, table)
-    for market, ranges in tail.missing.items():
-        if gaps.matches(market, patterns):
-            lost = within(ranges, *_asked(heights, times, table))
-            lacking[market] = union([*lacking.get(market, ()), *lost])
+    between = times and partial(heights_between, root, files.values(), tail.table, times)
+    lacking = _lacking(known, tail.missing, patterns, heights, between)
     removed = manifest.pruned(lines)
     gone = union(removed)
     holes = {market: left for market, ranges in lacking.items() if (left := minus(ranges, gone))}
@@ -167,18 +165,6 @@ def within_range(
     found.outside = "" if table.num_rows else _outside(known, heights, times)
     found.through = max((tail.through, *(part.last for part in known)))
     return found
-
-
-def _asked(
-    heights: tuple[int, int] | None, times: tuple[int, int] | None, table: pa.Table
-) -> tuple[int, int]:
-    """Return the heights that are asked for; of instants, those between the rows that were found."""
-    if heights is not None or times is None:
-        return heights or (0, EVER)
-    if "height" not in table.column_names or not table.num_rows:
-        return 1, 0
-    ends = pc.min_max(table["height"]).as_py()
-    return ends["min"] or 0, ends["max"] or 0
 
 
 def _each(
@@ -223,10 +209,13 @@ def _outside(
     first, last = min(part.first for part in known), max(part.last for part in known)
     if heights is not None and (heights[0] > last or heights[1] < first):
         return f"this archive has heights {first} to {last}, and nothing of what is asked for"
-    oldest, newest = min(part.date for part in known), max(part.date for part in known)
-    if times is not None and (
-        layout.date_of(times[0]) > newest or (times[1] < EVER and layout.date_of(times[1]) < oldest)
-    ):
+    days = sorted({part.date for part in known} - {""})
+    if times is None or not days:
+        return ""
+    oldest, newest = days[0], days[-1]
+    # What is not sealed yet is newer, and its days are not known.
+    is_after = layout.date_of(times[0]) > newest and all(part.date for part in known)
+    if is_after or (times[1] < EVER and layout.date_of(times[1]) < oldest):
         return f"this archive has the days {oldest} to {newest}, and nothing of what is asked for"
     return ""
 
@@ -293,21 +282,34 @@ def _when(table: pa.Table) -> str | None:
     return next((c for c in ("ts_event", "ts", "ts_recv") if c in table.column_names), None)
 
 
-def _holes(
-    parts: list[gaps.Covered],
+def _lacking(
+    known: list[gaps.Covered],
+    unsealed: Mapping[str, RangeList],
+    patterns: tuple[str, ...],
     heights: tuple[int, int] | None,
-    times: tuple[int, int] | None,
-    table: pa.Table,
+    between: Callable[[], tuple[int, int]] | None,
 ) -> dict[str, RangeList]:
-    """Find what is missing: of heights what was asked for, of instants what lies between rows."""
-    if heights is not None:
-        newest = max((part.last for part in parts), default=0)
-        return gaps.holes(parts, heights[0], min(heights[1], newest))
-    if times is not None and parts and "height" in table.column_names and table.num_rows:
-        first, last = _asked(heights, times, table)
-        newest = max(part.last for part in parts)
-        return gaps.holes(parts, first, min(last, newest))
-    return gaps.holes(parts)
+    """Find what is missing of the heights that are asked for, or of those between two instants."""
+    parts = gaps.of_markets(known, patterns)
+    lost = {name: r for name, r in unsealed.items() if gaps.matches(name, patterns)}
+    if between is not None:
+        oldest = min((part.first for part in parts), default=0)
+        if not lost and not _holes(parts, (oldest, EVER)):
+            # As most archives: nothing is missing, whenever.
+            return {}
+        heights = between()
+    found = _holes(parts, heights)
+    for market, ranges in lost.items():
+        found[market] = union([*found.get(market, ()), *within(ranges, *(heights or (0, EVER)))])
+    return found
+
+
+def _holes(parts: list[gaps.Covered], asked: tuple[int, int] | None) -> dict[str, RangeList]:
+    """Find what is missing of the heights that are asked for; None is from first to last."""
+    if asked is None:
+        return gaps.holes(parts)
+    newest = max((part.last for part in parts), default=0)
+    return gaps.holes(parts, asked[0], min(asked[1], newest))
 
 
 def _object(found: Table, holes: Holes) -> None:

@@ -1,6 +1,6 @@
 """What is in an archive's journal and not sealed yet: rows, missing heights, and how far it reaches."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -9,13 +9,14 @@ import pyarrow as pa
 from collector.archive.journal import segment_file
 from collector.archive.journal.damage import lost_blocks
 from collector.archive.journal.ledger import Ledger
+from collector.archive.reading.holes import Covered
 from collector.archive.storage import layout
 from collector.archive.storage.layout import Part, part_of
 from collector.tables.arrow import batch_of
 from collector.tables.rows import dedupe, rows_of
 from collector.tables.schema import TABLES, Row
 from shards.protocol.frames import EVENTS
-from shards.protocol.ranges import RangeList, minus
+from shards.protocol.ranges import RangeList, minus, union
 
 _EVER: Final = 1 << 62
 
@@ -29,6 +30,8 @@ class Unsealed(NamedTuple):
     """If that channel is ``book``: the whole books, which are no rows of it; None without any."""
     missing: dict[str, RangeList]
     """Heights that were lost and are not fetched yet, by market."""
+    due: list[Covered]
+    """What is due of each market, whether or not it is missing."""
     through: int
     """The newest height in the journal; 0 without any."""
 
@@ -39,7 +42,7 @@ def unsealed(segments: Iterable[Path], channel: str, span: int, sealed: Iterable
     has_rows = channel not in (layout.COVERAGE, layout.KEYFRAME)
     rows: list[Row] = []
     wholes: list[Row] = []
-    ledger, through = Ledger(), 0
+    ledger, through, lowest = Ledger(), 0, _EVER
     paths = list(segments)
     lost = lost_blocks(paths)
     for path in paths:
@@ -49,17 +52,30 @@ def unsealed(segments: Iterable[Path], channel: str, span: int, sealed: Iterable
                 ledger.fold((lost.pop(path),))
             for entry in chunk.entries:
                 through = max(through, entry.height)
+                if entry.height < lowest and part_of(entry.height, span) not in parts:
+                    lowest = entry.height
                 name, _, rest = entry.topic.partition(".")
                 if has_rows and name == channel and part_of(entry.height, span) not in parts:
                     event = EVENTS[entry.kind].decode(entry.event)
                     is_whole = getattr(event, "is_snapshot", False)
                     (wholes if is_whole else rows).extend(rows_of(event, rest[:-1], entry))
-    missing = {
+    known = union(parts)
+    missing: dict[str, RangeList] = {
         symbol: lacking
         for symbol in ledger.markets
-        if (lacking := minus(ledger.missing(symbol, 0, _EVER), parts))
+        if (lacking := minus(ledger.missing(symbol, 0, _EVER), known))
     }
-    return Unsealed(_table(channel, rows), _table(channel, wholes), missing, through)
+    lowest = min([lowest, *(ranges[0][0] for ranges in missing.values())])
+    newest = max([through, *(ranges[-1][1] for ranges in missing.values())])
+    due = list(_due(ledger, part_of(lowest, span).first, newest, known))
+    return Unsealed(_table(channel, rows), _table(channel, wholes), missing, due, through)
+
+
+def _due(ledger: Ledger, first: int, last: int, sealed: RangeList) -> Iterator[Covered]:
+    """Yield what is due of each market between two heights; its day is not known."""
+    for symbol, market in ledger.markets.items():
+        for low, high in minus(ledger.due(symbol, first, last), sealed):
+            yield Covered(symbol, market.market_id, "", low, high, [])
 
 
 def _table(channel: str, rows: list[Row]) -> pa.Table | None:
