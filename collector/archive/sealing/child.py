@@ -34,6 +34,8 @@ class SealedParts:
         self.parts = manifest.sealed(manifest.read(root))
         self.late: set[Part] = set()
         """Sealed parts whose late facts are only in the journal so far."""
+        self._at_work: Part | None = None
+        """The part that is being sealed: the child may have read the journal already."""
 
     @property
     def through(self) -> int:
@@ -41,30 +43,37 @@ class SealedParts:
         return max((part.last for part in self.parts), default=0)
 
     def note_late(self, heights: list[int]) -> None:
-        """Note the parts that were sealed before facts of these heights came."""
-        newest = max((part.last for part in self.parts), default=-1)
+        """Note the parts that were sealed, or were about to be, before facts of these heights came."""
+        parts = self.parts if self._at_work is None else {*self.parts, self._at_work}
+        newest = max((part.last for part in parts), default=-1)
         for height in heights:
             if height <= newest:
                 part = part_of(height, self._span)
-                if part in self.parts:
+                if part in parts:
                     self.late.add(part)
 
     async def seal(self, part: Part) -> bool:
         """Seal a part; return False if that failed."""
+        self._at_work = part
         code = await self._run("seal", part)
+        self._at_work = None
         if code == ALREADY:
             # A recorder that was killed had sealed it: add what came since.
             self.late.add(part)
         elif code:
+            # The next attempt reads what came meanwhile.
+            self.late.discard(part)
             return False
         self.parts.add(part)
         return True
 
     async def add(self, part: Part) -> bool:
         """Add the late facts of a sealed part; return False if that failed."""
-        if await self._run("additions", part):
-            return False
+        # What comes from now on is late again: the child may have read the journal before.
         self.late.discard(part)
+        if await self._run("additions", part):
+            self.late.add(part)
+            return False
         return True
 
     async def _run(self, module: Literal["seal", "additions"], part: Part) -> int:

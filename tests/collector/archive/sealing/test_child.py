@@ -8,10 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from collector.archive.journal.segment_file import Chunk, Writer
+from collector.archive.reading.tables import read
 from collector.archive.sealing.child import SealedParts
 from collector.archive.storage import manifest
 from collector.archive.storage.layout import Part
-from tests.collector.archive.written import SPAN, change, entry, write
+from tests.collector.archive.written import SPAN, change, entry, trades, write
+from tests.system.running import eventually
 
 
 def _seal(root: Path) -> bool:
@@ -50,3 +53,63 @@ def test_the_child_yields_to_a_recorder_that_yields_itself(tmp_path: Path) -> No
     command = [sys.executable, "-c", script, str(probe), str(tmp_path)]
     subprocess.run(command, check=True, timeout=90)
     assert (tmp_path / "seen").read_text() == "19\n"
+
+
+def _slow(folder: Path) -> str:
+    """Make an interpreter that ends its program only once it may: `slow_go` is there then."""
+    script = folder / "slow"
+    # The program is told that this shell is its recorder.
+    script.write_text(
+        f'#!/bin/sh\n"{sys.executable}" "$1" "$2" "$3" "$4" $$\ncode=$?\ntouch "{folder}/slow_done"\n'
+        f'while [ ! -e "{folder}/slow_go" ]; do sleep 0.02; done\nexit $code\n'
+    )
+    script.chmod(0o755)
+    return str(script)
+
+
+@pytest.mark.parametrize("does", ["seal", "add"])
+async def test_what_comes_while_a_part_is_sealed_or_added_to_is_added(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, does: str
+) -> None:
+    """A market may lag by a part, and go on while that part is made: nobody waits for it."""
+    root, part = tmp_path / "archive", Part(100, 109)
+    write(root, [entry("book", change(height)) for height in range(101, 110)], begin=101)
+    sealed, writer = SealedParts(root, SPAN), Writer(root)
+
+    def come(height: int) -> None:
+        writer.append(Chunk([entry("trades", trades(height))]))
+        sealed.note_late([height])
+
+    if does == "add":
+        assert await sealed.seal(part)
+        come(104)
+    monkeypatch.setattr(sys, "executable", _slow(tmp_path))
+    at_work = asyncio.create_task(getattr(sealed, does)(part))
+    await asyncio.to_thread(eventually, (tmp_path / "slow_done").exists, within_s=60)
+    come(105)
+    (tmp_path / "slow_go").touch()
+    assert await at_work
+    assert sealed.late == {part}
+    assert await sealed.add(part)
+    assert not sealed.late
+    writer.close()
+    heights = read(root, "trades", holes="raise").arrow["height"].to_pylist()
+    assert heights == [h for h in range(104 if does == "add" else 105, 106) for _ in range(2)]
+
+
+async def test_what_comes_while_sealing_fails_is_sealed_by_the_next_attempt(tmp_path: Path) -> None:
+    root, part = tmp_path / "archive", Part(100, 109)
+    write(root, [entry("book", change(height)) for height in range(101, 110)], begin=101)
+    sealed, writer = SealedParts(root, SPAN), Writer(root)
+    blocked = root / "coverage"
+    blocked.touch()
+    at_work = asyncio.create_task(sealed.seal(part))
+    await asyncio.sleep(0)
+    writer.append(Chunk([entry("trades", trades(105))]))
+    sealed.note_late([105])
+    assert not await at_work
+    assert not sealed.late
+    blocked.unlink()
+    assert await sealed.seal(part)
+    writer.close()
+    assert len(read(root, "trades", holes="raise")) == 2
