@@ -71,7 +71,7 @@ def _slow(folder: Path) -> str:
 async def test_what_comes_while_a_part_is_sealed_or_added_to_is_added(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, does: str
 ) -> None:
-    """A market may lag by a part, and go on while that part is made: nobody waits for it."""
+    """A market may lag by a part, and go on while that part is made without it."""
     root, part = tmp_path / "archive", Part(100, 109)
     write(root, [entry("book", change(height)) for height in range(101, 110)], begin=101)
     sealed, writer = SealedParts(root, SPAN), Writer(root)
