@@ -98,6 +98,6 @@ def joined(made: Aggregator) -> Inbox:
             break
         while inbox.requests:
             answer = made.publisher.replay.answer(inbox.requests.popleft(), EPOCH, 1_000)
-            inbox.reply(answer, now, TS)
+            inbox.reply(answer, TS)
     inbox.ready.clear()
     return inbox

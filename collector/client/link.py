@@ -133,7 +133,7 @@ class Link:
         while (parts := dealer.receive()) is not None:
             if self._map_due < math.inf and self._is_map(parts):
                 continue
-            self.inbox.reply(parts, time.monotonic(), time.time_ns())
+            self.inbox.reply(parts, time.time_ns())
         self.inbox.tick(time.monotonic())
         self._subscribe()
         if time.monotonic() >= self._map_due and dealer.send(_ASK_MAP):

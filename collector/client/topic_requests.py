@@ -2,8 +2,9 @@
 A subscriber's requests to its aggregator, and what it knows about it: no I/O, no clock.
 
 Once a second it polls the last sequence of every topic. A topic that lacks frames, or a whole book,
-requests a replay. Only a few replays are pending at once, and one without an answer is requested
-again.
+requests a replay. Only a few replays are pending at once. Answers come in the order of the requests,
+so a replay is lost, and requested again, only if a later poll was answered and it was not: on a slow
+line answers may take many seconds, and asking for them meanwhile would make it slower still.
 """
 
 from collections import deque
@@ -14,6 +15,9 @@ import msgspec
 
 from collector.client.topic_cursor import UNKNOWN, Position
 from collector.client.whole_book import first_trades
+
+_POLLS: Final = 256
+"""Polls whose answers are still taken: one that took longer than so many seconds tells too little."""
 
 
 class TopicsReply(msgspec.Struct):
@@ -182,49 +186,56 @@ class Requests:
         self._replays = replays
         self._queue: deque[FollowedTopic] = deque()
         """Topics that need a replay."""
-        self._pending: dict[int, tuple[FollowedTopic, float, bool]] = {}
-        """Pending replays by id: topic, time of the request, whether only a book is needed."""
+        self._pending: dict[int, tuple[FollowedTopic, bool]] = {}
+        """Pending replays by id: topic, whether only a book is needed."""
         self._id = 0
-        self.poll_id = 0
-        """The pending poll's; 0 without one."""
+        self._polls: deque[int] = deque(maxlen=_POLLS)
+        """Ids of the polls without an answer, oldest first."""
         self._poll_at = float("-inf")
-        self._polling_since: float | None = None
+        self._unheard_since: float | None = None
+        """When the first poll after the last answer was made; None before that."""
         self.is_silent = False
         """Whether the aggregator has not answered for too long."""
 
     def poll(self, now: float, prefixes: tuple[str, ...]) -> None:
-        """Queue a poll if one is due, and forget replays that were not answered in time."""
+        """Queue a poll if one is due."""
         if now >= self._poll_at:
             self._poll_at = now + self._poll_s
-            self._polling_since = now if self._polling_since is None else self._polling_since
-            self._id = self.poll_id = self._id + 1
+            self._unheard_since = now if self._unheard_since is None else self._unheard_since
+            self._id += 1
+            self._polls.append(self._id)
             self.unsent.append({"ask": "topics", "id": self._id, "prefixes": list(prefixes)})
-        for id_, (topic, asked_at, _) in list(self._pending.items()):
-            if now - asked_at >= self._poll_s:
-                del self._pending[id_]
-                self._queue.append(topic)
 
     def poll_soon(self) -> None:
         """Make a poll due."""
         self._poll_at = float("-inf")
 
-    def polled(self) -> None:
-        """The poll was answered."""
-        self.poll_id, self._polling_since = 0, None
+    def awaits_poll(self, id_: int) -> bool:
+        """Whether a poll with this id is pending."""
+        return id_ in self._polls
+
+    def polled(self, id_: int) -> None:
+        """A poll was answered: what was requested before it and is still pending was lost."""
+        self._unheard_since = None
+        while self._polls and self._polls[0] <= id_:
+            self._polls.popleft()
+        for lost in [pending for pending in self._pending if pending < id_]:
+            topic, _ = self._pending.pop(lost)
+            self._queue.append(topic)
 
     def silence(self, now: float) -> float:
         """Return the seconds without an answer, once they become too many; otherwise 0."""
-        if self._polling_since is None or self.is_silent:
+        if self._unheard_since is None or self.is_silent:
             return 0.0
-        silent_s = now - self._polling_since
+        silent_s = now - self._unheard_since
         self.is_silent = silent_s >= self._silent_s
         return silent_s if self.is_silent else 0.0
 
     def due_s(self, now: float) -> float:
         """Return the seconds until a poll is due, or silence becomes too long."""
         due = self._poll_at
-        if self._polling_since is not None and not self.is_silent:
-            due = min(due, self._polling_since + self._silent_s)
+        if self._unheard_since is not None and not self.is_silent:
+            due = min(due, self._unheard_since + self._silent_s)
         return min(self._poll_s, max(0.0, due - now))
 
     def want_replay(self, topic: FollowedTopic) -> None:
@@ -233,13 +244,13 @@ class Requests:
             topic.asked = True
             self._queue.append(topic)
 
-    def request_replays(self, now: float, publisher_epoch: int) -> None:
+    def request_replays(self, publisher_epoch: int) -> None:
         """Turn queued topics into requests, as many as may be pending."""
         while self._queue and len(self._pending) < self._replays:
             topic = self._queue.popleft()
             request, only_book = topic.replay_request(publisher_epoch)
             self._id += 1
-            self._pending[self._id] = (topic, now, only_book)
+            self._pending[self._id] = (topic, only_book)
             self.unsent.append({"ask": "replay", "id": self._id} | request)
 
     def awaits(self, id_: int) -> bool:
@@ -248,5 +259,5 @@ class Requests:
 
     def take(self, id_: int) -> tuple[FollowedTopic, bool]:
         """Return the topic of a pending replay, and whether it is only for the whole book."""
-        topic, _, only_book = self._pending.pop(id_)
-        return topic, only_book
+        self._unheard_since = None
+        return self._pending.pop(id_)

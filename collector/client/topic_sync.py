@@ -9,8 +9,8 @@ that cannot be delivered is replaced by a `Lost`::
              ┌──────────────┐           or a book without a start
              ▼              │                    │
           FOLLOWING ────────┘                    ▼
-             ▲                            HOLDING, replay asked ◄──┐ no answer in time:
-             │  replay delivered, then           │                 │ asked again
+             ▲                            HOLDING, replay asked ◄──┐ a later poll is
+             │  replay delivered, then           │                 │ answered: asked again
              └────── the frames held ────────────┴─────────────────┘
 
 Only the affected topic holds its frames; the market's other topics continue. Once a second a poll
@@ -259,7 +259,7 @@ class Inbox:
         if silent_s := self._asking.silence(now):
             self._announce(Unanswered(silent_s), self.publisher.epoch, 0)
         self._asking.poll(now, self._wanted.prefixes())
-        self._asking.request_replays(now, self.publisher.epoch)
+        self._asking.request_replays(self.publisher.epoch)
 
     def due_s(self, now: float) -> float:
         """Return the seconds until `tick` has something to do."""
@@ -272,24 +272,25 @@ class Inbox:
 
     # -- replies -----------------------------------------------------------------------
 
-    def reply(self, parts: Sequence[bytes], now: float, ts_sub: int) -> None:
+    def reply(self, parts: Sequence[bytes], ts_sub: int) -> None:
         """Take one reply; replies without a pending request are ignored."""
         try:
             answered = read_answered(parts[0])
             if answered.error:
                 self.refused += 1
-            elif answered.id == self._asking.poll_id:
-                self._polled(read_topics(parts[0]), ts_sub)
+            elif self._asking.awaits_poll(answered.id):
+                topics = read_topics(parts[0])
+                self._asking.polled(answered.id)
+                self._polled(topics, ts_sub)
             elif self._asking.awaits(answered.id):
                 replay = read_replay(parts[0])
                 topic, only_book = self._asking.take(answered.id)
                 self._replayed(topic, replay, parts[1:], only_book, ts_sub)
         except (*UNREADABLE, IndexError):
             self.refused += 1
-        self._asking.request_replays(now, self.publisher.epoch)
+        self._asking.request_replays(self.publisher.epoch)
 
     def _polled(self, reply: TopicsReply, ts_sub: int) -> None:
-        self._asking.polled()
         publisher = self.publisher
         if reply.publisher_epoch in publisher.former:
             return

@@ -116,13 +116,13 @@ def replied(data: bytes) -> list[Received]:
     inbox.tick(0.0)
     parts = data.split(SEPARATOR)[:_PARTS]
     read_reply(parts)
-    inbox.reply(parts[:1], 0.1, 1)
+    inbox.reply(parts[:1], 1)
     for number, part in enumerate(parts[2:], start=1):
         with contextlib.suppress(ValueError):
             # Frames of another version are refused with a ValueError, by contract.
             inbox.receive(_TOPICS.get(part[2] if len(part) > 2 else 0, _TOPIC), part, number)
     inbox.tick(0.2)
-    inbox.reply(parts[1:], 0.3, 2)
+    inbox.reply(parts[1:], 2)
     inbox.tick(5.0)
     return list(inbox.ready)
 
@@ -141,13 +141,13 @@ def framed(data: bytes) -> list[Received]:
     inbox.tick(0.0)
     epoch, number = read_header(body)[:2] if is_readable(body) else (1, 1)
     joined = {"id": 1, "publisher_epoch": epoch, "head": 0, "topics": {}}
-    inbox.reply([msgspec.msgpack.encode(joined)], 0.1, 1)
+    inbox.reply([msgspec.msgpack.encode(joined)], 1)
     replay = {"id": 2, "publisher_epoch": epoch, "complete": True, "last": number, "from_height": 0}
     with contextlib.suppress(ValueError):
         inbox.receive(topic, body, 1)
         inbox.tick(0.2)
         # If it does not follow, it comes again in a replay.
-        inbox.reply([msgspec.msgpack.encode(replay), body], 0.3, 2)
+        inbox.reply([msgspec.msgpack.encode(replay), body], 2)
     return [received for received in inbox.ready if received.topic]
 
 

@@ -42,7 +42,7 @@ def publish(publisher: Script, listener: Inbox | None, first: int, sequence: int
 def turn(listener: Inbox, publisher: Script, now: float) -> None:
     listener.tick(now)
     while listener.requests:
-        listener.reply(publisher.answer(listener.requests.popleft()), now, 7)
+        listener.reply(publisher.answer(listener.requests.popleft()), 7)
 
 
 def resumed_at(chain: int, *, stored: bool) -> list[object]:

@@ -25,6 +25,7 @@ from tests.collector.client.scripted_publisher import (
     snapshot,
     trades,
 )
+from tests.proxy import FaultProxy
 
 INJ = "INJ-USDT"
 
@@ -105,6 +106,26 @@ def test_a_slow_subscriber_loses_nothing_that_the_history_has() -> None:
                 publisher.send(INJ, delta(INJ, 100 + sequence, sequence))
             out = until(subscriber, lambda r: isinstance(r.event, Book) and r.event.sequence == 251)
     assert [r.event.sequence for r in out if isinstance(r.event, Book)] == list(range(2, 252))
+
+
+def test_answers_that_take_longer_than_a_second_are_waited_for() -> None:
+    """On a slow line: what is asked for again meanwhile would come before all that is missing."""
+    symbols = [f"M{n}-USDT" for n in range(2)]
+    levels = [(f"{price}.000000000000000000", "2.000000000000000000") for price in range(1, 2_001)]
+    with publishing() as publisher:
+        for symbol in symbols:
+            book = OrderBook(symbol)
+            book.load(1, levels, [])
+            publisher.send(symbol, snapshot(symbol, 100, book))
+        port = int(publisher.endpoint.rsplit(":", 1)[1])
+        with FaultProxy("127.0.0.1", port + 1) as line:
+            line.throttle(50_000)
+            at = f"tcp://127.0.0.1:{line.port}"
+            with Subscriber(publisher.endpoint, requests=at, channels=["book"]) as subscriber:
+                out = until(subscriber, is_a(Book)) + until(subscriber, is_a(Book))
+        replays = [asked["topic"] for asked in publisher.asked if asked["ask"] == "replay"]
+    assert {r.symbol for r in out if isinstance(r.event, Book)} == set(symbols)
+    assert sorted(replays) == [f"book.{symbol}." for symbol in symbols]
 
 
 def test_a_restarted_publisher_is_followed_without_repeats() -> None:

@@ -180,7 +180,7 @@ class World:
         while self.inbox.requests:
             reply = self.script.answer(self.inbox.requests.popleft())
             if not self.losing_replies:
-                self.inbox.reply(reply, self.now, 7)
+                self.inbox.reply(reply, 7)
 
     def settle(self) -> list[Received]:
         """End all faults, let everything be healed, and return all that was handed out."""
@@ -671,9 +671,9 @@ def test_garbage_is_counted_and_another_version_refused() -> None:
     for body in (b"", b"\x9a", b"\x9a\x01\x01", bytes(80), b"\x9a\x01\x01" + bytes(80)):
         world.inbox.receive(b"book.INJ-USDT.", body, 7)
     assert world.inbox.refused == 4
-    world.inbox.reply([b"\xc1"], 0.0, 7)
-    world.inbox.reply([], 0.0, 7)
-    world.inbox.reply([msgspec.msgpack.encode({"id": 99_999})], 0.0, 7)
+    world.inbox.reply([b"\xc1"], 7)
+    world.inbox.reply([], 7)
+    world.inbox.reply([msgspec.msgpack.encode({"id": 99_999})], 7)
     assert world.inbox.refused == 6
     with pytest.raises(ValueError, match="version 2"):
         world.inbox.receive(b"book.INJ-USDT.", b"\x9a\x02" + bytes(80), 7)
