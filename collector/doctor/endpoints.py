@@ -167,7 +167,7 @@ async def look_at_listing(
     look = Look(place=adapter.listing, endpoint=endpoint)
     began = time.monotonic()
     try:
-        found = await asyncio.to_thread(lambda: list(adapter.list_markets(endpoint, access)))
+        found, _ = await asyncio.to_thread(adapter.list_markets, endpoint, access)
     except SourceError as error:
         _failed(look, error)
         return look, []

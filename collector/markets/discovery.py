@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 from collector.markets.identity import NetworkIdentity
 from collector.markets.selection import with_symbols
 from shards.adapters import registry
+from shards.adapters.interface import MarketList
 from shards.protocol.errors import ConfigError, SourceError
 from shards.protocol.settings import Endpoints, Market
 
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
     from shards.net.access import Access
 
 PATIENCE_S: Final = 15.0
+_BEHIND: Final = 20
+"""A list of markets from this many blocks before the head, or more, is not taken. It lacks the newest
+markets, which would be given up after the second such list. Shorter than the time between two."""
 
 
 class Symbols:
@@ -32,17 +36,26 @@ class Symbols:
 
 
 def discover(
+    endpoints: Endpoints, access: "Access | None" = None, *, patience_s: float = PATIENCE_S
+) -> list[Market]:
+    """Return the markets that `list_network` finds."""
+    return list_network(endpoints, access, patience_s=patience_s).markets
+
+
+def list_network(
     endpoints: Endpoints,
     access: "Access | None" = None,
     *,
     patience_s: float = PATIENCE_S,
     symbols: Symbols | None = None,
-) -> list[Market]:
+    head: int = 0,
+) -> MarketList:
     """
     Return all markets of a network, with their symbols; an endpoint of another network is refused.
 
     Args:
         symbols: Of the listings before, if they are repeated.
+        head: The newest block known, 0 if none is: an endpoint that is far behind it is refused.
 
     Raises:
         ConfigError: If none of the endpoints answered within `patience_s`.
@@ -63,7 +76,8 @@ def discover(
             tried += 1
             try:
                 identity.check(adapter, endpoint, access)
-                return symbols.of(list(adapter.list_markets(endpoint, access)))
+                found = _not_behind(endpoint, adapter.list_markets(endpoint, access), head)
+                return found._replace(markets=symbols.of(found.markets))
             except SourceError as error:
                 reason = error.reason
             # Each is asked once, however little patience there is.
@@ -79,3 +93,11 @@ def discover(
         f"in {waited_s:.0f} s, last answer {reason}. Is a node there? --network devnet starts one "
         "for you, --network mainnet takes the public endpoints"
     )
+
+
+def _not_behind(endpoint: str, found: MarketList, head: int) -> MarketList:
+    """Return a list of markets; raise SourceError if it is too old."""
+    behind = head - found.height
+    if found.height and behind >= _BEHIND:
+        raise SourceError(endpoint, f"its markets are those of block {found.height}, {behind} ago")
+    return found

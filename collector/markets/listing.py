@@ -18,7 +18,7 @@ class Listed(NamedTuple):
 
     markets: list[Market]
     through: int
-    """Head of the chain at the query: every market listed up to here is included."""
+    """Every market listed up to this block is included."""
 
 
 class Listing:
@@ -66,12 +66,12 @@ class Listing:
     def _ask(self, head: int) -> Callable[[], None]:
         def ask() -> None:
             try:
-                found = discovery.discover(
-                    self._endpoints, self._access, patience_s=0.0, symbols=self._symbols
+                found, height = discovery.list_network(
+                    self._endpoints, self._access, patience_s=0.0, symbols=self._symbols, head=head
                 )
             except ConfigError:
-                # The node is away; the shards report that in more detail.
+                # The node is away or behind; the shards report that in more detail.
                 return
-            self._listed = Listed(found, head)
+            self._listed = Listed(found, min(head, height or head))
 
         return ask

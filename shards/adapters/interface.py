@@ -229,6 +229,15 @@ class Evidence(msgspec.Struct, frozen=True):
     blocks: int = 0
 
 
+class MarketList(NamedTuple):
+    """The markets of a network, as one endpoint lists them."""
+
+    markets: list[Market]
+    """All of them, without symbols."""
+    height: int = 0
+    """The block after which they are listed so; 0 if the endpoint does not say."""
+
+
 class Adapter:
     """One upstream API; a stateless object, one per adapter."""
 
@@ -342,9 +351,9 @@ class Adapter:
         """Ask an endpoint that lists markets for its network's id; empty if it cannot tell."""
         return ""
 
-    def list_markets(self, endpoint: str, access: "Access") -> Iterable[Market]:
+    def list_markets(self, endpoint: str, access: "Access") -> MarketList:
         """
-        Return all markets, without symbols.
+        Ask an endpoint for all markets.
 
         Raises:
             SourceError: If the endpoint does not answer.

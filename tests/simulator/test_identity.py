@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import functools
 import time
 from collections.abc import AsyncIterator
 from typing import Any
@@ -187,6 +188,26 @@ async def test_markets_are_not_listed_by_another_network() -> None:
         # No endpoint names another network, so nothing contradicts it.
         await ours.inject(faults.Stop(protocol="rpc"))
         assert len(await listed(ours, other)) == 7
+
+
+async def test_markets_are_not_listed_by_a_server_that_is_far_behind() -> None:
+    same = options()
+    async with running(same, paced=False) as behind, running(same, paced=False) as going:
+        await grow(going, 30)
+        going.exchange.list_market()
+        await grow(going, 1)
+        servers = (behind.queries.endpoint, going.queries.endpoint)
+        endpoints = Endpoints(rpc=(going.rpc.url,), chain_grpc=servers)
+        look = functools.partial(discovery.list_network, patience_s=0.0)
+        head = going.exchange.height
+        found = await asyncio.to_thread(look, endpoints, head=head)
+        assert (len(found.markets), found.height) == (len(going.exchange.markets), head)
+        alone = Endpoints(rpc=(going.rpc.url,), chain_grpc=servers[:1])
+        with pytest.raises(ConfigError, match=rf"are those of block {head - 31}, 31 ago"):
+            await asyncio.to_thread(look, alone, head=head)
+        # A few blocks are no reason: the list counts as of the block of which it is.
+        found = await asyncio.to_thread(look, alone, head=head - 15)
+        assert (len(found.markets), found.height) == (len(behind.exchange.markets), head - 31)
 
 
 # ---- event providers --------------------------------------------------------------------

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.simulator import faults
 from tests.simulator.client import Simulator, simulator
 from tests.simulator.published import Published, await_heights, check_books, check_trades
 from tests.system.running import Running, collector, eventually, run
@@ -68,6 +69,29 @@ def test_a_market_is_collected_once_it_is_listed_and_let_go_once_it_is_not(
         eventually(lambda: _whole_since(running, whole), within_s=30, what="a proof of the rest")
         assert running.status()["trade_proof"]["holes"] == 0
     assert "is newly listed: collecting it" in running.log
+
+
+def test_a_list_of_markets_from_a_server_that_is_behind_gives_up_no_market(tmp_path: Path) -> None:
+    options = ("--markets", "4", "--block-time", "0.1", "--paused", "0")
+    with simulator(*options) as going, simulator(*options) as behind:
+        behind.inject(faults.Halt(for_s=600.0))
+        config = going.config(tmp_path, extra=_LISTING)
+        both = f'chain_grpc = ["{going.grpc}", "{behind.grpc}"]'
+        config.write_text(config.read_text().replace(f'chain_grpc = ["{going.grpc}"]', both))
+        with collector(tmp_path, "--config", str(config)) as running:
+            running.await_live()
+            new = going.list_market()["market_id"]
+            eventually(lambda: _row(running, new).get("state") == "live", within_s=60)
+            going.await_height(behind.head() + 60)
+            # The first server's queries fail, and the second one does not know the new market.
+            going.inject(faults.Stop(protocol="grpc"))
+            asked = behind.stats()["queries"]
+            # Six queries are a list, and the second list without it would give it up.
+            eventually(lambda: behind.stats()["queries"] > asked + 24, within_s=60)
+            assert _row(running, new)["status"] == "Active"
+            assert _row(running, new)["state"] == "live"
+            running.await_accounted(going.head())
+        assert "no longer listed" not in running.log
 
 
 @pytest.mark.parametrize("source", ["chain-ws", "chain-grpc"])

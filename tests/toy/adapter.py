@@ -8,7 +8,14 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from shards.adapters.interface import Adapter, Recovery, RecoveryContext, Sink, Source
+from shards.adapters.interface import (
+    Adapter,
+    MarketList,
+    Recovery,
+    RecoveryContext,
+    Sink,
+    Source,
+)
 from shards.adapters.reconnecting import Reconnecting
 from shards.core.blocks import Blocks, block_pipeline
 from shards.core.pipeline import Pipeline
@@ -173,9 +180,9 @@ class Toy(Adapter):
     def open_recovery(self, parts: RecoveryContext) -> Recovery:
         return ToyRecovery(parts)
 
-    def list_markets(self, endpoint: str, access: "Access") -> Iterable[Market]:
+    def list_markets(self, endpoint: str, access: "Access") -> MarketList:
         host, _, port = endpoint.rpartition(":")
         with socket.create_connection((host, int(port)), timeout=5) as connection:
             connection.sendall(b'{"markets": true}\n')
             listed = json.loads(connection.makefile().readline())["markets"]
-        return [Market(one["id"], one["name"], "", "spot") for one in listed]
+        return MarketList([Market(one["id"], one["name"], "", "spot") for one in listed])

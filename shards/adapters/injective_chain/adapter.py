@@ -4,7 +4,7 @@ The chain itself, over a node's WebSocket (``chain-ws``) or the chain stream ove
 """
 
 import importlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from shards.adapters.interface import (
@@ -12,6 +12,7 @@ from shards.adapters.interface import (
     BlockSource,
     EndpointKind,
     Evidence,
+    MarketList,
     PastRecord,
     Recovery,
     RecoveryContext,
@@ -150,7 +151,7 @@ class InjectiveChain(Adapter):
 
         return markets.network(endpoint, access)
 
-    def list_markets(self, endpoint: str, access: "Access") -> Iterable[Market]:
+    def list_markets(self, endpoint: str, access: "Access") -> MarketList:
         """List markets by the chain's v2 queries."""
         from shards.adapters.injective_chain import markets
 

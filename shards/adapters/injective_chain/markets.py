@@ -1,7 +1,7 @@
 """List the chain's markets: spot, derivative and binary, by the v2 queries."""
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -9,6 +9,8 @@ from google.protobuf.message import DecodeError
 
 from shards.adapters.injective_chain.amounts import amount_in
 from shards.adapters.injective_chain.grpc_decoder import decimal_text
+from shards.adapters.injective_chain.heights import height_in
+from shards.adapters.interface import MarketList
 from shards.adapters.messages import INJECTIVE
 from shards.net.nodes import CANNOT_TELL
 from shards.protocol.errors import SourceError
@@ -53,23 +55,27 @@ def network(endpoint: str, access: "Access") -> str:
     return str(answer.default_node_info.network)
 
 
-def list_markets(endpoint: str, access: "Access") -> Iterator[Market]:
+def list_markets(endpoint: str, access: "Access") -> MarketList:
     """
-    Yield all markets of the chain, without symbols.
+    Return all markets of the chain, as of the oldest of the answers.
 
     Raises:
         SourceError: If a query fails, or an amount in its answer is none.
 
     """
+    found: list[Market] = []
+    heights: list[int] = []
     with access.open_blocking(endpoint) as channel:
         stub = INJECTIVE.stub(_QUERY, channel)
         for status in _STATUSES:
             for kind, (name, message) in _LISTS.items():
                 request = INJECTIVE.message(f"{_PACKAGE}.{message}Request")(status=status)
-                answer, _ = access.blocking_query(
+                answer, answered = access.blocking_query(
                     endpoint, stub.raw(name), request, timeout_s=_TIMEOUT_S
                 )
-                yield from decoded(endpoint, kind, answer, status)
+                heights.append(height_in(endpoint, answered))
+                found += decoded(endpoint, kind, answer, status)
+    return MarketList(found, min(heights))
 
 
 @functools.lru_cache(maxsize=12)

@@ -1,7 +1,7 @@
 """The indexer's streams (``indexer-grpc``): books and trades, without their blocks."""
 
 import importlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from shards.adapters.injective_indexer.origins import LISTED, STREAMED
@@ -9,6 +9,7 @@ from shards.adapters.interface import (
     Adapter,
     EndpointKind,
     Evidence,
+    MarketList,
     Recovery,
     RecoveryContext,
     ReplaySource,
@@ -116,7 +117,7 @@ class InjectiveIndexer(Adapter):
 
         return [IndexerReplay(at, markets, time_of, access) for at in endpoints.indexer]
 
-    def list_markets(self, endpoint: str, access: "Access") -> Iterable[Market]:
+    def list_markets(self, endpoint: str, access: "Access") -> MarketList:
         """List markets through the indexer."""
         from shards.adapters.injective_indexer import markets
 

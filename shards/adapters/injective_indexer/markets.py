@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Final
 
 from shards.adapters.injective_indexer.decoder import amount
+from shards.adapters.interface import MarketList
 from shards.adapters.messages import INJECTIVE
 from shards.protocol.errors import SourceError
 from shards.protocol.settings import Market, MarketType
@@ -24,9 +25,9 @@ _DECIMALS: Final = 255
 """Most decimals of a token; who creates one may state any number."""
 
 
-def list_markets(endpoint: str, access: "Access") -> Iterator[Market]:
+def list_markets(endpoint: str, access: "Access") -> MarketList:
     """
-    Yield all markets of an indexer, without symbols.
+    Return all markets of an indexer, which does not say of which block its answers are.
 
     Raises:
         SourceError: If a query fails, or an amount in its answer is none.
@@ -34,8 +35,8 @@ def list_markets(endpoint: str, access: "Access") -> Iterator[Market]:
     """
     with access.open_blocking(endpoint) as channel:
         query = functools.partial(access.blocking_query, endpoint, timeout_s=_TIMEOUT_S)
-        yield from _spot(endpoint, query, channel)
-        yield from _derivatives(endpoint, query, channel)
+        spot = _spot(endpoint, query, channel)
+        return MarketList([*spot, *_derivatives(endpoint, query, channel)])
 
 
 def service(channel: Any, name: str) -> tuple[Any, Any]:
