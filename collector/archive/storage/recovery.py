@@ -10,13 +10,15 @@ from typing import Final
 
 from collector.archive.storage import layout, manifest
 from collector.archive.storage.crash_points import reach
-from collector.archive.storage.files import sync_folder
+from collector.archive.storage.files import publish, sync_folder
 
 log = logging.getLogger(__name__)
 
 _AT_FDCWD: Final = -100
 _EXCHANGE: Final = 2
 _UNABLE: Final = frozenset({errno.EINVAL, errno.ENOSYS, errno.ENOTSUP})
+_ELSEWHERE: Final = frozenset({errno.EXDEV, errno.EBUSY})
+"""What a folder on another disk, or one that is a mount itself, says to its exchange."""
 
 
 def recover(root: Path) -> None:
@@ -39,7 +41,8 @@ def recover(root: Path) -> None:
             continue
         aside = root / layout.QUARANTINE / "__".join(path.relative_to(root).parts)
         aside.parent.mkdir(exist_ok=True)
-        path.rename(aside)
+        # The channel's folder may be a link to another disk.
+        shutil.move(path, aside)
         log.info("set aside %s: no line of the manifest names it", path.name)
 
 
@@ -62,22 +65,42 @@ def exchange(staged: Path, folder: Path) -> None:
     """
     Replace a folder by another one atomically.
 
-    A file system that cannot do that (NFS) needs two steps; in between the folder is missing.
+    A file system that cannot do that (NFS) needs two steps; in between the folder is missing. Of a
+    folder that is elsewhere, behind a link for example, the files are replaced one by one.
     """
-    libc = ctypes.CDLL(None, use_errno=True)
-    renameat2 = getattr(libc, "renameat2", None)
-    failed = errno.ENOSYS
-    if renameat2 is not None:
-        names = (os.fsencode(staged), os.fsencode(folder))
-        done = renameat2(_AT_FDCWD, names[0], _AT_FDCWD, names[1], ctypes.c_uint(_EXCHANGE))
-        failed = ctypes.get_errno() if done else 0
+    failed = errno.EXDEV if folder.is_symlink() else _exchange(staged, folder)
     if failed in _UNABLE:
         aside = staged.with_name(staged.name + ".old")
         folder.rename(aside)
         staged.rename(folder)
         aside.rename(staged)
+    elif failed in _ELSEWHERE:
+        _replace_files(staged, folder)
     elif failed:
         raise OSError(failed, os.strerror(failed), str(folder))
     reach("compact.swapped")
     sync_folder(folder.parent)
     sync_folder(staged.parent)
+
+
+def _exchange(staged: Path, folder: Path) -> int:
+    """Let two folders change places; return the error's number, 0 for none."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    renameat2 = getattr(libc, "renameat2", None)
+    if renameat2 is None:
+        return errno.ENOSYS
+    names = (os.fsencode(staged), os.fsencode(folder))
+    failed = renameat2(_AT_FDCWD, names[0], _AT_FDCWD, names[1], ctypes.c_uint(_EXCHANGE))
+    return ctypes.get_errno() if failed else 0
+
+
+def _replace_files(staged: Path, folder: Path) -> None:
+    """Copy what is new into a folder, then remove what is old; each file is whole or not there."""
+    names = {path.name for path in staged.iterdir()}
+    had = {path.name for path in folder.iterdir()}
+    for name in sorted(names - had):
+        partial = folder / (name + layout.PARTIAL)
+        shutil.copyfile(staged / name, partial)
+        publish(partial, folder / name)
+    for name in had - names:
+        (folder / name).unlink()
