@@ -30,6 +30,9 @@ _SPAN_OVER_NS: Final = 2_000_000_000
 _CLOCK_BLOCKS: Final = 500
 """Blocks over which the clocks are compared, some minutes."""
 _FAR_NS: Final = 10_000_000_000
+_SUMMED_NS: Final = 60_000_000_000
+"""How late a block is at most in the sum. A node that catches up is late by days, block after block,
+and the sum has to fit into 64 bits."""
 
 
 class ShardHops:
@@ -132,6 +135,7 @@ class Latencies:
         hops.height = record.height
         late = record.ts_recv - record.ts_event
         hops.block_to_recv.record(late)
+        hops.block_to_recv.total -= max(0, late - _SUMMED_NS)
         self.clock.hear(record.height, late)
         hops.span = self._spans.setdefault(record.height, [record.ts_recv, now])
         if record.ts_recv < hops.span[0]:

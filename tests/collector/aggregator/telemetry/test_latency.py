@@ -1,5 +1,6 @@
 """The budget of hops: what is counted how often, and when clocks are not to be trusted."""
 
+import msgspec
 import pytest
 
 from collector.aggregator.telemetry.latency import BlockClock, Latencies
@@ -54,6 +55,18 @@ def test_replayed_frames_say_nothing_about_latency() -> None:
     latencies.receive([record(7, RECV - 50 * S, flags=LATE)], header(), 1, RECV)
     assert latencies.recv_to_aggregator() == {}
     assert latencies.hop("block_to_recv").number == 0
+
+
+def test_the_sum_of_what_a_node_is_late_that_catches_up_can_be_sent() -> None:
+    latencies = Latencies()
+    years = 4 * 365 * 86_400 * S
+    for height in range(1, 1_001):
+        now = RECV + years + height * MS
+        latencies.receive([record(height, now)], header(ts_push=now), height, now)
+    found = latencies.shards[0].block_to_recv
+    assert found.maximum > years
+    sent = msgspec.msgpack.decode(msgspec.msgpack.encode(found), type=Histogram)
+    assert (sent.number, sent.total) == (1_000, 1_000 * 60 * S)
 
 
 def waits(latencies: Latencies, sequences: range, *, since: int = RECV, every: int = MS) -> None:
