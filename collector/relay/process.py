@@ -168,10 +168,15 @@ class Relay:
             subscriber = self._subscriber
             self._leave_circle()
             if not subscriber.pending and not subscriber.awaits_history():
-                self._rebroadcast.stand(subscriber.positions())
+                positions = subscriber.positions()
+                self._rebroadcast.stand(positions, self._offers, time.monotonic())
             for drain in drains:
                 drain()
             await asyncio.sleep(_SECOND / 4)
+
+    def _offers(self, topic: str) -> bool:
+        """Whether a cell has a topic."""
+        return any(inbox.offers(topic) for inbox in self._subscriber.inboxes())
 
     async def _look_at_readers(self) -> None:
         """Once a second, close the connections of readers that do not read."""

@@ -9,7 +9,7 @@ that readers know.
 Pure: no I/O; instants are arguments.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from collector.aggregator.replay_buffer import ReplayBuffer
@@ -26,6 +26,9 @@ _FRAMES: Final = 256
 _BYTES: Final = 64 << 20
 _WHOLE_EVERY: Final = 64
 """Book changes after which a whole book is kept for late joiners."""
+_GONE_S: Final = 300.0
+"""A topic that no cell has offered for this long has ended with its market. Sooner, an aggregator that
+has just begun may not have heard of it."""
 
 
 class _FollowedBook:
@@ -54,6 +57,8 @@ class Rebroadcast:
         self._gap_id = 0
         self._begun: set[str] = set()
         """Topics whose first complete height is known."""
+        self._unoffered: dict[str, float] = {}
+        """Topics that no cell offers any more, and since when."""
 
     def take(self, received: Received, now: int) -> list[tuple[bytes, bytes]]:
         """Process the delivered events; return the frames to send. ``now`` is in ns."""
@@ -135,11 +140,21 @@ class Rebroadcast:
         self._begun.clear()
         self.head, self.ahead = 0, {}
 
-    def stand(self, positions: Iterable[Position]) -> None:
-        """Note how far everything published is complete; call it when no event is waiting."""
+    def stand(
+        self, positions: Iterable[Position], offers: Callable[[str], bool], now: float
+    ) -> None:
+        """
+        Note how far everything published is complete; call it when no event is waiting.
+
+        Args:
+            positions: Those in all topics, also in topics that have ended.
+            offers: Whether a cell has a topic, as of its last answer.
+            now: Monotonic seconds.
+
+        """
         heights: dict[str, int] = {}
         for position in positions:
-            if not position.publisher_epoch:
+            if not position.publisher_epoch or self._is_gone(position.topic, offers, now):
                 continue
             if position.topic not in self._begun:
                 self._begun.add(position.topic)
@@ -151,3 +166,10 @@ class Rebroadcast:
         if heights:
             self.head = max(self.head, min(heights.values()))
             self.ahead = {s: height for s, height in heights.items() if height > self.head}
+
+    def _is_gone(self, topic: str, offers: Callable[[str], bool], now: float) -> bool:
+        """Whether a topic has ended: it gets no further, and nothing waits for it."""
+        if offers(topic):
+            self._unoffered.pop(topic, None)
+            return False
+        return now - self._unoffered.setdefault(topic, now) >= _GONE_S
