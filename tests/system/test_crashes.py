@@ -13,6 +13,7 @@ from tests.system.listening import (
     Listener,
     assert_books_agree,
     assert_every_trade_once,
+    blocks_later,
     configure,
     first_due,
 )
@@ -40,8 +41,15 @@ def test_a_killed_aggregator_costs_a_subscriber_nothing(node: Devnet, tmp_path: 
                 within_s=30,
                 what="a trade before the kill",
             )
-            os.kill(running.pid("aggregator"), signal.SIGKILL)
+            # Its successor must not be there before the next block: there would be nothing to heal.
+            aggregator, supervisor = running.pid("aggregator"), running.process
+            supervisor.send_signal(signal.SIGSTOP)
             killed_at = time.monotonic()
+            try:
+                os.kill(aggregator, signal.SIGKILL)
+                blocks_later(node, 2)
+            finally:
+                supervisor.send_signal(signal.SIGCONT)
             eventually(lambda: len(listener.drain().joined) == 2, within_s=30, what="a new epoch")
             log.info("joined again after %.1f s", time.monotonic() - killed_at)
             eventually(

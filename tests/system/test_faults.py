@@ -25,6 +25,8 @@ pytestmark = pytest.mark.node
 
 BLOCK_S = 0.51
 """The node's fastest pace, at which the session's devnet runs."""
+TURN_S = 3.0
+"""Longest time that a process waits for its turn on a busy machine."""
 
 log = logging.getLogger(__name__)
 """Carries what was measured; `--log-cli-level=INFO` shows it."""
@@ -68,7 +70,7 @@ def test_one_mute_subscription_is_found_and_healed_and_the_others_never_blink(
     log.info("found after %.1f s", opened.ts / 1e9 - muted_at)
     log.info("healed after %.1f s", closed.ts / 1e9 - muted_at)
     assert (opened.market_id, opened.cause) == (market["market_id"], "mute")
-    assert opened.ts / 1e9 - muted_at <= 5 * max(BLOCK_S, status["block_time_s"]) + 1
+    assert opened.ts / 1e9 - muted_at <= 5 * max(BLOCK_S, status["block_time_s"]) + TURN_S
     # On a quiet machine it may be live again between two looks; the gap shows that it was not.
     assert blinked <= {market["symbol"]}
     assert between.connects == 1
@@ -108,7 +110,7 @@ def test_a_connection_that_goes_mute_as_a_whole_is_made_anew(node: Devnet, tmp_p
     assert "no block for" in running.log
     assert len(opened) == len(node.markets)
     assert {gap.cause for gap in opened} == {"mute"}
-    assert opened[0].ts / 1e9 - muted_at <= 5 * max(BLOCK_S, status["block_time_s"]) + 1
+    assert opened[0].ts / 1e9 - muted_at <= 5 * max(BLOCK_S, status["block_time_s"]) + TURN_S
     # The last block of a gap may have come live; how many there were depends on the chain's pace.
     gaps = listener.gaps("closed")
     assert len(gaps) == len(node.markets)
