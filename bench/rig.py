@@ -11,7 +11,7 @@ from typing import Any, Final, Self
 import msgspec
 
 from bench.use import family
-from shards.runtime.realtime import SHARD, take
+from shards.runtime.realtime import of, take
 from tests.system.running import Running, collector, eventually
 
 _ROOT: Final = Path(__file__).parents[1]
@@ -24,17 +24,17 @@ _FIRST: Final = 10
 class Child:
     """A process of a bench's own that answers lines with lines of JSON."""
 
-    def __init__(self, module: str, *arguments: str, realtime: bool = False) -> None:
-        """``realtime`` runs it as a collector runs its shards, if the system allows that."""
+    def __init__(self, module: str, *arguments: str, priority: int = 0) -> None:
+        """``priority`` is its real-time priority, from 1; 0: it is scheduled normally."""
         self.process = subprocess.Popen(
             [sys.executable, "-m", module, *arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             cwd=_ROOT,
         )
-        if realtime:
+        if priority:
             # Before it has started any thread: they inherit it.
-            take(SHARD, self.process.pid)
+            take(priority, self.process.pid)
 
     def __enter__(self) -> Self:
         return self
@@ -75,9 +75,8 @@ class Feeder(Child):
 
     def __init__(self, *, goes_first: bool = False, **options: Any) -> None:
         """``goes_first`` schedules it before everything else, as if it had a machine of its own."""
-        super().__init__("bench.feeder", msgspec.json.encode(options).decode())
-        if goes_first:
-            take(_FIRST, self.process.pid)
+        command = ("bench.feeder", msgspec.json.encode(options).decode())
+        super().__init__(*command, priority=_FIRST if goes_first else 0)
         self.info = self.read()
         self.endpoints: dict[str, str] = self.info["endpoints"]
         self.markets: list[dict[str, Any]] = self.info["markets"]
@@ -111,9 +110,15 @@ class Feeder(Child):
 class Listener(Child):
     """A running `bench.listener`."""
 
-    def __init__(self, endpoint: str, *, times: str = "") -> None:
-        """``times`` is empty, ``times`` (of blocks) or ``each`` (of updates too)."""
-        super().__init__("bench.listener", endpoint, *([times] if times else []))
+    def __init__(self, endpoint: str, *, times: str = "", goes_first: bool = False) -> None:
+        """
+        ``times`` is empty, ``times`` (of blocks) or ``each`` (of updates too).
+
+        ``goes_first`` schedules it before a collector in real time, which takes all cores in a flood: it does
+        not fetch again what a publisher drops for readers that fall 20,000 frames behind.
+        """
+        command = ("bench.listener", endpoint, *([times] if times else []))
+        super().__init__(*command, priority=_FIRST if goes_first else 0)
 
     def mark(self) -> dict[str, Any]:
         """Return what came since the last mark."""
@@ -143,8 +148,13 @@ def live(
     times: str = "",
     extra: str = PATIENT,
     options: tuple[str, ...] = (),
+    goes_first: bool = False,
 ) -> Iterator[Bench]:
-    """Start a collector and a listener, and wait until all markets are live."""
+    """
+    Start a collector and a listener, and wait until all markets are live.
+
+    ``goes_first``: the listener does, if the collector runs in real time (`Listener`).
+    """
     with tempfile.TemporaryDirectory(prefix="b-") as name, contextlib.ExitStack() as stack:
         folder = Path(name)
         load.steady(0)
@@ -152,7 +162,9 @@ def live(
         start = (*config, "--source", source, "--shards", str(shards), *options)
         running = stack.enter_context(collector(folder, *start))
         running.await_live(60.0)
-        listener = stack.enter_context(Listener(running.publish, times=times))
+        is_realtime = of(running.pid("aggregator")) == "realtime"
+        reader = Listener(running.publish, times=times, goes_first=is_realtime and goes_first)
+        listener = stack.enter_context(reader)
         # One block reaches it: it is subscribed.
         load.do("pace", block_s=0.1, touched=1.0)
         eventually(lambda: listener.mark()["books"], within_s=20.0, what="a first frame")

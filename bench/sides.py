@@ -12,6 +12,7 @@ import msgspec
 from bench import rig
 from bench.rig import Child, Feeder
 from bench.use import CpuClock, memory
+from shards.runtime.realtime import SHARD
 from tests.system.running import free_port_pair
 
 LIBRARIES = ("coordinator", "resource")
@@ -156,10 +157,11 @@ def _hop(
 ) -> Iterator[Side]:
     endpoint = f"tcp://127.0.0.1:{free_port_pair()}"
     how = (*(["times"] if times else []), *(["sub"] if subscribes else []))
-    with Child("bench.floor", "sink", endpoint, *how, realtime=realtime) as sink:
+    priority = SHARD if realtime else 0
+    with Child("bench.floor", "sink", endpoint, *how, priority=priority) as sink:
         sink.read()
         with Child(
-            *module, _options(feeder, push=endpoint, **options), realtime=realtime
+            *module, _options(feeder, push=endpoint, **options), priority=priority
         ) as receiver:
             receiver.read()
             until_heard(feeder, lambda: sink.ask(b"mark"))

@@ -2,6 +2,8 @@
 
 import contextlib
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -187,6 +189,19 @@ def test_an_overload_of_minutes_shows_growth_and_a_moment_does_not() -> None:
     assert not pressed([34.0, 48.0]).failures()
     assert not pressed([34.0] + [48.0] * 59).failures()
     assert pressed([34.0] * 30 + [48.0] * 30).failures() == ["memory of shard 0 grew by 14.0 MB"]
+
+
+def test_a_stress_run_in_full_takes_its_time_and_need_not_have_anything_to_compare_with(
+    tmp_path: Path,
+) -> None:
+    command = (sys.executable, "-m", "pytest", "bench/stress", "-p", "no:cacheprovider", "-q")
+    chosen = ("-k", "test_burst[10-markets-1-shards]", "--benchmark-only", "--benchmark-compare")
+    # Other tests are taken for stuck after a time, which an overload with its recovery exceeds.
+    bound = ("-o", "faulthandler_timeout=1", f"--benchmark-storage=file://{tmp_path}")
+    done = subprocess.run((*command, *chosen, *bound), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "1 passed" in done.stdout
+    assert "Can't compare" in done.stderr
 
 
 def test_blocks_are_timed_from_their_first_byte() -> None:

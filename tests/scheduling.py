@@ -151,12 +151,17 @@ def pytest_report_header(config: pytest.Config) -> str | None:
     return None if config.option.nightly else "without the proofs in full: --nightly runs them too"
 
 
+def allow_hours() -> None:
+    """Do not take the test that runs for stuck after minutes."""
+    faulthandler.cancel_dump_traceback_later()
+    faulthandler.dump_traceback_later(_IN_FULL_S, exit=True)
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Give a proof in full hours, where other tests are taken for stuck after some minutes."""
     if item.get_closest_marker("nightly"):
-        faulthandler.cancel_dump_traceback_later()
-        faulthandler.dump_traceback_later(_IN_FULL_S, exit=True)
+        allow_hours()
 
 
 @pytest.hookimpl(trylast=True)

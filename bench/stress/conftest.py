@@ -8,6 +8,7 @@ import pytest
 from bench import rig
 from bench.rig import Feeder
 from bench.stress.loads import Loaded, Size
+from tests.scheduling import allow_hours
 
 _MARKETS: Final = (10, 30, 100, 300, 1_000, 3_000)
 _SHARDS: Final = (1, 2, 4)
@@ -22,12 +23,19 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("loaded", chosen, ids=str, indirect=True, scope="module")
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Let a load in full take its time: that of the overload is a quarter of an hour with its recovery."""
+    if not item.config.getoption("benchmark_disable"):
+        allow_hours()
+
+
 @pytest.fixture(scope="module")
 def loaded(request: pytest.FixtureRequest) -> Iterator[Loaded]:
     """A collector of this size, live."""
     size: Size = request.param
     with (
         Feeder(markets=size.markets) as feeder,
-        rig.live(feeder, shards=size.shards, times="times") as bench,
+        rig.live(feeder, shards=size.shards, times="times", goes_first=True) as bench,
     ):
         yield Loaded(size, bench)
