@@ -17,7 +17,8 @@ Backfill = Callable[..., str]
 @pytest.fixture(scope="module")
 def exchange() -> Iterator[tuple[Simulator, int]]:
     """Two markets that change in each block, and the first height of a part that is over."""
-    with simulator("--markets", "2", "--block-time", "0.02", "--touched", "all") as venue:
+    pace = ("--block-time", "0.02", "--history", "100000")
+    with simulator("--markets", "2", "--touched", "all", *pace) as venue:
         first = (venue.head() // SPAN + 1) * SPAN
         venue.await_height(first + SPAN)
         yield venue, first

@@ -5,6 +5,7 @@ It is rebuilt from the journal's notes after a restart.
 """
 
 from collections.abc import Iterable
+from itertools import chain
 
 import msgspec
 
@@ -34,6 +35,8 @@ class MarketLedger(msgspec.Struct):
     """The first height since its collection ended; -1 while it is collected."""
     absent: RangeList = []
     """Heights between the ends of its collection and its returns."""
+    behind: RangeList = []
+    """Not received yet, although others are a part ahead and their parts are sealed."""
 
 
 class Ledger:
@@ -95,6 +98,10 @@ class Ledger:
                 market.absent_from = -1
             case "absent":
                 market.absent = union([*market.absent, heights])
+            case "behind":
+                market.behind = union([*market.behind, heights])
+            case "caught":
+                market.behind = minus(market.behind, [heights])
             case "replayed":
                 # The collector has fetched what was published while it was not collected.
                 market.absent = minus(market.absent, [heights])
@@ -119,7 +126,8 @@ class Ledger:
         """Return the heights of a range that a market lacks."""
         market = self.of(symbol)
         gaps = [(low, high) for low, high in market.open_gaps.values() if low and high]
-        return within([*market.lost, *market.gone, *gaps, *market.absent], first, last)
+        known = (market.lost, market.gone, gaps, market.absent, market.behind)
+        return within(chain.from_iterable(known), first, last)
 
     def due(self, symbol: str, first: int, last: int) -> RangeList:
         """Return the heights of a range from the first to the last that a market should have."""
@@ -139,11 +147,18 @@ class Ledger:
             market.gone = within(market.gone, through + 1, 1 << 62)
             market.filled = within(market.filled, through + 1, 1 << 62)
             market.absent = within(market.absent, through + 1, 1 << 62)
+            market.behind = within(market.behind, through + 1, 1 << 62)
             market.open_gaps = {
                 gap: (low, high)
                 for gap, (low, high) in market.open_gaps.items()
                 if not high or high > through
             }
+
+    @property
+    def behind_from(self) -> int:
+        """The lowest height of which a market is behind; -1 if none is."""
+        behind = [m.behind[0][0] for m in self.markets.values() if m.behind and m.absent_from < 0]
+        return min(behind, default=-1)
 
     def notes(self) -> list[Note]:
         """Return notes from which all of this can be folded again."""
@@ -155,6 +170,7 @@ class Ledger:
             found += [Note("lost", symbol, *heights) for heights in market.lost]
             found += [Note("gone", symbol, *heights) for heights in market.gone]
             found += [Note("absent", symbol, *heights) for heights in market.absent]
+            found += [Note("behind", symbol, *heights) for heights in market.behind]
             if market.absent_from >= 0:
                 found.append(Note("removed", symbol, market.absent_from, 0))
             found += [

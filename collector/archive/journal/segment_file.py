@@ -85,7 +85,8 @@ class Note(msgspec.Struct, array_like=True, gc=False):
 
     kind: str
     """``start``, ``lost``, ``filled``, ``gone``, ``gap-open``, ``gap-closed``, ``market``,
-    ``source``, ``complete``, ``removed``, ``again``, ``absent``, ``replayed``, ``end``, ``channels``."""
+    ``source``, ``complete``, ``removed``, ``again``, ``absent``, ``replayed``, ``behind``, ``caught``,
+    ``end``, ``channels``."""
     symbol: str
     first: int
     last: int

@@ -22,9 +22,9 @@ from collector.archive.journal.ledger import Ledger
 from collector.archive.journal.segment_file import Chunk, Note, Writer
 from collector.archive.reading import holes
 from collector.archive.reading.bounds import parse_instant
+from collector.archive.recording.fetched import entries_of
 from collector.archive.recording.filler import Filler, sources_of
 from collector.archive.recording.identity import meet
-from collector.archive.recording.intake import entries_of
 from collector.archive.sealing.additions import Adder
 from collector.archive.sealing.book_track import Carried
 from collector.archive.sealing.carried_books import load_books, save_books

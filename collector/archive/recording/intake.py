@@ -3,16 +3,18 @@ Turn received events into journal entries and notes, and find the parts that are
 
 A topic is *complete* through a height once everything published through it has been
 delivered (`Position.complete`). A part is sealed when every market is complete through its
-end. A market that lags by a whole part is not waited for; its late facts are added afterwards.
+end. A market that lags by a whole part is not waited for: what it lacks counts as missing until it
+has caught up, and its late facts are added.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 import msgspec
 
 from collector.archive.journal.ledger import Ledger
 from collector.archive.journal.segment_file import Chunk, Cursor, Entry, Note
+from collector.archive.recording.fetched import entries_of
 from collector.archive.storage.layout import Part, part_of
 from collector.client.received import (
     ChainReplaced,
@@ -25,9 +27,8 @@ from collector.client.received import (
 from collector.client.topic_cursor import Position
 from shards.adapters import registry
 from shards.protocol.errors import ConfigError
-from shards.protocol.events import REPLAY, Block, Book, Gap, Oracle, Orders, Pulse, Trades
+from shards.protocol.events import Block, Book, Gap
 from shards.protocol.frames import EVENTS, KIND_BY_CHANNEL, PREFIX_SIZE, topic as topic_name
-from shards.protocol.text import symbol_of
 
 _encode: Final = msgspec.msgpack.Encoder().encode
 _CHAIN: Final = "chain"
@@ -59,7 +60,8 @@ class Intake:
         self._started = False
         self._removed: set[str] = set()
         self._complete = 0
-        """Height through which everything published was received; never too high."""
+        """Height through which everything published was received; too high where a market is behind."""
+        self._caught: set[Part] = set()
 
     # -- received events ---------------------------------------------------------------
 
@@ -247,10 +249,39 @@ class Intake:
         if complete > self._complete:
             self._complete = complete
             self._note(Note("complete", "", complete, complete))
+        for symbol, reached in through.items():
+            self._lags(symbol, reached)
+
+    def _lags(self, symbol: str, reached: int) -> None:
+        """Note that a market is behind, or is so no more; while it is, all since then counts."""
+        market = self.ledger.of(symbol)
+        behind = market.behind
+        if reached < self._complete:
+            first = behind[0][0] if behind else max(reached + 1, market.first)
+            if [(first, self._complete)] != behind:
+                self._note(Note("behind", symbol, first, self._complete))
+        elif behind:
+            self._note(caught := Note("caught", symbol, behind[0][0], behind[-1][1]))
+            self._catch_up(caught)
+
+    def _catch_up(self, caught: Note) -> None:
+        part = part_of(caught.first, self.span)
+        while part.first <= caught.last:
+            self._caught.add(part)
+            part = part_of(part.last + 1, self.span)
+
+    def take_caught(self) -> set[Part]:
+        """Return the parts of which a market that was behind has caught up since the last time."""
+        caught, self._caught = self._caught, set()
+        return caught
 
     def sealed(self, part: Part) -> None:
-        """Forget a part that is now sealed."""
-        self.ledger.forget(part.last)
+        """Forget a part that is now sealed, and those before it, unless a market is behind there."""
+        behind = self.ledger.behind_from
+        # What is missing of the others is needed again, when the part's coverage is written again.
+        self.ledger.forget(
+            part.last if behind < 0 else min(part.last, part_of(behind, self.span).first - 1)
+        )
 
     def due_parts(self, sealed: set[Part]) -> list[Part]:
         """Return the parts that are whole and not sealed, oldest first."""
@@ -286,8 +317,12 @@ class Intake:
                     self._removed.add(note.symbol)
                 elif note.kind == "again":
                     self._removed.discard(note.symbol)
+                elif note.kind == "caught":
+                    self._catch_up(note)
         for position in positions.values():
-            position.complete = max(position.complete, self._complete)
+            behind = self.ledger.of(position.symbol).behind
+            complete = behind[0][0] - 1 if behind else self._complete
+            position.complete = max(position.complete, complete)
         self.head = max(self.head, self._complete)
         return list(positions.values())
 
@@ -308,57 +343,6 @@ class Intake:
         position.in_sync = position.linked = True
         position.publisher_epoch = entry.publisher_epoch
         position.sequence = entry.topic_sequence
-
-
-def entries_of(
-    block: Block, symbols: Mapping[str, str], channels: set[str], ts: int
-) -> Iterator[Entry]:
-    """Make the entries of a block from the chain's record, for some markets, by id, and channels."""
-    height, when = block.height, block.ts_event
-    if "trades" in channels:
-        trades: dict[str, list[Any]] = {}
-        for market_id, trade in block.trades:
-            trades.setdefault(market_id, []).append(trade)
-        for market_id, of_market in trades.items():
-            if market_id in symbols:
-                event = Trades(market_id, height, when, ts, REPLAY, of_market)
-                yield _fetched("trades", symbols[market_id], height, event)
-    if "book" in channels and block.has_books:
-        for update in block.updates:
-            if update.market_id in symbols:
-                what = (update.market_id, height, update.sequence, when, ts, REPLAY, False)
-                book = Book(*what, update.bids, update.asks)
-                yield _fetched("book", symbols[update.market_id], height, book)
-    if "blocks" in channels and _CHAIN in symbols:
-        yield _fetched("blocks", _CHAIN, height, Pulse(height, when, ts, REPLAY))
-    yield from _extras(block, symbols, channels, ts)
-
-
-def _extras(
-    block: Block, symbols: Mapping[str, str], channels: set[str], ts: int
-) -> Iterator[Entry]:
-    if block.extras is None:
-        return
-    orders: dict[str, list[Any]] = {}
-    for market_id, order in block.extras.orders:
-        orders.setdefault(market_id, []).append(order)
-    prices: dict[str, list[Any]] = {}
-    for symbol, price in block.extras.prices:
-        prices.setdefault(symbol, []).append(price)
-    where = (block.height, block.ts_event, ts, REPLAY)
-    if "orders" in channels:
-        for market_id, of_market in orders.items():
-            if market_id in symbols:
-                updates = Orders(market_id, *where, of_market)
-                yield _fetched("orders", symbols[market_id], block.height, updates)
-    if "oracle" in channels and _CHAIN in symbols:
-        for symbol, told in prices.items():
-            event = Oracle(symbol, *where, told)
-            yield _fetched("oracle", symbol_of(symbol), block.height, event)
-
-
-def _fetched(channel: str, symbol: str, height: int, event: Any) -> Entry:
-    return Entry(topic_name(channel, symbol), KIND_BY_CHANNEL[channel], height, _encode(event))
 
 
 def _entry(received: Received, height: int) -> Entry:

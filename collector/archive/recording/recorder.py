@@ -135,6 +135,7 @@ class Recorder:
             # Some may have come after their part was sealed. Adding leaves out what is there.
             self._sealed.note_late(heights)
             self._segments.note_segment(path, max(heights, default=0))
+        self._sealed.note_parts(self._intake.take_caught())
         if positions:
             subscriber.resume(positions.values(), intake.head)
             log.info("resuming at height %d, %d topics", intake.head, len(positions))
@@ -232,6 +233,7 @@ class Recorder:
                     joined = await self._join(subscriber)
                 if joined:
                     self._intake.look(subscriber.positions())
+                    self._sealed.note_parts(self._intake.take_caught())
             self._segments.sync_older(max(0.0, self._config.sync_s - _LOOK_S))
             if self.status.state == "full":
                 # Keep the reason.

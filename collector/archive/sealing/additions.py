@@ -15,7 +15,7 @@ from typing import Any, Final
 from collector.archive.journal.ledger import Ledger
 from collector.archive.journal.spool import Spool, gather
 from collector.archive.sealing.output import Output
-from collector.archive.sealing.seal import UNPROVABLE, end_as_orphan
+from collector.archive.sealing.seal import UNPROVABLE, end_as_orphan, time_places
 from collector.archive.storage import layout, manifest
 from collector.archive.storage.crash_points import reach
 from collector.archive.storage.files import open_archive, sealing
@@ -27,7 +27,7 @@ from collector.tables.schema import TABLES, Row
 from shards.adapters import registry
 from shards.protocol.errors import ConfigError
 from shards.protocol.frames import EVENTS
-from shards.protocol.ranges import RangeList, count, minus, within
+from shards.protocol.ranges import RangeList, count, minus, union, within
 
 _CHANNELS: Final = tuple(name for name in TABLES if name not in (layout.COVERAGE, layout.KEYFRAME))
 
@@ -46,17 +46,19 @@ class Adder:
         self._new: dict[str, dict[str, int]] = {}
 
     def run(self, *, ts: int) -> manifest.Line | None:
-        """Write the new facts and the coverage; return the manifest line, or None without any."""
+        """Write the new facts and the coverage; return the manifest line, or None if all is as before."""
         for channel in _CHANNELS:
             known = self._known(channel)
             for row in self._rows(channel):
                 if self._key(channel, row) not in known:
                     self._put(channel, row)
                     self._count(channel, row)
-        filled = (within(m.filled, *self._part) for m in self._ledger.markets.values())
-        if not self._outputs and not any(filled):
+        before, rows = self._coverage(), self._coverage()
+        for symbol in self._ledger.markets:
+            self._covered(symbol, rows)
+        if not self._outputs and rows == before:
             return None
-        replaced = self._cover()
+        replaced = self._cover(rows)
         files = [output.close() for output in self._outputs.values()]
         line = manifest.Line(
             act="add", first=self._part.first, last=self._part.last, files=files,
@@ -95,10 +97,8 @@ class Adder:
         return dedupe(TABLES[channel], rows)
 
     def _put(self, channel: str, row: Row) -> None:
-        table = TABLES[channel]
-        names = [column.name for column in table.columns]
-        when = next((row[names.index(n)] for n in ("ts_event", "ts", "ts_recv") if n in names), 0)
-        self._output(channel, layout.date_of(when or 0)).add(row)
+        when = next((row[place] for place in time_places(TABLES[channel]) if row[place]), 0)
+        self._output(channel, layout.date_of(when) if when else self._date()).add(row)
 
     def _output(self, channel: str, date: str) -> Output:
         output = self._outputs.get((channel, date))
@@ -122,23 +122,31 @@ class Adder:
 
     # -- coverage ----------------------------------------------------------------------
 
-    def _cover(self) -> list[str]:
-        """Write the part's coverage as it is now; return the files whose place it takes."""
-        old = [file for file in self._files if file.channel == layout.COVERAGE]
+    def _coverage(self) -> dict[str, dict[str, Any]]:
+        """Return the part's coverage so far, by market."""
         rows: dict[str, dict[str, Any]] = {}
-        for file in old:
+        for file in self._covering():
             for row in read_file(self._root, file).to_pylist():
                 row["missing_ranges"] = [
                     (r["first"], r["last"]) for r in row["missing_ranges"] or ()
                 ]
                 rows[row["market"]] = row
-        for symbol in self._ledger.markets:
-            self._covered(symbol, rows)
-        date = old[0].date if old else min((d for _, d in self._outputs), default="1970-01-01")
-        output = self._output(layout.COVERAGE, date)
+        return rows
+
+    def _covering(self) -> list[manifest.File]:
+        return [file for file in self._files if file.channel == layout.COVERAGE]
+
+    def _cover(self, rows: dict[str, dict[str, Any]]) -> list[str]:
+        """Write the part's coverage as it is now; return the files whose place it takes."""
+        output = self._output(layout.COVERAGE, self._date())
         for row in sorted(rows.values(), key=lambda row: (row["market_id"], row["market"])):
             output.add(tuple(row.get(c.name) for c in TABLES[layout.COVERAGE].columns))
-        return [file.path for file in old]
+        return [file.path for file in self._covering()]
+
+    def _date(self) -> str:
+        """Return the part's date, which is its coverage's."""
+        dates = [file.date for file in self._covering()]
+        return min(dates or [date for _, date in self._outputs], default="1970-01-01")
 
     def _covered(self, symbol: str, rows: dict[str, dict[str, Any]]) -> None:
         """Bring one market's row up to date with what its ledger says of the part."""
@@ -157,10 +165,10 @@ class Adder:
         had = within([*had, *minus([*due, *market.filled], lacking)], part.first, part.last)
         if not had and not due:
             return
-        row["first_height"], row["last_height"] = (
-            had[0][0] if had else due[0][0],
-            max(had[-1][1] if had else 0, min(row["last_height"] or 0, part.last)),
-        )
+        # What is missing at an end is due all the same.
+        known = [(row["first_height"], min(row["last_height"], part.last))] if row["due"] else []
+        ends = union([*known, *had, *due])
+        row["first_height"], row["last_height"] = ends[0][0], ends[-1][1]
         whole = [(row["first_height"], row["last_height"])]
         row["missing_ranges"] = minus(whole, had)
         row["due"], row["missing"] = count(whole), count(row["missing_ranges"])
@@ -184,7 +192,7 @@ def _chosen(choose: Callable[[Iterable[int]], int], known: list[int]) -> int | N
 def _empty(market_id: str, symbol: str, source: str) -> dict[str, Any]:
     counts = ("book_updates", "trades", "replayed_updates", "replayed_trades", "sequences_missing")
     return {
-        "market_id": market_id, "market": symbol, "first_height": None, "last_height": None,
+        "market_id": market_id, "market": symbol, "first_height": None, "last_height": None, "due": 0,
         "gaps": 0, "provable": source not in UNPROVABLE, "source": source,
         "first_sequence": None, "last_sequence": None, **dict.fromkeys(counts, 0),
     }  # fmt: skip

@@ -44,13 +44,14 @@ class SealedParts:
 
     def note_late(self, heights: list[int]) -> None:
         """Note the parts that were sealed, or were about to be, before facts of these heights came."""
-        parts = self.parts if self._at_work is None else {*self.parts, self._at_work}
-        newest = max((part.last for part in parts), default=-1)
+        newest = max(self.through, -1 if self._at_work is None else self._at_work.last)
         for height in heights:
             if height <= newest:
-                part = part_of(height, self._span)
-                if part in parts:
-                    self.late.add(part)
+                self.note_parts({part_of(height, self._span)})
+
+    def note_parts(self, parts: set[Part]) -> None:
+        """Note what was sealed, or is about to be, before a market that was behind caught up."""
+        self.late |= {part for part in parts if part in self.parts or part == self._at_work}
 
     async def seal(self, part: Part) -> bool:
         """Seal a part; return False if that failed."""

@@ -167,7 +167,7 @@ class Sealer:
 
     def _put(self, channel: str, row: Row, *, is_local: bool = False) -> None:
         table = TABLES[channel]
-        when = next((row[i] for i in _time_places(table) if row[i]), 0)
+        when = next((row[i] for i in time_places(table) if row[i]), 0)
         if channel not in _DATED_BY_PART and when and (not self._day or when < self._day):
             self._day = when
         date = layout.date_of((channel not in _DATED_BY_PART and when) or self._day or self._ts)
@@ -222,7 +222,7 @@ class Sealer:
 _DATED_BY_PART: Final = frozenset({"keyframe", "coverage"})
 
 
-def _time_places(table: Table) -> list[int]:
+def time_places(table: Table) -> list[int]:
     """Return the indices of the instants that date a row: the block's, else its own."""
     names = [column.name for column in table.columns]
     return [names.index(name) for name in ("ts_event", "ts", "ts_recv") if name in names]

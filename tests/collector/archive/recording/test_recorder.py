@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from collector.archive.journal.segment_file import Chunk, Writer
 from collector.archive.reading.tables import read
 from collector.archive.recording.recorder import RecordConfig, Recorder
 from collector.archive.sealing.additions import add
@@ -15,6 +16,7 @@ from collector.archive.storage.files import open_archive, writing
 from collector.archive.storage.recovery import recover
 from collector.client.summary import ChainIdentity, Summary
 from shards.protocol.errors import ConfigError
+from shards.protocol.events import Ticker
 from tests.collector.archive import written
 from tests.collector.archive.written import DAY, SPAN, SYMBOL, entry, sealed, trades
 
@@ -104,6 +106,21 @@ def test_what_came_after_its_part_was_sealed_is_added_once(tmp_path: Path) -> No
     assert read(root, "trades").arrow.num_rows == before
     assert add(root, part, ts=DAY) is None
     assert {row["market"] for row in read(root, "coverage").arrow.to_pylist()} == {SYMBOL}
+
+
+def test_what_comes_late_and_has_no_block_time_is_of_the_day_on_which_it_came(
+    tmp_path: Path,
+) -> None:
+    root, part = tmp_path / "archive", layout.part_of(105, SPAN)
+    sealed(root, 101, 109)
+    # As of a book that was fetched.
+    top = Ticker(written.MARKET, 105, 105, 0, written.instant(105), "query", *("",) * 4)
+    writer = Writer(root)
+    writer.append(Chunk([entry("ticker", top)]))
+    writer.close()
+    line = add(root, part, ts=DAY)
+    assert line is not None
+    assert {file.date for file in line.files} == {"2026-11-27"}
 
 
 def test_files_that_no_line_names_are_set_aside(tmp_path: Path) -> None:
