@@ -253,13 +253,13 @@ class Intake:
             self._lags(symbol, reached)
 
     def _lags(self, symbol: str, reached: int) -> None:
-        """Note that a market is behind, or is so no more; while it is, all since then counts."""
-        market = self.ledger.of(symbol)
+        """Note that a market is behind in whole parts, or is so no more; then all since counts."""
+        market, through = self.ledger.of(symbol), part_of(self._complete + 1, self.span).first - 1
         behind = market.behind
-        if reached < self._complete:
+        if reached < through:
             first = behind[0][0] if behind else max(reached + 1, market.first)
-            if [(first, self._complete)] != behind:
-                self._note(Note("behind", symbol, first, self._complete))
+            if [(first, through)] != behind:
+                self._note(Note("behind", symbol, first, through))
         elif behind:
             self._note(caught := Note("caught", symbol, behind[0][0], behind[-1][1]))
             self._catch_up(caught)

@@ -47,6 +47,16 @@ def test_what_it_lacks_of_parts_that_are_not_waited_for_is_missing() -> None:
     assert not intake.take_caught()
 
 
+def test_it_is_noted_once_a_part() -> None:
+    intake = _lagging()
+    noted = []
+    for height in range(136, 160):
+        intake.look(_positions(A=height, B=104))
+        chunk = intake.take_chunk()
+        noted += [note for note in chunk.notes if note.kind == "behind"] if chunk else []
+    assert noted == [Note("behind", "B", 105, last) for last in (119, 129, 139)]
+
+
 def test_what_others_lack_is_known_as_long_as_the_part_may_be_covered_again() -> None:
     intake = _lagging()
     intake._note(Note("lost", "A", 102, 103))
