@@ -102,12 +102,12 @@ class Controller:
         elif desired.commands.wants_listing and not self._listing.is_asking:
             desired.commands.wants_listing = False
         running = supervisor.shards()
-        desired.arrived(standing.unsettled, running, self._known)
+        desired.arrived(standing.unsettled, running, self._known, now)
         for shard in desired.spare(running, standing.loads, self._known):
             supervisor.retire(process_name(shard))
         if commands := standing.commands:
             rebalances = any(command.fields.get("kind") == "rebalance" for command in commands)
-            desired.order(commands, _measured(client) if rebalances else {})
+            desired.order(commands, _measured(client) if rebalances else {}, now)
         self._ease(standing.status, cpu, now, client)
         for shard in sorted(desired.assignment.shards - set(running)):
             supervisor.add(self._shard(shard))

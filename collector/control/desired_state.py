@@ -25,6 +25,9 @@ from shards.protocol.settings import Market
 _ANSWERS: Final = 200
 """Answers to commands that are kept: more than the commands that an aggregator remembers. All of them
 go to it twice a second."""
+_PATIENCE_S: Final = 60.0
+"""How long a command is waited for before the next one begins. A market that cannot become live may keep
+one from being done for ever; the next may be the one that removes it."""
 
 
 class Selection(msgspec.Struct, frozen=True):
@@ -39,32 +42,39 @@ class Selection(msgspec.Struct, frozen=True):
 
 
 class Commands:
-    """The admin commands: the one being carried out, and the answers to all."""
+    """The admin commands: those being carried out, and the answers to all."""
 
     def __init__(self) -> None:
         self.answers: dict[str, dict[str, str]] = {}
         """State and text of the newest commands, by token."""
-        self.current: Command | None = None
-        self.text = ""
-        """The answer to the current command."""
+        self.carried_out: dict[str, str] = {}
+        """Those being carried out: their answers, by token. More than one only if the last one takes
+        longer than `_PATIENCE_S`."""
+        self.is_busy = False
+        """Whether the newest of them is waited for."""
+        self._begun_at = 0.0
         self.wants_listing = False
         """Whether to list the markets now, because a command names an unknown one."""
         self._looked = ""
         """Token of the command that requested it."""
 
-    def begin(self, order: Command, text: str) -> None:
+    def begin(self, order: Command, text: str, now: float) -> None:
         """Note that a command is being carried out; ``text`` is its answer."""
-        self.current, self.text = order, text
-        self._answer("moving")
+        self.carried_out[order.token] = text
+        self.is_busy, self._begun_at = True, now
+        self._keep(order.token, "moving", text)
 
-    def end(self) -> None:
-        """The current command is done."""
-        self._answer("done")
-        self.current = None
+    def wait(self, now: float) -> None:
+        """Nothing of it is outstanding yet: after a while it is no longer waited for."""
+        self.is_busy = self.is_busy and now - self._begun_at < _PATIENCE_S
 
-    def _answer(self, state: str) -> None:
-        if self.current is not None:
-            self._keep(self.current.token, state, self.text)
+    def end(self) -> list[str]:
+        """All of them are done; return their answers."""
+        texts = list(self.carried_out.values())
+        for token, text in self.carried_out.items():
+            self._keep(token, "done", text)
+        self.carried_out, self.is_busy = {}, False
+        return texts
 
     def _keep(self, token: str, state: str, text: str) -> None:
         self.answers[token] = {"state": state, "text": text}
@@ -154,8 +164,8 @@ class DesiredState:
 
     @property
     def is_busy(self) -> bool:
-        """Whether a command is being carried out."""
-        return self.commands.current is not None
+        """Whether a command is being carried out, and waited for."""
+        return self.commands.is_busy
 
     def _change(self, assignment: Assignment) -> bool:
         if assignment == self.assignment:
@@ -244,17 +254,23 @@ class DesiredState:
 
     # ---- what people ask for --------------------------------------------------------
 
-    def order(self, commands: Sequence[PendingCommand], measured: Mapping[str, float]) -> None:
-        """Begin the next command, if none is in progress; ``measured`` are the markets' weights."""
+    def order(
+        self, commands: Sequence[PendingCommand], measured: Mapping[str, float], now: float
+    ) -> None:
+        """
+        Begin the next command, unless one is waited for.
+
+        ``measured`` are the markets' weights, ``now`` is monotonic seconds.
+        """
         ours = self.commands
         for asked in commands:
-            if ours.current is not None or ours.wants_listing:
+            if ours.is_busy or ours.wants_listing:
                 return
             if asked.token in ours.answers:
                 continue
             try:
                 order = msgspec.convert(asked.fields | {"token": asked.token}, Command)
-                ours.begin(order, self._begin(order, measured))
+                ours.begin(order, self._begin(order, measured), now)
             except (ConfigError, msgspec.ValidationError) as error:
                 ours.refuse(asked, error)
 
@@ -316,17 +332,19 @@ class DesiredState:
         each = ", ".join(f"shard {shard}: {count}" for shard, count in sizes.items())
         return f"{plural(sum(sizes.values()), 'market')}, {each}"
 
-    def arrived(self, unsettled: Collection[str], running: Collection[int], revision: int) -> None:
+    def arrived(
+        self, unsettled: Collection[str], running: Collection[int], revision: int, now: float
+    ) -> None:
         """
         Take the aggregator's progress: markets not on their assigned shard yet, running shards.
 
-        A command is done when nothing of it is outstanding there.
+        A command is done when nothing is outstanding there.
         """
-        if not self.is_busy or revision != self.revision or unsettled:
-            return
-        if set(running) == self.assignment.shards:
-            self.notes.append(self.commands.text)
-            self.commands.end()
+        is_settled = revision == self.revision and not unsettled
+        if is_settled and set(running) == self.assignment.shards:
+            self.notes.extend(self.commands.end())
+        else:
+            self.commands.wait(now)
 
     def spare(
         self, running: Collection[int], counts: Mapping[int, int], revision: int

@@ -36,7 +36,7 @@ def order(kind: str, **fields: Any) -> PendingCommand:
 
 def arrive(mine: DesiredState) -> None:
     """Everything is where it belongs."""
-    mine.arrived([], mine.assignment.shards, mine.revision)
+    mine.arrived([], mine.assignment.shards, mine.revision, 0.0)
 
 
 def look(mine: DesiredState, now: float, use: dict[int, tuple[float, float]]) -> int | None:
@@ -53,13 +53,13 @@ def symbols(mine: DesiredState) -> set[str]:
 def test_an_order_is_done_when_it_shows_and_the_next_one_waits_for_that() -> None:
     mine = desired()
     first, second = order("scale", number=3), order("drain", number=0)
-    mine.order([first, second], {})
+    mine.order([first, second], {}, 0.0)
     revision = mine.revision
     assert mine.is_busy
     assert mine.commands.answers[first.token]["state"] == "moving"
-    mine.arrived([], [0, 1, 2], revision - 1)
-    mine.arrived(["0xmoving"], [0, 1, 2], revision)
-    mine.arrived([], [0, 1], revision)
+    mine.arrived([], [0, 1, 2], revision - 1, 0.0)
+    mine.arrived(["0xmoving"], [0, 1, 2], revision, 0.0)
+    mine.arrived([], [0, 1], revision, 59.0)
     assert mine.commands.answers[first.token]["state"] == "moving", "not before it shows"
     assert second.token not in mine.commands.answers
     arrive(mine)
@@ -68,7 +68,7 @@ def test_an_order_is_done_when_it_shows_and_the_next_one_waits_for_that() -> Non
         "state": "done",
         "text": "moved 1 market: 4 markets, shard 0: 1, shard 1: 2, shard 2: 1",
     }
-    mine.order([first, second], {})
+    mine.order([first, second], {}, 0.0)
     assert mine.commands.answers[second.token]["state"] == "moving"
     assert mine.spare([0, 1, 2], {0: 1, 1: 2}, mine.revision) == [], "it still has a market"
     assert mine.spare([0, 1, 2], {0: 0, 1: 2, 2: 2}, mine.revision) == [0]
@@ -88,20 +88,38 @@ def test_an_order_is_done_when_it_shows_and_the_next_one_waits_for_that() -> Non
 )
 def test_what_cannot_be_is_refused_in_a_sentence(asked: PendingCommand, why: str) -> None:
     mine = desired()
-    mine.order([asked], {})
+    mine.order([asked], {}, 0.0)
     if mine.commands.wants_listing:
         mine.listed(FOUND, 1)
-        mine.order([asked], {})
+        mine.order([asked], {}, 0.0)
     assert mine.commands.answers[asked.token]["state"] == "refused"
     assert why in mine.commands.answers[asked.token]["text"]
     assert (mine.revision, mine.is_busy) == (1, False)
+
+
+def test_a_market_that_never_goes_live_does_not_keep_later_orders_waiting_for_ever() -> None:
+    mine = desired()
+    first, second = order("scale", number=3), order("remove", markets=["INJ/USDT"])
+    stuck, running = [FOUND[0].market_id], [0, 1, 2]
+    mine.order([first, second], {}, 100.0)
+    for now in (110.0, 159.0):
+        mine.arrived(stuck, running, mine.revision, now)
+        mine.order([first, second], {}, now)
+    assert second.token not in mine.commands.answers
+    mine.arrived(stuck, running, mine.revision, 160.0)
+    assert not mine.is_busy, "and a shard that is overloaded is relieved again"
+    mine.order([first, second], {}, 160.0)
+    assert [mine.commands.answers[one.token]["state"] for one in (first, second)] == ["moving"] * 2
+    mine.arrived([], running, mine.revision, 170.0)
+    assert [mine.commands.answers[one.token]["state"] for one in (first, second)] == ["done"] * 2
+    assert [note.split()[0] for note in mine.notes] == ["moved", "removed"]
 
 
 def test_the_answers_of_months_are_bounded_and_the_newest_are_kept() -> None:
     mine = desired()
     asked = [order("drain", number=5 + n) for n in range(1_000)]
     for one in asked:
-        mine.order([one], {})
+        mine.order([one], {}, 0.0)
     assert len(mine.commands.answers) == 200
     assert all(one.token in mine.commands.answers for one in asked[-200:])
 
@@ -111,7 +129,7 @@ def test_the_last_market_is_not_removed_though_one_that_is_no_longer_listed_is_s
     for through in (1, 2):
         mine.listed(FOUND[1:], through)
     asked = order("remove", markets=["BTC/USDT"])
-    mine.order([asked], {})
+    mine.order([asked], {}, 0.0)
     assert mine.commands.answers[asked.token]["text"].startswith("no market would be left")
     assert list(mine.assignment.wanted) == [FOUND[1].market_id]
 
@@ -119,25 +137,25 @@ def test_the_last_market_is_not_removed_though_one_that_is_no_longer_listed_is_s
 def test_a_market_that_was_listed_a_moment_ago_is_found_by_looking_again() -> None:
     mine = desired("INJ/USDT", shards=1, markets=1)
     asked = order("add", markets=["atom/usdt"])
-    mine.order([asked], {})
+    mine.order([asked], {}, 0.0)
     assert mine.commands.wants_listing
     assert asked.token not in mine.commands.answers
     mine.listed([*FOUND, NEW], 50)
     assert NEW.symbol not in symbols(mine), "the selection leaves it out"
-    mine.order([asked], {})
+    mine.order([asked], {}, 0.0)
     arrive(mine)
     assert mine.commands.answers[asked.token]["text"] == "added ATOM-USDT: 2 markets, shard 0: 2"
 
 
 def test_what_was_removed_stays_away_until_it_is_added() -> None:
     mine = desired()
-    mine.order([order("remove", markets=["btc*"])], {})
+    mine.order([order("remove", markets=["btc*"])], {}, 0.0)
     arrive(mine)
     assert symbols(mine) == {"INJ-USDT", "ETH-USDT"}
     assert not mine.every_market
     mine.listed(FOUND, 10)
     assert symbols(mine) == {"INJ-USDT", "ETH-USDT"}
-    mine.order([order("add", markets=["BTC-USDT"])], {})
+    mine.order([order("add", markets=["BTC-USDT"])], {}, 0.0)
     assert symbols(mine) == {"INJ-USDT", "ETH-USDT", "BTC-USDT"}
     assert mine.assignment.sizes() == {0: 2, 1: 1}
 
@@ -145,11 +163,11 @@ def test_what_was_removed_stays_away_until_it_is_added() -> None:
 def test_a_rebalance_goes_by_what_the_markets_bring() -> None:
     mine = desired()
     weights = {market.market_id: 1.0 for market in FOUND} | {FOUND[0].market_id: 20.0}
-    mine.order([order("rebalance")], weights)
+    mine.order([order("rebalance")], weights, 0.0)
     assert mine.of(0) == (FOUND[0],)
     arrive(mine)
     again = order("rebalance", number=1)
-    mine.order([again], weights)
+    mine.order([again], weights, 0.0)
     arrive(mine)
     assert mine.commands.answers[again.token]["text"].startswith("nothing to move")
 
@@ -159,7 +177,7 @@ def test_a_rebalance_goes_by_what_the_markets_bring() -> None:
 
 def test_a_new_listing_goes_to_the_least_loaded_shard() -> None:
     mine = desired()
-    mine.order([order("remove", markets=["ETH/USDT"])], {})
+    mine.order([order("remove", markets=["ETH/USDT"])], {}, 0.0)
     arrive(mine)
     mine.listed([*FOUND, NEW], 99)
     assert mine.assignment.wanted[NEW.market_id] == 0
@@ -258,13 +276,13 @@ def test_the_chains_own_feed_is_never_told_as_a_market() -> None:
         order("scale", number=1),
     )
     # The first one is looked up in a new listing before it is refused.
-    mine.order([refused], {})
+    mine.order([refused], {}, 0.0)
     mine.listed(FOUND, 5)
-    mine.order([refused], {})
+    mine.order([refused], {}, 0.0)
     assert mine.commands.answers[refused.token]["text"].startswith("no market matches 'chain'")
-    mine.order([added], {})
+    mine.order([added], {}, 0.0)
     arrive(mine)
     text = mine.commands.answers[added.token]["text"]
     assert text.startswith("added BTC-USDT-PERP: 4 markets, shard 0: ")
-    mine.order([scaled], {})
+    mine.order([scaled], {}, 0.0)
     assert mine.commands.answers[scaled.token]["text"].endswith(": 4 markets, shard 0: 4")

@@ -82,7 +82,7 @@ def test_more_shards_than_may_spin_are_refused(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(scheduling, "quota", lambda: math.inf)
     ours = Scheduling(ProcessSettings(spin=True), 2)
     mine, more = desired(check_shards=ours.check_shards), order("scale", number=3)
-    mine.order([more], {})
+    mine.order([more], {}, 0.0)
     answer = mine.commands.answers[more.token]
     assert answer["state"] == "refused"
     assert "3 shards and the aggregator would keep 4 processors busy" in answer["text"]
