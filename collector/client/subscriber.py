@@ -124,7 +124,7 @@ class Subscriber:
             return Link(
                 endpoint,
                 at,
-                Inbox(followed, silent_s=silent_s, history=history),
+                Inbox(followed, silent_s=silent_s, history=history, beginnings=is_merged),
                 hwm=hwm,
                 keys=key if isinstance(key, Keys | None) else Keys.read(key),
                 latency=self.latency,

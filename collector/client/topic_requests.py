@@ -60,7 +60,7 @@ read_replay: Final = msgspec.msgpack.Decoder(ReplayReply).decode
 class FollowedTopic:
     """A topic's position, its held frames, and its pending request."""
 
-    __slots__ = ("asked", "behind", "from_history", "held", "position", "stuck")
+    __slots__ = ("asked", "behind", "from_history", "held", "is_unbegun", "position", "stuck")
 
     def __init__(self, position: Position) -> None:
         self.position = position
@@ -73,6 +73,8 @@ class FollowedTopic:
         """The last topic_sequence named by the previous poll, if above ours."""
         self.from_history = False
         """Whether everything that the publisher has kept is wanted, and not requested yet."""
+        self.is_unbegun = False
+        """Whether the publisher had nothing of it when it was joined, and has nothing yet."""
 
     def join(self, reply: TopicsReply) -> None:
         """Begin with the frames after an answer to a poll."""
@@ -80,6 +82,11 @@ class FollowedTopic:
         position.publisher_epoch = reply.publisher_epoch
         position.chain = reply.chain
         position.complete = position.floor = reply.ahead.get(position.symbol, reply.head)
+
+    def await_beginning(self) -> None:
+        """Hold its frames until `from_history` has told from which height on the publisher has it."""
+        self.is_unbegun = self.asked = True
+        self.position.complete = self.position.floor = UNKNOWN
 
     def is_behind(self, last: int, reply: TopicsReply, publisher: "KnownPublisher") -> bool:
         """Compare the position with the last published frame; return whether a replay is needed."""
@@ -117,12 +124,14 @@ class FollowedTopic:
         position, self.from_history = self.position, False
         position.publisher_epoch, position.sequence = reply.publisher_epoch, 0
         position.floor = max(0, min(reply.from_height, first_trades(bodies, reply.from_height)) - 1)
+        position.complete = max(position.complete, position.floor)
 
     def begin_chain(self, reply: ReplayReply) -> None:
         """Discard what belongs to a replaced chain, and begin with the chain of this reply."""
         epoch, complete = reply.publisher_epoch, max(0, reply.from_height - 1)
         self.position = Position(self.position.topic, epoch, 0, complete)
         self.position.chain = reply.chain
+        self.from_history = False
         self.held = {key: held for key, held in self.held.items() if key[0] == epoch}
         self.behind = 0
 

@@ -61,12 +61,15 @@ class Inbox:
         poll_s: float = 1.0,
         silent_s: float = 3.0,
         history: bool = False,
+        beginnings: bool = False,
     ) -> None:
         """
         Args:
             held_frames: Frames held per topic; beyond, the oldest are dropped and requested.
             replays: Replay requests that may be pending at once.
             history: Whether to begin with what the aggregator has kept, instead of with new frames.
+            beginnings: Whether to ask where a topic begins that the aggregator has only later: one of
+                several cells may have been starting when it was joined.
 
         """
         self.ready: deque[Received] = deque()
@@ -78,6 +81,8 @@ class Inbox:
         self._wanted = wanted
         self._held_frames = held_frames
         self._with_history = history
+        self._with_beginnings = beginnings
+        self._is_joined = False
         self._topics: dict[bytes, FollowedTopic | None] = {}
         """None for a topic that was received but is not wanted."""
         self._asking = Requests(poll_s=poll_s, silent_s=silent_s, replays=replays)
@@ -112,7 +117,7 @@ class Inbox:
     def floor(self, topic: str) -> int | None:
         """Return the height at which a topic begins here; None while that is not known."""
         followed = self._topics.get(topic.encode())
-        if followed is None or followed.from_history:
+        if followed is None or followed.from_history or followed.is_unbegun:
             return None
         position = followed.position
         return position.floor if position.chain == self.publisher.chain else None
@@ -186,6 +191,8 @@ class Inbox:
             publisher = self.publisher
             followed = FollowedTopic(Position(topic, publisher.epoch, 0, publisher.head))
             followed.position.chain = publisher.chain
+            if self._is_joined and self._with_beginnings:
+                followed.await_beginning()
             if self._wanted.needs_subscription(topic):
                 self.subscriptions.append(topic)
         self._topics[topic.encode()] = followed
@@ -246,6 +253,7 @@ class Inbox:
         if header[0] not in (publisher.newest_epoch, publisher.epoch):
             publisher.newest_epoch = header[0]
             self._asking.poll_soon()
+        self._begin(followed)
         self._ask(followed)
 
     def _lose(self, position: Position, lost: Lost, ts_sub: int) -> None:
@@ -264,6 +272,12 @@ class Inbox:
     def due_s(self, now: float) -> float:
         """Return the seconds until `tick` has something to do."""
         return self._asking.due_s(now)
+
+    def _begin(self, followed: FollowedTopic) -> None:
+        """The aggregator has something of a topic: ask from which height on, if that is awaited."""
+        if followed.is_unbegun and self._is_joined:
+            followed.is_unbegun = followed.asked = False
+            followed.from_history = True
 
     def _ask(self, followed: FollowedTopic) -> None:
         """Queue a replay request, once the aggregator is known."""
@@ -307,12 +321,17 @@ class Inbox:
         publisher.offered = wanted
         for topic, last in wanted.items():
             followed = self._topics.get(topic.encode())
+            is_new = followed is None
+            followed = self._follow(topic) if followed is None else followed
             if followed is None:
-                followed = self._follow(topic)
-                if followed is not None and (last or reply.publisher_epoch != publisher.epoch):
-                    self._ask(followed)
-            else:
+                continue
+            if followed.is_unbegun:
+                self._begin(followed)
+                self._ask(followed)
+            elif not is_new:
                 self._compare(followed, reply, last)
+            elif last or reply.publisher_epoch != publisher.epoch:
+                self._ask(followed)
         publisher.remember(reply)
 
     def _meet_chain(self, chain: int, publisher_epoch: int, ts_sub: int) -> None:
@@ -333,6 +352,9 @@ class Inbox:
             if followed is None:
                 continue
             followed.join(reply)
+            if self._with_beginnings and followed.position.topic not in wanted:
+                followed.await_beginning()
+                continue
             if self._with_history:
                 followed.from_history = True
                 self._ask(followed)
@@ -342,6 +364,7 @@ class Inbox:
             if position.starts_whole:
                 self._ask(followed)
             self._release(followed)
+        self._is_joined = True
 
     def _compare(self, followed: FollowedTopic, reply: TopicsReply, last: int) -> None:
         """Compare a topic with the aggregator's last frame; request what is missing."""

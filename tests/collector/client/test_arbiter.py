@@ -8,7 +8,7 @@ have each once and in order, or named as lost, which is allowed only where no ce
 cell is sound, nothing is lost and no gap is delivered.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -16,12 +16,16 @@ import pytest
 from hypothesis import HealthCheck, settings, strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
+from collector.aggregator.replay_buffer import ReplayBuffer
 from collector.client.cells.arbiter import Arbiter
 from collector.client.received import Joined, Lost, Received, Unanswered
+from collector.client.topic_filter import Wanted
+from collector.client.topic_sync import Inbox
 from collector.client.whole_book import load_or_apply
 from shards.protocol.events import Book, Gap, Ticker, Trades
 from shards.protocol.order_book import OrderBook
 from tests.collector.client.scripted_publisher import (
+    Script,
     delta,
     gap,
     market_id,
@@ -47,10 +51,42 @@ class CellWorld(World):
         self.late: list[tuple[bytes, bytes]] = []
         """What it published while the wire to it was frozen."""
         self.is_lying = False
+        self.is_starting = False
         super().__init__(frames_per_topic=frames_per_topic, with_tickers=True)
-        # An aggregator has all topics of a market from the start.
+        self.begin_topics()
+
+    def begin_topics(self) -> None:
+        """An aggregator has all topics of a market once its shard has begun with it."""
         for topic in (f"{channel}.{symbol}." for channel in CHANNELS for symbol in SYMBOLS):
             self.script.history.begin(topic, self.height + 1)
+
+    def new_inbox(self, markets: Iterable[str]) -> Inbox:
+        return Inbox(Wanted(markets, CHANNELS), held_frames=6, replays=2, beginnings=True)
+
+    def start(self) -> None:
+        """Be an aggregator whose shards have nothing yet."""
+        self.is_starting = True
+        self.script = Script(1, ReplayBuffer(self.frames_per_topic))
+        self.facts.clear()
+        self.sent.clear()
+        self.inbox = self.new_inbox(["*"])
+
+    def go_live(self) -> None:
+        """Begin with the newest block: those before it are nothing to this cell."""
+        if not self.is_starting:
+            return
+        self.is_starting = False
+        for bits in self.behind:
+            self._pass_over(bits)
+        self.behind.clear()
+        self.begin_topics()
+        self.script.head = self.height
+        for symbol, book in self.books.items():
+            self.publish(symbol, snapshot(symbol, self.height, book))
+
+    def restart(self, n: int) -> None:
+        if not self.is_starting:
+            super().restart(n)
 
     def wire(self, topic: bytes, body: bytes) -> None:
         if self.is_frozen:
@@ -75,6 +111,8 @@ class CellWorld(World):
 
     def keep_books(self) -> None:
         """The aggregator has a whole book of each market."""
+        if self.is_starting:
+            return
         for symbol, book in self.books.items():
             self.script.keyframe(symbol, snapshot(symbol, self.height, book))
 
@@ -86,12 +124,14 @@ class CellWorld(World):
 
     def collect(self, blocks: int) -> None:
         """Collect the next blocks of the chain."""
+        blocks = 0 if self.is_starting else blocks
         now, self.behind = self.behind[:blocks], self.behind[blocks:]
         for bits in now:
             self.block(bits)
 
     def miss(self, blocks: int, *, filled: bool, named_late: bool) -> None:
         """Miss blocks; the shard replays them, or goes on with whole books."""
+        blocks = 0 if self.is_starting else blocks
         missed, self.behind = self.behind[:blocks], self.behind[blocks:]
         if not missed:
             return
@@ -150,6 +190,14 @@ class Cells:
         self.worlds.append(world)
         self.arbiter.add(f"cell {world.number}", world.inbox)
 
+    def start(self, frames: int) -> None:
+        """One more cell, which is only starting."""
+        world = CellWorld(len(self.worlds), frames)
+        world.behind = list(self.bits)
+        world.start()
+        self.worlds.append(world)
+        self.arbiter.add(f"cell {world.number}", world.inbox)
+
     def block(self, bits: int) -> None:
         self.bits.append(bits & NO_GAPS)
         self.truth.block(bits & NO_GAPS)
@@ -171,6 +219,7 @@ class Cells:
         for world in self.worlds:
             world.losing = world.losing_replies = world.doubling = False
             world.thaw()
+            world.go_live()
             world.collect(len(world.behind))
             world.keep_books()
         for _ in range(TURNS):
@@ -265,6 +314,16 @@ class FirstCopyWins(RuleBasedStateMachine):
     def join(self, frames: int) -> None:
         """One more cell is read, as when a cluster starts one."""
         self.cells.join(frames)
+
+    @precondition(lambda self: len(self.cells.worlds) < 4)
+    @rule(frames=st.sampled_from([3, 64]))
+    def start(self, frames: int) -> None:
+        """One more cell is read that has nothing yet."""
+        self.cells.start(frames)
+
+    @rule(number=st.integers(0, 3))
+    def go_live(self, number: int) -> None:
+        self.cells.worlds[number % len(self.cells.worlds)].go_live()
 
     @rule(number=st.integers(0, 2), count=st.integers(1, 30))
     def replay_of_old_frames(self, number: int, count: int) -> None:
@@ -476,3 +535,22 @@ def test_the_position_stays_before_what_a_cell_that_joined_later_lacks(before: i
     assert not state.cells.arbiter.cells[0].answers
     positions = {one.topic: one for one in state.cells.arbiter.positions()}
     assert positions[f"trades.{SYMBOLS[0]}."].complete == 100 + before
+
+
+@pytest.mark.parametrize("turns", [0, 1])
+def test_a_cell_that_was_only_starting_does_not_hide_what_it_lacks(turns: int) -> None:
+    """The other one ends just before: as when cells are restarted one after the other."""
+    state = steps(frames=64)
+    state.cells.start(64)
+    state.turn(seconds=1.0)
+    state.block(bits=2, lag=0)
+    state.freeze(number=0)
+    for _ in range(2):
+        state.block(bits=2, lag=1)
+    state.cells.worlds[1].go_live()
+    for _ in range(turns):
+        state.turn(seconds=1.0)
+    state.block(bits=2, lag=1)
+    for _ in range(TURNS):
+        state.turn(seconds=1.0)
+    assert trades_of(state.cells.out) == [101, (102, 103), 104]

@@ -112,6 +112,32 @@ def test_a_dead_cell_is_not_seen_and_both_dead_are() -> None:
     assert not [r for r in out if isinstance(r.event, Lost)]
 
 
+@pytest.mark.parametrize(("markets", "prefix"), [("*", b"trades."), (INJ, TOPIC)])
+def test_a_cell_that_is_only_starting_hides_nothing(markets: str, prefix: bytes) -> None:
+    with publishing(Script(1)) as one, publishing(Script(2)) as two:
+        one.script.history.begin(f"trades.{INJ}.", 90)
+        one.script.head = 100
+        endpoints = [one.endpoint, two.endpoint]
+        with Subscriber(endpoints, markets=markets, channels="trades", silent_s=0.4) as subscriber:
+
+            def is_read() -> bool:
+                subscriber.poll(0.0)
+                has_all = all(has_subscribed(cell, prefix) for cell in (one, two))
+                return has_all and all(cell.answers for cell in subscriber.cells)
+
+            eventually(is_read, within_s=30, what="both cells answer")
+            one.send(INJ, trades(INJ, 101))
+            until(subscriber, lambda r: r.channel == "trades")
+            one.script.silent = True
+            # Its shards begin with the market.
+            two.script.history.begin(f"trades.{INJ}.", 110)
+            two.send(INJ, trades(INJ, 112))
+            lost, last = until(subscriber, lambda r: isinstance(r.event, Trades))
+    assert isinstance(lost.event, Lost)
+    assert (lost.event.first, lost.event.last) == (102, 109)
+    assert heights([last]) == [112]
+
+
 def test_what_both_lost_is_named_and_the_book_is_whole_again() -> None:
     with (
         publishing(Script(1)) as one,

@@ -53,9 +53,7 @@ class World:
         self.frames_per_topic = frames_per_topic
         self.with_tickers = with_tickers
         self.script = Script(history=ReplayBuffer(frames_per_topic))
-        self.inbox = Inbox(
-            Wanted(markets, ["book", "trades", "ticker", "gap"]), held_frames=6, replays=2
-        )
+        self.inbox = self.new_inbox(markets)
         self.books = {symbol: OrderBook(symbol) for symbol in SYMBOLS}
         self.changed_at = dict.fromkeys(SYMBOLS, 0)
         self.facts: list[tuple[str, Event]] = []
@@ -73,6 +71,10 @@ class World:
             self.books[symbol].load(first_sequence, [], [])
             self.publish(symbol, snapshot(symbol, self.height, self.books[symbol]))
         self.script.head = self.height
+
+    def new_inbox(self, markets: Iterable[str]) -> Inbox:
+        channels = ["book", "trades", "ticker", "gap"]
+        return Inbox(Wanted(markets, channels), held_frames=6, replays=2)
 
     # -- what happens
 
