@@ -29,6 +29,7 @@ from collector.archive.recording.intake import Intake, cursor_of
 from collector.archive.recording.status_file import State, Status
 from collector.archive.sealing.child import SealedParts
 from collector.archive.storage.files import Info, open_archive, sealing, write_info, writing
+from collector.archive.storage.place import check_place, place_of
 from collector.archive.storage.recovery import recover
 from collector.client.subscriber import Subscriber
 from collector.client.summary import Summary, read_summary
@@ -87,7 +88,7 @@ class Recorder:
     def __init__(self, config: RecordConfig, root: Path, info: Info) -> None:
         self._config = config
         self._info = info
-        self._root = root
+        self._root, self._place = root, place_of(root)
         self._subscriber = Subscriber(
             config.connect,
             markets=config.markets,
@@ -201,9 +202,10 @@ class Recorder:
             self._segments.sync_block()
 
     async def _wait_for_room(self, error: OSError, *, final: bool = False) -> None:
-        """Wait a while if the disk is full, and raise anything else."""
+        """Wait a while if the disk is full, and end with anything else."""
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise error
+            check_place(self._root, self._place)
+            raise ConfigError(f"{self._root}: cannot be written: {error.strerror}") from error
         if self.status.state != "full":
             log.error(
                 "the disk is full: %s takes nothing more; recording pauses, and what is missed "
@@ -224,6 +226,7 @@ class Recorder:
         began, joined, met_at = time.monotonic(), False, 0.0
         while True:
             await asyncio.sleep(_LOOK_S)
+            check_place(self._root, self._place)
             for said in self._intake.notices:
                 log.info("%s %s", subscriber.connect, said)
             self._intake.notices.clear()
