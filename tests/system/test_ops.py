@@ -11,6 +11,7 @@ from typing import Any, cast
 import pytest
 
 from collector.settings.start_options import ROWS, twin_of
+from shards.runtime.exit_codes import EXIT_CONFIG
 from tests.needs import SYSTEMD_ANALYZE
 
 OPS = Path(__file__).parents[2] / "ops"
@@ -52,6 +53,15 @@ def test_a_unit_exposes_little(unit: Path):
     found = re.search(r"Overall exposure level for \S+: ([\d.]+)", done.stdout)
     assert found is not None, done.stdout
     assert float(found[1]) <= EXPOSURE_AT_MOST, done.stdout
+
+
+@pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.name)
+def test_a_unit_starts_again_what_found_no_node(unit: Path):
+    """After a reboot the node may take minutes, and `start` ends with exit code 3 after 15 seconds."""
+    text = unit.read_text()
+    assert "\nRestart=always\n" in text
+    never = re.findall(r"^RestartPreventExitStatus=(.*)$", text, flags=re.MULTILINE)
+    assert str(EXIT_CONFIG) not in " ".join(never).split()
 
 
 @SYSTEMD_ANALYZE.required()
