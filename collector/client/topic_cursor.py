@@ -17,9 +17,7 @@ markets  it equals the last one except for its instant           heights out of 
 others   its height is not above ours                            heights out of reach
 =======  ======================================================  ====================
 
-(*) If a later book or ticker has a sequence below ours, the book's sequence restarted: from then
-on, facts of earlier blocks are known. Heights decide what is later; if changes carry none
-(indexer-grpc), block times do.
+(*) Within one count: a book's sequence may restart (book_count.py).
 
 For book topics and conflated channels a late joiner receives the newest whole book, or event.
 """
@@ -29,6 +27,7 @@ from typing import Final
 
 import msgspec
 
+from collector.client.book_count import Count
 from collector.client.received import Lost, Received
 from collector.client.topic_filter import split
 from shards.adapters import registry
@@ -44,21 +43,17 @@ _BY_HEIGHT: Final = registry.trades_by_height()
 """Sources that send a block's trades in one frame, in order. Others may send trades late."""
 
 
-class Position:
+class Position(Count):
     """One topic's position; `admit` advances it by one event."""
 
     __slots__ = (
-        "_at",
-        "_began_ts",
         "_gaps",
         "_listed",
-        "began_at",
         "chain",
         "channel",
         "complete",
         "fact",
         "floor",
-        "height",
         "in_sync",
         "known",
         "linked",
@@ -71,6 +66,7 @@ class Position:
     )
 
     def __init__(self, topic: str, publisher_epoch: int, sequence: int, complete: int) -> None:
+        super().__init__()
         self.topic = topic
         self.channel, self.symbol = split(topic)
         self.chain = UNKNOWN
@@ -84,14 +80,6 @@ class Position:
         """Height at which the subscriber joined: facts up to it are not wanted."""
         self.fact = -1
         """Book sequence, or height of the trades, delivered last."""
-        self.height = 0
-        """Height of the book or ticker delivered last; 0 if it named none."""
-        self.began_at = 1
-        """Height at which the book's sequence restarted; 1 if it never did."""
-        self._at = 0
-        """Block time of the newest change that named no height; 0 if all name theirs."""
-        self._began_ts = 0
-        """Changes without a height belong to an earlier sequence if they are no later than this."""
         self.in_sync = False
         """Whether the delivered deltas continue a whole book."""
         self.overlaps = False
@@ -109,6 +97,7 @@ class Position:
         """Return another position at the same place; its chain is not known yet."""
         other = Position(self.topic, self.publisher_epoch, self.sequence, self.complete)
         other.floor, other.fact, other.in_sync = self.floor, self.fact, self.in_sync
+        other.place = self.place
         return other
 
     def rebase(self, publisher_epoch: int, from_height: int) -> Lost | None:
@@ -159,11 +148,11 @@ class Position:
         return self._admit_state(event.height)
 
     def _admit_book(self, event: Book) -> bool | Lost:
-        if self._is_before_restart(event):
+        if self.is_past(event):
             self.linked = True
             return False
         was_linked = self.linked
-        if self._began_again(event):
+        if self.begins_again(event, self.fact):
             verdict: bool | Lost = True
             if not event.is_snapshot:
                 verdict = Lost("sequence", 0, event.sequence - 1, "the book's sequence restarted")
@@ -174,41 +163,21 @@ class Position:
         else:
             verdict = self._admit_delta(event.sequence)
         if verdict is not False:
-            self._delivered(event)
+            self.follow(event)
         elif not event.height and not self.has_time:
             # Before or after ours? It names no height, ours no time: the whole book will tell.
             self.linked = was_linked or event.sequence == self.fact
         return verdict
 
     def _admit_ticker(self, event: Ticker) -> bool:
-        if self._is_before_restart(event):
+        if self.is_past(event):
             return False
-        if self._began_again(event):
+        if self.begins_again(event, self.fact):
             self.fact = -1
         if not self._admit_state(event.sequence):
             return False
-        self._delivered(event)
+        self.follow(event)
         return True
-
-    def _began_again(self, event: Book | Ticker) -> bool:
-        """Return whether the book's sequence restarted: it is below ours in a later event."""
-        if event.sequence >= self.fact:
-            return False
-        is_later = event.ts_event > self._at if self._at else event.height > self.height > 0
-        if is_later:
-            self.began_at = event.height or self.began_at
-            self._began_ts = self._at
-        return is_later
-
-    def _is_before_restart(self, event: Book | Ticker) -> bool:
-        if event.height:
-            return event.height < self.began_at
-        return 0 < event.ts_event <= self._began_ts
-
-    def _delivered(self, event: Book | Ticker) -> None:
-        self.height = event.height
-        if not event.height or self._at:
-            self._at = max(self._at, event.ts_event)
 
     def _admit_by_id(self, event: Trades) -> bool | Trades:
         if self.overlaps and event.height <= self.floor:
@@ -244,11 +213,6 @@ class Position:
     def lacks_book(self) -> bool:
         """Whether this is a book topic that needs a whole book to be in sync."""
         return self.channel == "book" and not (self.in_sync and self.linked)
-
-    @property
-    def has_time(self) -> bool:
-        """Whether a change that named only its block time was delivered."""
-        return self._at > 0
 
     def _admit_delta(self, found: int) -> bool | Lost:
         due = self.fact + 1

@@ -78,6 +78,8 @@ class Cursor(msgspec.Struct, array_like=True, gc=False):
     in_sync: bool
     chain: int = -1
     """Generation of the chain that it is of; -1 where it was not known."""
+    count: tuple[int, int, int, int] | None = None
+    """Where the count of a book's sequence is (client/book_count.py); none in older journals."""
 
 
 class Note(msgspec.Struct, array_like=True, gc=False):

@@ -371,6 +371,7 @@ def cursor_of(position: Position) -> Cursor:
         position.fact,
         position.in_sync and position.linked,
         position.chain,
+        position.place,
     )
 
 
@@ -378,4 +379,5 @@ def position_of(cursor: Cursor) -> Position:
     position = Position(cursor.topic, cursor.publisher_epoch, cursor.sequence, cursor.complete)
     position.floor, position.fact = cursor.floor, cursor.fact
     position.in_sync, position.chain = cursor.in_sync, cursor.chain
+    position.place = cursor.count or position.place
     return position

@@ -4,6 +4,7 @@ from typing import Final
 
 import msgspec
 
+from collector.client.book_count import Count
 from collector.client.cells.cell import Cells
 from collector.client.cells.merge import LOST_BY_ALL, Merge, Side
 from collector.client.received import Lost, Received
@@ -21,9 +22,7 @@ class BookMerge(Merge):
 
     def __init__(self, topic: str, cells: Cells) -> None:
         super().__init__(topic, cells)
-        self._height = 0
-        self._began_at = 0
-        """Height at which the sequence restarted; 0 if it never did."""
+        self._count = Count()
         self._in_sync = False
         self._after: list[Book] = []
         """The changes delivered since the last loss; they can complete an older whole book."""
@@ -36,12 +35,12 @@ class BookMerge(Merge):
         if type(event) is Book and not event.is_snapshot and not side.queue:
             if event.sequence == self.fact + 1 and self._in_sync:
                 # The common case: the first copy of the next change.
-                if event.height >= self._began_at:
+                if event.height >= self._count.began_at:
                     self._continue(side, received, event)
                     if self.waits_since >= 0:
                         self._advance()
                     return
-            elif event.sequence == self.fact and event.height == self._height:
+            elif event.sequence == self.fact and event.height == self._count.height:
                 # The second copy.
                 side.reach = event.sequence
                 self._compare(side, event)
@@ -80,11 +79,13 @@ class BookMerge(Merge):
         """Go on behind what was delivered before, as the inboxes do."""
         super().resume(position)
         self._in_sync = position.in_sync
+        self._count.place = position.place
 
     def position(self) -> Position:
         """Return the reader's position."""
         position = super().position()
         position.in_sync = self._in_sync
+        position.place = self._count.place
         return position
 
     def _passes(self, side: Side, received: Received) -> bool:
@@ -93,9 +94,9 @@ class BookMerge(Merge):
             # Drop it: the cell's next event does not follow, and waits.
             return True
         assert isinstance(event, Book)
-        if 0 < event.height < self._began_at:
+        if self._count.is_past(event):
             return True
-        if event.sequence < self.fact and event.height > self._height > 0:
+        if self._count.begins_again(event, self.fact):
             self._begin_again(side, received, event)
             return True
         if event.is_snapshot:
@@ -123,7 +124,7 @@ class BookMerge(Merge):
 
     def _continue(self, side: Side, received: Received, event: Book) -> None:
         self.fact = side.reach = event.sequence
-        self._height = event.height
+        self._count.follow(event)
         self._newest = event
         if not self._in_sync:
             self._after.append(event)
@@ -132,7 +133,7 @@ class BookMerge(Merge):
 
     def _load(self, side: Side, received: Received, event: Book) -> None:
         self.fact = side.reach = event.sequence
-        self._height = event.height
+        self._count.follow(event)
         self._in_sync, self._newest = True, None
         self._after.clear()
         self.deliver(side, received)
@@ -165,7 +166,6 @@ class BookMerge(Merge):
 
     def _begin_again(self, side: Side, received: Received, event: Book) -> None:
         """Continue with the book's restarted sequence."""
-        self._began_at = event.height
         for other in self.sides:
             other.reach = -1
         if event.is_snapshot:

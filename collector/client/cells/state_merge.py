@@ -4,6 +4,7 @@ from typing import Any
 
 import msgspec
 
+from collector.client.book_count import Count
 from collector.client.cells.cell import Cells
 from collector.client.cells.merge import Merge, Side
 from collector.client.received import Lost, Received
@@ -15,8 +16,7 @@ class StateMerge(Merge):
 
     def __init__(self, topic: str, cells: Cells) -> None:
         super().__init__(topic, cells)
-        self._height = 0
-        self._began_at = 0
+        self._count = Count()
         self._funding: Funding | None = None
 
     def take(self, side: Side, received: Received) -> None:
@@ -28,14 +28,16 @@ class StateMerge(Merge):
             return
         number = event.height
         if isinstance(event, Ticker):
-            if 0 < event.height < self._began_at:
+            if self._count.is_past(event):
                 return
             number = event.sequence
-            if number < self.fact and event.height > self._height > 0:
-                self._began_at, self.fact = event.height, -1
+            if self._count.begins_again(event, self.fact):
+                self.fact = -1
         if number <= self.fact or self._is_told(event):
             return
-        self.fact, self._height = number, event.height
+        self.fact = number
+        if isinstance(event, Ticker):
+            self._count.follow(event)
         self.deliver(side, received)
 
     def _is_told(self, event: Any) -> bool:

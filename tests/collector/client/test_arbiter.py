@@ -31,13 +31,15 @@ from tests.collector.client.scripted_publisher import (
     market_id,
     snapshot,
 )
-from tests.collector.client.test_topic_sync import SYMBOLS, World
+from tests.collector.client.test_topic_sync import COUNTS, SYMBOLS, World
 from tests.searches import examples
 
 CHANNELS = ("book", "trades", "ticker", "gap")
 NO_GAPS = 0o33
 """Of a block's bits: book changes and trades of both markets, and no gaps of the world's own."""
 TURNS = 16
+NEXT = [COUNTS - 99, COUNTS - 98, COUNTS - 97]
+"""The first changes of a book whose sequence restarted."""
 
 
 class CellWorld(World):
@@ -554,3 +556,29 @@ def test_a_cell_that_was_only_starting_does_not_hide_what_it_lacks(turns: int) -
     for _ in range(TURNS):
         state.turn(seconds=1.0)
     assert trades_of(state.cells.out) == [101, (102, 103), 104]
+
+
+@pytest.mark.parametrize("by_time", [False, True], ids=["with heights", "with times alone"])
+def test_a_book_whose_sequence_begins_again_goes_on(by_time: bool) -> None:
+    worlds = [
+        World(with_tickers=True, by_time=by_time, first_sequence=COUNTS - 10) for _ in range(2)
+    ]
+    arbiter = Arbiter([(f"cell {n}", world.inbox) for n, world in enumerate(worlds)], CHANNELS)
+
+    def turn() -> None:
+        for world in worlds:
+            world.turn()
+        arbiter.turn(worlds[0].now)
+
+    turn()
+    for again in (False, True):
+        for world in worlds:
+            if again:
+                world.begin_again(0)
+            for _ in range(3):
+                world.block(27)
+            turn()
+    for channel in ("book", "ticker"):
+        found = [r.event for r in arbiter.ready if r.topic == f"{channel}.{SYMBOLS[0]}."]
+        sequences = [event.sequence for event in found if isinstance(event, Book | Ticker)]
+        assert sequences[-7:] == [COUNTS - 9, COUNTS - 8, COUNTS - 7, COUNTS - 100, *NEXT]

@@ -4,6 +4,7 @@ import pytest
 
 from collector.aggregator.replay_buffer import ReplayBuffer
 from collector.archive.recording.intake import cursor_of, position_of
+from collector.client.cells.arbiter import Arbiter
 from collector.client.received import ChainReplaced, Lost
 from collector.client.topic_filter import Wanted
 from collector.client.topic_sync import Inbox
@@ -12,11 +13,12 @@ from shards.protocol.order_book import OrderBook
 from tests.collector.client.scripted_publisher import Script, delta, snapshot, trades
 
 SYMBOL = "INJ-USDT"
+CHANNELS = ["book", "trades"]
 _REPLACED_AT = 77
 
 
 def inbox() -> Inbox:
-    return Inbox(Wanted(("*",), ["book", "trades"]))
+    return Inbox(Wanted(("*",), CHANNELS))
 
 
 def script(epoch: int, chain: int) -> Script:
@@ -45,21 +47,39 @@ def turn(listener: Inbox, publisher: Script, now: float) -> None:
         listener.reply(publisher.answer(listener.requests.popleft()), 7)
 
 
-def resumed_at(chain: int, *, stored: bool) -> list[object]:
-    """Hear a chain, stop, and go on where another publisher has this chain; return its events."""
+def resumed_at(
+    chain: int, *, stored: bool, merged: bool = False, sequence: int = 0
+) -> list[object]:
+    """
+    Hear a chain, stop, and go on where another publisher has this chain; return its events.
+
+    Args:
+        merged: Whether to hear it as one of several cells.
+        sequence: The book's, where it goes on.
+
+    """
     old, first = script(1, 0), inbox()
+    reader = Arbiter([("cell", first)], CHANNELS) if merged else first
     turn(first, old, 0.0)
     publish(old, first, 100, 40)
     turn(first, old, 1.0)
-    positions = list(first.positions())
+    if isinstance(reader, Arbiter):
+        reader.turn(1.0)
+    positions = list(reader.positions())
     if stored:
         positions = [position_of(cursor_of(position)) for position in positions]
     again, new = inbox(), script(2, chain)
-    again.resume(positions, first.publisher.head)
-    publish(new, None, 3 if chain else 103, 5 if chain else 43)
+    reader = Arbiter([("cell", again)], CHANNELS) if merged else again
+    reader.resume(positions, first.publisher.head)
+    if sequence:
+        publish(new, None, 104, sequence)
+    else:
+        publish(new, None, 3 if chain else 103, 5 if chain else 43)
     for now in range(4):
         turn(again, new, float(now))
-    return [received.event for received in again.ready]
+        if isinstance(reader, Arbiter):
+            reader.turn(float(now))
+    return [received.event for received in reader.ready]
 
 
 @pytest.mark.parametrize("stored", [False, True], ids=["in memory", "from a journal"])
@@ -78,3 +98,14 @@ def test_a_resume_on_the_same_chain_goes_on(stored: bool) -> None:
     events = resumed_at(0, stored=stored)
     assert not [event for event in events if isinstance(event, ChainReplaced)]
     assert [event.height for event in events if isinstance(event, Trades)] == [104, 105, 106]
+
+
+@pytest.mark.parametrize("merged", [False, True], ids=["one", "one of several cells"])
+@pytest.mark.parametrize("stored", [False, True], ids=["in memory", "from a journal"])
+def test_a_resume_sees_that_the_sequence_of_a_book_began_again(stored: bool, merged: bool) -> None:
+    events = resumed_at(0, stored=stored, merged=merged, sequence=5)
+    books = [event for event in events if isinstance(event, Book)]
+    assert [(book.is_snapshot, book.sequence) for book in books] == [
+        (True, 5),
+        *((False, sequence) for sequence in (6, 7, 8)),
+    ]
