@@ -1,4 +1,4 @@
-"""Reconnect delays: exponential with full jitter, so that shards do not reconnect together."""
+"""Delays before new attempts: exponential with full jitter, so that shards do not reconnect together."""
 
 import random
 
@@ -37,3 +37,20 @@ class Backoff:
     def reset(self) -> None:
         """Data was received: start over."""
         self._attempt = 0
+
+
+class Backoffs:
+    """A backoff for each market, which starts over once the market has got further."""
+
+    def __init__(self, rng: random.Random | None = None) -> None:
+        self._random = rng
+        self._of: dict[str, tuple[int, Backoff]] = {}
+        """By market: how far it was at its last attempt, and its backoff."""
+
+    def next_s(self, market_id: str, progress: int) -> float:
+        """Return how long to wait now; ``progress`` is any number that changes with data."""
+        before, backoff = self._of.get(market_id, (progress, Backoff(rng=self._random)))
+        if progress != before:
+            backoff.reset()
+        self._of[market_id] = progress, backoff
+        return backoff.next_s()

@@ -31,7 +31,7 @@ from shards.core.blocks import Blocks
 from shards.core.pipeline import Pipeline
 from shards.core.record_builder import NeedReplay, NeedSnapshot, NeedSubscription
 from shards.net.access import Access
-from shards.net.backoff import Backoff
+from shards.net.backoff import Backoff, Backoffs
 from shards.net.nodes import Nodes
 from shards.net.rate_limiter import RateLimiter
 from shards.net.rpc import Rpc
@@ -81,7 +81,7 @@ class Fetcher:
         self._replayer = Replayer(sources)
         self._replay_pace = RateLimiter(self._limits.replay_per_s)
         self._replay_due = asyncio.Event()
-        self._backoffs: dict[str, Backoff] = {}
+        self._backoffs = Backoffs()
         self._waiting: set[str] = set()
 
     def dispatch(self) -> None:
@@ -150,9 +150,10 @@ class Fetcher:
         return has_joined
 
     async def _resubscribe(self, request: NeedSubscription) -> None:
-        """Reopen one market's subscription, more and more slowly."""
-        backoff = self._backoffs.setdefault(request.market_id, Backoff())
-        await asyncio.sleep(backoff.next_s())
+        """Reopen one market's subscription, more and more slowly until blocks come."""
+        feed = self._pipeline.feeds.get(request.market_id)
+        reached = feed.ledger.last if feed is not None else 0
+        await asyncio.sleep(self._backoffs.next_s(request.market_id, reached))
         self._waiting.discard(request.market_id)
         self._subscribe_anew(request.market_id)
 

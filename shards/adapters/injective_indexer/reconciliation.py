@@ -15,7 +15,7 @@ from shards.adapters.injective_indexer.trade_lists import TradeLists
 from shards.adapters.interface import RecoveryContext
 from shards.core.pipeline import Pipeline
 from shards.core.record_builder import NeedSnapshot, NeedSubscription
-from shards.net.backoff import Backoff
+from shards.net.backoff import Backoff, Backoffs
 from shards.net.nodes import Nodes
 from shards.protocol.errors import DecodeError, SourceError
 from shards.protocol.settings import Market
@@ -68,8 +68,7 @@ class Reconciliation:
         self._fetching: set[str] = set()
         self._books_due = asyncio.Event()
         self._slots = asyncio.Semaphore(limits.snapshot_concurrency)
-        self._backoffs: dict[str, tuple[int, Backoff]] = {}
-        """By market: how often it had been live at its last subscription, and its backoff."""
+        self._backoffs = Backoffs()
         self._waiting: set[str] = set()
         self._audited_at: dict[str, float] = {}
         """By the first market of a group."""
@@ -118,11 +117,8 @@ class Reconciliation:
     async def _resubscribe(self, market_id: str) -> None:
         """Reopen one market's streams, more and more slowly until it goes live."""
         track = self._proofs.tracks.get(market_id)
-        lives, backoff = self._backoffs.get(market_id, (0, Backoff()))
-        if track is not None and track.lives != lives:
-            backoff.reset()
-        self._backoffs[market_id] = track.lives if track is not None else 0, backoff
-        await asyncio.sleep(backoff.next_s())
+        lives = track.lives if track is not None else 0
+        await asyncio.sleep(self._backoffs.next_s(market_id, lives))
         self._waiting.discard(market_id)
         self._source.resubscribe(market_id)
 
