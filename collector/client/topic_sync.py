@@ -19,7 +19,7 @@ or does not answer.
 """
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import msgspec
 
@@ -332,7 +332,21 @@ class Inbox:
                 self._compare(followed, reply, last)
             elif last or reply.publisher_epoch != publisher.epoch:
                 self._ask(followed)
+        self._nothing_of(wanted, reply)
         publisher.remember(reply)
+
+    def _nothing_of(self, offered: Mapping[str, int], reply: TopicsReply) -> None:
+        """Advance the wanted topics of which nothing was published: nothing of them is missing."""
+        for followed in self._topics.values():
+            if followed is None or followed.is_unbegun or followed.position.topic in offered:
+                continue
+            position = followed.position
+            if not self._wanted.matches(position.topic):
+                continue
+            if position.publisher_epoch == reply.publisher_epoch:
+                followed.is_behind(0, reply, self.publisher)
+            elif position.fact < 0:
+                position.publisher_epoch = reply.publisher_epoch
 
     def _meet_chain(self, chain: int, publisher_epoch: int, ts_sub: int) -> None:
         """Note the chain that the aggregator publishes; deliver a `ChainReplaced` if it is new."""

@@ -37,7 +37,7 @@ from shards.adapters import registry
 from shards.protocol.errors import ConfigError
 from shards.protocol.events import Block
 from shards.protocol.frames import KIND_BY_CHANNEL
-from shards.protocol.settings import Endpoints, LogFormat
+from shards.protocol.settings import CHAIN, Endpoints, LogFormat
 from shards.runtime import child, groups
 from shards.runtime.child import Heartbeat
 from shards.runtime.exit_codes import EXIT_BUG
@@ -69,7 +69,7 @@ class RecordConfig(msgspec.Struct, frozen=True, kw_only=True):
     markets: tuple[str, ...] = ("*",)
     channels: tuple[str, ...] = tuple(KIND_BY_CHANNEL)
     sync_s: float = SYNC_S
-    """Seconds after which received facts are on the disk at the latest; 0: after each block."""
+    """Seconds until received facts are on the disk, at most; 0: after each block."""
     endpoints: Endpoints | None = None
     """Where lost blocks are fetched; by default the collector's endpoints."""
     budget: str = ""
@@ -262,8 +262,13 @@ class Recorder:
             log.warning("the chain's identity cannot be stored: %s; trying again", error)
             return False
         self._intake.listed(markets)
-        self._intake.collects({*status.collected} & {*self._config.channels})
-        self._intake.start(subscriber.positions(), status.blocks.head)
+        collected = {*status.collected} & {*self._config.channels}
+        self._intake.collects(collected)
+        # A topic is followed because of its name alone, whether or not anything is collected there.
+        known = {str(market["symbol"]) for market in markets}
+        known |= {CHAIN.symbol} if {"blocks", "oracle"} & collected else set()
+        positions = (p for p in subscriber.positions() if p.symbol in known)
+        self._intake.start(positions, status.blocks.head)
         return True
 
     def _meet(self, status: Summary) -> None:
@@ -285,10 +290,9 @@ class Recorder:
             self._endpoints = await meet(self._root, self._info, open_ones(status.endpoints))
         if not registry.has_blocks(self._endpoints):
             log.warning(
-                "no node is known that has past blocks: what is lost stays "
-                "missing until `collector backfill --to %s` fetches it",
-                self._root,
-            )
+                "no node is known that has past blocks: what is lost stays missing until "
+                "`collector backfill --to %s` fetches it", self._root,
+            )  # fmt: skip
 
     async def _fill(self) -> None:
         """Fetch lost blocks."""

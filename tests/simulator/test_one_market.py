@@ -1,0 +1,59 @@
+"""A recorder of one market by its name: most of the topics that are named so do not exist."""
+
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from collector.archive.reading.tables import read
+from tests.simulator.client import simulator
+from tests.system.recorders import sealed_through
+from tests.system.running import COLLECTOR, Running, collector, eventually
+
+SPAN = 10
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    folder = tmp_path_factory.mktemp("collector")
+    pace = ("--block-time", "0.1", "--history", "100000")
+    with (
+        simulator("--markets", "3", "--touched", "all", *pace) as venue,
+        collector(folder, "--config", str(venue.config(folder))) as collecting,
+    ):
+        collecting.await_live()
+        yield collecting
+
+
+def _recorder(root: Path, running: Running, *markets: str) -> "subprocess.Popen[bytes]":
+    named = [text for market in markets for text in ("--market", market)]
+    command = [*COLLECTOR, "record", "--to", str(root), "--connect", running.publish]
+    return subprocess.Popen([*command, "--part-heights", str(SPAN), *named])
+
+
+def _end(recorder: "subprocess.Popen[bytes]") -> None:
+    recorder.send_signal(signal.SIGTERM)
+    assert recorder.wait(60) == 0
+
+
+def test_its_parts_are_sealed(running: Running, tmp_path: Path) -> None:
+    """Also where another aggregator takes over, and after the recorder began again."""
+    root, one = tmp_path / "archive", str(running.markets()[0]["symbol"])
+    recorder = _recorder(root, running, one, "NO-SUCH")
+    eventually(lambda: sealed_through(root) > 0, within_s=60)
+    os.kill(running.pid("aggregator"), signal.SIGKILL)
+    through = running.await_live()["blocks"]["head"]
+    eventually(lambda: sealed_through(root) > through, within_s=60)
+    _end(recorder)
+    through = running.status()["blocks"]["head"]
+    recorder = _recorder(root, running, one, "NO-SUCH")
+    eventually(lambda: sealed_through(root) > through, within_s=60)
+    _end(recorder)
+    coverage = read(root, "coverage", holes="raise").arrow
+    assert set(coverage["market"].to_pylist()) == {one}
+    first, last = coverage["first_height"][0].as_py(), coverage["last_height"][-1].as_py()
+    book = read(root, "book", start=first, end=last, holes="raise").arrow
+    assert book["height"].to_pylist() == list(range(first, last + 1))
