@@ -1,4 +1,10 @@
-"""Why a server refused a client: libzmq reports it only through a socket's monitor."""
+"""
+Why a server refused a client: libzmq reports it only through a socket's monitor.
+
+What it reports must be taken: after a thousand reports that nobody took, libzmq's thread waits, and with
+it every socket of the context. So only sockets that are asked for the reason have a monitor, and
+those of a `Subscriber`, which share one context, have none.
+"""
 
 from typing import Final
 

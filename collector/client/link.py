@@ -92,7 +92,7 @@ class Link:
         """
         frames = connected(context, zmq.SUB, self.connect, hwm=self._hwm, keys=self.keys)
         try:
-            self._dealer = RequestSocket(context, self.requests, self.keys, name=self.asked_at)
+            self._dealer = RequestSocket(context, self.requests, self.keys)
         except (ValueError, ConfigError):
             frames.close(linger=0)
             raise

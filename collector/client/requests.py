@@ -78,21 +78,23 @@ class RequestSocket:
         endpoint: str,
         keys: Keys | None = None,
         *,
-        name: str = "",
+        name: str | None = None,
     ) -> None:
-        """``name`` is the endpoint's in sentences; by default itself."""
+        """``name`` is the endpoint's in sentences; without one nobody asks for `trouble`."""
         keys = chosen(keys, endpoint)
         self.socket = connected(context, zmq.DEALER, endpoint, hwm=_HWM, immediate=True, keys=keys)
-        self._handshakes = Handshakes(self.socket, name or endpoint, keys)
+        self._handshakes = None if name is None else Handshakes(self.socket, name or endpoint, keys)
         self.trouble = ""
         """Why the last handshake failed; empty while there is a connection."""
 
     def send(self, request: bytes) -> bool:
         """Send an encoded request; return False if the aggregator is away or its queue is full."""
+        # Also if there is a connection: what nobody takes would stop all sockets of the context.
+        trouble = self._handshakes.trouble() if self._handshakes is not None else ""
         try:
             self.socket.send(request, zmq.NOBLOCK)
         except zmq.Again:
-            self.trouble = self._handshakes.trouble()
+            self.trouble = trouble
             return False
         self.trouble = ""
         return True
@@ -110,7 +112,8 @@ class RequestSocket:
 
     def close(self) -> None:
         """Close the socket."""
-        self._handshakes.close()
+        if self._handshakes is not None:
+            self._handshakes.close()
         self.socket.close(linger=0)
 
 

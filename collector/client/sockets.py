@@ -10,6 +10,8 @@ from collector.access.key_files import Keys
 
 MAX_MESSAGE: Final = 64 << 20
 """Largest message part accepted from an aggregator; a larger one ends the connection."""
+RECONNECT_MS: Final = (50, 500)
+"""The pause before a connection is tried again: at first, and at most."""
 
 PLAIN: Final = Keys(public="", secret="")
 """No keys, even after `use`: for endpoints that the file system protects."""
@@ -75,8 +77,9 @@ def connected(
     socket.setsockopt(zmq.RCVHWM, hwm)
     socket.setsockopt(zmq.IMMEDIATE, int(immediate))
     socket.setsockopt(zmq.MAXMSGSIZE, MAX_MESSAGE)
-    socket.setsockopt(zmq.RECONNECT_IVL, 50)
-    socket.setsockopt(zmq.RECONNECT_IVL_MAX, 500)
+    least, most = RECONNECT_MS
+    socket.setsockopt(zmq.RECONNECT_IVL, least)
+    socket.setsockopt(zmq.RECONNECT_IVL_MAX, most)
     if keys.secret:
         socket.setsockopt_string(zmq.CURVE_PUBLICKEY, keys.public)
         socket.setsockopt_string(zmq.CURVE_SECRETKEY, keys.secret)

@@ -14,10 +14,14 @@ import pytest
 import uvloop
 import zmq
 
+from collector import Subscriber, Trades
 from collector.aggregator.endpoints import bind
+from collector.client import sockets
 from collector.client.requests import AsyncRequestClient, Refused, RequestClient
+from tests.collector.client.scripted_publisher import publishing, trades
 from tests.hostile import HOSTILE
-from tests.system.running import at_best, free_port_pair
+from tests.proxy import FaultProxy
+from tests.system.running import at_best, eventually, free_port_pair
 
 _encode = msgspec.msgpack.encode
 
@@ -180,3 +184,59 @@ def test_both_address_families_are_served_and_reached(listens: str, asked: str) 
     port = free_port_pair()
     with answering(f"tcp://{listens}:{port}", lambda request: [[_encode({"id": request["id"]})]]):
         assert ask(f"tcp://{asked}:{port}", "status") == {"id": 1}
+
+
+_REPORTS = 2_500
+"""More of a socket's handshakes than libzmq keeps reports of."""
+
+
+def test_a_subscriber_that_nobody_reads_stops_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its collector turns it away again and again; in the same process another one is read."""
+    monkeypatch.setattr(sockets, "RECONNECT_MS", (1, 2))
+    with FaultProxy("127.0.0.1", 1) as refusing, publishing() as publisher:
+        refusing.accept_then_close()
+        away = f"tcp://127.0.0.1:{refusing.port}"
+        with (
+            Subscriber(publisher.endpoint, channels="trades") as subscriber,
+            Subscriber("tcp://127.0.0.1:1", requests=away),
+        ):
+            enough = eventually(lambda: len(refusing.refused) > _REPORTS, within_s=90)
+            height = 100
+
+            def is_read() -> bool:
+                nonlocal height
+                height += 1
+                publisher.send("INJ-USDT", trades("INJ-USDT", height))
+                received = subscriber.poll(0.5)
+                return received is not None and isinstance(received.event, Trades)
+
+            eventually(is_read, within_s=30)
+    assert enough
+
+
+def cut_often(proxy: FaultProxy) -> None:
+    """Cut a client's connection whenever it has one, until libzmq has no room for more reports."""
+    for cuts in range(_REPORTS):
+        deadline = time.monotonic() + 3
+        while len(proxy.accepted) <= cuts:
+            if time.monotonic() > deadline:
+                return
+            time.sleep(0.001)
+        proxy.cut()
+
+
+def test_a_client_that_asked_nothing_for_long_is_answered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A collector with keys closes connections that are silent; each connects again by itself."""
+    monkeypatch.setattr(sockets, "RECONNECT_MS", (1, 2))
+    port = free_port_pair()
+
+    async def idle_then_ask(proxy: FaultProxy) -> dict[str, Any]:
+        with closing(AsyncRequestClient(f"tcp://127.0.0.1:{proxy.port}")) as client:
+            await asyncio.to_thread(cut_often, proxy)
+            return await client.ask("status", within_s=30.0)
+
+    with (
+        answering(f"tcp://127.0.0.1:{port}", lambda asked: [[_encode({"id": asked["id"]})]]),
+        FaultProxy("127.0.0.1", port) as proxy,
+    ):
+        assert asyncio.run(idle_then_ask(proxy))
