@@ -30,7 +30,7 @@ def headline(picture: Picture, width: int, *, paused: bool) -> list[Line]:
         ]
     elif picture.silent_since is not None:
         hint = "Is a collector running ('collector start')? Does --connect name its endpoint?"
-        lines.append(fit((Span(hint),), width))
+        lines.append(fit((Span(printable(picture.silent_why) or hint),), width))
     return lines + [fit((), width)] * (HEIGHT - len(lines))
 
 
@@ -59,6 +59,8 @@ def _silence(picture: Picture) -> Line:
         f" NO ANSWER from {picture.endpoint} since {clock(since)} "
         f"({duration(picture.ts - since)}); retrying"
     )
+    if picture.silent_why:
+        text += f": {picture.silent_why}"
     return (Span(printable(text)),)
 
 

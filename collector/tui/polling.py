@@ -28,6 +28,9 @@ async def poll(endpoint: str, watched: Watched, seen: Callable[[], None]) -> Non
                 answers = await _turn(client, watched)
             except TimeoutError:
                 watched.silent()
+            except ValueError as error:
+                # It refuses, for now or for this key, or is of another version.
+                watched.silent(str(error))
             else:
                 watched.take(answers, time.monotonic(), time.time())
             seen()
@@ -40,6 +43,7 @@ async def _turn(client: AsyncRequestClient, watched: Watched) -> Answers:
 
     Raises:
         TimeoutError: If one question got no answer.
+        ValueError: If one was refused, or its answer cannot be read.
 
     """
 

@@ -47,6 +47,8 @@ class Picture(msgspec.Struct, frozen=True):
     endpoint: str = ""
     silent_since: float | None = None
     """Unix time of the last answer, or of the start, if the last question got none."""
+    silent_why: str = ""
+    """Why it got none, if the collector said so."""
     answered: bool = False
     """Whether there ever was an answer; otherwise what follows is empty."""
     summary: Summary = Summary()
@@ -100,6 +102,7 @@ class Watched:
         self._endpoint = endpoint
         self._answered_ts = ts
         self._silent = False
+        self._why = ""
         self._answers: Answers | None = None
         self._taken_at = 0.0
         self._paces: dict[str, _Pace] = {}
@@ -131,9 +134,9 @@ class Watched:
         self._events.extend(answers.events)
         self._points.extend(answers.points)
 
-    def silent(self) -> None:
-        """Note that a request was not answered."""
-        self._silent = True
+    def silent(self, why: str = "") -> None:
+        """Note that a request was not answered; ``why`` is what the collector said instead."""
+        self._silent, self._why = True, why
 
     @property
     def last_event(self) -> int:
@@ -159,11 +162,12 @@ class Watched:
         answers = self._answers
         silent_since = self._answered_ts if self._silent else None
         if answers is None:
-            return Picture(ts, self._endpoint, silent_since)
+            return Picture(ts, self._endpoint, silent_since, self._why)
         return Picture(
             ts,
             self._endpoint,
             silent_since,
+            self._why,
             answered=True,
             summary=answers.summary,
             frames_per_s=self._frames_per_s(),

@@ -43,6 +43,8 @@ class Polling:
         self._answered_at = time.time()
         self._second_due = 0.0
         self._one_past = asyncio.Lock()
+        self._why = ""
+        """Why the collector refused the last question; empty if it did not."""
 
     async def run(self, looked_at: asyncio.Event) -> None:
         """Poll while any client is connected; never returns."""
@@ -52,12 +54,20 @@ class Polling:
             try:
                 await self._once()
                 took_s = time.monotonic() - began
-            except TimeoutError:
-                self._board.silent(int(self._answered_at * 1000))
-                self._board.cells_are(await self._requests.rows())
+                self._why = ""
+            except (TimeoutError, ValueError) as error:
+                await self._no_answer("" if isinstance(error, TimeoutError) else str(error))
                 took_s = 0.0
             self._tell()
             await asyncio.sleep(min(_SLOWEST_S, max(EVERY_S - took_s, _SHARE * took_s)))
+
+    async def _no_answer(self, why: str) -> None:
+        """There is none, or the collector refuses: for now, for this key, or by its version."""
+        if why and why != self._why:
+            log.warning("%s", why)
+        self._why = why
+        self._board.silent(int(self._answered_at * 1000), why)
+        self._board.cells_are(await self._requests.rows())
 
     async def _once(self) -> None:
         """Request the grid and the open markets, and once a second the rest."""

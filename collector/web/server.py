@@ -102,7 +102,7 @@ class Page:
         if span_s <= _BY_SECOND_S:
             # For the first client the board is empty, or as the last one left it. It is shown
             # in any case; the banner tells if the collector is away.
-            with contextlib.suppress(TimeoutError):
+            with contextlib.suppress(TimeoutError, ValueError):
                 await self._polling.past()
             return _json({"grain_s": 1, "points": self.board.history(since)})
         try:

@@ -73,6 +73,7 @@ class ViewModel:
         self.version = 0
         self._status: tuple[int, dict[str, Any]] = 0, {}
         self._silent: tuple[int, int | None] = 0, None
+        self._silent_why: tuple[int, str] = 0, ""
         self._cells: tuple[int, list[dict[str, Any]]] = 0, []
         self._listed: tuple[int, list[str]] = 0, []
         self._markets: dict[str, _Market] = {}
@@ -107,11 +108,13 @@ class ViewModel:
             for market in self._markets.values():
                 market.version = self.version
 
-    def silent(self, since_ms: int) -> None:
-        """Note that the collector does not answer, and since when (Unix ms)."""
+    def silent(self, since_ms: int, why: str = "") -> None:
+        """Note that the collector does not answer, since when (Unix ms), and why, if it said so."""
         # Repeated each time: a page that receives nothing at all knows that it is cut off.
         self.version += 1
         self._silent = self.version, since_ms
+        if why != self._silent_why[1]:
+            self._silent_why = self.version, why
 
     def cells_are(self, rows: list[dict[str, Any]]) -> None:
         """Take how the cells stand beside each other; empty for a single cell."""
@@ -166,6 +169,7 @@ class ViewModel:
         for name, (version, value) in (
             ("status", self._status),
             ("silent_since", self._silent),
+            ("silent_why", self._silent_why),
             ("listing", self._listed),
             ("collectors", self._cells),
         ):

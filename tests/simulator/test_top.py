@@ -18,6 +18,7 @@ from collector.tui.market_screen import MarketPage
 from collector.tui.panels import Events, Grid
 from collector.tui.spans import plain
 from shards.protocol.event_text import trim
+from tests.refusing import refusing
 from tests.simulator.client import simulator
 from tests.system.running import Running, collector, free_port_pair
 
@@ -224,6 +225,14 @@ async def test_without_a_collector_it_waits_for_one() -> None:
         await top.eventually(lambda: f"NO ANSWER from {endpoint} since" in top.text)
         await top.press("enter", "down", "s", "e", "escape")
         assert "Is a collector running" in top.text
+
+
+async def test_a_refusal_is_shown_and_ends_nothing() -> None:
+    with refusing("'events' shows all markets, and this key may not") as endpoint:
+        async with shown(endpoint, size=(160, 24)) as top:
+            await top.eventually(lambda: "this key may not" in top.text)
+            await top.press("s", "e", "escape")
+            assert f"NO ANSWER from {endpoint} since" in top.text
 
 
 async def test_several_cells_are_shown_beside_each_other(running: Running) -> None:

@@ -14,6 +14,7 @@ import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from tests.collector.web.serving import Dashboard, dashboard
+from tests.refusing import refusing
 from tests.simulator.client import simulator
 from tests.system.running import Running, collector, eventually, free_port_pair, run
 
@@ -55,6 +56,16 @@ def test_the_page_and_its_files_come_from_here_and_may_load_nothing_else(page: D
         assert "default-src 'none'" in headers["content-security-policy"]
         assert "unsafe" not in headers["content-security-policy"]
         assert b"https://" not in body.replace(b"https://github.com/leeoniya/uPlot", b""), path
+
+
+def test_a_refusal_is_told_and_ends_nothing(tmp_path: Path) -> None:
+    why = "its requests take too much of the collector's time: ask again in a second"
+    with refusing(why) as endpoint, dashboard(tmp_path, endpoint) as page:
+        with page.look() as looker:
+            looker.until(lambda message: message.get("silent_why") == why)
+            # It is asked again, and again.
+            looker.until(lambda message: "silent_since" in message)
+        assert get(page, "/history?span=10m")[0] == 200
 
 
 def test_a_client_is_told_of_every_market_and_then_of_changes(

@@ -16,6 +16,7 @@ const overview = new Overview();
 const page = new MarketPage();
 let events = [];
 let silentSince = null; // the collector does not answer the server, unix ms
+let silentWhy = ""; // what it said instead
 let lostSince = null; // the server does not answer us
 let updates = 0;
 
@@ -24,6 +25,7 @@ const link = new Link({
   onLost: () => { lostSince ??= Date.now(); tell(); },
   onMessage: (message) => {
     if ("silent_since" in message) silentSince = message.silent_since;
+    if ("silent_why" in message) silentWhy = message.silent_why;
     if (message.events) {
       if (message.events.at(-1).id < (events.at(-1)?.id ?? 0)) events = [];
       events = [...events, ...message.events].slice(-KEPT_EVENTS);
@@ -41,7 +43,7 @@ function tell() {
   const since = lostSince ?? silentSince;
   const text = {
     lost: `This page has lost its server since ${format.time(since)}. Trying again; what you see is from before. `,
-    silent: `The collector does not answer since ${format.time(since)}. Asking again; what you see is from before. `,
+    silent: `The collector does not answer since ${format.time(since)}${silentWhy && `: ${silentWhy}`}. Asking again; what you see is from before. `,
   }[state] ?? "";
   banner.hidden = text === "";
   put(banner.firstElementChild, text);
