@@ -12,6 +12,7 @@ from collector.cli.command import Command
 from collector.devnet.config import DevnetConfig, Ports, Traffic
 from collector.devnet.info import DevnetInfo
 from collector.settings import installed
+from collector.settings.start_options import MOST_MARKETS
 from shards.protocol.errors import ConfigError
 
 
@@ -20,28 +21,28 @@ from shards.protocol.errors import ConfigError
     "--spot",
     default=12,
     show_default=True,
-    type=value_types.Number(int, least=0),
+    type=value_types.Number(int, least=0, most=MOST_MARKETS),
     help="Spot markets in the genesis.",
 )
 @options.option(
     "--perp",
     default=4,
     show_default=True,
-    type=value_types.Number(int, least=0),
+    type=value_types.Number(int, least=0, most=MOST_MARKETS),
     help="Perpetual markets in the genesis.",
 )
 @options.option(
     "--quiet-markets",
     default=0,
     show_default=True,
-    type=value_types.Number(int, least=0),
+    type=value_types.Number(int, least=0, most=MOST_MARKETS),
     help="Number of markets, from the end of the list, that never trade.",
 )
 @options.option(
     "--paused-markets",
     default=0,
     show_default=True,
-    type=value_types.Number(int, least=0),
+    type=value_types.Number(int, least=0, most=MOST_MARKETS),
     help="Number of markets, before the quiet ones, with status Paused.",
 )
 @options.option(

@@ -52,9 +52,12 @@ class Value(ParamType):
 class Number(Value):
     """A number within bounds; nan and infinities are refused."""
 
+    # More is never meant, and a message to a collector holds no number of any length.
+    _MOST: Final = 1e9
+
     def __init__(
         self, kind: type[int] | type[float], *, least: float = -math.inf, above: float = -math.inf,
-        most: float = math.inf,
+        most: float = _MOST,
     ) -> None:  # fmt: skip
         super().__init__(kind, name="number")
         self._bounds = (least, above, most)
@@ -63,22 +66,22 @@ class Number(Value):
         """Convert a text and check the bounds."""
         least, above, most = self._bounds
         try:
-            number = self.kind(value)
-        except (ValueError, TypeError):
+            number = wording.converted(value, self.kind, strict=False)
+        except ValueError:
+            # No comparison holds for it.
             number = math.nan
-        if not (least <= number <= most and number > above and math.isfinite(number)):
-            # Show a number as typed, without quotes.
-            what = value if math.isnan(number) and value != "nan" else number
-            self.fail(f"must be {self._expected()}, not {wording.shown(what)}", param, ctx)
+        if not (least <= number <= most and number > above):
+            what = wording.shown(wording.as_number(value))
+            self.fail(f"must be {self._expected()}, not {what}", param, ctx)
         return number
 
     def _expected(self) -> str:
         least, above, most = self._bounds
         said = [f"of at least {least:g}"] if least > -math.inf else []
         said += [f"greater than {above:g}"] if above > -math.inf else []
-        said += [f"at most {most:g}"] if most < math.inf else []
+        said += [f"at most {most:,.10g}"]
         what = "a whole number" if self.kind is int else "a number"
-        return f"{what} {' and '.join(said)}".rstrip()
+        return f"{what} {' and '.join(said)}"
 
 
 class SyncAge(Number):

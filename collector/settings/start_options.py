@@ -28,6 +28,9 @@ Level = Literal["active", "quiet", "dead"]
 ListedType = Literal["spot", "derivative", "binary"]
 LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
 Ratio = Annotated[float, msgspec.Meta(ge=0, le=1)]
+MOST_MARKETS: Final = 10_000
+"""Of a devnet: the genesis of a million takes hours and all of the memory."""
+OfDevnet = Annotated[int, msgspec.Meta(ge=0, le=MOST_MARKETS)]
 
 
 def _option(
@@ -220,10 +223,8 @@ class StartOptions(msgspec.Struct, frozen=True, kw_only=True):
             shown="off",
         ),
     ] = ""
-    devnet_spot: Annotated[CountOrZero, _option("Spot markets of the devnet.", metavar="N")] = 12
-    devnet_perp: Annotated[
-        CountOrZero, _option("Perpetual markets of the devnet.", metavar="N")
-    ] = 4
+    devnet_spot: Annotated[OfDevnet, _option("Spot markets of the devnet.", metavar="N")] = 12
+    devnet_perp: Annotated[OfDevnet, _option("Perpetual markets of the devnet.", metavar="N")] = 4
     devnet_options: Annotated[
         tuple[str, ...],
         _option(

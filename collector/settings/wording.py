@@ -75,9 +75,10 @@ def converted(value: Any, kind: Any, choices: Iterable[str] = (), *, strict: boo
     choices = tuple(choices)
     try:
         found = msgspec.convert(value, kind, strict=strict)
-    except msgspec.ValidationError:
+    except (msgspec.ValidationError, UnicodeEncodeError):
+        # The latter: it has a byte that is no text, where a number is expected.
         meant = did_you_mean(value, choices) if isinstance(value, str) else ""
-        what = value if strict else _as_number(value)
+        what = value if strict else as_number(value)
         raise ValueError(f"{expected(kind, choices)}, not {shown(what)}{meant}") from None
     words = found if isinstance(found, tuple) else (found,)
     for word in words:
@@ -89,13 +90,16 @@ def converted(value: Any, kind: Any, choices: Iterable[str] = (), *, strict: boo
     return found
 
 
-def _as_number(value: Any) -> Any:
-    """Convert a text to a number, if it is one."""
+def as_number(value: Any) -> Any:
+    """Convert a text to the number that it spells; a text that Python alone reads so stays one."""
     for kind in (int, float):
         try:
-            return kind(value)
+            found = kind(value)
         except (ValueError, TypeError):
             continue
+        # 1_0 is not shown as 10, nor 1e400 as inf: the sentence would contradict itself.
+        if str(found) == value:
+            return found
     return value
 
 

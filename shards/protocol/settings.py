@@ -126,7 +126,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     batch_age_s: PositiveOrZero = 0.002
     """Longest time that a frame waits for others in its batch."""
     batch_frames: Count = 256
-    push_hwm: Count = 1_000
+    push_hwm: Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)] = 1_000
     """Batches that ZeroMQ may queue for the aggregator; beyond, it refuses more."""
     backlog_bytes: CountOrZero = 8 << 20
     """Bytes of batches kept: sent ones for a restarted aggregator, and unsent ones."""

@@ -119,6 +119,7 @@ def test_bad_options_are_named(options: list[str], code: int, expected: str) -> 
         ("[network]\nchain_wss = ['ws://x']", "there is no key 'chain_wss' in [network]; did you"),
         ("[limits]\npush_hmw = 5", "'push_hmw' in [limits]; did you mean push_hwm?"),
         ("[limits]\npush_hwm = 'x'", "limits.push_hwm must be a whole number of at least 1"),
+        ("[limits]\npush_hwm = 2147483648", "at least 1 and at most 2,147,483,647, not 2147483648"),
         ("[limits]\nkeyframe_every = 0", "limits.keyframe_every must be a whole"),
         ("[limits]\nmute_floor_s = -2", "limits.mute_floor_s must be a number greater"),
         ("[limits]\nconfirm_s = inf", "1,000,000,000, not inf"),

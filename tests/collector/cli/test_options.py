@@ -11,6 +11,7 @@ from click.testing import CliRunner
 
 from collector.cli import start as command, value_types
 from collector.cli.start import Asked
+from collector.settings import wording
 from collector.settings.start_options import ROWS, StartOptions
 from tests.system.running import COLLECTOR
 
@@ -214,6 +215,33 @@ def test_what_is_no_number_is_refused(option: tuple[str, str], number: str) -> N
     result = CliRunner().invoke(cli, [*option, number], prog_name="collector")
     assert result.exit_code == EXIT_USAGE
     assert result.stderr.startswith(f"collector {option[0]}: {option[1]} must be a number")
+
+
+@pytest.mark.parametrize("number", ["9" * 400, "9" * 26, "1_0", "٣", "0x10", "\udcff", ""])
+@pytest.mark.parametrize(
+    "place",
+    [("scale",), ("drain",), ("tail", "-n"), ("verify", "--books-every"), ("devnet", "--spot")],
+)
+def test_what_is_no_whole_number_that_a_message_holds_is_refused_as_typed(
+    place: tuple[str, ...], number: str
+) -> None:
+    from collector.cli.main import cli
+
+    result = CliRunner().invoke(cli, [*place, number], prog_name="collector")
+    assert result.exit_code == EXIT_USAGE, result.output
+    assert result.stderr.startswith(f"collector {place[0]}: "), result.stderr
+    assert " must be a whole number of at least " in result.stderr
+    assert f", not {number[:50] if number.startswith('9') else repr(number)}" in result.stderr
+
+
+@pytest.mark.parametrize("name", ["shards", "top", "ready_coverage", "log_level"])
+@pytest.mark.parametrize("text", ["1_0", "٣", "1e400", "\udcff"])
+def test_a_wrong_value_is_shown_as_it_was_typed(name: str, text: str) -> None:
+    """Read by Python, the first is 10: `must be a whole number of at least 1, not 10`."""
+    result = CliRunner().invoke(command.start, [ROWS[name].flag, text])
+    assert result.exit_code == EXIT_USAGE, result.output
+    expected = wording.expected(ROWS[name].type, ROWS[name].choices)
+    assert f"{ROWS[name].flag} must be {expected}, not {text!r}" in result.stderr
 
 
 @pytest.mark.parametrize(
