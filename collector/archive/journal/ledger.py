@@ -6,11 +6,15 @@ It is rebuilt from the journal's notes after a restart.
 
 from collections.abc import Iterable
 from itertools import chain
+from typing import Final
 
 import msgspec
 
 from collector.archive.journal.segment_file import Note
 from shards.protocol.ranges import RangeList, count, minus, union, within
+
+LEFT: Final = "left"
+"""The text of a note: the recorder does not record this market any more."""
 
 
 class MarketLedger(msgspec.Struct):
@@ -33,6 +37,8 @@ class MarketLedger(msgspec.Struct):
     gaps: int = 0
     absent_from: int = -1
     """The first height since its collection ended; -1 while it is collected."""
+    is_left: bool = False
+    """Whether it is this recorder that left it out, and not the collector."""
     absent: RangeList = []
     """Heights between the ends of its collection and its returns."""
     behind: RangeList = []
@@ -91,8 +97,9 @@ class Ledger:
             case "gap-closed":
                 market.open_gaps.pop(int(note.text), None)
             case "removed":
-                market.absent_from = note.first
+                market.absent_from, market.is_left = note.first, note.text == LEFT
             case "again":
+                market.is_left = False
                 if market.absent_from >= 0:
                     market.absent = union([*market.absent, (market.absent_from, note.first - 1)])
                 market.absent_from = -1
@@ -172,7 +179,8 @@ class Ledger:
             found += [Note("absent", symbol, *heights) for heights in market.absent]
             found += [Note("behind", symbol, *heights) for heights in market.behind]
             if market.absent_from >= 0:
-                found.append(Note("removed", symbol, market.absent_from, 0))
+                text = LEFT if market.is_left else ""
+                found.append(Note("removed", symbol, market.absent_from, 0, text))
             found += [
                 Note("gap-open", symbol, *heights, str(gap))
                 for gap, heights in market.open_gaps.items()

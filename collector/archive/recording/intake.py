@@ -7,14 +7,15 @@ end. A market that lags by a whole part is not waited for: what it lacks counts 
 has caught up, and its late facts are added.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
 import msgspec
 
-from collector.archive.journal.ledger import Ledger
+from collector.archive.journal.ledger import LEFT, Ledger
 from collector.archive.journal.segment_file import Chunk, Cursor, Entry, Note
 from collector.archive.recording.fetched import entries_of
+from collector.archive.recording.selection import selected
 from collector.archive.storage.layout import Part, part_of
 from collector.client.received import (
     ChainReplaced,
@@ -138,9 +139,9 @@ class Intake:
         if self._started and self.ledger.of(symbol).first < 0:
             # A market that was listed later: it is complete after its first event.
             self._note(Note("start", symbol, height + 1, height + 1))
-        if received.channel != "gap" and symbol in self._removed:
-            self._removed.discard(symbol)
-            self._note(Note("again", symbol, height, height))
+        is_back = received.channel != "gap" and symbol in self._removed
+        if is_back and not self.ledger.of(symbol).is_left:
+            self._return(symbol, height)
 
     def _lose(self, received: Received, lost: Lost) -> None:
         if lost.unit == "sequence":
@@ -167,9 +168,8 @@ class Intake:
 
     def _returned(self, symbol: str, gap: Gap) -> None:
         """A removed market is back; nothing between is replayed, everything after is collected."""
-        self._removed.discard(symbol)
         since = gap.last + 1
-        self._note(Note("again", symbol, since, since))
+        self._return(symbol, since)
         self._note(Note("replayed", symbol, since, max(since, self.head)))
 
     def _note(self, note: Note) -> None:
@@ -187,6 +187,23 @@ class Intake:
         for symbol in {p.symbol for p in positions if p.channel != "oracle"}:
             if self.ledger.of(symbol).first < 0:
                 self._note(Note("start", symbol, first, first))
+            elif self.ledger.of(symbol).is_left:
+                self._return(symbol, first)
+
+    def choose(
+        self, positions: Iterable[Position], is_wanted: Callable[[str], bool]
+    ) -> list[Position]:
+        """Return the positions of a former recorder that this one goes on with."""
+        wanted, notes = selected(self.ledger, positions, is_wanted)
+        for note in notes:
+            self._note(note)
+            (self._removed.add if note.text == LEFT else self._removed.discard)(note.symbol)
+        return wanted
+
+    def _return(self, symbol: str, height: int) -> None:
+        """Record a market again from a height on."""
+        self._removed.discard(symbol)
+        self._note(Note("again", symbol, height, height))
 
     def collects(self, channels: Iterable[str]) -> None:
         """Take which channels are recorded: some may have had no event yet."""
@@ -258,7 +275,7 @@ class Intake:
         behind = market.behind
         if reached < through:
             first = behind[0][0] if behind else max(reached + 1, market.first)
-            if [(first, through)] != behind:
+            if first <= through and [(first, through)] != behind:
                 self._note(Note("behind", symbol, first, through))
         elif behind:
             self._note(caught := Note("caught", symbol, behind[0][0], behind[-1][1]))

@@ -33,6 +33,7 @@ from collector.archive.storage.place import check_place, place_of
 from collector.archive.storage.recovery import recover
 from collector.client.subscriber import Subscriber
 from collector.client.summary import Summary, read_summary
+from collector.client.topic_filter import Wanted
 from shards.adapters import registry
 from shards.protocol.errors import ConfigError
 from shards.protocol.events import Block
@@ -137,9 +138,10 @@ class Recorder:
             self._sealed.note_late(heights)
             self._segments.note_segment(path, max(heights, default=0))
         self._sealed.note_parts(self._intake.take_caught())
-        if positions:
-            subscriber.resume(positions.values(), intake.head)
-            log.info("resuming at height %d, %d topics", intake.head, len(positions))
+        wanted = Wanted(self._config.markets, self._config.channels).matches
+        if chosen := intake.choose(positions.values(), wanted):
+            subscriber.resume(chosen, intake.head)
+            log.info("resuming at height %d, %d topics", intake.head, len(chosen))
 
     def _begin_segment(self, subscriber: Subscriber) -> None:
         """Begin a segment that does not need the earlier ones."""
@@ -242,7 +244,7 @@ class Recorder:
                 # Keep the reason.
                 self._report("full", self.status.reason)
             else:
-                self._report(_state(joined))
+                self._report("recording" if joined else "joining")
             if self._config.duration_s and time.monotonic() - began > self._config.duration_s:
                 self.stop.set()
 
@@ -353,10 +355,6 @@ class Recorder:
         status.to_fetch = sum(b - a + 1 for a, b in intake.ledger.to_fetch())
         status.journal_bytes = self._segments.bytes
         status_file.write(self._root, status)
-
-
-def _state(joined: bool) -> State:
-    return "recording" if joined else "joining"
 
 
 def _heights(ranges: list[tuple[int, int]]) -> Iterator[int]:

@@ -57,6 +57,17 @@ def test_it_is_noted_once_a_part() -> None:
     assert noted == [Note("behind", "B", 105, last) for last in (119, 129, 139)]
 
 
+def test_a_market_that_was_listed_later_is_not_behind_before_it_was() -> None:
+    intake = Intake(SPAN)
+    intake.start(_positions(A=100), 100)
+    intake.look(_positions(A=135))
+    intake.start(_positions(B=105), 135)
+    intake.take_chunk()
+    for _ in range(2):
+        intake.look(_positions(A=135, B=105))
+        assert intake.take_chunk() is None
+
+
 def test_what_others_lack_is_known_as_long_as_the_part_may_be_covered_again() -> None:
     intake = _lagging()
     intake._note(Note("lost", "A", 102, 103))
