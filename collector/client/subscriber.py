@@ -29,7 +29,7 @@ from collector.client.requests import RequestClient
 from collector.client.topic_cursor import Position
 from collector.client.topic_filter import Wanted, symbol_pattern, symbols_only
 from collector.client.topic_sync import Inbox
-from collector.client.waiting import Awaited, wait, wait_blocking
+from collector.client.waiting import Awaited, Waiting, wait_blocking
 from collector.settings import installed
 from collector.settings.addresses import endpoints_of
 from collector.settings.parts import DEFAULT_PUBLISH, requests_endpoint
@@ -133,7 +133,7 @@ class Subscriber:
 
         self._links = [link(*one) for one in zip(endpoints, asked, held, strict=True)]
         self._link_to = partial(link, key=self._links[0].keys)
-        self._generation = 0
+        self._generation, self._is_used, self._waiting = 0, False, Waiting()
         self.requests = self._links[0].requests
         """Where requests go; with several cells, to the first."""
         self.inbox = self._links[0].inbox
@@ -142,7 +142,6 @@ class Subscriber:
         if is_merged:
             named = [(link.connect, link.inbox) for link in self._links]
             self._arbiter = Arbiter(named, wanted.channels)
-        self._is_used = False
         self._context = context
         self._books = KeptBooks() if keep_books else None
         self._ready: deque[Received] = (self._arbiter or self.inbox).ready
@@ -165,6 +164,7 @@ class Subscriber:
 
     def close(self) -> None:
         """Close the sockets; iterators end after the events that are ready."""
+        self._waiting.end()
         for link in self._links:
             link.close()
 
@@ -294,7 +294,7 @@ class Subscriber:
                 # Yield to the loop after each batch: a busy stream must not starve other tasks.
                 await asyncio.sleep(0)
             else:
-                await wait(self._awaited(), self._due_s(time.monotonic()))
+                await self._waiting.wait(self._awaited(), self._due_s(time.monotonic()))
         return self._next()
 
     # -- both --------------------------------------------------------------------------

@@ -1,10 +1,13 @@
 """The subscriber over real sockets, against a publisher that follows a script."""
 
 import asyncio
+import os
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
@@ -26,6 +29,7 @@ from tests.collector.client.scripted_publisher import (
     trades,
 )
 from tests.proxy import FaultProxy
+from tests.system.running import eventually
 
 INJ = "INJ-USDT"
 
@@ -352,3 +356,53 @@ def test_async_with_opens_and_closes() -> None:
         opened(publisher)
         joined = asyncio.run(first(publisher))
     assert (joined.topics, joined.unmatched) == (1, ("NOSUCH",))
+
+
+def is_open(descriptor: int) -> bool:
+    try:
+        os.fstat(descriptor)
+    except OSError:
+        return False
+    return True
+
+
+async def others_hear(publisher: ScriptedPublisher) -> bool:
+    """Close a subscriber that another task reads; return whether connections opened then hear."""
+    loop = asyncio.get_running_loop()
+    heard: list[bytes] = []
+
+    async def read(subscriber: Subscriber) -> None:
+        async for _ in subscriber:
+            pass
+
+    def hear(end: socket.socket) -> None:
+        heard.append(end.recv(9))
+
+    def seen() -> bool:
+        return subscriber.is_joined and has_subscribed(publisher, b"trades.")
+
+    subscriber = Subscriber(publisher.endpoint, channels="trades").__enter__()
+    reading = asyncio.create_task(read(subscriber))
+    await asyncio.to_thread(eventually, seen, within_s=30)
+    before = set(filter(is_open, range(1_000)))
+    subscriber.close()
+    with ExitStack() as stack:
+        used: set[int] = set()
+        # A descriptor that libzmq closes now is given to whoever opens the next one.
+        while not used & before:
+            for end in (pair := socket.socketpair()):
+                stack.enter_context(end)
+                loop.add_reader(end.fileno(), hear, end)
+                stack.callback(loop.remove_reader, end.fileno())
+                used.add(end.fileno())
+            for end in pair:
+                end.send(b"heard")
+        await reading
+        await asyncio.to_thread(eventually, lambda: len(heard) == len(used), within_s=30)
+    return True
+
+
+@pytest.mark.parametrize("runner", [asyncio.run, uvloop.run], ids=["asyncio", "uvloop"])
+def test_closing_a_subscriber_that_is_read_makes_no_other_connection_deaf(runner: Any) -> None:
+    with publishing() as publisher:
+        assert runner(others_hear(publisher))
