@@ -29,7 +29,7 @@ from shards.runtime import streams
         "relay": ("relay", "Publish once more what cells publish, for many readers."),
         "cluster": ("cluster", "Run cells on many hosts: up, status, scale, down."),
         "replay": ("replay", "Publish an archive again, as if it were live."),
-        "archive": ("archive", "Inspect and query an archive: coverage, sql."),
+        "archive": ("archive", "Show, query, tidy an archive: coverage, sql, compact, prune."),
         "markets": ("markets", "List the markets of a network or a collector."),
         "capabilities": ("capabilities", "Show which source gives which channel."),
         "add": ("admin", "Add markets to a running collector."),

@@ -6,15 +6,19 @@ before they were typed: of ``status``, of ``markets``, and what ``start --summar
 """
 
 import json
+import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
-from msgspec import UNSET
+from msgspec import UNSET, inspect
 
 from collector.client.market_status import MarketStatus, read_markets
+from collector.client.performance import BatchSizes, Latency
 from collector.client.summary import Summary, read_summary
+from shards.protocol.settings import Endpoints
 
 ADDED = ("admin_remote", "access", "publish", "paths")
 """Fields that came after those runs."""
@@ -99,3 +103,47 @@ def shape(value: Any, at: str = "") -> dict[str, set[str]]:
         for where, kinds in shape(one, place).items():
             found.setdefault(where, set()).update(kinds)
     return found
+
+
+# ---- the page -------------------------------------------------------------------------------
+
+_WHOLE = (Latency, BatchSizes, Endpoints)
+"""What the page describes elsewhere, field by field."""
+
+
+def _names(kind: inspect.Type) -> Iterator[str]:
+    """Every field under a type, whatever list, table or alternative it is in."""
+    match kind:
+        case inspect.StructType():
+            if kind.cls not in _WHOLE:
+                for field in kind.fields:
+                    yield field.name
+                    yield from _names(field.type)
+        case inspect.ListType():
+            yield from _names(kind.item_type)
+        case inspect.DictType():
+            yield from _names(kind.value_type)
+        case inspect.UnionType():
+            for one in kind.types:
+                yield from _names(one)
+
+
+def _described() -> dict[str, set[str]]:
+    """The words that the page has in code, by the field of the summary whose row it is."""
+    page = (Path(__file__).parents[3] / "docs/operations.md").read_text()
+    table = page[page.index("## The summary") : page.index("### Hops")]
+    found: dict[str, set[str]] = {}
+    for row in re.findall(r"^\| (`.*)$", table, re.MULTILINE):
+        words = {
+            word for code in re.findall(r"`([^`]+)`", row) for word in re.findall(r"\w+", code)
+        }
+        for name in re.findall(r"`(\w+)", row.partition(" | ")[0]):
+            found.setdefault(name, set()).update(words)
+    return found
+
+
+@pytest.mark.parametrize("field", msgspec.structs.fields(Summary), ids=lambda field: field.name)
+def test_the_page_describes_every_field(field: msgspec.structs.FieldInfo) -> None:
+    described = _described()
+    assert field.name in described
+    assert set(_names(inspect.type_info(field.type))) - described[field.name] == set()
