@@ -11,22 +11,26 @@ from tests.system.running import free_port_pair
 
 
 @contextlib.contextmanager
-def refusing(why: str) -> Iterator[str]:
-    """Answer every question with this sentence; return where the publisher would be."""
+def refusing(why: str, *, first: int = 0) -> Iterator[str]:
+    """
+    Answer every question with this sentence; return where the publisher would be.
+
+    The ``first`` ones are answered, with a status of which nothing is known.
+    """
     port = free_port_pair()
     stopping = threading.Event()
 
-    def answer() -> None:
+    def answer(asked: int = 0) -> None:
         with zmq.Context() as context, context.socket(zmq.ROUTER) as router:
             router.linger = 0
             router.bind(f"tcp://127.0.0.1:{port + 1}")
             while not stopping.is_set():
                 if router.poll(50):
-                    sender, asked = router.recv_multipart()
-                    id_ = msgspec.msgpack.decode(asked)["id"]
-                    router.send_multipart(
-                        [sender, msgspec.msgpack.encode({"id": id_, "error": why})]
-                    )
+                    sender, question = router.recv_multipart()
+                    said: dict[str, object] = {"error": why} if asked >= first else {"status": {}}
+                    said["id"] = msgspec.msgpack.decode(question)["id"]
+                    router.send_multipart([sender, msgspec.msgpack.encode(said)])
+                    asked += 1
 
     thread = threading.Thread(target=answer)
     thread.start()

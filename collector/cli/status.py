@@ -109,6 +109,8 @@ class _Answer:
 
 def _watch(client: "RequestClient", answer: _Answer, *, as_json: bool) -> None:
     """Show it every second: redrawn in place in a terminal, consecutively elsewhere."""
+    from collector.client.requests import Refused
+
     with contextlib.ExitStack() as stack:
         show = _plain if as_json or not sys.stdout.isatty() else stack.enter_context(_screen())
         at = time.monotonic()
@@ -118,8 +120,9 @@ def _watch(client: "RequestClient", answer: _Answer, *, as_json: bool) -> None:
             time.sleep(1.0)
             try:
                 newer = _Answer(client.ask("status", within_s=ANSWER_S)["status"])
-            except TimeoutError as error:
-                # Keep watching: to see it fail and come back is the purpose.
+            except (TimeoutError, Refused) as error:
+                # Keep watching: to see it fail and come back is the purpose. A relay whose cell is
+                # away refuses.
                 text = json.dumps({"error": str(error)}) if as_json else str(error)
                 continue
             now = time.monotonic()

@@ -10,6 +10,7 @@ import pytest
 
 from collector.cli.base import Group, takes_colours
 from collector.cli.main import cli
+from tests.refusing import refusing
 from tests.system.running import Devnet, collector, free_port_pair, run
 
 EXIT_USAGE, EXIT_CONFIG = 2, 3
@@ -156,6 +157,20 @@ def test_an_unreachable_network_is_said_with_what_was_tried(tmp_path: Path) -> N
     assert "--network devnet starts one for you, --network mainnet takes the public" in done.stderr
     network = f"the [network] of {path}"
     assert f"asking 127.0.0.1:{port} for the markets of {network}; " in done.stderr
+
+
+def test_a_watched_status_that_is_refused_is_watched_on() -> None:
+    """As by a relay whose cell is away: it may be back in a second."""
+    with refusing("no collector answered at tcp://10.0.0.1:5590", first=1) as endpoint:
+        command = ("status", "--watch", "--json", "--connect", endpoint)
+        with subprocess.Popen(
+            [sys.executable, "-m", "collector", *command], stdout=subprocess.PIPE, text=True
+        ) as watching:
+            assert watching.stdout is not None
+            said = [json.loads(watching.stdout.readline() or "{}") for _ in range(3)]
+            watching.terminate()
+    refused = {"error": "no collector answered at tcp://10.0.0.1:5590"}
+    assert said == [{}, refused, refused]
 
 
 def test_a_silent_endpoint_is_said_by_status_and_markets() -> None:
