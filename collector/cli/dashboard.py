@@ -20,7 +20,7 @@ from shards.protocol.errors import ConfigError
     type=value_types.Address(least=0),
     default=DEFAULT_WEB,
     show_default=True,
-    help="Address of the page; port 0: any free port.",
+    help="Address of the page, without HOST on loopback; port 0: any free port.",
 )
 @options.option(
     "--allow-remote",
@@ -35,7 +35,18 @@ from shards.protocol.errors import ConfigError
     help="Host name under which browsers may request the page, besides localhost and addresses; "
     "may be repeated.",
 )
-@options.of_start(["authorized_keys", "tls_cert", "tls_key"])
+@options.option(
+    "--authorized-keys",
+    metavar="FILE",
+    help="Ask for a token of one of these keys ('collector keys authorize'); changes apply while it "
+    "runs.  [default: no token is asked for]",
+)
+@options.option(
+    "--tls-cert",
+    metavar="FILE",
+    help="Certificate chain, PEM; reloaded when it changes.  [default: no TLS]",
+)
+@options.option("--tls-key", metavar="FILE", help="Its private key, PEM.  [default: no TLS]")
 def dashboard(
     *,
     connect: str,

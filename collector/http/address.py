@@ -5,6 +5,7 @@ import socket
 from typing import Final
 
 from collector.settings import installed
+from collector.settings.addresses import host_port
 from shards.protocol.errors import ConfigError
 
 _EXTRA: Final = ("starlette", "uvicorn", "prometheus_client")
@@ -18,10 +19,10 @@ def address(http: str) -> tuple[str, int]:
         ConfigError: If it has another form.
 
     """
-    host, _, port = http.rpartition(":")
-    if not port.isdecimal() or not 0 < int(port) < 65_536 or (":" in host and host[0] != "["):
-        raise ConfigError(f"--http {http!r} is not HOST:PORT with a port from 1 to 65535")
-    return host.strip("[]") or "127.0.0.1", int(port)
+    try:
+        return host_port(http)
+    except ValueError as error:
+        raise ConfigError(f"--http {error}") from None
 
 
 def listen(http: str) -> socket.socket:

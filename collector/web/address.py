@@ -5,28 +5,11 @@ import socket
 from typing import Final
 
 from collector.access import refusal
-from collector.settings.parts import DEFAULT_WEB, TlsConfig
+from collector.settings.addresses import host_port
+from collector.settings.parts import TlsConfig
 from shards.protocol.errors import ConfigError
 
 _BACKLOG: Final = 64
-
-
-def split_address(text: str, *, option: str) -> tuple[str, int]:
-    """
-    Split ``HOST:PORT`` or ``[IPv6]:PORT``.
-
-    Raises:
-        ConfigError: If it has another form.
-
-    """
-    host, colon, port = text.rpartition(":")
-    if host.startswith("[") and host.endswith("]"):
-        host = host[1:-1]
-    elif ":" in host:
-        host = ""
-    if not colon or not host or not port.isdecimal() or int(port) > 65535:
-        raise ConfigError(f"{option} {text!r} is not HOST:PORT, such as {DEFAULT_WEB}")
-    return host, int(port)
 
 
 def is_loopback(host: str) -> bool:
@@ -45,14 +28,17 @@ def listen(
     tls: TlsConfig = TlsConfig(),  # noqa: B008 - it does not change
 ) -> socket.socket:
     """
-    Listen at ``HOST:PORT``; port 0 means any free port.
+    Listen at ``HOST:PORT``, or at a port of loopback; port 0 means any free port.
 
     Raises:
         ConfigError: If it is not an address, is in use, or is reachable from other machines
             without `allow_remote`.
 
     """
-    host, port = split_address(text, option=option)
+    try:
+        host, port = host_port(text, least=0)
+    except ValueError as error:
+        raise ConfigError(f"{option} {error}") from None
     if not is_loopback(host) and not allow_remote:
         allow = "--allow-remote" if option == "--listen" else f"{option}-allow-remote"
         refused = refusal.of_http(

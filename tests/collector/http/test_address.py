@@ -25,7 +25,9 @@ def test_without_a_host_it_is_loopback(http: str, expected: tuple[str, int]) -> 
 
 @pytest.mark.parametrize("http", ["", "localhost", "localhost:", "a:0", "a:65536", "::1:80", "a:x"])
 def test_what_is_no_address_is_refused_in_a_sentence(http: str) -> None:
-    with pytest.raises(ConfigError, match="is not HOST:PORT"):
+    with pytest.raises(
+        ConfigError, match="--http must be HOST:PORT with a port from 1 to 65535, not"
+    ):
         address(http)
 
 

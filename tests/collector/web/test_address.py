@@ -11,10 +11,10 @@ from shards.protocol.errors import ConfigError
 @pytest.mark.parametrize(
     ("at", "expected"),
     [
-        ("nowhere", "is not HOST:PORT"),
-        ("127.0.0.1:port", "is not HOST:PORT"),
-        ("127.0.0.1:70000", "is not HOST:PORT"),
-        ("::1:5599", "is not HOST:PORT"),
+        ("nowhere", "--listen must be HOST:PORT with a port from 0 to 65535, not"),
+        ("127.0.0.1:port", "--listen must be HOST:PORT with a port from 0 to 65535, not"),
+        ("127.0.0.1:70000", "--listen must be HOST:PORT with a port from 0 to 65535, not"),
+        ("::1:5599", "--listen must be HOST:PORT with a port from 0 to 65535, not"),
         ("0.0.0.0:0", "can be reached from other machines"),
         ("[::]:0", "can be reached from other machines"),
         ("192.0.2.1:0", "can be reached from other machines"),
@@ -23,6 +23,12 @@ from shards.protocol.errors import ConfigError
 def test_an_address_that_will_not_do_is_refused_in_a_sentence(at: str, expected: str) -> None:
     with pytest.raises(ConfigError, match=expected):
         listen(at, option="--listen", allow_remote=False)
+
+
+@pytest.mark.parametrize("at", ["0", ":0", "127.0.0.1:0"])
+def test_without_a_host_it_is_loopback(at: str) -> None:
+    with listen(at, option="--listen", allow_remote=False) as listener:
+        assert listener.getsockname()[0] == "127.0.0.1"
 
 
 def test_an_address_in_use_is_said() -> None:

@@ -217,6 +217,13 @@ def test_silence_is_told_with_its_beginning(running: Running, tmp_path: Path) ->
         assert json.loads(get(serving, "/history?span=10m")[2])["points"] == []
 
 
+def test_a_port_alone_is_one_of_loopback(tmp_path: Path) -> None:
+    nobody = f"tcp://127.0.0.1:{free_port_pair()}"
+    with dashboard(tmp_path, nobody, "--listen", "0") as serving:
+        assert serving.host.startswith("127.0.0.1:")
+        assert get(serving, "/")[0] == 200
+
+
 def test_it_ends_by_signal_with_exit_code_0_although_somebody_looks(
     running: Running, tmp_path: Path
 ) -> None:
