@@ -92,11 +92,12 @@ class Arbiter:
         """Return the reader's position in every topic."""
         for merge in self._merges.values():
             yield merge.position()
-        for topic in {topic for cell in self.cells for topic in cell.inbox.offered()}:
+        cells = [cell for cell in self.cells if cell.is_ours]
+        for topic in {topic for cell in cells for topic in cell.inbox.offered()}:
             if topic not in self._merges:
                 # Nothing of this topic was delivered yet; or its events are gaps, which have no
                 # position.
-                found = [one for cell in self.cells if (one := cell.inbox.position(topic))]
+                found = [one for cell in cells if (one := cell.inbox.position(topic))]
                 # A cell that joined later does not have all that the reader wants.
                 floor = self._floors.get(topic, max(one.floor for one in found))
                 whole = [one for one in found if one.floor <= floor]
@@ -169,7 +170,7 @@ class Arbiter:
         topic = topic_name("gap", symbol)
         views = []
         for cell in self.cells:
-            position = cell.inbox.position(topic)
+            position = cell.inbox.position(topic) if cell.is_ours else None
             floor, complete = (0, 0) if position is None else (position.floor, position.complete)
             views.append(View(cell.offers(topic), floor, complete))
         return views, self._floors.get(topic, max(view.floor for view in views))

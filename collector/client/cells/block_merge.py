@@ -92,7 +92,7 @@ class BlockMerge(Merge):
         if self.is_waiting:
             return complete
         gaps = self.cells.gaps_of(self.topic)
-        for side in self.sides:
+        for side in [side for side in self.sides if side.cell.is_ours]:
             position = side.cell.inbox.position(self.topic)
             if position is None or position.complete <= complete or not side.is_met:
                 continue
@@ -212,7 +212,7 @@ class BlockMerge(Merge):
         gaps = self.cells.gaps_of(self.topic)
         told = Ranges(part for side in self.sides for part in side.lost.within(first, last))
         lost = list(told)
-        for side in self.sides:
+        for side in [side for side in self.sides if side.cell.is_ours]:
             self._meet_quiet(side)
             missing = Ranges(side.lost)
             missing.add(self._watermark(side) + 1, _FOREVER)

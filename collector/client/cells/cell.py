@@ -32,10 +32,14 @@ class Cell:
         """Whether another cell has learned of a new chain, and this one has not."""
 
     @property
+    def is_ours(self) -> bool:
+        """Whether its heights count: not those of another chain, nor of the one before."""
+        return not self.is_behind and not self.refused
+
+    @property
     def answers(self) -> bool:
         """Whether it answers."""
-        ready = self.joined is not None and not self.is_behind
-        return ready and not self.is_silent and not self.refused
+        return self.joined is not None and self.is_ours and not self.is_silent
 
     def offers(self, topic: str) -> bool:
         """Whether it answers, and has this topic."""

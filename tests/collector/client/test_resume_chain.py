@@ -109,3 +109,57 @@ def test_a_resume_sees_that_the_sequence_of_a_book_began_again(stored: bool, mer
         (True, 5),
         *((False, sequence) for sequence in (6, 7, 8)),
     ]
+
+
+def quiet(symbol: str, epoch: int, chain: int, head: int, chain_id: str = "") -> Script:
+    """A publisher with one topic, on which nothing came yet."""
+    publisher = script(epoch, chain)
+    publisher.history.begin(f"trades.{symbol}.", head - 3)
+    publisher.head = head
+    publisher.origin = {"chain_id": chain_id}
+    return publisher
+
+
+def test_positions_are_not_of_a_cell_that_is_refused() -> None:
+    cells = [inbox(), inbox()]
+    reader = Arbiter([("ours", cells[0]), ("other", cells[1])], CHANNELS)
+    ours, other = quiet(SYMBOL, 1, 0, 1_000, "one"), quiet("TEST-USDT", 2, 0, 50, "another")
+    for now, head in enumerate((1_000, 1_010)):
+        ours.head = head
+        for cell, publisher in zip(cells, (ours, other), strict=True):
+            turn(cell, publisher, float(now))
+        reader.turn(float(now))
+    assert reader.cells[1].refused
+    found = [(position.topic, position.complete) for position in reader.positions()]
+    assert found == [(f"trades.{SYMBOL}.", 1_010)]
+
+
+def test_positions_are_not_of_a_cell_that_is_still_on_the_former_chain() -> None:
+    cells = [inbox(), inbox()]
+    reader = Arbiter([("quick", cells[0]), ("slow", cells[1])], CHANNELS)
+    slow = quiet(SYMBOL, 2, 0, 1_000)
+    for now, quick in enumerate((quiet(SYMBOL, 1, 0, 1_000), *[quiet(SYMBOL, 3, 77, 9)] * 2)):
+        for cell, publisher in zip(cells, (quick, slow), strict=True):
+            turn(cell, publisher, float(now))
+        reader.turn(float(now))
+    assert reader.cells[1].is_behind
+    assert [position.complete for position in reader.positions()] == [9]
+
+
+@pytest.mark.parametrize("chain", [0, 77], ids=["another chain", "the former chain"])
+def test_what_our_cells_lost_is_named_although_another_chain_is_further(chain: int) -> None:
+    cells = [inbox(), inbox()]
+    reader = Arbiter([("ours", cells[0]), ("other", cells[1])], CHANNELS)
+    other = quiet(SYMBOL, 2, 0, 5_000, "" if chain else "another")
+    again = quiet(SYMBOL, 4, chain, 1_030, "one")
+    again.publish(SYMBOL, trades(SYMBOL, 1_030))
+    before = [quiet(SYMBOL, 1, 0, 1_000, "one"), quiet(SYMBOL, 3, chain, 1_000, "one")]
+    for now, ours in enumerate([*before, *[again] * 3]):
+        for cell, publisher in zip(cells, (ours, other), strict=True):
+            turn(cell, publisher, float(now))
+        reader.turn(float(now))
+    assert not reader.cells[1].answers
+    joined = 996 if chain else 1_000
+    events = [r.event for r in reader.ready if r.topic == f"trades.{SYMBOL}."]
+    assert [(e.first, e.last) for e in events if isinstance(e, Lost)] == [(joined + 1, 1_026)]
+    assert [e.height for e in events if isinstance(e, Trades)] == [1_030]
