@@ -95,6 +95,7 @@ def order(connect: str, kind: str, *, within_s: float, **fields: Any) -> str:
     asked = {"token": uuid.uuid4().hex, "order": {"kind": kind, **fields}}
     deadline = time.monotonic() + within_s
     silent_since = time.monotonic()
+    is_begun = False
     with RequestClient(endpoint, keys) as client:
         while time.monotonic() < deadline:
             try:
@@ -106,16 +107,21 @@ def order(connect: str, kind: str, *, within_s: float, **fields: Any) -> str:
                 continue
             except Refused as refused:
                 raise ConfigError(str(refused)) from None
-            silent_since = time.monotonic()
+            silent_since, is_begun = time.monotonic(), said["state"] != "waiting"
             if said["state"] == "done":
                 return str(said["text"])
             if said["state"] == "refused":
                 raise ConfigError(said["text"])
             time.sleep(_EVERY_S)
-    raise ConfigError(
-        f"not done within {within_s:g} s, and still going on: 'collector status --json' shows "
-        "markets.moving"
-    )
+    raise ConfigError(_not_done(within_s, is_begun=is_begun))
+
+
+def _not_done(within_s: float, *, is_begun: bool) -> str:
+    if is_begun:
+        how = f"not done within {within_s:g} s, and still going on"
+    else:
+        how = f"not begun within {within_s:g} s: it follows the command that is being carried out"
+    return f"{how}: 'collector status --json' shows markets.moving"
 
 
 def _admin_endpoint(connect: str) -> "tuple[str, Keys | None]":

@@ -71,6 +71,22 @@ def test_a_market_is_collected_once_it_is_listed_and_let_go_once_it_is_not(
     assert "is newly listed: collecting it" in running.log
 
 
+def test_a_command_that_waits_for_its_turn_is_not_said_to_be_going_on(
+    venue: Simulator, tmp_path: Path
+) -> None:
+    with collector(tmp_path, "--config", str(venue.config(tmp_path))) as running:
+        running.await_live()
+        where = ("--connect", running.publish)
+        os.kill(running.process.pid, signal.SIGSTOP)
+        try:
+            done = run("scale", "2", "--within", "2", *where)
+        finally:
+            os.kill(running.process.pid, signal.SIGCONT)
+        assert done.returncode == 3
+        assert "not begun within 2 s: it follows the command that is being" in done.stderr
+        eventually(lambda: len(running.peek().get("shards", [])) == 2, within_s=60)
+
+
 def test_a_list_of_markets_from_a_server_that_is_behind_gives_up_no_market(tmp_path: Path) -> None:
     options = ("--markets", "4", "--block-time", "0.1", "--paused", "0")
     with simulator(*options) as going, simulator(*options) as behind:
