@@ -1,5 +1,6 @@
 """An archive whose folder is moved while it is recorded: its recorder ends, and another one goes on."""
 
+import contextlib
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -10,7 +11,7 @@ import pytest
 from collector.archive.journal import segment_file
 from collector.archive.reading.tables import read
 from tests.simulator.client import simulator
-from tests.system.recorders import record, sealed_through, status_of
+from tests.system.recorders import ended, record, sealed_through, status_of
 from tests.system.running import Running, collector, eventually
 
 SPAN = 20
@@ -40,25 +41,26 @@ def _end(recorder: "subprocess.Popen[bytes]") -> None:
     assert recorder.wait(60) == 0
 
 
-def _recording(root: Path, running: Running) -> "subprocess.Popen[bytes]":
-    recorder = record(root, running.publish, span=SPAN)
-    eventually(lambda: status_of(root).get("state") == "recording", within_s=60)
-    return recorder
+@contextlib.contextmanager
+def _recording(root: Path, running: Running) -> Iterator["subprocess.Popen[bytes]"]:
+    with ended(record(root, running.publish, span=SPAN)) as recorder:
+        eventually(lambda: status_of(root).get("state") == "recording", within_s=60)
+        yield recorder
 
 
 def test_a_moved_archive_is_whole_once_it_is_recorded_where_it_is(
     running: Running, tmp_path: Path
 ) -> None:
     root, moved = tmp_path / "archive", tmp_path / "moved"
-    recorder = _recording(root, running)
-    root.rename(moved)
-    said = _ended(recorder, tmp_path / "record.log")
+    with _recording(root, running) as recorder:
+        root.rename(moved)
+        said = _ended(recorder, tmp_path / "record.log")
     assert said.startswith(f"collector record: {root}: was moved or removed while it was recorded")
     assert not root.exists()
     through = status_of(moved)["head"] + SPAN
-    recorder = _recording(moved, running)
-    eventually(lambda: sealed_through(moved) >= through, within_s=60)
-    _end(recorder)
+    with _recording(moved, running) as recorder:
+        eventually(lambda: sealed_through(moved) >= through, within_s=60)
+        _end(recorder)
     assert len(read(moved, "book", end=through, holes="raise"))
 
 
@@ -66,13 +68,13 @@ def test_the_recorder_of_a_moved_archive_does_not_write_into_the_next_one(
     running: Running, tmp_path: Path
 ) -> None:
     root = tmp_path / "archive"
-    first = _recording(root, running)
-    begun = status_of(root)["head"]
-    root.rename(tmp_path / "moved")
-    second = _recording(root, running)
-    assert first.wait(60) == 3
-    eventually(lambda: sealed_through(root) > begun + SPAN, within_s=60)
-    _end(second)
+    with _recording(root, running) as first:
+        begun = status_of(root)["head"]
+        root.rename(tmp_path / "moved")
+        with _recording(root, running) as second:
+            assert first.wait(60) == 3
+            eventually(lambda: sealed_through(root) > begun + SPAN, within_s=60)
+            _end(second)
     heights = [
         entry.height
         for path in segment_file.segments(root)

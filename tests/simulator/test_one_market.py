@@ -10,7 +10,7 @@ import pytest
 
 from collector.archive.reading.tables import read
 from tests.simulator.client import simulator
-from tests.system.recorders import sealed_through
+from tests.system.recorders import ended, sealed_through
 from tests.system.running import COLLECTOR, Running, collector, eventually
 
 SPAN = 10
@@ -42,16 +42,16 @@ def _end(recorder: "subprocess.Popen[bytes]") -> None:
 def test_its_parts_are_sealed(running: Running, tmp_path: Path) -> None:
     """Most topics of that name do not exist; also after another aggregator, or recorder, took over."""
     root, one = tmp_path / "archive", str(running.markets()[0]["symbol"])
-    recorder = _recorder(root, running, one, "NO-SUCH")
-    eventually(lambda: sealed_through(root) > 0, within_s=60)
-    os.kill(running.pid("aggregator"), signal.SIGKILL)
-    through = running.await_live()["blocks"]["head"]
-    eventually(lambda: sealed_through(root) > through, within_s=60)
-    _end(recorder)
+    with ended(_recorder(root, running, one, "NO-SUCH")) as recorder:
+        eventually(lambda: sealed_through(root) > 0, within_s=60)
+        os.kill(running.pid("aggregator"), signal.SIGKILL)
+        through = running.await_live()["blocks"]["head"]
+        eventually(lambda: sealed_through(root) > through, within_s=60)
+        _end(recorder)
     through = running.status()["blocks"]["head"]
-    recorder = _recorder(root, running, one, "NO-SUCH")
-    eventually(lambda: sealed_through(root) > through, within_s=60)
-    _end(recorder)
+    with ended(_recorder(root, running, one, "NO-SUCH")) as recorder:
+        eventually(lambda: sealed_through(root) > through, within_s=60)
+        _end(recorder)
     coverage = read(root, "coverage", holes="raise").arrow
     assert set(coverage["market"].to_pylist()) == {one}
     first, last = coverage["first_height"][0].as_py(), coverage["last_height"][-1].as_py()
@@ -65,9 +65,9 @@ def test_a_market_that_is_left_out_ends_and_may_come_back(running: Running, tmp_
 
     def recorded(*markets: str) -> int:
         begun = running.status()["blocks"]["head"]
-        recorder = _recorder(root, running, *markets)
-        eventually(lambda: sealed_through(root) > begun + SPAN, within_s=90)
-        _end(recorder)
+        with ended(_recorder(root, running, *markets)) as recorder:
+            eventually(lambda: sealed_through(root) > begun + SPAN, within_s=90)
+            _end(recorder)
         return int(begun)
 
     recorded()

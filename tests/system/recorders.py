@@ -1,7 +1,9 @@
 """A recorder in a process of its own, and what it says of itself."""
 
+import contextlib
 import os
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,6 +26,16 @@ def record(
         return subprocess.Popen(
             [*command, "--part-heights", str(span)], env=environment, stdout=log, stderr=log
         )
+
+
+@contextlib.contextmanager
+def ended(recorder: "subprocess.Popen[bytes]") -> Iterator["subprocess.Popen[bytes]"]:
+    """Make sure that a recorder has ended, whatever its test finds."""
+    try:
+        yield recorder
+    finally:
+        recorder.kill()
+        recorder.wait(60)
 
 
 def status_of(archive: Path) -> dict[str, Any]:

@@ -165,9 +165,11 @@ class Recorder:
         stopped = asyncio.create_task(self.stop.wait())
         while not self.stop.is_set():
             coming = asyncio.ensure_future(subscriber.__anext__())
-            await asyncio.wait((coming, stopped), return_when=asyncio.FIRST_COMPLETED)
-            if not coming.done():
+            try:
+                await asyncio.wait((coming, stopped), return_when=asyncio.FIRST_COMPLETED)
+            finally:
                 coming.cancel()
+            if not coming.done():
                 with contextlib.suppress(asyncio.CancelledError):
                     await coming
                 break
