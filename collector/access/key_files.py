@@ -224,7 +224,7 @@ def read_guarded(path: Path, *, secret: bool) -> str:
 
     """
     try:
-        with path.open() as file:
+        with open(path, opener=_at_once) as file:
             found = os.fstat(file.fileno())
             if trouble := _trouble(path, found, secret=secret):
                 raise ConfigError(trouble)
@@ -233,6 +233,11 @@ def read_guarded(path: Path, *, secret: bool) -> str:
         raise ConfigError(f"cannot read {path}: {error.strerror}") from None
     except UnicodeDecodeError:
         raise ConfigError(f"{path} is not text") from None
+
+
+def _at_once(path: str, flags: int) -> int:
+    """Open a file; a pipe too, which would wait for its other end before it is refused."""
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def _trouble(path: Path, found: os.stat_result, *, secret: bool) -> str:

@@ -66,6 +66,14 @@ class Option(click.Option):
         older = ctx.meta[_origin_key(self)] != self.twins(ctx.command.name or "")[0]
         return separated(value, by_blanks=older or self.name != "markets")
 
+    def type_cast_value(self, ctx: click.Context, value: Any) -> Any:
+        """Refuse an empty text: it is a shell's variable that is not set, and none was meant."""
+        found = super().type_cast_value(ctx, value)
+        is_typed = ctx.get_parameter_source(self.name or "") is ParameterSource.COMMANDLINE
+        if is_typed and (value == "" or (self.multiple and "" in value)):
+            raise click.BadParameter("is empty: give it a value, or leave it out", ctx, self)
+        return found
+
 
 def _origin_key(parameter: click.Parameter) -> str:
     return f"collector.twin.{parameter.name}"

@@ -1,6 +1,7 @@
 """Where the final summary goes: checked at the start, so that it is never lost at the end."""
 
 import contextlib
+import errno
 import json
 import os
 import stat
@@ -31,7 +32,7 @@ def check(target: str, option: str = "--summary") -> None:
         else:
             _open(Path(target))
     except OSError as error:
-        raise ConfigError(f"{option} {target} cannot be written: {error.strerror}") from None
+        raise ConfigError(f"{option} {target} cannot be written: {_reason(error)}") from None
     except ValueError:
         raise ConfigError(f"{option} {target}: stdout is closed") from None
 
@@ -39,10 +40,21 @@ def check(target: str, option: str = "--summary") -> None:
 def _open(path: Path) -> None:
     """Open the file as at the end; a file that did not exist before is removed again."""
     is_new = not path.exists()
-    with path.open("ab") as file:
+    with open(path, "ab", opener=_at_once) as file:
         _takes_a_byte(file.fileno())
     if is_new:
         path.unlink()
+
+
+def _at_once(path: str, flags: int) -> int:
+    """Open a file to write it; a pipe that nobody reads is an error, and not waited for."""
+    descriptor = os.open(path, flags | os.O_NONBLOCK, 0o666)
+    os.set_blocking(descriptor, True)
+    return descriptor
+
+
+def _reason(error: OSError) -> str:
+    return "nobody reads this pipe" if error.errno == errno.ENXIO else str(error.strerror)
 
 
 def _takes_a_byte(descriptor: int) -> None:
@@ -65,7 +77,8 @@ def write(target: str, summary: Summary, option: str = "--summary") -> None:
             click.echo(text)
             sys.stdout.flush()
         else:
-            Path(target).write_text(f"{text}\n")
+            with open(target, "w", opener=_at_once) as file:
+                file.write(f"{text}\n")
     except OSError as error:
         with contextlib.suppress(OSError):
             click.echo(text, err=True)
@@ -73,5 +86,5 @@ def write(target: str, summary: Summary, option: str = "--summary") -> None:
             # What is still in its buffer could not be written at exit either.
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         raise ConfigError(
-            f"{option} {target} cannot be written: {error.strerror}; the summary is above"
+            f"{option} {target} cannot be written: {_reason(error)}; the summary is above"
         ) from None

@@ -120,6 +120,8 @@ def _options(
             raise ValueError(f"{key} must be {error}") from None
         # They are relative to the file's folder, like certificates.
         is_path = key in _OPTION_PATHS and found != "none"
+        if is_path and not found:
+            raise ValueError(f"{key} is empty: give it a value, or leave it out")
         yield key, str(folder / found) if is_path else found
 
 

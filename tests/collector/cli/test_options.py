@@ -1,5 +1,7 @@
 """Options, their environment twins and the keys of the file: one struct, one order of precedence."""
 
+import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from collector.cli import start as command, value_types
+from collector.cli.options import Option
 from collector.cli.start import Asked
 from collector.settings import wording
 from collector.settings.start_options import ROWS, StartOptions
@@ -232,6 +235,75 @@ def test_what_is_no_whole_number_that_a_message_holds_is_refused_as_typed(
     assert result.stderr.startswith(f"collector {place[0]}: "), result.stderr
     assert " must be a whole number of at least " in result.stderr
     assert f", not {number[:50] if number.startswith('9') else repr(number)}" in result.stderr
+
+
+def _with_a_value() -> list[tuple[str, click.Command, str]]:
+    """Every option of every command that takes a value."""
+    from collector.cli.base import Group
+    from collector.cli.main import cli
+
+    assert isinstance(cli, Group)
+    return [
+        (one.name or "", one, option.flag)
+        for one in cli.all_commands()
+        for option in one.params
+        if isinstance(option, Option) and not option.is_flag and not option.hidden
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "one", "flag"), _with_a_value(), ids=[f"{n}{f}" for n, _, f in _with_a_value()]
+)
+def test_an_empty_value_is_refused_and_not_taken_for_none(
+    name: str, one: click.Command, flag: str
+) -> None:
+    """``--config "$FILE"`` with a variable that is not set would run with all defaults."""
+    with pytest.raises(click.UsageError) as found:
+        one.make_context(name, [flag, ""])
+    assert isinstance(found.value, click.BadParameter)
+    assert found.value.param is not None
+    assert flag in found.value.param.opts
+
+
+@pytest.mark.parametrize("key", ["state", "keys", "authorized_keys", "tls_cert", "tls_key"])
+def test_an_empty_path_in_the_file_is_not_the_folder_of_the_file(tmp_path: Path, key: str) -> None:
+    file = tmp_path / "f.toml"
+    file.write_text(f'{key} = ""\n')
+    done = run("start", "--config", str(file))
+    assert done.returncode == EXIT_CONFIG
+    assert f"{file}: {key} is empty: give it a value, or leave it out" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("option", "sentence"),
+    [
+        ("--summary", "cannot be written: nobody reads this pipe"),
+        ("--keys", "is no file"),
+    ],
+)
+def test_a_pipe_without_its_other_end_is_not_waited_for(
+    tmp_path: Path, option: str, sentence: str
+) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    done = run("start", option, str(pipe))
+    assert done.returncode == EXIT_CONFIG
+    assert f"{pipe} {sentence}" in done.stderr
+
+
+def test_a_pipe_that_is_read_gets_the_summary(tmp_path: Path) -> None:
+    from collector.cli import summary_file
+    from collector.client.summary import Summary
+
+    pipe, told = tmp_path / "pipe", tmp_path / "told"
+    os.mkfifo(pipe)
+    with told.open("wb") as copy, subprocess.Popen(["cat", str(pipe)], stdout=copy) as reader:
+        # Opened for both, so that it waits for nobody. The text is longer than what a pipe holds.
+        holder = os.open(pipe, os.O_RDWR)
+        summary_file.write(str(pipe), Summary(version="1" * 200_000))
+        os.close(holder)
+        assert reader.wait(60) == 0
+    assert json.loads(told.read_text())["version"] == "1" * 200_000
 
 
 @pytest.mark.parametrize("name", ["shards", "top", "ready_coverage", "log_level"])
