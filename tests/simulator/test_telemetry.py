@@ -362,7 +362,48 @@ def test_promtool_takes_what_we_ship(what: str, name: str) -> None:
 
 def test_every_metric_that_we_ship_a_use_of_is_served(running: Running, http: int) -> None:
     shipped = "".join(path.read_text() for path in _OPS.iterdir() if path.is_file())
-    assert _named(shipped) <= _families(http)
+    recorders = {row.name for row in documented() if row.name.startswith("collector_recorder_")}
+    assert _named(shipped) <= _families(http) | recorders
+
+
+@PROMTOOL.required()
+def test_somebody_is_told_when_nothing_is_recorded_or_saved(tmp_path: Path) -> None:
+    """Before its time an alert is silent, and then it is there, by Prometheus' own means."""
+    cases = (
+        ("CollectorNotRecording", "page", "collector_recorder_up", "1 0x20", "1m", "3m"),
+        (
+            "CollectorHeightsGone",
+            "ticket",
+            "collector_recorder_gone_heights",
+            "0x3 5x20",
+            "3m",
+            "5m",
+        ),
+        ("CollectorStateNotSaved", "ticket", "collector_ledger_saved", "1 0x20", "5m", "8m"),
+    )
+    tests = [
+        {
+            "interval": "1m",
+            "input_series": [{"series": series, "values": values}],
+            "alert_rule_test": [
+                {"eval_time": silent, "alertname": name, "exp_alerts": []},
+                {
+                    "eval_time": loud,
+                    "alertname": name,
+                    "exp_alerts": [{"exp_labels": {"severity": severity}}],
+                },
+            ],
+        }
+        for name, severity, series, values, silent, loud in cases
+    ]
+    # What is said in an alert would be compared too.
+    said = re.compile(r" +annotations:\n(?: {10}.*\n)+")
+    (tmp_path / "rules.yml").write_text(said.sub("", (_OPS / "alerts.yml").read_text()))
+    # Every JSON text is YAML.
+    (tmp_path / "test.yml").write_text(json.dumps({"rule_files": ["rules.yml"], "tests": tests}))
+    command = ["promtool", "test", "rules", str(tmp_path / "test.yml")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_every_metric_that_is_served_is_documented(running: Running, http: int) -> None:
