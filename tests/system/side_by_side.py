@@ -16,7 +16,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import msgspec
 import zmq
@@ -105,7 +105,9 @@ def _subscribed(endpoint: str) -> "Iterator[zmq.Socket[bytes]]":
 
 def _fact(topic: str, body: bytes) -> Iterator[tuple[Place, bytes]]:
     """Yield an event as it was encoded, but for the time of receipt; nothing of a fetched book."""
-    fields = EVENTS[body[2]].type.__struct_fields__
+    # For msgspec 0.23 it is no class, but any form of a type.
+    kind: Any = EVENTS[body[2]].type
+    fields = kind.__struct_fields__
     event = msgspec.msgpack.decode(memoryview(body)[PREFIX_SIZE:])
     named = dict(zip(fields, event, strict=True))
     if named.get("is_snapshot"):
