@@ -20,13 +20,12 @@ or does not answer.
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Final
 
 import msgspec
 
 from collector.client.received import ChainReplaced, Joined, Lost, Received, Unanswered
 from collector.client.topic_cursor import UNKNOWN, Position
-from collector.client.topic_filter import Wanted, split
+from collector.client.topic_filter import Wanted
 from collector.client.topic_requests import (
     FollowedTopic,
     KnownPublisher,
@@ -38,7 +37,6 @@ from collector.client.topic_requests import (
     read_topics,
 )
 from collector.client.whole_book import compose, first_trades
-from shards.protocol.channels import CHANNELS
 from shards.protocol.errors import UNREADABLE
 from shards.protocol.events import Book, Event
 from shards.protocol.frames import (
@@ -49,9 +47,6 @@ from shards.protocol.frames import (
     other_version,
     read_header,
 )
-
-_OF_BLOCKS: Final = frozenset(channel.name for channel in CHANNELS if channel.is_replayed)
-"""Channels in which something is missing if a block is."""
 
 
 class Inbox:
@@ -337,12 +332,11 @@ class Inbox:
                 self._compare(followed, reply, last)
             elif last or reply.publisher_epoch != publisher.epoch:
                 self._ask(followed)
-        self._nothing_of(wanted, reply, ts_sub)
+        self._nothing_of(wanted, reply)
         publisher.remember(reply)
 
-    def _nothing_of(self, offered: Mapping[str, int], reply: TopicsReply, ts_sub: int) -> None:
-        """Advance the wanted topics of which nothing is published: nothing of them is missing."""
-        symbols = {split(topic)[1] for topic in offered}
+    def _nothing_of(self, offered: Mapping[str, int], reply: TopicsReply) -> None:
+        """Advance the wanted topics of which nothing was published: nothing of them is missing."""
         for followed in self._topics.values():
             if followed is None or followed.is_unbegun or followed.position.topic in offered:
                 continue
@@ -353,11 +347,6 @@ class Inbox:
                 followed.is_behind(0, reply, self.publisher)
             elif position.fact < 0:
                 position.publisher_epoch = reply.publisher_epoch
-            elif position.symbol in symbols:
-                # A market's topics are declared together: it is collected, and this is not any more.
-                lost = position.rebase(reply.publisher_epoch, reply.head + 1)
-                if lost is not None and position.channel in _OF_BLOCKS:
-                    self._lose(position, lost, ts_sub)
 
     def _meet_chain(self, chain: int, publisher_epoch: int, ts_sub: int) -> None:
         """Note the chain that the aggregator publishes; deliver a `ChainReplaced` if it is new."""

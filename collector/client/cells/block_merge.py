@@ -44,8 +44,6 @@ class BlockMerge(Merge):
         event: Any = received.event
         if isinstance(event, Lost):
             side.lost.add(event.first, event.last)
-            # What was delivered, or is too old to come late, is asked for no more.
-            side.lost.discard(0, self.fact - (0 if self._known is None else _HEIGHTS))
         elif self._known is not None or (type(event) is Trades and event.source not in _BY_HEIGHT):
             self._take_by_id(side, received, event)
             return
@@ -203,9 +201,6 @@ class BlockMerge(Merge):
             for height in range(max(a, b - _HEIGHTS), b + 1):
                 self._note(height)
             self.lose(side, "height", a, b, LOST_BY_ALL)
-            for one in self.sides:
-                # It is named: the other cells' losses of the same heights name it no more.
-                one.lost.discard(a, b)
         side.reach = max(side.reach, due)
         if isinstance(event, Lost):
             self.fact = max(self.fact, due)

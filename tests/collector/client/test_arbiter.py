@@ -8,7 +8,6 @@ have each once and in order, or named as lost, which is allowed only where no ce
 cell is sound, nothing is lost and no gap is delivered.
 """
 
-import itertools
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -31,7 +30,6 @@ from tests.collector.client.scripted_publisher import (
     gap,
     market_id,
     snapshot,
-    trades,
 )
 from tests.collector.client.test_topic_sync import COUNTS, SYMBOLS, World
 from tests.searches import examples
@@ -584,41 +582,3 @@ def test_a_book_whose_sequence_begins_again_goes_on(by_time: bool) -> None:
         found = [r.event for r in arbiter.ready if r.topic == f"{channel}.{SYMBOLS[0]}."]
         sequences = [event.sequence for event in found if isinstance(event, Book | Ticker)]
         assert sequences[-7:] == [COUNTS - 9, COUNTS - 8, COUNTS - 7, COUNTS - 100, *NEXT]
-
-
-@pytest.mark.parametrize("source", ["chain-ws", "indexer-grpc"])
-def test_what_all_cells_lost_is_named_once_and_then_forgotten(source: str) -> None:
-    scripts = [Script(epoch, ReplayBuffer(3), head=100) for epoch in (1, 2)]
-    inboxes = [Inbox(Wanted("*", ["trades"]), beginnings=True) for _ in scripts]
-    arbiter = Arbiter([("one", inboxes[0]), ("two", inboxes[1])], ["trades"])
-    turns = itertools.count(1)
-
-    def turn(times: int) -> None:
-        for now in itertools.islice(turns, times):
-            for script, inbox in zip(scripts, inboxes, strict=True):
-                inbox.tick(float(now))
-                while inbox.requests:
-                    inbox.reply(script.answer(inbox.requests.popleft()), 7)
-            arbiter.turn(float(now))
-
-    def block(height: int, *, is_heard: bool) -> None:
-        fills = msgspec.structs.replace(trades(SYMBOLS[0], height), source=source)
-        for script, inbox in zip(scripts, inboxes, strict=True):
-            frame = script.publish(SYMBOLS[0], fills)
-            script.head = height
-            if is_heard:
-                inbox.receive(*frame, 7)
-
-    for script in scripts:
-        script.history.begin(f"trades.{SYMBOLS[0]}.", 100)
-    turn(2)
-    for first in (101, 121, 141):
-        block(first, is_heard=True)
-        turn(1)
-        for height in range(first + 1, first + 8):
-            block(height, is_heard=False)
-        turn(TURNS)
-    lost = [event for r in arbiter.ready if isinstance(event := r.event, Lost)]
-    assert [(event.first, event.last) for event in lost] == [(102, 105), (122, 125), (142, 145)]
-    sides = arbiter._merges[f"trades.{SYMBOLS[0]}."].sides
-    assert all(len(list(side.lost)) <= 2 for side in sides)
