@@ -343,6 +343,9 @@ class Inbox:
             position = followed.position
             if not self._wanted.matches(position.topic):
                 continue
+            if position.sequence or position.chain != reply.chain:
+                # There were frames: another aggregator or chain may be about to begin it.
+                continue
             if position.publisher_epoch == reply.publisher_epoch:
                 followed.is_behind(0, reply, self.publisher)
             elif position.fact < 0:
