@@ -197,7 +197,7 @@ def test_a_stress_run_in_full_takes_its_time_and_need_not_have_anything_to_compa
 ) -> None:
     command = (sys.executable, "-m", "pytest", "bench/stress", "-p", "no:cacheprovider", "-q")
     chosen = ("-k", "test_burst[10-markets-1-shards]", "--benchmark-only", "--benchmark-compare")
-    # Other tests are taken for stuck after a time, which an overload with its recovery exceeds.
+    # The usual limit for a stuck test is shorter than an overload with its recovery.
     bound = ("-o", "faulthandler_timeout=1", f"--benchmark-storage=file://{tmp_path}")
     # As if this run were alone: benchmarks are off in the workers of another one.
     env = {name: value for name, value in os.environ.items() if "XDIST" not in name}

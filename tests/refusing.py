@@ -15,7 +15,7 @@ def refusing(why: str, *, first: int = 0) -> Iterator[str]:
     """
     Answer every question with this sentence; return where the publisher would be.
 
-    The ``first`` ones are answered, with a status of which nothing is known.
+    The ``first`` ones are answered, with a status that knows nothing.
     """
     port = free_port_pair()
     stopping = threading.Event()

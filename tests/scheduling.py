@@ -152,7 +152,7 @@ def pytest_report_header(config: pytest.Config) -> str | None:
 
 
 def allow_hours() -> None:
-    """Do not take the test that runs for stuck after minutes."""
+    """Let the running test take hours before it counts as stuck."""
     faulthandler.cancel_dump_traceback_later()
     faulthandler.dump_traceback_later(_IN_FULL_S, exit=True)
 

@@ -1,9 +1,9 @@
 """
 Why a server refused a client: libzmq reports it only through a socket's monitor.
 
-What it reports must be taken: after a thousand reports that nobody took, libzmq's thread waits, and with
-it every socket of the context. So only sockets that are asked for the reason have a monitor, and
-those of a `Subscriber`, which share one context, have none.
+The monitor's events must be read: after a thousand unread ones libzmq's I/O thread blocks, and with it
+every socket of the context. So only sockets whose `trouble` is read have a monitor; those of a
+`Subscriber`, which share one context, have none.
 """
 
 from typing import Final

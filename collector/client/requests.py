@@ -80,7 +80,7 @@ class RequestSocket:
         *,
         name: str | None = None,
     ) -> None:
-        """``name`` is the endpoint's in sentences; without one nobody asks for `trouble`."""
+        """``name`` is the endpoint's in sentences; None: `trouble` is not read, so there is no monitor."""
         keys = chosen(keys, endpoint)
         self.socket = connected(context, zmq.DEALER, endpoint, hwm=_HWM, immediate=True, keys=keys)
         self._handshakes = None if name is None else Handshakes(self.socket, name or endpoint, keys)
@@ -89,7 +89,7 @@ class RequestSocket:
 
     def send(self, request: bytes) -> bool:
         """Send an encoded request; return False if the aggregator is away or its queue is full."""
-        # Also if there is a connection: what nobody takes would stop all sockets of the context.
+        # Also while connected: unread events would block every socket of the context.
         trouble = self._handshakes.trouble() if self._handshakes is not None else ""
         try:
             self.socket.send(request, zmq.NOBLOCK)

@@ -336,7 +336,7 @@ class Inbox:
         publisher.remember(reply)
 
     def _nothing_of(self, offered: Mapping[str, int], reply: TopicsReply) -> None:
-        """Advance the wanted topics of which nothing was published: nothing of them is missing."""
+        """Advance wanted topics that were never published: they lack nothing."""
         for followed in self._topics.values():
             if followed is None or followed.is_unbegun or followed.position.topic in offered:
                 continue
@@ -344,7 +344,7 @@ class Inbox:
             if not self._wanted.matches(position.topic):
                 continue
             if position.sequence or position.chain != reply.chain:
-                # There were frames: another aggregator or chain may be about to begin it.
+                # It had frames, so a new aggregator or chain may be about to publish it.
                 continue
             if position.publisher_epoch == reply.publisher_epoch:
                 followed.is_behind(0, reply, self.publisher)

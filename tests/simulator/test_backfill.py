@@ -1,4 +1,4 @@
-"""A backfill that was killed, and then another one: nothing is taken for fetched that was not."""
+"""A backfill after one that was killed: only what was really fetched counts as fetched."""
 
 import signal
 from collections.abc import Callable, Iterator

@@ -205,7 +205,7 @@ async def test_markets_are_not_listed_by_a_server_that_is_far_behind() -> None:
         alone = Endpoints(rpc=(going.rpc.url,), chain_grpc=servers[:1])
         with pytest.raises(ConfigError, match=rf"are those of block {head - 31}, 31 ago"):
             await asyncio.to_thread(look, alone, head=head)
-        # A few blocks are no reason: the list counts as of the block of which it is.
+        # A few blocks behind is acceptable: the list counts up to the block that it names.
         found = await asyncio.to_thread(look, alone, head=head - 15)
         assert (len(found.markets), found.height) == (len(behind.exchange.markets), head - 31)
 

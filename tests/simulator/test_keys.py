@@ -403,7 +403,7 @@ def test_a_mistake_in_the_file_does_not_keep_a_killed_aggregator_from_coming_bac
         killed = world.running.pid("aggregator")
         psutil.Process(killed).kill()
         eventually(lambda: "no key may connect until" in world.running.log, within_s=60)
-        # Whom nobody lets in needs no key: HTTP serves, and the shards are collecting.
+        # Nobody can connect, but HTTP serves and the shards are collecting.
         url = f"http://127.0.0.1:{world.http}/readyz"
         eventually(lambda: _status_of(url) == 200, within_s=60)
     finally:

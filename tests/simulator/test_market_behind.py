@@ -10,7 +10,7 @@ import pytest
 
 from collector.archive.reading.tables import read
 from tests.simulator.client import Simulator, simulator
-from tests.system.recorders import record, sealed_through
+from tests.system.recorders import record, sealed_through, stop
 from tests.system.running import Running, collector, eventually
 
 SPAN = 10
@@ -56,8 +56,7 @@ def test_a_market_that_is_behind_is_not_whole_until_it_has_caught_up(
             eventually(lambda: sealed_through(root) > through, within_s=60)
             eventually(lambda: not _missing(root), within_s=60)
         finally:
-            recorder.send_signal(signal.SIGTERM)
-            assert recorder.wait(60) == 0
+            stop(recorder)
     coverage = read(root, "coverage", holes="raise")
     first = min(coverage.arrow["first_height"].to_pylist())
     table = read(root, "book", start=first, end=through, holes="raise").arrow

@@ -1,7 +1,6 @@
 """An archive whose folder is moved while it is recorded: its recorder ends, and another one goes on."""
 
 import contextlib
-import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,22 +9,15 @@ import pytest
 
 from collector.archive.journal import segment_file
 from collector.archive.reading.tables import read
-from tests.simulator.client import simulator
-from tests.system.recorders import ended, record, sealed_through, status_of
-from tests.system.running import Running, collector, eventually
+from tests.system.recorders import busy_collector, ended, record, sealed_through, status_of, stop
+from tests.system.running import Running, eventually
 
 SPAN = 20
 
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    folder = tmp_path_factory.mktemp("collector")
-    pace = ("--block-time", "0.1", "--history", "100000")
-    with (
-        simulator("--markets", "2", "--touched", "all", *pace) as venue,
-        collector(folder, "--config", str(venue.config(folder))) as collecting,
-    ):
-        collecting.await_live()
+    with busy_collector(tmp_path_factory.mktemp("collector"), markets=2) as collecting:
         yield collecting
 
 
@@ -34,11 +26,6 @@ def _ended(recorder: "subprocess.Popen[bytes]", log: Path) -> str:
     lines = log.read_text().splitlines()
     assert "Traceback" not in lines[-1]
     return lines[-1]
-
-
-def _end(recorder: "subprocess.Popen[bytes]") -> None:
-    recorder.send_signal(signal.SIGTERM)
-    assert recorder.wait(60) == 0
 
 
 @contextlib.contextmanager
@@ -60,7 +47,7 @@ def test_a_moved_archive_is_whole_once_it_is_recorded_where_it_is(
     through = status_of(moved)["head"] + SPAN
     with _recording(moved, running) as recorder:
         eventually(lambda: sealed_through(moved) >= through, within_s=60)
-        _end(recorder)
+        stop(recorder)
     assert len(read(moved, "book", end=through, holes="raise"))
 
 
@@ -74,7 +61,7 @@ def test_the_recorder_of_a_moved_archive_does_not_write_into_the_next_one(
         with _recording(root, running) as second:
             assert first.wait(60) == 3
             eventually(lambda: sealed_through(root) > begun + SPAN, within_s=60)
-            _end(second)
+            stop(second)
     heights = [
         entry.height
         for path in segment_file.segments(root)

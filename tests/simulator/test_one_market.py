@@ -9,34 +9,21 @@ from pathlib import Path
 import pytest
 
 from collector.archive.reading.tables import read
-from tests.simulator.client import simulator
-from tests.system.recorders import ended, sealed_through
-from tests.system.running import COLLECTOR, Running, collector, eventually
+from tests.system.recorders import busy_collector, ended, record, sealed_through, stop
+from tests.system.running import Running, eventually
 
 SPAN = 10
 
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    folder = tmp_path_factory.mktemp("collector")
-    pace = ("--block-time", "0.1", "--history", "100000")
-    with (
-        simulator("--markets", "3", "--touched", "all", *pace) as venue,
-        collector(folder, "--config", str(venue.config(folder))) as collecting,
-    ):
-        collecting.await_live()
+    with busy_collector(tmp_path_factory.mktemp("collector"), markets=3) as collecting:
         yield collecting
 
 
 def _recorder(root: Path, running: Running, *markets: str) -> "subprocess.Popen[bytes]":
     named = [text for market in markets for text in ("--market", market)]
-    command = [*COLLECTOR, "record", "--to", str(root), "--connect", running.publish]
-    return subprocess.Popen([*command, "--part-heights", str(SPAN), *named])
-
-
-def _end(recorder: "subprocess.Popen[bytes]") -> None:
-    recorder.send_signal(signal.SIGTERM)
-    assert recorder.wait(60) == 0
+    return record(root, running.publish, span=SPAN, options=named)
 
 
 def test_its_parts_are_sealed(running: Running, tmp_path: Path) -> None:
@@ -47,11 +34,11 @@ def test_its_parts_are_sealed(running: Running, tmp_path: Path) -> None:
         os.kill(running.pid("aggregator"), signal.SIGKILL)
         through = running.await_live()["blocks"]["head"]
         eventually(lambda: sealed_through(root) > through, within_s=60)
-        _end(recorder)
+        stop(recorder)
     through = running.status()["blocks"]["head"]
     with ended(_recorder(root, running, one, "NO-SUCH")) as recorder:
         eventually(lambda: sealed_through(root) > through, within_s=60)
-        _end(recorder)
+        stop(recorder)
     coverage = read(root, "coverage", holes="raise").arrow
     assert set(coverage["market"].to_pylist()) == {one}
     first, last = coverage["first_height"][0].as_py(), coverage["last_height"][-1].as_py()
@@ -67,7 +54,7 @@ def test_a_market_that_is_left_out_ends_and_may_come_back(running: Running, tmp_
         begun = running.status()["blocks"]["head"]
         with ended(_recorder(root, running, *markets)) as recorder:
             eventually(lambda: sealed_through(root) > begun + SPAN, within_s=90)
-            _end(recorder)
+            stop(recorder)
         return int(begun)
 
     recorded()

@@ -14,8 +14,8 @@ from collector.client.summary import Proof
 _COUNTED: Final = 256
 """Blocks whose counts are kept for the proof over parts."""
 _OPEN: Final = 16_384
-"""Blocks with trades that may wait to be judged, some hours. While a market cannot be subscribed, or
-nobody lists the markets, none is judged; then the oldest are given up."""
+"""Blocks with trades that may wait to be judged, some hours' worth. None is judged while a market cannot be
+subscribed or no endpoint lists the markets; beyond this number the oldest are given up."""
 
 
 class TradeProof:

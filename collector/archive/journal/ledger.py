@@ -163,7 +163,7 @@ class Ledger:
 
     @property
     def behind_from(self) -> int:
-        """The lowest height of which a market is behind; -1 if none is."""
+        """The lowest height that a lagging market lacks; -1 if none lags."""
         behind = [m.behind[0][0] for m in self.markets.values() if m.behind and m.absent_from < 0]
         return min(behind, default=-1)
 

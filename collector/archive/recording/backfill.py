@@ -189,7 +189,7 @@ class Backfill:
         Return the heights that an earlier run fetched of each market, and how many of them are gone.
 
         If that run wanted more than this one, or other channels, what it fetched is dropped: the
-        part would have facts that nobody asked for, and nothing to say how far they go.
+        part would have facts that were not asked for, and no record of which heights they cover.
         """
         notes = [
             n for p in segment_file.segments(folder) for c in segment_file.read(p) for n in c.notes
@@ -220,7 +220,7 @@ class Backfill:
         ]
 
     def _chunk(self, height: int, block: Block | None, wanted: dict[str, RangeList]) -> Chunk:
-        """Make the journal's chunk of one block: its facts of the markets of which it is wanted."""
+        """Make the journal's chunk of one block: the facts of the markets that need it."""
         symbols = {
             market_id: symbol
             for market_id, symbol in self._symbols.items()

@@ -288,7 +288,7 @@ class Intake:
             part = part_of(part.last + 1, self.span)
 
     def take_caught(self) -> set[Part]:
-        """Return the parts of which a market that was behind has caught up since the last time."""
+        """Return the parts in which a lagging market has caught up since the last call."""
         caught, self._caught = self._caught, set()
         return caught
 

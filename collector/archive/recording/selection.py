@@ -13,7 +13,7 @@ def selected(
     """
     Return the positions of the topics that are wanted, and notes of the markets that come and go.
 
-    A market of which no topic is wanted ends where it was; one that is wanted again goes on there.
+    A market without wanted topics ends at its position; one that is wanted again resumes there.
     """
     former = list(positions)
     wanted = [position for position in former if is_wanted(position.topic)]

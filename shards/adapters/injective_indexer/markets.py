@@ -27,7 +27,7 @@ _DECIMALS: Final = 255
 
 def list_markets(endpoint: str, access: "Access") -> MarketList:
     """
-    Return all markets of an indexer, which does not say of which block its answers are.
+    Return all markets of an indexer, whose answers name no block.
 
     Raises:
         SourceError: If a query fails, or an amount in its answer is none.

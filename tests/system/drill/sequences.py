@@ -43,7 +43,7 @@ def _begin_again(stage: Stage, source: str) -> None:
             stage.await_(
                 "healed",
                 "the reader's book counts from 0",
-                lambda: _began_anew(listener, symbol, before),
+                lambda: _restarted(listener, symbol, before),
                 within_s=30,
             )
             stage.await_(
@@ -70,7 +70,7 @@ def _sequence(listener: Listener, symbol: str) -> int:
     return book.sequence if book is not None else 0
 
 
-def _began_anew(listener: Listener, symbol: str, before: int) -> bool:
+def _restarted(listener: Listener, symbol: str, before: int) -> bool:
     """Say whether the reader's book stood below `before` again: by now it may stand above it."""
     books = [r.event for r in listener.drain().heard if r.symbol == symbol]
     sequences = [book.sequence for book in books if isinstance(book, Book)]
