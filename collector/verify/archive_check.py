@@ -18,6 +18,8 @@ from collector.verify.archived import Archive, File, facts_digest, file_digest, 
 from collector.verify.block_results import FIELDS, ChainTrade
 
 Ranges = list[tuple[int, int]]
+_COMPARED: Final = ("book", "trades")
+"""The channels that are compared with the chain."""
 _UNPROVED: Final = "first_height", "last_height", "missing_ranges", "sequences_missing"
 
 
@@ -29,10 +31,13 @@ class Covered(NamedTuple):
     last: int
     missing: Ranges
     sequences_missing: int
+    without: dict[str, Ranges]
+    """By channel: heights that are here and not in this channel."""
 
-    def lacks(self, low: int, high: int) -> bool:
-        """Whether one of these heights is listed as missing."""
-        return any(first <= high and last >= low for first, last in self.missing)
+    def lacks(self, channel: str, low: int, high: int) -> bool:
+        """Whether one of these heights is listed as missing, or as missing in this channel."""
+        listed = itertools.chain(self.missing, self.without[channel])
+        return any(first <= high and last >= low for first, last in listed)
 
 
 class Blocks(Protocol):
@@ -124,13 +129,10 @@ class Check:
         for file in self.archive.of("coverage"):
             for row in self.archive.rows(file, columns):
                 missing = [(r["first"], r["last"]) for r in row["missing_ranges"] or ()]
-                covered = Covered(
-                    row["market"],
-                    row["first_height"],
-                    row["last_height"],
-                    missing,
-                    row["sequences_missing"] or 0,
-                )
+                where = (row["market"], row["first_height"], row["last_height"])
+                part = (file.first, file.last)
+                without = {c: self.archive.lacking(part, c, *where) for c in _COMPARED}
+                covered = Covered(*where, missing, row["sequences_missing"] or 0, without)
                 by_part = self._coverage.setdefault(row["market_id"], {})
                 by_part[file.first, file.last] = covered
         self.findings.markets = len(self._coverage)
@@ -140,8 +142,32 @@ class Check:
             for covered in by_part.values()
             for first, last in covered.missing
         )
+        self._lacking_by_channel()
         for market_id, by_part in self._coverage.items():
             self._whole_parts(market_id, by_part)
+
+    def _lacking_by_channel(self) -> None:
+        """Count the heights that are here without channels which the archive has elsewhere."""
+        by_part: dict[tuple[int, int], list[Covered]] = {}
+        for of_market in self._coverage.values():
+            for part, covered in of_market.items():
+                by_part.setdefault(part, []).append(covered)
+        for channel in self.archive.named_channels():
+            if number := sum(self._lacking(channel, *each) for each in by_part.items()):
+                self.findings.named_lacking[channel] = number
+
+    def _lacking(self, channel: str, part: tuple[int, int], shares: list[Covered]) -> int:
+        """Count the heights of a part that are here without a channel, over its markets."""
+        if channel in _OF_CHAIN and all(covered.market != _CHAIN for covered in shares):
+            first, last = min(c.first for c in shares), max(c.last for c in shares)
+            return _heights_of(self.archive.lacking(part, channel, _CHAIN, first, last))
+        found = 0
+        for covered in shares:
+            if (channel in _OF_CHAIN) == (covered.market == _CHAIN):
+                where = (covered.market, covered.first, covered.last)
+                lacking = self.archive.lacking(part, channel, *where)
+                found += _heights_of(lacking) - _shared(lacking, covered.missing)
+        return found
 
     def _whole_parts(self, market_id: str, by_part: dict[tuple[int, int], Covered]) -> None:
         """Find parts between others without coverage for a market."""
@@ -193,7 +219,7 @@ class Check:
         by_part = self._coverage.get(market_id, {})
         if self.archive.is_pruned(known[1] + 1, height):
             return
-        if not any(covered.lacks(known[1] + 1, height) for covered in by_part.values()):
+        if not any(covered.lacks("book", known[1] + 1, height) for covered in by_part.values()):
             said = f"{where}: changes {known[0] + 1} to {sequence - 1} are missing"
             self._jumps.setdefault((market_id, part), []).append((sequence - known[0] - 1, said))
 
@@ -253,7 +279,8 @@ class Check:
         high = max(covered.last for covered in due.values())
         first = max(low, chain.lowest())
         self.findings.blocks_unavailable += max(0, min(first, high + 1) - low)
-        has_books, has_trades = (bool(self.archive.of(c)) for c in ("book", "trades"))
+        named = self.archive.channels.get(part, {})
+        has_books, has_trades = (c in named or bool(self.archive.of(c)) for c in _COMPARED)
         for height in range(first, high + 1):
             of_chain, changed = chain.record(height)
             self.findings.blocks_compared += 1
@@ -280,7 +307,7 @@ class Check:
         for trade in of_chain:
             covered = due.get(trade.market_id)
             had = trades.pop((trade.market_id, trade.trade_id), None)
-            if covered is None or (had is None and not _is_due(covered, height)):
+            if covered is None or (had is None and not _is_due(covered, "trades", height)):
                 continue
             where = f"channel=trades: {covered.market} at height {height}: trade {trade.trade_id}"
             if had is None:
@@ -298,7 +325,7 @@ class Check:
         for key, sides in changed.items():
             covered = due.get(key[0])
             had = changes.pop(key, None)
-            if covered is None or (had is None and not _is_due(covered, height)):
+            if covered is None or (had is None and not _is_due(covered, "book", height)):
                 continue
             where = f"channel=book: {covered.market} at height {height}: change {key[1]}"
             if had is None:
@@ -313,6 +340,21 @@ def _product(row: dict[str, Any]) -> Decimal | None:
         product = row["price"] * row["quantity"]
         rounded = product.quantize(_LAST_PLACE)
         return rounded if rounded == product else None
+
+
+_OF_CHAIN: Final = ("oracle", "blocks")
+"""Channels of the chain, which the coverage lists like a market."""
+_CHAIN: Final = "chain"
+
+
+def _heights_of(ranges: Ranges) -> int:
+    return sum(last - first + 1 for first, last in ranges)
+
+
+def _shared(ranges: Ranges, others: Ranges) -> int:
+    """Count the heights that are in both."""
+    pairs = itertools.product(ranges, others)
+    return sum(max(0, min(a[1], b[1]) - max(a[0], b[0]) + 1) for a, b in pairs)
 
 
 _MONEY: Final = ("price", "quantity", "notional")
@@ -331,8 +373,9 @@ def _field(value: Any) -> str:
     return value if isinstance(value, str) else spell(value)
 
 
-def _is_due(covered: Covered, height: int) -> bool:
-    return covered.first <= height <= covered.last and not covered.lacks(height, height)
+def _is_due(covered: Covered, channel: str, height: int) -> bool:
+    is_here = covered.first <= height <= covered.last
+    return is_here and not covered.lacks(channel, height, height)
 
 
 def _first_difference(had: tuple[str, ...], trade: ChainTrade) -> str:

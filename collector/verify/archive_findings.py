@@ -19,6 +19,8 @@ class ArchiveFindings(msgspec.Struct, kw_only=True):
     """Heights that the sealed parts cover, inclusive; 0 without parts."""
     named_missing: int = 0
     """Heights, over all markets, that the archive itself lists as missing."""
+    named_lacking: dict[str, int] = msgspec.field(default_factory=dict)
+    """By channel: heights, over all markets, that are here without it, by the archive's own word."""
     numbers_skipped: int = 0
     """Times that the n of a block's trades skips, possibly for markets not recorded."""
     blocks_compared: int = 0
@@ -52,6 +54,10 @@ class ArchiveFindings(msgspec.Struct, kw_only=True):
             f"heights {self.first} to {self.last}, {self.markets} markets",
             f"files   {self.files:>9,}   {self.rows:,} rows, {self.bytes:,} bytes",
             f"missing {self.named_missing:>9,} heights named by the archive, over all markets",
+        ]
+        lines += [
+            f"without {number:>9,} heights named by the archive that have no {channel}"
+            for channel, number in self.named_lacking.items()
         ]
         if self.numbers_skipped:
             skipped = "trade numbers skipped: of markets not recorded, or missing (--rpc tells)"

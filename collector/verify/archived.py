@@ -44,6 +44,7 @@ class _Line(msgspec.Struct):
     last: int
     files: list[File]
     removed: list[str] = []
+    channels: dict[str, dict[str, list[tuple[int, int]]]] | None = None
 
 
 _decode: Final = msgspec.json.Decoder(_Line).decode
@@ -74,6 +75,9 @@ class Archive:
         """Lines that a kill cut short; a writer wrote them again."""
         self.pruned: set[tuple[int, int]] = set()
         """Parts that were removed to make room; heights, both ends included."""
+        self.channels: dict[tuple[int, int], dict[str, dict[str, list[tuple[int, int]]]]] = {}
+        """By part: its channels, with the heights of the coverage that each lacks, by market. Older
+        parts do not say it."""
         try:
             said = (root / "_archive.json").read_bytes()
             self.identity = msgspec.json.decode(said, type=Identity)
@@ -98,6 +102,10 @@ class Archive:
             for path in line.removed:
                 self.files.pop(path, None)
             self.files.update((file.path, file) for file in line.files)
+            if line.channels is not None:
+                self.channels[line.first, line.last] = line.channels
+            elif line.act in ("seal", "prune"):
+                self.channels.pop((line.first, line.last), None)
             if line.act == "prune":
                 self.pruned.add((line.first, line.last))
             elif line.files:
@@ -107,6 +115,18 @@ class Archive:
         """Return a channel's files, lowest heights first."""
         found = (file for file in self.files.values() if file.channel == channel)
         return sorted(found, key=lambda file: (file.first, file.path))
+
+    def lacking(
+        self, part: tuple[int, int], channel: str, market: str, first: int, last: int
+    ) -> list[tuple[int, int]]:
+        """Return the heights of a market's share of a part that a channel lacks, by its own word."""
+        if (known := self.channels.get(part)) is None:
+            return []
+        return known[channel].get(market, []) if channel in known else [(first, last)]
+
+    def named_channels(self) -> list[str]:
+        """Return the channels that some part has, by the archive's own word."""
+        return sorted({channel for known in self.channels.values() for channel in known})
 
     def is_pruned(self, first: int, last: int) -> bool:
         """Whether some of these heights were removed to make room."""

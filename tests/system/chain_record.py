@@ -19,6 +19,12 @@ class Recorded(NamedTuple):
     """Bids and asks that changed, by market id and sequence."""
 
 
+def newest(rpc: str) -> int:
+    """Ask a node for its newest height."""
+    with urllib.request.urlopen(f"{rpc}/status", timeout=30) as answer:
+        return int(json.load(answer)["result"]["sync_info"]["latest_block_height"])
+
+
 def block(rpc: str, height: int) -> Recorded:
     """Ask a node for the record of one block."""
     with urllib.request.urlopen(f"{rpc}/block_results?height={height}", timeout=30) as answer:

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from collector.archive.reading.tables import read
+from collector.archive.reading.tables import HolesError, read
 from collector.archive.storage import manifest
 from collector.archive.storage.layout import Part
+from tests.system import chain_record
 from tests.system.recorders import record
 from tests.system.running import Devnet, collector, eventually, run
 
@@ -25,7 +26,7 @@ def _parts_of(root: Path) -> list[Part]:
     return sorted(manifest.sealed(manifest.read(root)))
 
 
-def _backfilled(root: Path, nodes: tuple[str, str], first: int, last: int) -> str:
+def _backfilled(root: Path, nodes: tuple[str, ...], first: int, last: int) -> str:
     options = [
         "--from",
         str(first),
@@ -84,3 +85,32 @@ def test_a_backfilled_part_has_the_digests_of_the_recorded_one(
         assert rows[0] == rows[1]
     coverage = read(halves, "coverage").arrow.to_pylist()
     assert {(row["due"], row["missing"]) for row in coverage} == {(_SPAN, 0)}
+
+
+def test_channels_fetched_one_after_the_other_are_the_chains(node: Devnet, tmp_path: Path) -> None:
+    """Trades first, books later: both are what the node's own record has, and so are the books."""
+    root, once = tmp_path / "archive", tmp_path / "once"
+    named = ("--config", str(node.config(tmp_path)))
+    eventually(lambda: chain_record.newest(node.rpc) > 6 * _SPAN, within_s=90)
+    first = (chain_record.newest(node.rpc) // _SPAN - 1) * _SPAN
+    last = first + _SPAN - 1
+    _backfilled(root, (*named, "--channel", "trades"), first, last)
+    with pytest.raises(HolesError, match=f"heights {first}-{last} "):
+        read(root, "book", holes="raise")
+    said = _backfilled(root, (*named, "--channel", "book", "--channel", "orders"), first, last)
+    assert f"{_SPAN} fetched for 1 parts" in said
+    assert "0 fetched for 0 parts" in _backfilled(root, named, first, last)
+    chain = [chain_record.block(node.rpc, height) for height in range(first, last + 1)]
+    trades = read(root, "trades", holes="raise").arrow["trade_id"].to_pylist()
+    assert sorted(trades) == sorted(trade for block in chain for trade in block.trades)
+    book = read(root, "book", holes="raise").arrow
+    changes = zip(book["market_id"].to_pylist(), book["sequence"].to_pylist(), strict=True)
+    assert sorted(changes) == sorted(change for block in chain for change in block.changes)
+    assert trades
+    assert len(book)
+    _backfilled(once, named, first, last)
+    assert run("archive", "compact", str(root)).returncode == 0
+    digests = {key: digest for key, digest in _digests(root).items() if key[0] != "orders"}
+    assert digests == _digests(once)
+    done = run("verify", "--archive", str(root), "--rpc", node.rpc)
+    assert done.returncode == 0, done.stdout

@@ -4,17 +4,20 @@ The recorder's ledger per market: first height, lost, filled and unavailable hei
 It is rebuilt from the journal's notes after a restart.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from itertools import chain
 from typing import Final
 
 import msgspec
 
 from collector.archive.journal.segment_file import Note
+from collector.archive.storage.by_channel import EVER, ByChannel, applies
 from shards.protocol.ranges import RangeList, count, minus, union, within
 
 LEFT: Final = "left"
 """The text of a note: the recorder does not record this market any more."""
+_OF_CHANNELS: Final = frozenset({"channels", "channel-end"})
+"""Notes of all markets: channels, separated by spaces, begin at a height, or end before it."""
 
 
 class MarketLedger(msgspec.Struct):
@@ -52,6 +55,8 @@ class Ledger:
         self.markets: dict[str, MarketLedger] = {}
         self.source = ""
         """What the collector read when this was recorded."""
+        self.channels: dict[str, RangeList] | None = None
+        """The heights in which each channel is recorded; None in older journals, which do not say it."""
 
     def of(self, symbol: str) -> MarketLedger:
         """Return a market's, made where it is new."""
@@ -68,6 +73,9 @@ class Ledger:
     def _take(self, note: Note) -> None:
         if note.kind == "source":
             self.source = note.text
+            return
+        if note.kind in _OF_CHANNELS:
+            self._take_channels(note)
             return
         if not note.symbol:
             # For all recorded markets.
@@ -112,6 +120,39 @@ class Ledger:
             case "replayed":
                 # The collector has fetched what was published while it was not collected.
                 market.absent = minus(market.absent, [heights])
+
+    def _take_channels(self, note: Note) -> None:
+        """Take from where on channels are recorded, or are not any more."""
+        found = self.channels = self.channels or {}
+        since = [(note.first, EVER)]
+        for channel in note.text.split():
+            known = found.get(channel, [])
+            is_end = note.kind == "channel-end"
+            found[channel] = minus(known, since) if is_end else union([*known, *since])
+
+    def by_channel(self, first: int, last: int) -> ByChannel | None:
+        """Return the channels of a part, and which heights each lacks that are here otherwise."""
+        if self.channels is None:
+            return None
+        return {
+            channel: {
+                symbol: lacking
+                for symbol in self.markets
+                if applies(channel, symbol)
+                and (lacking := minus(self.had(symbol, first, last), spans))
+            }
+            for channel, spans in sorted(self.channels.items())
+            if within(spans, first, last)
+        }
+
+    def had(self, symbol: str, first: int, last: int) -> RangeList:
+        """Return the heights of a range that are due of a market and not missing."""
+        return minus(self.due(symbol, first, last), self.missing(symbol, first, last))
+
+    def came(self, symbol: str, first: int, last: int) -> RangeList:
+        """Return the same, with what was fetched although it was not due."""
+        here = [*self.due(symbol, first, last), *self.of(symbol).filled]
+        return within(minus(here, self.missing(symbol, first, last)), first, last)
 
     def to_fetch(self) -> RangeList:
         """Return the lost heights of any market that may still be available."""
@@ -169,7 +210,7 @@ class Ledger:
 
     def notes(self) -> list[Note]:
         """Return notes from which all of this can be folded again."""
-        found: list[Note] = [Note("source", "", 0, 0, self.source)]
+        found: list[Note] = [Note("source", "", 0, 0, self.source), *self._channel_notes()]
         for symbol, market in self.markets.items():
             found.append(Note("market", symbol, 0, 0, f"{market.market_id} {market.type}"))
             if market.first >= 0:
@@ -186,6 +227,15 @@ class Ledger:
                 for gap, heights in market.open_gaps.items()
             ]
         return found
+
+    def _channel_notes(self) -> Iterator[Note]:
+        if self.channels is not None:
+            yield Note("channels", "", 0, 0)
+        for channel, spans in (self.channels or {}).items():
+            for first, last in spans:
+                yield Note("channels", "", first, 0, channel)
+                if last < EVER:
+                    yield Note("channel-end", "", last + 1, 0, channel)
 
     @property
     def missing_heights(self) -> int:

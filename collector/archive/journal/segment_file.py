@@ -88,7 +88,7 @@ class Note(msgspec.Struct, array_like=True, gc=False):
     kind: str
     """``start``, ``lost``, ``filled``, ``gone``, ``gap-open``, ``gap-closed``, ``market``,
     ``source``, ``complete``, ``removed``, ``again``, ``absent``, ``replayed``, ``behind``, ``caught``,
-    ``end``, ``channels``."""
+    ``end``, ``channels``, ``channel-end``."""
     symbol: str
     first: int
     last: int

@@ -31,8 +31,6 @@ from collector.tables.schema import TABLES
 from shards.protocol.text import symbol_of
 
 _ROWS: Final = 8_192
-_SINGLE: Final = (layout.COVERAGE, layout.KEYFRAME)
-"""Nothing is ever added to these: coverage is replaced as a whole."""
 _ORDER: Final = "_order"
 Progress: TypeAlias = Callable[[int, int], None]
 """Told the folders that are done, and how many there are."""
@@ -95,7 +93,7 @@ def _several(root: Path) -> dict[str, list[list[File]]]:
         found.setdefault((folder, Part(file.first, file.last)), []).append(file)
     folders: dict[str, list[list[File]]] = {}
     for (folder, _), files in sorted(found.items()):
-        if len(files) > 1 and files[0].channel not in _SINGLE:
+        if len(files) > 1 and files[0].channel != layout.COVERAGE:
             ordered = sorted(files, key=lambda file: layout.generation_of(file.path))
             folders.setdefault(folder, []).append(ordered)
     return folders
@@ -154,10 +152,11 @@ def _merged(root: Path, staging: Path, files: list[File]) -> File:
     first, number = files[0], layout.generation_of(files[-1].path) + 1
     table, channel = TABLES[first.channel], first.channel
     part = Part(first.first, first.last)
+    reason = table.place("reason") if channel == layout.KEYFRAME else -1
     output = Output(staging, channel, first.date, part, f".c{number}")
     for batch in _sorted(root, files).to_batches(_ROWS):
         for row in rows_from(table, batch):
-            output.add(row)
+            output.add(row, is_local=reason >= 0 and row[reason] != "part")
     reach("compact.half")
     return output.close()
 

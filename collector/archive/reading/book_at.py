@@ -74,6 +74,7 @@ class _Books:
         segments = segment_file.segments(root)
         lines = manifest.read(root)
         self._files = sorted(manifest.current(lines).values(), key=lambda f: (f.first, f.path))
+        self._books = holes.InChannel("book", manifest.by_channel(lines))
         self._tail = unsealed(segments, "book", self._span, manifest.sealed(lines))
 
     def at(self, height: int | None, until: int | None, asked: Bound) -> tuple[BookAt, str]:
@@ -175,7 +176,7 @@ class _Books:
         # The part after the range shows that the archive goes on.
         end = next((file.first for file in files if file.first > last), EVER)
         near = {file.path: file for file in files if file.first <= end}
-        known = [*holes.covered(self._root, near, ("*",)), *self._tail.due]
+        known = [*holes.covered(self._root, near, ("*",), self._books), *self._tail.due]
         parts = holes.of_markets(known, (self._market,))
         # The first whole book is of a block from before the recorder's first.
         first = max(first, min((part.first for part in parts), default=first))

@@ -7,10 +7,13 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from collector.archive.storage import layout, manifest
+from collector.archive.storage.by_channel import BY_HEIGHT, ByChannel, lacks
 from collector.archive.storage.files import path_of
 from collector.archive.storage.part_file import read_file
 from collector.client.topic_filter import symbol_pattern
+from shards.protocol.channels import CHAIN_WIDE
 from shards.protocol.ranges import RangeList, count, minus, union, within
+from shards.protocol.settings import CHAIN
 
 _EVERY: Final = 1 << 62
 _COLUMNS: Final = ("market", "market_id", "first_height", "last_height", "missing_ranges")
@@ -38,19 +41,86 @@ class Counted(NamedTuple):
     """The whole row of the coverage table."""
 
 
+def fact_of(channel: str) -> str:
+    """Return the channel whose facts decide what is missing: whole books are of the book's."""
+    return "book" if channel == layout.KEYFRAME else channel
+
+
+class InChannel(NamedTuple):
+    """A channel, and what each part lacks by channel: then what it alone lacks is missing too."""
+
+    name: str
+    known: Mapping[layout.Part, ByChannel]
+
+    def of(self, file: manifest.File, parts: list[Covered]) -> list[Covered]:
+        """Return a part's shares, as this channel has them."""
+        found = {part.market: (part, lacking) for part, lacking in self.lacking(file, parts)}
+        if not found:
+            return parts
+        shares = {part.market: part for part in parts}
+        for market, (part, lacking) in found.items():
+            shares[market] = part._replace(missing=union([*part.missing, *lacking]))
+        return list(shares.values())
+
+    def lacking(
+        self, file: manifest.File, parts: list[Covered]
+    ) -> Iterator[tuple[Covered, RangeList]]:
+        """Yield the shares of a part that the channel alone lacks heights of, and those heights."""
+        known = self.known.get(layout.Part(file.first, file.last))
+        if known is None or self.name not in BY_HEIGHT or known.get(self.name) == {}:
+            # As nearly always: it has what the others have.
+            return
+        for part in self._with_chain(parts):
+            here = minus([(part.first, part.last)], part.missing)
+            if found := lacks(known, self.name, part.market, here):
+                yield part, found
+
+    def _with_chain(self, parts: list[Covered]) -> list[Covered]:
+        """Add the chain's share, if this is its channel and it has none."""
+        if self.name not in CHAIN_WIDE or not parts or any(p.market == CHAIN.symbol for p in parts):
+            return parts
+        first, last = min(part.first for part in parts), max(part.last for part in parts)
+        return [*parts, Covered(CHAIN.symbol, CHAIN.market_id, parts[0].date, first, last, [])]
+
+
 def covered(
-    root: Path, files: Mapping[str, manifest.File], markets: Iterable[str]
+    root: Path,
+    files: Mapping[str, manifest.File],
+    markets: Iterable[str],
+    *channels: InChannel,
 ) -> list[Covered]:
-    """Return the coverage of the markets that match one of the patterns, oldest part first."""
-    found = [part for file in _of_coverage(files) for part in _parts(root, file)]
+    """
+    Return the coverage of the markets that match one of the patterns, oldest part first.
+
+    With channels, heights that only these lack are missing too.
+    """
+    found: list[Covered] = []
+    for file in _of_coverage(files):
+        parts = _parts(root, file)
+        for channel in channels:
+            parts = channel.of(file, parts)
+        found += parts
     return of_markets(found, tuple(markets))
 
 
-def of_markets(parts: list[Covered], patterns: tuple[str, ...]) -> list[Covered]:
-    """Return the parts of the markets that match one of the patterns."""
+def without(
+    root: Path, files: Mapping[str, manifest.File], markets: tuple[str, ...], channel: InChannel
+) -> dict[str, RangeList]:
+    """Return the heights that are here without a channel, by market."""
+    found: dict[str, RangeList] = {}
+    for file in _of_coverage(files):
+        for part, lacking in channel.lacking(file, _parts(root, file)):
+            found.setdefault(part.market, []).extend(lacking)
+    wanted = {m for m in found if matches(m, markets) or channel.name in CHAIN_WIDE}
+    return {market: union(found[market]) for market in sorted(wanted)}
+
+
+def of_markets(parts: list[Covered], patterns: tuple[str, ...], channel: str = "") -> list[Covered]:
+    """Return the parts of the markets that match one of the patterns, and of the chain if it is its channel."""
     if "*" in patterns:
         return parts
     wanted = {name for name in {part.market for part in parts} if matches(name, patterns)}
+    wanted |= {CHAIN.symbol} if channel in CHAIN_WIDE else set()
     return [part for part in parts if part.market in wanted]
 
 

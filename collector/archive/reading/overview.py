@@ -1,6 +1,6 @@
 """What an archive has, by market and day: numbers for programs, a picture for people."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -8,10 +8,12 @@ import msgspec
 
 from collector.archive.journal import segment_file
 from collector.archive.reading import holes
-from collector.archive.reading.holes import Counted
+from collector.archive.reading.holes import Counted, InChannel
 from collector.archive.storage import manifest
+from collector.archive.storage.by_channel import named
 from collector.archive.storage.files import open_archive, with_files
-from shards.protocol.ranges import RangeList, count, minus, union
+from collector.tables.schema import TABLES
+from shards.protocol.ranges import RangeList, count, minus, union, within
 
 _SHADES: Final = ((1.0, "█"), (0.99, "▓"), (0.5, "▒"), (0.0, "░"))
 _NOTHING: Final = "·"
@@ -37,6 +39,8 @@ class Day(msgspec.Struct, kw_only=True):
     """Updates and trades that were lost at first and came from the chain's record."""
     provable: bool = True
     """Whether the source tells blocks, so that silence means that nothing happened."""
+    lacking: dict[str, RangeList] = msgspec.field(default_factory=dict)
+    """Heights that are here without a channel which the archive has elsewhere, by channel."""
 
     @property
     def share(self) -> float:
@@ -45,8 +49,9 @@ class Day(msgspec.Struct, kw_only=True):
 
     @property
     def is_whole(self) -> bool:
-        """Whether nothing is missing."""
-        return not self.missing and not self.sequences_missing
+        """Whether nothing is missing; samples, which cannot be fetched later, do not count."""
+        facts = [channel for channel in self.lacking if not TABLES[channel].is_sampled]
+        return not self.missing and not self.sequences_missing and not facts
 
 
 class Overview(msgspec.Struct, kw_only=True):
@@ -68,6 +73,10 @@ class Overview(msgspec.Struct, kw_only=True):
     """Heights that are missing between each market's first and last, by market."""
     pruned: RangeList = msgspec.field(default_factory=list)
     """Heights that were here and were removed to make room, of all markets."""
+    channels: list[str] = msgspec.field(default_factory=list)
+    """The channels that the archive has, as far as its parts name them; older parts do not."""
+    lacking: dict[str, dict[str, RangeList]] = msgspec.field(default_factory=dict)
+    """Heights that are here without one of these channels, by channel and market."""
 
 
 def overview(root: Path, markets: Iterable[str] = ("*",)) -> Overview:
@@ -85,8 +94,12 @@ def _overview(root: Path, markets: Iterable[str]) -> Overview:
     info = open_archive(root)
     lines = manifest.read(root)
     files, gone = manifest.current(lines), union(manifest.pruned(lines))
+    markets = tuple(markets)
     rows = list(holes.counted(root, files, markets))
     parts = [part for part, _ in rows]
+    known = manifest.by_channel(lines)
+    channels = named(known.values())
+    lacking = {c: holes.without(root, files, markets, InChannel(c, known)) for c in channels}
     return Overview(
         path=str(root),
         chain_id=info.chain_id,
@@ -96,13 +109,17 @@ def _overview(root: Path, markets: Iterable[str]) -> Overview:
         bytes=sum(file.bytes for file in files.values()),
         journal_bytes=sum(path.stat().st_size for path in segment_file.segments(root)),
         part_heights=info.span,
-        days=list(_days(rows, gone)),
+        days=list(_days(rows, gone, lacking)),
         holes={m: left for m, r in holes.holes(parts).items() if (left := minus(r, gone))},
         pruned=gone,
+        channels=channels,
+        lacking={channel: found for channel, found in lacking.items() if found},
     )
 
 
-def _days(parts: Iterable[Counted], gone: RangeList) -> Iterator[Day]:
+def _days(
+    parts: Iterable[Counted], gone: RangeList, lacking: Mapping[str, Mapping[str, RangeList]]
+) -> Iterator[Day]:
     grouped: dict[tuple[str, str], list[Counted]] = {}
     for counted in parts:
         grouped.setdefault((counted.part.market, counted.part.date), []).append(counted)
@@ -127,6 +144,11 @@ def _days(parts: Iterable[Counted], gone: RangeList) -> Iterator[Day]:
             sequences_missing=_total(rows, "sequences_missing"),
             replayed=_total(rows, "replayed_updates") + _total(rows, "replayed_trades"),
             provable=all(row["provable"] for row in rows),
+            lacking={
+                channel: found
+                for channel, of in lacking.items()
+                if (found := within(of.get(market, ()), covered[0][0], covered[-1][1]))
+            },
         )
 
 
@@ -167,7 +189,8 @@ def _head(found: Overview) -> list[str]:
     nothing = "nothing sealed of these markets" if found.files else "nothing sealed yet"
     heights = f"heights {found.first} to {found.last}" if found.days else nothing
     waits = f", {size(found.journal_bytes)} not sealed yet" if found.journal_bytes else ""
-    return [found.path, f"{chain}{heights}; {found.files} files, {size(found.bytes)}{waits}"]
+    lines = [found.path, f"{chain}{heights}; {found.files} files, {size(found.bytes)}{waits}"]
+    return [*lines, f"channels: {', '.join(found.channels)}"] if found.channels else lines
 
 
 def _waiting(found: Overview) -> list[str]:
@@ -207,6 +230,13 @@ def _missing(found: Overview, width: int) -> list[str]:
         lines += [
             _within(f"  {market}: {holes.spell(ranges)}", width)
             for market, ranges in found.holes.items()
+        ]
+    if found.lacking:
+        lines += ["", "heights that were recorded without a channel:"]
+        lines += [
+            _within(f"  {channel} of {market}: {holes.spell(ranges)}", width)
+            for channel, of in found.lacking.items()
+            for market, ranges in of.items()
         ]
     unproved = {day.market for day in found.days if not day.provable}
     if unproved:

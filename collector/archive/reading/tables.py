@@ -154,10 +154,14 @@ def within_range(
     if tail.table is not None:
         tables.append(_filtered(tail.table, patterns, heights, times))
     table = pa.concat_tables(tables) if tables else schema_of(TABLES[channel]).empty_table()
-    known = [*gaps.covered(root, files, ("*",)), *tail.due]
+    in_channel = gaps.InChannel(gaps.fact_of(channel), manifest.by_channel(lines))
+    known = [*gaps.covered(root, files, ("*",), in_channel), *tail.due]
     _check_markets(patterns, known, table)
     between = times and partial(heights_between, root, files.values(), tail.table, times)
-    lacking = _lacking(known, tail.missing, patterns, heights, between)
+    wanted = gaps.of_markets(known, patterns, channel)
+    named = {part.market for part in wanted}
+    lost = {m: r for m, r in tail.missing.items() if m in named or gaps.matches(m, patterns)}
+    lacking = _lacking(wanted, lost, heights, between)
     removed = manifest.pruned(lines)
     gone = union(removed)
     holes = {market: left for market, ranges in lacking.items() if (left := minus(ranges, gone))}
@@ -283,15 +287,12 @@ def _when(table: pa.Table) -> str | None:
 
 
 def _lacking(
-    known: list[gaps.Covered],
-    unsealed: Mapping[str, RangeList],
-    patterns: tuple[str, ...],
+    parts: list[gaps.Covered],
+    lost: Mapping[str, RangeList],
     heights: tuple[int, int] | None,
     between: Callable[[], tuple[int, int]] | None,
 ) -> dict[str, RangeList]:
     """Find what is missing of the heights that are asked for, or of those between two instants."""
-    parts = gaps.of_markets(known, patterns)
-    lost = {name: r for name, r in unsealed.items() if gaps.matches(name, patterns)}
     if between is not None:
         oldest = min((part.first for part in parts), default=0)
         if not lost and not _holes(parts, (oldest, EVER)):

@@ -9,14 +9,18 @@ import pyarrow as pa
 from collector.archive.journal import segment_file
 from collector.archive.journal.damage import lost_blocks
 from collector.archive.journal.ledger import Ledger
+from collector.archive.reading import holes
 from collector.archive.reading.holes import Covered
 from collector.archive.storage import layout
+from collector.archive.storage.by_channel import BY_HEIGHT, applies
 from collector.archive.storage.layout import Part, part_of
 from collector.tables.arrow import batch_of
 from collector.tables.rows import dedupe, rows_of
 from collector.tables.schema import TABLES, Row
+from shards.protocol.channels import CHAIN_WIDE
 from shards.protocol.frames import EVENTS
 from shards.protocol.ranges import RangeList, minus, union
+from shards.protocol.settings import CHAIN
 
 _EVER: Final = 1 << 62
 
@@ -29,7 +33,7 @@ class Unsealed(NamedTuple):
     wholes: pa.Table | None
     """If that channel is ``book``: the whole books, which are no rows of it; None without any."""
     missing: dict[str, RangeList]
-    """Heights that were lost and are not fetched yet, by market."""
+    """Heights that were lost and are not fetched yet, or that the channel alone lacks, by market."""
     due: list[Covered]
     """What is due of each market, whether or not it is missing."""
     through: int
@@ -68,6 +72,7 @@ def unsealed(segments: Iterable[Path], channel: str, span: int, sealed: Iterable
     lowest = min([lowest, *(ranges[0][0] for ranges in missing.values())])
     newest = max([through, *(ranges[-1][1] for ranges in missing.values())])
     due = list(_due(ledger, part_of(lowest, span).first, newest, known))
+    due += _in_channel(ledger, holes.fact_of(channel), due, missing)
     return Unsealed(_table(channel, rows), _table(channel, wholes), missing, due, through)
 
 
@@ -76,6 +81,24 @@ def _due(ledger: Ledger, first: int, last: int, sealed: RangeList) -> Iterator[C
     for symbol, market in ledger.markets.items():
         for low, high in minus(ledger.due(symbol, first, last), sealed):
             yield Covered(symbol, market.market_id, "", low, high, [])
+
+
+def _in_channel(
+    ledger: Ledger, channel: str, due: list[Covered], missing: dict[str, RangeList]
+) -> list[Covered]:
+    """Add what a channel alone lacks to what is missing; return the chain's share if it has none."""
+    if ledger.channels is None or channel not in BY_HEIGHT:
+        return []
+    chain: list[Covered] = []
+    if channel in CHAIN_WIDE and due and CHAIN.symbol not in ledger.markets:
+        first, last = min(part.first for part in due), max(part.last for part in due)
+        chain = [Covered(CHAIN.symbol, CHAIN.market_id, "", first, last, [])]
+    spans = ledger.channels.get(channel, [])
+    for part in (*due, *chain):
+        lacking = minus([(part.first, part.last)], spans)
+        if lacking and applies(channel, part.market):
+            missing[part.market] = union([*missing.get(part.market, ()), *lacking])
+    return chain
 
 
 def _table(channel: str, rows: list[Row]) -> pa.Table | None:

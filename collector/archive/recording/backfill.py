@@ -21,22 +21,25 @@ from collector.archive.journal import segment_file, spool as spooling
 from collector.archive.journal.ledger import Ledger
 from collector.archive.journal.segment_file import Chunk, Note, Writer
 from collector.archive.reading import holes
-from collector.archive.reading.bounds import parse_instant
+from collector.archive.reading.holes import InChannel
 from collector.archive.recording.fetched import entries_of
 from collector.archive.recording.filler import Filler, sources_of
 from collector.archive.recording.identity import meet
+from collector.archive.recording.past_range import heights_between
 from collector.archive.sealing.additions import Adder
 from collector.archive.sealing.book_track import Carried
 from collector.archive.sealing.carried_books import load_books, save_books
 from collector.archive.sealing.seal import Sealer
-from collector.archive.storage import manifest
+from collector.archive.storage import layout, manifest
+from collector.archive.storage.by_channel import ByChannel, applies
 from collector.archive.storage.crash_points import reach
 from collector.archive.storage.files import make_folder, open_archive, sealing, writing
 from collector.archive.storage.layout import Part, part_of
+from collector.archive.storage.part_file import read_file
 from collector.archive.storage.recovery import recover
 from shards.adapters import registry
-from shards.adapters.interface import BlockGone, PastRecord
-from shards.protocol.errors import ConfigError, SourceError
+from shards.protocol.channels import EXTRAS
+from shards.protocol.errors import SourceError
 from shards.protocol.events import REPLAY, Block
 from shards.protocol.ranges import RangeList, count, minus, union, within
 from shards.protocol.settings import CHAIN, Endpoints, Market
@@ -44,7 +47,6 @@ from shards.protocol.settings import CHAIN, Endpoints, Market
 log = logging.getLogger(__name__)
 
 _FOLDER: Final = "_backfill"
-_EXTRAS: Final = frozenset({"orders", "oracle"})
 FILLABLE: Final = ("book", "trades", "orders", "oracle", "blocks")
 """Channels that the chain's record contains."""
 _BOOKS_AT_ONCE: Final = 8
@@ -94,7 +96,7 @@ class Backfill:
         self._root, self._span = root, span
         self._progress = progress
         self._access = registry.open_access(config.endpoints)
-        extras = not _EXTRAS.isdisjoint(config.channels)
+        extras = not EXTRAS.isdisjoint(config.channels)
         self._filler = Filler(
             sources_of(config.endpoints, self._access, with_extras=extras), per_s=config.per_s
         )
@@ -125,16 +127,19 @@ class Backfill:
         return outcome
 
     def _lacking(self, first: int, last: int) -> dict[str, RangeList]:
-        """Return the heights that the archive lacks of each market."""
-        files = manifest.current(manifest.read(self._root))
-        found: dict[str, RangeList] = {}
-        had: dict[str, RangeList] = {}
-        for row in holes.covered(self._root, files, self._symbols.values()):
-            whole = minus([(row.first, row.last)], row.missing)
-            had.setdefault(row.market, []).extend(whole)
-        for symbol in self._symbols.values():
-            if ranges := minus([(first, last)], had.get(symbol, [])):
-                found[symbol] = ranges
+        """Return the heights that the archive lacks of each market, in one of the channels or more."""
+        lines = manifest.read(self._root)
+        files, known = manifest.current(lines), _known(lines)
+        found: Done = {}
+        for channel in self._config.channels:
+            wanted = [s for s in self._symbols.values() if applies(channel, s)]
+            had: Done = {}
+            for row in holes.covered(self._root, files, wanted, InChannel(channel, known)):
+                whole = minus([(row.first, row.last)], row.missing)
+                had.setdefault(row.market, []).extend(whole)
+            for symbol in wanted:
+                if ranges := minus([(first, last)], had.get(symbol, [])):
+                    found[symbol] = union([*found.get(symbol, ()), *ranges])
         return found
 
     def _recorded(self) -> set[Part]:
@@ -177,8 +182,8 @@ class Backfill:
         writer.close()
         lines = manifest.read(self._root)
         is_sealed = part in manifest.sealed(lines) and part not in manifest.pruned(lines)
-        if not is_sealed:
-            await self._fetch_books(folder, part, lacking)
+        begun = self._begun(part, lacking) if is_sealed else set()
+        await self._fetch_books(folder, part, {s: r for s, r in lacking.items() if s not in begun})
         await asyncio.to_thread(self._keep, folder, part, lacking, is_sealed=is_sealed)
         reach("backfill.kept")
         shutil.rmtree(folder)
@@ -233,6 +238,17 @@ class Backfill:
         channels = set(self._config.channels)
         return Chunk(list(entries_of(block, symbols, channels, time.time_ns())), notes)
 
+    def _begun(self, part: Part, lacking: Done) -> set[str]:
+        """Return the markets that have a whole book in a sealed part before what they lack."""
+        found: set[str] = set()
+        for file in manifest.current(manifest.read(self._root)).values():
+            if file.channel == layout.KEYFRAME and (file.first, file.last) == part:
+                table = read_file(self._root, file, ["market", "height"])
+                for symbol, height in zip(*(c.to_pylist() for c in table.columns), strict=True):
+                    if symbol in lacking and (height or 0) < lacking[symbol][0][0]:
+                        found.add(symbol)
+        return found
+
     async def _fetch_books(self, folder: Path, part: Part, lacking: dict[str, RangeList]) -> None:
         """Fetch each market's book before the part, if a node still has it."""
         if "book" not in self._config.channels:
@@ -275,14 +291,15 @@ class Backfill:
     def _seal_or_add(
         self, folder: Path, part: Part, lacking: dict[str, RangeList], *, is_sealed: bool
     ) -> None:
+        carried = load_books(folder, part)
         entries, notes = spooling.gather(folder, part, folder)
         try:
             ledger = Ledger()
             ledger.fold([*notes, *_due(lacking)])
             if is_sealed:
-                Adder(self._root, part, entries, ledger).run(ts=time.time_ns())
+                adder = Adder(self._root, part, entries, ledger, carried=carried)
+                adder.run(ts=time.time_ns())
                 return
-            carried = load_books(folder, part)
             sealer = Sealer(self._root, part, entries, ledger, carried=carried, ts=time.time_ns())
             files = sealer.run()
             missing = {
@@ -294,9 +311,17 @@ class Backfill:
             entries.close()
         line = manifest.Line(
             act="seal", first=part.first, last=part.last, files=files, missing=missing,
-            writer="backfill", ts=time.time_ns(),
+            channels=ledger.by_channel(part.first, part.last), writer="backfill", ts=time.time_ns(),
         )  # fmt: skip
         manifest.append(self._root, line)
+
+
+def _known(lines: list[manifest.Line]) -> dict[Part, ByChannel]:
+    """Return what each part lacks by channel; an older part has the channels of which it has files."""
+    files: dict[Part, ByChannel] = {}
+    for file in manifest.current(lines).values():
+        files.setdefault(Part(file.first, file.last), {})[file.channel] = {}
+    return files | manifest.by_channel(lines)
 
 
 def _of_any(ranges: dict[str, RangeList]) -> RangeList:
@@ -316,50 +341,6 @@ def sorted_levels(levels: Sequence[Any], highest_first: bool) -> list[Any]:
     return sorted(levels, key=lambda level: (len(level[0]), level[0]), reverse=highest_first)
 
 
-async def heights_of(config: BackfillConfig) -> tuple[int, int]:
-    """
-    Convert the ends of a range to heights.
-
-    Raises:
-        ConfigError: If no node answers, or the range is empty.
-
-    """
-    past = registry.open_past(config.endpoints, registry.open_access(config.endpoints))
-    try:
-        newest = await past.newest()
-        first = await _height(config.first, past, newest)
-        last = (
-            newest if config.last == "" else min(newest, await _height(config.last, past, newest))
-        )
-    except SourceError as error:
-        raise ConfigError(f"{error}") from None
-    finally:
-        await past.aclose()
-    if first > last:
-        raise ConfigError(f"nothing lies between {first} and {last}; the newest block is {newest}")
-    return first, last
-
-
-async def _height(value: int | str, past: PastRecord, newest: int) -> int:
-    """Return a height, or the first block at or after an instant, by bisection."""
-    if isinstance(value, int) or value.isdecimal():
-        return int(value)
-    try:
-        wanted = parse_instant(value)
-    except ValueError as error:
-        raise ConfigError(str(error)) from None
-    low, high = 1, newest + 1
-    while low < high:
-        middle = (low + high) // 2
-        try:
-            is_before = await past.time_of(middle) < wanted
-        except BlockGone:
-            # Pruned: this node only has later blocks.
-            is_before = True
-        low, high = (middle + 1, high) if is_before else (low, middle)
-    return low
-
-
 async def backfill(
     config: BackfillConfig, progress: Progress = lambda done, total: None
 ) -> Outcome:
@@ -371,7 +352,7 @@ async def backfill(
 
     """
     root = Path(config.to)
-    first, last = await heights_of(config)
+    first, last = await heights_between(config.endpoints, config.first, config.last)
     now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     info = open_archive(root, span=config.part_heights, create=True, now=now)
     with writing(root):

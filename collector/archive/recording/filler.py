@@ -11,6 +11,7 @@ from shards.adapters.interface import BlockGone, ReplaySource, Unable
 from shards.net.access import Access
 from shards.net.backoff import Backoff
 from shards.net.rate_limiter import RateLimiter
+from shards.protocol.channels import EXTRAS
 from shards.protocol.errors import SourceError
 from shards.protocol.events import Block
 from shards.protocol.settings import Endpoints
@@ -28,8 +29,12 @@ def sources_of(network: Endpoints, access: Access, *, with_extras: bool) -> list
 class Filler:
     """Fetches several heights at a time, rate limited; waits for a node that is away."""
 
-    def __init__(self, sources: Sequence[ReplaySource], *, per_s: float) -> None:
+    def __init__(
+        self, sources: Sequence[ReplaySource], *, per_s: float, with_extras: bool = False
+    ) -> None:
         self._sources = sources
+        self.with_extras = with_extras
+        """Whether the blocks have orders and oracle prices."""
         self._pace = RateLimiter(per_s)
         self._slots = asyncio.Semaphore(_AT_ONCE)
         self.asked = 0
@@ -77,3 +82,21 @@ class Filler:
         for source in self._sources:
             with contextlib.suppress(SourceError):
                 await source.aclose()
+
+
+async def filler_of(
+    former: Filler | None,
+    network: Endpoints,
+    budget: str,
+    channels: Iterable[str],
+    *,
+    per_s: float,
+) -> Filler:
+    """Return what fetches blocks with the facts of some channels: the former one, if it does."""
+    extras = not EXTRAS.isdisjoint(channels)
+    if former is not None:
+        if former.with_extras == extras:
+            return former
+        await former.aclose()
+    sources = sources_of(network, registry.open_access(network, budget), with_extras=extras)
+    return Filler(sources, per_s=per_s, with_extras=extras)

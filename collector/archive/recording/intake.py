@@ -13,9 +13,10 @@ from typing import Any, Final
 import msgspec
 
 from collector.archive.journal.ledger import LEFT, Ledger
-from collector.archive.journal.segment_file import Chunk, Cursor, Entry, Note
+from collector.archive.journal.segment_file import Chunk, Entry, Note
+from collector.archive.recording.cursors import position_of
 from collector.archive.recording.fetched import entries_of
-from collector.archive.recording.selection import selected
+from collector.archive.recording.selection import channels_before, channels_change, selected
 from collector.archive.storage.layout import Part, part_of
 from collector.client.received import (
     ChainReplaced,
@@ -27,6 +28,7 @@ from collector.client.received import (
 )
 from collector.client.topic_cursor import Position
 from shards.adapters import registry
+from shards.protocol.channels import NAMES
 from shards.protocol.errors import ConfigError
 from shards.protocol.events import Block, Book, Gap
 from shards.protocol.frames import EVENTS, KIND_BY_CHANNEL, PREFIX_SIZE, topic as topic_name
@@ -60,6 +62,8 @@ class Intake:
         """Book topics whose next change needs no note: nearly all."""
         self._started = False
         self._removed: set[str] = set()
+        self._idle: frozenset[str] = frozenset()
+        """Channels that are not collected, or not any more: nothing of them is waited for."""
         self._complete = 0
         """Height through which everything published was received; too high where a market is behind."""
         self._caught: set[Part] = set()
@@ -205,9 +209,13 @@ class Intake:
         self._removed.discard(symbol)
         self._note(Note("again", symbol, height, height))
 
-    def collects(self, channels: Iterable[str]) -> None:
-        """Take which channels are recorded: some may have had no event yet."""
+    def collects(self, channels: Iterable[str], head: int) -> None:
+        """Take which channels are recorded from now on: some may have had no event yet."""
         self.channels.update(channels)
+        self._idle = frozenset(NAMES).difference(channels)
+        first = max(head, self.head) + 1
+        for note in channels_change(self.ledger, channels, first, self._complete):
+            self._note(note)
 
     def listed(self, markets: Iterable[Mapping[str, Any]]) -> None:
         """Take how the collector lists its markets: ``symbol``, ``market_id`` and ``type``."""
@@ -254,7 +262,8 @@ class Intake:
         through: dict[str, int] = {}
         for position in positions:
             symbol = position.symbol
-            if position.channel == "oracle" or symbol in self._removed:
+            is_idle = position.channel in self._idle or symbol in self._removed
+            if is_idle or position.channel == "oracle":
                 continue
             if self.ledger.of(symbol).first >= 0:
                 through[symbol] = min(through.get(symbol, position.complete), position.complete)
@@ -343,6 +352,11 @@ class Intake:
         self.head = max(self.head, self._complete)
         return list(positions.values())
 
+    def recorded(self, positions: Iterable[Position]) -> None:
+        """Note which channels were recorded, if an older recorder has not."""
+        for note in channels_before(self.ledger, positions):
+            self._note(note)
+
     def _resume(self, positions: dict[str, Position], entry: Entry) -> None:
         self.head = max(self.head, entry.height)
         channel = entry.topic.partition(".")[0]
@@ -375,26 +389,3 @@ def _entry(received: Received, height: int) -> Entry:
         received.ts_push,
         received.shard,
     )
-
-
-def cursor_of(position: Position) -> Cursor:
-    """Return the part of a position that the journal keeps."""
-    return Cursor(
-        position.topic,
-        position.publisher_epoch,
-        position.sequence,
-        position.complete,
-        position.floor,
-        position.fact,
-        position.in_sync and position.linked,
-        position.chain,
-        position.place,
-    )
-
-
-def position_of(cursor: Cursor) -> Position:
-    position = Position(cursor.topic, cursor.publisher_epoch, cursor.sequence, cursor.complete)
-    position.floor, position.fact = cursor.floor, cursor.fact
-    position.in_sync, position.chain = cursor.in_sync, cursor.chain
-    position.place = cursor.count or position.place
-    return position

@@ -23,16 +23,18 @@ from collector.archive.journal.damage import read_all
 from collector.archive.journal.segment_file import Chunk, Note
 from collector.archive.journal.segments import Segments
 from collector.archive.recording import status_file
-from collector.archive.recording.filler import Filler, sources_of
+from collector.archive.recording.cursors import cursor_of
+from collector.archive.recording.filler import Filler, filler_of
 from collector.archive.recording.identity import meet, open_ones
-from collector.archive.recording.intake import Intake, cursor_of
+from collector.archive.recording.intake import Intake
+from collector.archive.recording.meeting import Meeting, ask
 from collector.archive.recording.status_file import State, Status
 from collector.archive.sealing.child import SealedParts
 from collector.archive.storage.files import Info, open_archive, sealing, write_info, writing
 from collector.archive.storage.place import check_place, place_of
 from collector.archive.storage.recovery import recover
 from collector.client.subscriber import Subscriber
-from collector.client.summary import Summary, read_summary
+from collector.client.summary import Summary
 from collector.client.topic_filter import Wanted
 from shards.adapters import registry
 from shards.protocol.errors import ConfigError
@@ -47,17 +49,13 @@ log = logging.getLogger(__name__)
 
 SYNC_S: Final = 5.0
 """
-A power cut takes the facts of so many seconds from the journal, and they are fetched again.
-
-Each sync takes some 80 µs of CPU and wears a disk. One for each block, 130,000 a day, would save little:
-after a power cut the blocks of minutes are missing anyway.
+A power cut takes the facts of so many seconds from the journal, and they are fetched again. A sync
+takes some 80 µs of CPU and wears a disk. One for each block, 130,000 a day, would save little: after
+a power cut the blocks of minutes are missing anyway.
 """
 _LOOK_S: Final = 1.0
-_SETTLED_S: Final = 2.5
-"""After this time every shard has reported a head newer than our subscription."""
 _FULL_RETRY_S: Final = 2.0
 _SEAL_RETRY_S: Final = 15.0
-_EXTRAS: Final = frozenset({"orders", "oracle"})
 
 
 class RecordConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -138,6 +136,7 @@ class Recorder:
             self._sealed.note_late(heights)
             self._segments.note_segment(path, max(heights, default=0))
         self._sealed.note_parts(self._intake.take_caught())
+        intake.recorded(positions.values())
         wanted = Wanted(self._config.markets, self._config.channels).matches
         if chosen := intake.choose(positions.values(), wanted):
             subscriber.resume(chosen, intake.head)
@@ -227,7 +226,7 @@ class Recorder:
 
     async def _look(self, subscriber: Subscriber) -> None:
         """Once a second: update how far everything is complete, join, and write the status."""
-        began, joined, met_at = time.monotonic(), False, 0.0
+        began, joined, meeting = time.monotonic(), False, Meeting()
         while True:
             await asyncio.sleep(_LOOK_S)
             check_place(self._root, self._place)
@@ -235,10 +234,10 @@ class Recorder:
                 log.info("%s %s", subscriber.connect, said)
             self._intake.notices.clear()
             if subscriber.is_joined and not subscriber.pending:
-                met_at = met_at or time.monotonic()
-                if not joined and time.monotonic() - met_at >= _SETTLED_S:
-                    joined = await self._join(subscriber)
-                if joined:
+                if meeting.is_due([inbox.publisher.epoch for inbox in subscriber.inboxes()]):
+                    meeting.is_over = await self._join(subscriber, is_first=not joined)
+                    joined = joined or meeting.is_over
+                if meeting.is_over:
                     self._intake.look(subscriber.positions())
                     self._sealed.note_parts(self._intake.take_caught())
             self._segments.sync_older(max(0.0, self._config.sync_s - _LOOK_S))
@@ -250,24 +249,26 @@ class Recorder:
             if self._config.duration_s and time.monotonic() - began > self._config.duration_s:
                 self.stop.set()
 
-    async def _join(self, subscriber: Subscriber) -> bool:
-        """Ask the collector for its endpoints and its markets."""
+    async def _join(self, subscriber: Subscriber, *, is_first: bool) -> bool:
+        """Ask the collector for its channels and its markets, and at first for its endpoints."""
         try:
-            answer = await asyncio.to_thread(subscriber.status)
-            status = read_summary({"status": answer})
+            status, collected = await asyncio.to_thread(ask, subscriber)
             markets = await asyncio.to_thread(subscriber.markets)
         except (TimeoutError, ValueError) as error:
             log.warning("%s; asking again", error)
             return False
         try:
-            self._meet(status)
-            await self._meet_nodes(status)
+            if is_first:
+                self._meet(status)
+                await self._meet_nodes(status)
         except OSError as error:
             log.warning("the chain's identity cannot be stored: %s; trying again", error)
             return False
         self._intake.listed(markets)
-        collected = {*status.collected} & {*self._config.channels}
-        self._intake.collects(collected)
+        collected &= {*self._config.channels}
+        self._intake.collects(collected, status.blocks.head)
+        if not is_first:
+            return True
         # A topic is followed because of its name alone, whether or not anything is collected there.
         known = {str(market["symbol"]) for market in markets}
         known |= {CHAIN.symbol} if {"blocks", "oracle"} & collected else set()
@@ -305,11 +306,10 @@ class Recorder:
             ranges = self._intake.ledger.to_fetch()
             if not ranges or self._endpoints is None:
                 continue
-            if self._filler is None:
-                access = registry.open_access(self._endpoints, self._config.budget)
-                extras = not _EXTRAS.isdisjoint(self._intake.channels)
-                sources = sources_of(self._endpoints, access, with_extras=extras)
-                self._filler = Filler(sources, per_s=self._config.per_s)
+            budget, per_s = self._config.budget, self._config.per_s
+            self._filler = await filler_of(
+                self._filler, self._endpoints, budget, self._intake.channels, per_s=per_s
+            )
             log.info("fetching lost blocks: %s", ", ".join(f"{a}-{b}" for a, b in ranges))
             await self._filler.fetch(_heights(ranges), self._fetched)
 

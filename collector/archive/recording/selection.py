@@ -1,9 +1,10 @@
-"""What a recorder goes on with, if it records other markets than the one before it. Pure."""
+"""What a recorder goes on with, if it records other markets or channels than before. Pure."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 from collector.archive.journal.ledger import LEFT, Ledger
 from collector.archive.journal.segment_file import Note
+from collector.archive.storage.by_channel import BY_HEIGHT, EVER
 from collector.client.topic_cursor import Position
 
 
@@ -26,3 +27,31 @@ def selected(
             reached = min(p.complete for p in former if p.symbol == symbol)
             notes.append(Note("removed", symbol, reached + 1, 0, LEFT))
     return wanted, notes
+
+
+def channels_change(
+    ledger: Ledger, channels: Iterable[str], first: int, complete: int
+) -> Iterator[Note]:
+    """
+    Yield notes of the channels that come and go.
+
+    Args:
+        ledger: What was noted so far.
+        channels: What is recorded now.
+        first: The first height that a new channel has whole.
+        complete: The last height that channels which are recorded no more have whole.
+
+    """
+    now, known = BY_HEIGHT.intersection(channels), ledger.channels or {}
+    former = {channel for channel, spans in known.items() if spans and spans[-1][1] == EVER}
+    if (begun := now - former) or not known:
+        yield Note("channels", "", first, 0, " ".join(sorted(begun)))
+    if ended := former - now:
+        yield Note("channel-end", "", complete + 1, 0, " ".join(sorted(ended)))
+
+
+def channels_before(ledger: Ledger, positions: Iterable[Position]) -> Iterator[Note]:
+    """Yield a note of the channels of an older recorder, which noted none: those that had facts."""
+    found = BY_HEIGHT & {position.channel for position in positions if position.fact >= 0}
+    if ledger.channels is None and found:
+        yield Note("channels", "", 0, 0, " ".join(sorted(found)))

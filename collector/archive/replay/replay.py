@@ -22,9 +22,11 @@ from collector.archive.replay.events_of import CHANNELS, Timed, records
 from collector.archive.replay.server import ReplayServer, Stopped
 from collector.archive.replay.shard import ReplayShard
 from collector.archive.storage import layout, manifest
+from collector.archive.storage.by_channel import named
 from collector.archive.storage.files import open_archive
 from collector.archive.storage.layout import Part
 from collector.settings.parts import AccessConfig, AggregatorConfig
+from collector.tables.schema import TABLES
 from shards.protocol.errors import ConfigError
 from shards.protocol.settings import CHAIN, Endpoints, Market
 
@@ -77,9 +79,13 @@ class Replay:
         self.config = config
         self.stop = stop or threading.Event()
         open_archive(config.root)
-        files = manifest.current(manifest.read(config.root))
+        lines = manifest.read(config.root)
+        files, known = manifest.current(lines), manifest.by_channel(lines)
         self._files = list(files.values())
-        self._covered = holes.covered(config.root, files, config.markets)
+        self._named = {*named(known.values())}
+        facts = (c for c in self._named & {*config.channels} if not TABLES[c].is_sampled)
+        channels = (holes.InChannel(channel, known) for channel in facts)
+        self._covered = holes.covered(config.root, files, config.markets, *channels)
         if not self._covered:
             raise ConfigError(f"{config.root}: nothing sealed of these markets is in this archive")
         self._first = config.first or min(part.first for part in self._covered)
@@ -103,7 +109,7 @@ class Replay:
                 markets=tuple(self._markets()),
                 endpoints=Endpoints(),
                 every_market=False,
-                channels=tuple(c for c in self.config.channels if c != "gap"),
+                channels=tuple(self._channels()),
             )
             with (
                 ReplayServer.opened(config, self.config.access, self.stop) as server,
@@ -111,6 +117,13 @@ class Replay:
             ):
                 self._replay(server)
         return self.outcome
+
+    def _channels(self) -> Iterator[str]:
+        """Yield the channels that are published: those of the selection that the archive has."""
+        had = {file.channel for file in self._files} | self._named
+        for channel in self.config.channels:
+            if channel in had and channel != "gap":
+                yield channel
 
     def _markets(self) -> Iterator[Market]:
         """Describe the markets as the archive's newest listing of them does."""

@@ -14,6 +14,8 @@ from typing import Any, Final
 
 from collector.archive.journal.ledger import Ledger
 from collector.archive.journal.spool import Spool, gather
+from collector.archive.sealing.book_track import Carried, Track
+from collector.archive.sealing.merged_channels import merged
 from collector.archive.sealing.output import Output
 from collector.archive.sealing.seal import UNPROVABLE, end_as_orphan, time_places
 from collector.archive.storage import layout, manifest
@@ -35,11 +37,22 @@ _CHANNELS: Final = tuple(name for name in TABLES if name not in (layout.COVERAGE
 class Adder:
     """Adds to one part of one archive, whose lock the caller holds."""
 
-    def __init__(self, root: Path, part: Part, entries: Spool, ledger: Ledger) -> None:
+    def __init__(
+        self,
+        root: Path,
+        part: Part,
+        entries: Spool,
+        ledger: Ledger,
+        *,
+        carried: Sequence[Carried] = (),
+    ) -> None:
         self._root, self._part = root, part
         self._entries, self._ledger = entries, ledger
-        current = manifest.current(manifest.read(root))
-        self._files = [f for f in current.values() if (f.first, f.last) == part]
+        self._carried = carried
+        """Whole books from before the facts that are added."""
+        lines = manifest.read(root)
+        self._files = [f for f in manifest.current(lines).values() if (f.first, f.last) == part]
+        self._by_channel = manifest.by_channel(lines).get(part)
         generations = (layout.generation_of(file.path) for file in self._files)
         self._suffix = f".add{1 + max(generations, default=0)}"
         self._outputs: dict[tuple[str, str], Output] = {}
@@ -53,16 +66,19 @@ class Adder:
                 if self._key(channel, row) not in known:
                     self._put(channel, row)
                     self._count(channel, row)
+        self._put_keyframes()
         before, rows = self._coverage(), self._coverage()
         for symbol in self._ledger.markets:
             self._covered(symbol, rows)
-        if not self._outputs and rows == before:
+        files = {file.channel for file in self._files}
+        by_channel = merged(self._part, self._by_channel, files, self._ledger, before, rows)
+        if not self._outputs and rows == before and by_channel == self._by_channel:
             return None
         replaced = self._cover(rows)
-        files = [output.close() for output in self._outputs.values()]
         line = manifest.Line(
-            act="add", first=self._part.first, last=self._part.last, files=files,
-            removed=replaced, writer=f"process {os.getpid()}", ts=ts,
+            act="add", first=self._part.first, last=self._part.last, removed=replaced,
+            files=[output.close() for output in self._outputs.values()], channels=by_channel,
+            writer=f"process {os.getpid()}", ts=ts,
         )  # fmt: skip
         manifest.append(self._root, line)
         for path in replaced:
@@ -85,20 +101,34 @@ class Adder:
         return found
 
     def _rows(self, channel: str) -> list[Row]:
+        """Return a channel's new rows, in the order in which they are sealed: market by market."""
+        found = [topic for topic in self._entries.topics() if topic.startswith(f"{channel}.")]
+        markets = self._ledger.markets
+        ordered = sorted(
+            (markets[symbol].market_id if symbol in markets else "", symbol)
+            for symbol in (topic.partition(".")[2][:-1] for topic in found)
+        )
+        return [row for _, symbol in ordered for row in self._rows_of(channel, symbol)]
+
+    def _rows_of(self, channel: str, symbol: str) -> list[Row]:
         rows: list[Row] = []
-        for topic in self._entries.topics():
-            name, _, rest = topic.partition(".")
-            if name != channel:
-                continue
-            for entry in self._entries.entries(topic):
-                event = EVENTS[entry.kind].decode(entry.event)
-                if not getattr(event, "is_snapshot", False):
-                    rows += rows_of(event, rest[:-1], entry)
+        for entry in self._entries.entries(f"{channel}.{symbol}."):
+            event = EVENTS[entry.kind].decode(entry.event)
+            if not getattr(event, "is_snapshot", False):
+                rows += rows_of(event, symbol, entry)
         return dedupe(TABLES[channel], rows)
 
     def _put(self, channel: str, row: Row) -> None:
         when = next((row[place] for place in time_places(TABLES[channel]) if row[place]), 0)
         self._output(channel, layout.date_of(when) if when else self._date()).add(row)
+
+    def _put_keyframes(self) -> None:
+        """Write the whole books with which the changes begin, where the part has none yet."""
+        known = self._known(layout.KEYFRAME) if self._carried else set()
+        for book in sorted(self._carried, key=lambda book: (book.market_id, book.symbol)):
+            for row in Track(book.symbol, self._part, book).keyframes:
+                if self._key(layout.KEYFRAME, row) not in known:
+                    self._output(layout.KEYFRAME, self._date()).add(row)
 
     def _output(self, channel: str, date: str) -> Output:
         output = self._outputs.get((channel, date))
@@ -155,14 +185,13 @@ class Adder:
         row = rows.get(symbol)
         if row is None and not due:
             return
-        lacking = self._ledger.missing(symbol, part.first, part.last)
         if row is None:
             row = rows[symbol] = _empty(market.market_id, symbol, self._ledger.source)
             had: RangeList = []
         else:
             had = minus([(row["first_height"], row["last_height"])], row["missing_ranges"])
         # What was fetched may lie in other parts.
-        had = within([*had, *minus([*due, *market.filled], lacking)], part.first, part.last)
+        had = within([*had, *self._ledger.came(symbol, *part)], *part)
         if not had and not due:
             return
         # What is missing at an end is due all the same.

@@ -297,7 +297,7 @@ def _seal(root: Path, part: Part, ts: int) -> manifest.Line:
             spool.close()
     line = manifest.Line(
         act="seal", first=part.first, last=part.last, files=files, missing=missing,
-        writer=f"process {os.getpid()}", ts=ts,
+        channels=ledger.by_channel(part.first, part.last), writer=f"process {os.getpid()}", ts=ts,
     )  # fmt: skip
     manifest.append(root, line)
     return line

@@ -13,6 +13,7 @@ from typing import Final
 import msgspec
 
 from collector.archive.storage import layout
+from collector.archive.storage.by_channel import ByChannel
 from collector.archive.storage.crash_points import reach
 from collector.archive.storage.files import sync_folder
 from shards.protocol.errors import UNREADABLE
@@ -51,6 +52,11 @@ class Line(msgspec.Struct, kw_only=True):
     """Paths that this act took out of the archive."""
     missing: dict[str, list[tuple[int, int]]] = {}
     """Heights that no source had, by symbol."""
+    channels: ByChannel | None = None
+    """
+    The channels of the part, each with the heights that the coverage table counts as here and this
+    channel lacks, by symbol. None where that is not known: in older archives.
+    """
     writer: str = ""
     ts: int = 0
 
@@ -133,6 +139,18 @@ def pruned(lines: list[Line]) -> dict[layout.Part, set[str]]:
         if line.act == "prune":
             found[part] = {layout.date_in(path) for path in line.removed}
         elif line.files:
+            found.pop(part, None)
+    return found
+
+
+def by_channel(lines: list[Line]) -> dict[layout.Part, ByChannel]:
+    """Return what each part lacks in single channels; of older parts that is not known."""
+    found: dict[layout.Part, ByChannel] = {}
+    for line in lines:
+        part = layout.Part(line.first, line.last)
+        if line.channels is not None:
+            found[part] = line.channels
+        elif line.act in ("seal", "prune"):
             found.pop(part, None)
     return found
 

@@ -3,7 +3,7 @@
 import pytest
 
 from collector.aggregator.replay_buffer import ReplayBuffer
-from collector.archive.recording.intake import cursor_of, position_of
+from collector.archive.recording.cursors import cursor_of, position_of
 from collector.client.cells.arbiter import Arbiter
 from collector.client.received import ChainReplaced, Lost
 from collector.client.topic_filter import Wanted

@@ -6,7 +6,8 @@ import pytest
 
 from collector.archive.journal.segment_file import Chunk, Note, Writer
 from collector.archive.reading.tables import read
-from collector.archive.recording.intake import Intake, cursor_of
+from collector.archive.recording.cursors import cursor_of
+from collector.archive.recording.intake import Intake
 from collector.archive.sealing import seal
 from collector.archive.sealing.additions import add
 from collector.archive.storage import layout

@@ -7,7 +7,8 @@ from hypothesis import example, given, settings, strategies as st
 from msgspec import structs
 
 from collector.archive.journal.segment_file import Chunk
-from collector.archive.recording.intake import Intake, cursor_of
+from collector.archive.recording.cursors import cursor_of
+from collector.archive.recording.intake import Intake
 from collector.client.received import Lost, Received
 from collector.client.topic_cursor import Position
 from shards.protocol.events import Block, Book, Gap, Trade, Trades
@@ -136,7 +137,7 @@ def test_lost_blocks_of_a_market_that_was_listed_later_are_its_own() -> None:
 
 def test_fetched_blocks_are_recorded_in_channels_that_had_no_event_yet() -> None:
     before = Intake(5)
-    before.collects(["trades", "book"])
+    before.collects(["trades", "book"], 0)
     before.take(_event("whole", "A", 4, 1))
     cursors = [cursor_of(Position(topic, 7, 0, 4)) for topic in ("book.A.", "trades.A.")]
     written = before.take_chunk()

@@ -1,7 +1,8 @@
 """A recorder that begins again with other markets than before."""
 
 from collector.archive.journal.segment_file import Chunk, Note
-from collector.archive.recording.intake import Intake, cursor_of
+from collector.archive.recording.cursors import cursor_of
+from collector.archive.recording.intake import Intake
 from collector.client.topic_cursor import Position
 
 SPAN = 10
