@@ -5,8 +5,6 @@ The manifest records what was pruned, so that it does not count as a hole. A kil
 that the manifest no longer names; the next writer removes them.
 """
 
-import contextlib
-import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
@@ -14,11 +12,11 @@ from typing import Final
 import msgspec
 
 from collector.archive.storage import layout, manifest
-from collector.archive.storage.crash_points import reach
 from collector.archive.storage.files import open_archive, sealing
 from collector.archive.storage.layout import Part
 from collector.archive.storage.manifest import File
 from collector.archive.storage.recovery import recover
+from collector.archive.storage.removal import remove
 
 DAY_NS: Final = 86_400_000_000_000
 
@@ -100,24 +98,5 @@ def prune(root: Path, parts: Iterable[Part], *, ts: int) -> int:
     for part in parts:
         with sealing(root):
             recover(root)
-            freed += _remove(root, part, ts)
+            freed += remove(root, part, ts=ts)
     return freed
-
-
-def _remove(root: Path, part: Part, ts: int) -> int:
-    files = _parts(root).get(part, [])
-    if not files:
-        return 0
-    paths = [file.path for file in files]
-    line = manifest.Line(
-        act="prune", first=part.first, last=part.last, files=[], removed=paths,
-        writer=f"process {os.getpid()}", ts=ts,
-    )  # fmt: skip
-    manifest.append(root, line)
-    for path in paths:
-        (root / path).unlink(missing_ok=True)
-        reach("prune.removed")
-        with contextlib.suppress(OSError):
-            # Only if it is empty.
-            (root / path).parent.rmdir()
-    return sum(file.bytes for file in files)

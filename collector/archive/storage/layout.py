@@ -36,6 +36,8 @@ STATUS: Final = "_status.json"
 COVERAGE: Final = "coverage"
 KEYFRAME: Final = "keyframe"
 PARTIAL: Final = ".partial"
+PRUNED: Final = ".pruned"
+"""A file that was emptied on a full disk; its part is about to be removed."""
 
 _DAY_NS: Final = 86_400_000_000_000
 _EPOCH: Final = datetime.date(1970, 1, 1)

@@ -8,7 +8,7 @@ import shutil
 from pathlib import Path
 from typing import Final
 
-from collector.archive.storage import layout, manifest
+from collector.archive.storage import layout, manifest, removal
 from collector.archive.storage.crash_points import reach
 from collector.archive.storage.files import publish, sync_folder
 
@@ -28,6 +28,7 @@ def recover(root: Path) -> None:
     The manifest decides: a folder that it names is moved to its place; a file that a line removed is
     deleted; a file that no line names is moved to the quarantine.
     """
+    removal.finish(root)
     lines = manifest.read(root)
     known = manifest.current(lines)
     _finish_swaps(root, known)
@@ -39,11 +40,23 @@ def recover(root: Path) -> None:
         if name in removed:
             path.unlink()
             continue
-        aside = root / layout.QUARANTINE / "__".join(path.relative_to(root).parts)
+        _set_aside(root, path)
+
+
+def _set_aside(root: Path, path: Path) -> None:
+    """Move a file to the quarantine; on a full disk one that is not whole makes room instead."""
+    aside = root / layout.QUARANTINE / "__".join(path.relative_to(root).parts)
+    try:
         aside.parent.mkdir(exist_ok=True)
         # The channel's folder may be a link to another disk.
         shutil.move(path, aside)
-        log.info("set aside %s: no line of the manifest names it", path.name)
+    except OSError as error:
+        if error.errno not in removal.FULL:
+            raise
+        if path.suffix == layout.PARTIAL:
+            path.unlink()
+        return
+    log.info("set aside %s: no line of the manifest names it", path.name)
 
 
 def _finish_swaps(root: Path, known: dict[str, manifest.File]) -> None:
