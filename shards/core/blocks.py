@@ -16,7 +16,7 @@ from shards.core.chain_track import ChainTrack
 from shards.core.feed import Feed
 from shards.core.liveness import Liveness
 from shards.core.pipeline import Decoder, Pipeline
-from shards.protocol.channels import DEFAULT_CHANNELS
+from shards.protocol.channels import BOOKS, DEFAULT_CHANNELS
 from shards.protocol.events import Block, Source
 from shards.protocol.ledger import MarketLedger
 from shards.protocol.ranges import Ranges
@@ -150,6 +150,9 @@ class Blocks(Liveness):
 
     def replay(self, height: int, block: Block | None, ts_recv: int) -> None:
         """Take a fetched lost block, or None if no source has it any more."""
+        if block is not None and BOOKS.isdisjoint(self._channels):
+            # A lost block has all its changes, and nothing keeps a book that they could continue.
+            block = msgspec.structs.replace(block, updates=[])
         self._replayed[height] = None if block is None else _Replayed(block, split(block))
         needed = 0
         for market_id, track in self.tracks.items():

@@ -189,6 +189,8 @@ CHANNELS: Final = (
 
 OFFERED: Final = tuple(channel for channel in CHANNELS if channel.is_offered)
 NAMES: Final = tuple(channel.name for channel in OFFERED)
+ALWAYS: Final = tuple(channel.name for channel in CHANNELS if not channel.is_offered)
+"""Channels that cannot be chosen: every collector publishes them."""
 DEFAULT_CHANNELS: Final = tuple(channel.name for channel in CHANNELS if channel.is_default)
 BY_NAME: Final = {channel.name: channel for channel in CHANNELS}
 BY_KIND: Final = {channel.kind: channel for channel in CHANNELS}

@@ -83,8 +83,15 @@ class Chain:
         self.books[height] = books
         self.blocks[height] = {"trades": trades, "updates": updates}
 
-    def payload(self, subscription: int, height: int, market_ids: tuple[str, ...]) -> bytes:
-        """Say a block as one subscription hears it."""
+    def payload(
+        self,
+        subscription: int,
+        height: int,
+        market_ids: tuple[str, ...],
+        *,
+        with_books: bool = True,
+    ) -> bytes:
+        """Say a block as one subscription hears it, perhaps one of trades alone."""
         block = self.blocks[height]
         result: dict[str, Any] = {
             "block_height": str(height),
@@ -100,7 +107,7 @@ class Chain:
                 if trade["market_id"] == market.market_id:
                     said = trade if kind == "spot" else _derivative(trade)
                     result.setdefault(f"{kind}_trades", []).append(said)
-            for update in block["updates"]:
+            for update in block["updates"] if with_books else ():
                 if update["orderbook"]["market_id"] == market.market_id:
                     result.setdefault(f"{kind}_orderbook_updates", []).append(update)
         message = {"jsonrpc": "2.0", "id": subscription, "result": result}

@@ -1,9 +1,12 @@
 """A pipeline of one market and what is done to it."""
 
+from collections.abc import Collection
+
 from shards.adapters.injective_chain import ws_decoder
 from shards.core.blocks import Blocks, block_pipeline
 from shards.core.pipeline import Pipeline
 from shards.core.states import State
+from shards.protocol.channels import DEFAULT_CHANNELS
 from shards.protocol.ledger import MarketLedger
 from shards.protocol.settings import Limits
 from tests.shards.chain import FIRST, IDS, MARKETS, Chain
@@ -14,13 +17,18 @@ ONE = IDS[0]
 SECOND = 1_000_000_000
 
 
-def pipeline(ledger: MarketLedger | None = None, limits: Limits | None = None) -> Pipeline[Blocks]:
+def pipeline(
+    ledger: MarketLedger | None = None,
+    limits: Limits | None = None,
+    channels: Collection[str] = DEFAULT_CHANNELS,
+) -> Pipeline[Blocks]:
     """A pipeline of one market, not subscribed yet."""
     return block_pipeline(
         MARKETS[:1],
         source="chain-ws",
         decoder=ws_decoder.decode,
         limits=limits,
+        channels=channels,
         ledgers={ONE: ledger} if ledger else None,
     )
 

@@ -43,6 +43,19 @@ def test_a_resumed_market_closes_the_gap_that_its_predecessor_left_open() -> Non
     assert gaps(one) == [("closed", "disconnect", FIRST + 4, FIRST + 6)]
 
 
+def test_lost_blocks_change_no_book_that_is_not_collected() -> None:
+    one = pipeline(MarketLedger(FIRST, FIRST + 5), channels=("trades",))
+    one.resume(SECOND)
+    subscribe(one)
+    for height in range(FIRST + 20, FIRST + 30):
+        one.receive(CHAIN.payload(1, height, (ONE,), with_books=False), height * SECOND)
+    for height in range(FIRST + 6, FIRST + 20):
+        one.liveness.replay(height, CHAIN.whole(height), FIRST * SECOND)
+    assert state(one) is State.LIVE
+    assert one.feeds[ONE].accounted().last == FIRST + 29
+    assert gaps(one)[-1] == ("closed", "crash", FIRST + 6, FIRST + 29)
+
+
 def test_a_market_that_returns_with_a_new_ledger_names_what_was_not_collected() -> None:
     one = pipeline()
     left = Gap(ONE, 77, "open", "removed", FIRST, 0, 77)
