@@ -189,7 +189,7 @@ class ReplayBuffer:
 
         Args:
             may_read: Which topics are listed; by default all.
-            origin: Where the frames come from: ``chain_id`` and ``relays``, as far as known.
+            origin: What is known of the frames: ``chain_id``, ``channels`` and ``relays``.
 
         """
         try:

@@ -42,6 +42,7 @@ from collector.aggregator.status import summary
 from collector.aggregator.status.metrics_snapshot import measure
 from collector.aggregator.telemetry.process_table import Processes
 from collector.client.summary import Summary
+from shards.protocol.channels import ALWAYS
 from shards.protocol.control import ReportRequest
 from shards.protocol.errors import UNREADABLE
 from shards.protocol.settings import CountOrZero
@@ -202,6 +203,7 @@ def _answer(
         case _:
             coverage = aggregator.coverage
             ahead = {s: height for s, height in coverage.ahead().items() if rights.may_see(s)}
+            origin = {"channels": [*ALWAYS, *aggregator.run.config.channels]}
             chain_id = aggregator.run.chain.id
             return aggregator.publisher.replay.answer(
                 asked,
@@ -209,7 +211,7 @@ def _answer(
                 coverage.accounted(),
                 ahead,
                 None if rights.everything else rights.may_read,
-                {"chain_id": chain_id} if chain_id else None,
+                origin | ({"chain_id": chain_id} if chain_id else {}),
             )
     return [_encode({"id": asked.get("id"), **found})]
 

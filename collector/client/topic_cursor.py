@@ -31,7 +31,7 @@ from collector.client.book_count import Count
 from collector.client.received import Lost, Received
 from collector.client.topic_filter import split
 from shards.adapters import registry
-from shards.protocol.channels import BY_EVENT
+from shards.protocol.channels import BY_EVENT, BY_NAME
 from shards.protocol.events import Book, Event, Gap, Metadata, Ticker, Trades
 from shards.protocol.frames import STATES, Header
 from shards.protocol.trade_ids import KnownTrades
@@ -55,6 +55,7 @@ class Position(Count):
         "fact",
         "floor",
         "in_sync",
+        "is_ended",
         "known",
         "linked",
         "overlaps",
@@ -86,6 +87,8 @@ class Position(Count):
         """Whether known facts may arrive again: from a rebase until the first new one."""
         self.linked = True
         """Whether new frames are known to continue what was delivered."""
+        self.is_ended = False
+        """Whether the publisher does not collect this channel: then `complete` is where it ended."""
         self.starts_whole = self.channel == "book" or self.channel in STATES
         """Whether a late joiner receives the newest whole book, or event."""
         self.known: KnownTrades | None = None
@@ -98,6 +101,7 @@ class Position(Count):
         other = Position(self.topic, self.publisher_epoch, self.sequence, self.complete)
         other.floor, other.fact, other.in_sync = self.floor, self.fact, self.in_sync
         other.place = self.place
+        other.is_ended = self.is_ended
         return other
 
     def rebase(self, publisher_epoch: int, from_height: int) -> Lost | None:
@@ -121,6 +125,23 @@ class Position(Count):
         first = self.complete + 1
         self.complete = max(first, from_height - 1)
         return Lost("height", first, self.complete, _reason(restarted))
+
+    def end(self, publisher_epoch: int, through: int) -> Lost | None:
+        """
+        Continue with a publisher that does not collect this channel; the former one did.
+
+        Returns:
+            What that one may have published after the last fact, through a height at most.
+
+        """
+        is_begun = self.publisher_epoch > 0
+        first = max(self.complete, self.height) + 1
+        self.publisher_epoch, self.sequence = publisher_epoch, 0
+        self.overlaps, self.linked, self.is_ended = True, False, True
+        self.complete = max(first - 1, through)
+        if first > through or not is_begun or not BY_NAME[self.channel].is_replayed:
+            return None
+        return Lost("height", first, through, "the collector no longer collects this channel")
 
     def admit(self, event: Event) -> bool | Lost | Trades:
         """Return whether to deliver: no, yes, yes after a loss, or only these trades."""

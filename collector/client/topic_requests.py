@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import msgspec
 
+from collector.client.received import Lost
 from collector.client.topic_cursor import UNKNOWN, Position
 from collector.client.whole_book import first_trades
 
@@ -33,6 +34,16 @@ class TopicsReply(msgspec.Struct):
     """The network's id; empty where the collector does not know it yet."""
     relays: list[int] = []
     """Epochs of the relays that the frames have passed, the last one first."""
+    channels: list[str] = []
+    """What is collected; empty from publishers that do not say it."""
+
+    def head_of(self, symbol: str) -> int:
+        """Return the height through which everything published of a market is complete."""
+        return self.ahead.get(symbol, self.head)
+
+    def collects(self, channel: str) -> bool:
+        """Whether a channel is collected, as far as the publisher says it."""
+        return not self.channels or channel in self.channels
 
 
 class ReplayReply(msgspec.Struct):
@@ -81,7 +92,7 @@ class FollowedTopic:
         position = self.position
         position.publisher_epoch = reply.publisher_epoch
         position.chain = reply.chain
-        position.complete = position.floor = reply.ahead.get(position.symbol, reply.head)
+        position.complete = position.floor = reply.head_of(position.symbol)
 
     def await_beginning(self) -> None:
         """Hold its frames until `from_history` has told from which height on the publisher has it."""
@@ -93,11 +104,14 @@ class FollowedTopic:
         position = self.position
         if last <= position.sequence:
             self.behind = 0
+            if position.is_ended and not reply.collects(position.channel):
+                return False
             # A publisher's first answer may name a head that it took over from another: shards
             # may still send it frames below that head.
             known = reply if reply.publisher_epoch == publisher.epoch else publisher
             head = known.ahead.get(position.symbol, known.head)
             position.complete = max(position.complete, head)
+            position.is_ended = False
             return position.lacks_book
         # It may be in flight: it counts as missing only if it has not arrived by the next poll.
         is_missing = self.behind > position.sequence or bool(self.held) or position.lacks_book
@@ -126,14 +140,32 @@ class FollowedTopic:
         position.floor = max(0, min(reply.from_height, first_trades(bodies, reply.from_height)) - 1)
         position.complete = max(position.complete, position.floor)
 
-    def begin_chain(self, reply: ReplayReply) -> None:
-        """Discard what belongs to a replaced chain, and begin with the chain of this reply."""
-        epoch, complete = reply.publisher_epoch, max(0, reply.from_height - 1)
-        self.position = Position(self.position.topic, epoch, 0, complete)
-        self.position.chain = reply.chain
+    def begin_chain(self, publisher_epoch: int, chain: int, from_height: int) -> None:
+        """Discard what belongs to a replaced chain, and begin with another one at a height."""
+        complete = max(0, from_height - 1)
+        self.position = Position(self.position.topic, publisher_epoch, 0, complete)
+        self.position.chain = chain
         self.from_history = False
-        self.held = {key: held for key, held in self.held.items() if key[0] == epoch}
+        self.held = {key: held for key, held in self.held.items() if key[0] == publisher_epoch}
         self.behind = 0
+
+    def end(self, reply: TopicsReply) -> Lost | None:
+        """
+        Take over a publisher that does not collect this channel; another one did.
+
+        Returns:
+            What may have been published after our last fact, until the channel ended.
+
+        """
+        position, head = self.position, reply.head_of(self.position.symbol)
+        self.held.clear()
+        self.behind = 0
+        if reply.chain > position.chain != UNKNOWN:
+            self.begin_chain(reply.publisher_epoch, reply.chain, head + 1)
+            self.position.is_ended = True
+            return None
+        position.chain = reply.chain
+        return position.end(reply.publisher_epoch, head)
 
 
 class KnownPublisher:
@@ -151,6 +183,10 @@ class KnownPublisher:
         """The network's id; empty while it is not known."""
         self.relays: list[int] = []
         """Epochs of the relays that its frames have passed."""
+        self.channels: frozenset[str] = frozenset()
+        """What it collects; empty while it has not said it."""
+        self.first: TopicsReply | None = None
+        """Its first answer: that may name the heights of its predecessor."""
         self.former: set[int] = set()
         """Epochs of replaced publishers. Any other epoch is new, even if it is lower: the clock that
         it was taken from may have been set back."""
@@ -159,9 +195,19 @@ class KnownPublisher:
 
     def remember(self, reply: TopicsReply) -> None:
         """Note the answer to a poll."""
+        if self.first is None or self.first.publisher_epoch != reply.publisher_epoch:
+            self.first = reply
+        self.channels = frozenset(reply.channels)
         self.supersede(self.epoch, reply.publisher_epoch)
         self.epoch, self.head, self.ahead = reply.publisher_epoch, reply.head, reply.ahead
         self.chain_id, self.relays = reply.chain_id or self.chain_id, reply.relays
+
+    def has_advanced(self, symbol: str, reply: TopicsReply) -> bool:
+        """Whether an answer's height of a market is the publisher's own, and not its predecessor's."""
+        first = self.first
+        if first is None or first.publisher_epoch != reply.publisher_epoch:
+            return False
+        return reply.head_of(symbol) > first.head_of(symbol)
 
     def supersede(self, former: int, epoch: int) -> None:
         """Note that one publisher replaced another."""

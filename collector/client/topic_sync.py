@@ -332,24 +332,54 @@ class Inbox:
                 self._compare(followed, reply, last)
             elif last or reply.publisher_epoch != publisher.epoch:
                 self._ask(followed)
-        self._nothing_of(wanted, reply)
+        self._compare_others(wanted, reply, ts_sub)
         publisher.remember(reply)
 
-    def _nothing_of(self, offered: Mapping[str, int], reply: TopicsReply) -> None:
-        """Advance wanted topics that were never published: they lack nothing."""
+    def _compare_others(self, offered: Mapping[str, int], reply: TopicsReply, ts_sub: int) -> None:
+        """Find out about wanted topics that are not offered, or whose channel is not collected."""
         for followed in self._topics.values():
-            if followed is None or followed.is_unbegun or followed.position.topic in offered:
+            if followed is None or followed.is_unbegun:
                 continue
-            position = followed.position
-            if not self._wanted.matches(position.topic):
+            topic = followed.position.topic
+            if not self._wanted.matches(topic):
                 continue
-            if position.sequence or position.chain != reply.chain:
-                # It had frames, so a new aggregator or chain may be about to publish it.
-                continue
-            if position.publisher_epoch == reply.publisher_epoch:
-                followed.is_behind(0, reply, self.publisher)
-            elif position.fact < 0:
-                position.publisher_epoch = reply.publisher_epoch
+            if not reply.collects(followed.position.channel):
+                self._end(followed, offered.get(topic), reply, ts_sub)
+            elif topic not in offered:
+                self._nothing_of(followed, reply)
+
+    def _nothing_of(self, followed: FollowedTopic, reply: TopicsReply) -> None:
+        """Advance a wanted topic that was never published: it lacks nothing."""
+        position = followed.position
+        if position.sequence or position.is_ended or position.chain != reply.chain:
+            # It had frames, so a new aggregator or chain may be about to publish it.
+            return
+        if position.publisher_epoch == reply.publisher_epoch:
+            followed.is_behind(0, reply, self.publisher)
+        elif position.fact < 0:
+            position.publisher_epoch = reply.publisher_epoch
+
+    def _end(
+        self, followed: FollowedTopic, last: int | None, reply: TopicsReply, ts_sub: int
+    ) -> None:
+        """
+        End a topic whose channel is not collected; ``last`` is its last frame, if it is offered.
+
+        The publisher has to say that: a topic that is not offered may be about to begin, at another
+        aggregator or on another chain.
+        """
+        position = followed.position
+        if position.is_ended and not followed.held:
+            return
+        if last is not None:
+            # A relay still has what was published before.
+            is_current = position.publisher_epoch == reply.publisher_epoch
+            is_had = is_current and not followed.from_history
+            position.is_ended = is_had and last <= position.sequence
+        elif self.publisher.has_advanced(position.symbol, reply):
+            lost = followed.end(reply)
+            if lost is not None:
+                self._lose(followed.position, lost, ts_sub)
 
     def _meet_chain(self, chain: int, publisher_epoch: int, ts_sub: int) -> None:
         """Note the chain that the aggregator publishes; deliver a `ChainReplaced` if it is new."""
@@ -369,6 +399,10 @@ class Inbox:
             if followed is None:
                 continue
             followed.join(reply)
+            position = followed.position
+            position.is_ended = position.topic not in wanted and not reply.collects(
+                position.channel
+            )
             if self._with_beginnings and followed.position.topic not in wanted:
                 followed.await_beginning()
                 continue
@@ -400,11 +434,15 @@ class Inbox:
     ) -> None:
         self._meet_chain(reply.chain, reply.publisher_epoch, ts_sub)
         position = followed.position
+        if position.is_ended and position.topic not in self.publisher.offered:
+            # Requested before the publisher said that it does not collect the channel.
+            followed.asked = False
+            return
         before = position.mark()
         if position.chain == UNKNOWN:
             position.chain = reply.chain
         if reply.chain > position.chain:
-            followed.begin_chain(reply)
+            followed.begin_chain(reply.publisher_epoch, reply.chain, reply.from_height)
             self._replay(followed, bodies, ts_sub)
             followed.position.sequence = max(followed.position.sequence, reply.last)
         elif followed.from_history:

@@ -239,12 +239,19 @@ class Relay:
             self._reply(to, asker, reply)
 
     def _origin(self) -> dict[str, Any]:
-        """Say which chain this is, and which relays its frames have passed, this one first."""
+        """Name the chain, the channels, and the relays that the frames have passed, this one first."""
         read = [inbox.publisher for inbox in self._subscriber.inboxes()]
         before = [relay for publisher in read for relay in publisher.relays]
         relays = [*dict.fromkeys((self._rebroadcast.epoch, *before))]
         chain_id = next((publisher.chain_id for publisher in read if publisher.chain_id), "")
-        return {"relays": relays} | ({"chain_id": chain_id} if chain_id else {})
+        known = {"channels": self._channels(), "chain_id": chain_id}
+        return {"relays": relays} | {name: value for name, value in known.items() if value}
+
+    def _channels(self) -> list[str]:
+        """Return what any cell collects; nothing until each has said it, for the others may too."""
+        cells = self._subscriber.inboxes()
+        collected = [inbox.publisher.channels for inbox in cells]
+        return sorted(frozenset().union(*collected)) if all(collected) else []
 
     def _leave_circle(self) -> None:
         """Stop reading a relay that reads this one: it has only what it was given."""

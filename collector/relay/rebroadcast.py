@@ -118,8 +118,9 @@ class Rebroadcast:
 
     def _lose(self, received: Received, lost: Lost, now: int) -> list[tuple[bytes, bytes]]:
         """Announce facts that were lost before they reached this relay."""
-        if lost.unit == "sequence":
+        if received.channel == "book":
             self._books.pop(received.symbol, None)
+        if lost.unit == "sequence":
             first = last = self.head + 1
         else:
             first, last = lost.first, lost.last
@@ -155,6 +156,9 @@ class Rebroadcast:
         heights: dict[str, int] = {}
         for position in positions:
             if not position.publisher_epoch or self._is_gone(position.topic, offers, now):
+                continue
+            if position.is_ended:
+                # Its channel is not collected any more.
                 continue
             if position.topic not in self._begun:
                 self._begun.add(position.topic)

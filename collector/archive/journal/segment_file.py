@@ -80,6 +80,8 @@ class Cursor(msgspec.Struct, array_like=True, gc=False):
     """Generation of the chain that it is of; -1 where it was not known."""
     count: tuple[int, int, int, int] | None = None
     """Where the count of a book's sequence is (client/book_count.py); none in older journals."""
+    is_ended: bool = False
+    """Whether the collector does not collect its channel."""
 
 
 class Note(msgspec.Struct, array_like=True, gc=False):

@@ -16,6 +16,7 @@ def cursor_of(position: Position) -> Cursor:
         position.in_sync and position.linked,
         position.chain,
         position.place,
+        position.is_ended,
     )
 
 
@@ -25,4 +26,5 @@ def position_of(cursor: Cursor) -> Position:
     position.floor, position.fact = cursor.floor, cursor.fact
     position.in_sync, position.chain = cursor.in_sync, cursor.chain
     position.place = cursor.count or position.place
+    position.is_ended = cursor.is_ended
     return position

@@ -16,7 +16,11 @@ from collector.archive.journal.ledger import LEFT, Ledger
 from collector.archive.journal.segment_file import Chunk, Entry, Note
 from collector.archive.recording.cursors import position_of
 from collector.archive.recording.fetched import entries_of
-from collector.archive.recording.selection import channels_before, channels_change, selected
+from collector.archive.recording.selection import (
+    channels_before,
+    channels_change,
+    selected,
+)
 from collector.archive.storage.layout import Part, part_of
 from collector.client.received import (
     ChainReplaced,
@@ -28,7 +32,6 @@ from collector.client.received import (
 )
 from collector.client.topic_cursor import Position
 from shards.adapters import registry
-from shards.protocol.channels import NAMES
 from shards.protocol.errors import ConfigError
 from shards.protocol.events import Block, Book, Gap
 from shards.protocol.frames import EVENTS, KIND_BY_CHANNEL, PREFIX_SIZE, topic as topic_name
@@ -58,12 +61,12 @@ class Intake:
         """Book topics whose next event says through which height changes are lost."""
         self._heights: dict[str, int] = {}
         """Height of the last event of each book topic."""
+        self._ended: set[str] = set()
+        """Topics whose channel the collector does not collect: they are not waited for."""
         self._steady: set[str] = set()
         """Book topics whose next change needs no note: nearly all."""
         self._started = False
         self._removed: set[str] = set()
-        self._idle: frozenset[str] = frozenset()
-        """Channels that are not collected, or not any more: nothing of them is waited for."""
         self._complete = 0
         """Height through which everything published was received; too high where a market is behind."""
         self._caught: set[Part] = set()
@@ -148,9 +151,13 @@ class Intake:
             self._return(symbol, height)
 
     def _lose(self, received: Received, lost: Lost) -> None:
+        self._steady.discard(received.topic)
         if lost.unit == "sequence":
             self._lost[received.topic] = lost
-            self._steady.discard(received.topic)
+            return
+        if received.topic in self._ended:
+            # It is collected again. What lies between was never published.
+            self._ended.discard(received.topic)
             return
         # Oracle prices are in the chain's own blocks.
         symbol = _CHAIN if received.channel == "oracle" else received.symbol
@@ -209,12 +216,11 @@ class Intake:
         self._removed.discard(symbol)
         self._note(Note("again", symbol, height, height))
 
-    def collects(self, channels: Iterable[str], head: int) -> None:
+    def collects(self, channels: Iterable[str], head: int, ends: Mapping[str, int] = {}) -> None:
         """Take which channels are recorded from now on: some may have had no event yet."""
         self.channels.update(channels)
-        self._idle = frozenset(NAMES).difference(channels)
         first = max(head, self.head) + 1
-        for note in channels_change(self.ledger, channels, first, self._complete):
+        for note in channels_change(self.ledger, channels, first, self._complete, ends):
             self._note(note)
 
     def listed(self, markets: Iterable[Mapping[str, Any]]) -> None:
@@ -262,8 +268,10 @@ class Intake:
         through: dict[str, int] = {}
         for position in positions:
             symbol = position.symbol
-            is_idle = position.channel in self._idle or symbol in self._removed
-            if is_idle or position.channel == "oracle":
+            if position.channel == "oracle" or symbol in self._removed:
+                continue
+            if position.is_ended:
+                self._ended.add(position.topic)
                 continue
             if self.ledger.of(symbol).first >= 0:
                 through[symbol] = min(through.get(symbol, position.complete), position.complete)
@@ -348,7 +356,8 @@ class Intake:
         for position in positions.values():
             behind = self.ledger.of(position.symbol).behind
             complete = behind[0][0] - 1 if behind else self._complete
-            position.complete = max(position.complete, complete)
+            if not position.is_ended:
+                position.complete = max(position.complete, complete)
         self.head = max(self.head, self._complete)
         return list(positions.values())
 

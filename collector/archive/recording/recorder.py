@@ -28,6 +28,7 @@ from collector.archive.recording.filler import Filler, filler_of
 from collector.archive.recording.identity import meet, open_ones
 from collector.archive.recording.intake import Intake
 from collector.archive.recording.meeting import Meeting, ask
+from collector.archive.recording.selection import ends_of
 from collector.archive.recording.status_file import State, Status
 from collector.archive.sealing.child import SealedParts
 from collector.archive.storage.files import Info, open_archive, sealing, write_info, writing
@@ -266,7 +267,7 @@ class Recorder:
             return False
         self._intake.listed(markets)
         collected &= {*self._config.channels}
-        self._intake.collects(collected, status.blocks.head)
+        self._intake.collects(collected, status.blocks.head, ends_of(subscriber.positions()))
         if not is_first:
             return True
         # A topic is followed because of its name alone, whether or not anything is collected there.
@@ -348,8 +349,7 @@ class Recorder:
     def _report(self, state: State, reason: str = "") -> None:
         """Write the status file, if the disk has room."""
         status, intake = self.status, self._intake
-        status.state = state
-        status.reason = reason
+        status.state, status.reason = state, reason
         status.ts = time.time_ns()
         status.head, status.complete = intake.head, intake.complete
         status.sealed = self._sealed.through

@@ -1,6 +1,6 @@
 """What a recorder goes on with, if it records other markets or channels than before. Pure."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from collector.archive.journal.ledger import LEFT, Ledger
 from collector.archive.journal.segment_file import Note
@@ -24,13 +24,24 @@ def selected(
         if symbol in symbols and market.is_left:
             notes.append(Note("again", symbol, market.absent_from, market.absent_from))
         elif symbol not in symbols and market.first >= 0 and market.absent_from < 0:
-            reached = min(p.complete for p in former if p.symbol == symbol)
+            of_market = [p for p in former if p.symbol == symbol]
+            going_on = [p for p in of_market if not p.is_ended]
+            reached = min(p.complete for p in going_on or of_market)
             notes.append(Note("removed", symbol, reached + 1, 0, LEFT))
     return wanted, notes
 
 
+def ends_of(positions: Iterable[Position]) -> dict[str, int]:
+    """Return where the channels that the collector does not collect any more have ended."""
+    found: dict[str, int] = {}
+    for position in positions:
+        if position.is_ended:
+            found[position.channel] = max(found.get(position.channel, 0), position.complete)
+    return found
+
+
 def channels_change(
-    ledger: Ledger, channels: Iterable[str], first: int, complete: int
+    ledger: Ledger, channels: Iterable[str], first: int, complete: int, ends: Mapping[str, int]
 ) -> Iterator[Note]:
     """
     Yield notes of the channels that come and go.
@@ -40,14 +51,15 @@ def channels_change(
         channels: What is recorded now.
         first: The first height that a new channel has whole.
         complete: The last height that channels which are recorded no more have whole.
+        ends: The same, of channels that the collector ended: what may have come before is fetched.
 
     """
     now, known = BY_HEIGHT.intersection(channels), ledger.channels or {}
     former = {channel for channel, spans in known.items() if spans and spans[-1][1] == EVER}
     if (begun := now - former) or not known:
         yield Note("channels", "", first, 0, " ".join(sorted(begun)))
-    if ended := former - now:
-        yield Note("channel-end", "", complete + 1, 0, " ".join(sorted(ended)))
+    for channel in sorted(former - now):
+        yield Note("channel-end", "", max(complete, ends.get(channel, 0)) + 1, 0, channel)
 
 
 def channels_before(ledger: Ledger, positions: Iterable[Position]) -> Iterator[Note]:

@@ -91,7 +91,10 @@ class BookMerge(Merge):
     def _passes(self, side: Side, received: Received) -> bool:
         event = received.event
         if isinstance(event, Lost):
-            # Drop it: the cell's next event does not follow, and waits.
+            if event.unit == "height" and not any(s.cell.offers(self.topic) for s in self.sides):
+                # Its channel ended in the last cell that had it.
+                self.deliver(side, received)
+            # Otherwise drop it: the cell's next event does not follow, and waits.
             return True
         assert isinstance(event, Book)
         if self._count.is_past(event):

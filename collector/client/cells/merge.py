@@ -42,6 +42,8 @@ class Merge:
         self.sides = [Side(cell) for cell in cells.cells]
         self.fact = -1
         """The sequence, or the height, delivered last."""
+        self._was_complete = 0
+        """Height through which nothing was missing when a cell last had this topic."""
         self.waits_since = -1.0
         """The time since which an event waits, monotonic; below 0 if none does."""
 
@@ -60,11 +62,24 @@ class Merge:
         """Return the reader's position: what was delivered, and how far nothing is missing."""
         cells = [side.cell for side in self.sides if side.cell.offers(self.topic)]
         found = [one for cell in cells if (one := cell.inbox.position(self.topic)) is not None]
-        if not found:
-            return Position(self.topic, 0, 0, 0)
-        position = found[0].copy()
+        position = found[0].copy() if found else self._not_offered()
         position.fact = self.fact
-        position.complete = self._complete_to(found)
+        if found:
+            self._was_complete = position.complete = self._complete_to(found)
+        return position
+
+    def _not_offered(self) -> Position:
+        """Return the position while no cell has the topic: their channel may have ended."""
+        cells = [side.cell for side in self.sides if side.cell.is_ours and side.cell.joined]
+        known = [one for cell in cells if (one := cell.inbox.position(self.topic)) is not None]
+        position = known[0].copy() if known else Position(self.topic, 0, 0, 0)
+        # A silent cell may still have it when it answers again.
+        position.is_ended = bool(known) and all(one.is_ended for one in known)
+        heights = [one.complete for one in known]
+        if position.is_ended:
+            position.complete = max(self._was_complete, *heights)
+        else:
+            position.complete = self._was_complete or min(heights, default=0)
         return position
 
     def _complete_to(self, found: list[Position]) -> int:

@@ -197,6 +197,28 @@ def test_other_requests_go_on_to_the_cell() -> None:
                 client.ask("order", within_s=30)
 
 
+def test_a_relay_names_the_channels_of_its_cells_once_all_have_said_them() -> None:
+    one, other = (
+        Script(markets=MARKETS, origin={"channels": ["gap", name]}) for name in ("book", "trades")
+    )
+    endpoint = free_endpoint()
+    with (
+        publishing(one) as publisher,
+        relaying(f"{publisher.endpoint},{endpoint}") as relay,
+        Subscriber(relay.publish, markets=[INJ], silent_s=30) as reader,
+    ):
+        beginning(publisher)
+        until(reader, lambda r: r.channel == "book", 30)
+        publisher.send(INJ, delta(INJ, 101, 2))
+        until(reader, lambda r: r.channel == "book", 30)
+        assert not reader.inbox.publisher.channels
+        with publishing(other, endpoint):
+            eventually(
+                lambda: reader.poll(0.1) is None and reader.inbox.publisher.channels, within_s=30
+            )
+            assert reader.inbox.publisher.channels == {"gap", "book", "trades"}
+
+
 def test_relays_that_read_each_other_say_so_and_go_on() -> None:
     with publishing(Script(markets=MARKETS, origin={"chain_id": "injective-1"})) as publisher:
         beginning(publisher)
