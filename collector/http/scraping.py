@@ -1,9 +1,11 @@
 """``/metrics``: what Prometheus scrapes."""
 
+import asyncio
+import math
 from collections import Counter
 from collections.abc import Iterable
 from itertools import chain
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 from prometheus_client.core import Metric
@@ -17,6 +19,10 @@ from collector.aggregator.status.metrics_snapshot import Measures
 from collector.http import metrics
 from collector.http.view import View
 from collector.settings.parts import ServingConfig
+
+_TIMEOUT: Final = "x-prometheus-scrape-timeout-seconds"
+_SHARE: Final = 0.7
+"""Of a scrape's time; the rest is for encoding and the way."""
 
 
 class _Found(Collector):
@@ -36,7 +42,8 @@ def routes(view: View, config: ServingConfig, closed: Counter[str]) -> list[Rout
         families: Iterable[Metric]
         own = [metrics.closed_connections(closed)]
         try:
-            answer: Any = await view.ask("metrics", markets=config.metrics_markets)
+            async with asyncio.timeout(_within_s(request.headers.get(_TIMEOUT, ""))):
+                answer: Any = await view.ask("metrics", markets=config.metrics_markets)
             families = metrics.families(msgspec.convert(answer["metrics"], Measures))
         except TimeoutError:
             # A failed scrape would hide which part is away.
@@ -47,3 +54,16 @@ def routes(view: View, config: ServingConfig, closed: Counter[str]) -> list[Rout
         )
 
     return [Route("/metrics", scrape)]
+
+
+def _within_s(told: str) -> float | None:
+    """
+    Return how long a scrape may wait for the aggregator; None if the scraper has not told its limit.
+
+    Past that limit the scrape has failed, and it would look as if this process were away.
+    """
+    try:
+        limit_s = float(told)
+    except ValueError:
+        return None
+    return limit_s * _SHARE if 0 < limit_s < math.inf else None

@@ -7,7 +7,7 @@ import pty
 import re
 import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -366,31 +366,25 @@ def test_every_metric_that_we_ship_a_use_of_is_served(running: Running, http: in
     assert _named(shipped) <= _families(http) | recorders
 
 
-@PROMTOOL.required()
-def test_somebody_is_told_when_nothing_is_recorded_or_saved(tmp_path: Path) -> None:
-    """Before its time an alert is silent, and then it is there, by Prometheus' own means."""
-    cases = (
-        ("CollectorNotRecording", "page", "collector_recorder_up", "1 0x20", "1m", "3m"),
-        (
-            "CollectorHeightsGone",
-            "ticket",
-            "collector_recorder_gone_heights",
-            "0x3 5x20",
-            "3m",
-            "5m",
-        ),
-        ("CollectorStateNotSaved", "ticket", "collector_ledger_saved", "1 0x20", "5m", "8m"),
-    )
+Case = tuple[str, str, str, str, str, str]
+"""An alert, its severity, a series with its values, and when it is silent and when it rings."""
+
+
+def _try_rules(folder: Path, interval: str, cases: Sequence[Case]) -> None:
+    """Judge alerts by Prometheus' own means; one that has no severity never rings."""
     tests = [
         {
-            "interval": "1m",
-            "input_series": [{"series": series, "values": values}],
+            "interval": interval,
+            "input_series": [
+                {"series": one, "values": each}
+                for one, each in zip(series.split(" and "), values.split(" and "), strict=True)
+            ],
             "alert_rule_test": [
                 {"eval_time": silent, "alertname": name, "exp_alerts": []},
                 {
                     "eval_time": loud,
                     "alertname": name,
-                    "exp_alerts": [{"exp_labels": {"severity": severity}}],
+                    "exp_alerts": [{"exp_labels": {"severity": severity}}] if severity else [],
                 },
             ],
         }
@@ -398,12 +392,51 @@ def test_somebody_is_told_when_nothing_is_recorded_or_saved(tmp_path: Path) -> N
     ]
     # What is said in an alert would be compared too.
     said = re.compile(r" +annotations:\n(?: {10}.*\n)+")
-    (tmp_path / "rules.yml").write_text(said.sub("", (_OPS / "alerts.yml").read_text()))
+    (folder / "rules.yml").write_text(said.sub("", (_OPS / "alerts.yml").read_text()))
     # Every JSON text is YAML.
-    (tmp_path / "test.yml").write_text(json.dumps({"rule_files": ["rules.yml"], "tests": tests}))
-    command = ["promtool", "test", "rules", str(tmp_path / "test.yml")]
+    judged = {"rule_files": ["rules.yml"], "evaluation_interval": "15s", "tests": tests}
+    (folder / "test.yml").write_text(json.dumps(judged))
+    command = ["promtool", "test", "rules", str(folder / "test.yml")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+@PROMTOOL.required()
+def test_somebody_is_told_when_nothing_is_recorded_or_saved(tmp_path: Path) -> None:
+    """Before its time an alert is silent, and then it is there."""
+    gone = "collector_recorder_gone_heights"
+    cases = (
+        ("CollectorNotRecording", "page", "collector_recorder_up", "1 0x20", "1m", "3m"),
+        ("CollectorHeightsGone", "ticket", gone, "0x3 5x20", "3m", "5m"),
+        ("CollectorStateNotSaved", "ticket", "collector_ledger_saved", "1 0x20", "5m", "8m"),
+    )
+    _try_rules(tmp_path, "1m", cases)
+
+
+@PROMTOOL.required()
+def test_what_a_start_repairs_at_once_wakes_nobody(tmp_path: Path) -> None:
+    """A collector that continues has gaps and missing blocks in its first scrapes."""
+    missing = 'collector_ledger_blocks{status="missing"}'
+    cases = (
+        ("CollectorGapOpen", "", "collector_gaps_open", "_x9 3x4 0x60", "1m45s", "2m15s"),
+        ("CollectorBlocksMissing", "", missing, "_x9 3x4 0x60", "1m45s", "2m15s"),
+    )
+    _try_rules(tmp_path, "10s", cases)
+    # Those that stay do.
+    stays = ("CollectorGapOpen", "ticket", "collector_gaps_open", "_x9 3x90", "5m", "8m")
+    _try_rules(tmp_path, "10s", [stays])
+
+
+@PROMTOOL.required()
+def test_a_chain_that_goes_on_wakes_nobody_who_scrapes_once_a_minute(tmp_path: Path) -> None:
+    """That is Prometheus' default."""
+    both = "collector_head_height and collector_chain_halted"
+    going, still = "100+90x20 and 0x20", "100+90x5 550x20 and 0x30"
+    cases = (
+        ("CollectorNoBlocks", "", both, going, "9m45s", "10m45s"),
+        ("CollectorNoBlocks", "page", both, still, "6m", "10m"),
+    )
+    _try_rules(tmp_path, "1m", cases)
 
 
 def test_every_metric_that_is_served_is_documented(running: Running, http: int) -> None:

@@ -195,6 +195,14 @@ def test_many_cells_keep_apart_and_one_has_no_budget(helm):
     assert many["ServiceMonitor"]["metadata"]["labels"]["release"] == "prometheus"
 
 
+def test_the_alert_of_a_collector_that_is_down_finds_the_charts_scrapes(helm):
+    """By default the operator names a job after the release."""
+    named = set(re.findall(r'job="([^"]+)"', (OPS / "alerts.yml").read_text()))
+    [endpoint] = rendered(helm, RECORDING)["ServiceMonitor"]["spec"]["endpoints"]
+    given = {one["replacement"] for one in endpoint["relabelings"] if one["targetLabel"] == "job"}
+    assert named == given == {"collector"}
+
+
 def test_no_frame_leaves_a_pod_without_keys(helm):
     def ports(found: Values) -> list[str]:
         return [port["name"] for port in found["Service"]["spec"]["ports"]]
