@@ -11,6 +11,7 @@ import click
 from collector.cli import options, value_types
 from collector.cli.command import Command
 from collector.settings.addresses import host_port
+from shards.net import http_get
 from shards.protocol.errors import UNREADABLE, ConfigError
 from shards.protocol.text import printable
 from shards.runtime.exit_codes import EXIT_BELOW, EXIT_OK
@@ -68,9 +69,8 @@ def _probe(where: str, path: str) -> tuple[bool, str]:
 def _ask(host: str, port: int, path: str, *, has_tls: bool) -> tuple[int, bytes]:
     """Request a path; return the status and the body."""
     with contextlib.closing(_connection(host, port, has_tls=has_tls)) as connection:
-        connection.request("GET", path)
-        answer = connection.getresponse()
-        return answer.status, answer.read(_LARGEST)
+        answer, body = http_get.get(connection, path, within_s=_ANSWER_S, largest=_LARGEST)
+        return answer.status, body
 
 
 def _connection(host: str, port: int, *, has_tls: bool) -> http.client.HTTPConnection:

@@ -21,6 +21,7 @@ from collector.doctor.findings import Finding, bad, fine, note, span
 from collector.markets.selection import with_symbols
 from shards.adapters import registry
 from shards.adapters.interface import Adapter, BlockGone, Unable
+from shards.net import http_get
 from shards.net.access import Access, host_of
 from shards.net.http_dates import instant
 from shards.net.rpc import Rpc, view_of
@@ -30,6 +31,7 @@ from shards.protocol.settings import Endpoints, Market, ShardConfig
 from shards.protocol.text import without_secrets
 
 _ANSWER_S: Final = 5.0
+_HEALTH_BYTES: Final = 1 << 16
 _STREAM_S: Final = 15.0
 _BEHIND: Final = 10
 """Blocks; the heights are read a few seconds apart."""
@@ -145,8 +147,9 @@ def _clock_of(endpoint: str, access: Access) -> float | None:
         connection = http.client.HTTPConnection(url.netloc, timeout=_ANSWER_S)
     try:
         before = time.time()
-        connection.request("GET", f"{url.path.rstrip('/')}/health?{url.query}")
-        told = connection.getresponse().headers.get("Date")
+        path = f"{url.path.rstrip('/')}/health?{url.query}"
+        answer, _ = http_get.get(connection, path, within_s=_ANSWER_S, largest=_HEALTH_BYTES)
+        told = answer.headers.get("Date")
         after = time.time()
         theirs = instant(told or "")
         # Truncated to whole seconds: half a second early on average.

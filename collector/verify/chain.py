@@ -12,6 +12,7 @@ import grpc
 
 from collector.verify.block_results import ChainTrade, Sides, changes, trades
 from shards.adapters.messages import INJECTIVE
+from shards.net import http_get
 from shards.net.access import Access
 from shards.protocol.errors import UNREADABLE
 from shards.protocol.settings import Endpoints
@@ -19,6 +20,8 @@ from shards.protocol.settings import Endpoints
 _LIMIT: Final = 1_000_000
 """Levels per side; by default the node returns twenty."""
 _TIMEOUT_S: Final = 10.0
+_LARGEST: Final = 1 << 28
+"""The longest answer; the record of a very large block has 70 MB."""
 _RETRY_S: Final = 0.25
 _GREET_S: Final = 5.0
 _NO_MARKET: Final = "0x" + "0" * 64
@@ -209,6 +212,7 @@ class Chain:
         return self._insist(
             f"order book of {market_id} at height {height}",
             lambda: self._book(market_id, market_type, height),
+            self.grpc,
         )
 
     def close(self) -> None:
@@ -221,7 +225,8 @@ class Chain:
             self._http.close()
             self._http = None
 
-    def _insist(self, what: str, ask: Callable[[], T]) -> T:
+    def _insist(self, what: str, ask: Callable[[], T], where: str = "") -> T:
+        where = where or self.rpc
         deadline = time.monotonic() + self._patience_s
         while True:
             wait_s = self._next_at - time.monotonic()
@@ -232,10 +237,10 @@ class Chain:
                 return ask()
             except (OSError, http.client.HTTPException, *_FOREIGN) as error:
                 self._hang_up()
-                where, reason, is_final = self.rpc, str(error) or repr(error), False
+                reason, is_final = _reason(error), False
             except grpc.RpcError as error:
                 code = error.code().name
-                where, reason = self.grpc, f"{code} {error.details()}"
+                reason = f"{code} {error.details()}"
                 is_final = code in _FINAL
             if is_final or time.monotonic() > deadline:
                 raise Unreachable(f"{where} does not give {what}: {reason}")
@@ -254,8 +259,17 @@ class Chain:
             )
         url = urlsplit(self.rpc)
         query = f"?{url.query}" if url.query else ""
-        self._http.request("GET", url.path.rstrip("/") + path + query)
-        answer = json.loads(self._http.getresponse().read())
+        _, body = http_get.get(
+            self._http,
+            url.path.rstrip("/") + path + query,
+            # The record of a block may be large, and the line slow.
+            within_s=max(_TIMEOUT_S, self._patience_s),
+            largest=_LARGEST,
+        )
+        try:
+            answer = json.loads(body)
+        except UNREADABLE:
+            raise ValueError("its answer is not JSON: is it a CometBFT RPC?") from None
         if "result" not in answer:
             error = answer.get("error") or {}
             raise ValueError(f"{error.get('message', 'no result')} {error.get('data', '')}".strip())
@@ -276,3 +290,10 @@ class Chain:
         bids = {int(level.p): int(level.q) for level in answer.buys_price_level}
         asks = {int(level.p): int(level.q) for level in answer.sells_price_level}
         return ChainBook(answer.seq, bids, asks)
+
+
+def _reason(error: Exception) -> str:
+    """Say why a query failed; where an answer has another shape, Python's own words say too little."""
+    if isinstance(error, LookupError | TypeError | AttributeError | RecursionError):
+        return "its answer has another form: is it an Injective node of this release?"
+    return str(error) or repr(error)

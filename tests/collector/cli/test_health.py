@@ -8,6 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from collector.cli.main import cli
+from tests.dripping import dripping
 from tests.system.running import free_port_pair
 
 
@@ -73,3 +74,18 @@ def test_nobody_is_not_healthy():
         4,
         f"not healthy: {port} does not answer: [Errno 111] Connection refused",
     )
+
+
+@pytest.mark.parametrize("head", [b"HTTP/1.1 200 OK\r\nX-A: ", b"HTTP/1.1 200 OK\r\n\r\n"])
+def test_an_answer_that_never_ends_is_not_waited_for(head: bytes):
+    """A byte now and then: no single read is ever late."""
+    with dripping(head) as where:
+        code, said = ask("--http", where)
+    assert (code, said) == (4, f"not healthy: {where} does not answer: no whole answer within 4 s")
+
+
+def test_an_answer_without_an_end_is_not_read_into_memory():
+    with dripping(b"HTTP/1.1 200 OK\r\n\r\n", piece=b" " * 65_536, every_s=0.0) as where:
+        code, said = ask("--http", where)
+    assert code == 4
+    assert said == f"not healthy: {where}/healthz does not answer with JSON: is it a collector?"

@@ -19,6 +19,7 @@ import pytest
 
 from collector.devnet.info import DevnetInfo
 from collector.verify import capture
+from tests.dripping import dripping
 from tests.system.running import free_port_pair
 
 pytestmark = pytest.mark.node
@@ -260,3 +261,32 @@ def test_what_cannot_be_reached_is_said_in_one_sentence(
     assert done.stdout == ""
     assert done.stderr.count("\n") == 1
     assert words in done.stderr
+
+
+def test_a_node_whose_answer_never_ends_is_not_waited_for(world: World) -> None:
+    """A byte now and then: no single read is ever late."""
+    with dripping(b"HTTP/1.1 200 OK\r\n\r\n") as where:
+        done = verify(world.info, "--rpc", f"http://{where}", "--patience", 1)
+    assert done.returncode == 3
+    assert done.stderr == (
+        f"collector verify: http://{where} does not give its height: no whole answer within 10 s\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (b"<html>", "its answer is not JSON: is it a CometBFT RPC?"),
+        (b"null", "its answer has another form: is it an Injective node of this release?"),
+        (
+            b'{"result": []}',
+            "its answer has another form: is it an Injective node of this release?",
+        ),
+    ],
+)
+def test_another_server_is_named_in_words_of_ours(world: World, body: bytes, said: str) -> None:
+    head = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
+    with dripping(head) as where:
+        done = verify(world.info, "--rpc", f"http://{where}", "--patience", 0)
+    assert done.returncode == 3
+    assert done.stderr == f"collector verify: http://{where} does not give its height: {said}\n"
