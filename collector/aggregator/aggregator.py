@@ -20,7 +20,7 @@ from typing import Final
 
 from collector.aggregator.admin_commands import AdminCommands
 from collector.aggregator.forwarder import Forwarder, Publisher, middle_of
-from collector.aggregator.handover import Handover
+from collector.aggregator.handover import Handover, gap_record
 from collector.aggregator.ownership import Ownership
 from collector.aggregator.state.coverage import Coverage
 from collector.aggregator.state.listings import Listings
@@ -37,6 +37,7 @@ from shards.protocol import frames
 from shards.protocol.chain import Chain
 from shards.protocol.channels import OFFERED
 from shards.protocol.control import Answer, Report
+from shards.protocol.events import Gap
 from shards.protocol.frames import KIND_MARKETS, SNAPSHOT, BatchHeader, Record
 from shards.protocol.settings import CHAIN, Market
 
@@ -109,11 +110,16 @@ class Aggregator:
             latencies=self.telemetry.latencies,
             clock=clock,
         )
+        ended: list[tuple[str, Gap]] = []
         if config.assignment:
+            if config.begins:
+                ended = ownership.end_unwanted(config.assignment, clock())
+                self.handover.unsaved = bool(ended)
             self.handover.want(config.markets, config.assignment)
             ownership.arriving.clear()
         self._listings = Listings()
         self._begin_publishing()
+        self._publish_own(gap_record(symbol, gap) for symbol, gap in ended)
 
     @property
     def publisher(self) -> Publisher:
@@ -266,13 +272,25 @@ class Aggregator:
         if "markets" not in self.run.config.channels:
             return
         now, publisher = self._clock(), self.publisher
-        header = BatchHeader(frames.VERSION, OWN_SHARD, self.run.config.epoch, 0, 0, now, False)
+        header = self._own_header(now)
         middle = middle_of(header, now)
         for number, event in self._listings.changed(markets, now):
             name = frames.topic("markets", event.symbol)
             # It has no height, so nothing of the topic is ever missing.
             record = Record(name, KIND_MARKETS, SNAPSHOT, 0, 0, 1, 0, now, frames.encode(event))
             publisher.publish([record], header, number, middle, self.topics, _as_it_is)
+
+    def _own_header(self, now: int) -> BatchHeader:
+        """Return the header of frames that no shard has sent."""
+        return BatchHeader(frames.VERSION, OWN_SHARD, self.run.config.epoch, 0, 0, now, False)
+
+    def _publish_own(self, records: Iterable[Record]) -> None:
+        """Publish records that no shard has sent."""
+        now = self._clock()
+        header = self._own_header(now)
+        for record in records:
+            middle = middle_of(header, now)
+            self.publisher.publish([record], header, 0, middle, self.topics, _as_it_is)
 
     # ---- what is to outlive it ------------------------------------------------------
 

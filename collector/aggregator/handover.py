@@ -28,7 +28,7 @@ from collector.aggregator.state.coverage import Coverage
 from collector.aggregator.state.shard_sessions import ShardSession
 from collector.aggregator.telemetry.journal import Journal
 from collector.aggregator.topic_state import Topics, is_later
-from shards.protocol import frames, gap_details
+from shards.protocol import frames
 from shards.protocol.control import Report
 from shards.protocol.events import Gap
 from shards.protocol.frames import (
@@ -280,16 +280,11 @@ class Handover:
         """Announce that no more blocks follow: a gap, which stays open until the market is back."""
         state = self._coverage.states[market_id]
         if state.first:
-            ts = max(ts, state.gaps.newest + 1)
-            first, detail = state.last + 1, gap_details.COLLECTION_ENDED
-            gap = Gap(market_id, ts, "open", "removed", first, 0, ts, detail)
-            name = frames.topic("gap", self._coverage.symbol(market_id))
-            event = frames.encode(gap)
+            gap = state.ended(ts)
             header = BatchHeader(
-                frames.VERSION, state.shard, session.epoch, 0, session.frame_sequence, ts, False
+                frames.VERSION, state.shard, session.epoch, 0, session.frame_sequence, gap.ts, False
             )
-            record = Record(name, KIND_GAP, LATE, first, ts, 1, 0, ts, event)
-            yield record, header, session.frame_sequence
+            yield gap_record(self._coverage.symbol(market_id), gap), header, session.frame_sequence
         self.ownership.end(market_id)
         self._topics.own(market_id)
         self.unsaved = True
@@ -297,3 +292,9 @@ class Handover:
     def unsettled(self) -> list[str]:
         """Return the markets that are not on their assigned shard yet, or have not joined."""
         return [*self.joins, *self.ownership.leaving, *self.ownership.not_live()]
+
+
+def gap_record(symbol: str, gap: Gap) -> Record:
+    """Make the record of a gap that the aggregator itself announces."""
+    name, event = frames.topic("gap", symbol), frames.encode(gap)
+    return Record(name, KIND_GAP, LATE, gap.first, gap.gap_id, 1, 0, gap.ts, event)

@@ -8,8 +8,9 @@ once; a change of owner takes a handover (handover.py). Pure: no I/O, no clock.
 from collections.abc import Iterable, Mapping
 
 from collector.aggregator.state.coverage import Coverage
-from collector.aggregator.state.market_state import UNOWNED
+from collector.aggregator.state.market_state import NOBODY, UNOWNED
 from shards.protocol.control import Assignment, Report, ResumePoint
+from shards.protocol.events import Gap
 from shards.protocol.settings import Market
 
 
@@ -50,6 +51,24 @@ class Ownership:
         owners = {state.shard for state in coverage.states.values() if state.shard >= 0}
         for shard in {*self._assignments, *self.wanted.values(), *owners}:
             self.assign(shard)
+
+    def end_unwanted(self, wanted: Mapping[str, int], ts: int) -> list[tuple[str, Gap]]:
+        """
+        Let go of the markets that a former run collected and this one does not.
+
+        Returns:
+            The gap with which each of them ends, with its symbol.
+
+        """
+        found = []
+        for state in self._coverage.ledgers():
+            is_left = state.shard == UNOWNED and wanted.get(state.market_id, UNOWNED) < 0
+            if is_left and state.first and state.symbol:
+                gap = state.ended(ts)
+                state.gaps.apply(gap)
+                state.shard = NOBODY
+                found.append((state.symbol, gap))
+        return found
 
     def _want(self, market_id: str, shard: int, owner: int) -> None:
         self.leaving.discard(market_id)

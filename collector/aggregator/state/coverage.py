@@ -78,7 +78,7 @@ class Coverage:
         blocks = max(self.blocks(), self._taken_up, key=lambda counts: counts.last)
         closed, self._taken_up = (blocks, self.gaps()), BlockCounts()
         for market_id, state in self.states.items():
-            fresh = MarketState(market_id=market_id, shard=state.shard)
+            fresh = MarketState(market_id=market_id, shard=state.shard, symbol=state.symbol)
             fresh.state, fresh.reason = "pending", "the chain was replaced"
             if state.shard == NOBODY:
                 fresh.state, fresh.reason = state.state, state.reason
@@ -106,6 +106,7 @@ class Coverage:
         self._status[market_id] = market.status
         if market_id not in self.states:
             self.states[market_id] = self._former.pop(market_id, MarketState(market_id=market_id))
+        self.states[market_id].symbol = market.symbol
 
     def remove(self, market_id: str) -> None:
         """Remove a market; its ledger is kept in case it comes back."""
@@ -123,7 +124,8 @@ class Coverage:
         self._changed()
         state = self.states[market_id]
         if state.shard == NOBODY and state.first and self.head - state.last > within:
-            state = self.states[market_id] = MarketState(market_id=market_id, gaps=state.gaps)
+            fresh = MarketState(market_id=market_id, gaps=state.gaps, symbol=state.symbol)
+            state = self.states[market_id] = fresh
         state.shard = shard
         state.state, state.reason = "pending", ""
 

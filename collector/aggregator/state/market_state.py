@@ -5,7 +5,9 @@ from typing import Final
 import msgspec
 
 from collector.aggregator.state.gap_log import GapLog
+from shards.protocol import gap_details
 from shards.protocol.control import MarketReport, Report, ResumePoint
+from shards.protocol.events import Gap
 from shards.protocol.ledger import LedgerState, MarketLedger
 from shards.protocol.ranges import union, within
 
@@ -35,11 +37,18 @@ class MarketState(LedgerState, array_like=True, kw_only=True):
     """The process that took it over from another shard is responsible for blocks from here on."""
     taken_by: int = 0
     """Epoch of that process."""
+    symbol: str = ""
+    """Its name, for a later run in which it is not listed any more; empty in older ledgers."""
 
     @property
     def is_collected(self) -> bool:
         """Whether its blocks are due: it has joined and was not removed since."""
         return self.first > 0 and self.state != "inactive"
+
+    def ended(self, ts: int) -> Gap:
+        """Return the gap which says that no more blocks follow; it stays open until it is back."""
+        number, detail = max(ts, self.gaps.newest + 1), gap_details.COLLECTION_ENDED
+        return Gap(self.market_id, number, "open", "removed", self.last + 1, 0, number, detail)
 
     def update(self, market: MarketReport, report: Report) -> None:
         """Take its shard's report of it."""
