@@ -93,10 +93,9 @@ class BlockMerge(Merge):
             return complete
         gaps = self.cells.gaps_of(self.topic)
         for side in [side for side in self.sides if side.cell.is_ours]:
-            position = side.cell.inbox.position(self.topic)
-            if position is None or position.complete <= complete or not side.is_met:
+            first, last = complete + 1, side.cell.inbox.complete(self.topic)
+            if last < first or not side.is_met:
                 continue
-            first, last = complete + 1, position.complete
             missing = gaps is not None and gaps.missing(side.cell.index, first, last)
             if not missing and not side.lost.within(first, last):
                 complete = last
@@ -133,7 +132,10 @@ class BlockMerge(Merge):
     def _passes(self, side: Side, received: Received) -> bool:
         event: Any = received.event
         if isinstance(event, Lost):
-            return self._known is None and event.last <= self.fact
+            is_over = self._known is None and event.last <= self.fact
+            if is_over:
+                self._forget()
+            return is_over
         if event.height <= self.fact:
             self._drop(side, event)
             return True
@@ -190,8 +192,7 @@ class BlockMerge(Merge):
 
     def _watermark(self, side: Side) -> int:
         """Return the height through which a cell has sent everything that it has."""
-        position = side.cell.inbox.position(self.topic)
-        return max(side.reach, -1 if position is None else position.complete)
+        return max(side.reach, side.cell.inbox.complete(self.topic))
 
     def _skip(self, side: Side, received: Received, due: int) -> None:
         """Go on behind what no cell has."""
@@ -201,11 +202,24 @@ class BlockMerge(Merge):
             for height in range(max(a, b - _HEIGHTS), b + 1):
                 self._note(height)
             self.lose(side, "height", a, b, LOST_BY_ALL)
+            for one in self.sides:
+                # Named: another cell that reports the same heights later does not name them again.
+                one.lost.discard(a, b)
         side.reach = max(side.reach, due)
+        self._forget()
         if isinstance(event, Lost):
             self.fact = max(self.fact, due)
         else:
             self._pass(side, received, event)
+
+    def _forget(self) -> None:
+        """Forget losses that all cells have passed: each is delivered or named, and looked for no more."""
+        cells = [side.cell for side in self.sides if side.cell.offers(self.topic)]
+        through = min((cell.inbox.complete(self.topic) for cell in cells), default=-1)
+        # Trades that have ids may come late.
+        through = min(through, self.fact) if self._known is None else through - _HEIGHTS
+        for side in self.sides:
+            side.lost.discard(0, through)
 
     def _lost_by_all(self, first: int, last: int) -> list[tuple[int, int]]:
         """Return the heights that a cell reported lost, and that no other cell can deliver."""
