@@ -22,14 +22,14 @@ def ask(client: "RequestClient", what: str) -> Any:
     Request one thing, ``status`` or ``markets``.
 
     Raises:
-        ConfigError: If there is no answer in time, or the collector refuses.
+        ConfigError: If there is no answer in time, or none to that, or the collector refuses.
 
     """
-    from collector.client.requests import Refused
+    from collector.client.answers import part
 
     try:
-        return client.ask(what, within_s=ANSWER_S)[what]
-    except (TimeoutError, Refused) as error:
+        return part(client.ask(what, within_s=ANSWER_S), what)
+    except (TimeoutError, ValueError) as error:
         raise ConfigError(str(error)) from None
 
 
@@ -43,21 +43,21 @@ def ask_summary(client: "RequestClient") -> "Summary":
     """
     from collector.client.summary import Summary
 
-    return _read(ask(client, "status"), Summary)
+    return _read(client, "status", Summary)
 
 
 def ask_markets(client: "RequestClient") -> "list[MarketStatus]":
     """Request the markets; errors as in `ask_summary`."""
     from collector.client.market_status import MarketStatus
 
-    return _read(ask(client, "markets"), list[MarketStatus])
+    return _read(client, "markets", list[MarketStatus])
 
 
-def _read(found: Any, kind: type[_Read]) -> _Read:
+def _read(client: "RequestClient", what: str, kind: type[_Read]) -> _Read:
     from collector.client.answers import read
 
     try:
-        return read({"answer": found}, "answer", kind)
+        return read({what: ask(client, what)}, what, kind)
     except ValueError as error:
         raise ConfigError(str(error)) from None
 

@@ -109,7 +109,7 @@ class _Answer:
 
 def _watch(client: "RequestClient", answer: _Answer, *, as_json: bool) -> None:
     """Show it every second: redrawn in place in a terminal, consecutively elsewhere."""
-    from collector.client.requests import Refused
+    from collector.client.answers import part
 
     with contextlib.ExitStack() as stack:
         show = _plain if as_json or not sys.stdout.isatty() else stack.enter_context(_screen())
@@ -119,8 +119,8 @@ def _watch(client: "RequestClient", answer: _Answer, *, as_json: bool) -> None:
             show(text)
             time.sleep(1.0)
             try:
-                newer = _Answer(client.ask("status", within_s=ANSWER_S)["status"])
-            except (TimeoutError, Refused) as error:
+                newer = _Answer(part(client.ask("status", within_s=ANSWER_S), "status"))
+            except (TimeoutError, ValueError, ConfigError) as error:
                 # Keep watching: to see it fail and come back is the purpose. A relay whose cell is
                 # away refuses.
                 text = json.dumps({"error": str(error)}) if as_json else str(error)

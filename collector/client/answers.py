@@ -8,6 +8,23 @@ import msgspec
 _Read = TypeVar("_Read")
 
 
+def part(answer: Mapping[str, Any], name: str) -> Any:
+    """
+    Return one part of an aggregator's answer as it is.
+
+    Raises:
+        ValueError: If it is not there: something else answered.
+
+    """
+    try:
+        return answer[name]
+    except KeyError:
+        raise ValueError(
+            f"the answer to {name!r} has nothing of it: a collector of another version answered, or "
+            "none"
+        ) from None
+
+
 def read(answer: Mapping[str, Any], name: str, kind: type[_Read]) -> _Read:
     """
     Decode one part of an aggregator's answer.

@@ -1,10 +1,13 @@
 """What the arguments of a `Subscriber` mean: one or several cells, or a cluster. Pure."""
 
+import importlib.util
+import math
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from collector.client.cells.arbiter import NEEDS_GAPS
 from collector.client.topic_filter import Wanted, one_or_more, symbols_only
+from collector.settings import installed
 from collector.settings.parts import DEFAULT_PUBLISH
 
 if TYPE_CHECKING:
@@ -51,3 +54,20 @@ def one_for_each(endpoints: Sequence[str], given: Any, name: str) -> list[Any]:
             f"{len(endpoints)} endpoints to connect to, but {len(values)} {name}: give one for each"
         )
     return values
+
+
+def check_batches(rows: int, every: float, decimals: str) -> None:
+    """
+    Check what Arrow batches are asked for.
+
+    Raises:
+        ValueError: If an argument is out of range.
+        ImportError: If pyarrow is not installed; it says what to type.
+
+    """
+    if rows < 1 or not 0 < every < math.inf:
+        raise ValueError(f"rows={rows!r}, every={every!r}: rows is 1 or more, every above 0")
+    if decimals not in ("exact", "float", "text"):
+        raise ValueError(f"decimals={decimals!r}: choose exact, float or text")
+    if importlib.util.find_spec("pyarrow") is None:
+        raise ImportError(installed.missing("archive", "pyarrow is"))

@@ -8,13 +8,15 @@ as lost.
 import logging
 import math
 import time
-from typing import Final
+from collections.abc import Sequence
+from typing import Any, Final
 
 import zmq
 
 from collector.access.key_files import Keys
+from collector.client.answers import part
 from collector.client.cluster_map import ClusterMap, read_answer
-from collector.client.requests import RequestSocket, encode
+from collector.client.requests import RequestClient, RequestSocket, encode
 from collector.client.sockets import connected
 from collector.client.topic_sync import Inbox
 from collector.settings.parts import asked_at, requests_endpoint
@@ -69,6 +71,8 @@ class Link:
         """The newest map of its cluster, if that is asked for."""
         self._frames: zmq.Socket[bytes] | None = None
         self._dealer: RequestSocket | None = None
+        self._told_split = False
+        self._subscribed: list[str] = []
 
     @property
     def is_open(self) -> bool:
@@ -97,6 +101,9 @@ class Link:
             frames.close(linger=0)
             raise
         self._frames = frames
+        # When it is opened again, everything is subscribed again.
+        self.inbox.subscriptions.extendleft(reversed(self._subscribed))
+        self._subscribed.clear()
         self._subscribe()
 
     def try_open(self, context: "zmq.Context[zmq.Socket[bytes]]") -> bool:
@@ -114,6 +121,22 @@ class Link:
             self._frames.close(linger=0)
         if self._dealer is not None:
             self._dealer.close()
+        self._frames = self._dealer = None
+
+    def ask(self, what: str, timeout_s: float) -> Any:
+        """
+        Request one thing of it; blocks.
+
+        Raises:
+            TimeoutError: If there is no answer in time.
+            ValueError: If something else answers.
+
+        """
+        with RequestClient(self.requests, self.keys, name=self.asked_at) as client:
+            return part(client.ask(what, within_s=timeout_s), what)
+
+    def forget(self) -> None:
+        """Leave the sockets to the process that opened them."""
         self._frames = self._dealer = None
 
     def awaited(self) -> "list[tuple[zmq.Socket[bytes], int]]":
@@ -134,6 +157,13 @@ class Link:
             if self._map_due < math.inf and self._is_map(parts):
                 continue
             self.inbox.reply(parts, time.time_ns())
+        if self.inbox.publisher.is_split and not self._told_split:
+            self._told_split = True
+            log.warning(
+                "%s: one collector publishes there and another one answers: give each a name of its "
+                "own, and read both (docs/cells.md)",
+                self.connect,
+            )
         self.inbox.tick(time.monotonic())
         self._subscribe()
         if time.monotonic() >= self._map_due and dealer.send(_ASK_MAP):
@@ -183,4 +213,25 @@ class Link:
 
     def _subscribe(self) -> None:
         while self._frames is not None and self.inbox.subscriptions:
-            self._frames.setsockopt_string(zmq.SUBSCRIBE, self.inbox.subscriptions.popleft())
+            self._subscribed.append(self.inbox.subscriptions.popleft())
+            self._frames.setsockopt_string(zmq.SUBSCRIBE, self._subscribed[-1])
+
+
+def markets_of(links: Sequence[Link], timeout_s: float) -> list[dict[str, Any]]:
+    """
+    Return the markets of all cells that answer, each once.
+
+    Raises:
+        TimeoutError: If none answers in time.
+
+    """
+    markets: dict[str, dict[str, Any]] = {}
+    for link in links:
+        try:
+            rows = link.ask("markets", timeout_s)
+        except TimeoutError:
+            if not markets and link is links[-1]:
+                raise
+        else:
+            markets = {row["symbol"]: row for row in rows} | markets
+    return list(markets.values())

@@ -7,8 +7,6 @@ inbox, and an `Arbiter` merges their events.
 """
 
 import asyncio
-import importlib.util
-import math
 import os
 import time
 from collections import deque
@@ -19,20 +17,20 @@ from typing import TYPE_CHECKING, Any, Self, TypeAlias
 import zmq
 
 from collector.access.key_files import Keys
+from collector.client import forks
 from collector.client.cells.arbiter import Arbiter
 from collector.client.cells.cell import Cell
 from collector.client.cluster_map import ClusterMap, usable_endpoints
 from collector.client.kept_books import KeptBooks
-from collector.client.link import Link
+from collector.client.link import Link, markets_of
 from collector.client.received import Received
-from collector.client.requests import RequestClient
 from collector.client.topic_cursor import Position
 from collector.client.topic_filter import Wanted, symbol_pattern, symbols_only
 from collector.client.topic_sync import Inbox
 from collector.client.waiting import Awaited, Waiting, wait_blocking
-from collector.settings import installed
 from collector.settings.addresses import endpoints_of
 from collector.settings.parts import DEFAULT_PUBLISH, requests_endpoint
+from shards.protocol.errors import OtherVersion
 from shards.protocol.frames import KIND_BY_CHANNEL
 from shards.protocol.histograms import Histogram
 from shards.protocol.order_book import OrderBook
@@ -40,7 +38,12 @@ from shards.protocol.order_book import OrderBook
 if TYPE_CHECKING:
     from collector.client.arrow_batches import Batches
     from collector.tables.arrow import Decimals
-from collector.client.arguments import check_alone, followed_by_inbox, one_for_each
+from collector.client.arguments import (
+    check_alone,
+    check_batches,
+    followed_by_inbox,
+    one_for_each,
+)
 
 KeysOrPath: TypeAlias = Keys | str | os.PathLike[str] | None
 """A client's keys: themselves, their file, or none."""
@@ -65,7 +68,7 @@ class Subscriber:
     Raises:
         ValueError: If a channel is unknown, nothing is requested, or an endpoint is neither tcp nor
             ipc; while iterating, if the publisher's version is newer.
-        RuntimeError: While iterating, if it was never entered.
+        RuntimeError: While iterating, if it was never entered, or by another process before a fork.
 
     """
 
@@ -134,6 +137,7 @@ class Subscriber:
         self._links = [link(*one) for one in zip(endpoints, asked, held, strict=True)]
         self._link_to = partial(link, key=self._links[0].keys)
         self._generation, self._is_used, self._waiting = 0, False, Waiting()
+        self._is_inherited = False
         self.requests = self._links[0].requests
         """Where requests go; with several cells, to the first."""
         self.inbox = self._links[0].inbox
@@ -151,6 +155,8 @@ class Subscriber:
         self._is_used = True
         for link in self._links:
             link.open(context)
+        self._is_inherited = False
+        forks.remember(self)
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -161,6 +167,13 @@ class Subscriber:
 
     async def __aexit__(self, *exc: object) -> None:
         self.close()
+
+    def leave_to_parent(self) -> None:
+        """In a forked process: ZeroMQ's sockets work in the process that opened them alone."""
+        self._is_inherited = self.is_open
+        self._ready.clear()
+        for link in self._links:
+            link.forget()
 
     def close(self) -> None:
         """Close the sockets; iterators end after the events that are ready."""
@@ -246,12 +259,7 @@ class Subscriber:
             ImportError: If pyarrow is not installed; it says what to type.
 
         """
-        if rows < 1 or not 0 < every < math.inf:
-            raise ValueError(f"rows={rows!r}, every={every!r}: rows is 1 or more, every above 0")
-        if decimals not in ("exact", "float", "text"):
-            raise ValueError(f"decimals={decimals!r}: choose exact, float or text")
-        if importlib.util.find_spec("pyarrow") is None:
-            raise ImportError(installed.missing("archive", "pyarrow is"))
+        check_batches(rows, every, decimals)
         from collector.client.arrow_batches import Batches
 
         return Batches(self, rows, every, decimals)
@@ -300,7 +308,9 @@ class Subscriber:
     # -- both --------------------------------------------------------------------------
 
     def _must_be_used(self) -> None:
-        """Raise instead of ending silently if nothing was ever subscribed to."""
+        """Raise instead of ending silently if nothing was ever subscribed to, by this process."""
+        if self._is_inherited:
+            raise RuntimeError(forks.FORKED)
         if not self._is_used:
             raise RuntimeError(
                 "nothing is subscribed to yet: iterate inside `with Subscriber(…) as subscriber:`, "
@@ -317,17 +327,20 @@ class Subscriber:
         """Process what is available without waiting; return whether there may be more."""
         arbiter = self._arbiter
         if arbiter is None:
-            return self._links[0].turn() or bool(self._ready)
+            try:
+                return self._links[0].turn() or bool(self._ready)
+            except OtherVersion as error:
+                raise OtherVersion(f"{self.connect}: {error}") from None
         has_more = False
         for link, cell in zip(tuple(self._links), tuple(arbiter.cells), strict=True):
             try:
                 has_more = link.turn() or has_more
-            except ValueError as error:
-                # Its version is newer than ours. Continue with the other cells.
+            except OtherVersion as error:
+                # Continue with the other cells.
                 link.close()
                 arbiter.refuse(cell, str(error))
                 if not self.is_open:
-                    raise
+                    raise OtherVersion(f"{link.connect}: {error}") from None
             if link.map.generation > self._generation:
                 self._follow(link.map, arbiter)
         arbiter.turn(time.monotonic())
@@ -363,9 +376,10 @@ class Subscriber:
 
         Raises:
             TimeoutError: If there is no answer in time.
+            ValueError: If something else answers.
 
         """
-        status: dict[str, Any] = self._ask(self._answering()[0], "status", timeout_s)
+        status: dict[str, Any] = self._answering()[0].ask("status", timeout_s)
         return status
 
     def markets(self, timeout_s: float = 5.0) -> list[dict[str, Any]]:
@@ -378,23 +392,9 @@ class Subscriber:
             TimeoutError: If there is no answer in time; of several cells, from none.
 
         """
-        markets: dict[str, dict[str, Any]] = {}
-        links = self._answering()
-        for link in links:
-            try:
-                rows = self._ask(link, "markets", timeout_s)
-            except TimeoutError:
-                if not markets and link is links[-1]:
-                    raise
-            else:
-                markets = {row["symbol"]: row for row in rows} | markets
-        return list(markets.values())
+        return markets_of(self._answering(), timeout_s)
 
     def _answering(self) -> list[Link]:
         """Return the cells that answer, or the first one if none does."""
         pairs = zip(self._links, self.cells, strict=False)
         return [link for link, cell in pairs if cell.answers] or self._links[:1]
-
-    def _ask(self, link: Link, what: str, timeout_s: float) -> Any:
-        with RequestClient(link.requests, link.keys, name=link.asked_at) as client:
-            return client.ask(what, within_s=timeout_s)[what]

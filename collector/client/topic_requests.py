@@ -17,6 +17,8 @@ from collector.client.received import Lost
 from collector.client.topic_cursor import UNKNOWN, Position
 from collector.client.whole_book import first_trades
 
+_SPLIT_POLLS: Final = 5
+"""Polls, one a second: an aggregator that was replaced answers the next one."""
 _POLLS: Final = 256
 """Polls whose answers are still taken: one that took longer than so many seconds tells too little."""
 
@@ -192,6 +194,10 @@ class KnownPublisher:
         it was taken from may have been set back."""
         self.newest_epoch = 0
         """The last unknown epoch named by a frame."""
+        self.frames_of_another = 0
+        """Frames since the last answer that are not of the publisher that answers."""
+        self.split_polls = 0
+        """Consecutive answers between which such frames came."""
 
     def remember(self, reply: TopicsReply) -> None:
         """Note the answer to a poll."""
@@ -208,6 +214,17 @@ class KnownPublisher:
         if first is None or first.publisher_epoch != reply.publisher_epoch:
             return False
         return reply.head_of(symbol) > first.head_of(symbol)
+
+    def compare_origins(self, answers: int) -> None:
+        """Compare who answered a poll with who published the frames before it."""
+        is_other = self.frames_of_another > 0 and answers == self.epoch
+        self.split_polls = self.split_polls + 1 if is_other else 0
+        self.frames_of_another = 0
+
+    @property
+    def is_split(self) -> bool:
+        """Whether one collector publishes and another answers."""
+        return self.split_polls >= _SPLIT_POLLS
 
     def supersede(self, former: int, epoch: int) -> None:
         """Note that one publisher replaced another."""

@@ -37,7 +37,7 @@ from collector.client.topic_requests import (
     read_topics,
 )
 from collector.client.whole_book import compose, first_trades
-from shards.protocol.errors import UNREADABLE
+from shards.protocol.errors import UNREADABLE, OtherVersion
 from shards.protocol.events import Book, Event
 from shards.protocol.frames import (
     VERSION,
@@ -164,7 +164,7 @@ class Inbox:
         Take one frame from the publisher.
 
         Raises:
-            ValueError: If its version is unknown.
+            OtherVersion: If its version is unknown.
 
         """
         try:
@@ -191,7 +191,10 @@ class Inbox:
         self.refused += 1
         version = other_version(body)
         if version is not None:
-            raise ValueError(f"frame version {version}, but this subscriber reads only {VERSION}")
+            raise OtherVersion(
+                f"frame version {version}, but this subscriber reads only {VERSION}: update this "
+                "side, or read another publisher"
+            )
 
     def _follow(self, topic: str) -> FollowedTopic | None:
         """Begin to follow a topic, if it is wanted."""
@@ -256,6 +259,8 @@ class Inbox:
         if self.publisher.is_known(position, *key) or key in followed.held:
             self.duplicates += 1
             return
+        if header[0] != self.publisher.epoch:
+            self.publisher.frames_of_another += 1
         followed.held[key] = (body, ts_sub)
         if len(followed.held) > self._held_frames:
             del followed.held[next(iter(followed.held))]
@@ -328,6 +333,7 @@ class Inbox:
             self._announce(joined, reply.publisher_epoch, ts_sub)
         if not publisher.epoch:
             self._join(reply, wanted)
+        publisher.compare_origins(reply.publisher_epoch)
         publisher.offered = wanted
         for topic, last in wanted.items():
             followed = self._topics.get(topic.encode())

@@ -9,6 +9,7 @@ import asyncio
 import time
 from typing import Any, Final, TypeAlias
 
+from collector.client.answers import part
 from collector.client.market_status import MarketStatus, read_markets
 from collector.client.requests import AsyncRequestClient
 from collector.client.summary import Summary, read_summary
@@ -85,4 +86,4 @@ class View:
 
 
 def _pick(answer: dict[str, Any], *names: str) -> dict[str, Any]:
-    return {name: answer[name] for name in names}
+    return {name: part(answer, name) for name in names}

@@ -21,6 +21,10 @@ class ConfigError(Exception):
     """The configuration cannot be run; the text is one sentence for the user."""
 
 
+class OtherVersion(ConfigError, ValueError):
+    """What another process sends is of a version that this release does not read."""
+
+
 class SourceError(Exception):
     """A source failed: refused, cut off, timed out, or answered with an error."""
 
