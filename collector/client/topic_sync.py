@@ -114,15 +114,18 @@ class Inbox:
         followed = self._topics.get(topic.encode())
         return None if followed is None else followed.position
 
+    def is_current(self, position: Position) -> bool:
+        """
+        Whether a position is not one of the chain before this one.
+
+        A topic keeps that until the publisher has begun it on the new chain, whose heights are lower.
+        """
+        return position.chain in (UNKNOWN, self.publisher.chain)
+
     def complete(self, topic: str) -> int:
         """Return the height through which a topic was delivered; -1 if not of the present chain."""
-        followed = self._topics.get(topic.encode())
-        if followed is None:
-            return -1
-        position = followed.position
-        # A position of the replaced chain is higher than anything of a chain that has just begun.
-        is_ours = position.chain in (UNKNOWN, self.publisher.chain)
-        return position.complete if is_ours else -1
+        position = self.position(topic)
+        return position.complete if position is not None and self.is_current(position) else -1
 
     def floor(self, topic: str) -> int | None:
         """Return the height at which a topic begins here; None while that is not known."""

@@ -25,6 +25,7 @@ from collector.aggregator.requests import beyond
 from collector.client.received import Received, notice
 from collector.client.requests import AsyncRequestClient, Refused
 from collector.client.subscriber import Subscriber
+from collector.client.topic_cursor import Position
 from collector.relay.rebroadcast import Rebroadcast
 from collector.settings.addresses import endpoints_of
 from collector.settings.parts import AccessConfig, requests_endpoint
@@ -168,11 +169,15 @@ class Relay:
             subscriber = self._subscriber
             self._leave_circle()
             if not subscriber.pending and not subscriber.awaits_history():
-                positions = subscriber.positions()
+                positions = filter(self._is_current, subscriber.positions())
                 self._rebroadcast.stand(positions, self._offers, time.monotonic())
             for drain in drains:
                 drain()
             await asyncio.sleep(_SECOND / 4)
+
+    def _is_current(self, position: Position) -> bool:
+        """Whether a position is of the chain that is published, and not of the one before it."""
+        return any(inbox.is_current(position) for inbox in self._subscriber.inboxes())
 
     def _offers(self, topic: str) -> bool:
         """Whether a cell has a topic."""

@@ -97,7 +97,13 @@ class Arbiter:
             if topic not in self._merges:
                 # Nothing of this topic was delivered yet; or its events are gaps, which have no
                 # position.
-                found = [one for cell in cells if (one := cell.inbox.position(topic))]
+                found = [
+                    one
+                    for cell in cells
+                    if (one := cell.inbox.position(topic)) and cell.inbox.is_current(one)
+                ]
+                if not found:
+                    continue
                 # A cell that joined later does not have all that the reader wants.
                 floor = self._floors.get(topic, max(one.floor for one in found))
                 whole = [one for one in found if one.floor <= floor]

@@ -61,7 +61,11 @@ class Merge:
     def position(self) -> Position:
         """Return the reader's position: what was delivered, and how far nothing is missing."""
         cells = [side.cell for side in self.sides if side.cell.offers(self.topic)]
-        found = [one for cell in cells if (one := cell.inbox.position(self.topic)) is not None]
+        found = [
+            one
+            for cell in cells
+            if (one := cell.inbox.position(self.topic)) and cell.inbox.is_current(one)
+        ]
         position = found[0].copy() if found else self._not_offered()
         position.fact = self.fact
         if found:

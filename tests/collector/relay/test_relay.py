@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from collector import Book, Gap, Joined, Lost, Received, Subscriber, Trades
+from collector.aggregator.replay_buffer import ReplayBuffer
 from collector.client.requests import RequestClient
 from collector.settings.parts import requests_endpoint
 from tests.collector.client.scripted_publisher import (
@@ -195,6 +196,35 @@ def test_other_requests_go_on_to_the_cell() -> None:
             assert client.ask("markets", within_s=30)["markets"] == MARKETS
             with pytest.raises(ValueError, match="not understood"):
                 client.ask("order", within_s=30)
+
+
+def test_the_heights_of_a_replaced_chain_are_not_those_of_the_new_one() -> None:
+    """Also while nothing of the new chain is published yet."""
+    endpoint = free_endpoint()
+    with relaying(endpoint, log=True) as relay:
+        for epoch, chain, head in ((1, 0, 100_000), (2, 9, 0)):
+            script = Script(epoch, ReplayBuffer(64), head, markets=MARKETS)
+            script.history.chain = chain
+            with publishing(script, endpoint) as publisher:
+                if chain:
+                    eventually(lambda: "0 topics" in relay.log(), within_s=30)
+                for channel in ("trades", "gap"):
+                    script.history.begin(f"{channel}.{INJ}.", head + 1)
+                for height in range(head + 1, head + 4):
+                    publisher.send(INJ, trades(INJ, height))
+                    script.head = height
+                with RequestClient(requests_endpoint(relay.publish)) as client:
+                    eventually(lambda: _head(client) == head + 3, within_s=30)  # noqa: B023
+                with Subscriber(relay.publish, markets=[INJ], history=True) as reader:
+                    out = until(reader, at(head + 3), 30)  # type: ignore[arg-type]
+                assert heights(out) == [head + 1, head + 2, head + 3]
+
+
+def _head(client: RequestClient) -> int:
+    try:
+        return int(client.ask("topics", within_s=1, prefixes=[])["head"])
+    except TimeoutError:
+        return -1
 
 
 def test_a_relay_names_the_channels_of_its_cells_once_all_have_said_them() -> None:
