@@ -1,6 +1,6 @@
 """``python -m collector`` is the command ``collector``."""
 
-from collector.cli.main import main
+from collector.cli.program import main
 
 if __name__ == "__main__":
     main()

@@ -6,18 +6,17 @@ or value (typed or in the environment) does not exist. Exit code 3: the input wa
 cannot be carried out. Few imports here, because `collector --help` needs this module.
 """
 
-import contextlib
 import errno
 import importlib
 import os
 import select
-import signal
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final, NoReturn, cast
 
 import click
 
+from collector.cli.interrupts import killed_by_ctrl_c
 from shards.runtime.exit_codes import EXIT_CONFIG, EXIT_OK, EXIT_USAGE
 
 _INTERRUPTED: Final = 130
@@ -82,7 +81,7 @@ class Group(Voice, click.Group):
 
     def load(self, name: str) -> click.Command:
         """Import a known command."""
-        with _killed_by_ctrl_c():
+        with killed_by_ctrl_c():
             module = importlib.import_module(f"collector.cli.{self._lazy[name][0]}")
         command: click.Command = getattr(module, name)
         return command
@@ -113,25 +112,6 @@ class Group(Voice, click.Group):
                 ctx,
             )
         return super().resolve_command(ctx, args)
-
-
-@contextlib.contextmanager
-def _killed_by_ctrl_c() -> Iterator[None]:
-    """
-    Let Ctrl-C kill the process while it imports, instead of raising an exception.
-
-    Python drops exceptions that are raised in the callbacks of its import locks: the program would
-    go on as if nobody had pressed it.
-    """
-    if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
-        # Ignored, or handled by somebody else.
-        yield
-        return
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def fail(ctx: click.Context | None, sentence: str, code: int) -> NoReturn:

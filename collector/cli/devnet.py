@@ -57,7 +57,7 @@ from shards.protocol.errors import ConfigError
     default=0.65,
     show_default=True,
     type=value_types.Number(float, least=0.5, most=4),
-    help="Seconds between blocks; at least 0.51.",
+    help="Seconds between blocks, 0.5 to 4; the node needs 0.51 for one.",
 )
 @options.option(
     "--traffic",

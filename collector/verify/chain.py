@@ -16,6 +16,7 @@ from shards.net import http_get
 from shards.net.access import Access
 from shards.protocol.errors import UNREADABLE
 from shards.protocol.settings import Endpoints
+from shards.protocol.text import without_secrets
 
 _LIMIT: Final = 1_000_000
 """Levels per side; by default the node returns twenty."""
@@ -243,7 +244,9 @@ class Chain:
                 reason = f"{code} {error.details()}"
                 is_final = code in _FINAL
             if is_final or time.monotonic() > deadline:
-                raise Unreachable(f"{where} does not give {what}: {reason}")
+                raise Unreachable(
+                    f"{without_secrets(where)} does not give {what}: {without_secrets(reason)}"
+                )
             time.sleep(_RETRY_S)
 
     def _get(self, path: str) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from collector.verify.live import Live, Options
 from collector.verify.signals import first_one_sets
 from shards.protocol.errors import ConfigError
 from shards.protocol.settings import Endpoints
-from shards.protocol.text import printable
+from shards.protocol.text import printable, without_secrets
 
 if TYPE_CHECKING:
     from collector.verify.archived import Identity
@@ -53,7 +53,8 @@ def _need_same_chain(root: Path, held: "Identity", chain: Chain) -> None:
     network = chain.network()
     if held.chain_id and network != held.chain_id:
         raise ConfigError(
-            f"{root}: holds the chain {held.chain_id}, and {chain.rpc} has {printable(network, 60)}"
+            f"{root}: holds the chain {held.chain_id}, and {without_secrets(chain.rpc)} has "
+            f"{printable(network, 60)}"
         )
     newest, made = chain.newest()
     for height, mark, time in held.marks:
@@ -65,7 +66,8 @@ def _need_same_chain(root: Path, held: "Identity", chain: Chain) -> None:
             reason = f"its block {newest} is later than block {height} of the archive"
         if reason:
             raise ConfigError(
-                f"{root}: holds another chain named {held.chain_id} than {chain.rpc} has: {reason}"
+                f"{root}: holds another chain named {held.chain_id} than "
+                f"{without_secrets(chain.rpc)} has: {reason}"
             )
 
 
@@ -123,8 +125,10 @@ def _chain(asked: dict[str, Any]) -> "closing[Chain]":
     network = _network(asked)
     rpc = asked["rpc"] or next(iter(network.rpc), "")
     grpc = asked["grpc"] or next(iter(network.chain_grpc), "")
-    if not rpc.startswith(("http://", "https://")) or not grpc:
-        raise ConfigError(f"no node is named: --rpc is {rpc!r}, --grpc is {grpc!r}")
+    if not rpc or not grpc:
+        raise ConfigError("no node is named: give --rpc and --grpc, or --network")
+    if not rpc.startswith(("http://", "https://")):
+        raise ConfigError(f"the RPC {without_secrets(rpc)!r} is not of the form http://HOST:PORT")
     chain = Chain(
         rpc,
         grpc,

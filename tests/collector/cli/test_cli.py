@@ -1,8 +1,10 @@
 """What a user meets at the command line: help that is cheap, errors that are clear."""
 
 import json
+import signal
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import click
@@ -297,3 +299,30 @@ def test_a_terminal_has_colours_unless_its_user_says_no(
     assert takes_colours()
     monkeypatch.setenv(name, value)
     assert takes_colours() == expected
+
+
+INTERRUPTED = """
+import importlib.abc, os, runpy, signal, sys
+
+class Interrupt(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name == interrupted:
+            os.kill(os.getpid(), signal.SIGINT)
+
+interrupted, sys.argv = sys.argv[1], ["collector", "status"]
+sys.meta_path.insert(0, Interrupt())
+runpy.run_module("collector", run_name="__main__")
+"""
+
+
+@pytest.mark.parametrize("module", ["click", "collector.cli.status"])
+def test_ctrl_c_during_the_imports_ends_without_a_traceback(module: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED, module], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, "", "")
+
+
+def test_the_script_and_the_module_begin_alike() -> None:
+    project = tomllib.loads((Path(__file__).parents[3] / "pyproject.toml").read_text())["project"]
+    assert project["scripts"]["collector"] == "collector.cli.program:main"

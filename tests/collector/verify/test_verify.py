@@ -290,3 +290,17 @@ def test_another_server_is_named_in_words_of_ours(world: World, body: bytes, sai
         done = verify(world.info, "--rpc", f"http://{where}", "--patience", 0)
     assert done.returncode == 3
     assert done.stderr == f"collector verify: http://{where} does not give its height: {said}\n"
+
+
+def test_the_secrets_of_an_address_are_not_shown(world: World) -> None:
+    secret = "http://someone:hunter2@127.0.0.1:9/rpc?apikey=K123"
+    done = verify(world.info, "--rpc", secret, "--patience", 0)
+    assert done.returncode == 3
+    assert done.stderr.startswith(
+        "collector verify: http://***@127.0.0.1:9/rpc?apikey=*** does not"
+    )
+    done = verify(world.info, "--rpc", secret.replace("http:", "ws:"))
+    assert done.returncode == 3
+    assert "hunter2" not in done.stderr
+    assert "K123" not in done.stderr
+    assert "is not of the form http://HOST:PORT" in done.stderr
