@@ -7,6 +7,9 @@ The keys at its top are the fields of `StartOptions`. Tables describe networks (
 Every mistake is one sentence with the file and the key.
 """
 
+import os
+import select
+import stat
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -23,6 +26,7 @@ from shards.protocol.settings import Endpoints, Limits
 _S = TypeVar("_S", bound=msgspec.Struct)
 
 _TABLES: Final = ("network", "networks", "limits", "supervision", "processes", "access")
+_WRITER_MS: Final = 3_000
 _PATHS: Final = ("ca", "certificate", "key")
 _OPTION_PATHS: Final = frozenset(("state", "keys", "authorized_keys", "tls_cert", "tls_key"))
 
@@ -51,10 +55,26 @@ def read(path: str) -> File:
 
     """
     try:
-        content = Path(path).read_bytes()
+        content = _content(path)
     except OSError as error:
         raise ConfigError(f"cannot read the configuration {path}: {error.strerror}") from None
     return parse(path, content)
+
+
+def _content(path: str) -> bytes:
+    """Read a file; a named pipe (`--config <(…)` has one) only if somebody writes into it."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    with open(descriptor, "rb") as file:
+        if stat.S_ISFIFO(os.fstat(descriptor).st_mode):
+            writers = select.poll()
+            writers.register(descriptor, select.POLLIN)
+            if not writers.poll(_WRITER_MS):
+                raise ConfigError(
+                    f"the configuration {path} is a pipe, and nobody has written into it within "
+                    f"{_WRITER_MS // 1000} s"
+                )
+            os.set_blocking(descriptor, True)
+        return file.read()
 
 
 def parse(path: str, content: bytes) -> File:

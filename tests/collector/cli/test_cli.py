@@ -1,6 +1,7 @@
 """What a user meets at the command line: help that is cheap, errors that are clear."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import pytest
 from collector.cli.base import Group, takes_colours
 from collector.cli.main import cli
 from tests.refusing import refusing
-from tests.system.running import Devnet, collector, free_port_pair, run
+from tests.system.running import COLLECTOR, Devnet, collector, free_port_pair, run
 
 EXIT_USAGE, EXIT_CONFIG = 2, 3
 
@@ -326,3 +327,21 @@ def test_ctrl_c_during_the_imports_ends_without_a_traceback(module: str) -> None
 def test_the_script_and_the_module_begin_alike() -> None:
     project = tomllib.loads((Path(__file__).parents[3] / "pyproject.toml").read_text())["project"]
     assert project["scripts"]["collector"] == "collector.cli.program:main"
+
+
+def test_a_configuration_may_be_a_pipe_that_somebody_writes_into(tmp_path: Path) -> None:
+    """`--config <(…)` is one; without a writer it was waited for, without a word."""
+    pipe = tmp_path / "collector.toml"
+    os.mkfifo(pipe)
+    command = [*COLLECTOR, "doctor", "--config", str(pipe)]
+    alone = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert alone.returncode == 3
+    assert alone.stderr == (
+        f"collector doctor: the configuration {pipe} is a pipe, and nobody has written into it "
+        "within 3 s\n"
+    )
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        pipe.write_text("nonsense = 1\n")
+        assert process.stderr is not None
+        assert "nonsense" in process.stderr.read()
+    assert process.returncode == 3
