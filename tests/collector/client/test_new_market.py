@@ -39,10 +39,12 @@ class Listing:
             self.inboxes[number].receive(*frame, 7)
         self.arbiter.turn(self.now)
 
-    def turn(self, times: int = 1, *, answering: tuple[int, ...] = (0, 1, 2)) -> None:
+    def turn(
+        self, times: int = 1, *, answering: tuple[int, ...] = (0, 1, 2), seconds: float = 1.0
+    ) -> None:
         """Let seconds pass; some cells' answers come, those of the others stay on their way."""
         for _ in range(times):
-            self.now += 1.0
+            self.now += seconds
             for n, (script, inbox) in enumerate(zip(self.scripts, self.inboxes, strict=True)):
                 inbox.tick(self.now)
                 while inbox.requests and n in answering:
@@ -95,9 +97,10 @@ def test_nothing_is_named_as_lost_that_a_cell_is_about_to_send() -> None:
     listing = Listing()
     listing.begin(0, 110)
     listing.begin(1, 113)
-    listing.block(0, 110)
-    listing.block(1, 113)
-    listing.turn(1)
+    # Where they begin is told before the next poll is due.
+    for number, height in ((0, 110), (1, 113)):
+        listing.block(number, height)
+        listing.turn(2, seconds=0.1)
     listing.block(0, 111, 112, 113)
     listing.block(1, 114)
     listing.turn(3)
