@@ -1,6 +1,7 @@
 """`collector start`: from options, environment and file to a running collector."""
 
 import contextlib
+import logging
 import os
 import signal
 import sys
@@ -21,6 +22,8 @@ from shards.runtime.exit_codes import EXIT_OK
 if TYPE_CHECKING:
     from collector.control.supervisor import Child
 
+
+log = logging.getLogger(__name__)
 
 _OF_DEVNET: Final = ("devnet_spot", "devnet_perp", "devnet_options")
 _OF_HTTP: Final = ("ready_coverage", "metrics_markets")
@@ -82,6 +85,9 @@ def run(asked: Asked) -> int:
 
     told = asked.options
     logs.configure("coordinator", level=told.log_level, form=told.log_format)
+    for name, note in asked.file.notes.items():
+        if asked.origin(name) == f"{asked.file.path}: {name}":
+            log.warning("%s: %s", asked.file.path, note)
     _check(asked)
     from collector.cli.progress import StatusBlock
     from collector.control.coordinator import Coordinator

@@ -28,7 +28,13 @@ _S = TypeVar("_S", bound=msgspec.Struct)
 _TABLES: Final = ("network", "networks", "limits", "supervision", "processes", "access")
 _WRITER_MS: Final = 3_000
 _PATHS: Final = ("ca", "certificate", "key")
-_OPTION_PATHS: Final = frozenset(("state", "keys", "authorized_keys", "tls_cert", "tls_key"))
+_OPTION_PATHS: Final = frozenset(
+    ("state", "keys", "authorized_keys", "tls_cert", "tls_key", "record", "summary")
+)
+_NO_PATHS: Final = {"state": ("none",), "summary": ("-", ""), "record": ("",)}
+"""Values that name no file."""
+_MOVED: Final = frozenset(("record", "summary"))
+"""Before 2026-11-29 these were relative to the folder in which `collector start` ran."""
 
 
 class File(msgspec.Struct, frozen=True, kw_only=True):
@@ -44,6 +50,8 @@ class File(msgspec.Struct, frozen=True, kw_only=True):
     access: AccessLimits = AccessLimits()
     options: Mapping[str, Any] = {}
     """The fields of `StartOptions` that the file sets."""
+    notes: Mapping[str, str] = {}
+    """By option: what to say of its relative path."""
 
 
 def read(path: str) -> File:
@@ -105,6 +113,8 @@ def _file(path: str, document: dict[str, Any]) -> File:
         name: _endpoints(f"networks.{name}", table, folder)
         for name, table in _table("networks", document.get("networks", {})).items()
     }
+    notes: dict[str, str] = {}
+    found = dict(_options(document, folder, notes, is_table=is_table))
     return File(
         path=path,
         network=own,
@@ -113,7 +123,8 @@ def _file(path: str, document: dict[str, Any]) -> File:
         supervision=_struct("supervision", document.get("supervision", {}), Supervision),
         processes=_processes(document.get("processes", {})),
         access=_struct("access", document.get("access", {}), AccessLimits),
-        options=dict(_options(document, folder, is_table=is_table)),
+        options=found,
+        notes=notes,
     )
 
 
@@ -124,7 +135,7 @@ def _processes(value: Any) -> ProcessSettings:
 
 
 def _options(
-    document: dict[str, Any], folder: Path, *, is_table: bool
+    document: dict[str, Any], folder: Path, notes: dict[str, str], *, is_table: bool
 ) -> Iterator[tuple[str, Any]]:
     for key, value in document.items():
         row = ROWS.get(key)
@@ -139,10 +150,37 @@ def _options(
         except ValueError as error:
             raise ValueError(f"{key} must be {error}") from None
         # They are relative to the file's folder, like certificates.
-        is_path = key in _OPTION_PATHS and found != "none"
+        is_path = key in _OPTION_PATHS and found not in _NO_PATHS.get(key, ())
         if is_path and not found:
             raise ValueError(f"{key} is empty: give it a value, or leave it out")
+        if is_path and key in _MOVED:
+            found, note = _moved(key, found, folder)
+            notes |= {key: note} if note else {}
         yield key, str(folder / found) if is_path else found
+
+
+def _moved(key: str, given: str, folder: Path) -> tuple[str, str]:
+    """
+    Return where a path is that was relative to the working folder before, and what to say of it.
+
+    What is there already stays in use, so that no archive is continued in a second folder.
+    """
+    try:
+        working = Path.cwd()
+    except OSError:
+        # It was removed, so nothing is there.
+        return given, ""
+    here, beside = working / given, working / folder / given
+    if os.path.realpath(here) == os.path.realpath(beside):
+        return given, ""
+    rule = "a relative path belongs to the folder of this file"
+    if not os.path.lexists(here):
+        return given, f"{key} is {beside}: {rule}"
+    if os.path.lexists(beside):
+        raise ValueError(
+            f"{key} is ambiguous: {rule}, and {beside} is there, but so is {here}: write it out"
+        )
+    return str(here), f"{key} is {here} because that is there, but {rule}: write it out"
 
 
 def _unknown(key: str, place: str, known: tuple[str, ...]) -> str:

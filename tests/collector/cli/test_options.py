@@ -70,7 +70,7 @@ GIVEN: dict[str, tuple[list[str], str, str, Any]] = {
     "tls_cert": (["--tls-cert", "/c.pem"], "/c.pem", '"/c.pem"', "/c.pem"),
     "tls_key": (["--tls-key", "/k.pem"], "/k.pem", '"/k.pem"', "/k.pem"),
     "insecure": (["--insecure"], "true", "true", True),
-    "record": (["--record", "archive"], "archive", '"archive"', "archive"),
+    "record": (["--record", "/archive"], "/archive", '"/archive"', "/archive"),
     "devnet_spot": (["--devnet-spot", "1"], "1", "1", 1),
     "devnet_perp": (["--devnet-perp", "2"], "2", "2", 2),
     "devnet_options": (["--devnet-option=--seed=3"], "--seed=3", '["--seed=3"]', ("--seed=3",)),
