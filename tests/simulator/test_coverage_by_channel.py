@@ -218,8 +218,8 @@ def _holes(root: Path, channel: str, last: int) -> list[tuple[int, int]]:
 
 @pytest.fixture
 def slow(tmp_path: Path) -> Iterator[Simulator]:
-    """An exchange with ten blocks a second."""
-    with simulator("--markets", "2", "--block-time", "0.1", *_PACE) as venue:
+    """An exchange with four blocks a second: a part is sealed sooner than the next one is complete."""
+    with simulator("--markets", "2", "--block-time", "0.25", *_PACE) as venue:
         yield venue
 
 

@@ -172,10 +172,26 @@ class Ledger:
 
     def missing(self, symbol: str, first: int, last: int) -> RangeList:
         """Return the heights of a range that a market lacks."""
+        known = [*self._lost(symbol), *self.of(symbol).absent]
+        return within(known, first, last)
+
+    def _lost(self, symbol: str) -> Iterator[tuple[int, int]]:
         market = self.of(symbol)
         gaps = [(low, high) for low, high in market.open_gaps.values() if low and high]
-        known = (market.lost, market.gone, gaps, market.absent, market.behind)
-        return within(chain.from_iterable(known), first, last)
+        return chain(market.lost, market.gone, gaps, market.behind)
+
+    def without_book(self, symbol: str, first: int, last: int) -> RangeList:
+        """
+        Return the heights of a range that are due and lack the changes of a market's book, in order.
+
+        While a market is not listed, its book does not change.
+        """
+        lacking = [*self._lost(symbol)]
+        if self.channels is not None:
+            lacking += minus([(first, last)], self.channels.get("book", []))
+        return [
+            r for low, high in self.due(symbol, first, last) for r in within(lacking, low, high)
+        ]
 
     def due(self, symbol: str, first: int, last: int) -> RangeList:
         """Return the heights of a range from the first to the last that a market should have."""

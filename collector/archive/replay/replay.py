@@ -25,6 +25,7 @@ from collector.archive.storage import layout, manifest
 from collector.archive.storage.by_channel import named
 from collector.archive.storage.files import open_archive
 from collector.archive.storage.layout import Part
+from collector.archive.storage.part_file import read_file
 from collector.settings.parts import AccessConfig, AggregatorConfig
 from collector.tables.schema import TABLES
 from shards.protocol.errors import ConfigError
@@ -32,6 +33,8 @@ from shards.protocol.settings import CHAIN, Endpoints, Market
 
 _BATCH: Final = 256
 """Records published in one go at full speed, before the next look at the requests."""
+_BACK: Final = 3
+"""Parts before the start that are read at most, where the start's first books are of before them."""
 _ENDS_S: Final = 1.0
 """How long readers may ask, after the last frame, whether they have everything."""
 
@@ -202,18 +205,36 @@ class Replay:
         for file in self._files:
             part = Part(file.first, file.last)
             dates[part] = max(dates.get(part, ""), file.date)
-        for part in sorted(dates):
-            # A part begins with whole books, so earlier days need not be read.
-            if part.last >= self._first and part.first <= config.last and dates[part] >= since:
-                try:
-                    yield from records(
-                        config.root, self._files_of(part), config.channels, config.markets
-                    )
-                except FileNotFoundError as error:
-                    raise ConfigError(
-                        f"{error.filename}: was replaced or removed while it was replayed: "
-                        f"begin again with --from {part.first}"
-                    ) from None
+        parts = [
+            part
+            for part in sorted(dates)
+            if part.last >= self._first and part.first <= config.last and dates[part] >= since
+        ]
+        if parts:
+            # A part begins with whole books, so earlier ones need not be read.
+            low = self._books_since(parts[0])
+            parts = [p for p in sorted(dates) if low < p.last < parts[0].first][-_BACK:] + parts
+        for part in parts:
+            try:
+                yield from records(
+                    config.root, self._files_of(part), config.channels, config.markets
+                )
+            except FileNotFoundError as error:
+                raise ConfigError(
+                    f"{error.filename}: was replaced or removed while it was replayed: "
+                    f"begin again with --from {part.first}"
+                ) from None
+
+    def _books_since(self, part: Part) -> int:
+        """Return the height of the oldest of the books with which a part begins."""
+        found = part.first - 1
+        for file in self._files_of(part) if "book" in self.config.channels else ():
+            if file.channel == layout.KEYFRAME:
+                columns = read_file(self.config.root, file, ["height", "reason"]).to_pydict()
+                for height, reason in zip(columns["height"], columns["reason"], strict=True):
+                    if reason == "part" and height is not None:
+                        found = min(found, height)
+        return found
 
     def _files_of(self, part: Part) -> list[manifest.File]:
         """Return a part's files as they are now: compaction may have replaced them."""

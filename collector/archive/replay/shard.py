@@ -48,7 +48,8 @@ class ReplayShard:
     def skip(self, record: Record, event: Book | None) -> None:
         """Take a record from before the start: only its effect on books and states counts."""
         if record.kind == KIND_BOOK:
-            self._follow(record, event)
+            if not self._is_older(record):
+                self._follow(record, event)
         elif record.flags & SNAPSHOT:
             self._states[record.topic] = record
 
@@ -66,6 +67,8 @@ class ReplayShard:
         if record.kind != KIND_BOOK:
             self.batch.append(record)
             return
+        if self._is_older(record):
+            return
         symbol = record.topic[5:-1]
         known = self._books.get(symbol)
         if record.flags & SNAPSHOT:
@@ -77,6 +80,19 @@ class ReplayShard:
         if self._follow(record, event):
             self.batch.append(self._books[symbol].whole(
                 flags=SNAPSHOT | KEYFRAME, ts_recv=record.ts_recv))  # fmt: skip
+
+    def _is_older(self, record: Record) -> bool:
+        """
+        Say whether this is a part's first book, and the changes up to here have led further.
+
+        The blocks at the end of the part before were added after this one was sealed.
+        """
+        if not record.flags & KEYFRAME:
+            return False
+        known = self._books.get(record.topic[5:-1])
+        if known is None or record.sequence >= known.book.sequence:
+            return False
+        return _decode_book(record.event).market_id == known.book.market_id
 
     def flush(self) -> None:
         """Send what was taken; report now and then."""

@@ -22,7 +22,7 @@ from shards.adapters import registry
 from shards.core.top_of_book import TopOfBook
 from shards.protocol.events import Book, Level, Ticker
 from shards.protocol.order_book import OrderBook
-from shards.protocol.ranges import RangeList, count, minus, union
+from shards.protocol.ranges import RangeList, count, minus, union, within
 
 Reason = Literal["part", "joined", "resync"]
 _AT_ONCE: Final = 4_096
@@ -37,6 +37,7 @@ class Carried(msgspec.Struct):
     market_id: str
     symbol: str
     height: int
+    """The part's last; the one before the next that is missing, if some are missing at its end."""
     sequence: int
     bids: list[Level]
     asks: list[Level]
@@ -97,9 +98,13 @@ class Track:
         self._skipped: RangeList = []
         self._replays = registry.replays()
         self._book: OrderBook | None = None
+        self._at = -1
+        """The height up to which the book is known."""
         self._top = TopOfBook()
         if carried is not None:
             self._load_carried(carried)
+        self._is_older = carried is not None and carried.height < part.first - 1
+        """The book is from before blocks of an earlier part that were missing when that was sealed."""
 
     def _load_carried(self, carried: Carried) -> None:
         event = Book(
@@ -132,6 +137,7 @@ class Track:
                 self._take(every.at(some), snapshots, whole)
         if snapshots:
             self._catch_up(snapshots, whole, snapshots[-1])
+            self._confirm(whole)
         if self._skipped:
             self._skipped = minus(self._skipped, [(s, s) for s in deltas])
 
@@ -163,9 +169,14 @@ class Track:
         if at < max(0, self._reached) or (book is not None and at == book.sequence):
             return
         if 0 <= self._reached < at:
-            self._skipped.append((self._reached + 1, at))
+            self._skip(self._reached + 1, at)
         entry = whole[at]
         self._load(_decode(entry.event), entry, "joined" if self._reached < 0 else "resync")
+
+    def _confirm(self, whole: dict[int, Entry]) -> None:
+        """Note that a whole book is the one that is known: nothing has changed it up to there."""
+        if self._book is not None and (entry := whole.get(self._book.sequence)) is not None:
+            self._at = max(self._at, entry.height)
 
     def _load(self, event: Book, entry: Entry, reason: Reason) -> None:
         book = self._book = OrderBook(event.market_id)
@@ -173,6 +184,7 @@ class Track:
         if self._with_tops:
             self._top.load(book)
         self._reached = max(self._reached, event.sequence)
+        self._reach(event.height)
         self.keyframes.append((*book_row(event, self.symbol, entry), reason))
 
     def _follows(self, sequence: int) -> bool:
@@ -185,11 +197,12 @@ class Track:
         last = changes.fields.sequences[-1]
         self._book.change(last, *changes.sides.newest())
         self._reached = last
+        self._reach(changes.fields.heights[-1])
 
     def _change(self, change: Book, arrival: Arrival) -> None:
         sequence = change.sequence
         if 0 <= self._reached < sequence - 1:
-            self._skipped.append((self._reached + 1, sequence - 1))
+            self._skip(self._reached + 1, sequence - 1)
         self._reached = max(self._reached, sequence)
         book = self._book
         if book is None or sequence <= book.sequence:
@@ -198,21 +211,49 @@ class Track:
             self._book = None
             return
         book.change(sequence, change.bids, change.asks)
+        self._reach(change.height)
         if self._with_tops and self._top.follow(book, change.bids, change.asks):
             self.tops.append((_ticker(change, self._top), arrival))
+
+    def _reach(self, height: int) -> None:
+        """Note the block that the book is of; some sources do not tell it."""
+        self._at = height or self._part.first
+        self._is_older = False
+
+    def _skip(self, first: int, last: int) -> None:
+        """Note changes that are missing here, unless they are of an earlier part."""
+        if not self._is_older:
+            self._skipped.append((first, last))
+        self._is_older = False
 
     @property
     def sequences_missing(self) -> int:
         """Number of changes that are missing."""
         return count(union(self._skipped))
 
-    def end(self, market_id: str) -> Carried | None:
-        """Return the book at the end of the part; None if it is unknown."""
+    def end(self, market_id: str, lacking: Iterable[tuple[int, int]] = ()) -> Carried | None:
+        """
+        Return the book at the end of the part, or as far as it is known; None if it is unknown.
+
+        Args:
+            market_id: The market's.
+            lacking: Those of the part's heights that lack the book's changes, in order.
+
+        """
         if self._book is None:
             return None
         bids, asks = self._book.levels()
-        last = self._part.last
-        return Carried(market_id, self.symbol, last, self._book.sequence, bids, asks)
+        height = self._known_through(lacking)
+        return Carried(market_id, self.symbol, height, self._book.sequence, bids, asks)
+
+    def _known_through(self, lacking: Iterable[tuple[int, int]]) -> int:
+        """Return the last height before the next one that is missing."""
+        first, last = self._part
+        if self._at < first - 1:
+            # Missing blocks of an earlier part come next, and no change has told that none changed it.
+            return self._at
+        unknown = within(lacking, self._at + 1, last)
+        return unknown[0][0] - 1 if unknown else last
 
 
 def of_each_market(

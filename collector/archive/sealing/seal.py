@@ -71,7 +71,7 @@ class Sealer:
         """Write every file of the part."""
         topics = self._entries.topics()
         with_ticker = any(topic.startswith("ticker.") for topic in topics)
-        for symbol in self._by_market({*self._symbols("book", topics), *self._carried}):
+        for symbol in self._by_market(self._symbols("book", topics) | self._carried_on()):
             self._book(symbol, with_ticker=with_ticker)
         for channel in PLAIN:
             for symbol in self._by_market(self._symbols(channel, topics)):
@@ -81,6 +81,11 @@ class Sealer:
         self._cover()
         reach("seal.half")
         return [output.close() for output in self._outputs.values()]
+
+    def _carried_on(self) -> set[str]:
+        """Return the markets whose books are carried on: none if books are not recorded any more."""
+        channels = self._ledger.by_channel(*self._part)
+        return {*self._carried} if channels is None or "book" in channels else set()
 
     def _symbols(self, channel: str, topics: Iterable[str]) -> set[str]:
         start = f"{channel}."
@@ -104,7 +109,8 @@ class Sealer:
             track.walk(of_market)
             self._keyframes += track.keyframes
             self._cover_book(symbol, track)
-            end = track.end(track.market_id or self._market_id(symbol))
+            market_id = track.market_id or self._market_id(symbol)
+            end = track.end(market_id, self._ledger.without_book(symbol, *self._part))
             if with_ticker:
                 self._tops.setdefault(symbol, []).extend(
                     row for event, entry in track.tops for row in rows_of(event, symbol, entry)

@@ -107,7 +107,10 @@ def test_a_capture_that_is_cut_off_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("--rpc", "127.0.0.1:9", "--grpc", "127.0.0.1:9"), "--rpc is '127.0.0.1:9'"),
+        (
+            ("--rpc", "127.0.0.1:9", "--grpc", "127.0.0.1:9"),
+            "the RPC '127.0.0.1:9' is not of the form http://HOST:PORT",
+        ),
         (
             ("--rpc", "http://127.0.0.1:9", "--grpc", "127.0.0.1:9"),
             "http://127.0.0.1:9 does not give its height",

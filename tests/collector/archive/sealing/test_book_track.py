@@ -139,3 +139,39 @@ def test_whatever_came_in_whatever_order(
     if end is not None:
         assert end.sequence == newest
         assert end.bids == _truth(newest).levels()[0]
+
+
+def _older(sequence: int, height: int) -> Carried:
+    return msgspec.structs.replace(_carried(sequence), height=height)
+
+
+@pytest.mark.parametrize(
+    ("lacking", "height"),
+    [([], 199), ([(190, 199)], 189), ([(150, 160), (190, 195)], 149), ([(110, 120)], 199)],
+)
+def test_a_book_is_carried_as_far_as_it_is_known(
+    lacking: list[tuple[int, int]], height: int
+) -> None:
+    track, _ = _walk(_carried(10), [_delta(s) for s in range(11, 31)])
+    end = track.end("0x1", lacking)
+    assert end is not None
+    assert (end.height, end.sequence) == (height, 30)
+
+
+@pytest.mark.parametrize(
+    ("events", "height", "missing"),
+    [
+        ([], 90, 0),
+        ([_delta(11)], 199, 0),
+        ([_whole(10)], 199, 0),
+        ([_whole(15), _delta(16)], 199, 0),
+        ([_whole(15), _delta(18), _whole(18)], 199, 2),
+    ],
+)
+def test_a_book_from_before_missing_blocks_is_so_until_something_tells(
+    events: list[Book], height: int, missing: int
+) -> None:
+    track, _ = _walk(_older(10, 90), events)
+    end = track.end("0x1")
+    assert end is not None
+    assert (end.height, track.sequences_missing) == (height, missing)
