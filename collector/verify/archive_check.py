@@ -174,7 +174,9 @@ class Check:
         ordered = sorted(by_part.values(), key=lambda covered: covered.first)
         for before, after in itertools.pairwise(ordered):
             first, last = before.last + 1, after.first - 1
-            if first <= last and not self.archive.is_pruned(first, last):
+            if first > last or self.archive.is_pruned(first, last):
+                continue
+            if not self.archive.waits(first, last):
                 between = f"heights {first}-{last}"
                 said = f"{between} of {after.market} ({market_id[:10]}…): no coverage tells of them"
                 self.findings.find("coverage", said)
@@ -217,9 +219,10 @@ class Check:
             self.findings.find("sequence", said)
             return
         by_part = self._coverage.get(market_id, {})
-        if self.archive.is_pruned(known[1] + 1, height):
+        between = (known[1] + 1, height)
+        if self.archive.is_pruned(*between) or self.archive.waits(*between):
             return
-        if not any(covered.lacks("book", known[1] + 1, height) for covered in by_part.values()):
+        if not any(covered.lacks("book", *between) for covered in by_part.values()):
             said = f"{where}: changes {known[0] + 1} to {sequence - 1} are missing"
             self._jumps.setdefault((market_id, part), []).append((sequence - known[0] - 1, said))
 

@@ -5,14 +5,19 @@ Names and digests follow docs/archive.md; nothing is shared with the recorder.
 """
 
 import hashlib
+import struct
+import zlib
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from decimal import Decimal
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
+import zstandard
 
 from shards.protocol.errors import UNREADABLE, ConfigError
 
@@ -21,6 +26,7 @@ LOCAL: Final = frozenset({"market", "ts_recv", "ts_pub", "source", "shard", "rea
 _NULL: Final = frozenset({"notional"})
 """Amounts that are null if unknown; others are then the empty text."""
 _BATCH: Final = 8_192
+_EVER: Final = 1 << 62
 _encode: Final = msgspec.msgpack.Encoder().encode
 
 
@@ -47,7 +53,20 @@ class _Line(msgspec.Struct):
     channels: dict[str, dict[str, list[tuple[int, int]]]] | None = None
 
 
+class _Entry(msgspec.Struct, array_like=True):
+    topic: str
+    kind: int
+    height: int
+
+
+class _Chunk(msgspec.Struct, array_like=True):
+    entries: list[_Entry] = []
+
+
 _decode: Final = msgspec.json.Decoder(_Line).decode
+_decode_chunk: Final = msgspec.msgpack.Decoder(_Chunk).decode
+_HEAD: Final = struct.Struct(">II")
+"""Of a chunk of the journal: its length, and its CRC-32."""
 
 
 class Identity(msgspec.Struct):
@@ -132,6 +151,21 @@ class Archive:
         """Whether some of these heights were removed to make room."""
         return any(low <= last and high >= first for low, high in self.pruned)
 
+    def waits(self, first: int, last: int) -> bool:
+        """Whether a recorder has some of these heights in its journal, and has not sealed their part."""
+        return any(first <= height <= last for height in self._waiting)
+
+    @cached_property
+    def _waiting(self) -> list[int]:
+        """The heights in the journal that are in no sealed part."""
+        parts = sorted({(file.first, file.last) for file in self.files.values()})
+        found = []
+        for height in _in_journal(self.root):
+            at = bisect_right(parts, (height, _EVER)) - 1
+            if at < 0 or parts[at][1] < height:
+                found.append(height)
+        return found
+
     def unnamed(self) -> list[str]:
         """Return the part files that no manifest line names."""
         there = (str(p.relative_to(self.root)) for p in self.root.glob("*/date=*/*.parquet"))
@@ -142,6 +176,22 @@ class Archive:
         with pq.ParquetFile(self.root / file.path) as opened:
             for batch in opened.iter_batches(_BATCH, columns=columns):
                 yield from batch.to_pylist()
+
+
+def _in_journal(root: Path) -> set[int]:
+    """Return the heights of what is in the journal."""
+    found: set[int] = set()
+    for path in root.glob("_journal/*.jnl"):
+        data, at = path.read_bytes(), 0
+        while at + _HEAD.size <= len(data):
+            length, crc = _HEAD.unpack_from(data, at)
+            packed = data[at + _HEAD.size : at + _HEAD.size + length]
+            if not length or len(packed) < length or zlib.crc32(packed) != crc:
+                break
+            chunk = _decode_chunk(zstandard.ZstdDecompressor().decompress(packed))
+            found.update(entry.height for entry in chunk.entries)
+            at += _HEAD.size + length
+    return found
 
 
 def file_digest(path: Path) -> str:

@@ -9,6 +9,7 @@ import msgspec
 from collector.archive.journal import segment_file
 from collector.archive.reading import holes
 from collector.archive.reading.holes import Counted, InChannel
+from collector.archive.reading.unsealed import begun
 from collector.archive.storage import manifest
 from collector.archive.storage.by_channel import named
 from collector.archive.storage.files import open_archive, with_files
@@ -70,7 +71,8 @@ class Overview(msgspec.Struct, kw_only=True):
     """Heights of a part, which is sealed once all of them are here."""
     days: list[Day]
     holes: dict[str, RangeList]
-    """Heights that are missing between each market's first and last, by market."""
+    """Heights that are missing between each market's first and last, by market. Those of a part that
+    waits in the journal are not known to be missing."""
     pruned: RangeList = msgspec.field(default_factory=list)
     """Heights that were here and were removed to make room, of all markets."""
     channels: list[str] = msgspec.field(default_factory=list)
@@ -98,6 +100,10 @@ def _overview(root: Path, markets: Iterable[str]) -> Overview:
     rows = list(holes.counted(root, files, markets))
     parts = [part for part, _ in rows]
     known = manifest.by_channel(lines)
+    between = {m: left for m, r in holes.holes(parts).items() if (left := minus(r, gone))}
+    # Where a recorder was stopped, `backfill` may have sealed what follows.
+    waiting = begun(root, info.span, manifest.sealed(lines)) if between else set()
+    elsewhere = union([*gone, *waiting])
     channels = named(known.values())
     lacking = {c: holes.without(root, files, markets, InChannel(c, known)) for c in channels}
     return Overview(
@@ -109,8 +115,8 @@ def _overview(root: Path, markets: Iterable[str]) -> Overview:
         bytes=sum(file.bytes for file in files.values()),
         journal_bytes=sum(path.stat().st_size for path in segment_file.segments(root)),
         part_heights=info.span,
-        days=list(_days(rows, gone, lacking)),
-        holes={m: left for m, r in holes.holes(parts).items() if (left := minus(r, gone))},
+        days=list(_days(rows, elsewhere, lacking)),
+        holes={m: left for m, r in between.items() if (left := minus(r, elsewhere))},
         pruned=gone,
         channels=channels,
         lacking={channel: found for channel, found in lacking.items() if found},
@@ -118,7 +124,7 @@ def _overview(root: Path, markets: Iterable[str]) -> Overview:
 
 
 def _days(
-    parts: Iterable[Counted], gone: RangeList, lacking: Mapping[str, Mapping[str, RangeList]]
+    parts: Iterable[Counted], elsewhere: RangeList, lacking: Mapping[str, Mapping[str, RangeList]]
 ) -> Iterator[Day]:
     grouped: dict[tuple[str, str], list[Counted]] = {}
     for counted in parts:
@@ -126,9 +132,10 @@ def _days(
     for (market, date), counts in sorted(grouped.items()):
         of_day, rows = [part for part, _ in counts], [row for _, row in counts]
         missing = union(heights for part in of_day for heights in part.missing)
-        # Heights between two parts of a day that are in neither are missing, too.
+        # Heights between two parts of a day that are in neither are missing, too, unless they were
+        # removed, or wait in the journal.
         covered = union((part.first, part.last) for part in of_day)
-        between = minus([(covered[0][0], covered[-1][1])], [*covered, *gone])
+        between = minus([(covered[0][0], covered[-1][1])], [*covered, *elsewhere])
         missing = union([*missing, *between])
         yield Day(
             market=market,

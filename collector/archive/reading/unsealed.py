@@ -76,6 +76,17 @@ def unsealed(segments: Iterable[Path], channel: str, span: int, sealed: Iterable
     return Unsealed(_table(channel, rows), _table(channel, wholes), missing, due, through)
 
 
+def begun(root: Path, span: int, sealed: Iterable[Part]) -> set[Part]:
+    """Return the parts that a recorder has begun and not sealed: the journal has something of them."""
+    found = {
+        part_of(entry.height, span)
+        for path in segment_file.segments(root)
+        for chunk in segment_file.read(path)
+        for entry in chunk.entries
+    }
+    return found.difference(sealed)
+
+
 def _due(ledger: Ledger, first: int, last: int, sealed: RangeList) -> Iterator[Covered]:
     """Yield what is due of each market between two heights; its day is not known."""
     for symbol, market in ledger.markets.items():

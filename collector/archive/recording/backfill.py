@@ -22,6 +22,7 @@ from collector.archive.journal.ledger import Ledger
 from collector.archive.journal.segment_file import Chunk, Note, Writer
 from collector.archive.reading import holes
 from collector.archive.reading.holes import InChannel
+from collector.archive.reading.unsealed import begun
 from collector.archive.recording.fetched import entries_of
 from collector.archive.recording.filler import Filler, sources_of
 from collector.archive.recording.identity import meet
@@ -111,7 +112,7 @@ class Backfill:
         outcome = Outcome(first=first, last=last)
         lacking = self._lacking(first, last)
         self._total = count(_of_any(lacking))
-        recorded = self._recorded()
+        recorded = begun(self._root, self._span, manifest.sealed(manifest.read(self._root)))
         part = part_of(first, self._span)
         while part.first <= last:
             of_part = {s: within(r, part.first, part.last) for s, r in lacking.items()}
@@ -141,17 +142,6 @@ class Backfill:
                 if ranges := minus([(first, last)], had.get(symbol, [])):
                     found[symbol] = union([*found.get(symbol, ()), *ranges])
         return found
-
-    def _recorded(self) -> set[Part]:
-        """Return the parts that a recorder has begun and not sealed."""
-        sealed = manifest.sealed(manifest.read(self._root))
-        return {
-            part
-            for path in segment_file.segments(self._root)
-            for chunk in segment_file.read(path)
-            for entry in chunk.entries
-            if (part := part_of(entry.height, self._span)) not in sealed
-        }
 
     # -- one part ----------------------------------------------------------------------
 

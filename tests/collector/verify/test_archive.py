@@ -165,7 +165,7 @@ def _other_notional(root: Path) -> None:
 
 def _a_part_gone(root: Path) -> None:
     _manifest(root, lambda lines: lines.__delitem__(1))
-    for path in root.glob("*/date=*/part-000000000110-*"):
+    for path in (*root.glob("*/date=*/part-000000000110-*"), *root.glob("_journal/*")):
         path.unlink()
 
 

@@ -12,12 +12,14 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+from collector.archive.journal import segment_file
 from collector.archive.journal.segment_file import Note
 from collector.archive.reading import sql
 from collector.archive.reading.overview import overview, picture
 from collector.archive.sealing import seal
 from collector.archive.storage import layout
 from collector.cli.main import cli
+from collector.verify.archive_check import Check
 from tests.collector.archive import written
 from tests.collector.archive.written import DAY, SPAN, SYMBOL, change, entry, sealed, trades
 
@@ -136,3 +138,24 @@ def test_ctrl_c_ends_a_query_and_not_the_session(root: Path, ask: Callable[..., 
 def test_a_statement_ends_with_a_semicolon_or_is_given_up() -> None:
     lines = ["SELECT 1", None, "SELECT", " 2; -- two", "SELECT 3"]
     assert list(sql.statements(lines)) == ["SELECT\n 2;\n", "SELECT 3\n"]
+
+
+def test_what_waits_in_the_journal_between_sealed_parts_is_not_missing(tmp_path: Path) -> None:
+    # A recorder was stopped before it sealed its last part, and `backfill` sealed what follows.
+    made = [entry("book", written.whole(100))]
+    for height in range(101, 140):
+        made += [entry("book", change(height)), entry("trades", trades(height))]
+    written.write(tmp_path, made, begin=101)
+    for first in (100, 110, 130):
+        seal.seal(tmp_path, layout.part_of(first, SPAN), ts=DAY)
+    found = overview(tmp_path)
+    assert found.holes == {}
+    assert [(day.date, day.due, day.missing) for day in found.days] == [
+        ("2026-11-27", 19, 0),
+        ("2026-11-28", 10, 0),
+    ]
+    assert Check(tmp_path).run().wrong == {}
+    for segment in segment_file.segments(tmp_path):
+        segment.unlink()
+    assert overview(tmp_path).holes == {SYMBOL: [(120, 129)]}
+    assert {*Check(tmp_path).run().wrong} == {"coverage", "sequence"}
