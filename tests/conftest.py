@@ -31,8 +31,9 @@ atexit.register(shutil.rmtree, os.environ["XDG_STATE_HOME"], ignore_errors=True)
 # Tests start hundreds of processes: none is to compile all modules for itself.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
-# A shell's background jobs ignore Ctrl-C, and so would every process that a test starts.
+# A shell's background jobs ignore Ctrl-C, those of nohup a hangup, and so would every process that a test starts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 # On a busy machine an example may take any time; tests of speed are in bench/. Examples are the same
