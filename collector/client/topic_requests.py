@@ -187,8 +187,6 @@ class KnownPublisher:
         """Epochs of the relays that its frames have passed."""
         self.channels: frozenset[str] = frozenset()
         """What it collects; empty while it has not said it."""
-        self.answers = 0
-        """Number of its answers to polls."""
         self.first: TopicsReply | None = None
         """Its first answer: that may name the heights of its predecessor."""
         self.former: set[int] = set()
@@ -206,7 +204,6 @@ class KnownPublisher:
         if self.first is None or self.first.publisher_epoch != reply.publisher_epoch:
             self.first = reply
         self.channels = frozenset(reply.channels)
-        self.answers += 1
         self.supersede(self.epoch, reply.publisher_epoch)
         self.epoch, self.head, self.ahead = reply.publisher_epoch, reply.head, reply.ahead
         self.chain_id, self.relays = reply.chain_id or self.chain_id, reply.relays

@@ -140,17 +140,8 @@ class Inbox:
         return any(f is not None and f.from_history for f in self._topics.values())
 
     def offers(self, topic: str) -> bool:
-        """Whether the aggregator has this topic, by its last answer or by what came since."""
-        publisher = self.publisher
-        if topic in publisher.offered:
-            return True
-        position = self.position(topic)
-        # A market that was listed since begins with a frame. No topic ends within an epoch.
-        return (
-            position is not None
-            and position.publisher_epoch == publisher.epoch
-            and (position.sequence > 0 and self.is_current(position))
-        )
+        """Whether the aggregator had this topic when it last answered."""
+        return topic in self.publisher.offered
 
     def offered(self) -> Iterable[str]:
         """Return the aggregator's topics that are wanted, as of its last answer."""

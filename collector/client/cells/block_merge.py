@@ -1,6 +1,5 @@
 """Facts by height of several cells, wanted for every block: trades, orders, blocks, oracle prices. Pure."""
 
-from collections import deque
 from typing import Any, Final
 
 import msgspec
@@ -31,26 +30,16 @@ class BlockMerge(Merge):
         self._gap_topic = topic_name("gap", gap_symbol(topic))
         self._floor = -1
         """Height at which the reader joined: older facts are not wanted."""
-        self._is_begun = False
-        """Whether it is known from which height on the cells have this topic."""
-        self._asked: dict[int, int] = {}
-        """By cell, the number of its answers before the first event of this topic came."""
         self._known: KnownTrades | None = None
         """Used from the first event whose trades are identified by id."""
         self._whole_to = -1
         self._heights: dict[int, None] = {}
         """The heights delivered or named as lost, the newest of them."""
-        self._known_from = -1
-        """Above this height, `_heights` has all that were delivered or named."""
         self._newest: Any = None
 
     def take(self, side: Side, received: Received) -> None:
         """Take a cell's next event."""
         if not side.is_met:
-            if not self._begins():
-                side.queue.append(received)
-                self.cells.await_more(self.topic)
-                return
             self._meet(side)
         event: Any = received.event
         if isinstance(event, Lost):
@@ -72,10 +61,6 @@ class BlockMerge(Merge):
 
     def settle(self, now: float) -> None:
         """Skip facts that no cell has any more."""
-        if not self._is_begun:
-            if not self._have_told() and not self.patience_is_over(now):
-                return
-            self._release()
         self._advance()
         while heads := [side for side in self.sides if side.queue]:
             side = min(heads, key=lambda one: _due(one.queue[0]))
@@ -91,8 +76,7 @@ class BlockMerge(Merge):
     def resume(self, position: Position) -> None:
         """Go on behind what was delivered before, as the inboxes do."""
         super().resume(position)
-        self._floor, self._known_from = position.floor, position.fact
-        self._is_begun = True
+        self._floor = position.floor
         for side in self.sides:
             side.is_met = True
 
@@ -126,59 +110,21 @@ class BlockMerge(Merge):
                 lost = [part for a, b in lost for part in side.lost.within(a, b)]
         return lost[0][0] - 1 if lost else complete
 
-    def _begins(self) -> bool:
-        """
-        Whether the first event may be delivered.
-
-        A topic that no cell had when it was joined begins with a new market, at another height in
-        each cell. So all of them are asked first: one that lags may have begun it earlier.
-        """
-        if not self._is_begun and not self.is_waiting:
-            if not self._asked:
-                self._asked = {s.cell.index: s.cell.inbox.publisher.answers for s in self.sides}
-            self._is_begun = self.cells.floor_of(self.topic) is not None or self._have_told()
-        return self._is_begun
-
-    def _have_told(self) -> bool:
-        """Whether all cells that answer have told from which height on they have this topic."""
-        return all(
-            side.cell.inbox.floor(self.topic) is not None
-            or (
-                not side.cell.inbox.offers(self.topic)
-                and side.cell.inbox.publisher.answers > self._asked.get(side.cell.index, 0)
-            )
-            for side in self.sides
-            if side.cell.answers
-        )
-
-    def _release(self) -> None:
-        """Take the events that waited until the cells had told where they begin."""
-        self._is_begun, self.waits_since = True, -1.0
-        for side in self.sides:
-            held, side.queue = side.queue, deque()
-            for received in held:
-                self.take(side, received)
-
     def _meet(self, side: Side) -> None:
         """Note that a cell which joined later lacks the facts in between."""
         side.is_met = True
         position = side.cell.inbox.position(self.topic)
         floor = -1 if position is None else position.floor
-        joined = self.cells.floor_of(self.topic)
         if all(not other.is_met for other in self.others(side)):
-            # The first event may come from a cell that joined, or began, later than another one.
-            inboxes = [one.cell.inbox for one in self.sides if one.cell.is_ours]
-            floors = [inbox.floor(self.topic) for inbox in inboxes] if joined is None else [joined]
-            self._floor = min([floor, *(known for known in floors if known is not None)])
-        elif joined is None and floor < self._floor:
-            # It has told too late that it began earlier: what it has from before is late.
-            self._floor = floor
+            # The first event may come from a cell that joined after the reader did.
+            joined = self.cells.floor_of(self.topic)
+            self._floor = floor if joined is None else min(joined, floor)
         side.lost.add(self._floor + 1, floor)
 
     def _meet_quiet(self, side: Side) -> None:
         """Meet a cell that has joined, but has sent nothing on this topic."""
         cell = side.cell
-        if side.is_met or not self._is_begun or cell.joined is None or cell.is_behind:
+        if side.is_met or cell.joined is None or cell.is_behind:
             return
         if cell.inbox.floor(self.topic) is not None:
             self._meet(side)
@@ -208,9 +154,7 @@ class BlockMerge(Merge):
         heights = self._heights
         heights[height] = None
         if len(heights) > _HEIGHTS:
-            oldest = next(iter(heights))
-            self._known_from = max(self._known_from, oldest)
-            del heights[oldest]
+            del heights[next(iter(heights))]
 
     def _drop(self, side: Side, event: Any) -> None:
         """Drop a second copy."""
@@ -226,7 +170,10 @@ class BlockMerge(Merge):
 
     def _is_late(self, height: int) -> bool:
         """Whether a block below the newest was neither delivered nor named as lost."""
-        return height not in self._heights and height > max(self._floor, self._known_from)
+        heights = self._heights
+        if height in heights or height <= self._floor or not heights:
+            return False
+        return height > next(iter(heights))
 
     def _leaves_out(self, side: Side, received: Received, height: int) -> bool:
         """Whether a cell lacks, or may lack, blocks between the last delivered one and this one."""
