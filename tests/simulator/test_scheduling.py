@@ -68,12 +68,14 @@ def test_shards_and_aggregator_run_in_real_time_and_no_other(
     options = ("--config", str(venue.config(tmp_path, extra=tables)), "--http", http)
     with collector(tmp_path, *options) as running:
         running.await_live()
-        assert _scheduled(running, "http") == {
+        due = {
             "coordinator": "normal",
             "shard 0": "realtime",
             "aggregator": "realtime",
             "http": "normal",
         }
+        # A busy machine starts a process once more, and that one takes its class a moment later.
+        eventually(lambda: _scheduled(running, "http") == due, within_s=30, what="in real time")
         placed = {
             name: os.sched_getaffinity(running.pid(name))
             for name in ("coordinator", "shard 0", "aggregator", "http")
