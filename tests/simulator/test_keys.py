@@ -112,7 +112,11 @@ def _topics(subscriber: Subscriber, number: int) -> set[str]:
 def _await_refusal(
     client: RequestClient, sentence: str, what: str = "status", **fields: Any
 ) -> None:
-    """Ask without an answer, until the reason is known: a handshake takes a while on a busy machine."""
+    """
+    Ask without an answer, until the reason is known: a handshake takes a while on a busy machine.
+
+    After many refusals an address is shut out for ten seconds at a time, and gets no reason.
+    """
     said = ""
 
     def refused() -> bool:
@@ -122,7 +126,7 @@ def _await_refusal(
         said = str(caught.value)
         return re.search(sentence, said) is not None
 
-    eventually(refused, within_s=30, what=lambda: f"{sentence}; said was: {said}")
+    eventually(refused, within_s=90, what=lambda: f"{sentence}; said was: {said}")
 
 
 def test_our_own_processes_need_no_key(world: World) -> None:
