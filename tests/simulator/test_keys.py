@@ -126,7 +126,7 @@ def _await_refusal(
         said = str(caught.value)
         return re.search(sentence, said) is not None
 
-    eventually(refused, within_s=90, what=lambda: f"{sentence}; said was: {said}")
+    eventually(refused, within_s=30, what=lambda: f"{sentence}; said was: {said}")
 
 
 def test_our_own_processes_need_no_key(world: World) -> None:
@@ -181,7 +181,8 @@ def test_without_a_listed_key_not_one_frame_comes(world: World, who: str) -> Non
         )
         assert not socket.poll(0)
     sentence = {
-        "nobody": "asks for a key: give yours with --keys",
+        # While its address is shut out, after many refusals, it gets no reason.
+        "nobody": "asks for a key: give yours with --keys|no collector answered",
         "eve": "does not let in the key of eve",
         "wrong server": "does not let in the key of alice: .* or names another server key",
     }[who]
