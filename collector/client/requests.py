@@ -26,7 +26,7 @@ import zmq
 
 from collector.access.key_files import Keys
 from collector.client.handshakes import Handshakes
-from collector.client.sockets import chosen, connected
+from collector.client.sockets import chosen, connect, made
 from collector.settings.parts import asked_at, requests_endpoint
 from shards.protocol.errors import UNREADABLE, ConfigError
 
@@ -82,10 +82,16 @@ class RequestSocket:
     ) -> None:
         """``name`` is the endpoint's in sentences; None: `trouble` is not read, so there is no monitor."""
         keys = chosen(keys, endpoint)
-        self.socket = connected(context, zmq.DEALER, endpoint, hwm=_HWM, immediate=True, keys=keys)
+        self.socket = made(context, zmq.DEALER, hwm=_HWM, keys=keys, immediate=True)
+        # Before it connects: libzmq reports some refusals once, and does not try again.
         self._handshakes = None if name is None else Handshakes(self.socket, name or endpoint, keys)
         self.trouble = ""
         """Why the last handshake failed; empty while there is a connection."""
+        try:
+            connect(self.socket, endpoint)
+        except ValueError:
+            self.close()
+            raise
 
     def send(self, request: bytes) -> bool:
         """Send an encoded request; return False if the aggregator is away or its queue is full."""

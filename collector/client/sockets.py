@@ -53,7 +53,6 @@ def connected(
     endpoint: str,
     *,
     hwm: int,
-    immediate: bool = False,
     keys: Keys | None = None,
 ) -> "zmq.Socket[bytes]":
     """
@@ -62,7 +61,6 @@ def connected(
     Args:
         kind: `zmq.SUB` or `zmq.DEALER`.
         hwm: Messages that may be queued in each direction.
-        immediate: Queue nothing while the peer is away: the request would be stale later.
         keys: Our key and the server's; without any those of `use`, with `PLAIN` none.
 
     Raises:
@@ -70,7 +68,33 @@ def connected(
         ConfigError: If the keys name no server.
 
     """
-    keys = chosen(keys, endpoint)
+    socket = made(context, kind, hwm=hwm, keys=chosen(keys, endpoint))
+    try:
+        connect(socket, endpoint)
+    except ValueError:
+        socket.close(linger=0)
+        raise
+    return socket
+
+
+def made(
+    context: "zmq.Context[zmq.Socket[bytes]]",
+    kind: int,
+    *,
+    hwm: int,
+    keys: Keys,
+    immediate: bool = False,
+) -> "zmq.Socket[bytes]":
+    """
+    Create a socket that is not connected yet.
+
+    Args:
+        kind: `zmq.SUB` or `zmq.DEALER`.
+        hwm: Messages that may be queued in each direction.
+        keys: Our key and the server's, as `chosen` returns them.
+        immediate: Queue nothing while the peer is away: the request would be stale later.
+
+    """
     socket = context.socket(kind)
     socket.setsockopt(zmq.LINGER, 0)
     socket.setsockopt(zmq.SNDHWM, hwm)
@@ -84,13 +108,22 @@ def connected(
         socket.setsockopt_string(zmq.CURVE_PUBLICKEY, keys.public)
         socket.setsockopt_string(zmq.CURVE_SECRETKEY, keys.secret)
         socket.setsockopt_string(zmq.CURVE_SERVERKEY, keys.server)
+    return socket
+
+
+def connect(socket: "zmq.Socket[bytes]", endpoint: str) -> None:
+    """
+    Connect a socket.
+
+    Raises:
+        ValueError: If that is not an endpoint.
+
+    """
     try:
         socket.setsockopt(zmq.IPV6, int(needs_ipv6(endpoint)))
         socket.connect(endpoint)
     except (zmq.ZMQError, ValueError) as error:
-        socket.close(linger=0)
         raise ValueError(f"cannot connect to {endpoint!r}: {error}") from error
-    return socket
 
 
 def needs_ipv6(endpoint: str) -> bool:

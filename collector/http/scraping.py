@@ -56,14 +56,14 @@ def routes(view: View, config: ServingConfig, closed: Counter[str]) -> list[Rout
     return [Route("/metrics", scrape)]
 
 
-def _within_s(told: str) -> float | None:
+def _within_s(header: str) -> float | None:
     """
-    Return how long a scrape may wait for the aggregator; None if the scraper has not told its limit.
+    Return how long a scrape may wait for the aggregator; None if the scraper did not send its limit.
 
     Past that limit the scrape has failed, and it would look as if this process were away.
     """
     try:
-        limit_s = float(told)
+        limit_s = float(header)
     except ValueError:
         return None
     return limit_s * _SHARE if 0 < limit_s < math.inf else None

@@ -70,7 +70,7 @@ def read(path: str) -> File:
 
 
 def _content(path: str) -> bytes:
-    """Read a file; a named pipe (`--config <(…)` has one) only if somebody writes into it."""
+    """Read a file; a named pipe (`--config <(…)` has one) only if something writes to it."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     with open(descriptor, "rb") as file:
         if stat.S_ISFIFO(os.fstat(descriptor).st_mode):
@@ -78,7 +78,7 @@ def _content(path: str) -> bytes:
             writers.register(descriptor, select.POLLIN)
             if not writers.poll(_WRITER_MS):
                 raise ConfigError(
-                    f"the configuration {path} is a pipe, and nobody has written into it within "
+                    f"the configuration {path} is a pipe, and nothing was written to it within "
                     f"{_WRITER_MS // 1000} s"
                 )
             os.set_blocking(descriptor, True)

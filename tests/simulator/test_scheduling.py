@@ -74,7 +74,7 @@ def test_shards_and_aggregator_run_in_real_time_and_no_other(
             "aggregator": "realtime",
             "http": "normal",
         }
-        # A busy machine starts a process once more, and that one takes its class a moment later.
+        # The supervisor looks once a second, perhaps before a process has taken its class.
         eventually(lambda: _scheduled(running, "http") == due, within_s=30, what="in real time")
         placed = {
             name: os.sched_getaffinity(running.pid(name))

@@ -46,7 +46,7 @@ class MarketState(LedgerState, array_like=True, kw_only=True):
         return self.first > 0 and self.state != "inactive"
 
     def ended(self, ts: int) -> Gap:
-        """Return the gap which says that no more blocks follow; it stays open until it is back."""
+        """Return the gap that says the market's blocks end here; it stays open until the market is back."""
         number, detail = max(ts, self.gaps.newest + 1), gap_details.COLLECTION_ENDED
         return Gap(self.market_id, number, "open", "removed", self.last + 1, 0, number, detail)
 

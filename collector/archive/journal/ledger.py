@@ -122,7 +122,7 @@ class Ledger:
                 market.absent = minus(market.absent, [heights])
 
     def _take_channels(self, note: Note) -> None:
-        """Take from where on channels are recorded, or are not any more."""
+        """Note the height from which channels are recorded, or stop being recorded."""
         found = self.channels = self.channels or {}
         since = [(note.first, EVER)]
         for channel in note.text.split():

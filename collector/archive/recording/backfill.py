@@ -307,7 +307,7 @@ class Backfill:
 
 
 def _known(lines: list[manifest.Line]) -> dict[Part, ByChannel]:
-    """Return what each part lacks by channel; an older part has the channels of which it has files."""
+    """Return what each part lacks by channel; an older part has the channels for which it has files."""
     files: dict[Part, ByChannel] = {}
     for file in manifest.current(lines).values():
         files.setdefault(Part(file.first, file.last), {})[file.channel] = {}

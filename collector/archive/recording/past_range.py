@@ -1,4 +1,4 @@
-"""The heights of a range of the past that somebody names."""
+"""Convert a named range of the past to heights."""
 
 from collector.archive.reading.bounds import parse_instant
 from shards.adapters import registry

@@ -50,7 +50,7 @@ def channels_change(
         ledger: What was noted so far.
         channels: What is recorded now.
         first: The first height that a new channel has whole.
-        complete: The last height that channels which are recorded no more have whole.
+        complete: The last height that the channels no longer recorded have in full.
         ends: The same, of channels that the collector ended: what may have come before is fetched.
 
     """

@@ -250,7 +250,7 @@ class Track:
         """Return the last height before the next one that is missing."""
         first, last = self._part
         if self._at < first - 1:
-            # Missing blocks of an earlier part come next, and no change has told that none changed it.
+            # Blocks of an earlier part are missing next, and no later change shows that they left it alone.
             return self._at
         unknown = within(lacking, self._at + 1, last)
         return unknown[0][0] - 1 if unknown else last

@@ -26,8 +26,8 @@ def merged(
     Args:
         part: The part.
         known: What the manifest says of it so far. None for an older part, which is taken to have the
-            channels of which it has files.
-        files: The channels of which it has files.
+            channels for which it has files.
+        files: The channels for which it has files.
         ledger: What was added.
         before: Its coverage before that.
         after: Its coverage now.

@@ -213,7 +213,7 @@ class BlockMerge(Merge):
             self._pass(side, received, event)
 
     def _forget(self) -> None:
-        """Forget losses that all cells have passed: each is delivered or named, and looked for no more."""
+        """Forget losses that all cells have passed: each was delivered or named, and is not needed again."""
         cells = [side.cell for side in self.sides if side.cell.offers(self.topic)]
         through = min((cell.inbox.complete(self.topic) for cell in cells), default=-1)
         # Trades that have ids may come late.

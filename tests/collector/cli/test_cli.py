@@ -337,7 +337,7 @@ def test_a_configuration_may_be_a_pipe_that_somebody_writes_into(tmp_path: Path)
     alone = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     assert alone.returncode == 3
     assert alone.stderr == (
-        f"collector doctor: the configuration {pipe} is a pipe, and nobody has written into it "
+        f"collector doctor: the configuration {pipe} is a pipe, and nothing was written to it "
         "within 3 s\n"
     )
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
